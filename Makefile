@@ -1,0 +1,58 @@
+# runboard's commands; `make` alone lists them.
+
+NAME ?=
+# Folder of the images, in place of the spec's.
+DATA ?=
+# libtorch's layout: cpu, cuda, or empty for what is there or else fits the machine.
+TORCH ?=
+# More arguments of runboard, such as ARGS="--set train.steps=500".
+ARGS ?=
+PORT ?= 6006
+
+PYTHON ?= python3
+RUNBOARD = cargo run --release --quiet --
+TENSORBOARD = .venv-tensorboard
+# setuptools: this TensorBoard still imports pkg_resources.
+TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build experiment resume tensorboard tensorboard-setup test check bench clean named
+
+help: ## list the targets
+	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install libtorch into libtorch/ (TORCH=cpu or TORCH=cuda to choose)
+	@$(PYTHON) tools/setup.py libtorch $(TORCH)
+
+build: setup
+	@cargo build --release
+
+experiment: named build ## train and evaluate an experiment: make experiment NAME=quickstart
+	@$(RUNBOARD) run $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
+	@$(RUNBOARD) resume $(NAME)
+
+tensorboard: tensorboard-setup ## serve the curves of all runs on http://localhost:6006 (PORT=...)
+	@$(TENSORBOARD)/bin/tensorboard --logdir runs --port $(PORT)
+
+tensorboard-setup:
+	@$(PYTHON) tools/setup.py venv $(TENSORBOARD) $(TENSORBOARD_PACKAGES)
+
+test: setup tensorboard-setup ## run all tests
+	cargo test --release
+
+check: setup ## what CI runs: format, clippy, tests
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory test
+
+bench: setup ## time the parts of a training step
+	cargo bench
+
+clean: ## remove what was built and installed; runs and data stay
+	rm -rf target libtorch .venv-torch $(TENSORBOARD)
+
+named:
+	@test -n "$(NAME)" || { echo "which experiment? NAME=... (there are: $(basename $(notdir $(wildcard experiments/*.yaml))))" >&2; exit 2; }

@@ -1,0 +1,97 @@
+//! Times the parts of a training step at the tutorial's sizes, on the CPU: `make bench`.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use runboard::backend;
+use runboard::checkpoint::{self, Checkpoint, State};
+use runboard::data::{self, BatchStream, Images, Split};
+use runboard::events::{EventWriter, Summaries, Tag};
+use runboard::model::Network;
+use runboard::schedule::Average;
+use runboard::spec::{Spec, Synthetic};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn parts(criterion: &mut Criterion) {
+    let spec = Spec::default();
+    let batch_size = spec.train.batch_size;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let synthetic = Synthetic {
+        train_images: 5_000,
+        test_images: 1_000,
+        ..Synthetic::default()
+    };
+    let files = data::draw(&synthetic, folder.path()).expect("the synthetic set is drawn");
+    let images = Images::read(&files, Split::Train).expect("the drawn files are read");
+    let images = Arc::new(images);
+    let (device, _) = backend::device("cpu").expect("there is a CPU");
+    let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+    let ema = backend::copy(&network).expect("memory for the network");
+
+    let mut group = criterion.benchmark_group("step of 128 images");
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(6));
+    group.throughput(Throughput::Elements(batch_size as u64));
+
+    let mut stream = BatchStream::start(images, &spec.input, batch_size, spec.seed, 0, 1, 1)
+        .expect("threads for the batches");
+    group.bench_function("input, one worker", |b| {
+        b.iter(|| stream.next().expect("a batch"))
+    });
+
+    let batch = stream.next().expect("a batch");
+    let upload = || {
+        let (pixels, labels) = (batch.images.clone(), batch.labels.clone());
+        backend::upload(pixels, labels, spec.input.crop, &device)
+    };
+    let step = || {
+        let (pixels, labels) = upload();
+        backend::gradients(&network, &spec.network, pixels, labels).expect("gradients")
+    };
+    group.bench_function("forward and backward", |b| b.iter(|| black_box(step())));
+    let (_, gradients) = step();
+    group.bench_function("descend and average", |b| {
+        b.iter(|| {
+            backend::descend(&network, &gradients, 1e-9).expect("a step");
+            backend::average(&ema, &network, 0.9999).expect("an average");
+        });
+    });
+    group.bench_function("forward, as in evaluation", |b| {
+        b.iter(|| backend::logits(&network, &spec.network, upload().0).expect("logits"));
+    });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("files");
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(4));
+    let events = EventWriter::open(&folder.path().join("events")).expect("an event file");
+    group.bench_function("summary with all histograms", |b| {
+        b.iter(|| {
+            let mut summaries = Summaries::at(0);
+            for parameter in network.named().into_iter().chain(gradients.named()) {
+                summaries.histogram(&Tag::new(parameter.name), &parameter.values);
+            }
+            events.write(&summaries);
+        });
+    });
+    let checkpoint = Checkpoint {
+        state: State {
+            step: 0,
+            total_loss: Average::default(),
+        },
+        weights: network.named(),
+        ema: ema.named(),
+    };
+    let save = || checkpoint::save(folder.path(), &checkpoint).expect("a checkpoint");
+    group.bench_function("checkpoint save, synced", |b| b.iter(save));
+    let path = save();
+    group.bench_function("checkpoint load, verified", |b| {
+        b.iter(|| checkpoint::load(&path).expect("the checkpoint"));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, parts);
+criterion_main!(benches);

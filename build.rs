@@ -1,0 +1,42 @@
+//! Writes libtorch's folder into the binary's run path, so that it starts from any folder.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    // Without it torch-sys uses a system-wide libtorch, which the loader finds by itself.
+    let libtorch = env::var_os("LIBTORCH").unwrap_or_default();
+    println!(
+        "cargo:rustc-env=RUNBOARD_LIBTORCH={}",
+        version(Path::new(&libtorch))
+    );
+    if libtorch.is_empty() {
+        return;
+    }
+    let lib = Path::new(&libtorch).join("lib");
+    if !lib.join("libtorch.so").exists() {
+        println!(
+            "cargo:warning=no libtorch in {}; run `make setup` first",
+            lib.display()
+        );
+    }
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // The CUDA libraries register themselves when loaded; no symbol of theirs is named.
+    if lib.join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+        println!("cargo:rustc-link-arg=-L{}", lib.display());
+        println!("cargo:rustc-link-arg=-ltorch_cuda");
+    }
+}
+
+/// The version in libtorch's header, for a run's provenance.
+fn version(libtorch: &Path) -> String {
+    let header = libtorch.join("include/torch/headeronly/version.h");
+    let text = fs::read_to_string(header).unwrap_or_default();
+    let quoted = text.lines().find_map(|line| line.trim().strip_prefix('"'));
+    let version = quoted.map(|rest| rest.trim_end_matches('"'));
+    version.unwrap_or("unknown").to_owned()
+}

@@ -1,0 +1,16 @@
+//! `runboard check`: what a spec resolves to.
+
+use super::Chosen;
+use crate::{backend, console};
+use anyhow::Result;
+
+pub fn check(chosen: &Chosen) -> Result<i32> {
+    let experiment = chosen.load()?;
+    let (_, device) = backend::device(&experiment.spec.compute.device)?;
+    console::line(format_args!(
+        "# {}: fine; runs on {device}",
+        experiment.name
+    ));
+    console::line(experiment.spec.to_yaml()?.trim_end());
+    Ok(0)
+}

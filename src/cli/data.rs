@@ -1,0 +1,73 @@
+//! `runboard data`: images by hand.
+
+use crate::spec::{Data, Seed, Source, Synthetic};
+use crate::{console, data};
+use anyhow::Result;
+use clap::Subcommand;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fetch and verify the official CIFAR-10 archive
+    Fetch {
+        #[arg(default_value = "data/cifar10")]
+        folder: PathBuf,
+    },
+    /// Take PNG or JPEG images from FROM/train/CLASS/ and FROM/test/CLASS/, ten classes
+    Import {
+        from: PathBuf,
+        /// Folder to write the binary files to
+        #[arg(long, default_value = "data/imported")]
+        into: PathBuf,
+    },
+    /// Draw the synthetic set
+    Synthesize {
+        #[arg(default_value = "data/synthetic")]
+        folder: PathBuf,
+        #[arg(long, default_value_t = 50_000)]
+        train_images: usize,
+        #[arg(long, default_value_t = 10_000)]
+        test_images: usize,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Read a folder's files and count what is in them
+    Check {
+        #[arg(default_value = "data/cifar10")]
+        folder: PathBuf,
+    },
+}
+
+pub fn run(command: &Command) -> Result<i32> {
+    match command {
+        Command::Fetch { folder } => {
+            let spec = Data {
+                source: Source::Cifar10,
+                folder: folder.clone(),
+                download: true,
+                ..Data::default()
+            };
+            report(data::prepare(&spec)?)
+        }
+        Command::Import { from, into } => report(data::import(from, into)?),
+        Command::Synthesize {
+            folder,
+            train_images,
+            test_images,
+            seed,
+        } => {
+            let synthetic = Synthetic {
+                train_images: *train_images,
+                test_images: *test_images,
+                seed: Seed(*seed),
+            };
+            report(data::draw(&synthetic, folder)?)
+        }
+        Command::Check { folder } => report(folder.clone()),
+    }
+}
+
+fn report(folder: PathBuf) -> Result<i32> {
+    console::line(data::check(&folder)?);
+    Ok(0)
+}

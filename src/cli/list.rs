@@ -1,0 +1,39 @@
+//! `runboard list`: the runs there are and how they stand.
+
+use crate::console;
+use crate::run::{self, Entry, Score};
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use std::path::Path;
+
+pub fn list(runs: &Path) -> Result<i32> {
+    let entries = run::list(runs);
+    if entries.is_empty() {
+        console::line(format_args!(
+            "no runs in {}; start one with: make experiment NAME=quickstart",
+            runs.display()
+        ));
+        return Ok(0);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["RUN", "STATE", "STEP", "PRECISION @ 1"]);
+    for entry in entries {
+        table.add_row(row(&entry));
+    }
+    console::line(table.trim_fmt());
+    Ok(0)
+}
+
+fn row(entry: &Entry) -> [String; 4] {
+    let none = || "-".to_owned();
+    let precision = |score: Score| format!("{:.3} at step {}", score.precision, score.step);
+    [
+        entry.run.id(),
+        entry.state.map_or_else(none, |state| state.to_string()),
+        entry
+            .progress
+            .map_or_else(none, |(done, all)| format!("{done}/{all}")),
+        entry.last.map_or_else(none, precision),
+    ]
+}

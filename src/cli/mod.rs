@@ -1,0 +1,122 @@
+//! The command line: what each command is called and takes; the work is done elsewhere.
+
+mod check;
+mod data;
+mod list;
+mod run;
+
+use crate::run::{RunDir, resolve};
+use crate::spec::{self, Experiment, Override};
+use crate::stop::Stop;
+use crate::{evaluator, trainer};
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Experiments in, TensorBoard out: trains CIFAR-10's tutorial network as a YAML spec says, with an
+/// evaluator beside it.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Folder of the run directories
+    #[arg(long, global = true, value_name = "DIR", default_value = "runs")]
+    runs: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train an experiment and evaluate it alongside
+    Run(Chosen),
+    /// Continue a run from its last checkpoint
+    Resume {
+        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
+        run: String,
+    },
+    /// The training process by itself
+    Train {
+        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
+        #[arg(long, value_name = "RUN")]
+        run: String,
+    },
+    /// The evaluation process by itself
+    Eval {
+        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
+        #[arg(long, value_name = "RUN")]
+        run: String,
+        /// Evaluate the newest checkpoint once instead of waiting for more
+        #[arg(long)]
+        once: bool,
+    },
+    /// The runs there are and how they stand
+    List,
+    /// Check a spec and show what it resolves to, without running it
+    Check(Chosen),
+    /// Fetch, import, draw or check images
+    #[command(subcommand)]
+    Data(data::Command),
+}
+
+/// An experiment and what is changed of it.
+#[derive(Args, Debug)]
+struct Chosen {
+    /// Name of a file in the experiments folder, or a path ending in .yaml
+    name: String,
+    /// Set a field of the spec, such as train.steps=500; may be repeated
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    overrides: Vec<String>,
+    /// Folder of the images, in place of the spec's data.folder
+    #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA")]
+    data: Option<String>,
+    /// Folder of the experiments
+    #[arg(long, value_name = "DIR", default_value = "experiments")]
+    experiments: PathBuf,
+}
+
+impl Chosen {
+    fn load(&self) -> Result<Experiment> {
+        let mut overrides: Vec<Override> = self
+            .overrides
+            .iter()
+            .map(|set| Override::parse(set))
+            .collect::<Result<_>>()?;
+        if let Some(folder) = self.data.as_deref().filter(|folder| !folder.is_empty()) {
+            overrides.push(Override::text("data.folder", folder));
+        }
+        spec::load(&self.name, &self.experiments, &overrides)
+    }
+}
+
+impl Cli {
+    /// Do what the command says and return the exit code.
+    ///
+    /// # Errors
+    /// See the commands; bad input is a [`crate::error::UserError`].
+    pub fn run(self) -> Result<i32> {
+        let find = |what: &str| -> Result<RunDir> { resolve(&self.runs, what) };
+        match &self.command {
+            Command::Run(chosen) => run::run(&self.runs, chosen),
+            Command::Resume { run } => run::resume(&find(run)?),
+            Command::Train { run } => {
+                Ok(trainer::train(&find(run)?, &Stop::on_signals()?)?.exit_code())
+            }
+            Command::Eval { run, once } => {
+                Ok(evaluator::evaluate(&find(run)?, &Stop::on_signals()?, *once)?.exit_code())
+            }
+            Command::List => list::list(&self.runs),
+            Command::Check(chosen) => check::check(chosen),
+            Command::Data(command) => data::run(command),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

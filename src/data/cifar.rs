@@ -1,0 +1,305 @@
+//! CIFAR-10's binary layout, and one split of a set in memory.
+
+use super::files::require;
+use crate::bail_user;
+use anyhow::{Context, Result, ensure};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+// A file is a sequence of records without header or padding (https://www.cs.toronto.edu/~kriz/cifar.html,
+// "Binary version"):
+//
+//   byte 0          label, 0 to 9
+//   bytes 1..1025   red plane, 32 rows of 32, from the top left
+//   then            green plane, blue plane
+
+/// Classes of a set.
+pub const CLASS_COUNT: usize = 10;
+/// CIFAR-10's classes in the order of their labels.
+pub const CLASSES: [&str; CLASS_COUNT] = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+];
+/// Side of a stored image, in pixels.
+pub const SIDE: usize = 32;
+/// Red, green, blue.
+pub const CHANNELS: usize = 3;
+/// Bytes of a stored image.
+pub const PIXEL_BYTES: usize = CHANNELS * SIDE * SIDE;
+/// Bytes of a record: label and image.
+pub const RECORD_BYTES: usize = 1 + PIXEL_BYTES;
+
+/// The folder that the official archive unpacks to.
+pub(super) const BATCHES_FOLDER: &str = "cifar-10-batches-bin";
+/// Class names, one a line, in the order of the labels.
+pub(super) const META_FILE: &str = "batches.meta.txt";
+pub(super) const TRAIN_FILES: [&str; 5] = [
+    "data_batch_1.bin",
+    "data_batch_2.bin",
+    "data_batch_3.bin",
+    "data_batch_4.bin",
+    "data_batch_5.bin",
+];
+pub(super) const TEST_FILE: &str = "test_batch.bin";
+
+/// Larger splits are refused before memory is asked for: five million images are not this layout's use.
+const MAX_SPLIT_BYTES: u64 = 16 << 30;
+
+/// The two halves of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// `data_batch_1.bin` to `data_batch_5.bin`, in this order.
+    Train,
+    /// `test_batch.bin`.
+    Test,
+}
+
+impl Split {
+    /// Names of the files that hold the split.
+    pub(super) fn files(self) -> &'static [&'static str] {
+        match self {
+            Split::Train => &TRAIN_FILES,
+            Split::Test => &[TEST_FILE],
+        }
+    }
+}
+
+/// One split, resident in memory as the bytes of its files. Never empty.
+#[derive(Debug)]
+pub struct Images {
+    /// Whole records, every label below [`CLASS_COUNT`].
+    records: Vec<u8>,
+}
+
+impl Images {
+    /// Reads a split. `folder` holds the files or `cifar-10-batches-bin/` with them.
+    ///
+    /// # Errors
+    /// User errors that name the file and the byte: a missing or empty file, one that ends within a
+    /// record, a label over 9. Others: files that cannot be read.
+    pub fn read(folder: &Path, split: Split) -> Result<Images> {
+        let folder = require(folder)?;
+        let files: Vec<SizedFile> = split
+            .files()
+            .iter()
+            .map(|name| SizedFile::open(folder.join(name)))
+            .collect::<Result<_>>()?;
+        let total: u64 = files.iter().map(|file| file.bytes as u64).sum();
+        if total > MAX_SPLIT_BYTES {
+            bail_user!(
+                "{}: got {total} bytes of images, want at most {MAX_SPLIT_BYTES}",
+                folder.display()
+            );
+        }
+        let mut records = vec![0; total as usize];
+        let mut rest = records.as_mut_slice();
+        std::thread::scope(|scope| {
+            let mut readers = Vec::new();
+            for file in files {
+                let (part, after) = rest.split_at_mut(file.bytes);
+                rest = after;
+                readers.push(scope.spawn(move || file.read(part)));
+            }
+            for reader in readers {
+                reader
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(Images { records })
+    }
+
+    /// Number of images, at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "a split is never empty")]
+    pub fn len(&self) -> usize {
+        self.records.len() / RECORD_BYTES
+    }
+
+    /// Image `index` as [channel, row, column] bytes: 3 * 32 * 32 of them.
+    pub fn pixels(&self, index: usize) -> &[u8] {
+        &self.record(index)[1..]
+    }
+
+    /// Label of image `index`, 0 to 9.
+    pub fn label(&self, index: usize) -> u8 {
+        self.record(index)[0]
+    }
+
+    fn record(&self, index: usize) -> &[u8] {
+        &self.records[index * RECORD_BYTES..][..RECORD_BYTES]
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_records(records: Vec<u8>) -> Images {
+        assert!(!records.is_empty() && records.len().is_multiple_of(RECORD_BYTES));
+        Images { records }
+    }
+}
+
+/// A file whose size is known to be a whole number of records.
+struct SizedFile {
+    path: PathBuf,
+    file: File,
+    bytes: usize,
+}
+
+impl SizedFile {
+    fn open(path: PathBuf) -> Result<SizedFile> {
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) =
+            opened.with_context(|| format!("failed to open {}", path.display()))?;
+        if !metadata.is_file() {
+            bail_user!("{} is no regular file", path.display());
+        }
+        let bytes = usize::try_from(metadata.len())
+            .with_context(|| format!("{} is too large", path.display()))?;
+        if bytes == 0 {
+            bail_user!("{} is empty", path.display());
+        }
+        let (whole, cut) = (bytes / RECORD_BYTES, bytes % RECORD_BYTES);
+        if cut != 0 {
+            bail_user!(
+                "{} is truncated: record {whole} at byte {} has {cut} bytes, want {RECORD_BYTES}",
+                path.display(),
+                whole * RECORD_BYTES
+            );
+        }
+        Ok(SizedFile { path, file, bytes })
+    }
+
+    /// Fills `records` from the file and checks the labels.
+    fn read(mut self, records: &mut [u8]) -> Result<()> {
+        ensure!(records.len() == self.bytes, "a buffer of another size");
+        self.file
+            .read_exact(records)
+            .with_context(|| format!("failed to read {}", self.path.display()))?;
+        let labels = records.iter().step_by(RECORD_BYTES);
+        for (index, &label) in labels.enumerate() {
+            if usize::from(label) >= CLASS_COUNT {
+                bail_user!(
+                    "{}: record {index} at byte {} has label {label}, want 0 to 9",
+                    self.path.display(),
+                    index * RECORD_BYTES
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use std::fs;
+
+    /// Two records a training file, one test record; labels and pixels tell the position.
+    fn write_set(folder: &Path) {
+        let record = |value: u8| {
+            let mut record = vec![value; RECORD_BYTES];
+            record[0] = value % 10;
+            record
+        };
+        for (file, name) in TRAIN_FILES.iter().enumerate() {
+            let first = 2 * file as u8;
+            fs::write(
+                folder.join(name),
+                [record(first), record(first + 1)].concat(),
+            )
+            .unwrap();
+        }
+        fs::write(folder.join(TEST_FILE), record(99)).unwrap();
+    }
+
+    fn set() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        write_set(folder.path());
+        folder
+    }
+
+    fn user_message(result: Result<Images>) -> String {
+        let error = result.unwrap_err();
+        assert!(is_user_error(&error), "{error:#}");
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn reads_records_in_the_order_of_the_files() {
+        let folder = set();
+        let train = Images::read(folder.path(), Split::Train).unwrap();
+        assert_eq!(train.len(), 10);
+        for index in 0..10 {
+            assert_eq!(train.label(index), index as u8);
+            assert_eq!(train.pixels(index), [index as u8; PIXEL_BYTES]);
+        }
+        let test = Images::read(folder.path(), Split::Test).unwrap();
+        assert_eq!((test.len(), test.label(0), test.pixels(0)[0]), (1, 9, 99));
+    }
+
+    #[test]
+    fn finds_the_files_in_the_archives_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(BATCHES_FOLDER)).unwrap();
+        write_set(&folder.path().join(BATCHES_FOLDER));
+        assert_eq!(Images::read(folder.path(), Split::Test).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn truncation_names_file_record_and_byte() {
+        let folder = set();
+        let path = folder.path().join("data_batch_3.bin");
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(3073 + 100)
+            .unwrap();
+        assert_eq!(
+            user_message(Images::read(folder.path(), Split::Train)),
+            format!(
+                "{} is truncated: record 1 at byte 3073 has 100 bytes, want 3073",
+                path.display()
+            )
+        );
+        fs::write(&path, []).unwrap();
+        assert_eq!(
+            user_message(Images::read(folder.path(), Split::Train)),
+            format!("{} is empty", path.display())
+        );
+    }
+
+    #[test]
+    fn a_label_over_9_names_file_record_and_byte() {
+        let folder = set();
+        let path = folder.path().join("data_batch_5.bin");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[RECORD_BYTES] = 10;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(
+            user_message(Images::read(folder.path(), Split::Train)),
+            format!(
+                "{}: record 1 at byte 3073 has label 10, want 0 to 9",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn an_absurd_size_is_refused_before_memory_is_asked_for() {
+        let folder = set();
+        let path = folder.path().join("data_batch_1.bin");
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(3073 * 10_000_000).unwrap();
+        assert!(user_message(Images::read(folder.path(), Split::Train)).contains("want at most"));
+    }
+}

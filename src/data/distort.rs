@@ -1,0 +1,367 @@
+//! From stored bytes to the network's input: random distortions in training, the central crop in
+//! evaluation, per-image standardisation in both, with the arithmetic of tf.image on float images.
+
+use super::cifar::{CHANNELS, PIXEL_BYTES, SIDE};
+use crate::spec::Input;
+use rand::Rng;
+
+/// What chance decides about one image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// First row of the crop.
+    pub top: usize,
+    /// First column of the crop.
+    pub left: usize,
+    /// Mirror left to right.
+    pub mirror: bool,
+    /// Added to all pixels, on the 0..255 scale.
+    pub brightness: f32,
+    /// Factor on each channel's distance from its mean over the crop.
+    pub contrast: f32,
+}
+
+impl Draw {
+    /// A training draw. It always takes the same number of random values, so that switching one
+    /// distortion off leaves the others as they were.
+    ///
+    /// # Panics
+    /// If `input` is out of range (see [`super::stream::BatchStream::start`], which checks it).
+    pub fn sample(input: &Input, rng: &mut impl Rng) -> Draw {
+        let most = (SIDE - input.crop) as u32;
+        Draw {
+            top: rng.random_range(0..=most) as usize,
+            left: rng.random_range(0..=most) as usize,
+            mirror: rng.random::<bool>() && input.flip,
+            brightness: uniform(-input.brightness, input.brightness, rng),
+            contrast: uniform(input.contrast.lower, input.contrast.upper, rng),
+        }
+    }
+
+    /// The evaluation input: central crop, nothing else.
+    pub fn central(input: &Input) -> Draw {
+        Draw {
+            top: (SIDE - input.crop) / 2,
+            left: (SIDE - input.crop) / 2,
+            mirror: false,
+            brightness: 0.0,
+            contrast: 1.0,
+        }
+    }
+}
+
+/// Uniform in [low, high); `low` where the interval is empty.
+fn uniform(low: f32, high: f32, rng: &mut impl Rng) -> f32 {
+    let unit: f32 = rng.random();
+    let value = low + (high - low) * unit;
+    // Rounding may reach the excluded bound.
+    if value < high { value } else { low }
+}
+
+/// Floats of one input image: crop * crop * 3.
+pub fn input_len(input: &Input) -> usize {
+    input.crop * input.crop * CHANNELS
+}
+
+/// Crops, mirrors, brightens, changes the contrast of and standardises one image.
+///
+/// `pixels` is [channel, row, column] as stored; `out` is [row, column, channel], [`input_len`] floats.
+///
+/// The formulas are tf.image's: adjust_contrast is (x - mean_c) * f + mean_c for each channel,
+/// per_image_standardization is (x - mean) / max(std, 1/sqrt(n)) over all n values, nothing is clipped.
+/// All of them are affine in a channel's pixels, so together they are one factor and one offset a
+/// channel, found from its sum and its sum of squares over the crop, which are exact integers.
+///
+/// # Panics
+/// If a slice has another length or the crop leaves the image.
+pub fn apply(draw: &Draw, pixels: &[u8], input: &Input, out: &mut [f32]) {
+    assert_eq!(pixels.len(), PIXEL_BYTES, "bytes of an image");
+    assert_eq!(out.len(), input_len(input), "floats of an input");
+    let crop = input.crop;
+    let row = |channel: usize, y: usize| {
+        &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..crop]
+    };
+    let [red, green, blue] = affine(
+        draw,
+        input,
+        std::array::from_fn(|channel| Moments::of((0..crop).map(|y| row(channel, y)))),
+    );
+    for (y, out) in out.chunks_exact_mut(crop * CHANNELS).enumerate() {
+        let rows = row(0, y).iter().zip(row(1, y)).zip(row(2, y));
+        let write = |(out, ((&r, &g), &b)): (&mut [f32], ((&u8, &u8), &u8))| {
+            out[0] = red.of(r);
+            out[1] = green.of(g);
+            out[2] = blue.of(b);
+        };
+        let out = out.chunks_exact_mut(CHANNELS);
+        if draw.mirror {
+            out.zip(rows.rev()).for_each(write);
+        } else {
+            out.zip(rows).for_each(write);
+        }
+    }
+}
+
+/// Mean and population variance of one channel over the crop.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: f64,
+    variance: f64,
+}
+
+impl Moments {
+    fn of<'a>(rows: impl Iterator<Item = &'a [u8]>) -> Moments {
+        // At most 1024 * 255^2 < 2^32.
+        let (mut count, mut sum, mut squares) = (0, 0u32, 0u32);
+        for row in rows {
+            count += row.len();
+            sum += row.iter().map(|&x| u32::from(x)).sum::<u32>();
+            squares += row
+                .iter()
+                .map(|&x| u32::from(x) * u32::from(x))
+                .sum::<u32>();
+        }
+        let (n, sum, squares) = (count as u64, u64::from(sum), u64::from(squares));
+        Moments {
+            mean: sum as f64 / n as f64,
+            variance: (n * squares - sum * sum) as f64 / (n * n) as f64,
+        }
+    }
+}
+
+/// x -> (x - pivot) * factor + offset. The pivot is a whole number near the mean, which makes the
+/// difference exact in 32 bits even where a flat image is blown up by a large factor.
+#[derive(Clone, Copy)]
+struct Affine {
+    pivot: f32,
+    factor: f32,
+    offset: f32,
+}
+
+impl Affine {
+    #[inline(always)]
+    fn of(self, pixel: u8) -> f32 {
+        (f32::from(pixel) - self.pivot) * self.factor + self.offset
+    }
+}
+
+/// Brightness, contrast and standardisation as one map a channel.
+fn affine(draw: &Draw, input: &Input, channels: [Moments; CHANNELS]) -> [Affine; CHANNELS] {
+    let average =
+        |f: &dyn Fn(&Moments) -> f64| channels.iter().map(f).sum::<f64>() / CHANNELS as f64;
+    let contrast = f64::from(draw.contrast);
+    // Contrast keeps each channel's mean and scales its deviations; brightness shifts all means alike,
+    // so standardisation takes it out again.
+    let (centre, scale) = if input.standardize {
+        let mean = average(&|c| c.mean);
+        let within = contrast * contrast * average(&|c| c.variance);
+        let between = average(&|c| (c.mean - mean).powi(2));
+        let floor = 1.0 / (input_len(input) as f64).sqrt();
+        (mean, (within + between).sqrt().max(floor))
+    } else {
+        (-f64::from(draw.brightness), 1.0)
+    };
+    channels.map(|Moments { mean, .. }| {
+        let pivot = mean.round();
+        Affine {
+            pivot: pivot as f32,
+            factor: (contrast / scale) as f32,
+            offset: (((pivot - mean) * contrast + mean - centre) / scale) as f32,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::random;
+    use crate::spec::{Contrast, Seed};
+
+    fn image(seed: u64) -> Vec<u8> {
+        let mut pixels = vec![0; PIXEL_BYTES];
+        random::stream(Seed(seed), b"testing ", 0).fill(pixels.as_mut_slice());
+        // Different channels, so that a mix-up of their means shows.
+        pixels[..SIDE * SIDE].iter_mut().for_each(|x| *x /= 2);
+        pixels
+    }
+
+    /// The definition, step by step in f64.
+    fn reference(draw: &Draw, pixels: &[u8], input: &Input) -> Vec<f64> {
+        let crop = input.crop;
+        let mut out = vec![0.0; input_len(input)];
+        for y in 0..crop {
+            for x in 0..crop {
+                for c in 0..CHANNELS {
+                    let column = if draw.mirror { crop - 1 - x } else { x };
+                    let at = (c * SIDE + draw.top + y) * SIDE + draw.left + column;
+                    out[(y * crop + x) * CHANNELS + c] =
+                        f64::from(pixels[at]) + f64::from(draw.brightness);
+                }
+            }
+        }
+        for c in 0..CHANNELS {
+            let n = (crop * crop) as f64;
+            let mean = out.iter().skip(c).step_by(CHANNELS).sum::<f64>() / n;
+            for x in out.iter_mut().skip(c).step_by(CHANNELS) {
+                *x = (*x - mean) * f64::from(draw.contrast) + mean;
+            }
+        }
+        if input.standardize {
+            let n = out.len() as f64;
+            let mean = out.iter().sum::<f64>() / n;
+            let std = (out.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+            out.iter_mut()
+                .for_each(|x| *x = (*x - mean) / std.max(1.0 / n.sqrt()));
+        }
+        out
+    }
+
+    /// Equal to 1e-6 of the largest value.
+    fn assert_close(got: &[f32], want: &[f64]) {
+        let bound = 1e-6 * want.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+        for (at, (&got, &want)) in got.iter().zip(want).enumerate() {
+            let error = (f64::from(got) - want).abs();
+            assert!(error < bound, "{at}: got {got}, want {want}");
+        }
+    }
+
+    fn applied(draw: &Draw, pixels: &[u8], input: &Input) -> Vec<f32> {
+        let mut out = vec![f32::NAN; input_len(input)];
+        apply(draw, pixels, input, &mut out);
+        out
+    }
+
+    #[test]
+    fn agrees_with_the_definition() {
+        let mut rng = random::stream(Seed(3), b"testing ", 1);
+        for crop in [1, 7, 24, 32] {
+            for standardize in [true, false] {
+                let input = Input {
+                    crop,
+                    standardize,
+                    ..Input::default()
+                };
+                for seed in 0..5 {
+                    let (draw, pixels) = (Draw::sample(&input, &mut rng), image(seed));
+                    let out = applied(&draw, &pixels, &input);
+                    assert_close(&out, &reference(&draw, &pixels, &input));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_constant_image_becomes_zeros_and_a_nearly_constant_one_stays_exact() {
+        let input = Input::default();
+        let draw = Draw::central(&input);
+        let mut pixels = vec![201; PIXEL_BYTES];
+        assert_eq!(
+            applied(&draw, &pixels, &input),
+            vec![0.0; input_len(&input)]
+        );
+        // One grey level in one pixel: the deviation lies just below the floor of 1/sqrt(n).
+        pixels[16 * SIDE + 16] = 202;
+        assert_close(
+            &applied(&draw, &pixels, &input),
+            &reference(&draw, &pixels, &input),
+        );
+    }
+
+    #[test]
+    fn evaluation_takes_the_centre() {
+        let input = Input {
+            standardize: false,
+            ..Input::default()
+        };
+        let pixels: Vec<u8> = (0..PIXEL_BYTES).map(|i| (i % SIDE) as u8).collect();
+        let out = applied(&Draw::central(&input), &pixels, &input);
+        let columns: Vec<f32> = out[..72].iter().step_by(3).copied().collect();
+        assert_eq!(columns, (4..28).map(|x| x as f32).collect::<Vec<_>>());
+        let odd = Input { crop: 25, ..input };
+        assert_eq!(Draw::central(&odd).top, 3);
+    }
+
+    #[test]
+    fn draws_are_uniform_within_their_bounds() {
+        let input = Input::default();
+        let mut rng = random::stream(Seed(1), b"testing ", 2);
+        let draws: Vec<Draw> = (0..20_000)
+            .map(|_| Draw::sample(&input, &mut rng))
+            .collect();
+        let n = draws.len() as f64;
+        // Offsets: each of the nine values one ninth of the time, within five standard deviations.
+        let bound = 5.0 * (n * (1.0 / 9.0) * (8.0 / 9.0)).sqrt();
+        for offset in 0..=8 {
+            for count in [
+                draws.iter().filter(|d| d.top == offset).count(),
+                draws.iter().filter(|d| d.left == offset).count(),
+            ] {
+                assert!((count as f64 - n / 9.0).abs() < bound, "{offset}: {count}");
+            }
+        }
+        let mirrored = draws.iter().filter(|d| d.mirror).count() as f64;
+        assert!((mirrored - n / 2.0).abs() < 5.0 * (n / 4.0).sqrt());
+        uniform_between(-63.0, 63.0, draws.iter().map(|d| d.brightness).collect());
+        uniform_between(0.2, 1.8, draws.iter().map(|d| d.contrast).collect());
+    }
+
+    /// Bounds, and the Kolmogorov-Smirnov distance below its 0.1 % critical value.
+    fn uniform_between(low: f32, high: f32, mut values: Vec<f32>) {
+        values.sort_by(f32::total_cmp);
+        assert!(values[0] >= low && values[values.len() - 1] < high);
+        let n = values.len() as f32;
+        let distance = values
+            .iter()
+            .enumerate()
+            .map(|(rank, x)| ((x - low) / (high - low) - rank as f32 / n).abs())
+            .fold(0.0, f32::max);
+        assert!(distance < 1.95 / n.sqrt(), "{distance}");
+    }
+
+    #[test]
+    fn switched_off_distortions_do_nothing() {
+        let off = Input {
+            crop: 32,
+            flip: false,
+            brightness: 0.0,
+            contrast: Contrast {
+                lower: 1.0,
+                upper: 1.0,
+            },
+            standardize: false,
+        };
+        let mut rng = random::stream(Seed(1), b"testing ", 3);
+        for _ in 0..100 {
+            assert_eq!(Draw::sample(&off, &mut rng), Draw::central(&off));
+        }
+        // The other draws stay what they are with everything on.
+        let draw =
+            |input: &Input| Draw::sample(input, &mut random::stream(Seed(1), b"testing ", 4));
+        let still = Input {
+            flip: false,
+            brightness: 0.0,
+            ..Input::default()
+        };
+        assert_eq!(draw(&still).contrast, draw(&Input::default()).contrast);
+        assert_eq!(draw(&still).left, draw(&Input::default()).left);
+    }
+
+    /// `cargo test --release -- --ignored --nocapture images_per_second`
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    fn images_per_second() {
+        let input = Input::default();
+        let images: Vec<Vec<u8>> = (0..100).map(image).collect();
+        let mut out = vec![0.0; input_len(&input)];
+        let start = std::time::Instant::now();
+        let count = 200_000;
+        for position in 0..count {
+            let draw = Draw::sample(&input, &mut random::stream(Seed(1), b"distort ", position));
+            apply(&draw, &images[position as usize % 100], &input, &mut out);
+            std::hint::black_box(&mut out);
+        }
+        println!(
+            "{:.0} images/s",
+            count as f64 / start.elapsed().as_secs_f64()
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! A resumable download: what came is kept, and the next request goes on from there.
+
+use super::progress::{self, Unit};
+use anyhow::{Context, Result, bail, ensure};
+use backon::{BlockingRetryable, ExponentialBuilder};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+use ureq::Body;
+use ureq::http::{Response, StatusCode, header};
+
+/// Larger transfers are broken off. The official archive has 170,052,171 bytes.
+const MAX_BYTES: u64 = 256 << 20;
+/// Transfers tried after the first. Each goes on where the last one broke off.
+const RETRIES: usize = 4;
+
+/// What to fetch, and how patiently.
+#[derive(Clone, Debug)]
+pub(super) struct Download {
+    pub(super) url: String,
+    /// Before the first retry; doubles with each.
+    pub(super) delay: Duration,
+    /// A transfer without a byte for this long is broken off.
+    pub(super) patience: Duration,
+}
+
+impl Download {
+    /// Brings `part` to its full length. Only one process at a time may do so.
+    ///
+    /// # Errors
+    /// The server refuses, cannot be reached or breaks off again and again. What came stays in `part`.
+    pub(super) fn run(&self, part: &Path) -> Result<()> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            // A server that adds a compression of its own would change bytes and offsets.
+            .accept_encoding("identity")
+            .timeout_connect(Some(self.patience))
+            .timeout_resolve(Some(self.patience))
+            .timeout_recv_response(Some(self.patience))
+            .timeout_per_read(Some(self.patience))
+            .build()
+            .into();
+        let transfer = || self.transfer(&agent, part);
+        transfer
+            .retry(
+                ExponentialBuilder::default()
+                    .with_min_delay(self.delay)
+                    .with_max_times(RETRIES),
+            )
+            .when(|error| !error.is::<Refused>())
+            .notify(|error, delay| {
+                eprintln!("{error:#}; trying again in {} s", delay.as_secs_f32());
+            })
+            .call()
+    }
+
+    /// One request: appends to `part` what it lacks.
+    fn transfer(&self, agent: &ureq::Agent, part: &Path) -> Result<()> {
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(part)
+            .with_context(|| format!("failed to open {}", part.display()))?;
+        let have = file.metadata()?.len();
+        let mut request = agent.get(&self.url);
+        if have > 0 {
+            request = request.header(header::RANGE, format!("bytes={have}-"));
+        }
+        let response = request.call()?;
+        let (from, total) = match response.status() {
+            StatusCode::OK => (0, response.body().content_length()),
+            StatusCode::PARTIAL_CONTENT => {
+                let (from, total) = content_range(&response)?;
+                ensure!(
+                    from == Some(have),
+                    "the server sent another range than asked for"
+                );
+                (have, total)
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let (_, total) = content_range(&response).unwrap_or_default();
+                if total == Some(have) {
+                    return Ok(());
+                }
+                file.set_len(0)?;
+                bail!(
+                    "{} did not fit what the server has: starting over",
+                    part.display()
+                );
+            }
+            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Refused(status).into());
+            }
+            status => bail!("the server answered {status}"),
+        };
+        let limit = total.unwrap_or(MAX_BYTES);
+        ensure!(
+            (from..=MAX_BYTES).contains(&limit),
+            "the server offers {limit} bytes in all, want {from} to {MAX_BYTES}"
+        );
+
+        // A server that ignores the range sends all of it again.
+        file.set_len(from)?;
+        let bar = progress::bar(limit, format!("fetching {}", self.url), Unit::Bytes);
+        bar.set_position(from);
+        let body = response.into_body().into_reader();
+        let result = io::copy(&mut bar.wrap_read(body.take(limit - from)), &mut file);
+        bar.finish_and_clear();
+        let len = file.metadata()?.len();
+        result.with_context(|| format!("the transfer broke off after {len} bytes"))?;
+        if let Some(total) = total {
+            ensure!(
+                len == total,
+                "the transfer ended after {len} of {total} bytes"
+            );
+        }
+        file.sync_all()?;
+        Ok(())
+    }
+}
+
+/// An answer that asking again will not change.
+#[derive(Debug)]
+struct Refused(StatusCode);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answered {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// First byte and total length from `Content-Range: bytes 10-19/100` or `bytes */100`; None where they
+/// are left open (<https://www.rfc-editor.org/rfc/rfc9110#section-14.4>).
+fn content_range(response: &Response<Body>) -> Result<(Option<u64>, Option<u64>)> {
+    let value = response
+        .headers()
+        .get(header::CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok())
+        .context("the server named no range")?;
+    let (range, total) = value
+        .strip_prefix("bytes ")
+        .and_then(|value| value.split_once('/'))
+        .with_context(|| format!("the server named the range {value:?}"))?;
+    let from = range
+        .split_once('-')
+        .and_then(|(from, _)| from.parse().ok());
+    Ok((from, total.parse().ok()))
+}
+
+/// A server that follows a script.
+#[cfg(test)]
+pub(super) mod server {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread::JoinHandle;
+
+    /// Gives one connection each of the answers, byte for byte, then hangs up, and returns the requests.
+    /// A client that comes once more is turned away.
+    pub(in crate::data) fn serve(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/cifar.tar.gz", listener.local_addr().unwrap());
+        let serve = move || {
+            answers
+                .iter()
+                .map(|answer| reply(&listener, answer).0)
+                .collect()
+        };
+        (url, std::thread::spawn(serve))
+    }
+
+    pub(in crate::data) fn reply(listener: &TcpListener, answer: &[u8]) -> (String, TcpStream) {
+        let mut stream = listener.accept().unwrap().0;
+        let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        stream.write_all(answer).unwrap();
+        (head.join("\n").to_lowercase(), stream)
+    }
+
+    pub(in crate::data) fn answer(head: &str, body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    }
+
+    pub(in crate::data) fn whole(bytes: &[u8]) -> Vec<u8> {
+        answer(&format!("200 OK\r\nContent-Length: {}", bytes.len()), bytes)
+    }
+
+    /// Claims the whole length, hangs up after half.
+    pub(in crate::data) fn half(bytes: &[u8]) -> Vec<u8> {
+        let head = format!("200 OK\r\nContent-Length: {}", bytes.len());
+        answer(&head, &bytes[..bytes.len() / 2])
+    }
+
+    pub(in crate::data) fn rest(bytes: &[u8], from: usize) -> Vec<u8> {
+        let (last, total) = (bytes.len() - 1, bytes.len());
+        let head = format!(
+            "206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{last}/{total}",
+            total - from
+        );
+        answer(&head, &bytes[from..])
+    }
+
+    pub(in crate::data) fn unsatisfiable(total: usize) -> Vec<u8> {
+        let head = "416 Range Not Satisfiable\r\nContent-Length: 0\r\nContent-Range: bytes */";
+        answer(&format!("{head}{total}"), b"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::server::{answer, half, reply, rest, serve, unsatisfiable, whole};
+    use super::*;
+    use std::fs;
+    use std::net::TcpListener;
+
+    /// What every server here offers.
+    const BYTES: &[u8] = &[7; 10_000];
+    const MIDDLE: usize = BYTES.len() / 2;
+
+    fn download(url: String, patience: Duration) -> Download {
+        let delay = Duration::from_millis(1);
+        Download {
+            url,
+            delay,
+            patience,
+        }
+    }
+
+    /// Downloads on top of `before`: the outcome, what then is there, and the requests.
+    fn run(before: &[u8], answers: Vec<Vec<u8>>) -> (Result<(), String>, Vec<u8>, Vec<String>) {
+        let home = tempfile::tempdir().unwrap();
+        let part = home.path().join("part");
+        fs::write(&part, before).unwrap();
+        let (url, server) = serve(answers);
+        let result = download(url, Duration::from_secs(20)).run(&part);
+        let result = result.map_err(|error| format!("{error:#}"));
+        (result, fs::read(&part).unwrap(), server.join().unwrap())
+    }
+
+    /// As [`run`], all bytes are there in the end.
+    fn succeeds(before: &[u8], answers: Vec<Vec<u8>>) -> Vec<String> {
+        let (result, bytes, requests) = run(before, answers);
+        result.unwrap();
+        assert!(bytes == BYTES, "got {} bytes", bytes.len());
+        requests
+    }
+
+    #[test]
+    fn an_interrupted_transfer_goes_on_where_it_broke_off() {
+        let requests = succeeds(b"", vec![half(BYTES), rest(BYTES, MIDDLE)]);
+        assert!(!requests[0].contains("range:"));
+        assert!(requests[1].contains(&format!("range: bytes={MIDDLE}-")));
+        // And in another process.
+        succeeds(&BYTES[..123], vec![rest(BYTES, 123)]);
+    }
+
+    #[test]
+    fn a_server_without_ranges_sends_all_again() {
+        succeeds(b"", vec![half(BYTES), whole(BYTES)]);
+    }
+
+    #[test]
+    fn another_range_than_asked_for_is_not_appended() {
+        let answers = vec![half(BYTES), rest(BYTES, MIDDLE - 1), rest(BYTES, MIDDLE)];
+        succeeds(b"", answers);
+    }
+
+    #[test]
+    fn a_complete_part_stays_and_an_overlong_one_is_dropped() {
+        succeeds(BYTES, vec![unsatisfiable(BYTES.len())]);
+        let overlong = [BYTES, b"x"].concat();
+        succeeds(&overlong, vec![unsatisfiable(BYTES.len()), whole(BYTES)]);
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_again_and_a_refusal_is_final() {
+        let empty = |status| answer(&format!("{status}\r\nContent-Length: 0"), b"");
+        succeeds(b"", vec![empty("503 Service Unavailable"), whole(BYTES)]);
+        let (result, _, requests) = run(b"", vec![empty("404 Not Found")]);
+        assert_eq!(result.unwrap_err(), "the server answered 404 Not Found");
+        assert_eq!(requests.len(), 1);
+    }
+
+    #[test]
+    fn tries_end_and_what_came_is_kept() {
+        let (result, bytes, requests) = run(b"", vec![half(BYTES); RETRIES + 1]);
+        let error = result.unwrap_err();
+        assert!(
+            error.starts_with("the transfer broke off after 5000 bytes: "),
+            "{error}"
+        );
+        assert_eq!(bytes, BYTES[..MIDDLE]);
+        assert_eq!(requests.len(), RETRIES + 1);
+    }
+
+    #[test]
+    fn a_server_that_falls_silent_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        // Connections stay open until the client has given up for good.
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            loop {
+                open.push(reply(&listener, &half(BYTES)));
+            }
+        });
+        let home = tempfile::tempdir().unwrap();
+        let silent = download(url, Duration::from_millis(20));
+        let error = format!("{:#}", silent.run(&home.path().join("part")).unwrap_err());
+        assert!(error.contains("timeout"), "{error}");
+    }
+
+    #[test]
+    fn an_absurd_length_is_refused() {
+        let huge = answer("200 OK\r\nContent-Length: 99999999999", b"");
+        let (result, ..) = run(b"", vec![huge; RETRIES + 1]);
+        let error = result.unwrap_err();
+        assert!(error.contains("want 0 to 268435456"), "{error}");
+        let shrunk = "206 Partial Content\r\nContent-Range: bytes 9-9/5\r\nContent-Length: 1";
+        let (result, bytes, _) = run(&BYTES[..9], vec![answer(shrunk, b"x"); RETRIES + 1]);
+        assert!(result.unwrap_err().contains("offers 5 bytes in all"));
+        assert_eq!(bytes, BYTES[..9]);
+    }
+}

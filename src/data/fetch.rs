@@ -1,0 +1,198 @@
+//! Fetches the official archive: downloads, verifies and unpacks it.
+
+use super::WAYS_ON;
+use super::cifar::BATCHES_FOLDER;
+use super::download::Download;
+use super::files;
+use super::staging::Turn;
+use super::unpack::unpack;
+use anyhow::{Context, Result, anyhow, bail};
+use md5::{Digest, Md5};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The official archive and its MD5 (<https://www.cs.toronto.edu/~kriz/cifar.html>, "CIFAR-10 binary version").
+const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
+const MD5: &str = "c32a1d4ab5d03f1284b67883e8d87530";
+/// Names a mirror of the archive in place of [`URL`]. Its bytes have to be the same.
+const URL_VARIABLE: &str = "RUNBOARD_CIFAR10_URL";
+
+/// An archive to fetch.
+#[derive(Clone, Debug)]
+pub(super) struct Archive {
+    pub(super) download: Download,
+    /// In lower-case hexadecimal.
+    pub(super) md5: String,
+}
+
+impl Archive {
+    /// The official archive, or the mirror that the environment variable `RUNBOARD_CIFAR10_URL` names.
+    pub(super) fn official() -> Archive {
+        Archive {
+            download: Download {
+                url: std::env::var(URL_VARIABLE).unwrap_or_else(|_| URL.into()),
+                delay: Duration::from_secs(1),
+                patience: Duration::from_secs(30),
+            },
+            md5: MD5.into(),
+        }
+    }
+
+    /// Makes sure that `folder` holds the files and returns the folder that does.
+    ///
+    /// # Errors
+    /// The archive cannot be fetched, or is not the one that the MD5 is of.
+    pub(super) fn fetch(&self, folder: &Path) -> Result<PathBuf> {
+        let turn = Turn::take(folder)?;
+        // Another process may have fetched it while this one waited.
+        if let Some(holder) = files::locate(folder)? {
+            return Ok(holder);
+        }
+        self.obtain(folder, &turn)
+            .map_err(|error| anyhow!("{error:#}\n{WAYS_ON}"))
+    }
+
+    fn obtain(&self, folder: &Path, turn: &Turn) -> Result<PathBuf> {
+        let part = folder.join("cifar-10-binary.tar.gz.part");
+        self.download
+            .run(&part)
+            .with_context(|| format!("failed to download {}", self.download.url))?;
+        self.verify(&part)?;
+        let staging = turn.stage(&folder.join(BATCHES_FOLDER))?;
+        let file =
+            File::open(&part).with_context(|| format!("failed to open {}", part.display()))?;
+        unpack(io::BufReader::new(file), &staging)
+            .with_context(|| format!("failed to unpack {}", part.display()))?;
+        let holder = staging.commit()?;
+        fs::remove_file(&part).with_context(|| format!("failed to remove {}", part.display()))?;
+        Ok(holder)
+    }
+
+    /// Removes what is not the archive.
+    fn verify(&self, part: &Path) -> Result<()> {
+        let mut file =
+            File::open(part).with_context(|| format!("failed to open {}", part.display()))?;
+        let mut digest = Md5::new();
+        io::copy(&mut file, &mut digest)
+            .with_context(|| format!("failed to read {}", part.display()))?;
+        let got: String = digest
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if got != self.md5 {
+            fs::remove_file(part)
+                .with_context(|| format!("failed to remove {}", part.display()))?;
+            bail!(
+                "MD5 mismatch of {}: got {got}, want {}",
+                self.download.url,
+                self.md5
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::download::server::{half, rest, serve, whole};
+    use crate::data::unpack::tests::{archive, official};
+    use std::thread::JoinHandle;
+
+    struct Case {
+        home: tempfile::TempDir,
+        archive: Archive,
+        server: JoinHandle<Vec<String>>,
+    }
+
+    impl Case {
+        fn new(bytes: &[u8], answers: Vec<Vec<u8>>) -> Case {
+            let (url, server) = serve(answers);
+            let md5 = Md5::digest(bytes);
+            Case {
+                home: tempfile::tempdir().unwrap(),
+                archive: Archive {
+                    download: Download {
+                        url,
+                        delay: Duration::from_millis(1),
+                        patience: Duration::from_secs(20),
+                    },
+                    md5: format!("{md5:x}"),
+                },
+                server,
+            }
+        }
+
+        fn part(&self) -> PathBuf {
+            self.home.path().join("cifar-10-binary.tar.gz.part")
+        }
+
+        /// Fetches, and checks the folder. Returns the requests.
+        fn succeeds(self) -> Vec<String> {
+            let holder = self.archive.fetch(self.home.path()).unwrap();
+            assert_eq!(holder, self.home.path().join(BATCHES_FOLDER));
+            for (path, bytes) in official() {
+                if path.ends_with(".bin") {
+                    assert_eq!(fs::read(self.home.path().join(path)).unwrap(), bytes);
+                }
+            }
+            assert!(!self.part().exists());
+            self.server.join().unwrap()
+        }
+
+        /// Fetches in vain and checks that no files appeared. Returns the error and the requests.
+        fn fails(self) -> (String, Vec<String>) {
+            let error = self.archive.fetch(self.home.path()).unwrap_err();
+            assert!(!self.home.path().join(BATCHES_FOLDER).exists());
+            (format!("{error:#}"), self.server.join().unwrap())
+        }
+    }
+
+    #[test]
+    fn an_interrupted_transfer_goes_on_where_it_broke_off() {
+        let bytes = archive(&official());
+        let middle = bytes.len() / 2;
+        let requests = Case::new(&bytes, vec![half(&bytes), rest(&bytes, middle)]).succeeds();
+        assert!(!requests[0].contains("range:"));
+        assert!(requests[1].contains(&format!("range: bytes={middle}-")));
+    }
+
+    #[test]
+    fn a_wrong_md5_removes_the_part() {
+        let (bytes, other) = (archive(&official()), archive(&official()[..2]));
+        let case = Case::new(&bytes, vec![whole(&other)]);
+        let (part, want) = (case.part(), case.archive.md5.clone());
+        let error = format!("{:#}", case.archive.fetch(case.home.path()).unwrap_err());
+        let got = format!("{:x}", Md5::digest(&other));
+        assert!(
+            error.contains(&format!("got {got}, want {want}\n")),
+            "{error}"
+        );
+        assert!(!part.exists());
+        assert!(case.fails().0.contains("failed to download"));
+    }
+
+    #[test]
+    fn an_archive_that_leaves_the_folder_is_refused() {
+        let bytes = archive(&[official(), vec![("../evil", b"evil".to_vec())]].concat());
+        let (error, _) = Case::new(&bytes, vec![whole(&bytes)]).fails();
+        assert!(
+            error.contains("entry ../evil leaves the folder\n"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn of_two_at_once_one_fetches() {
+        let bytes = archive(&official());
+        let case = Case::new(&bytes, vec![whole(&bytes)]);
+        std::thread::scope(|scope| {
+            let fetch = || case.archive.fetch(case.home.path()).unwrap();
+            let (one, two) = (scope.spawn(fetch), scope.spawn(fetch));
+            assert_eq!(one.join().unwrap(), two.join().unwrap());
+        });
+    }
+}

@@ -1,0 +1,348 @@
+//! Turns class folders of PNG and JPEG images into CIFAR-10's layout.
+
+use super::cifar::{BATCHES_FOLDER, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
+use super::files;
+use super::random;
+use super::staging::Turn;
+use super::write::Set;
+use crate::spec::Seed;
+use crate::{bail_user, user_error};
+use anyhow::{Context, Result};
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use rand::seq::SliceRandom;
+use std::io::{BufReader, Seek};
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
+
+/// Endings of the files that are taken, in lower case.
+const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Writes the images of `from/train/CLASS/` and `from/test/CLASS/` into `to/cifar-10-batches-bin/` and
+/// returns that folder.
+///
+/// There are ten classes, the same in both. CIFAR-10's own names get CIFAR-10's labels, other names
+/// labels in alphabetical order. An image of another size is scaled (Lanczos) until it covers 32x32 and
+/// its centre is taken; transparency is dropped, the camera's orientation applied. The order is shuffled
+/// by a fixed seed, so that every file holds all classes. Hidden files are passed over.
+///
+/// # Errors
+/// User errors that name the place: not ten classes, a class without images, a file that is no image,
+/// `to` holds a set already.
+pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
+    let classes = class_folders(from)?;
+    let train = listing(from, Split::Train, &classes)?;
+    let test = listing(from, Split::Test, &classes)?;
+    let turn = Turn::take(to)?;
+    if let Some(holder) = files::locate(to)? {
+        bail_user!(
+            "{} holds a set already: give another folder",
+            holder.display()
+        );
+    }
+    let staging = turn.stage(&to.join(BATCHES_FOLDER))?;
+    let set = Set {
+        classes: classes.each_ref().map(String::as_str),
+        train_images: train.len(),
+        test_images: test.len(),
+        message: format!("importing {}", from.display()),
+    };
+    set.write(&staging, |split, index, record| {
+        let source = match split {
+            Split::Train => &train[index],
+            Split::Test => &test[index],
+        };
+        record[0] = source.label;
+        planes(&decode(&source.path)?, &mut record[1..]);
+        Ok(())
+    })?;
+    staging.commit()
+}
+
+/// One image to come.
+struct Source {
+    path: PathBuf,
+    label: u8,
+}
+
+fn split_folder(from: &Path, split: Split) -> PathBuf {
+    from.join(match split {
+        Split::Train => "train",
+        Split::Test => "test",
+    })
+}
+
+/// Names of the class folders in the order of their labels.
+fn class_folders(from: &Path) -> Result<[String; CLASS_COUNT]> {
+    let names = |split| -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for path in entries(&split_folder(from, split))? {
+            if !path.is_dir() {
+                bail_user!("{} is no class folder", path.display());
+            }
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name = name.ok_or_else(|| user_error!("{} is no UTF-8", path.display()))?;
+            names.push(name.to_owned());
+        }
+        Ok(names)
+    };
+    let (train, test) = (names(Split::Train)?, names(Split::Test)?);
+    if train != test {
+        bail_user!(
+            "{}: train/ has the classes {}, test/ has {}: want the same",
+            from.display(),
+            train.join(", "),
+            test.join(", ")
+        );
+    }
+    if train.iter().all(|name| CLASSES.contains(&name.as_str())) && train.len() == CLASS_COUNT {
+        return Ok(CLASSES.map(String::from));
+    }
+    train.try_into().map_err(|names: Vec<String>| {
+        user_error!(
+            "{}: got {} class folders, want {CLASS_COUNT}",
+            split_folder(from, Split::Train).display(),
+            names.len()
+        )
+    })
+}
+
+/// What lies in a folder, sorted by name, without hidden files.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        bail_user!(
+            "no folder {}: want train/CLASS/ and test/CLASS/ with images",
+            folder.display()
+        );
+    }
+    let walk = WalkDir::new(folder)
+        .min_depth(1)
+        .max_depth(1)
+        .follow_links(true)
+        .sort_by_file_name();
+    walk.into_iter()
+        .filter(|entry| {
+            !entry
+                .as_ref()
+                .is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with('.'))
+        })
+        .map(|entry| Ok(entry?.into_path()))
+        .collect::<Result<_>>()
+        .with_context(|| format!("failed to list {}", folder.display()))
+}
+
+/// All images of a split, shuffled.
+fn listing(from: &Path, split: Split, classes: &[String]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for (class, label) in classes.iter().zip(0..) {
+        let folder = split_folder(from, split).join(class);
+        let paths = entries(&folder)?;
+        if paths.is_empty() {
+            bail_user!("no images in {}", folder.display());
+        }
+        for path in paths {
+            let ending = path.extension().unwrap_or_default().to_string_lossy();
+            if !ENDINGS.contains(&ending.to_lowercase().as_str()) {
+                bail_user!("{}: want a .png, .jpg or .jpeg file", path.display());
+            }
+            sources.push(Source { path, label });
+        }
+    }
+    sources.shuffle(&mut random::stream(Seed(1), b"import  ", split as u64));
+    Ok(sources)
+}
+
+fn decode(path: &Path) -> Result<DynamicImage> {
+    let file =
+        std::fs::File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+    decode_from(BufReader::new(file)).map_err(|error| match error {
+        image::ImageError::IoError(error) if error.raw_os_error().is_some() => {
+            anyhow::Error::new(error).context(format!("failed to read {}", path.display()))
+        }
+        error => user_error!("{} is no image: {error}", path.display()),
+    })
+}
+
+fn decode_from(file: impl std::io::BufRead + Seek) -> image::ImageResult<DynamicImage> {
+    // The reader's default limits bound the memory that a forged header can ask for.
+    let mut decoder = ImageReader::new(file)
+        .with_guessed_format()?
+        .into_decoder()?;
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// Writes the image as red, green and blue plane of 32x32.
+fn planes(image: &DynamicImage, out: &mut [u8]) {
+    let side = SIDE as u32;
+    let fitted = if (image.width(), image.height()) == (side, side) {
+        image.to_rgb8()
+    } else {
+        image
+            .resize_to_fill(side, side, FilterType::Lanczos3)
+            .to_rgb8()
+    };
+    debug_assert_eq!(out.len(), PIXEL_BYTES);
+    for (at, pixel) in fitted.pixels().enumerate() {
+        for (channel, &value) in pixel.0.iter().enumerate() {
+            out[channel * SIDE * SIDE + at] = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::cifar::Images;
+    use crate::data::files::class_names;
+    use crate::error::is_user_error;
+    use image::{Rgb, RgbImage};
+    use std::fs;
+
+    /// Two training images and a test image a class, each in one colour that tells class and number.
+    fn folders(classes: &[&str]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for (class, name) in classes.iter().enumerate() {
+            for (split, count) in [("train", 2), ("test", 1)] {
+                let folder = home.path().join(split).join(name);
+                fs::create_dir_all(&folder).unwrap();
+                for number in 0..count {
+                    let colour = Rgb([10 * class as u8, 100 + number, 200]);
+                    let image = RgbImage::from_pixel(32, 32, colour);
+                    image.save(folder.join(format!("{number}.png"))).unwrap();
+                }
+            }
+        }
+        home
+    }
+
+    fn imported(from: &Path) -> (tempfile::TempDir, Images, Images) {
+        let to = tempfile::tempdir().unwrap();
+        let holder = import(from, to.path()).unwrap();
+        assert_eq!(holder, to.path().join(BATCHES_FOLDER));
+        let train = Images::read(to.path(), Split::Train).unwrap();
+        let test = Images::read(to.path(), Split::Test).unwrap();
+        (to, train, test)
+    }
+
+    fn refusal(from: &Path) -> String {
+        let to = tempfile::tempdir().unwrap();
+        let error = import(from, to.path()).unwrap_err();
+        assert!(is_user_error(&error), "{error:#}");
+        assert!(!to.path().join(BATCHES_FOLDER).exists());
+        format!("{error:#}")
+    }
+
+    const OWN: [&str; 10] = ["j", "i", "h", "g", "f", "e", "d", "c", "b", "a"];
+
+    #[test]
+    fn own_classes_get_labels_in_alphabetical_order() {
+        let from = folders(&OWN);
+        let (to, train, test) = imported(from.path());
+        assert_eq!((train.len(), test.len()), (20, 10));
+        let mut seen: Vec<(u8, u8)> = (0..20)
+            .map(|index| {
+                let (label, pixels) = (train.label(index), train.pixels(index));
+                // `a` was created last, with the red of class 9.
+                assert_eq!(pixels[0], 10 * (9 - label));
+                assert_eq!(pixels[2047], pixels[1024]);
+                assert_eq!(pixels[2048], 200);
+                (label, pixels[1024])
+            })
+            .collect();
+        assert!(!seen.is_sorted(), "not shuffled");
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 20, "every image once");
+        let mut names = OWN;
+        names.sort();
+        assert_eq!(class_names(to.path()).unwrap(), names);
+    }
+
+    #[test]
+    fn cifar_names_get_cifar_labels() {
+        let mut names = CLASSES;
+        names.reverse();
+        let from = folders(&names);
+        let (to, train, _) = imported(from.path());
+        for index in 0..20 {
+            assert_eq!(train.pixels(index)[0], 10 * (9 - train.label(index)));
+        }
+        assert_eq!(class_names(to.path()).unwrap(), CLASSES);
+    }
+
+    #[test]
+    fn other_sizes_are_scaled_to_cover_and_cut_to_the_centre() {
+        let from = folders(&OWN);
+        let wide = RgbImage::from_fn(128, 64, |x, _| match x {
+            32..96 => Rgb([50, 60, 70]),
+            _ => Rgb([255; 3]),
+        });
+        // Half of it is beyond the square; the edge's ringing stays within a few columns.
+        wide.save(from.path().join("test/a/0.png")).unwrap();
+        let (_to, _, test) = imported(from.path());
+        let a = (0..10).find(|&index| test.label(index) == 0).unwrap();
+        let middle = 16 * SIDE + 16;
+        assert_eq!(test.pixels(a)[middle], 50);
+        assert_eq!(test.pixels(a)[2 * SIDE * SIDE + middle], 70);
+        assert!(test.pixels(a)[..SIDE * SIDE].iter().all(|&red| red < 100));
+    }
+
+    #[test]
+    fn jpeg_grey_and_transparent_images_are_taken() {
+        let from = folders(&OWN);
+        let folder = from.path().join("train/b");
+        let grey = image::GrayImage::from_pixel(32, 32, image::Luma([90]));
+        grey.save(folder.join("2.JPEG")).unwrap();
+        let clear = image::RgbaImage::from_pixel(32, 32, image::Rgba([1, 2, 3, 0]));
+        clear.save(folder.join("3.png")).unwrap();
+        fs::write(folder.join(".hidden"), b"").unwrap();
+        let (_to, train, _) = imported(from.path());
+        assert_eq!(train.len(), 22);
+    }
+
+    #[test]
+    fn what_is_no_image_is_named() {
+        let from = folders(&OWN);
+        let path = from.path().join("test/c/x.png");
+        fs::write(&path, b"no image").unwrap();
+        let message = refusal(from.path());
+        assert!(message.starts_with(&format!("{} is no image: ", path.display())));
+        let whole = fs::read(from.path().join("test/c/0.png")).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let message = refusal(from.path());
+        assert!(message.starts_with(&format!("{} is no image: ", path.display())));
+        fs::remove_file(&path).unwrap();
+        let text = from.path().join("test/c/notes.txt");
+        fs::write(&text, b"").unwrap();
+        let want = format!("{}: want a .png, .jpg or .jpeg file", text.display());
+        assert_eq!(refusal(from.path()), want);
+    }
+
+    #[test]
+    fn wrong_folders_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(refusal(home.path()).contains("want train/CLASS/ and test/CLASS/"));
+        assert!(refusal(folders(&OWN[..9]).path()).ends_with("got 9 class folders, want 10"));
+        let from = folders(&OWN);
+        fs::remove_dir_all(from.path().join("test/c")).unwrap();
+        assert!(refusal(from.path()).contains("want the same"));
+        fs::create_dir(from.path().join("test/c")).unwrap();
+        let empty = from.path().join("test/c");
+        assert_eq!(
+            refusal(from.path()),
+            format!("no images in {}", empty.display())
+        );
+    }
+
+    #[test]
+    fn a_set_is_never_overwritten() {
+        let from = folders(&OWN);
+        let (to, ..) = imported(from.path());
+        let error = import(from.path(), to.path()).unwrap_err();
+        assert!(is_user_error(&error));
+        assert!(error.to_string().contains("holds a set already"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Background threads that make numbered items ahead of their use: delivered in order, bounded in memory,
+//! stopped with their owner.
+
+use anyhow::{Context, Result, anyhow};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+/// Items first, first + 1, ... without end, each made by one of several threads.
+///
+/// Worker w of W makes every W-th item and has a queue of its own; reading the queues in turn gives the
+/// order back. At most `prefetch` items queue and each worker holds one more.
+#[derive(Debug)]
+pub(super) struct Prefetch<T> {
+    workers: Vec<Worker<T>>,
+    /// The worker whose turn is next.
+    turn: usize,
+    /// Items made and not yet taken.
+    made: Arc<AtomicUsize>,
+    prefetch: usize,
+}
+
+#[derive(Debug)]
+struct Worker<T> {
+    /// None once the worker is told to stop.
+    queue: Option<Receiver<T>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Prefetch<T> {
+    /// Starts `workers` threads, at least one, on items `first` and up. Each has its own copy of `make`.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub(super) fn start(
+        first: u64,
+        prefetch: usize,
+        workers: usize,
+        make: impl FnMut(u64) -> T + Clone + Send + 'static,
+    ) -> Result<Prefetch<T>> {
+        let count = workers.max(1);
+        let made = Arc::new(AtomicUsize::new(0));
+        let mut workers = Vec::with_capacity(count);
+        for worker in 0..count {
+            let capacity = prefetch / count + usize::from(worker < prefetch % count);
+            let (sender, queue) = sync_channel(capacity);
+            let (mut make, made) = (make.clone(), Arc::clone(&made));
+            let work = move || {
+                for index in (first + worker as u64..).step_by(count) {
+                    let item = make(index);
+                    made.fetch_add(1, Ordering::Relaxed);
+                    // The receiver is gone: the owner has stopped.
+                    if sender.send(item).is_err() {
+                        return;
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("prefetch-{worker}"))
+                .spawn(work)
+                .context("failed to start a data thread")?;
+            workers.push(Worker {
+                queue: Some(queue),
+                thread: Some(thread),
+            });
+        }
+        Ok(Prefetch {
+            workers,
+            turn: 0,
+            made,
+            prefetch,
+        })
+    }
+
+    /// The next item; waits until it is made.
+    ///
+    /// # Errors
+    /// If the worker that had to make it has panicked.
+    pub(super) fn next(&mut self) -> Result<T> {
+        let worker = &mut self.workers[self.turn];
+        let item = worker.queue.as_ref().and_then(|queue| queue.recv().ok());
+        let Some(item) = item else {
+            return Err(worker.failure());
+        };
+        self.made.fetch_sub(1, Ordering::Relaxed);
+        self.turn = (self.turn + 1) % self.workers.len();
+        Ok(item)
+    }
+
+    /// Items that are made and wait, at most `prefetch`.
+    pub(super) fn ready(&self) -> usize {
+        // Workers that wait for room hold an item beyond the queue's.
+        self.made.load(Ordering::Relaxed).min(self.prefetch)
+    }
+}
+
+impl<T> Worker<T> {
+    /// Why the queue ended.
+    fn failure(&mut self) -> anyhow::Error {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => {
+                let text = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or_else(|| panic.downcast_ref::<&str>().copied());
+                anyhow!("a data thread panicked: {}", text.unwrap_or("no message"))
+            }
+            _ => anyhow!("a data thread has ended"),
+        }
+    }
+}
+
+impl<T> Drop for Prefetch<T> {
+    fn drop(&mut self) {
+        // All queues close before the first join, so that the threads stop side by side.
+        for worker in &mut self.workers {
+            worker.queue = None;
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A panic that no call of `next` has met is of no consequence any more.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_in_order_whatever_the_workers_and_the_room() {
+        for workers in [0, 1, 2, 5] {
+            for prefetch in [0, 1, 2, 7] {
+                let mut items = Prefetch::start(10, prefetch, workers, |index| index).unwrap();
+                let got: Vec<u64> = (0..50).map(|_| items.next().unwrap()).collect();
+                assert_eq!(got, (10..60).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    /// Counts how many of it are alive, and the most there ever were.
+    #[derive(Debug)]
+    struct Counted(Arc<[AtomicUsize; 2]>);
+
+    impl Counted {
+        fn new(counts: &Arc<[AtomicUsize; 2]>) -> Counted {
+            let alive = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
+            counts[1].fetch_max(alive, Ordering::SeqCst);
+            Counted(Arc::clone(counts))
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0[0].fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_freed_on_drop() {
+        for (prefetch, workers) in [(0, 1), (4, 1), (1, 3), (4, 3)] {
+            let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+            let make = Arc::clone(&counts);
+            let mut items =
+                Prefetch::start(0, prefetch, workers, move |_| Counted::new(&make)).unwrap();
+            for _ in 0..100 {
+                drop(items.next().unwrap());
+                assert!(items.ready() <= prefetch);
+            }
+            // Full queues hold every worker at the bound; wait for that state, then drop in it.
+            while counts[0].load(Ordering::SeqCst) < prefetch + workers {
+                std::thread::yield_now();
+            }
+            assert_eq!(items.ready(), prefetch);
+            drop(items);
+            assert_eq!(counts[0].load(Ordering::SeqCst), 0);
+            // One more than waits may live for a moment: the one that `next` has just handed over.
+            assert!(counts[1].load(Ordering::SeqCst) <= prefetch + workers + 1);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_at_its_place() {
+        let make = |index: u64| {
+            assert!(index != 4, "item {index} is cursed");
+            index
+        };
+        let mut items = Prefetch::start(0, 2, 3, make).unwrap();
+        for index in 0..4 {
+            assert_eq!(items.next().unwrap(), index);
+        }
+        let error = items.next().unwrap_err().to_string();
+        assert_eq!(error, "a data thread panicked: item 4 is cursed");
+        assert_eq!(
+            items.next().unwrap_err().to_string(),
+            "a data thread has ended"
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! A folder that appears whole or not at all: filled under a temporary name beside its place, then
+//! renamed; processes that want the same one take turns.
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// The sole right to fill a place in a folder, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// None where the file system has no locks, as some network ones: then two processes may do the
+    /// same work twice, and the rename decides whose stays.
+    _lock: Option<File>,
+}
+
+impl Turn {
+    /// Creates `folder` if need be and waits until no other process is filling it.
+    pub(super) fn take(folder: &Path) -> Result<Turn> {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("failed to create the folder {}", folder.display()))?;
+        let path = folder.join(".lock");
+        let lock =
+            File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+        let held = match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => {
+                eprintln!("another process is filling {}: waiting", folder.display());
+                lock.lock()
+            }
+            Err(fs::TryLockError::Error(error)) => Err(error),
+            Ok(()) => Ok(()),
+        };
+        Ok(Turn {
+            _lock: held.is_ok().then_some(lock),
+        })
+    }
+
+    /// An empty folder to fill, to become `place`. Left-overs of processes that died are removed.
+    pub(super) fn stage(&self, place: &Path) -> Result<Staging> {
+        let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
+            anyhow::bail!("{} is no place for a folder", place.display());
+        };
+        let prefix = format!(".{}.", name.to_string_lossy());
+        if self._lock.is_some() {
+            remove_leftovers(parent, &prefix)?;
+        }
+        let folder = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir_in(parent)
+            .with_context(|| format!("failed to create a folder in {}", parent.display()))?;
+        Ok(Staging {
+            folder,
+            place: place.to_path_buf(),
+        })
+    }
+}
+
+fn remove_leftovers(parent: &Path, prefix: &str) -> Result<()> {
+    let listing = || format!("failed to list {}", parent.display());
+    for entry in fs::read_dir(parent).with_context(listing)? {
+        let entry = entry.with_context(listing)?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("failed to remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A folder being filled. Dropped without [`Staging::commit`], it disappears.
+#[derive(Debug)]
+pub(super) struct Staging {
+    folder: TempDir,
+    place: PathBuf,
+}
+
+impl Staging {
+    /// Where to write.
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes one file of the folder through to the disk.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path().join(name);
+        File::create_new(&path)
+            .and_then(|mut file| {
+                std::io::Write::write_all(&mut file, bytes)?;
+                file.sync_all()
+            })
+            .with_context(|| format!("failed to write {}", path.display()))
+    }
+
+    /// Puts the folder in its place and returns that. A folder with files that is there already stays:
+    /// another process was faster.
+    pub(super) fn commit(self) -> Result<PathBuf> {
+        match fs::rename(self.path(), &self.place) {
+            Ok(()) => {
+                // The temporary name is gone; nothing is left to clean up.
+                let _ = self.folder.keep();
+                if let Some(parent) = self.place.parent() {
+                    File::open(parent)
+                        .and_then(|folder| folder.sync_all())
+                        .with_context(|| format!("failed to sync {}", parent.display()))?;
+                }
+                Ok(self.place)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(self.place),
+            Err(error) => Err(error)
+                .with_context(|| format!("failed to put {} in its place", self.place.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_appears_whole_and_the_first_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("set");
+        let turn = Turn::take(home.path()).unwrap();
+        let (winner, loser) = (turn.stage(&place).unwrap(), {
+            // As on a file system without locks, where nobody clears the other's folder.
+            Turn { _lock: None }.stage(&place).unwrap()
+        });
+        winner.write("x", b"winner").unwrap();
+        loser.write("x", b"loser").unwrap();
+        assert!(!place.exists());
+        assert_eq!(winner.commit().unwrap(), place);
+        assert_eq!(loser.commit().unwrap(), place);
+        assert_eq!(fs::read(place.join("x")).unwrap(), b"winner");
+        assert_eq!(names(home.path()), [".lock", "set"]);
+    }
+
+    #[test]
+    fn failures_and_dead_processes_leave_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("set");
+        let turn = Turn::take(home.path()).unwrap();
+        drop(turn.stage(&place).unwrap());
+        assert_eq!(names(home.path()), [".lock"]);
+        let dead = turn.stage(&place).unwrap();
+        dead.write("x", b"half").unwrap();
+        std::mem::forget(dead);
+        drop(turn.stage(&place).unwrap());
+        assert_eq!(names(home.path()), [".lock"]);
+    }
+
+    #[test]
+    fn processes_take_turns() {
+        let home = tempfile::tempdir().unwrap();
+        let turn = Turn::take(home.path()).unwrap();
+        let other = File::open(home.path().join(".lock")).unwrap();
+        assert!(other.try_lock().is_err());
+        drop(turn);
+        assert!(other.try_lock().is_ok());
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}

@@ -1,0 +1,358 @@
+//! Batches: an endless, shuffled, distorted stream for training in which batch k is a pure function of
+//! (seed, k), and one pass in order for evaluation.
+
+use super::cifar::{Images, SIDE};
+use super::distort::{Draw, apply, input_len};
+use super::prefetch::Prefetch;
+use super::random;
+use crate::bail_user;
+use crate::spec::{Input, Seed};
+use anyhow::Result;
+use rand::seq::SliceRandom;
+use std::sync::Arc;
+
+/// Images and labels of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Training: the step that the batch is for. Evaluation: its place in the pass, from 0.
+    pub step: u64,
+    /// `[n, crop, crop, 3]`.
+    pub images: Vec<f32>,
+    /// `[n]`, each 0 to 9.
+    pub labels: Vec<i64>,
+}
+
+/// Training batches, prepared on background threads. Dropping it stops them.
+#[derive(Debug)]
+pub struct BatchStream(Prefetch<Batch>);
+
+impl BatchStream {
+    /// Starts with the batch of `first_step`. `prefetch` batches are kept ready; each of `workers` threads
+    /// holds one more.
+    ///
+    /// The stream is the epochs' permutations of all images, one after the other, cut into batches of
+    /// `batch_size`: a batch may straddle two epochs, or hold several epochs of a small set. Epoch e's
+    /// permutation follows from (seed, e), an image's distortion from (seed, its position in the stream).
+    ///
+    /// # Errors
+    /// A user error if `batch_size` or `input` is out of range. Others: the system refuses a thread.
+    pub fn start(
+        images: Arc<Images>,
+        input: &Input,
+        batch_size: usize,
+        seed: Seed,
+        first_step: u64,
+        prefetch: usize,
+        workers: usize,
+    ) -> Result<BatchStream> {
+        check_input(input)?;
+        if batch_size == 0 {
+            bail_user!("train.batch_size: got 0, want at least 1");
+        }
+        let mut source = Source {
+            order: Order::new(seed, images.len()),
+            images,
+            input: input.clone(),
+            batch_size,
+            seed,
+        };
+        let make = move |step| source.batch(step);
+        Ok(BatchStream(Prefetch::start(
+            first_step, prefetch, workers, make,
+        )?))
+    }
+
+    /// The next step's batch; waits until it is ready.
+    ///
+    /// # Errors
+    /// If the thread that had to prepare it has panicked.
+    #[expect(clippy::should_implement_trait, reason = "endless and fallible")]
+    pub fn next(&mut self) -> Result<Batch> {
+        self.0.next()
+    }
+
+    /// Batches that are ready, at most `prefetch`.
+    pub fn ready(&self) -> usize {
+        self.0.ready()
+    }
+}
+
+/// What distortion could not carry out. The spec's own checks report the same with file and line.
+fn check_input(input: &Input) -> Result<()> {
+    let Input {
+        crop,
+        brightness,
+        contrast,
+        ..
+    } = input;
+    if !(1..=SIDE).contains(crop) {
+        bail_user!("input.crop: got {crop}, want 1 to {SIDE}");
+    }
+    if !(brightness.is_finite() && *brightness >= 0.0) {
+        bail_user!("input.brightness: got {brightness}, want a finite number of at least 0");
+    }
+    let (lower, upper) = (contrast.lower, contrast.upper);
+    if !(lower.is_finite() && upper.is_finite() && lower <= upper) {
+        bail_user!("input.contrast: got {lower} to {upper}, want finite bounds in order");
+    }
+    Ok(())
+}
+
+/// Makes any batch of the stream.
+#[derive(Clone)]
+struct Source {
+    images: Arc<Images>,
+    order: Order,
+    input: Input,
+    batch_size: usize,
+    seed: Seed,
+}
+
+impl Source {
+    fn batch(&mut self, step: u64) -> Batch {
+        let first = step * self.batch_size as u64;
+        let mut batch = Batch::zeros(step, self.batch_size, &self.input);
+        let outputs = batch.images.chunks_exact_mut(input_len(&self.input));
+        for ((position, out), label) in (first..).zip(outputs).zip(&mut batch.labels) {
+            let index = self.order.at(position);
+            let draw = Draw::sample(
+                &self.input,
+                &mut random::stream(self.seed, b"distort ", position),
+            );
+            apply(&draw, self.images.pixels(index), &self.input, out);
+            *label = self.images.label(index).into();
+        }
+        batch
+    }
+}
+
+impl Batch {
+    fn zeros(step: u64, count: usize, input: &Input) -> Batch {
+        Batch {
+            step,
+            images: vec![0.0; count * input_len(input)],
+            labels: vec![0; count],
+        }
+    }
+}
+
+/// Which image stands at a position of the stream. Keeps the permutation of the epoch last asked for.
+#[derive(Clone)]
+struct Order {
+    seed: Seed,
+    epoch: Option<u64>,
+    permutation: Vec<usize>,
+}
+
+impl Order {
+    fn new(seed: Seed, len: usize) -> Order {
+        Order {
+            seed,
+            epoch: None,
+            permutation: vec![0; len],
+        }
+    }
+
+    fn at(&mut self, position: u64) -> usize {
+        let len = self.permutation.len() as u64;
+        let (epoch, offset) = (position / len, position % len);
+        if self.epoch != Some(epoch) {
+            // From the identity each time: the permutation must not depend on those made before.
+            for (index, entry) in self.permutation.iter_mut().enumerate() {
+                *entry = index;
+            }
+            self.permutation
+                .shuffle(&mut random::stream(self.seed, b"shuffle ", epoch));
+            self.epoch = Some(epoch);
+        }
+        self.permutation[offset as usize]
+    }
+}
+
+/// Every image once, in order, by its central crop; the last batch may be smaller.
+///
+/// # Panics
+/// If `batch_size` is 0 or the crop is not within 1 to 32.
+pub fn evaluation_batches(
+    images: &Images,
+    input: &Input,
+    batch_size: usize,
+) -> impl Iterator<Item = Batch> {
+    assert!(batch_size > 0, "a batch of no images");
+    let starts = (0..images.len()).step_by(batch_size);
+    starts.zip(0..).map(move |(start, step)| {
+        let indices = start..images.len().min(start + batch_size);
+        let mut batch = Batch::zeros(step, indices.len(), input);
+        let outputs = batch.images.chunks_exact_mut(input_len(input));
+        for ((index, out), label) in indices.zip(outputs).zip(&mut batch.labels) {
+            apply(&Draw::central(input), images.pixels(index), input, out);
+            *label = images.label(index).into();
+        }
+        batch
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::cifar::{PIXEL_BYTES, RECORD_BYTES};
+    use crate::error::is_user_error;
+
+    /// Images whose first pixel is their index; labels index % 10.
+    fn images(count: usize) -> Arc<Images> {
+        let mut records = vec![0; count * RECORD_BYTES];
+        for (index, record) in records.chunks_exact_mut(RECORD_BYTES).enumerate() {
+            record[0] = index as u8 % 10;
+            record[1..].fill(index as u8);
+        }
+        Arc::new(Images::from_records(records))
+    }
+
+    /// Pixels pass through unchanged, so that an image's index can be read off its input.
+    fn plain() -> Input {
+        Input {
+            crop: 1,
+            flip: false,
+            brightness: 0.0,
+            contrast: crate::spec::Contrast {
+                lower: 1.0,
+                upper: 1.0,
+            },
+            standardize: false,
+        }
+    }
+
+    fn indices(batch: &Batch) -> Vec<usize> {
+        batch
+            .images
+            .iter()
+            .step_by(3)
+            .map(|&x| x as usize)
+            .collect()
+    }
+
+    fn start(count: usize, input: &Input, size: usize, first: u64, workers: usize) -> BatchStream {
+        BatchStream::start(images(count), input, size, Seed(5), first, 3, workers).unwrap()
+    }
+
+    #[test]
+    fn every_image_once_an_epoch_and_a_new_order_each() {
+        // 7 does not divide 50: batches straddle epochs.
+        let mut stream = start(50, &plain(), 7, 0, 1);
+        let batches: Vec<Batch> = (0..50).map(|_| stream.next().unwrap()).collect();
+        let order: Vec<usize> = batches.iter().flat_map(indices).collect();
+        let labels: Vec<i64> = batches.iter().flat_map(|b| b.labels.clone()).collect();
+        for epoch in order.chunks_exact(50) {
+            let mut sorted = epoch.to_vec();
+            sorted.sort();
+            assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+        }
+        assert_ne!(order[..50], order[50..100]);
+        for (index, label) in order.iter().zip(labels) {
+            assert_eq!(label, (index % 10) as i64);
+        }
+    }
+
+    #[test]
+    fn a_batch_depends_on_seed_and_step_alone() {
+        let input = Input::default();
+        let mut reference = start(20, &input, 16, 0, 1);
+        let mut three = start(20, &input, 16, 0, 3);
+        let expected: Vec<Batch> = (0..12).map(|_| reference.next().unwrap()).collect();
+        for (step, batch) in expected.iter().enumerate() {
+            assert_eq!(batch.step, step as u64);
+            assert_eq!(&three.next().unwrap(), batch);
+        }
+        let mut middle = start(20, &input, 16, 7, 2);
+        assert_eq!(middle.next().unwrap(), expected[7]);
+        let other = BatchStream::start(images(20), &input, 16, Seed(6), 0, 3, 1);
+        assert_ne!(other.unwrap().next().unwrap(), expected[0]);
+    }
+
+    #[test]
+    fn the_same_image_is_distorted_anew_each_time() {
+        let mut pixels = vec![0; RECORD_BYTES];
+        pixels[1..].copy_from_slice(
+            &(0..PIXEL_BYTES)
+                .map(|i| (i % 251) as u8)
+                .collect::<Vec<_>>(),
+        );
+        let single = Arc::new(Images::from_records(pixels));
+        let input = Input {
+            crop: 2,
+            ..Input::default()
+        };
+        let mut stream = BatchStream::start(single, &input, 2, Seed(1), 0, 0, 1).unwrap();
+        let batch = stream.next().unwrap();
+        assert_ne!(batch.images[..12], batch.images[12..]);
+    }
+
+    #[test]
+    fn a_set_smaller_than_a_batch_is_repeated_in_new_orders() {
+        let mut stream = start(3, &plain(), 10, 0, 2);
+        let (first, second) = (stream.next().unwrap(), stream.next().unwrap());
+        let order = [indices(&first), indices(&second)].concat();
+        for epoch in order.chunks_exact(3) {
+            let mut sorted = epoch.to_vec();
+            sorted.sort();
+            assert_eq!(sorted, [0, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn input_that_cannot_be_made_is_refused() {
+        let bad = |input: Input, size| {
+            let error = BatchStream::start(images(1), &input, size, Seed(1), 0, 1, 1).unwrap_err();
+            assert!(is_user_error(&error));
+            error.to_string()
+        };
+        let with_crop = |crop| Input {
+            crop,
+            ..Input::default()
+        };
+        assert_eq!(bad(with_crop(33), 1), "input.crop: got 33, want 1 to 32");
+        assert_eq!(bad(with_crop(0), 1), "input.crop: got 0, want 1 to 32");
+        assert!(
+            bad(
+                Input {
+                    brightness: f32::NAN,
+                    ..plain()
+                },
+                1
+            )
+            .contains("NaN")
+        );
+        let contrast = crate::spec::Contrast {
+            lower: 2.0,
+            upper: 1.0,
+        };
+        assert!(
+            bad(
+                Input {
+                    contrast,
+                    ..plain()
+                },
+                1
+            )
+            .contains("2 to 1")
+        );
+        assert!(bad(plain(), 0).contains("batch_size"));
+    }
+
+    #[test]
+    fn evaluation_covers_every_image_once_in_order() {
+        let images = images(23);
+        let batches: Vec<Batch> = evaluation_batches(&images, &plain(), 10).collect();
+        assert_eq!(
+            batches.iter().map(|b| b.labels.len()).collect::<Vec<_>>(),
+            [10, 10, 3]
+        );
+        assert_eq!(
+            batches.iter().map(|b| b.step).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+        let order: Vec<usize> = batches.iter().flat_map(indices).collect();
+        assert_eq!(order, (0..23).collect::<Vec<_>>());
+        assert_eq!(batches[2].labels, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,79 @@
+//! What a data folder holds, for people.
+
+use super::cifar::{CLASS_COUNT, Images, Split};
+use super::files::class_names;
+use anyhow::Result;
+use std::fmt;
+use std::path::Path;
+
+/// Images of each class in each split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Names in the order of the labels.
+    pub classes: Vec<String>,
+    /// Training images of each class.
+    pub train: [usize; CLASS_COUNT],
+    /// Test images of each class.
+    pub test: [usize; CLASS_COUNT],
+}
+
+/// Reads every file of the set in `folder` (as [`Images::read`] finds it) and counts.
+///
+/// # Errors
+/// As [`Images::read`] and [`class_names`].
+pub fn check(folder: &Path) -> Result<Summary> {
+    let count = |split| -> Result<[usize; CLASS_COUNT]> {
+        let images = Images::read(folder, split)?;
+        let mut counts = [0; CLASS_COUNT];
+        for index in 0..images.len() {
+            counts[usize::from(images.label(index))] += 1;
+        }
+        Ok(counts)
+    };
+    Ok(Summary {
+        train: count(Split::Train)?,
+        test: count(Split::Test)?,
+        classes: class_names(folder)?,
+    })
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<20} {:>8} {:>8}", "class", "train", "test")?;
+        for ((name, train), test) in self.classes.iter().zip(self.train).zip(self.test) {
+            writeln!(f, "{name:<20} {train:>8} {test:>8}")?;
+        }
+        let (train, test): (usize, usize) = (self.train.iter().sum(), self.test.iter().sum());
+        write!(f, "{:<20} {train:>8} {test:>8}", "all")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Synthetic;
+
+    #[test]
+    fn counts_by_class_and_split() {
+        let home = tempfile::tempdir().unwrap();
+        let parameters = Synthetic {
+            train_images: 21,
+            test_images: 10,
+            ..Synthetic::default()
+        };
+        let folder = crate::data::draw(&parameters, home.path()).unwrap();
+        let summary = check(&folder).unwrap();
+        assert_eq!(summary.train, [3, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+        assert_eq!(summary.test, [1; 10]);
+        let text = summary.to_string();
+        assert_eq!(text.lines().count(), 12);
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            "disc                        3        1"
+        );
+        assert_eq!(
+            text.lines().last().unwrap(),
+            "all                        21       10"
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! TensorBoard event files: what a process writes so that its curves can be watched.
+//!
+//! ```text
+//! Summaries (one step's scalars, histograms, text) -> record -> queue -> thread -> event file
+//! ```
+//!
+//! A directory has one live [`EventWriter`]; each session of a run adds one file to it. The formats are
+//! tensorboard-rs's messages and checksums; the file, the queue and the retry are our own, because that
+//! crate's writers lose events and panic on a full disk.
+
+mod cut;
+mod file;
+mod histogram;
+mod queue;
+mod record;
+mod summaries;
+mod tag;
+mod writer;
+
+pub use summaries::Summaries;
+pub use tag::Tag;
+pub use writer::EventWriter;

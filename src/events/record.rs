@@ -1,0 +1,175 @@
+//! The framing of an event file: one checksummed record an event.
+
+use protobuf::Message;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use tensorboard_proto::event::Event;
+use tensorboard_rs::masked_crc32c::masked_crc32c;
+use tensorboard_rs::record_writer::RecordWriter;
+
+// uint64  length         little-endian
+// uint32  masked CRC-32C of the length
+// byte    data[length]   an Event
+// uint32  masked CRC-32C of the data
+// https://github.com/tensorflow/tensorflow/blob/v2.16.1/tensorflow/core/lib/io/record_writer.cc
+const HEADER_BYTES: u64 = 12;
+const FOOTER_BYTES: u64 = 4;
+
+/// The bytes of one whole record.
+pub(super) fn encode(event: &Event) -> Vec<u8> {
+    let data = event
+        .write_to_bytes()
+        .expect("encoding into memory fails only on a missing required field, and proto3 has none");
+    let mut record = Vec::with_capacity(data.len() + (HEADER_BYTES + FOOTER_BYTES) as usize);
+    RecordWriter::new(&mut record)
+        .write(&data)
+        .expect("writing into a Vec does not fail");
+    record
+}
+
+/// The events of a file, from its beginning to the first record that TensorBoard could not read.
+pub(super) struct EventReader {
+    input: BufReader<File>,
+    length: u64,
+    position: u64,
+    data: Vec<u8>,
+}
+
+impl EventReader {
+    /// Read `path` as long as it is now.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        Ok(EventReader {
+            length: file.metadata()?.len(),
+            input: BufReader::new(file),
+            position: 0,
+            data: Vec::new(),
+        })
+    }
+
+    /// Offset behind the last event read.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Size of the file when it was opened.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next event; none at the end, and none at a torn or damaged record, which ends the file for
+    /// both of TensorBoard's readers as well.
+    pub fn read(&mut self) -> io::Result<Option<Event>> {
+        let left = self.length - self.position;
+        if left < HEADER_BYTES {
+            return Ok(None);
+        }
+        let mut length = [0; 8];
+        self.input.read_exact(&mut length)?;
+        if self.checksum()? != masked_crc32c(&length) {
+            return Ok(None);
+        }
+        let length = u64::from_le_bytes(length);
+        // Checked against the file before memory is reserved for it.
+        if length > left.saturating_sub(HEADER_BYTES + FOOTER_BYTES) {
+            return Ok(None);
+        }
+        self.data.resize(length as usize, 0);
+        self.input.read_exact(&mut self.data)?;
+        if self.checksum()? != masked_crc32c(&self.data) {
+            return Ok(None);
+        }
+        let event = Event::parse_from_bytes(&self.data).ok();
+        if event.is_some() {
+            self.position += HEADER_BYTES + length + FOOTER_BYTES;
+        }
+        Ok(event)
+    }
+
+    fn checksum(&mut self) -> io::Result<u32> {
+        let mut crc = [0; 4];
+        self.input.read_exact(&mut crc)?;
+        Ok(u32::from_le_bytes(crc))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summaries::{Summaries, event};
+    use super::super::tag::Tag;
+    use super::*;
+    use tensorboard_rs::masked_crc32c::crc32c;
+
+    #[test]
+    fn checksums_are_those_of_rfc_3720() {
+        // Appendix B.4.
+        let ascending: Vec<u8> = (0..32).collect();
+        let descending: Vec<u8> = (0..32).rev().collect();
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc32c(&ascending), 0x46dd_794e);
+        assert_eq!(crc32c(&descending), 0x113f_db5c);
+        // TensorFlow's mask: rotated right by 15, plus a constant.
+        assert_eq!(
+            masked_crc32c(&[0; 32]),
+            0x8a91_36aa_u32.rotate_right(15).wrapping_add(0xa282_ead8)
+        );
+    }
+
+    fn example() -> Vec<u8> {
+        let mut version = event(0, 1234567890.5);
+        version.set_file_version("brain.Event:2".into());
+        let mut summaries = Summaries::at_time(7, 1234567891.25);
+        summaries
+            .scalar(
+                &Tag::new("total_loss")
+                    .display_name("Loss")
+                    .description("*sum*"),
+                0.75,
+            )
+            .histogram(&Tag::new("conv1/weights"), &[-1.0, 0.0, 0.5, 0.5, f32::NAN])
+            .text(&Tag::new("spec"), "```yaml\nseed: 1\n```");
+        [encode(&version), encode(summaries.event())].concat()
+    }
+
+    #[test]
+    fn the_format_is_frozen() {
+        // Read back by TensorBoard 2.21 when it was frozen.
+        let frozen = include_bytes!("testdata/golden.tfevents");
+        let differs = example().iter().zip(frozen).position(|(a, b)| a != b);
+        assert_eq!(differs, None, "first byte that differs");
+        assert_eq!(example().len(), frozen.len());
+    }
+
+    #[test]
+    #[ignore = "freezes the format anew"]
+    fn freeze() {
+        let folder = Path::new(file!()).parent().unwrap().join("testdata");
+        std::fs::write(folder.join("golden.tfevents"), example()).unwrap();
+    }
+
+    #[test]
+    fn reading_ends_before_whatever_is_torn_or_damaged() {
+        let whole = example();
+        let first = 12 + 24 + 4;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let position = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let mut reader = EventReader::open(&path).unwrap();
+            while reader.read().unwrap().is_some() {}
+            reader.position() as usize
+        };
+        assert_eq!(position(&whole), whole.len());
+        for torn in 0..whole.len() {
+            let want = if torn < first { 0 } else { first };
+            assert_eq!(position(&whole[..torn]), want, "torn at {torn}");
+        }
+        for at in first..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            assert_eq!(position(&damaged), first, "damaged at {at}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The event writer: one new event file for each session of a run.
+
+use super::queue::RecordQueue;
+use super::record::encode;
+use super::summaries::{Summaries, event, wall_time};
+use super::{cut, file};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tensorboard_proto::event::{SessionLog, SessionLog_SessionStatus};
+
+/// Memory for events that the disk does not take yet: hundreds of steps with a histogram of every weight and
+/// gradient of the tutorial's network.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// Writes summaries to a new event file, on a thread of its own.
+///
+/// Each event is one unbuffered write as soon as the thread gets to it, so a live TensorBoard sees it
+/// without a flush. Nothing here waits for the disk but [`EventWriter::flush`] and dropping the writer, and
+/// those give up after half a minute. Dropping it writes what is left but cannot report: flush before.
+pub struct EventWriter {
+    queue: RecordQueue,
+    path: PathBuf,
+}
+
+impl EventWriter {
+    /// Start a session in `dir`, which is created where it is missing and may have no other writer. Events
+    /// of earlier sessions stay.
+    ///
+    /// Fails if the directory or a file in it cannot be created; a full disk shows at the first flush.
+    pub fn open(dir: &Path) -> Result<Self> {
+        Self::start(dir, None)
+    }
+
+    /// Start a session in `dir` that writes again from `first_step` on: events of that step and later are
+    /// removed first, so that curves have neither forks nor orphans.
+    ///
+    /// Fails as [`EventWriter::open`] does, and if an older file cannot be read or shortened.
+    pub fn resume(dir: &Path, first_step: u64) -> Result<Self> {
+        Self::start(dir, Some(first_step))
+    }
+
+    fn start(dir: &Path, first_step: Option<u64>) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+        let existing = file::list(dir)?;
+        if let Some(step) = first_step {
+            cut::cut(&existing, step)?;
+        }
+        let now = wall_time();
+        let (file, path) = file::create(dir, &existing, now)?;
+        let queue = RecordQueue::start(file, QUEUE_BYTES)
+            .context("failed to start the thread that writes events")?;
+        // Readers recognise the format by this record and want it first.
+        let mut version = event(0, now);
+        version.set_file_version("brain.Event:2".into());
+        queue.push(encode(&version));
+        // A start makes the Python reader forget what it has read from this step on; a session that adds to
+        // the events before it must have none.
+        let start_step = first_step.or_else(|| existing.is_empty().then_some(0));
+        if let Some(step) = start_step {
+            let mut log = SessionLog::new();
+            log.set_status(SessionLog_SessionStatus::START);
+            let mut start = event(step, now);
+            start.set_session_log(log);
+            queue.push(encode(&start));
+        }
+        Ok(EventWriter { queue, path })
+    }
+
+    /// Hand the summaries of one step to the writing thread. Never waits; if memory for unwritten events is
+    /// used up, these are given up and counted.
+    pub fn write(&self, summaries: &Summaries) {
+        if summaries.event().has_summary() {
+            self.queue.push(encode(summaries.event()));
+        }
+    }
+
+    /// Wait until everything written so far is in the file. Does not sync it to the device.
+    ///
+    /// Fails when the file does not take it; the events are kept and tried again every second.
+    pub fn flush(&self) -> Result<()> {
+        self.queue
+            .flush()
+            .with_context(|| format!("failed to write {}", self.path.display()))
+    }
+
+    /// Events given up because the disk did not take them for too long.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::EventReader;
+    use super::super::tag::Tag;
+    use super::*;
+
+    /// What a directory's events are, file after file: `version`, `start@STEP` or `STEP`.
+    fn events(dir: &Path) -> Vec<Vec<String>> {
+        let files = file::list(dir).unwrap();
+        let read = |path: &PathBuf| {
+            let mut reader = EventReader::open(path).unwrap();
+            let mut events = Vec::new();
+            while let Some(event) = reader.read().unwrap() {
+                events.push(if event.has_file_version() {
+                    "version".into()
+                } else if event.has_session_log() {
+                    format!("start@{}", event.get_step())
+                } else {
+                    event.get_step().to_string()
+                });
+            }
+            assert_eq!(reader.position(), reader.length());
+            events
+        };
+        files.iter().map(read).collect()
+    }
+
+    /// A record may be half written at this moment, so this asks for no end.
+    fn events_so_far(path: &Path) -> usize {
+        let mut reader = EventReader::open(path).unwrap();
+        std::iter::from_fn(|| reader.read().unwrap()).count()
+    }
+
+    fn write(writer: &EventWriter, steps: &[u64]) {
+        for &step in steps {
+            writer.write(Summaries::at(step).scalar(&Tag::new("loss"), 1.0));
+        }
+    }
+
+    #[test]
+    fn a_flushed_event_is_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = EventWriter::open(&dir.path().join("run/train")).unwrap();
+        write(&writer, &[0, 100]);
+        writer.write(&Summaries::at(200));
+        writer.flush().unwrap();
+        let got = events(&dir.path().join("run/train"));
+        assert_eq!(got, [["version", "start@0", "0", "100"]]);
+        assert_eq!(writer.dropped(), 0);
+    }
+
+    #[test]
+    fn an_event_reaches_the_file_without_a_flush() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = EventWriter::open(dir.path()).unwrap();
+        write(&writer, &[5]);
+        // A minute is no limit on the write, only an end for a test that fails.
+        for _ in 0..6000 {
+            if events_so_far(&writer.path) == 3 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("got no event without a flush");
+    }
+
+    #[test]
+    fn a_second_session_adds_a_file_and_no_start() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&EventWriter::open(dir.path()).unwrap(), &[0]);
+        write(&EventWriter::open(dir.path()).unwrap(), &[1]);
+        let want = [vec!["version", "start@0", "0"], vec!["version", "1"]];
+        assert_eq!(events(dir.path()), want);
+    }
+
+    #[test]
+    fn a_resumed_run_has_every_step_once() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&EventWriter::open(dir.path()).unwrap(), &[0, 100, 200, 300]);
+        write(&EventWriter::resume(dir.path(), 201).unwrap(), &[300, 400]);
+        write(&EventWriter::resume(dir.path(), 101).unwrap(), &[200, 300]);
+        let want = [
+            vec!["version", "start@0", "0", "100"],
+            vec!["version"],
+            vec!["version", "start@101", "200", "300"],
+        ];
+        assert_eq!(events(dir.path()), want);
+    }
+
+    #[test]
+    fn two_writers_of_one_second_have_two_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = EventWriter::open(dir.path()).unwrap();
+        let second = EventWriter::open(dir.path()).unwrap();
+        assert_eq!(
+            file::list(dir.path()).unwrap(),
+            [first.path.clone(), second.path.clone()]
+        );
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train");
+        fs::write(&path, "").unwrap();
+        let error = EventWriter::open(&path).err().unwrap();
+        assert!(format!("{error:#}").starts_with(&format!("failed to create {}", path.display())));
+    }
+}

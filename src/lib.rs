@@ -1,0 +1,37 @@
+//! An experiment runner: a YAML spec in, TensorBoard curves out.
+//!
+//! ```text
+//! experiments/NAME.yaml -> spec -> data -> model -> trainer -> events      -> TensorBoard
+//!                                                      |-----> checkpoint -> evaluator -> events
+//! runboard run = supervisor of the two processes (trainer, evaluator), same binary
+//! ```
+//!
+//! Trainer and evaluator meet only in the run directory ([`run`]). Where to change what:
+//!
+//! - a field of a spec, its default, its range: [`spec`]
+//! - where images come from and what happens to them on the way in: [`data`]
+//! - the network: [`model`], and its native twin in [`backend`], the only user of libtorch
+//! - learning rate, moving averages: [`schedule`]
+//! - what a step does, when it reports: [`trainer`]; how a checkpoint is scored: [`evaluator`]
+//! - what lies on disk: [`checkpoint`], [`events`], [`run`]
+//! - how the two processes are started, watched and stopped: [`supervisor`], [`progress`]
+//! - commands: [`cli`]
+
+pub mod backend;
+pub mod checkpoint;
+pub mod cli;
+pub mod console;
+pub mod data;
+pub mod error;
+pub mod evaluator;
+pub mod events;
+pub mod files;
+pub mod model;
+pub mod progress;
+pub mod run;
+pub mod schedule;
+pub mod session;
+pub mod spec;
+pub mod stop;
+pub mod supervisor;
+pub mod trainer;

@@ -1,0 +1,348 @@
+//! The network: its parameters as a burn module, their initialisation, and the forward pass in burn's
+//! own operations, which defines what `backend` computes natively.
+
+use crate::data;
+use crate::spec;
+use anyhow::{Result, ensure};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::activation::relu;
+use burn::tensor::module::{conv2d, max_pool2d};
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use std::collections::HashMap;
+
+/// A convolution's parameters.
+#[derive(Module, Debug)]
+pub struct Convolution {
+    /// [out channels, in channels, height, width]
+    pub weights: Param<Tensor<4>>,
+    /// [out channels]
+    pub biases: Param<Tensor<1>>,
+}
+
+/// A dense layer's parameters.
+#[derive(Module, Debug)]
+pub struct Dense {
+    /// [in, out]; the first one's input runs over row, column, channel, as in TensorFlow
+    pub weights: Param<Tensor<2>>,
+    /// [out]
+    pub biases: Param<Tensor<1>>,
+}
+
+/// One value for each parameter of the network. The weights are one, their moving average and their
+/// gradients are others. The fields' names are the first half of TensorBoard's tags.
+#[derive(Module, Debug)]
+pub struct Network {
+    pub conv1: Convolution,
+    pub conv2: Convolution,
+    pub local3: Dense,
+    pub local4: Dense,
+    pub softmax_linear: Dense,
+}
+
+/// A parameter's value on the host. `name` is `layer/weights` or `layer/biases`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// Number of parameters: weights and biases of five layers.
+pub const PARAMETERS: usize = 10;
+
+impl Network {
+    /// Fresh weights: a truncated normal for every weight, a constant for every bias. The values follow
+    /// from `seed` and the parameter alone, not from the device.
+    pub fn init(spec: &spec::Network, crop: usize, seed: spec::Seed, device: &Device) -> Self {
+        let mut init = Init {
+            seed,
+            drawn: 0,
+            device,
+        };
+        let (c1, c2) = (&spec.conv1, &spec.conv2);
+        let (l3, l4, last) = (&spec.local3, &spec.local4, &spec.softmax_linear);
+        Network {
+            conv1: init.convolution(data::CHANNELS, c1),
+            conv2: init.convolution(c1.channels, c2),
+            local3: init.dense(flat_size(spec, crop), l3.units, l3.stddev, l3.bias),
+            local4: init.dense(l3.units, l4.units, l4.stddev, l4.bias),
+            softmax_linear: init.dense(l4.units, data::CLASSES.len(), last.stddev, last.bias),
+        }
+    }
+
+    /// The logits in burn's own operations: [n, height, width, 3] -> [n, classes]. It works on any
+    /// device, with autodiff or without; training and evaluation use `backend`, which agrees with it.
+    pub fn forward(&self, spec: &spec::Network, images: Tensor<4>) -> Tensor<2> {
+        let x = images.permute([0, 3, 1, 2]); // [n, 3, h, w]
+        let x = same_convolution(x, &self.conv1); // [n, 64, h, w]
+        let x = pool(relu(x), &spec.pool); // [n, 64, h/2, w/2]
+        let x = local_response_norm(x, &spec.norm);
+        let x = same_convolution(x, &self.conv2); // [n, 64, h/2, w/2]
+        let x = local_response_norm(relu(x), &spec.norm);
+        let x = pool(x, &spec.pool); // [n, 64, h/4, w/4]
+        let x = x.permute([0, 2, 3, 1]).flatten(1, 3); // [n, h/4 * w/4 * 64]
+        let x = relu(affine(x, &self.local3)); // [n, 384]
+        let x = relu(affine(x, &self.local4)); // [n, 192]
+        affine(x, &self.softmax_linear) // [n, 10]
+    }
+
+    /// Every parameter copied to the host, in the order of the fields.
+    pub fn named(&self) -> Vec<Named> {
+        let mut export = Export::default();
+        self.visit(&mut export);
+        export.named
+    }
+
+    /// This network with its values replaced by `named`, parameter by parameter.
+    ///
+    /// # Errors
+    /// Where a parameter is missing, left over, or has another shape.
+    pub fn with_values(self, named: Vec<Named>, device: &Device) -> Result<Self> {
+        let mut values = HashMap::new();
+        for (index, want) in self.named().into_iter().enumerate() {
+            let found = named.iter().find(|n| n.name == want.name);
+            let found = found.ok_or_else(|| anyhow::anyhow!("no parameter {}", want.name))?;
+            ensure!(
+                found.shape == want.shape,
+                "parameter {}: got shape {:?}, want {:?}",
+                want.name,
+                found.shape,
+                want.shape
+            );
+            values.insert(
+                index,
+                TensorData::new(found.values.clone(), want.shape.clone()),
+            );
+        }
+        if let Some(extra) = named.get(PARAMETERS) {
+            let names: Vec<_> = named.iter().map(|n| n.name.as_str()).collect();
+            anyhow::bail!(
+                "got {} parameters ({} ...), want {PARAMETERS}; one too many is {}",
+                named.len(),
+                names[..3].join(", "),
+                extra.name
+            );
+        }
+        Ok(self.map(&mut Replace {
+            values,
+            index: 0,
+            device: device.clone(),
+        }))
+    }
+}
+
+/// Draws parameters, each from a stream of its own.
+struct Init<'a> {
+    seed: spec::Seed,
+    drawn: u64,
+    device: &'a Device,
+}
+
+impl Init<'_> {
+    fn convolution(&mut self, from: usize, spec: &spec::Convolution) -> Convolution {
+        Convolution {
+            weights: self.weights([spec.channels, from, spec.kernel, spec.kernel], spec.stddev),
+            biases: self.biases(spec.channels, spec.bias),
+        }
+    }
+
+    fn dense(&mut self, from: usize, to: usize, stddev: f64, bias: f32) -> Dense {
+        Dense {
+            weights: self.weights([from, to], stddev),
+            biases: self.biases(to, bias),
+        }
+    }
+
+    fn weights<const D: usize>(&mut self, shape: [usize; D], stddev: f64) -> Param<Tensor<D>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.0);
+        rng.set_stream(WEIGHT_STREAMS + self.drawn);
+        self.drawn += 1;
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| truncated_normal(&mut rng, stddev))
+            .collect();
+        Param::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    fn biases(&self, count: usize, value: f32) -> Param<Tensor<1>> {
+        Param::from_data(TensorData::new(vec![value; count], [count]), self.device)
+    }
+}
+
+/// The generator's streams from here on belong to the weights; the batches use lower ones.
+const WEIGHT_STREAMS: u64 = 1 << 63;
+
+/// A normal of the given standard deviation, drawn again while beyond two of them
+/// (tf.truncated_normal_initializer).
+fn truncated_normal(rng: &mut ChaCha8Rng, stddev: f64) -> f32 {
+    loop {
+        let z: f64 = StandardNormal.sample(rng);
+        if z.abs() <= 2.0 {
+            return (z * stddev) as f32;
+        }
+    }
+}
+
+/// Output size of a window that TensorFlow's SAME padding moves over `size` cells.
+pub fn same_size(size: usize, stride: usize) -> usize {
+    size.div_ceil(stride)
+}
+
+/// Cells that SAME padding adds before and after `size` cells; the odd one goes after.
+/// Source: <https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2>
+pub fn same_padding(size: usize, window: usize, stride: usize) -> (usize, usize) {
+    let total = ((same_size(size, stride) - 1) * stride + window).saturating_sub(size);
+    (total / 2, total - total / 2)
+}
+
+/// Inputs of the first dense layer: what two poolings leave of a `crop` x `crop` image.
+pub fn flat_size(spec: &spec::Network, crop: usize) -> usize {
+    let side = same_size(same_size(crop, spec.pool.stride), spec.pool.stride);
+    side * side * spec.conv2.channels
+}
+
+fn same_convolution(x: Tensor<4>, layer: &Convolution) -> Tensor<4> {
+    let pad = layer.weights.dims()[2] / 2; // the kernel is odd, so SAME is symmetric
+    let options = ConvOptions::new([1, 1], [pad, pad], [1, 1], 1);
+    conv2d(x, layer.weights.val(), Some(layer.biases.val()), options)
+}
+
+fn pool(x: Tensor<4>, spec: &spec::Pool) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let same = |size| same_padding(size, spec.size, spec.stride);
+    let options = MaxPoolOptions::new([spec.size; 2])
+        .with_stride([spec.stride; 2])
+        .with_padding_pairs([same(height), same(width)]);
+    max_pool2d(x, options)
+}
+
+/// x / (bias + alpha * sum of x^2 over the channels within `radius`)^beta, as tf.nn.lrn.
+fn local_response_norm(x: Tensor<4>, spec: &spec::Norm) -> Tensor<4> {
+    let [n, channels, height, width] = x.dims();
+    let radius = spec.radius;
+    let squares = x.clone().powi_scalar(2);
+    let edge = Tensor::zeros([n, radius, height, width], &x.device());
+    let padded = if radius > 0 {
+        Tensor::cat(vec![edge.clone(), squares, edge], 1)
+    } else {
+        squares
+    };
+    let sum = (1..=2 * radius).fold(padded.clone().narrow(1, 0, channels), |sum, shift| {
+        sum + padded.clone().narrow(1, shift, channels)
+    });
+    x * ((sum * spec.alpha) + spec.bias).powf_scalar(-spec.beta)
+}
+
+fn affine(x: Tensor<2>, layer: &Dense) -> Tensor<2> {
+    x.matmul(layer.weights.val()) + layer.biases.val().unsqueeze()
+}
+
+/// Collects every parameter under its path.
+#[derive(Default)]
+struct Export {
+    path: Vec<String>,
+    named: Vec<Named>,
+}
+
+impl ModuleVisitor for Export {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        self.named.push(Named {
+            name: self.path.join("/"),
+            shape: tensor.dims().to_vec(),
+            values: tensor.into_data().iter::<f32>().collect(),
+        });
+    }
+}
+
+/// Puts values in place of the parameters, by their position.
+struct Replace {
+    values: HashMap<usize, TensorData>,
+    index: usize,
+    device: Device,
+}
+
+impl ModuleMapper for Replace {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let data = self.values.remove(&self.index);
+        self.index += 1;
+        match data {
+            Some(data) => param.map(|_| Tensor::from_data(data, &self.device)),
+            None => param,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_padding_is_tensorflows() {
+        // tf.nn.max_pool of 24, 12, 5 and 6 cells: after only, after only, both sides, none
+        assert_eq!(same_padding(24, 3, 2), (0, 1));
+        assert_eq!(same_padding(5, 3, 2), (1, 1));
+        assert_eq!(same_padding(6, 2, 2), (0, 0));
+        assert_eq!(same_padding(7, 2, 3), (0, 1));
+        assert_eq!(same_padding(6, 2, 3), (0, 0));
+        assert_eq!(flat_size(&spec::Network::default(), 24), 2304);
+    }
+
+    #[test]
+    fn initial_weights_have_the_specs_distribution_and_follow_from_the_seed() {
+        let device = crate::backend::device("cpu").unwrap().0;
+        let spec = spec::Network::default();
+        let named = |seed| Network::init(&spec, 24, spec::Seed(seed), &device).named();
+        let first = named(1);
+        let names: Vec<_> = first.iter().map(|n| n.name.as_str()).collect();
+        assert_eq!(
+            names[..3],
+            ["conv1/weights", "conv1/biases", "conv2/weights"]
+        );
+        assert_eq!(names.len(), PARAMETERS);
+        assert_eq!(first[4].shape, [2304, 384]);
+        // A normal cut at two deviations keeps sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)) = 0.8796 of its own.
+        let values = &first[4].values;
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+        assert!(mean.abs() < 4.0 * 0.04 / n.sqrt());
+        assert!((variance.sqrt() / 0.04 - 0.8796).abs() < 0.003);
+        assert!(values.iter().all(|v| v.abs() <= 0.08));
+        assert!(values.iter().any(|v| v.abs() > 0.079));
+        assert!(first[5].values.iter().all(|&v| v == 0.1));
+        assert_eq!(first, named(1));
+        assert_ne!(first[0].values, named(2)[0].values);
+        assert_ne!(first[4].values[..64], first[6].values[..64]);
+    }
+
+    #[test]
+    fn values_replace_parameters_by_name_and_shape() {
+        let device = crate::backend::device("cpu").unwrap().0;
+        let spec = spec::Network::default();
+        let network = |seed| Network::init(&spec, 24, spec::Seed(seed), &device);
+        let mut values = network(1).named();
+        values.reverse();
+        let copied = network(2).with_values(values.clone(), &device).unwrap();
+        assert_eq!(copied.named(), network(1).named());
+        let mut missing = values.clone();
+        missing.pop();
+        let error = network(2).with_values(missing, &device).unwrap_err();
+        assert_eq!(error.to_string(), "no parameter conv1/weights");
+        values[0].shape = vec![5, 2];
+        let error = network(2).with_values(values, &device).unwrap_err();
+        let want = "parameter softmax_linear/biases: got shape [5, 2], want [10]";
+        assert_eq!(error.to_string(), want);
+    }
+}

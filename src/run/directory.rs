@@ -1,0 +1,287 @@
+//! The run directory: the one place that trainer, evaluator and supervisor share, and its layout.
+
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{self, Path, PathBuf};
+
+use anyhow::{Context, Result};
+use chrono::Local;
+
+use super::Provenance;
+use crate::files::write_atomic;
+use crate::{bail_user, user_error};
+
+/// One of the two processes of a run. Each owns the files it writes; nobody else writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Trains and writes checkpoints.
+    Train,
+    /// Evaluates the checkpoints.
+    Eval,
+}
+
+impl fmt::Display for Role {
+    /// `train` or `eval`: the process's subcommand, and the first part of its files' names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Role::Train => "train",
+            Role::Eval => "eval",
+        })
+    }
+}
+
+/// The paths of one run, `RUNS/NAME/TIMESTAMP/`. A handle of a folder known to hold a frozen spec.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Claims a new directory `runs/name/<YYYYmmdd-HHMMSS>` (local time) and freezes the spec and the
+    /// provenance in it. Of the runs started within one second the later ones get `-2`, `-3` and so on
+    /// after the time.
+    ///
+    /// # Errors
+    /// A user error for a name that cannot be one folder's; otherwise if the files cannot be written.
+    /// Nothing is left behind then.
+    pub fn create(
+        runs: &Path,
+        name: &str,
+        spec_yaml: &str,
+        provenance: &Provenance,
+    ) -> Result<Self> {
+        check_name(name)?;
+        let now = Local::now().format("%Y%m%d-%H%M%S").to_string();
+        let run = RunDir {
+            path: claim(&runs.join(name), &now)?,
+        };
+        if let Err(error) = run.fill(spec_yaml, provenance) {
+            // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
+            let _ = fs::remove_dir_all(&run.path);
+            return Err(error);
+        }
+        Ok(run)
+    }
+
+    fn fill(&self, spec_yaml: &str, provenance: &Provenance) -> Result<()> {
+        for folder in [
+            self.events(Role::Train),
+            self.events(Role::Eval),
+            self.checkpoints(),
+        ] {
+            fs::create_dir(&folder)
+                .with_context(|| format!("failed to create {}", folder.display()))?;
+        }
+        if let Some(diff) = &provenance.diff {
+            write_atomic(&self.path.join("provenance.diff"), diff)?;
+        }
+        write_atomic(&self.path.join("provenance.json"), &provenance.to_json()?)?;
+        // Last: the spec is what makes the folder a run.
+        write_atomic(&self.spec(), spec_yaml.as_bytes())
+    }
+
+    /// Opens an existing run directory.
+    ///
+    /// # Errors
+    /// A user error if `path` holds no frozen spec.
+    pub fn open(path: &Path) -> Result<Self> {
+        let run = RunDir {
+            path: path.to_owned(),
+        };
+        if run.spec().is_file() {
+            return Ok(run);
+        }
+        let found = if path.is_dir() {
+            "a folder without spec.yaml"
+        } else if path.exists() {
+            "a file"
+        } else {
+            "nothing"
+        };
+        bail_user!(
+            "{} is no run directory: got {found}, want a folder that `runboard run` has made",
+            path.display()
+        )
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `NAME/TIMESTAMP`, taken from where the directory lies.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.name(), self.stamp())
+    }
+
+    /// The experiment's name: that of the folder the directory lies in.
+    pub fn name(&self) -> String {
+        last_component(self.absolute().parent())
+    }
+
+    /// The directory's own name: the time of its creation.
+    pub fn stamp(&self) -> String {
+        last_component(Some(&self.absolute()))
+    }
+
+    /// The folder of this name's runs, for TensorBoard's `--logdir`.
+    pub fn siblings(&self) -> PathBuf {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => self.path.clone(),
+        }
+    }
+
+    fn absolute(&self) -> PathBuf {
+        path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// The resolved spec, frozen when the run was created.
+    pub fn spec(&self) -> PathBuf {
+        self.path.join("spec.yaml")
+    }
+
+    /// The folder of the role's event files.
+    pub fn events(&self, role: Role) -> PathBuf {
+        self.path.join(role.to_string())
+    }
+
+    /// The folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The console output of the role's process, over all its sessions.
+    pub fn log(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.log"))
+    }
+
+    /// The status file of the role's process.
+    pub fn status(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.status.json"))
+    }
+}
+
+fn last_component(path: Option<&Path>) -> String {
+    path.and_then(Path::file_name)
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// Creates `folder/stamp`, or the first free one of `stamp-2`, `stamp-3`, ... Creating a folder is
+/// atomic, so it is the claim as well.
+fn claim(folder: &Path, stamp: &str) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    let mut path = folder.join(stamp);
+    for n in 2.. {
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                path = folder.join(format!("{stamp}-{n}"));
+            }
+            made => {
+                made.with_context(|| format!("failed to create {}", path.display()))?;
+                break;
+            }
+        }
+    }
+    Ok(path)
+}
+
+/// A name becomes a folder, a make variable and a part of TensorBoard's run names.
+fn check_name(name: &str) -> Result<()> {
+    const WANTED: &str = "want a letter or digit, then letters, digits and any of \"-_.=,+@\"";
+    let Some(first) = name.chars().next() else {
+        bail_user!("the run's name is empty; {WANTED}");
+    };
+    let strange = Some(first).filter(|c| !c.is_alphanumeric()).or_else(|| {
+        name.chars()
+            .find(|&c| !c.is_alphanumeric() && !"-_.=,+@".contains(c))
+    });
+    match strange {
+        Some(c) => Err(user_error!("run name {name:?}: got {c:?}, {WANTED}")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use crate::run::provenance;
+    use std::collections::HashSet;
+    use std::thread;
+
+    #[test]
+    fn runs_started_at_once_get_directories_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: HashSet<PathBuf> = thread::scope(|scope| {
+            let claims: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| claim(&folder.path().join("a"), "20261123-031000").unwrap())
+                })
+                .collect();
+            claims.into_iter().map(|c| c.join().unwrap()).collect()
+        });
+        assert_eq!(paths.len(), 8);
+        assert!(paths.contains(&folder.path().join("a/20261123-031000")));
+        assert!(paths.contains(&folder.path().join("a/20261123-031000-8")));
+    }
+
+    #[test]
+    fn a_new_run_holds_its_spec_and_opens_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "a=1,b", "steps: 5\n", &provenance()).unwrap();
+        assert_eq!(fs::read_to_string(run.spec()).unwrap(), "steps: 5\n");
+        assert!(run.events(Role::Train).is_dir() && run.events(Role::Eval).is_dir());
+        assert!(run.checkpoints().is_dir());
+        assert!(run.path().join("provenance.json").is_file());
+
+        let again = RunDir::open(run.path()).unwrap();
+        assert_eq!(again.id(), format!("a=1,b/{}", again.stamp()));
+        assert_eq!(again.siblings(), folder.path().join("a=1,b"));
+        assert!(again.log(Role::Eval).ends_with("eval.log"));
+        assert!(again.status(Role::Train).ends_with("train.status.json"));
+    }
+
+    #[test]
+    fn names_that_are_no_single_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = "want a letter or digit, then letters, digits and any of \"-_.=,+@\"";
+        for (name, found) in [
+            ("", "the run's name is empty; "),
+            ("..", "run name \"..\": got '.', "),
+            ("../up", "run name \"../up\": got '.', "),
+            ("a/b", "run name \"a/b\": got '/', "),
+            ("-v", "run name \"-v\": got '-', "),
+            ("a b", "run name \"a b\": got ' ', "),
+        ] {
+            let error = RunDir::create(folder.path(), name, "", &provenance()).unwrap_err();
+            assert!(is_user_error(&error));
+            assert_eq!(error.to_string(), format!("{found}{wanted}"));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        for (path, found) in [
+            (folder.path().to_owned(), "a folder without spec.yaml"),
+            (file, "a file"),
+            (folder.path().join("none"), "nothing"),
+        ] {
+            let error = RunDir::open(&path).unwrap_err();
+            assert!(is_user_error(&error));
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "{} is no run directory: got {found}, want a folder that `runboard run` has made",
+                    path.display()
+                )
+            );
+        }
+    }
+}

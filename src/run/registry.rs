@@ -1,0 +1,275 @@
+//! Finding runs again: a walk over the runs folder, which may hold anything else as well.
+
+use std::path::Path;
+
+use anyhow::Result;
+use walkdir::{DirEntry, WalkDir};
+
+use super::{EvalStatus, RunDir, Score, State, Status, TrainStatus};
+use crate::user_error;
+
+/// How alike (Jaro-Winkler, in 0..=1) a name must be to be suggested.
+const ALIKE: f64 = 0.7;
+
+/// A run as `runboard list` shows it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The run.
+    pub run: RunDir,
+    /// The trainer's state; while that is `Finished`, the evaluator's. `None` before either started.
+    pub state: Option<State>,
+    /// Steps done, and steps to do in all.
+    pub progress: Option<(u64, u64)>,
+    /// The precision found last.
+    pub last: Option<Score>,
+}
+
+impl Entry {
+    fn read(run: RunDir) -> Self {
+        // A status that cannot be read says nothing; one bad file must not hide the other runs.
+        let train = TrainStatus::load(&run).ok().flatten();
+        let eval = EvalStatus::load(&run).ok().flatten();
+        let state = match train.as_ref().map(|status| status.process.observed()) {
+            Some(State::Finished) => eval
+                .as_ref()
+                .map(|status| status.process.observed())
+                .or(Some(State::Finished)),
+            other => other,
+        };
+        Entry {
+            run,
+            state,
+            progress: train.map(|status| (status.step, status.steps)),
+            last: eval.and_then(|status| status.last),
+        }
+    }
+}
+
+/// All runs in the folder `runs`, by name and then by age. Whatever is no run, or cannot be read, is
+/// passed over; a folder that is not there holds none.
+pub fn list(runs: &Path) -> Vec<Entry> {
+    find(runs).into_iter().map(Entry::read).collect()
+}
+
+/// The latest run of a name, if there is one.
+pub fn latest(runs: &Path, name: &str) -> Option<RunDir> {
+    find(runs).into_iter().rfind(|run| run.name() == name)
+}
+
+/// The run that a user means by `what`: a run's folder, `NAME` for its latest run, or `NAME/TIMESTAMP`.
+///
+/// # Errors
+/// A user error if there is none, with the nearest that there is.
+pub fn resolve(runs: &Path, what: &str) -> Result<RunDir> {
+    let path = Path::new(what);
+    if let Ok(run) = RunDir::open(path) {
+        return Ok(run);
+    }
+    let known = find(runs);
+    if let Some(run) = known
+        .iter()
+        .rfind(|run| run.name() == what || run.id() == what.trim_end_matches('/'))
+    {
+        return Ok(run.clone());
+    }
+    if path.is_absolute() || path.exists() {
+        return RunDir::open(path); // a path beyond doubt: say what is wrong with it
+    }
+    let names: Vec<String> = if what.contains('/') {
+        known.iter().map(RunDir::id).collect()
+    } else {
+        known.iter().map(RunDir::name).collect()
+    };
+    let nearest = match nearest(what, &names) {
+        Some(name) => format!(" (nearest: {name:?})"),
+        None => String::new(),
+    };
+    Err(user_error!(
+        "no run {what:?} in {}{nearest}; want NAME, NAME/TIMESTAMP or a run's folder, as `runboard list` shows them",
+        runs.display()
+    ))
+}
+
+fn nearest<'a>(what: &str, names: &'a [String]) -> Option<&'a String> {
+    names
+        .iter()
+        .map(|name| (strsim::jaro_winkler(what, name), name))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// The runs, `runs/NAME/TIMESTAMP`, sorted by name and age.
+fn find(runs: &Path) -> Vec<RunDir> {
+    let hidden = |entry: &DirEntry| {
+        entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
+    };
+    let mut found: Vec<RunDir> = WalkDir::new(runs)
+        .max_depth(2)
+        .follow_links(true)
+        .into_iter()
+        .filter_entry(|entry| !hidden(entry))
+        .filter_map(Result::ok)
+        .filter(|entry| entry.depth() == 2)
+        .filter_map(|entry| RunDir::open(entry.path()).ok())
+        .collect();
+    found.sort_by_cached_key(|run| {
+        let stamp = run.stamp();
+        (run.name(), age(&stamp), stamp)
+    });
+    found
+}
+
+/// What sorts by age: the time, and the number of the run within its second. `None` for a run that
+/// somebody renamed, which sorts before the others.
+fn age(stamp: &str) -> Option<(String, u32)> {
+    let (time, rest) = stamp.split_at_checked("YYYYmmdd-HHMMSS".len())?;
+    let digits = |c: char| c.is_ascii_digit();
+    let (day, second) = time.split_once('-')?;
+    if day.len() != 8 || !day.chars().all(digits) || !second.chars().all(digits) {
+        return None;
+    }
+    let number = match rest.strip_prefix('-') {
+        Some(number) => number.parse().ok()?,
+        None if rest.is_empty() => 1,
+        None => return None,
+    };
+    Some((time.to_owned(), number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use crate::run::{Process, Role};
+    use std::fs;
+
+    /// A runs folder with runs at the given places, each of which holds an empty spec.
+    fn runs(ids: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for id in ids {
+            fs::create_dir_all(folder.path().join(id)).unwrap();
+            fs::write(folder.path().join(id).join("spec.yaml"), "").unwrap();
+        }
+        folder
+    }
+
+    fn ids(runs: &Path) -> Vec<String> {
+        list(runs).iter().map(|entry| entry.run.id()).collect()
+    }
+
+    #[test]
+    fn lists_runs_by_name_and_age_among_foreign_folders() {
+        let folder = runs(&[
+            "b/20261123-031000-10",
+            "b/20261123-031000-2",
+            "b/20261123-031000",
+            "b/20251123-031000",
+            "b/renamed by hand",
+            "a/20261123-031000",
+            ".trash/20261123-031000",
+            "too/deep/20261123-031000",
+        ]);
+        fs::write(folder.path().join(".gitignore"), "*").unwrap();
+        fs::write(folder.path().join("a/notes.txt"), "").unwrap();
+        fs::create_dir(folder.path().join("a/20271123-031000")).unwrap(); // no spec: no run
+        std::os::unix::fs::symlink("nowhere", folder.path().join("a/dangling")).unwrap();
+        assert_eq!(
+            ids(folder.path()),
+            [
+                "a/20261123-031000",
+                "b/renamed by hand",
+                "b/20251123-031000",
+                "b/20261123-031000",
+                "b/20261123-031000-2",
+                "b/20261123-031000-10",
+            ]
+        );
+        assert_eq!(
+            latest(folder.path(), "b").unwrap().stamp(),
+            "20261123-031000-10"
+        );
+        assert!(latest(folder.path(), "c").is_none());
+        assert!(list(&folder.path().join("none")).is_empty());
+    }
+
+    #[test]
+    fn an_entry_tells_state_progress_and_precision() {
+        let folder = runs(&["a/20261123-031000", "a/20261123-031001"]);
+        let run = latest(folder.path(), "a").unwrap();
+        let mut train = TrainStatus {
+            process: Process::current(),
+            step: 7,
+            steps: 9,
+            loss: None,
+            examples_per_sec: None,
+        };
+        train.process.state = State::Running;
+        train.save(&run).unwrap();
+        let score = Score {
+            step: 5,
+            precision: 0.5,
+        };
+        let mut eval = EvalStatus {
+            process: Process::current(),
+            last: Some(score),
+            best: Some(score),
+        };
+        eval.process.state = State::Failed;
+        eval.save(&run).unwrap();
+
+        let entries = list(folder.path());
+        assert_eq!(
+            (entries[0].state, entries[0].progress, entries[0].last),
+            (None, None, None)
+        );
+        assert_eq!(entries[1].state, Some(State::Running));
+        assert_eq!(entries[1].progress, Some((7, 9)));
+        assert_eq!(entries[1].last, Some(score));
+
+        train.process.state = State::Finished;
+        train.save(&run).unwrap();
+        assert_eq!(list(folder.path())[1].state, Some(State::Failed));
+        fs::write(run.status(Role::Train), "{").unwrap();
+        assert_eq!(list(folder.path())[1].state, None);
+    }
+
+    #[test]
+    fn resolves_paths_names_and_ids() {
+        let folder = runs(&["base/20261123-031000", "base/20261123-031001"]);
+        let resolved = |what: &str| resolve(folder.path(), what).unwrap().stamp();
+        assert_eq!(resolved("base"), "20261123-031001");
+        assert_eq!(resolved("base/20261123-031000"), "20261123-031000");
+        let path = folder.path().join("base/20261123-031000");
+        assert_eq!(resolved(path.to_str().unwrap()), "20261123-031000");
+    }
+
+    #[test]
+    fn names_the_nearest_of_what_is_not_there() {
+        let folder = runs(&["baseline/20261123-031000", "quick/20261123-031000"]);
+        let shown = folder.path().display();
+        let wanted = "want NAME, NAME/TIMESTAMP or a run's folder, as `runboard list` shows them";
+        for (what, hint) in [
+            ("basline", " (nearest: \"baseline\")"),
+            (
+                "baseline/20261123-031001",
+                " (nearest: \"baseline/20261123-031000\")",
+            ),
+            ("zzz", ""),
+        ] {
+            let error = resolve(folder.path(), what).unwrap_err();
+            assert!(is_user_error(&error));
+            assert_eq!(
+                error.to_string(),
+                format!("no run {what:?} in {shown}{hint}; {wanted}")
+            );
+        }
+        let error = resolve(folder.path(), &shown.to_string()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{shown} is no run directory: got a folder without spec.yaml, want a folder that `runboard run` has made"
+            )
+        );
+    }
+}

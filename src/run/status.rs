@@ -1,0 +1,277 @@
+//! How the two processes are doing: one small JSON file each, which only its own process writes.
+
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::process;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Local};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Role, RunDir};
+use crate::files::replace;
+
+/// What a process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Preparing: reading the data, building the network.
+    Starting,
+    /// At its work.
+    Running,
+    /// Ended, with all its work done.
+    Finished,
+    /// Stopped by a signal in good order; it can go on from where it stopped.
+    Interrupted,
+    /// Ended by an error.
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Finished => "finished",
+            State::Interrupted => "interrupted",
+            State::Failed => "failed",
+        })
+    }
+}
+
+/// The part of a status that both processes share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// What the process said last; [`Process::observed`] tells whether that can still be so.
+    pub state: State,
+    /// The process id.
+    pub pid: u32,
+    /// When the kernel started the process, in clock ticks since boot: with the pid, its identity.
+    start_ticks: Option<u64>,
+    /// When the process began this session.
+    pub started: DateTime<Local>,
+    /// When the status was last written.
+    pub heartbeat: DateTime<Local>,
+    /// The error that ended the process.
+    pub error: Option<String>,
+}
+
+impl Process {
+    /// The calling process, as one that is starting.
+    pub fn current() -> Self {
+        let now = Local::now();
+        let pid = process::id();
+        Process {
+            state: State::Starting,
+            pid,
+            start_ticks: start_ticks(pid),
+            started: now,
+            heartbeat: now,
+            error: None,
+        }
+    }
+
+    /// Whether the process is at work on this machine: it has not said that it ended, and its pid is not
+    /// gone or taken by another process.
+    pub fn alive(&self) -> bool {
+        matches!(self.state, State::Starting | State::Running)
+            && self.start_ticks.is_some()
+            && self.start_ticks == start_ticks(self.pid)
+    }
+
+    /// The state, but `Failed` for a process that vanished without a word.
+    pub fn observed(&self) -> State {
+        match self.state {
+            State::Starting | State::Running if !self.alive() => State::Failed,
+            state => state,
+        }
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold blanks and brackets
+/// itself (proc_pid_stat(5)). `None` for a process that is not there or only waits to be reaped.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace(); // the first one is field 3, the state
+    match fields.next()? {
+        "Z" | "X" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
+}
+
+/// A status file. How often it is saved is the caller's choice: once a second is plenty.
+pub trait Status: Serialize + DeserializeOwned {
+    /// Whose status it is.
+    const ROLE: Role;
+
+    /// The part that both processes share.
+    fn process(&self) -> &Process;
+
+    /// As [`Status::process`], to change it.
+    fn process_mut(&mut self) -> &mut Process;
+
+    /// Writes the status of the role in `run`, with the present time as its heartbeat.
+    ///
+    /// # Errors
+    /// If the file cannot be written; the last one then stays.
+    fn save(&mut self, run: &RunDir) -> Result<()> {
+        self.process_mut().heartbeat = Local::now();
+        let mut json = serde_json::to_vec_pretty(self)
+            .with_context(|| format!("failed to encode the status of {}", Self::ROLE))?;
+        json.push(b'\n');
+        replace(&run.status(Self::ROLE), &json)
+    }
+
+    /// Reads the last status of the role in `run`, `None` if there is none yet.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no such status.
+    fn load(run: &RunDir) -> Result<Option<Self>> {
+        let path = run.status(Self::ROLE);
+        let json = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            json => json.with_context(|| format!("failed to read {}", path.display()))?,
+        };
+        serde_json::from_slice(&json)
+            .with_context(|| format!("failed to read {}: no status", path.display()))
+    }
+}
+
+/// The trainer's status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainStatus {
+    /// State and identity.
+    pub process: Process,
+    /// Steps done.
+    pub step: u64,
+    /// Steps to do in all.
+    pub steps: u64,
+    /// The last loss; `None` before the first one (and for one that JSON cannot hold, such as NaN).
+    pub loss: Option<f64>,
+    /// Images trained on a second, lately.
+    pub examples_per_sec: Option<f64>,
+}
+
+impl Status for TrainStatus {
+    const ROLE: Role = Role::Train;
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// A checkpoint's precision.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The checkpoint's step.
+    pub step: u64,
+    /// Precision @ 1 over the test set, in 0..=1.
+    pub precision: f64,
+}
+
+/// The evaluator's status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalStatus {
+    /// State and identity.
+    pub process: Process,
+    /// The checkpoint evaluated last.
+    pub last: Option<Score>,
+    /// The best checkpoint so far.
+    pub best: Option<Score>,
+}
+
+impl Status for EvalStatus {
+    const ROLE: Role = Role::Eval;
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::provenance;
+    use std::process::Command;
+
+    fn run() -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        (folder, run)
+    }
+
+    #[test]
+    fn comes_back_as_it_was_saved() {
+        let (_folder, run) = run();
+        assert_eq!(TrainStatus::load(&run).unwrap(), None);
+        let mut status = TrainStatus {
+            process: Process::current(),
+            step: 10,
+            steps: 500,
+            loss: Some(4.64),
+            examples_per_sec: None,
+        };
+        let begun = status.process.heartbeat;
+        status.process.state = State::Running;
+        status.save(&run).unwrap();
+        assert_eq!(TrainStatus::load(&run).unwrap(), Some(status.clone()));
+        assert!(status.process.heartbeat >= begun);
+
+        status.loss = Some(f64::NAN);
+        status.save(&run).unwrap();
+        assert_eq!(TrainStatus::load(&run).unwrap().unwrap().loss, None);
+    }
+
+    #[test]
+    fn a_foreign_file_is_an_error_that_names_it() {
+        let (_folder, run) = run();
+        fs::write(run.status(Role::Eval), "{}").unwrap();
+        let error = format!("{:#}", EvalStatus::load(&run).unwrap_err());
+        assert!(
+            error.contains("eval.status.json: no status: missing field `process`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_the_very_process_is_alive() {
+        let own = Process::current();
+        assert!(own.alive());
+
+        let reused = Process {
+            start_ticks: own.start_ticks.map(|ticks| ticks + 1),
+            ..own.clone()
+        };
+        assert!(!reused.alive());
+        assert_eq!(reused.observed(), State::Failed);
+
+        let ended = Process {
+            state: State::Interrupted,
+            ..own.clone()
+        };
+        assert!(!ended.alive());
+        assert_eq!(ended.observed(), State::Interrupted);
+
+        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+        let sleeping = Process {
+            pid: child.id(),
+            start_ticks: start_ticks(child.id()),
+            ..own
+        };
+        assert!(sleeping.alive());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!sleeping.alive());
+    }
+}

@@ -1,0 +1,45 @@
+//! How the trainer's and the evaluator's process ends, and what it leaves in its status.
+
+use crate::error::is_user_error;
+use crate::run::{RunDir, State, Status};
+use anyhow::Result;
+
+/// How a process ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All of its work is done.
+    Finished,
+    /// This signal stopped it; its work can go on later.
+    Interrupted(i32),
+}
+
+impl Ended {
+    /// 0, or 128 + signal as a shell reports it.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Ended::Finished => 0,
+            Ended::Interrupted(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Exit code of an error: 2 for bad input, else 1.
+pub fn exit_code(error: &anyhow::Error) -> i32 {
+    if is_user_error(error) { 2 } else { 1 }
+}
+
+/// Write how the process ended into its status, and pass the result on.
+///
+/// # Errors
+/// The result's own, or else that of writing the status.
+pub fn conclude<S: Status>(status: &mut S, run: &RunDir, result: Result<Ended>) -> Result<Ended> {
+    let process = status.process_mut();
+    process.state = match &result {
+        Ok(Ended::Finished) => State::Finished,
+        Ok(Ended::Interrupted(_)) => State::Interrupted,
+        Err(_) => State::Failed,
+    };
+    process.error = result.as_ref().err().map(|error| format!("{error:#}"));
+    let saved = status.save(run);
+    result.and_then(|ended| saved.map(|()| ended))
+}

@@ -1,0 +1,137 @@
+//! The layers of an experiment - defaults, files it extends, its own file, overrides - made one [`Spec`].
+
+use super::conflict::conflict;
+use super::layer::Layer;
+use super::{Override, Spec, names};
+use crate::{bail_user, user_error};
+use anyhow::{Context, Result};
+use serde_yaml::{Mapping, Value};
+use std::path::{Path, PathBuf};
+
+/// A spec and what it is called.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// Name of the experiment: of its file, less the extension.
+    pub name: String,
+    /// All layers resolved.
+    pub spec: Spec,
+}
+
+/// Load an experiment by its name (`baseline` means `baseline.yaml` in the folder `experiments`) or by
+/// the path of a file that ends in `.yaml` or `.yml`; what it extends is looked up in `experiments`.
+///
+/// # Errors
+/// A user error that names file, line, column and field for whatever is wrong with the input.
+pub fn load(name_or_path: &str, experiments: &Path, overrides: &[Override]) -> Result<Experiment> {
+    let (name, path) = names::resolve(name_or_path, experiments)?;
+    let mut layers = chain(path, experiments)?;
+    for given in overrides {
+        layers.push(Layer::over(given)?);
+    }
+    let spec = resolve(&layers)?;
+    Ok(Experiment { name, spec })
+}
+
+impl Spec {
+    /// Read the resolved spec of a run directory. Fields that it lacks, because it was written before
+    /// they existed, have their defaults.
+    ///
+    /// # Errors
+    /// As [`load`]; also if the file is empty or extends another.
+    pub fn read_frozen(path: &Path) -> Result<Self> {
+        let layer = Layer::file(path.to_owned())?;
+        if let Some(base) = layer.extends() {
+            let message = format!("got {base:?}, want a resolved spec, which extends nothing");
+            return Err(layer.source.error_at("extends", &message));
+        }
+        if layer.values == Value::Mapping(Mapping::new()) {
+            bail_user!(
+                "{}: got an empty file, want a run's resolved spec",
+                path.display()
+            );
+        }
+        resolve(&[layer])
+    }
+
+    /// The spec as YAML, every field of it. [`Spec::read_frozen`] reads back the same spec, floats bit
+    /// for bit.
+    ///
+    /// # Errors
+    /// If the data folder's path is not Unicode.
+    pub fn to_yaml(&self) -> Result<String> {
+        serde_yaml::to_string(self).context("failed to write the spec as YAML")
+    }
+}
+
+/// An experiment's file and those it extends, the most basic one first.
+fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
+    const LONGEST: usize = 8; // deeper, no reader finds out where a value comes from
+    let mut layers = vec![Layer::file(path.clone())?];
+    let mut paths = vec![path];
+    while let Some(base) = layers[0].extends() {
+        let source = &layers[0].source;
+        let path = names::find(&base, experiments)
+            .map_err(|error| source.error_at("extends", &error.to_string()))?;
+        let again = paths.contains(&path);
+        paths.push(path.clone());
+        if again {
+            let names: Vec<_> = paths
+                .iter()
+                .filter_map(|path| path.file_stem()?.to_str())
+                .collect();
+            let message = format!("got the circle {}, want an end", names.join(" -> "));
+            return Err(source.error_at("extends", &message));
+        }
+        if paths.len() > LONGEST {
+            let message =
+                format!("got a chain of more than {LONGEST} files, want at most {LONGEST}");
+            return Err(source.error_at("extends", &message));
+        }
+        layers.insert(0, Layer::file(path)?);
+    }
+    Ok(layers)
+}
+
+/// Merge the layers over the defaults and check what the layers cannot check singly.
+fn resolve(layers: &[Layer]) -> Result<Spec> {
+    let mut merged =
+        serde_yaml::to_value(Spec::default()).context("failed to build the default spec")?;
+    for layer in layers {
+        merge(&mut merged, &layer.values);
+    }
+    if let Value::Mapping(top) = &mut merged {
+        top.remove("extends");
+    }
+    // Blame the topmost layer that sets any of the fields: it could have known the others.
+    let blame = |fields: &[&str], message: String| {
+        let set = layers.iter().rev().find_map(|layer| {
+            let field = fields.iter().find(|field| layer.sets(field))?;
+            Some(layer.source.error_at(field, &message))
+        });
+        set.unwrap_or_else(|| user_error!("{}: {message}", fields.join(", ")))
+    };
+    // The layers hold allowed values only; this speaks up where a rule is looser than its field's type.
+    let spec: Spec = serde_path_to_error::deserialize(merged)
+        .map_err(|error| blame(&[&error.path().to_string()], error.inner().to_string()))?;
+    match conflict(&spec) {
+        Some(conflict) => Err(blame(conflict.fields, conflict.message)),
+        None => Ok(spec),
+    }
+}
+
+/// Lay `over` on `base`, mapping by mapping.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Mapping(base), Value::Mapping(over)) => {
+            for (key, value) in over {
+                match base.get_mut(key) {
+                    Some(below) => merge(below, value),
+                    None => {
+                        base.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}

@@ -1,0 +1,373 @@
+//! What an experiment is: every constant that a run depends on, with the tutorial's values as defaults.
+//!
+//! A file under `experiments/` states only what differs from these defaults. [`load`] reads it; the
+//! trainer and the evaluator read the resolved copy frozen into the run directory.
+
+mod conflict;
+mod fields;
+mod layer;
+mod load;
+mod names;
+mod overrides;
+mod read;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+pub use load::{Experiment, load};
+pub use names::available;
+pub use overrides::Override;
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A resolved experiment. Field by field the same tree as the YAML file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// One line for people: what this experiment is for.
+    pub description: String,
+    /// Every random choice of the run follows from it.
+    pub seed: Seed,
+    /// Where and with how many threads the arithmetic runs.
+    pub compute: Compute,
+    /// Which images.
+    pub data: Data,
+    /// What happens to an image on its way into the network.
+    pub input: Input,
+    /// The network and its initialisation.
+    pub network: Network,
+    /// Plain stochastic gradient descent, its schedule and the moving average of the weights.
+    pub optimizer: Optimizer,
+    /// The training process: how long, how often it reports and saves.
+    pub train: Train,
+    /// The evaluator process.
+    pub eval: Eval,
+}
+
+/// The seed of all random streams of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seed(pub u64);
+
+impl Default for Seed {
+    fn default() -> Self {
+        Seed(1)
+    }
+}
+
+/// Where the arithmetic runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compute {
+    /// `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// Threads of the arithmetic; 0 means one for each core.
+    pub threads: usize,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Compute {
+            device: "auto".into(),
+            threads: 0,
+        }
+    }
+}
+
+/// Which images the experiment trains and is evaluated on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// `cifar10` (the official archive, or any folder in its layout) or `synthetic` (drawn by runboard).
+    pub source: Source,
+    /// Folder that holds the binary files, or `cifar-10-batches-bin/` with them. Relative to the
+    /// current folder.
+    pub folder: PathBuf,
+    /// Fetch the official archive when `folder` lacks the files (`source: cifar10` only).
+    pub download: bool,
+    /// Batches kept ready ahead of training.
+    pub prefetch: usize,
+    /// Background threads that prepare batches.
+    pub workers: usize,
+    /// Size of the drawn set (`source: synthetic` only).
+    pub synthetic: Synthetic,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data {
+            source: Source::Cifar10,
+            folder: PathBuf::from("data/cifar10"),
+            download: true,
+            prefetch: 4,
+            workers: 1,
+            synthetic: Synthetic::default(),
+        }
+    }
+}
+
+/// Where a data folder's files come from when they are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Cifar10,
+    Synthetic,
+}
+
+/// The procedurally drawn set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Synthetic {
+    /// Images in the training files, spread evenly over the five of them.
+    pub train_images: usize,
+    /// Images in the test file.
+    pub test_images: usize,
+    /// Seed of the drawing; separate from the run's, so that runs compare on the same images.
+    pub seed: Seed,
+}
+
+impl Default for Synthetic {
+    fn default() -> Self {
+        Synthetic {
+            train_images: 50_000,
+            test_images: 10_000,
+            seed: Seed(1),
+        }
+    }
+}
+
+/// From stored bytes to the network's input. Evaluation takes the central crop and standardises it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Side of the square crop, in pixels: random in training, central in evaluation.
+    pub crop: usize,
+    /// Mirror left to right with probability one half.
+    pub flip: bool,
+    /// Added to all pixels: uniform in [-brightness, brightness), on the 0..255 scale.
+    pub brightness: f32,
+    /// Distance of each channel from its mean is multiplied by a factor uniform in [lower, upper).
+    pub contrast: Contrast,
+    /// Subtract the image's mean, divide by max(standard deviation, 1/sqrt(values)).
+    pub standardize: bool,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Input {
+            crop: 24,
+            flip: true,
+            brightness: 63.0,
+            contrast: Contrast {
+                lower: 0.2,
+                upper: 1.8,
+            },
+            standardize: true,
+        }
+    }
+}
+
+/// Bounds of the contrast factor; equal bounds of 1 switch it off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contrast {
+    pub lower: f32,
+    pub upper: f32,
+}
+
+/// Two convolutions with pooling and local response normalisation, two dense layers, a linear one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub conv1: Convolution,
+    pub conv2: Convolution,
+    pub pool: Pool,
+    pub norm: Norm,
+    pub local3: Dense,
+    pub local4: Dense,
+    pub softmax_linear: Linear,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        let conv = |bias| Convolution {
+            channels: 64,
+            kernel: 5,
+            stddev: 1e-4,
+            bias,
+            weight_decay: 0.0,
+        };
+        let dense = |units| Dense {
+            units,
+            stddev: 0.04,
+            bias: 0.1,
+            weight_decay: 0.004,
+        };
+        Network {
+            conv1: conv(0.0),
+            conv2: conv(0.1),
+            pool: Pool::default(),
+            norm: Norm::default(),
+            local3: dense(384),
+            local4: dense(192),
+            softmax_linear: Linear {
+                stddev: 1.0 / 192.0,
+                bias: 0.0,
+                weight_decay: 0.0,
+            },
+        }
+    }
+}
+
+/// A convolution of stride 1, padded to the same size, followed by relu.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Convolution {
+    /// Output channels.
+    pub channels: usize,
+    /// Side of the square kernel; odd.
+    pub kernel: usize,
+    /// Standard deviation of the truncated normal that initialises the weights.
+    pub stddev: f64,
+    /// Initial value of every bias.
+    pub bias: f32,
+    /// The loss gains weight_decay * sum(w^2) / 2.
+    pub weight_decay: f64,
+}
+
+/// A dense layer followed by relu.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dense {
+    pub units: usize,
+    pub stddev: f64,
+    pub bias: f32,
+    pub weight_decay: f64,
+}
+
+/// The last layer, one unit a class, no activation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Linear {
+    pub stddev: f64,
+    pub bias: f32,
+    pub weight_decay: f64,
+}
+
+/// Max-pooling with TensorFlow's SAME padding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Side of the square window.
+    pub size: usize,
+    pub stride: usize,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool { size: 3, stride: 2 }
+    }
+}
+
+/// Local response normalisation: x / (bias + alpha * sum of x^2 over 2 * radius + 1 channels)^beta.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Norm {
+    pub radius: usize,
+    pub bias: f64,
+    pub alpha: f64,
+    pub beta: f64,
+}
+
+impl Default for Norm {
+    fn default() -> Self {
+        Norm {
+            radius: 4,
+            bias: 1.0,
+            alpha: 0.001 / 9.0,
+            beta: 0.75,
+        }
+    }
+}
+
+/// Gradient descent: w -= learning rate * gradient.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimizer {
+    /// Learning rate of the first step.
+    pub learning_rate: f64,
+    /// The rate is multiplied by this at every drop.
+    pub decay_factor: f64,
+    /// Epochs between drops.
+    pub epochs_per_decay: f64,
+    /// Drop at once (true) or glide between drops (false).
+    pub staircase: bool,
+    /// Upper bound of the moving average's decay; early on it is (1 + step) / (10 + step).
+    pub ema_decay: f64,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Optimizer {
+            learning_rate: 0.1,
+            decay_factor: 0.1,
+            epochs_per_decay: 350.0,
+            staircase: true,
+            ema_decay: 0.9999,
+        }
+    }
+}
+
+/// The training process. Cadences count steps; step 0 counts for all of them, as in the tutorial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// The run ends when this many steps have been taken.
+    pub steps: u64,
+    /// Images a step.
+    pub batch_size: usize,
+    /// A console line every so many steps.
+    pub log_every: u64,
+    /// Summaries every so many steps.
+    pub summary_every: u64,
+    /// A checkpoint every so many steps, and one at the end.
+    pub checkpoint_every: u64,
+    /// How many of the latest checkpoints stay.
+    pub keep_checkpoints: usize,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Train {
+            steps: 100_000,
+            batch_size: 128,
+            log_every: 10,
+            summary_every: 100,
+            checkpoint_every: 1_000,
+            keep_checkpoints: 5,
+        }
+    }
+}
+
+/// The evaluator process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eval {
+    /// Seconds between two looks for a new checkpoint.
+    pub interval_secs: f64,
+    /// Images a forward pass.
+    pub batch_size: usize,
+    /// Threads of the evaluator's arithmetic; 0 means as many as training has.
+    pub threads: usize,
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Eval {
+            interval_secs: 300.0,
+            batch_size: 500,
+            threads: 0,
+        }
+    }
+}

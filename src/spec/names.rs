@@ -1,0 +1,103 @@
+//! Names: of the experiments in a folder, and the nearest one to a misspelt name.
+
+use crate::{bail_user, user_error};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// The names of the experiments in a folder, sorted.
+///
+/// # Errors
+/// A user error if the folder cannot be read.
+pub fn available(experiments: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in walkdir::WalkDir::new(experiments).min_depth(1).max_depth(1) {
+        let entry = entry.map_err(|error| {
+            let error = error
+                .into_io_error()
+                .unwrap_or(std::io::ErrorKind::Other.into());
+            user_error!(
+                "failed to list the folder {}: {error}",
+                experiments.display()
+            )
+        })?;
+        if let Some(name) = entry
+            .file_name()
+            .to_str()
+            .and_then(|file| file.strip_suffix(".yaml"))
+            && valid(name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether a text can name an experiment: it becomes part of file names and of `make` variables.
+pub(super) fn valid(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.len() <= 100
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(plain)
+}
+
+/// The name and the file of an experiment, given by its name or by the path of its file.
+pub(super) fn resolve(name_or_path: &str, experiments: &Path) -> Result<(String, PathBuf)> {
+    let path = Path::new(name_or_path);
+    let is_path = path
+        .extension()
+        .is_some_and(|kind| kind == "yaml" || kind == "yml");
+    let name = match path.file_stem().and_then(|stem| stem.to_str()) {
+        Some(stem) if is_path => stem,
+        _ => name_or_path,
+    };
+    if !valid(name) {
+        bail_user!(
+            "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
+             or the path of a file NAME.yaml"
+        );
+    }
+    if !is_path {
+        return Ok((name.to_owned(), find(name, experiments)?));
+    }
+    if !path.exists() && find(name, experiments).is_ok() {
+        bail_user!("no file '{name_or_path}'; did you mean the experiment '{name}'?");
+    }
+    Ok((name.to_owned(), path.to_owned()))
+}
+
+/// The file of the experiment with this name, which must be [`valid`]: so it lies in the folder.
+pub(super) fn find(name: &str, experiments: &Path) -> Result<PathBuf> {
+    let path = experiments.join(format!("{name}.yaml"));
+    // Any kind of entry counts as found: what is wrong with it, reading it will say.
+    if path.symlink_metadata().is_ok() {
+        return Ok(path);
+    }
+    let names = available(experiments)?;
+    let mut message = format!(
+        "no experiment '{name}' in {}; ",
+        experiments.join("").display()
+    );
+    if let Some(near) = nearest(name, names.iter().map(String::as_str)) {
+        message += &format!("did you mean '{near}'? ");
+    }
+    message += &match names.is_empty() {
+        true => "there are none".to_owned(),
+        false => format!("there are: {}", names.join(", ")),
+    };
+    bail_user!("{message}")
+}
+
+/// The candidate within a few typing errors of a word: one for every three letters.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let limit = (word.chars().count() / 3).max(1);
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

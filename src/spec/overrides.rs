@@ -1,0 +1,91 @@
+//! Values given on the command line, above all files.
+
+use super::fields;
+use super::read::{self, Fault};
+use crate::bail_user;
+use anyhow::Result;
+use serde_yaml::{Mapping, Value};
+use std::fmt;
+
+/// A field or section set on the command line, above all files.
+#[derive(Clone, Debug)]
+pub struct Override {
+    path: String,
+    value: Given,
+}
+
+#[derive(Clone, Debug)]
+enum Given {
+    Yaml(String),
+    Text(String),
+}
+
+impl Override {
+    /// Take `train.steps=500`, the argument of `--set`; the value is YAML.
+    ///
+    /// # Errors
+    /// A user error if there is no `=`. Path and value are checked by [`load`](super::load()).
+    pub fn parse(argument: &str) -> Result<Self> {
+        let Some((path, value)) = argument.split_once('=') else {
+            bail_user!("--set {argument}: want PATH=VALUE, such as train.steps=500");
+        };
+        Ok(Override {
+            path: path.to_owned(),
+            value: Given::Yaml(value.to_owned()),
+        })
+    }
+
+    /// A field set to a text as it stands, also where YAML would read a number or more.
+    pub fn text(path: &str, value: &str) -> Self {
+        Override {
+            path: path.to_owned(),
+            value: Given::Text(value.to_owned()),
+        }
+    }
+
+    /// Dotted path of the field or section that is set.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The checked value, nested in the mappings that its path names.
+    pub(super) fn values(&self) -> Result<Value, Fault> {
+        let fault = |field: &str, message: String| Fault {
+            place: None,
+            field: field.to_owned(),
+            message,
+        };
+        let mut section = String::new();
+        for key in self.path.split('.') {
+            let path = fields::join(&section, key);
+            if let Some(rule) = fields::rule(&section) {
+                return Err(fault(&section, format!("got a mapping, want {rule}")));
+            }
+            if !fields::keys(&section).contains(&key) {
+                return Err(fault(&path, fields::unknown_key(&section, key)));
+            }
+            section = path;
+        }
+        if section == "extends" {
+            return Err(fault(&section, "got an override, want it in a file".into()));
+        }
+        let value = match &self.value {
+            Given::Yaml(text) => read::read(text, &self.path)?,
+            Given::Text(text) => fields::check(&self.path, text.as_str().into())
+                .map_err(|message| fault(&self.path, message))?,
+        };
+        Ok(self.path.rsplit('.').fold(value, |value, key| {
+            Value::Mapping(Mapping::from_iter([(key.into(), value)]))
+        }))
+    }
+}
+
+/// As the user gave it.
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Given::Yaml(value) => write!(f, "--set {}={value}", self.path),
+            Given::Text(value) => write!(f, "{}={value}", self.path),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! From YAML text to a value tree that holds known keys and allowed values only.
+//!
+//! The check happens while serde_yaml walks the text, because only an error raised there learns its
+//! line and column. Nothing but known sections is descended into, so a text's size bounds the work:
+//! aliases cannot multiply, nor nesting overflow the stack.
+
+use super::fields;
+use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde_yaml::{Deserializer, Mapping, Value};
+use std::cell::Cell;
+use std::fmt;
+
+/// What is wrong in a text, and where.
+#[derive(Debug, Default)]
+pub(super) struct Fault {
+    /// Line and column, both from 1, the column in characters; none for a fault of the whole text.
+    pub place: Option<(usize, usize)>,
+    /// Dotted path of the field; empty for the top level.
+    pub field: String,
+    /// What was found and what is wanted.
+    pub message: String,
+}
+
+/// Read the text of the section or field at `path`, "" for a whole file. An empty file is an empty
+/// mapping: all defaults.
+pub(super) fn read(text: &str, path: &str) -> Result<Value, Fault> {
+    walk(text, path, None)
+}
+
+/// Line and column of a field's value in the text of a file that [`read`] accepted.
+pub(super) fn locate(text: &str, field: &str) -> Option<(usize, usize)> {
+    walk(text, "", Some(field)).err()?.place
+}
+
+fn walk(text: &str, path: &str, stop: Option<&str>) -> Result<Value, Fault> {
+    let fault = Cell::new(None);
+    let node = Node {
+        path: path.to_owned(),
+        stop,
+        fault: &fault,
+    };
+    node.deserialize(Deserializer::from_str(text))
+        .map_err(|error| {
+            let place = error.location().map(|place| (place.line(), place.column()));
+            let fault = fault.take().unwrap_or_else(|| Fault {
+                message: format!("not valid YAML: {}", without_place(&error)),
+                ..Fault::default()
+            });
+            Fault { place, ..fault }
+        })
+}
+
+/// The error's text less the place, which is told apart.
+fn without_place(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    match error.location() {
+        Some(place) => {
+            let place = format!(" at line {} column {}", place.line(), place.column());
+            text.replacen(&place, "", 1)
+        }
+        None => text,
+    }
+}
+
+/// The value at one path of the tree.
+struct Node<'a> {
+    path: String,
+    /// Raise an error on reaching this path: how a place is found.
+    stop: Option<&'a str>,
+    /// The way out for a fault, past serde's error type, which carries text only.
+    fault: &'a Cell<Option<Fault>>,
+}
+
+impl Node<'_> {
+    fn fail<T, E: de::Error>(&self, field: String, message: String) -> Result<T, E> {
+        self.fault.set(Some(Fault {
+            place: None,
+            field,
+            message,
+        }));
+        Err(E::custom("fault"))
+    }
+
+    fn refuse<T, E: de::Error>(&self, found: &str) -> Result<T, E> {
+        let message = format!("got {found}, want {}", fields::wanted(&self.path));
+        self.fail(self.path.clone(), message)
+    }
+
+    fn scalar<E: de::Error>(self, value: impl Into<Value>) -> Result<Value, E> {
+        if self.stop == Some(&self.path) {
+            return self.refuse("a stop");
+        }
+        match fields::check(&self.path, value.into()) {
+            Ok(value) => Ok(value),
+            Err(message) => self.fail(self.path.clone(), message),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&fields::wanted(&self.path))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
+        self.scalar(value as f64) // no field is that large, so the digits lost matter to messages only
+    }
+
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
+        self.scalar(value as f64)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        match self.path.as_str() {
+            "" => Ok(Value::Mapping(Mapping::new())),
+            _ => self.scalar(Value::Null),
+        }
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Value, E> {
+        self.visit_unit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        self.refuse("a list")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        self.refuse("a value with a tag")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        if self.stop == Some(&self.path) || fields::rule(&self.path).is_some() {
+            return self.refuse("a mapping");
+        }
+        let mut values = Mapping::new();
+        while let Some(key) = map.next_key_seed(Key {
+            section: &self,
+            seen: &values,
+        })? {
+            let value = map.next_value_seed(Node {
+                path: fields::join(&self.path, key),
+                ..self
+            })?;
+            values.insert(key.into(), value);
+        }
+        Ok(Value::Mapping(values))
+    }
+}
+
+/// A key of a section: known, and there for the first time.
+struct Key<'a> {
+    section: &'a Node<'a>,
+    seen: &'a Mapping,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = &'static str;
+
+    fn deserialize<D: de::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
+    type Value = &'static str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key of plain text")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        let section = &self.section.path;
+        let path = fields::join(section, key);
+        match fields::keys(section)
+            .into_iter()
+            .find(|known| *known == key)
+        {
+            None => self.section.fail(path, fields::unknown_key(section, key)),
+            Some(_) if self.seen.contains_key(key) => self
+                .section
+                .fail(path, "got this key twice, want it once".into()),
+            Some(known) => Ok(known),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a single field may hold, and how an error says so.
+
+use super::names;
+use serde_yaml::Value;
+use std::fmt;
+
+/// What a field may hold. Bounds belong to the range unless the variant says otherwise.
+pub(super) enum Rule {
+    /// True or false.
+    Flag,
+    /// Text without line breaks and control characters: it is printed in tables.
+    Line,
+    Folder,
+    Device,
+    /// The name of an experiment.
+    Name,
+    OneOf(&'static [&'static str]),
+    Whole(u64, u64),
+    /// An odd whole number.
+    Odd(u64, u64),
+    /// A multiple of 5.
+    Fives(u64, u64),
+    Within(f64, f64),
+    /// The lower bound itself is out.
+    Above(f64, f64),
+    /// The upper bound itself is out.
+    Below(f64, f64),
+}
+
+impl Rule {
+    /// Pass a scalar that the rule allows; else a message of what was found and what is wanted.
+    pub fn check(&self, value: Value) -> Result<Value, String> {
+        let allowed = match &value {
+            Value::Bool(_) => matches!(self, Rule::Flag),
+            Value::String(text) => self.allows_text(text),
+            Value::Number(number) => match number.as_u64() {
+                Some(whole) => self.allows_whole(whole) || self.allows_number(whole as f64),
+                None => number
+                    .as_f64()
+                    .is_some_and(|number| self.allows_number(number)),
+            },
+            _ => false,
+        };
+        if allowed {
+            return Ok(value);
+        }
+        let shown = shown(&value);
+        let mut message = format!("got {shown}, want {self}");
+        if matches!(value, Value::Number(_) | Value::Bool(_)) && self.allows_text(&shown) {
+            message += &format!("; quote it: {shown:?}");
+        }
+        Err(message)
+    }
+
+    fn allows_text(&self, text: &str) -> bool {
+        match self {
+            Rule::Line => !text.contains(char::is_control),
+            Rule::Folder => !text.is_empty() && !text.contains(char::is_control),
+            Rule::Device => is_device(text),
+            Rule::Name => names::valid(text),
+            Rule::OneOf(choices) => choices.contains(&text),
+            _ => false,
+        }
+    }
+
+    fn allows_whole(&self, whole: u64) -> bool {
+        match *self {
+            Rule::Whole(low, high) => low <= whole && whole <= high,
+            Rule::Odd(low, high) => low <= whole && whole <= high && whole % 2 == 1,
+            Rule::Fives(low, high) => low <= whole && whole <= high && whole.is_multiple_of(5),
+            _ => false,
+        }
+    }
+
+    /// False for NaN, as every comparison with it is.
+    fn allows_number(&self, number: f64) -> bool {
+        match *self {
+            Rule::Within(low, high) => low <= number && number <= high,
+            Rule::Above(low, high) => low < number && number <= high,
+            Rule::Below(low, high) => low <= number && number < high,
+            _ => false,
+        }
+    }
+}
+
+fn is_device(text: &str) -> bool {
+    match text.strip_prefix("cuda:") {
+        // libtorch numbers devices with a signed byte.
+        Some(index) => {
+            index.bytes().all(|byte| byte.is_ascii_digit()) && index.parse::<i8>().is_ok()
+        }
+        None => ["auto", "cpu", "cuda"].contains(&text),
+    }
+}
+
+/// A scalar as an error shows it; long text is cut.
+pub(super) fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) if text.chars().count() > LONGEST => {
+            format!("{:?}...", text.chars().take(LONGEST).collect::<String>())
+        }
+        Value::String(text) => format!("{text:?}"),
+        Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => "a collection".into(),
+    }
+}
+
+/// What follows "want".
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::Flag => write!(f, "true or false"),
+            Rule::Line => write!(f, "one line of text"),
+            Rule::Folder => write!(f, "the path of a folder"),
+            Rule::Device => write!(f, "auto, cpu, cuda or cuda:N"),
+            Rule::Name => write!(f, "the bare name of an experiment, such as baseline"),
+            Rule::OneOf(choices) => write!(f, "{}", choices.join(" or ")),
+            Rule::Whole(low, high) => write!(f, "a whole number from {low} to {high}"),
+            Rule::Odd(low, high) => write!(f, "an odd whole number from {low} to {high}"),
+            Rule::Fives(low, high) => write!(f, "a multiple of 5 from {low} to {high}"),
+            Rule::Within(low, high) => write!(f, "a number from {low} to {high}"),
+            Rule::Above(low, high) => write!(f, "a number above {low}, at most {high}"),
+            Rule::Below(low, high) => write!(f, "a number from {low} to below {high}"),
+        }
+    }
+}

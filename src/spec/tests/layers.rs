@@ -1,0 +1,211 @@
+//! Files, names, `extends` and overrides.
+
+use super::*;
+
+#[test]
+fn empty_files_are_all_defaults() {
+    for text in ["", "\n", "# nothing\n", "{}", "\u{feff}seed: 1\r\n"] {
+        let folder = Folder::new(&[("empty.yaml", text.as_bytes())]);
+        assert_eq!(
+            folder.load("empty", &[]).unwrap(),
+            Spec::default(),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn unreadable_files_are_named() {
+    let folder = Folder::new(&[]);
+    fs::create_dir(folder.path("folder.yaml")).unwrap();
+    assert_eq!(
+        folder.load("folder", &[]).unwrap_err(),
+        "experiments/folder.yaml: got a folder, want a YAML file"
+    );
+    let gone = folder.path("gone.yaml");
+    assert_eq!(
+        folder.load(gone.to_str().unwrap(), &[]).unwrap_err(),
+        "failed to read experiments/gone.yaml: No such file or directory (os error 2)"
+    );
+    let empty = Folder::new(&[]);
+    assert_eq!(
+        empty.load("baseline", &[]).unwrap_err(),
+        "no experiment 'baseline' in experiments/; there are none"
+    );
+    let error = load("baseline", Path::new("no-such-folder"), &[]).unwrap_err();
+    assert_eq!(
+        folder.message(&error),
+        "failed to list the folder no-such-folder: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn names_are_looked_up_in_the_folder_and_nowhere_else() {
+    let folder = Folder::new(&[
+        ("baseline.yaml", b""),
+        ("other.yaml", b"seed: 7"),
+        ("notes.txt", b""),
+    ]);
+    assert_eq!(available(&folder.path("")).unwrap(), ["baseline", "other"]);
+    let path = folder.path("other.yaml");
+    let experiment = load(path.to_str().unwrap(), &folder.path(""), &[]).unwrap();
+    assert_eq!(
+        (experiment.name.as_str(), experiment.spec.seed),
+        ("other", Seed(7))
+    );
+    assert_eq!(
+        folder.load("baselin", &[]).unwrap_err(),
+        "no experiment 'baselin' in experiments/; did you mean 'baseline'? there are: baseline, other"
+    );
+    assert_eq!(
+        folder.load("xyz", &[]).unwrap_err(),
+        "no experiment 'xyz' in experiments/; there are: baseline, other"
+    );
+    assert_eq!(
+        folder.load("no-such-folder/other.yaml", &[]).unwrap_err(),
+        "no file 'no-such-folder/other.yaml'; did you mean the experiment 'other'?"
+    );
+    for name in [
+        "../other", "a/b", "", ".", "..", ".hidden", "-x", "a b", "a\0b", ".yaml",
+    ] {
+        assert_eq!(
+            folder.load(name, &[]).unwrap_err(),
+            format!(
+                "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
+                 or the path of a file NAME.yaml"
+            )
+        );
+    }
+}
+
+#[test]
+fn files_extend_others_by_name() {
+    let folder = Folder::new(&[
+        ("base.yaml", b"seed: 3\ntrain: {steps: 10, log_every: 2}"),
+        ("middle.yaml", b"extends: base\ntrain: {steps: 20}"),
+        ("top.yaml", b"extends: middle\ndescription: top"),
+        ("self.yaml", b"extends: self"),
+        ("a.yaml", b"extends: b"),
+        ("b.yaml", b"seed: 1\nextends: a"),
+        ("lost.yaml", b"extends: bse"),
+        ("escape.yaml", b"extends: ../../etc/passwd"),
+        ("broken.yaml", b"extends: worse"),
+        ("worse.yaml", b"seed: x"),
+    ]);
+    let spec = folder
+        .load("top", &["train.log_every=5", "train={keep_checkpoints: 2}"])
+        .unwrap();
+    let mut want = Spec {
+        description: "top".into(),
+        seed: Seed(3),
+        ..Spec::default()
+    };
+    (
+        want.train.steps,
+        want.train.log_every,
+        want.train.keep_checkpoints,
+    ) = (20, 5, 2);
+    assert_eq!(spec, want);
+    for (name, message) in [
+        (
+            "self",
+            "experiments/self.yaml:1:10: extends: got the circle self -> self, want an end",
+        ),
+        (
+            "a",
+            "experiments/b.yaml:2:10: extends: got the circle a -> b -> a, want an end",
+        ),
+        (
+            "lost",
+            "experiments/lost.yaml:1:10: extends: no experiment 'bse' in experiments/; did you mean 'base'? \
+                  there are: a, b, base, broken, escape, lost, middle, self, top, worse",
+        ),
+        (
+            "escape",
+            "experiments/escape.yaml:1:10: extends: got \"../../etc/passwd\", \
+                    want the bare name of an experiment, such as baseline",
+        ),
+        (
+            "broken",
+            "experiments/worse.yaml:1:7: seed: got \"x\", want a whole number from 0 to 18446744073709551615",
+        ),
+    ] {
+        assert_eq!(folder.load(name, &[]).unwrap_err(), message);
+    }
+    for depth in 0..9 {
+        fs::write(
+            folder.path(&format!("c{depth}.yaml")),
+            format!("extends: c{}", depth + 1),
+        )
+        .unwrap();
+    }
+    assert_eq!(
+        folder.load("c0", &[]).unwrap_err(),
+        "experiments/c7.yaml:1:10: extends: got a chain of more than 8 files, want at most 8"
+    );
+}
+
+#[test]
+fn overrides_say_which_one_is_wrong() {
+    for (set, message) in [
+        (
+            "train.batch_size=0",
+            ": got 0, want a whole number from 1 to 65536",
+        ),
+        (
+            "train={steps: 0}",
+            ": train.steps: got 0, want a whole number from 1 to 1000000000",
+        ),
+        (
+            "train.steps.x=1",
+            ": train.steps: got a mapping, want a whole number from 1 to 1000000000",
+        ),
+        (
+            "train.steps=[1",
+            ": got a list, want a whole number from 1 to 1000000000",
+        ),
+        (
+            "train.steps=\"1",
+            ": not valid YAML: found unexpected end of stream, while scanning a quoted scalar",
+        ),
+        (
+            "train.steps=",
+            ": got null, want a whole number from 1 to 1000000000",
+        ),
+        (
+            "trian.steps=1",
+            ": trian: unknown key, want one of extends, description, seed, compute, data, input, \
+                           network, optimizer, train, eval; did you mean 'train'?",
+        ),
+        (
+            "input.contrast.lo=1",
+            ": unknown key, want one of lower, upper",
+        ),
+        ("extends=x", ": got an override, want it in a file"),
+        ("train.steps", ": want PATH=VALUE, such as train.steps=500"),
+    ] {
+        assert_eq!(bad_set(set), format!("--set {set}{message}"));
+    }
+    assert!(bad_set("=1").starts_with("--set =1: unknown key, want one of extends,"));
+    assert!(bad_set("a..b=1").starts_with("--set a..b=1: a: unknown key"));
+}
+
+#[test]
+fn text_overrides_are_not_yaml() {
+    let folder = Folder::new(&[("empty.yaml", b"")]);
+    for text in ["5", "null", "a: b", "[x", " # no comment", "~/x"] {
+        let set = [Override::text("data.folder", text)];
+        let spec = load("empty", &folder.path(""), &set).unwrap().spec;
+        assert_eq!(spec.data.folder, Path::new(text));
+    }
+    let error = load(
+        "empty",
+        &folder.path(""),
+        &[Override::text("data.folder", "")],
+    )
+    .unwrap_err();
+    assert_eq!(
+        folder.message(&error),
+        "data.folder=: got \"\", want the path of a folder"
+    );
+}

@@ -1,0 +1,64 @@
+//! Loading as users meet it: files in, a spec or a message to the letter out.
+
+mod hostile;
+mod layers;
+mod messages;
+mod values;
+
+use super::*;
+use crate::error::is_user_error;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::fs;
+use std::path::Path;
+
+/// The experiments that this repository ships.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments")
+}
+
+/// A folder of experiments; its path is cut from messages.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(files: &[(&str, &[u8])]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("experiments")).unwrap();
+        for (name, bytes) in files {
+            fs::write(folder.path().join("experiments").join(name), bytes).unwrap();
+        }
+        Folder(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join("experiments").join(name)
+    }
+
+    fn load(&self, name: &str, set: &[&str]) -> Result<Spec, String> {
+        let set: Result<Vec<_>, _> = set.iter().map(|set| Override::parse(set)).collect();
+        set.and_then(|set| load(name, &self.path(""), &set))
+            .map(|experiment| experiment.spec)
+            .map_err(|error| self.message(&error))
+    }
+
+    fn message(&self, error: &anyhow::Error) -> String {
+        assert!(is_user_error(error), "{error:#}");
+        format!("{error:#}").replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn bad(text: &str) -> String {
+    bad_bytes(text.as_bytes())
+}
+
+fn bad_bytes(bytes: &[u8]) -> String {
+    Folder::new(&[("bad.yaml", bytes)])
+        .load("bad", &[])
+        .unwrap_err()
+}
+
+fn bad_set(set: &str) -> String {
+    Folder::new(&[("empty.yaml", b"")])
+        .load("empty", &[set])
+        .unwrap_err()
+}

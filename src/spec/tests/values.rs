@@ -1,0 +1,165 @@
+//! Defaults, ranges, shipped experiments and frozen specs.
+
+use super::*;
+
+#[test]
+fn every_range_ends_where_it_says() {
+    let folder = Folder::new(&[("empty.yaml", b"")]);
+    for (field, allowed, refused) in [
+        (
+            "train.steps",
+            vec!["1", "1000000000"],
+            vec!["0", "1000000001"],
+        ),
+        ("seed", vec!["0", "18446744073709551615"], vec!["-1"]),
+        (
+            "compute.device",
+            vec!["cpu", "cuda", "cuda:0", "cuda:127"],
+            vec!["cuda:", "cuda:128", "cuda:+1", "CPU"],
+        ),
+        ("network.conv1.kernel", vec!["1", "15"], vec!["2", "17"]),
+        (
+            "network.conv1.stddev",
+            vec!["0", "1e-300"],
+            vec!["-1e-300", ".nan", "-.inf"],
+        ),
+        ("network.norm.beta", vec!["5", "1e-3"], vec!["0", "5.1"]),
+        ("optimizer.decay_factor", vec!["1"], vec!["0", "1.1"]),
+        ("optimizer.ema_decay", vec!["0", "0.999999"], vec!["1"]),
+        (
+            "eval.interval_secs",
+            vec!["0.01", "86400"],
+            vec!["0", "86401"],
+        ),
+        (
+            "data.synthetic.train_images",
+            vec!["10", "10000000"],
+            vec!["5", "11"],
+        ),
+        ("input.crop", vec!["5", "32"], vec!["4", "33"]),
+    ] {
+        for value in allowed {
+            let set = format!("{field}={value}");
+            assert!(folder.load("empty", &[&set]).is_ok(), "{set}");
+        }
+        for value in refused {
+            let set = format!("{field}={value}");
+            assert!(folder.load("empty", &[&set]).is_err(), "{set}");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_fields_is_the_struct() {
+    fn leaves(path: &str, value: &serde_yaml::Value, found: &mut Vec<String>) {
+        match value {
+            serde_yaml::Value::Mapping(mapping) => mapping.iter().for_each(|(key, value)| {
+                leaves(&fields::join(path, key.as_str().unwrap()), value, found)
+            }),
+            leaf => {
+                assert_eq!(
+                    fields::check(path, leaf.clone()),
+                    Ok(leaf.clone()),
+                    "the default of {path}"
+                );
+                found.push(path.to_owned());
+            }
+        }
+    }
+    let mut found = vec!["extends".to_owned()];
+    leaves(
+        "",
+        &serde_yaml::to_value(Spec::default()).unwrap(),
+        &mut found,
+    );
+    assert_eq!(found, fields::paths().collect::<Vec<_>>());
+    assert!(conflict::conflict(&Spec::default()).is_none());
+}
+
+#[test]
+fn the_defaults_are_the_tutorials() {
+    let tutorial = "
+        input: {crop: 24, flip: true, brightness: 63, contrast: {lower: 0.2, upper: 1.8}, standardize: true}
+        network:
+          conv1: {channels: 64, kernel: 5, stddev: 1e-4, bias: 0, weight_decay: 0}
+          conv2: {channels: 64, kernel: 5, stddev: 1e-4, bias: 0.1, weight_decay: 0}
+          pool: {size: 3, stride: 2}
+          norm: {radius: 4, bias: 1, alpha: 0.00011111111111111112, beta: 0.75}
+          local3: {units: 384, stddev: 0.04, bias: 0.1, weight_decay: 0.004}
+          local4: {units: 192, stddev: 0.04, bias: 0.1, weight_decay: 0.004}
+          softmax_linear: {stddev: 0.005208333333333333, bias: 0, weight_decay: 0}
+        optimizer: {learning_rate: 0.1, decay_factor: 0.1, epochs_per_decay: 350, staircase: true, ema_decay: 0.9999}
+        train: {steps: 100000, batch_size: 128, log_every: 10, summary_every: 100, checkpoint_every: 1000}
+        eval: {interval_secs: 300}
+        data: {source: cifar10}";
+    let folder = Folder::new(&[("tutorial.yaml", tutorial.as_bytes())]);
+    assert_eq!(folder.load("tutorial", &[]).unwrap(), Spec::default());
+}
+
+#[test]
+fn the_shipped_experiments_load() {
+    let spec = |name: &str| load(name, &shipped(), &[]).unwrap().spec;
+    for name in available(&shipped()).unwrap() {
+        assert!(!spec(&name).description.is_empty(), "{name}");
+    }
+    let mut baseline = spec("baseline");
+    baseline.description.clear();
+    assert_eq!(baseline, Spec::default());
+    let mut fast = spec("fast-start");
+    fast.description.clear();
+    assert_eq!(
+        (fast.network.conv1.stddev, fast.network.conv2.stddev),
+        (5e-2, 5e-2)
+    );
+    (fast.network.conv1.stddev, fast.network.conv2.stddev) = (1e-4, 1e-4);
+    assert_eq!(fast, Spec::default());
+    assert_eq!(spec("quickstart").data.source, Source::Synthetic);
+}
+
+#[test]
+fn frozen_specs_come_back_bit_for_bit() {
+    let folder = Folder::new(&[]);
+    let path = folder.path("spec.yaml");
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for round in 0..300 {
+        let mut spec = Spec::default();
+        if round > 0 {
+            let text: String = rng
+                .clone()
+                .random_iter()
+                .take(round % 20)
+                .collect::<Vec<char>>()
+                .into_iter()
+                .collect();
+            spec.description = text.replace(char::is_control, " ");
+            spec.data.folder =
+                PathBuf::from(["5", "null", " x ", "a: b", "~", "0x1", "- a", "1e400"][round % 8]);
+            spec.seed = Seed(rng.random());
+            spec.network.norm.alpha = rng.random::<f64>() * 1e-3;
+            spec.network.conv1.stddev = 10f64.powf(rng.random_range(-300.0..3.0));
+            spec.network.conv1.bias = rng.random_range(-1000.0..1000.0);
+            spec.input.brightness = rng.random_range(0.0..255.0);
+            spec.input.contrast.lower = rng.random_range(0.0..1.0);
+        }
+        fs::write(&path, spec.to_yaml().unwrap()).unwrap();
+        assert_eq!(Spec::read_frozen(&path).unwrap(), spec);
+    }
+}
+
+#[test]
+fn frozen_specs_are_resolved_and_whole() {
+    let folder = Folder::new(&[("spec.yaml", b"extends: x\n"), ("empty.yaml", b"\n")]);
+    for (name, message) in [
+        (
+            "spec.yaml",
+            "experiments/spec.yaml:1:10: extends: got \"x\", want a resolved spec, which extends nothing",
+        ),
+        (
+            "empty.yaml",
+            "experiments/empty.yaml: got an empty file, want a run's resolved spec",
+        ),
+    ] {
+        let error = Spec::read_frozen(&folder.path(name)).unwrap_err();
+        assert_eq!(folder.message(&error), message);
+    }
+}

@@ -1,0 +1,191 @@
+//! One child process: started so that it survives nothing it should not, and is never left behind.
+
+use std::fs::OpenOptions;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{self, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getppid};
+
+use super::log::Log;
+use crate::run::{Role, RunDir};
+
+/// A running or ended child, with its log.
+pub(super) struct Child {
+    role: Role,
+    process: process::Child,
+    ended: Option<ExitStatus>,
+    /// Whether it was told to end.
+    told: bool,
+    pub(super) log: Log,
+}
+
+impl Child {
+    /// Starts `program ROLE --run DIR`.
+    ///
+    /// Its output goes straight into its log file, so that it needs nobody to read it. It has a process
+    /// group of its own, so that a terminal's Ctrl-C reaches the supervisor alone. And it gets a SIGTERM
+    /// when the calling *thread* ends, however that happens: the thread must stay for as long as the
+    /// child is wanted.
+    pub(super) fn start(program: &Path, role: Role, run: &RunDir) -> Result<Self> {
+        let log = Log::follow(run.log(role));
+        let open = || {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(log.path())
+        };
+        let out = open().with_context(|| format!("failed to open {}", log.path().display()))?;
+        let err = out
+            .try_clone()
+            .with_context(|| format!("failed to open {}", log.path().display()))?;
+        let mut command = Command::new(program);
+        command
+            .arg(role.to_string())
+            .arg("--run")
+            .arg(run.path())
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .process_group(0);
+        let supervisor = process::id();
+        let tie = move || {
+            prctl::set_pdeathsig(Signal::SIGTERM)?;
+            if getppid().as_raw() as u32 != supervisor {
+                return Err(Errno::ESRCH.into()); // it ended before the tie was made
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `tie` makes two plain
+        // system calls, and its errors are bare numbers that need no memory.
+        unsafe { command.pre_exec(tie) };
+        let process = command
+            .spawn()
+            .with_context(|| format!("failed to start {} {role}", program.display()))?;
+        Ok(Child {
+            role,
+            process,
+            ended: None,
+            told: false,
+            log,
+        })
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// How the child ended, `None` while it runs.
+    pub(super) fn poll(&mut self) -> Result<Option<ExitStatus>> {
+        if self.ended.is_none() {
+            self.ended = self
+                .process
+                .try_wait()
+                .with_context(|| format!("failed to wait for the process {}", self.role))?;
+        }
+        Ok(self.ended)
+    }
+
+    /// Whether the child was running when it was last polled.
+    pub(super) fn running(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// How the child ended, if it ended otherwise than it was meant to: by an error of its own, or by
+    /// a signal that was not ours.
+    pub(super) fn failure(&self) -> Option<ExitStatus> {
+        const SIGNALLED: [i32; 3] = [128 + 2, 128 + 15, 128 + 9]; // SIGINT, SIGTERM, SIGKILL
+        let asked_for = |status| self.told && SIGNALLED.contains(&exit_code(status));
+        self.ended
+            .filter(|&status| !status.success() && !asked_for(status))
+    }
+
+    /// Whether the child was still running when it was told to end.
+    pub(super) fn told(&self) -> bool {
+        self.told
+    }
+
+    /// The lines that the child has written since the last call.
+    pub(super) fn new_lines(&mut self) -> Vec<String> {
+        self.log.lines(self.ended.is_some())
+    }
+
+    /// Sends `signal`, which ends the child, to it and to whatever it has started, unless it has ended.
+    pub(super) fn signal(&mut self, signal: Signal) {
+        if self.ended.is_none() {
+            self.told = true;
+            // Not reaped yet, its pid is still its own. A group that has just gone needs no signal.
+            let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
+        }
+    }
+}
+
+impl Drop for Child {
+    /// Only an error of the supervisor itself drops a running child.
+    fn drop(&mut self) {
+        self.signal(Signal::SIGTERM);
+    }
+}
+
+/// An exit in words: `exit code 1`, `signal 9`.
+pub(super) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(name) => format!("signal {signal}, {name}"),
+            Err(_) => format!("signal {signal}"),
+        },
+        (None, None) => "an unknown end".to_owned(),
+    }
+}
+
+/// The exit as a shell gives it: the code, or 128 + the signal.
+pub(super) fn exit_code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .or(status.signal().map(|signal| 128 + signal))
+        .unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::tests::{Fake, wait_for};
+    use std::thread;
+
+    #[test]
+    fn a_child_does_not_outlive_the_thread_that_supervises_it() {
+        let fake = Fake::new("echo ready; while :; do sleep 0.05; done");
+        let (run, program) = (fake.run.clone(), fake.program.clone());
+        let mut child = thread::spawn(move || {
+            let mut child = Child::start(&program, Role::Train, &run).unwrap();
+            wait_for(|| !child.log.lines(false).is_empty());
+            child
+        })
+        .join()
+        .unwrap();
+        wait_for(|| child.poll().unwrap().is_some());
+        let status = child.poll().unwrap().unwrap();
+        assert_eq!(describe(status), "signal 15, SIGTERM");
+        assert_eq!(exit_code(status), 143);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let fake = Fake::new("");
+        let missing = fake.run.path().join("missing");
+        let error = Child::start(&missing, Role::Eval, &fake.run).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!("failed to start {} eval", missing.display())
+        );
+    }
+}

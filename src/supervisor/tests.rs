@@ -1,0 +1,302 @@
+//! Runs with shell scripts in the place of trainer and evaluator.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use super::*;
+use crate::error::is_user_error;
+use crate::run::{Process, State, provenance};
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// A run whose two processes are the branches of a shell script, which finds its directory in `$3`.
+pub(super) struct Fake {
+    pub(super) run: RunDir,
+    pub(super) program: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Fake {
+    pub(super) fn new(script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        let program = folder.path().join("program");
+        // A shell writes it: a script open for writing here would be inherited by a child that another
+        // test forks right now, and could not be started then ("text file busy").
+        let written = Command::new("sh")
+            .args(["-c", "printf '%s' \"$1\" > \"$2\" && chmod +x \"$2\"", "sh"])
+            .arg(format!("#!/bin/sh\ncd \"$3\"\n{script}\n"))
+            .arg(&program)
+            .status();
+        assert!(written.unwrap().success());
+        Fake {
+            run,
+            program,
+            _folder: folder,
+        }
+    }
+
+    fn both(train: &str, eval: &str) -> Self {
+        Self::new(&format!(
+            "if [ $1 = train ]; then\n{train}\nelse\n{eval}\nfi"
+        ))
+    }
+
+    fn supervise(&self, stop: &Stop, grace: Duration) -> (Outcome, String) {
+        let shown = Shown::default();
+        let options = Options {
+            poll: Duration::from_millis(5),
+            grace,
+        };
+        let mut display = Display::plain(shown.clone());
+        let outcome = supervise(&self.run, &self.program, stop, &mut display, options).unwrap();
+        let bytes = shown.0.lock().unwrap().clone();
+        (outcome, String::from_utf8(bytes).unwrap())
+    }
+
+    fn in_background(self, stop: &Stop, grace: Duration) -> JoinHandle<(Outcome, String, Self)> {
+        let stop = stop.clone();
+        thread::spawn(move || {
+            let (outcome, shown) = self.supervise(&stop, grace);
+            (outcome, shown, self)
+        })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.run.path().join(name)
+    }
+}
+
+#[derive(Clone, Default)]
+struct Shown(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for what must come to pass; the limit only turns a hang into a failure.
+pub(super) fn wait_for(mut passed: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !passed() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[test]
+fn both_end_well_and_every_line_is_shown() {
+    let fake = Fake::both(
+        "echo step 0; echo a warning >&2; touch trained; printf 'no line end'",
+        "while ! [ -e trained ]; do sleep 0.02; done; echo precision",
+    );
+    let (outcome, shown) = fake.supervise(&Stop::new(), LONG);
+    assert_eq!(outcome.exit_code(), 0);
+    let train: Vec<&str> = shown.lines().filter(|line| line.starts_with('t')).collect();
+    assert_eq!(
+        train,
+        ["train | step 0", "train | a warning", "train | no line end"]
+    );
+    assert!(shown.contains("eval  | precision\n"), "{shown}");
+    let id = fake.run.id();
+    let told = outcome.to_string();
+    assert!(
+        told.starts_with(&format!("{id} is finished, after 00:00:0")),
+        "{told}"
+    );
+    assert!(!told.contains("resume"), "{told}");
+}
+
+#[test]
+fn the_closing_message_has_the_statuses_of_this_session() {
+    // A status as the processes write it, but with the pids of the scripts.
+    let fake = Fake::both(
+        "sed s/12345678/$$/ train.template > train.status.json",
+        "sed s/12345678/$$/ eval.template > eval.status.json",
+    );
+    let mut process = Process::current();
+    (process.pid, process.state) = (12_345_678, State::Finished);
+    let score = |step, precision| Some(crate::run::Score { step, precision });
+    let mut train = TrainStatus {
+        process: process.clone(),
+        step: 500,
+        steps: 500,
+        loss: Some(1.0),
+        examples_per_sec: None,
+    };
+    let mut eval = EvalStatus {
+        process,
+        last: score(500, 0.712),
+        best: score(400, 0.7154),
+    };
+    train.save(&fake.run).unwrap();
+    eval.save(&fake.run).unwrap();
+    std::fs::rename(fake.run.status(Role::Train), fake.file("train.template")).unwrap();
+    std::fs::copy(fake.run.status(Role::Eval), fake.file("eval.template")).unwrap();
+
+    let (mut outcome, _) = fake.supervise(&Stop::new(), LONG);
+    outcome.elapsed = Duration::from_secs(3723);
+    let (id, path) = (fake.run.id(), fake.run.path().display());
+    let runs = fake.run.siblings();
+    assert_eq!(
+        outcome.to_string(),
+        format!(
+            "{id} is finished at step 500 of 500, after 01:02:03\n  \
+             precision @ 1  0.712 at step 500, best 0.715 at step 400\n  \
+             curves         {path}/train and {path}/eval\n  \
+             to see them    make tensorboard, or: tensorboard --logdir {}",
+            runs.display()
+        )
+    );
+}
+
+#[test]
+fn a_trainer_that_dies_takes_the_evaluator_along_and_shows_its_end() {
+    let fake = Fake::both(
+        "while ! [ -e ready ]; do sleep 0.02; done; seq 30; echo no data >&2; exit 2",
+        "trap 'touch cleaned; exit 143' TERM; touch ready; while :; do sleep 0.02; done",
+    );
+    let (outcome, _) = fake.supervise(&Stop::new(), LONG);
+    assert_eq!(outcome.exit_code(), 2);
+    assert!(fake.file("cleaned").exists());
+    let told = outcome.to_string();
+    let log = fake.run.log(Role::Train);
+    let begin = format!(
+        "the trainer died (exit code 2)\nthe end of {}:\n  12\n",
+        log.display()
+    );
+    assert!(told.starts_with(&begin), "{told}");
+    assert!(
+        told.contains(&format!("  30\n  no data\n\n{} failed", fake.run.id())),
+        "{told}"
+    );
+}
+
+#[test]
+fn training_goes_on_without_an_evaluator_but_the_run_has_failed() {
+    let fake = Fake::both(
+        // Trains until the evaluator is gone, which is when the supervisor has reaped it.
+        "while ! [ -e pid ] || kill -0 $(cat pid) 2> errors; do sleep 0.02; done; echo done",
+        "echo out of memory; echo $$ > unseen; mv unseen pid; kill -9 $$",
+    );
+    let (outcome, shown) = fake.supervise(&Stop::new(), LONG);
+    assert_eq!(outcome.exit_code(), 137);
+    let (before, after) = shown
+        .split_once("the evaluator died (signal 9, SIGKILL)\n")
+        .expect("no word of it");
+    assert_eq!(before, "eval  | out of memory\n");
+    assert!(
+        after.ends_with("  out of memory\ntraining goes on without it\ntrain | done\n"),
+        "{shown}"
+    );
+    assert!(
+        outcome.to_string().contains("eval.log:\n  out of memory\n"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_request_to_stop_is_passed_on_and_waited_for() {
+    let tidy =
+        "trap 'sleep 0.1; echo saved; exit 143' TERM; touch $1.up; while :; do sleep 0.02; done";
+    let stop = Stop::new();
+    let fake = Fake::new(tidy);
+    let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
+    let running = fake.in_background(&stop, Duration::ZERO);
+    wait_for(|| trainer.exists() && evaluator.exists());
+    stop.request(SIGINT);
+    let (outcome, shown, fake) = running.join().unwrap();
+    assert_eq!(outcome.exit_code(), 130);
+    assert!(
+        shown.contains("train | saved\n") && shown.contains("eval  | saved\n"),
+        "{shown}"
+    );
+    let id = fake.run.id();
+    let told = outcome.to_string();
+    assert!(
+        told.starts_with(&format!("{id} is stopped, after ")),
+        "{told}"
+    );
+    let hint = format!("\n  to go on       make resume NAME=a, or: runboard resume {id}");
+    assert!(told.ends_with(&hint), "{told}");
+}
+
+#[test]
+fn a_trainer_that_fails_while_stopping_has_failed() {
+    let stop = Stop::new();
+    let fake = Fake::new("trap 'exit 1' TERM; touch $1.up; while :; do sleep 0.02; done");
+    let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
+    let running = fake.in_background(&stop, LONG);
+    wait_for(|| trainer.exists() && evaluator.exists());
+    stop.request(SIGTERM);
+    let (outcome, _, _) = running.join().unwrap();
+    assert_eq!(outcome.exit_code(), 1);
+    assert!(matches!(
+        outcome.ending,
+        Ending::Died(Death {
+            role: Role::Train,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn only_a_second_request_kills() {
+    // The trap shows that the first request has arrived, and ignores it.
+    let stubborn = "trap 'touch $1.asked' TERM; touch $1.up; while :; do sleep 0.02; touch $1.$(ls $1.asked); done";
+    let stop = Stop::new();
+    let fake = Fake::new(stubborn);
+    let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
+    let outlived = [fake.file("train.train.asked"), fake.file("eval.eval.asked")];
+    let running = fake.in_background(&stop, Duration::ZERO);
+    wait_for(|| trainer.exists() && evaluator.exists());
+    stop.request(SIGTERM);
+    wait_for(|| outlived.iter().all(|file| file.exists()));
+    assert!(!running.is_finished());
+    stop.request(SIGINT);
+    let (outcome, shown, _) = running.join().unwrap();
+    assert_eq!(outcome.exit_code(), 143, "the first signal counts");
+    assert!(matches!(outcome.ending, Ending::Stopped(SIGTERM)));
+    assert!(shown.contains("ending at once\n"), "{shown}");
+}
+
+#[test]
+fn a_run_that_is_at_work_is_left_alone() {
+    let fake = Fake::new("");
+    let mut status = EvalStatus {
+        process: Process::current(),
+        last: None,
+        best: None,
+    };
+    status.save(&fake.run).unwrap();
+    let mut display = Display::plain(io::sink());
+    let error = supervise(
+        &fake.run,
+        &fake.program,
+        &Stop::new(),
+        &mut display,
+        Options::default(),
+    )
+    .unwrap_err();
+    assert!(is_user_error(&error));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} is at work already: its process eval has pid {}",
+            fake.run.path().display(),
+            std::process::id()
+        )
+    );
+    assert!(!fake.run.log(Role::Train).exists());
+}

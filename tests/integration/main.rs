@@ -1,0 +1,5 @@
+//! The real binary, from the command line to what it leaves on disk.
+
+mod input;
+mod runs;
+mod support;

@@ -1,0 +1,264 @@
+//! Whole runs: train, evaluate, stop, resume.
+
+use crate::support::{Done, Project, json, names, signal, tensorboard_reads, wait_for};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+const PARAMETERS: [&str; 10] = [
+    "conv1/weights",
+    "conv1/biases",
+    "conv2/weights",
+    "conv2/biases",
+    "local3/weights",
+    "local3/biases",
+    "local4/weights",
+    "local4/biases",
+    "softmax_linear/weights",
+    "softmax_linear/biases",
+];
+
+fn steps(curve: &Value) -> Vec<u64> {
+    let points = curve.as_array().expect("a curve").iter();
+    points.map(|point| point[0].as_u64().unwrap()).collect()
+}
+
+/// The bytes of the last checkpoint's weights and averages.
+fn last_weights(run: &Path) -> Vec<Vec<u8>> {
+    let folder = run.join("checkpoints");
+    let last = folder.join(names(&folder).pop().unwrap());
+    ["weights.safetensors", "ema.safetensors", "state.json"]
+        .map(|name| fs::read(last.join(name)).unwrap())
+        .to_vec()
+}
+
+#[test]
+fn an_experiment_trains_writes_curves_and_is_evaluated_alongside() {
+    let project = Project::new();
+    let done = project.succeed(&["run", "small"]);
+    let run = project.run("small");
+
+    // Step 0 counts for everything; the last step is saved as well.
+    let checkpoints = names(&run.join("checkpoints"));
+    assert_eq!(
+        checkpoints,
+        [
+            "step-00000000",
+            "step-00000010",
+            "step-00000020",
+            "step-00000024"
+        ]
+    );
+    let train = json(&run.join("train.status.json"));
+    assert_eq!(
+        (&train["process"]["state"], &train["step"]),
+        (&json!("finished"), &json!(25))
+    );
+    let eval = json(&run.join("eval.status.json"));
+    assert_eq!(
+        (&eval["process"]["state"], &eval["last"]["step"]),
+        (&json!("finished"), &json!(24))
+    );
+
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(": step "))
+        .collect();
+    assert_eq!(lines.len(), 5, "{log}");
+    for (line, step) in lines.iter().zip([0, 5, 10, 15, 20]) {
+        // 2026-11-23 03:10:00.123: step 10, loss = 4.64 (467.3 examples/sec; 0.274 sec/batch)
+        let (time, rest) = line.split_at(23);
+        let form = "%Y-%m-%d %H:%M:%S%.3f";
+        assert!(
+            chrono::NaiveDateTime::parse_from_str(time, form).is_ok(),
+            "{line}"
+        );
+        let rest = rest
+            .strip_prefix(&format!(": step {step}, loss = "))
+            .expect(line);
+        let (loss, rest) = rest.split_once(" (").expect(line);
+        let (rate, rest) = rest.split_once(" examples/sec; ").expect(line);
+        let seconds = rest.strip_suffix(" sec/batch)").expect(line);
+        for number in [loss, rate, seconds] {
+            assert!(number.parse::<f64>().unwrap() >= 0.0, "{line}");
+        }
+        assert!(
+            done.out.contains(&format!("train | {line}")),
+            "{}",
+            done.out
+        );
+    }
+    let log = fs::read_to_string(run.join("eval.log")).unwrap();
+    let precision = eval["last"]["precision"].as_f64().unwrap();
+    let last = log.lines().last().unwrap();
+    assert!(
+        last.ends_with(&format!(": precision @ 1 = {precision:.3}")),
+        "{log}"
+    );
+    assert!(
+        done.out.contains("finished at step 25 of 25"),
+        "{}",
+        done.out
+    );
+    assert!(done.out.contains("make tensorboard"), "{}", done.out);
+
+    if let Some(events) = tensorboard_reads(&run.join("train")) {
+        for tag in ["total_loss (raw)", "total_loss", "learning_rate"] {
+            assert_eq!(steps(&events["scalars"][tag]), [0, 10, 20], "{tag}");
+        }
+        assert_eq!(
+            events["scalars"]["learning_rate"][0][1].as_f64(),
+            Some(f64::from(0.1f32))
+        );
+        assert_eq!(events["histograms"].as_object().unwrap().len(), 20);
+        for parameter in PARAMETERS {
+            assert_eq!(events["histograms"][parameter], json!(3), "{parameter}");
+            let gradients = format!("{parameter}/gradients");
+            assert_eq!(events["histograms"][&gradients], json!(3), "{gradients}");
+        }
+        let events = tensorboard_reads(&run.join("eval")).unwrap();
+        let curve = &events["scalars"]["Precision @ 1"];
+        let evaluated = steps(curve);
+        assert_eq!(evaluated.last(), Some(&24));
+        assert!(evaluated.is_sorted_by(|a, b| a < b), "{evaluated:?}");
+        let got = curve.as_array().unwrap().last().unwrap()[1]
+            .as_f64()
+            .unwrap();
+        assert!((got - precision).abs() < 1e-6);
+    }
+
+    let list = project.succeed(&["list"]).out;
+    let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
+    let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], [&id, "finished", "25/25"], "{list}");
+}
+
+#[test]
+fn training_learns() {
+    let project = Project::new();
+    let sets = [
+        "train.steps=150",
+        "train.batch_size=32",
+        "train.checkpoint_every=1000",
+        "network.conv1.channels=16",
+        "network.conv2.channels=16",
+        "network.local3.units=64",
+    ];
+    let mut arguments = vec!["run", "small"];
+    for set in &sets {
+        arguments.extend(["--set", set]);
+    }
+    project.succeed(&arguments);
+    let eval = json(&project.run("small").join("eval.status.json"));
+    let precision = eval["best"]["precision"].as_f64().unwrap();
+    assert!(precision > 0.2, "precision {precision} is near chance, 0.1");
+}
+
+#[test]
+fn a_stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
+    let whole = Project::new();
+    whole.succeed(&["run", "small"]);
+
+    let parted = Project::new();
+    let mut child = parted.start(&["run", "small", "--set", "train.log_every=1"]);
+    wait_for("a few steps", || {
+        let run = fs::read_dir(parted.path("runs/small"))
+            .ok()?
+            .next()?
+            .ok()?
+            .path();
+        let log = fs::read_to_string(run.join("train.log")).ok()?;
+        log.contains(": step 2,").then_some(())
+    });
+    signal(&child, Signal::SIGTERM);
+    let code = wait_for("the end", || child.try_wait().unwrap()).code();
+    let stopped = Done::of(child.wait_with_output().unwrap());
+    let run = parted.run("small");
+    let train = json(&run.join("train.status.json"));
+    if train["process"]["state"] == "interrupted" {
+        assert_eq!(code, Some(143), "{}", stopped.out);
+        assert!(
+            stopped.out.contains("make resume NAME=small"),
+            "{}",
+            stopped.out
+        );
+    }
+    parted.succeed(&["resume", "small"]);
+
+    assert_eq!(last_weights(&run), last_weights(&whole.run("small")));
+    let train = json(&run.join("train.status.json"));
+    assert_eq!(
+        (&train["process"]["state"], &train["step"]),
+        (&json!("finished"), &json!(25))
+    );
+    if let Some(parted) = tensorboard_reads(&run.join("train")) {
+        let whole = tensorboard_reads(&whole.run("small").join("train")).unwrap();
+        assert_eq!(parted, whole, "the curves differ");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step() {
+    let project = Project::new();
+    let done = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
+    assert_eq!(done.code, Some(1), "{}\n{}", done.out, done.err);
+    let train = json(&project.run("small").join("train.status.json"));
+    assert_eq!(train["process"]["state"], "failed");
+    let error = train["process"]["error"].as_str().unwrap();
+    assert!(error.starts_with("the loss at step "), "{error}");
+    let shown = format!("{}{}", done.out, done.err);
+    assert!(
+        shown.contains(error) && shown.contains("train.log"),
+        "{shown}"
+    );
+    assert!(shown.contains("failed at step "), "{shown}");
+}
+
+#[test]
+fn the_processes_work_by_themselves() {
+    let project = Project::new();
+    project.succeed(&["run", "small"]);
+    let run = project.run("small");
+    let path = run.to_str().unwrap();
+    let before = last_weights(&run);
+
+    let once = project.succeed(&["eval", "--run", path, "--once"]).out;
+    assert_eq!(once.matches("precision @ 1 = ").count(), 1, "{once}");
+    // Nothing is left to do: neither trains nor evaluates again.
+    let again = project.succeed(&["eval", "--run", "small"]).out;
+    assert_eq!(again.matches("precision @ 1 = ").count(), 0, "{again}");
+    let trained = project.succeed(&["train", "--run", path]).out;
+    assert_eq!(trained.matches(": step ").count(), 0, "{trained}");
+    assert_eq!(last_weights(&run), before);
+    if let Some(events) = tensorboard_reads(&run.join("eval")) {
+        let evaluated = steps(&events["scalars"]["Precision @ 1"]);
+        assert!(evaluated.is_sorted_by(|a, b| a < b), "{evaluated:?}");
+    }
+}
+
+#[test]
+fn an_evaluator_without_a_checkpoint_waits_or_says_so() {
+    let project = Project::new();
+    project.succeed(&["run", "small"]);
+    let run = project.run("small");
+    let fresh = project.path("runs/fresh/20260101-000000");
+    fs::create_dir_all(&fresh).unwrap();
+    fs::copy(run.join("spec.yaml"), fresh.join("spec.yaml")).unwrap();
+
+    let done = project.runboard(&["eval", "--run", "fresh", "--once"]);
+    assert_eq!(done.code, Some(2), "{}", done.err);
+    assert!(done.err.contains("no checkpoint in "), "{}", done.err);
+
+    let mut waiting = project.start(&["eval", "--run", "fresh"]);
+    let status = fresh.join("eval.status.json");
+    wait_for("the evaluator", || {
+        let text = fs::read_to_string(&status).ok()?;
+        text.contains("\"running\"").then_some(())
+    });
+    project.succeed(&["train", "--run", "fresh"]);
+    let code = wait_for("the evaluator's end", || waiting.try_wait().unwrap()).code();
+    assert_eq!(code, Some(0));
+    assert_eq!(json(&status)["last"]["step"], 24);
+}

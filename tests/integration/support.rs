@@ -1,0 +1,170 @@
+//! A project folder in a temporary place, and the real binary run in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a slow machine; only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A small network on a small drawn set: seconds to train, with the real one's every layer.
+pub const SMALL: &str = "
+seed: 7
+compute: {device: cpu, threads: 1}
+data:
+  source: synthetic
+  folder: data
+  synthetic: {train_images: 1000, test_images: 200}
+network:
+  conv1: {channels: 8, stddev: 0.05}
+  conv2: {channels: 8, stddev: 0.05}
+  local3: {units: 32}
+  local4: {units: 16}
+train: {steps: 25, batch_size: 16, log_every: 5, summary_every: 10, checkpoint_every: 10}
+eval: {interval_secs: 0.1, batch_size: 64}
+";
+
+/// A folder with `experiments/`, to run runboard in.
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+/// What a finished process left behind.
+pub struct Done {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Project {
+    /// A project whose experiment `small` is [`SMALL`].
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let project = Project { folder };
+        project.write("experiments/small.yaml", SMALL);
+        project
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    pub fn write(&self, relative: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runboard"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_remove("RUNBOARD_DATA")
+            .env_remove("RUNBOARD_CIFAR10_URL")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Run runboard to its end.
+    pub fn runboard(&self, arguments: &[&str]) -> Done {
+        Done::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Run runboard to its end, which must be a good one.
+    pub fn succeed(&self, arguments: &[&str]) -> Done {
+        let done = self.runboard(arguments);
+        assert_eq!(
+            done.code,
+            Some(0),
+            "{arguments:?}\n{}\n{}",
+            done.out,
+            done.err
+        );
+        done
+    }
+
+    /// Start runboard and leave it running.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).spawn().unwrap()
+    }
+
+    /// The only run of an experiment.
+    pub fn run(&self, name: &str) -> PathBuf {
+        let mut runs: Vec<PathBuf> = fs::read_dir(self.path("runs").join(name))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        runs.remove(0)
+    }
+}
+
+impl Done {
+    pub fn of(output: Output) -> Self {
+        Done {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// Ask until there is an answer.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Send a signal to a process.
+pub fn signal(child: &Child, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// Names in a folder, sorted.
+pub fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A JSON file.
+pub fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// What TensorBoard's own reader finds in a folder, where TensorBoard is installed (`make test` installs
+/// it).
+pub fn tensorboard_reads(folder: &Path) -> Option<serde_json::Value> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join(".venv-tensorboard/bin/python");
+    if !python.exists() {
+        eprintln!(
+            "not checked with TensorBoard's reader: no {}",
+            python.display()
+        );
+        return None;
+    }
+    let output = Command::new(python)
+        .arg(root.join("tests/read_events.py"))
+        .arg(folder)
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
