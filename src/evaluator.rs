@@ -59,7 +59,7 @@ impl<'a> Evaluator<'a> {
         status.save(run)?;
         let spec = Spec::read_frozen(&run.spec())?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
-        backend::set_threads(match spec.eval.threads {
+        backend::prepare(match spec.eval.threads {
             0 => spec.compute.threads,
             threads => threads,
         });

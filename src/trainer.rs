@@ -59,7 +59,7 @@ impl<'a> Trainer<'a> {
         status.steps = spec.train.steps;
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
-        backend::set_threads(spec.compute.threads);
+        backend::prepare(spec.compute.threads);
         let images = Images::read(&data::prepare(&spec.data)?, Split::Train)?;
         let count = images.len();
 

@@ -114,7 +114,7 @@ fn safetensors(named: &[Named]) -> Result<Vec<u8>> {
     Ok(safetensors::serialize(views, None)?)
 }
 
-/// In the file's own order, which is not the network's: readers go by name.
+/// In alphabetical order, which is not the network's: readers go by name.
 fn tensors(bytes: &[u8]) -> Result<Vec<Named>> {
     let file = SafeTensors::deserialize(bytes)?;
     let mut named = Vec::new();
@@ -131,5 +131,6 @@ fn tensors(bytes: &[u8]) -> Result<Vec<Named>> {
                 .collect(),
         });
     }
+    named.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(named)
 }

@@ -150,7 +150,7 @@ fn remove(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Parameters in alphabetical order, which is the order of a safetensors file.
+    /// Parameters in alphabetical order, as they are loaded.
     fn sample(step: u64) -> Checkpoint {
         let named = |scale: f32| {
             vec![

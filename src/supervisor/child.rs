@@ -1,5 +1,6 @@
 //! One child process: started so that it survives nothing it should not, and is never left behind.
 
+use std::env;
 use std::fs::OpenOptions;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -13,6 +14,13 @@ use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
 use crate::run::{Role, RunDir};
+
+/// How OpenMP's threads wait for work. Two processes whose threads wait by spinning take the cores from
+/// each other: trainer and evaluator side by side on two cores need twice the time (docs/performance.md).
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
+
+/// Training comes first where there are not cores enough for both.
+const EVALUATOR_NICE: i32 = 10;
 
 /// A running or ended child, with its log.
 pub(super) struct Child {
@@ -52,15 +60,22 @@ impl Child {
             .stdout(out)
             .stderr(err)
             .process_group(0);
+        if env::var_os(WAIT_POLICY).is_none() {
+            command.env(WAIT_POLICY, "PASSIVE");
+        }
         let supervisor = process::id();
         let tie = move || {
             prctl::set_pdeathsig(Signal::SIGTERM)?;
             if getppid().as_raw() as u32 != supervisor {
                 return Err(Errno::ESRCH.into()); // it ended before the tie was made
             }
+            if role == Role::Eval {
+                // SAFETY: a plain system call; that it may fail harms nothing.
+                unsafe { libc::nice(EVALUATOR_NICE) };
+            }
             Ok(())
         };
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `tie` makes two plain
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `tie` makes plain
         // system calls, and its errors are bare numbers that need no memory.
         unsafe { command.pre_exec(tie) };
         let process = command

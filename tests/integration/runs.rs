@@ -139,12 +139,13 @@ fn an_experiment_trains_writes_curves_and_is_evaluated_alongside() {
 fn training_learns() {
     let project = Project::new();
     let sets = [
-        "train.steps=150",
-        "train.batch_size=32",
-        "train.checkpoint_every=1000",
-        "network.conv1.channels=16",
-        "network.conv2.channels=16",
-        "network.local3.units=64",
+        "data.synthetic.train_images=5000",
+        "network.conv1={channels: 32, stddev: 0.1}",
+        "network.conv2={channels: 32, stddev: 0.05}",
+        "network.local3.units=128",
+        "network.local4.units=64",
+        "network.softmax_linear.stddev=0.05",
+        "train={steps: 200, batch_size: 64, checkpoint_every: 1000}",
     ];
     let mut arguments = vec!["run", "small"];
     for set in &sets {

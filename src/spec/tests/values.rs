@@ -163,3 +163,14 @@ fn frozen_specs_are_resolved_and_whole() {
         assert_eq!(folder.message(&error), message);
     }
 }
+
+#[test]
+fn the_readme_lists_every_field() {
+    let readme = include_str!("../../../README.md");
+    for field in fields::paths() {
+        assert!(
+            readme.contains(&format!("`{field}`")),
+            "the README's table has no {field}"
+        );
+    }
+}

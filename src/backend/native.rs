@@ -1,82 +1,12 @@
-//! The only libtorch code: devices, threads, and the network's arithmetic as one native block.
-//!
-//! burn holds the parameters and says which device they are on; libtorch's own forward and backward do
-//! the work on the same memory. burn's generic backward of convolution and normalisation takes about
-//! twice as long (docs/ARCHITECTURE.md). `model::Network::forward` is the definition; the tests below
-//! hold the two together.
+//! The network as one native block: forward and backward by libtorch's own operations.
 
-// burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
-#![allow(deprecated)]
-
+use super::{foreign, handles, native_float, rebuilt};
 use crate::model::{self, Network, PARAMETERS};
-use crate::{bail_user, spec};
-use anyhow::{Context, Result, anyhow};
+use crate::spec;
+use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_tch::TchTensor;
+use burn::tensor::{Int, Tensor};
 use tch::Tensor as Native;
-
-/// burn's version; Cargo.toml pins it.
-pub const BURN: &str = "0.22.1";
-
-/// Version of the libtorch that runboard is built against.
-pub const LIBTORCH: &str = env!("RUNBOARD_LIBTORCH");
-
-/// The device that the spec asks for, and its name for people.
-///
-/// # Errors
-/// A GPU that is not there is the user's error.
-pub fn device(spec: &str) -> Result<(Device, String)> {
-    let gpus = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
-    let index = match spec {
-        "cpu" => None,
-        "auto" => (gpus > 0).then_some(0),
-        "cuda" => Some(0),
-        other => match other.strip_prefix("cuda:").map(str::parse) {
-            Some(Ok(index)) => Some(index),
-            _ => bail_user!("compute.device: got '{other}', want auto, cpu, cuda or cuda:N"),
-        },
-    };
-    match index {
-        None => Ok((Device::libtorch(), "cpu".into())),
-        Some(index) if index < gpus => Ok((Device::libtorch_cuda(index), format!("cuda:{index}"))),
-        Some(index) => bail_user!(
-            "compute.device: got '{spec}', but libtorch sees {gpus} GPUs; want cpu{}",
-            if gpus > 0 {
-                format!(" or cuda:0 to cuda:{}", gpus - 1)
-            } else if index == 0 {
-                ", or `make setup TORCH=cuda` on a machine with an NVIDIA driver".into()
-            } else {
-                String::new()
-            }
-        ),
-    }
-}
-
-/// Let the arithmetic use `threads` threads; 0 leaves libtorch's choice, one for each core. The results
-/// of a run are reproducible bit for bit for the same number.
-pub fn set_threads(threads: usize) {
-    if threads > 0 {
-        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
-    }
-}
-
-/// Images as [n, side, side, 3] and labels as [n], on the device.
-pub fn upload(
-    images: Vec<f32>,
-    labels: Vec<i64>,
-    side: usize,
-    device: &Device,
-) -> (Tensor<4>, Tensor<1, Int>) {
-    let n = labels.len();
-    let images = TensorData::new(images, [n, side, side, crate::data::CHANNELS]);
-    let labels = TensorData::new(labels, [n]);
-    (
-        Tensor::from_data(images, device),
-        Tensor::from_data(labels, device),
-    )
-}
 
 /// A step's losses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,38 +50,6 @@ pub fn gradients(
         cross_entropy: cross_entropy.f_double_value(&[])?,
     };
     Ok((losses, rebuilt(network, gradients)))
-}
-
-/// One step of gradient descent, in place: w -= learning_rate * gradient.
-///
-/// # Errors
-/// libtorch's.
-pub fn descend(network: &Network, gradients: &Network, learning_rate: f64) -> Result<()> {
-    for (mut w, g) in handles(network)?.into_iter().zip(handles(gradients)?) {
-        let _ = w.f_sub_(&g.f_mul_scalar(learning_rate)?)?;
-    }
-    Ok(())
-}
-
-/// Move an exponential moving average towards the weights, in place:
-/// average -= (1 - decay) * (average - w).
-///
-/// # Errors
-/// libtorch's.
-pub fn average(average: &Network, network: &Network, decay: f64) -> Result<()> {
-    for (mut a, w) in handles(average)?.into_iter().zip(handles(network)?) {
-        let _ = a.f_lerp_(&w, 1.0 - decay)?;
-    }
-    Ok(())
-}
-
-/// A copy with memory of its own. (`clone` shares it, and the steps above write in place.)
-///
-/// # Errors
-/// libtorch's.
-pub fn copy(network: &Network) -> Result<Network> {
-    let copies = handles(network)?.iter().map(Native::copy).collect();
-    Ok(rebuilt(network, copies))
 }
 
 /// The logits of a batch: [n, classes] on the host, row by row.
@@ -245,55 +143,11 @@ fn weight_decays(spec: &spec::Network) -> [f64; PARAMETERS / 2] {
     ]
 }
 
-fn foreign<E: std::fmt::Debug>(error: E) -> anyhow::Error {
-    anyhow!("a tensor is not libtorch's: {error:?}")
-}
-
-fn native_float<const D: usize>(tensor: Tensor<D>) -> Result<Native> {
-    let primitive = tensor.try_into_primitive::<LibTorch>().map_err(foreign)?;
-    Ok(primitive.tensor)
-}
-
-/// The parameters' libtorch handles, on the same memory as the network's.
-fn handles(network: &Network) -> Result<Vec<Native>> {
-    let mut collect = Collect(Vec::with_capacity(PARAMETERS));
-    network.visit(&mut collect);
-    collect
-        .0
-        .into_iter()
-        .collect::<Result<_>>()
-        .context("failed to reach the parameters")
-}
-
-struct Collect(Vec<Result<Native>>);
-
-impl ModuleVisitor for Collect {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push(native_float(param.val()));
-    }
-}
-
-/// A network like `like` on other memory.
-fn rebuilt(like: &Network, handles: Vec<Native>) -> Network {
-    like.clone().map(&mut Rebuild(handles.into_iter()))
-}
-
-struct Rebuild(std::vec::IntoIter<Native>);
-
-impl ModuleMapper for Rebuild {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.0.next() {
-            Some(native) => {
-                param.map(|_| Tensor::from_primitive::<LibTorch>(TchTensor::new(native)))
-            }
-            None => param,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::upload;
     use super::*;
+    use burn::tensor::{Device, TensorData};
 
     fn random(count: usize, seed: u64) -> Vec<f32> {
         use rand::{Rng, SeedableRng};
@@ -302,7 +156,7 @@ mod tests {
     }
 
     /// A small network of uneven sizes, on which nothing agrees by accident.
-    fn small() -> (spec::Network, usize) {
+    pub fn small() -> (spec::Network, usize) {
         let mut spec = spec::Network::default();
         (spec.conv1.channels, spec.conv2.channels) = (12, 16);
         (spec.conv1.stddev, spec.conv2.stddev) = (0.1, 0.1);
@@ -387,47 +241,5 @@ mod tests {
                 close(&got.values, want, &got.name);
             }
         }
-    }
-
-    #[test]
-    fn steps_and_averages_follow_their_formulas_and_copies_are_apart() {
-        let (spec, crop) = small();
-        let device = Device::libtorch();
-        let network = Network::init(&spec, crop, spec::Seed(3), &device);
-        let gradient = Network::init(&spec, crop, spec::Seed(4), &device);
-        let before = copy(&network).unwrap();
-        let mean = copy(&network).unwrap();
-        descend(&network, &gradient, 0.5).unwrap();
-        average(&mean, &network, 0.9).unwrap();
-        let (before, gradient) = (before.named(), gradient.named());
-        for (index, (after, mean)) in network.named().iter().zip(mean.named()).enumerate() {
-            for i in [0, after.values.len() - 1] {
-                let (old, g) = (before[index].values[i], gradient[index].values[i]);
-                assert!((after.values[i] - (old - 0.5 * g)).abs() < 1e-6);
-                let want = old - (1.0 - 0.9) * (old - after.values[i]);
-                assert!((mean.values[i] - want).abs() < 1e-6);
-            }
-        }
-    }
-
-    #[test]
-    fn the_versions_told_are_those_built_with() {
-        assert!(
-            include_str!("../Cargo.toml").contains(&format!("burn = {{ version = \"={BURN}\""))
-        );
-        assert!(LIBTORCH.starts_with("2."), "{LIBTORCH}");
-    }
-
-    #[test]
-    fn a_missing_gpu_is_a_clear_error() {
-        if tch::Cuda::device_count() == 0 {
-            let error = device("cuda:1").unwrap_err();
-            assert!(crate::error::is_user_error(&error));
-            assert_eq!(
-                error.to_string(),
-                "compute.device: got 'cuda:1', but libtorch sees 0 GPUs; want cpu"
-            );
-        }
-        assert_eq!(device("cpu").unwrap().1, "cpu");
     }
 }
