@@ -134,7 +134,7 @@ impl<'a> Trainer<'a> {
                 return Ok(Ended::Interrupted(signal));
             }
         }
-        self.events.flush()?;
+        self.flush();
         Ok(Ended::Finished)
     }
 
@@ -204,9 +204,20 @@ impl<'a> Trainer<'a> {
             ema: self.ema.named(),
         };
         // Curves first: a resumed run cuts what is newer than its checkpoint and misses nothing older.
-        self.events.flush()?;
+        self.flush();
         checkpoint::save(&folder, &checkpoint)?;
         checkpoint::retain(&folder, self.spec.train.keep_checkpoints)
+    }
+
+    /// Curves that cannot be written now are worth a warning, not the run: the writer keeps and retries
+    /// them.
+    fn flush(&self) {
+        if let Err(error) = self.events.flush() {
+            let lost = self.events.dropped();
+            console::timed(format_args!(
+                "warning: {error:#}; {lost} events given up so far"
+            ));
+        }
     }
 
     fn beat(&mut self, step: u64, losses: Losses) -> Result<()> {

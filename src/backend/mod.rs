@@ -10,7 +10,7 @@
 
 mod native;
 
-pub use native::{Losses, gradients, logits};
+pub use native::{Losses, activations, gradients, logits};
 
 use crate::bail_user;
 use crate::model::{Network, PARAMETERS};

@@ -1,7 +1,7 @@
 //! The network as one native block: forward and backward by libtorch's own operations.
 
 use super::{foreign, handles, native_float, rebuilt};
-use crate::model::{self, Network, PARAMETERS};
+use crate::model::{self, Named, Network, PARAMETERS};
 use crate::spec;
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
@@ -31,7 +31,7 @@ pub fn gradients(
         .iter()
         .map(|w| Ok(w.f_detach()?.f_set_requires_grad(true)?))
         .collect::<Result<_>>()?;
-    let logits = forward(&weights, spec, &native_float(images)?)?;
+    let logits = forward(&weights, spec, &native_float(images)?, None)?;
     let labels = labels.try_into_primitive::<LibTorch>().map_err(foreign)?;
     let cross_entropy = logits
         .f_log_softmax(-1, tch::Kind::Float)?
@@ -58,13 +58,57 @@ pub fn gradients(
 /// libtorch's.
 pub fn logits(network: &Network, spec: &spec::Network, images: Tensor<4>) -> Result<Vec<f32>> {
     let _guard = tch::no_grad_guard();
-    let logits = forward(&handles(network)?, spec, &native_float(images)?)?;
+    let logits = forward(&handles(network)?, spec, &native_float(images)?, None)?;
     let flat = logits.f_to_device(tch::Device::Cpu)?.f_flatten(0, -1)?;
     Ok(Vec::<f32>::try_from(flat)?)
 }
 
+/// What each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,
+/// local4 and softmax_linear, after relu where the layer has one. Images are [n, height, width, channels],
+/// row by row.
+///
+/// # Errors
+/// libtorch's.
+pub fn activations(
+    network: &Network,
+    spec: &spec::Network,
+    images: Tensor<4>,
+) -> Result<Vec<Named>> {
+    let _guard = tch::no_grad_guard();
+    let mut layers = Vec::new();
+    let images = native_float(images)?;
+    let _logits = forward(&handles(network)?, spec, &images, Some(&mut layers))?;
+    let host = |(name, x): (&str, Native)| -> Result<Named> {
+        let x = match x.dim() {
+            4 => x.f_permute([0, 2, 3, 1])?,
+            _ => x,
+        };
+        let flat = x.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+        Ok(Named {
+            name: name.to_owned(),
+            shape: x.size().iter().map(|&size| size as usize).collect(),
+            values: Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?,
+        })
+    };
+    layers.into_iter().map(host).collect()
+}
+
+/// The layers' outputs, where somebody wants them.
+type Taps<'a> = Option<&'a mut Vec<(&'static str, Native)>>;
+
 /// The network in libtorch's operations; memory is channels-last throughout.
-fn forward(weights: &[Native], spec: &spec::Network, images: &Native) -> Result<Native> {
+fn forward(
+    weights: &[Native],
+    spec: &spec::Network,
+    images: &Native,
+    mut taps: Taps,
+) -> Result<Native> {
+    let tapped = taps.is_some();
+    let mut tap = |name: &'static str, x: &Native| {
+        if let Some(taps) = &mut taps {
+            taps.push((name, x.shallow_clone()));
+        }
+    };
     let [c1w, c1b, c2w, c2b, l3w, l3b, l4w, l4b, sw, sb] = weights else {
         return Err(anyhow!(
             "got {} parameters, want {PARAMETERS}",
@@ -72,17 +116,30 @@ fn forward(weights: &[Native], spec: &spec::Network, images: &Native) -> Result<
         ));
     };
     let x = images.f_permute([0, 3, 1, 2])?; // [n, 3, h, w]
+    let x = convolution(&x, c1w, c1b)?; // [n, 64, h, w]
+    if tapped {
+        tap("conv1", &x.f_relu()?);
+    }
     // relu after the pooling, where there is a quarter as much of it: both only pass larger values on,
     // so their order changes neither values nor gradients.
-    let x = pool(&convolution(&x, c1w, c1b)?, &spec.pool)?.f_relu()?; // [n, 64, h/2, w/2]
+    let x = pool(&x, &spec.pool)?.f_relu()?; // [n, 64, h/2, w/2]
+    tap("pool1", &x);
     let x = local_response_norm(&x, &spec.norm)?;
+    tap("norm1", &x);
     let x = convolution(&x, c2w, c2b)?.f_relu()?; // [n, 64, h/2, w/2]
+    tap("conv2", &x);
     let x = local_response_norm(&x, &spec.norm)?;
+    tap("norm2", &x);
     let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
+    tap("pool2", &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
     let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
+    tap("local3", &x);
     let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
-    Ok(sb.f_addmm(&x, sw)?) // [n, 10]
+    tap("local4", &x);
+    let x = sb.f_addmm(&x, sw)?; // [n, 10]
+    tap("softmax_linear", &x);
+    Ok(x)
 }
 
 fn convolution(x: &Native, weights: &Native, biases: &Native) -> Result<Native> {
