@@ -6,7 +6,6 @@ use runboard::checkpoint::{self, Checkpoint, State};
 use runboard::data::{self, BatchStream, Images, Split};
 use runboard::events::{EventWriter, Summaries, Tag};
 use runboard::model::Network;
-use runboard::schedule::Average;
 use runboard::spec::{Spec, Synthetic};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -79,7 +78,7 @@ fn parts(criterion: &mut Criterion) {
     let checkpoint = Checkpoint {
         state: State {
             step: 0,
-            total_loss: Average::default(),
+            averages: Default::default(),
         },
         weights: network.named(),
         ema: ema.named(),

@@ -5,10 +5,12 @@ use crate::checkpoint::{self, Checkpoint, Entry};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
 use crate::events::{EventWriter, Summaries, Tag};
-use crate::model::Network;
+use crate::metrics::Metrics;
+use crate::model::{Named, Network};
+use crate::pictures;
 use crate::run::{EvalStatus, Process, Role, RunDir, Score, State, Status, TrainStatus};
 use crate::session::{self, Ended};
-use crate::spec::Spec;
+use crate::spec::{Fidelity, Spec};
 use crate::stop::Stop;
 use crate::user_error;
 use anyhow::Result;
@@ -47,6 +49,8 @@ struct Evaluator<'a> {
     spec: Spec,
     device: Device,
     images: Images,
+    /// The classes' names.
+    classes: Vec<String>,
     /// The network whose values each checkpoint replaces.
     network: Network,
     /// Opened at the first score.
@@ -63,7 +67,9 @@ impl<'a> Evaluator<'a> {
             0 => spec.compute.threads,
             threads => threads,
         });
-        let images = Images::read(&data::prepare(&spec.data)?, Split::Test)?;
+        let folder = data::prepare(&spec.data)?;
+        let images = Images::read(&folder, Split::Test)?;
+        let classes = data::class_names(&folder)?;
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         status.process.state = State::Running;
         status.save(run)?;
@@ -77,6 +83,7 @@ impl<'a> Evaluator<'a> {
             spec,
             device,
             images,
+            classes,
             network,
             events: None,
             status,
@@ -134,34 +141,21 @@ impl<'a> Evaluator<'a> {
         Ok(stop.requested().map_or(Ended::Finished, Ended::Interrupted))
     }
 
-    /// Score one checkpoint: precision of the averaged weights over the whole test set.
+    /// Score one checkpoint on the whole test set: its averaged weights in full, and the precision of its
+    /// raw weights.
     fn score(&mut self, checkpoint: Checkpoint, stop: &Stop) -> Result<Ended> {
-        let Checkpoint { state, ema, .. } = checkpoint;
-        let network = self.network.clone().with_values(ema, &self.device)?;
-        let mut hits = 0;
-        for batch in evaluation_batches(&self.images, &self.spec.input, self.spec.eval.batch_size) {
-            if let Some(signal) = stop.requested() {
-                return Ok(Ended::Interrupted(signal));
-            }
-            let side = self.spec.input.crop;
-            let labels = batch.labels.clone();
-            let (images, _) = backend::upload(batch.images, batch.labels, side, &self.device);
-            let logits = backend::logits(&network, &self.spec.network, images)?;
-            hits += count_hits(&logits, &labels);
-        }
-        let precision = hits as f64 / self.images.len() as f64;
-        console::timed(format_args!("precision @ 1 = {precision:.3}"));
-        let events = match &mut self.events {
-            Some(events) => events,
-            // A step that is scored again, with `once`, leaves one point in the curve.
-            none => none.insert(EventWriter::resume(
-                &self.run.events(Role::Eval),
-                state.step,
-            )?),
+        let Checkpoint {
+            state,
+            ema,
+            weights,
+        } = checkpoint;
+        let measured = self.measure(ema, stop)?.zip(self.measure(weights, stop)?);
+        let Some((averaged, raw)) = measured else {
+            return Ok(stop.requested().map_or(Ended::Finished, Ended::Interrupted));
         };
-        let tag = Tag::new("Precision @ 1").description(PRECISION);
-        events.write(Summaries::at(state.step).scalar(&tag, precision));
-        events.flush()?;
+        let precision = averaged.precision_at_1();
+        console::timed(format_args!("precision @ 1 = {precision:.3}"));
+        self.publish(state.step, &averaged, &raw)?;
         let score = Score {
             step: state.step,
             precision,
@@ -174,9 +168,106 @@ impl<'a> Evaluator<'a> {
         self.status.save(self.run)?;
         Ok(Ended::Finished)
     }
+
+    /// The metrics of a network with these values; `None` if a signal cut it short.
+    fn measure(&self, values: Vec<Named>, stop: &Stop) -> Result<Option<Metrics>> {
+        let network = self.network.clone().with_values(values, &self.device)?;
+        let spec = &self.spec;
+        let count = self.images.len();
+        let whole = evaluation_batches(&self.images, &spec.input, spec.eval.batch_size);
+        // The tutorial evaluates whole batches of the training's size and goes on at the first images
+        // where they do not come out even: 79 * 128 = 10,112 of 10,000.
+        let wrapped = match spec.fidelity {
+            Fidelity::Exact => 0,
+            Fidelity::Tutorial => count.next_multiple_of(spec.train.batch_size) - count,
+        };
+        let again = evaluation_batches(&self.images, &spec.input, wrapped.clamp(1, count));
+        let again = again.take(usize::from(wrapped > 0));
+
+        let mut metrics = Metrics::new(self.classes.len(), MISTAKES);
+        for (batch, first) in whole
+            .zip((0..).step_by(spec.eval.batch_size))
+            .chain(again.zip([0]))
+        {
+            if stop.requested().is_some() {
+                return Ok(None);
+            }
+            let labels = batch.labels.clone();
+            let (images, _) =
+                backend::upload(batch.images, batch.labels, spec.input.crop, &self.device);
+            let logits = backend::logits(&network, &spec.network, images)?;
+            metrics.add(&logits, &labels, first)?;
+        }
+        Ok(Some(metrics))
+    }
+
+    fn publish(&mut self, step: u64, averaged: &Metrics, raw: &Metrics) -> Result<()> {
+        let mut summaries = Summaries::at(step);
+        let mut add = |tag: &str, what: &str, value: f64| {
+            summaries.scalar(&Tag::new(tag).description(what), value);
+        };
+        add("Precision @ 1", PRECISION, averaged.precision_at_1());
+        add(
+            "Precision @ 1 (raw weights)",
+            RAW_PRECISION,
+            raw.precision_at_1(),
+        );
+        add("cross_entropy", LOSS, averaged.loss());
+        for (class, name) in self.classes.iter().enumerate() {
+            if let Some(recall) = averaged.recall(class) {
+                add(&format!("recall/{name}"), RECALL, recall);
+            }
+            if let Some(precision) = averaged.precision(class) {
+                add(&format!("precision/{name}"), CLASS_PRECISION, precision);
+            }
+        }
+        for (class, name) in self.classes.iter().enumerate() {
+            let (scores, truth) = averaged.one_versus_rest(class);
+            let tag = Tag::new(format!("pr/{name}")).description(PR_CURVE);
+            summaries.pr_curve(&tag, &scores, &truth, PR_THRESHOLDS);
+        }
+        let names: Vec<&str> = self.classes.iter().map(String::as_str).collect();
+        let matrix = pictures::confusion(averaged.confusion(), &names);
+        summaries.image(
+            &Tag::new("confusion_matrix").description(CONFUSION),
+            &matrix,
+        );
+        let mistakes: Vec<_> = averaged
+            .mistakes()
+            .iter()
+            .map(|mistake| pictures::MistakenImage {
+                pixels: self.images.pixels(mistake.index),
+                label: names[mistake.label],
+                predicted: names[mistake.predicted],
+                probability: mistake.probability,
+            })
+            .collect();
+        let tag = Tag::new("confident_mistakes").description(WRONG);
+        summaries.image(&tag, &pictures::mistakes(&mistakes));
+
+        let events = match &mut self.events {
+            Some(events) => events,
+            // A step that is scored again, with `once`, leaves one point in the curve.
+            none => none.insert(EventWriter::resume(&self.run.events(Role::Eval), step)?),
+        };
+        events.write(&summaries);
+        events.flush()
+    }
 }
 
+/// How many of the most confident mistakes are shown.
+const MISTAKES: usize = 16;
+/// Points of a precision-recall curve; TensorBoard's own default.
+const PR_THRESHOLDS: usize = 127;
+
 const PRECISION: &str = "Share of the test images whose likeliest class is their own, by the moving average of the weights.";
+const RAW_PRECISION: &str = "The same by the weights themselves.";
+const LOSS: &str = "Mean cross-entropy over the test images, by the moving average of the weights.";
+const RECALL: &str = "Share of the class's test images that are taken for it.";
+const CLASS_PRECISION: &str = "Share of the test images taken for the class that are of it.";
+const PR_CURVE: &str = "Precision and recall of the class against all others.";
+const CONFUSION: &str = "Test images by their class (rows) and the likeliest class (columns).";
+const WRONG: &str = "The test images that are most confidently taken for another class.";
 
 /// Read a checkpoint; `None` if retention removed it between the look and the read, as a newer one is
 /// there then.
@@ -184,33 +275,5 @@ fn load(entry: &Entry) -> Result<Option<Checkpoint>> {
     match checkpoint::load(&entry.path) {
         Err(_) if !entry.path.exists() => Ok(None),
         loaded => loaded.map(Some),
-    }
-}
-
-/// How many rows of `logits`, one a label, are largest at their label. Of equal ones the first counts.
-fn count_hits(logits: &[f32], labels: &[i64]) -> usize {
-    let classes = logits.len() / labels.len().max(1);
-    let rows = logits.chunks_exact(classes.max(1));
-    let predicted = rows.map(|row| {
-        let largest = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
-        (0..row.len()).fold(0, largest)
-    });
-    predicted
-        .zip(labels)
-        .filter(|(class, label)| *class as i64 == **label)
-        .count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hit_is_a_row_whose_largest_logit_is_at_the_label() {
-        let logits = [0.1, 0.9, 0.0, 5.0, -1.0, 2.0, 1.0, 1.0, 0.0];
-        assert_eq!(count_hits(&logits, &[1, 0, 0]), 3);
-        assert_eq!(count_hits(&logits, &[1, 2, 1]), 1);
-        assert_eq!(count_hits(&logits, &[0, 1, 2]), 0);
-        assert_eq!(count_hits(&[], &[]), 0);
     }
 }

@@ -12,7 +12,8 @@
 //! - where images come from and what happens to them on the way in: [`data`]
 //! - the network: [`model`], and its native twin in [`backend`], the only user of libtorch
 //! - learning rate, moving averages: [`schedule`]
-//! - what a step does, when it reports: [`trainer`]; how a checkpoint is scored: [`evaluator`]
+//! - what a step does: [`trainer`]; what it shows in TensorBoard: [`reporter`], [`pictures`]
+//! - how a checkpoint is scored: [`evaluator`], [`metrics`]
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - how the two processes are started, watched and stopped: [`supervisor`], [`progress`]
 //! - commands: [`cli`]
@@ -26,8 +27,12 @@ pub mod error;
 pub mod evaluator;
 pub mod events;
 pub mod files;
+pub mod meter;
+pub mod metrics;
 pub mod model;
+pub mod pictures;
 pub mod progress;
+pub mod reporter;
 pub mod run;
 pub mod schedule;
 pub mod session;

@@ -51,8 +51,11 @@ pub struct Named {
     pub values: Vec<f32>,
 }
 
-/// Number of parameters: weights and biases of five layers.
-pub const PARAMETERS: usize = 10;
+/// The layers that have parameters, in the order of [`Network`]'s fields.
+pub const LAYERS: [&str; 5] = ["conv1", "conv2", "local3", "local4", "softmax_linear"];
+
+/// Number of parameters: weights and biases of each layer.
+pub const PARAMETERS: usize = 2 * LAYERS.len();
 
 impl Network {
     /// Fresh weights: a truncated normal for every weight, a constant for every bias. The values follow

@@ -1,6 +1,6 @@
 //! Pure functions of the step: the learning rate and the moving averages' decay.
 
-use crate::spec::Optimizer;
+use crate::spec::{Fidelity, Optimizer};
 
 /// Learning rate of the step that is the `step`-th, counted from 0.
 ///
@@ -22,8 +22,7 @@ pub fn ema_decay(limit: f64, updates: u64) -> f64 {
     limit.min((1.0 + n) / (10.0 + n))
 }
 
-/// A debiased moving average of a scalar: the weighted mean of what it was given, the newest value
-/// weighing most.
+/// A moving average of a scalar: the newest value weighs most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Average {
     sum: f64,
@@ -34,11 +33,19 @@ impl Average {
     /// Decay of the tutorial's averages of the losses.
     const DECAY: f64 = 0.9;
 
-    /// Take in a value and return the average.
-    pub fn update(&mut self, value: f64) -> f64 {
+    /// Take in a value.
+    pub fn update(&mut self, value: f64) {
         self.sum = Self::DECAY * self.sum + (1.0 - Self::DECAY) * value;
         self.weight = Self::DECAY * self.weight + (1.0 - Self::DECAY);
-        self.sum / self.weight
+    }
+
+    /// The average: the weighted mean of what it was given or, as in the tutorial, that mean as if
+    /// there had been zeros before.
+    pub fn value(&self, fidelity: Fidelity) -> f64 {
+        match fidelity {
+            Fidelity::Exact => self.sum / self.weight,
+            Fidelity::Tutorial => self.sum,
+        }
     }
 }
 
@@ -76,13 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn the_average_of_a_constant_is_the_constant_from_the_start() {
+    fn averages_are_means_or_the_tutorials_which_start_at_zero() {
         let mut average = Average::default();
-        for _ in 0..5 {
-            assert!((average.update(4.5) - 4.5).abs() < 1e-12);
+        for n in 1..=5 {
+            average.update(4.5);
+            assert!((average.value(Fidelity::Exact) - 4.5).abs() < 1e-12);
+            let biased = 4.5 * (1.0 - 0.9f64.powi(n));
+            assert!((average.value(Fidelity::Tutorial) - biased).abs() < 1e-12);
         }
-        let next = average.update(0.0);
+        average.update(0.0);
         let weight = 0.1 / (1.0 - 0.9f64.powi(6));
-        assert!((next - 4.5 * (1.0 - weight)).abs() < 1e-12);
+        assert!((average.value(Fidelity::Exact) - 4.5 * (1.0 - weight)).abs() < 1e-12);
     }
 }

@@ -1,7 +1,7 @@
 //! The network as one native block: forward and backward by libtorch's own operations.
 
 use super::{foreign, handles, native_float, rebuilt};
-use crate::model::{self, Named, Network, PARAMETERS};
+use crate::model::{self, LAYERS, Named, Network, PARAMETERS};
 use crate::spec;
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
@@ -15,6 +15,8 @@ pub struct Losses {
     pub total: f64,
     /// Mean cross-entropy of the batch.
     pub cross_entropy: f64,
+    /// Each layer's weight decay, in the order of [`LAYERS`]; 0 where it has none.
+    pub weight: [f64; LAYERS.len()],
 }
 
 /// The losses on a batch and the gradient of the total one by every parameter.
@@ -37,17 +39,21 @@ pub fn gradients(
         .f_log_softmax(-1, tch::Kind::Float)?
         .f_nll_loss::<&Native>(&labels.tensor, None, tch::Reduction::Mean, -100)?;
     let mut total = cross_entropy.shallow_clone();
-    for (w, decay) in weights.iter().step_by(2).zip(weight_decays(spec)) {
+    let mut weight = [0.0; LAYERS.len()];
+    for (layer, decay) in weight_decays(spec).into_iter().enumerate() {
         if decay != 0.0 {
             // decay * sum(w^2) / 2, tf.nn.l2_loss
-            let sum = w.f_square()?.f_sum(tch::Kind::Float)?;
-            total = total.f_add(&sum.f_mul_scalar(decay / 2.0)?)?;
+            let sum = weights[2 * layer].f_square()?.f_sum(tch::Kind::Float)?;
+            let loss = sum.f_mul_scalar(decay / 2.0)?;
+            weight[layer] = loss.f_double_value(&[])?;
+            total = total.f_add(&loss)?;
         }
     }
     let gradients = Native::f_run_backward(&[&total], &weights, false, false)?;
     let losses = Losses {
         total: total.f_double_value(&[])?,
         cross_entropy: cross_entropy.f_double_value(&[])?,
+        weight,
     };
     Ok((losses, rebuilt(network, gradients)))
 }
@@ -190,7 +196,7 @@ fn local_response_norm(x: &Native, spec: &spec::Norm) -> Result<Native> {
 }
 
 /// Decay of each layer's weights, in the order of [`Network`]'s fields.
-fn weight_decays(spec: &spec::Network) -> [f64; PARAMETERS / 2] {
+fn weight_decays(spec: &spec::Network) -> [f64; LAYERS.len()] {
     [
         spec.conv1.weight_decay,
         spec.conv2.weight_decay,

@@ -17,6 +17,7 @@ use crate::model::Named;
 use crate::schedule::Average;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,8 @@ pub struct Checkpoint {
 pub struct State {
     /// The last step taken, counted from 0; the batch stream goes on at the next.
     pub step: u64,
-    /// Moving average of the total loss.
-    pub total_loss: Average,
+    /// Moving averages of the losses, by their tags.
+    pub averages: BTreeMap<String, Average>,
 }
 
 /// A checkpoint on disk.
@@ -169,7 +170,7 @@ mod tests {
         Checkpoint {
             state: State {
                 step,
-                total_loss: Average::default(),
+                averages: BTreeMap::from([("total_loss".into(), Average::default())]),
             },
             weights: named(0.1),
             ema: named(1.0 / 3.0),
@@ -180,7 +181,9 @@ mod tests {
     fn what_is_saved_is_loaded_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let mut checkpoint = sample(1000);
-        checkpoint.state.total_loss.update(1.0 / 3.0);
+        for average in checkpoint.state.averages.values_mut() {
+            average.update(1.0 / 3.0);
+        }
         let path = save(folder.path(), &checkpoint).unwrap();
         assert_eq!(path.file_name().unwrap(), "step-00001000");
         assert_eq!(load(&path).unwrap(), checkpoint);

@@ -1,7 +1,7 @@
 //! TensorBoard event files: what a process writes so that its curves can be watched.
 //!
 //! ```text
-//! Summaries (one step's scalars, histograms, text) -> record -> queue -> thread -> event file
+//! Summaries (one step's curves, pictures, texts), Graph, session -> record -> queue -> thread -> event file
 //! ```
 //!
 //! A directory has one live [`EventWriter`]; each session of a run adds one file to it. The formats are
@@ -10,13 +10,21 @@
 
 mod cut;
 mod file;
+mod graph;
 mod histogram;
+mod hparams;
+mod layout;
+mod pr_curve;
 mod queue;
 mod record;
 mod summaries;
 mod tag;
+mod tensor;
 mod writer;
 
+pub use graph::{Attribute, Graph, Node};
+pub use hparams::SessionStatus;
+pub use layout::{Category, Chart};
 pub use summaries::Summaries;
 pub use tag::Tag;
 pub use writer::EventWriter;

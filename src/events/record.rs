@@ -18,14 +18,19 @@ const FOOTER_BYTES: u64 = 4;
 
 /// The bytes of one whole record.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
-    let data = event
-        .write_to_bytes()
-        .expect("encoding into memory fails only on a missing required field, and proto3 has none");
+    let data = message(event);
     let mut record = Vec::with_capacity(data.len() + (HEADER_BYTES + FOOTER_BYTES) as usize);
     RecordWriter::new(&mut record)
         .write(&data)
         .expect("writing into a Vec does not fail");
     record
+}
+
+/// The bytes of one message.
+pub(super) fn message(message: &impl Message) -> Vec<u8> {
+    message
+        .write_to_bytes()
+        .expect("encoding into memory fails only on a missing required field, and proto3 has none")
 }
 
 /// The events of a file, from its beginning to the first record that TensorBoard could not read.
@@ -96,9 +101,13 @@ impl EventReader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::graph::Graph;
+    use super::super::hparams::{self, END_TAG, START_TAG, SessionStatus};
+    use super::super::layout::{Category, Chart};
     use super::super::summaries::{Summaries, event};
     use super::super::tag::Tag;
     use super::*;
+    use serde_json::json;
     use tensorboard_rs::masked_crc32c::crc32c;
 
     #[test]
@@ -117,41 +126,64 @@ mod tests {
         );
     }
 
-    fn example() -> Vec<u8> {
+    fn example() -> Vec<Event> {
         let mut version = event(0, 1234567890.5);
         version.set_file_version("brain.Event:2".into());
-        let mut summaries = Summaries::at_time(7, 1234567891.25);
-        summaries
-            .scalar(
-                &Tag::new("total_loss")
-                    .display_name("Loss")
-                    .description("*sum*"),
-                0.75,
-            )
+        let mut step = Summaries::at_time(7, 1234567891.25);
+        let loss = Tag::new("total_loss");
+        step.scalar(&loss.display_name("Loss").description("*sum*"), 0.75)
             .histogram(&Tag::new("conv1/weights"), &[-1.0, 0.0, 0.5, 0.5, f32::NAN])
             .text(&Tag::new("spec"), "```yaml\nseed: 1\n```");
-        [encode(&version), encode(summaries.event())].concat()
+        let mut graph = Graph::new();
+        graph.node("conv1/weights", "VariableV2", &[], &[5, 5, 3, 64]);
+        let mut drawn = event(0, 1234567892.0);
+        drawn.set_graph_def(graph.encode());
+        let charts = [Chart {
+            title: "both",
+            tags: &["total_loss$", "loss$"],
+        }];
+        let layout = Category {
+            title: "loss",
+            charts: &charts,
+        };
+        let mut run = Summaries::at_time(0, 1234567893.0);
+        run.pr_curve(&Tag::new("cat"), &[0.2, 0.8], &[false, true], 3)
+            .layout(&[layout])
+            .session(START_TAG, hparams::start("run", &json!({"seed": 1}), 5.0));
+        let mut end = Summaries::at_time(u64::MAX, 1234567894.0);
+        end.session(END_TAG, hparams::end(SessionStatus::Success, 6.0));
+        let summaries = [step, run, end].map(|summaries| summaries.event().clone());
+        [version]
+            .into_iter()
+            .chain(summaries)
+            .chain([drawn])
+            .collect()
+    }
+
+    fn bytes(events: &[Event]) -> Vec<u8> {
+        events.iter().flat_map(encode).collect()
     }
 
     #[test]
     fn the_format_is_frozen() {
         // Read back by TensorBoard 2.21 when it was frozen.
         let frozen = include_bytes!("testdata/golden.tfevents");
-        let differs = example().iter().zip(frozen).position(|(a, b)| a != b);
+        let example = bytes(&example());
+        let differs = example.iter().zip(frozen).position(|(a, b)| a != b);
         assert_eq!(differs, None, "first byte that differs");
-        assert_eq!(example().len(), frozen.len());
+        assert_eq!(example.len(), frozen.len());
     }
 
     #[test]
     #[ignore = "freezes the format anew"]
     fn freeze() {
         let folder = Path::new(file!()).parent().unwrap().join("testdata");
-        std::fs::write(folder.join("golden.tfevents"), example()).unwrap();
+        std::fs::write(folder.join("golden.tfevents"), bytes(&example())).unwrap();
     }
 
     #[test]
     fn reading_ends_before_whatever_is_torn_or_damaged() {
-        let whole = example();
+        let whole = bytes(&example()[..2]);
         let first = 12 + 24 + 4;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");

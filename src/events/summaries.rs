@@ -1,14 +1,18 @@
-//! What one step has to show: scalars, histograms and text, gathered into one event.
+//! What one step has to show, gathered into one event: curves, distributions, pictures, texts.
 
 use super::histogram::Histogram;
+use super::layout::{self, Category};
+use super::pr_curve::pr_curve;
+use super::record::message;
 use super::tag::{DataClass, Tag};
-use protobuf::RepeatedField;
+use super::tensor;
+use image::{ImageFormat, RgbImage};
+use std::io::Cursor;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tensorboard_proto::event::Event;
-use tensorboard_proto::summary::{Summary, Summary_Value};
+use tensorboard_proto::plugin_pr_curve::PrCurvePluginData;
+use tensorboard_proto::summary::{HistogramProto, Summary_Image, Summary_Value};
 use tensorboard_proto::tensor::TensorProto;
-use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
-use tensorboard_proto::types::DataType;
 
 /// The summaries of one step, all with the same wall time.
 ///
@@ -37,8 +41,9 @@ impl Summaries {
 
     /// One point of a curve. TensorBoard keeps 32 bits of it and marks NaN and infinities.
     pub fn scalar(&mut self, tag: &Tag, value: impl Into<f64>) -> &mut Self {
-        let summary = tensorboard_rs::summary::scalar(tag.name(), value.into() as f32);
-        self.add(summary, tag, "scalars", DataClass::Scalar)
+        let mut point = Summary_Value::new();
+        point.set_simple_value(value.into() as f32);
+        self.add(point, tag, "scalars", Vec::new(), DataClass::Scalar)
     }
 
     /// The distribution of `values`, in any order. NaN and infinities belong to no bucket: where there
@@ -47,17 +52,17 @@ impl Summaries {
     pub fn histogram(&mut self, tag: &Tag, values: &[f32]) -> &mut Self {
         let h = Histogram::of(values);
         if h.num > 0 {
-            let summary = tensorboard_rs::summary::histogram_raw(
-                tag.name(),
-                h.min,
-                h.max,
-                h.num as f64,
-                h.sum,
-                h.sum_squares,
-                &h.limits,
-                &h.counts,
-            );
-            self.add(summary, tag, "histograms", DataClass::Tensor);
+            let mut histogram = HistogramProto::new();
+            histogram.set_min(h.min);
+            histogram.set_max(h.max);
+            histogram.set_num(h.num as f64);
+            histogram.set_sum(h.sum);
+            histogram.set_sum_squares(h.sum_squares);
+            histogram.set_bucket_limit(h.limits);
+            histogram.set_bucket(h.counts);
+            let mut value = Summary_Value::new();
+            value.set_histo(histogram);
+            self.add(value, tag, "histograms", Vec::new(), DataClass::Tensor);
         }
         if h.nonfinite > 0 {
             let count = Tag::new(format!("{}/nonfinite", tag.name())).description(
@@ -69,23 +74,59 @@ impl Summaries {
         self
     }
 
+    /// A picture, kept as PNG. One without pixels is left out.
+    pub fn image(&mut self, tag: &Tag, picture: &RgbImage) -> &mut Self {
+        let mut png = Cursor::new(Vec::new());
+        if picture.write_to(&mut png, ImageFormat::Png).is_err() {
+            return self;
+        }
+        let mut image = Summary_Image::new();
+        image.set_width(i32::try_from(picture.width()).unwrap_or(i32::MAX));
+        image.set_height(i32::try_from(picture.height()).unwrap_or(i32::MAX));
+        image.set_colorspace(RGB);
+        image.set_encoded_image_string(png.into_inner());
+        let mut value = Summary_Value::new();
+        value.set_image(image);
+        self.add(value, tag, "images", Vec::new(), DataClass::BlobSequence)
+    }
+
+    /// Precision and recall of a yes-or-no decision at `thresholds` (at least 2; TensorBoard's default is
+    /// 201) evenly spaced values of its score. `scores` of any cases, in [0, 1] (others are clamped, NaN is
+    /// left out), and for each whether yes is right.
+    pub fn pr_curve(
+        &mut self,
+        tag: &Tag,
+        scores: &[f32],
+        is_positive: &[bool],
+        thresholds: usize,
+    ) -> &mut Self {
+        let thresholds = thresholds.max(2);
+        let rows = pr_curve(scores, is_positive, thresholds);
+        let mut data = PrCurvePluginData::new();
+        data.set_num_thresholds(u32::try_from(thresholds).unwrap_or(u32::MAX));
+        let tensor = tensor::floats(&[6, thresholds], rows);
+        self.add_tensor(tensor, tag, "pr_curves", message(&data))
+    }
+
     /// A text in Markdown, for the Text tab.
     pub fn text(&mut self, tag: &Tag, markdown: &str) -> &mut Self {
         // The Text plugin wants a string tensor of shape [1].
-        let mut dim = TensorShapeProto_Dim::new();
-        dim.set_size(1);
-        let mut shape = TensorShapeProto::new();
-        shape.set_dim(RepeatedField::from_vec(vec![dim]));
-        let mut tensor = TensorProto::new();
-        tensor.set_dtype(DataType::DT_STRING);
-        tensor.set_tensor_shape(shape);
-        tensor.set_string_val(RepeatedField::from_vec(vec![markdown.as_bytes().to_vec()]));
-        let mut value = Summary_Value::new();
-        value.set_tag(tag.name().into());
-        value.set_tensor(tensor);
-        let mut summary = Summary::new();
-        summary.mut_value().push(value);
-        self.add(summary, tag, "text", DataClass::Tensor)
+        let tensor = tensor::string(&[1], markdown.into());
+        self.add_tensor(tensor, tag, "text", Vec::new())
+    }
+
+    /// The layout of the Custom Scalars tab. Once a run is enough, at step 0; TensorBoard joins those of
+    /// several runs.
+    pub fn layout(&mut self, categories: &[Category]) -> &mut Self {
+        let tensor = tensor::string(&[], layout::encode(categories));
+        self.add_tensor(tensor, &Tag::new(layout::TAG), "custom_scalars", Vec::new())
+    }
+
+    /// A session's beginning or end, for the HParams tab. All of it is in the plugin's `content`; the tensor
+    /// is only there because a value needs one.
+    pub(super) fn session(&mut self, tag: &str, content: Vec<u8>) -> &mut Self {
+        let tensor = tensor::floats(&[0], Vec::new());
+        self.add_tensor(tensor, &Tag::new(tag), "hparams", content)
     }
 
     /// The event that carries all of it.
@@ -93,22 +134,38 @@ impl Summaries {
         &self.event
     }
 
+    fn add_tensor(
+        &mut self,
+        tensor: TensorProto,
+        tag: &Tag,
+        plugin: &str,
+        content: Vec<u8>,
+    ) -> &mut Self {
+        let mut value = Summary_Value::new();
+        value.set_tensor(tensor);
+        self.add(value, tag, plugin, content, DataClass::Tensor)
+    }
+
     /// Metadata goes with every value, not only with a tag's first: then it does not matter which event
     /// of a tag a cut, a dropped event or a new file makes the first.
     fn add(
         &mut self,
-        mut summary: Summary,
+        mut value: Summary_Value,
         tag: &Tag,
         plugin: &str,
+        content: Vec<u8>,
         class: DataClass,
     ) -> &mut Self {
-        for mut value in summary.take_value() {
-            value.set_metadata(tag.metadata(plugin, class));
-            self.event.mut_summary().mut_value().push(value);
-        }
+        value.set_tag(tag.name().into());
+        value.set_metadata(tag.metadata(plugin, content, class));
+        self.event.mut_summary().mut_value().push(value);
         self
     }
 }
+
+/// Code of red, green and blue among an image summary's colour spaces.
+/// <https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/summary.proto>
+const RGB: i32 = 3;
 
 /// An event of `step` without content. Steps are signed in the format.
 pub(super) fn event(step: u64, wall_time: f64) -> Event {
@@ -151,6 +208,42 @@ mod tests {
             values[2].get_tensor().get_string_val(),
             [b"*text*".to_vec()]
         );
+    }
+
+    #[test]
+    fn an_image_is_a_png_with_its_size() {
+        let picture = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 200]));
+        let mut summaries = Summaries::at(0);
+        summaries.image(&Tag::new("images/image/0"), &picture);
+        summaries.image(&Tag::new("empty"), &RgbImage::new(0, 4));
+        assert_eq!(tags(&summaries), ["images/image/0"]);
+        let image = summaries.event().get_summary().get_value()[0].get_image();
+        assert_eq!((image.get_width(), image.get_height()), (3, 2));
+        assert_eq!(image.get_colorspace(), 3);
+        let decoded = image::load_from_memory(image.get_encoded_image_string()).unwrap();
+        assert_eq!(decoded.into_rgb8(), picture);
+    }
+
+    #[test]
+    fn a_pr_curve_is_a_tensor_whose_metadata_counts_the_thresholds() {
+        let mut summaries = Summaries::at(0);
+        let tag = Tag::new("cat");
+        summaries.pr_curve(&tag, &[0.5], &[true], 3);
+        // With fewer than two there would be no distance between thresholds.
+        summaries.pr_curve(&tag, &[0.5], &[true], 0);
+        for (value, thresholds) in summaries
+            .event()
+            .get_summary()
+            .get_value()
+            .iter()
+            .zip([3, 2])
+        {
+            let data = value.get_metadata().get_plugin_data();
+            assert_eq!(data.get_plugin_name(), "pr_curves");
+            assert_eq!(data.get_content(), [0x10, thresholds]);
+            let rows = value.get_tensor().get_float_val();
+            assert_eq!(rows.len(), 6 * usize::from(thresholds));
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub struct Tag {
 pub(super) enum DataClass {
     Scalar = 1,
     Tensor = 2,
+    BlobSequence = 3,
 }
 
 const DATA_CLASS_FIELD: u32 = 4;
@@ -49,10 +50,17 @@ impl Tag {
     }
 
     /// The metadata of a summary of this series. Both readers keep the first they see of each tag;
-    /// the fast one ignores metadata of scalars and histograms that names no data class.
-    pub(super) fn metadata(&self, plugin: &str, class: DataClass) -> SummaryMetadata {
+    /// the fast one ignores metadata of scalars, histograms and images that names no data class. `content`
+    /// is the plugin's own, often empty.
+    pub(super) fn metadata(
+        &self,
+        plugin: &str,
+        content: Vec<u8>,
+        class: DataClass,
+    ) -> SummaryMetadata {
         let mut plugin_data = SummaryMetadata_PluginData::new();
         plugin_data.set_plugin_name(plugin.into());
+        plugin_data.set_content(content);
         let mut metadata = SummaryMetadata::new();
         metadata.set_plugin_data(plugin_data);
         metadata.set_display_name(self.display_name.clone());
@@ -73,7 +81,7 @@ mod tests {
     fn metadata_carries_the_data_class_behind_the_known_fields() {
         let tag = Tag::new("loss").display_name("L").description("d");
         let bytes = tag
-            .metadata("scalars", DataClass::Scalar)
+            .metadata("scalars", Vec::new(), DataClass::Scalar)
             .write_to_bytes()
             .unwrap();
         assert_eq!(bytes, b"\x0a\x09\x0a\x07scalars\x12\x01L\x1a\x01d\x20\x01");

@@ -1,5 +1,7 @@
 //! The event writer: one new event file for each session of a run.
 
+use super::graph::Graph;
+use super::hparams::{self, SessionStatus};
 use super::queue::RecordQueue;
 use super::record::encode;
 use super::summaries::{Summaries, event, wall_time};
@@ -75,6 +77,30 @@ impl EventWriter {
         }
     }
 
+    /// Show `graph` in the Graphs tab. Once a run is enough, at its first start.
+    pub fn graph(&self, graph: &Graph) {
+        let mut event = event(0, wall_time());
+        event.set_graph_def(graph.encode());
+        self.queue.push(encode(&event));
+    }
+
+    /// List this directory's run in the HParams tab, as `group`, with the leaves of `hparams`, an object of
+    /// objects, under names such as `optimizer.learning_rate`. Its metrics are all scalars of the
+    /// directory. Once a run, at its first start; the session goes on when the run is resumed.
+    pub fn session_start(&self, group: &str, hparams: &serde_json::Value) {
+        let now = wall_time();
+        let content = hparams::start(group, hparams, now);
+        self.write(Summaries::at_time(0, now).session(hparams::START_TAG, content));
+    }
+
+    /// Say in the HParams tab how the run ended, once, when it will not go on by itself.
+    pub fn session_end(&self, status: SessionStatus) {
+        let now = wall_time();
+        let content = hparams::end(status, now);
+        // Behind every step, so that whoever resumes the run removes it: the readers keep to the first end.
+        self.write(Summaries::at_time(u64::MAX, now).session(hparams::END_TAG, content));
+    }
+
     /// Wait until everything written so far is in the file. Does not sync it to the device.
     ///
     /// Fails when the file does not take it; the events are kept and tried again every second.
@@ -96,7 +122,8 @@ mod tests {
     use super::super::tag::Tag;
     use super::*;
 
-    /// What a directory's events are, file after file: `version`, `start@STEP` or `STEP`.
+    /// What a directory's events are, file after file: `version`, `start@STEP`, `graph@STEP`, `TAG@STEP`
+    /// of a session, or `STEP`.
     fn events(dir: &Path) -> Vec<Vec<String>> {
         let files = file::list(dir).unwrap();
         let read = |path: &PathBuf| {
@@ -107,8 +134,17 @@ mod tests {
                     "version".into()
                 } else if event.has_session_log() {
                     format!("start@{}", event.get_step())
+                } else if event.has_graph_def() {
+                    format!("graph@{}", event.get_step())
                 } else {
-                    event.get_step().to_string()
+                    let step = event.get_step();
+                    match event.get_summary().get_value()[0]
+                        .get_tag()
+                        .strip_prefix("_hparams_/")
+                    {
+                        Some(session) => format!("{session}@{step}"),
+                        None => step.to_string(),
+                    }
                 });
             }
             assert_eq!(reader.position(), reader.length());
@@ -177,6 +213,45 @@ mod tests {
             vec!["version", "start@101", "200", "300"],
         ];
         assert_eq!(events(dir.path()), want);
+    }
+
+    /// Write what a run has once, at its first start.
+    fn describe(writer: &EventWriter) {
+        let mut graph = Graph::new();
+        graph.node("a", "Placeholder", &[], &[1]);
+        writer.graph(&graph);
+        writer.session_start("run", &serde_json::json!({"seed": 1}));
+        let mut texts = Summaries::at(0);
+        texts.text(&Tag::new("spec"), "seed: 1").layout(&[]);
+        writer.write(&texts);
+    }
+
+    #[test]
+    fn what_a_run_has_once_stays_when_it_is_resumed_and_its_end_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = EventWriter::open(dir.path()).unwrap();
+        describe(&writer);
+        write(&writer, &[0, 100, 200]);
+        writer.session_end(SessionStatus::Failure);
+        drop(writer);
+        let writer = EventWriter::resume(dir.path(), 101).unwrap();
+        write(&writer, &[200]);
+        writer.session_end(SessionStatus::Success);
+        drop(writer);
+        let once = ["version", "start@0", "graph@0", "session_start_info@0", "0"];
+        let first = [&once[..], &["0", "100"]].concat();
+        let end = format!("session_end_info@{}", i64::MAX);
+        let second = vec!["version", "start@101", "200", &end];
+        assert_eq!(events(dir.path()), [first, second]);
+    }
+
+    #[test]
+    fn a_run_that_begins_anew_has_nothing_of_what_it_had() {
+        let dir = tempfile::tempdir().unwrap();
+        describe(&EventWriter::resume(dir.path(), 0).unwrap());
+        describe(&EventWriter::resume(dir.path(), 0).unwrap());
+        let once = ["version", "start@0", "graph@0", "session_start_info@0", "0"];
+        assert_eq!(events(dir.path()), [vec!["version"], once.to_vec()]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("extends", Name),
     ("description", Line),
     ("seed", SEED),
+    ("fidelity", OneOf(&["exact", "tutorial"])),
     ("compute.device", Device),
     ("compute.threads", THREADS),
     ("data.source", OneOf(&["cifar10", "synthetic"])),
@@ -84,7 +85,9 @@ const FIELDS: &[(&str, Rule)] = &[
     ("train.steps", COUNT),
     ("train.batch_size", BATCH),
     ("train.log_every", COUNT),
-    ("train.summary_every", COUNT),
+    ("train.scalars_every", COUNT),
+    ("train.histograms_every", COUNT),
+    ("train.images_every", COUNT),
     ("train.checkpoint_every", COUNT),
     ("train.keep_checkpoints", COUNT),
     // At least 10 ms, so that polling never spins; at most a day.

@@ -29,6 +29,8 @@ pub struct Spec {
     pub description: String,
     /// Every random choice of the run follows from it.
     pub seed: Seed,
+    /// Whether the tutorial's quirks are kept.
+    pub fidelity: Fidelity,
     /// Where and with how many threads the arithmetic runs.
     pub compute: Compute,
     /// Which images.
@@ -54,6 +56,17 @@ impl Default for Seed {
     fn default() -> Self {
         Seed(1)
     }
+}
+
+/// What to do where the tutorial's numbers are not what they should be (docs/fidelity.md).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fidelity {
+    /// Do it right: every test image counts once, averages of losses are debiased.
+    #[default]
+    Exact,
+    /// As the tutorial does it: evaluation wraps around to whole batches, averages start at 0.
+    Tutorial,
 }
 
 /// Where the arithmetic runs.
@@ -329,8 +342,12 @@ pub struct Train {
     pub batch_size: usize,
     /// A console line every so many steps.
     pub log_every: u64,
-    /// Summaries every so many steps.
-    pub summary_every: u64,
+    /// Curves of losses, rates and times every so many steps.
+    pub scalars_every: u64,
+    /// Histograms of weights, gradients and activations every so many steps.
+    pub histograms_every: u64,
+    /// Input images and the first layer's filters every so many steps.
+    pub images_every: u64,
     /// A checkpoint every so many steps, and one at the end.
     pub checkpoint_every: u64,
     /// How many of the latest checkpoints stay.
@@ -343,7 +360,9 @@ impl Default for Train {
             steps: 100_000,
             batch_size: 128,
             log_every: 10,
-            summary_every: 100,
+            scalars_every: 100,
+            histograms_every: 100,
+            images_every: 100,
             checkpoint_every: 1_000,
             keep_checkpoints: 5,
         }

@@ -174,7 +174,7 @@ fn overrides_say_which_one_is_wrong() {
         ),
         (
             "trian.steps=1",
-            ": trian: unknown key, want one of extends, description, seed, compute, data, input, \
+            ": trian: unknown key, want one of extends, description, seed, fidelity, compute, data, input, \
                            network, optimizer, train, eval; did you mean 'train'?",
         ),
         (

@@ -7,13 +7,13 @@ fn unknown_keys_are_pointed_at_with_the_nearest_known_one() {
     assert_eq!(
         bad("# a comment\n\ntrain:\n  batch_sise: 5\n"),
         "experiments/bad.yaml:4:3: train.batch_sise: unknown key, want one of steps, batch_size, log_every, \
-         summary_every, checkpoint_every, keep_checkpoints; did you mean 'batch_size'?"
+         scalars_every, histograms_every, images_every, checkpoint_every, keep_checkpoints; did you mean 'batch_size'?"
     );
     assert_eq!(
         bad("network: {conv1: {kernel: 3}, norm: {deep: 1}}\n"),
         "experiments/bad.yaml:1:38: network.norm.deep: unknown key, want one of radius, bias, alpha, beta"
     );
-    let top = "want one of extends, description, seed, compute, data, input, network, optimizer, train, eval";
+    let top = "want one of extends, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
     assert_eq!(
         bad("seed: 1\nbatch_size: 64\n"),
         format!(
@@ -80,7 +80,8 @@ fn values_say_what_was_got_and_what_is_wanted() {
         ),
         (
             "train:",
-            "1:7: train: got null, want a mapping of steps, batch_size, log_every, summary_every, \
+            "1:7: train: got null, want a mapping of steps, batch_size, log_every, scalars_every, \
+                    histograms_every, images_every, \
                     checkpoint_every, keep_checkpoints",
         ),
         (
@@ -163,7 +164,7 @@ fn conflicts_blame_the_field_set_last() {
 
 #[test]
 fn what_is_not_a_yaml_mapping_is_refused() {
-    let top = "want a mapping of extends, description, seed, compute, data, input, network, optimizer, train, eval";
+    let top = "want a mapping of extends, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
     assert_eq!(
         bad("- a\n- b\n"),
         format!("experiments/bad.yaml:1:1: got a list, {top}")

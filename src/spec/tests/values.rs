@@ -89,7 +89,7 @@ fn the_defaults_are_the_tutorials() {
           local4: {units: 192, stddev: 0.04, bias: 0.1, weight_decay: 0.004}
           softmax_linear: {stddev: 0.005208333333333333, bias: 0, weight_decay: 0}
         optimizer: {learning_rate: 0.1, decay_factor: 0.1, epochs_per_decay: 350, staircase: true, ema_decay: 0.9999}
-        train: {steps: 100000, batch_size: 128, log_every: 10, summary_every: 100, checkpoint_every: 1000}
+        train: {steps: 100000, batch_size: 128, log_every: 10, scalars_every: 100, histograms_every: 100, images_every: 100, checkpoint_every: 1000}
         eval: {interval_secs: 300}
         data: {source: cifar10}";
     let folder = Folder::new(&[("tutorial.yaml", tutorial.as_bytes())]);

@@ -1,0 +1,309 @@
+//! The network, its losses, gradients and updates against TensorFlow's.
+
+use super::native::{self, activations, gradients};
+use super::{average, copy, descend, upload};
+use crate::golden::{Golden, Tensor, assert_chances, assert_close, path};
+use crate::model::{Named, Network};
+use crate::schedule::{self, Average};
+use crate::spec::{self, Fidelity, Optimizer};
+use burn::tensor::{Device, Int, Tensor as Burn};
+use tch::Tensor as Native;
+
+/// Every tensor of floats, relative to its largest value.
+const BOUND: f64 = 1e-4;
+/// Losses.
+const LOSS_BOUND: f64 = 1e-5;
+const CASES: [&str; 3] = ["tutorial", "strong", "other"];
+
+/// A case of the golden file: the network that TensorFlow ran, on the batch that it ran it on.
+struct Case<'a> {
+    name: &'a str,
+    golden: &'a Golden,
+    spec: spec::Network,
+    network: Network,
+    device: Device,
+}
+
+impl<'a> Case<'a> {
+    fn of(name: &'a str, golden: &'a Golden) -> Self {
+        let shape = |parameter: &str| &golden.get(&format!("{name}/initial/{parameter}")).shape;
+        let mut spec = spec::Network::default();
+        (spec.pool, spec.norm) = settings(golden.get(&format!("{name}/settings")));
+        spec.conv1.channels = shape("conv1/biases")[0];
+        spec.conv2.channels = shape("conv2/biases")[0];
+        spec.local3.units = shape("local3/biases")[0];
+        spec.local4.units = shape("local4/biases")[0];
+        let crop = golden.get(&format!("{name}/images")).shape[1];
+        let device = Device::libtorch();
+        let values = golden.below(&format!("{name}/initial")).into_iter();
+        let values = values.map(|(name, tensor)| Named {
+            name: name.to_owned(),
+            shape: tensor.shape.clone(),
+            values: tensor.floats(),
+        });
+        let network = Network::init(&spec, crop, spec::Seed(1), &device)
+            .with_values(values.collect(), &device)
+            .unwrap();
+        Case {
+            name,
+            golden,
+            spec,
+            network,
+            device,
+        }
+    }
+
+    fn want(&self, what: &str) -> &Tensor {
+        self.golden.get(&format!("{}/{what}", self.name))
+    }
+
+    fn batch(&self) -> (Burn<4>, Burn<1, Int>) {
+        let images = self.want("images");
+        let labels = self.want("labels").values.iter().map(|&label| label as i64);
+        let side = images.shape[1];
+        upload(images.floats(), labels.collect(), side, &self.device)
+    }
+
+    fn assert_parameters(&self, folder: &str, network: &Network) {
+        for got in network.named() {
+            let name = format!("{folder}/{}", got.name);
+            let want = self.want(&name);
+            assert_eq!(got.shape, want.shape, "{name}");
+            let name = format!("{}/{name}", self.name);
+            assert_close(&name, &got.values, &want.values, BOUND);
+        }
+    }
+}
+
+fn settings(tensor: &Tensor) -> (spec::Pool, spec::Norm) {
+    let [radius, bias, alpha, beta, size, stride] = tensor.values[..] else {
+        panic!("got {} settings, want 6", tensor.values.len());
+    };
+    let (size, stride) = (size as usize, stride as usize);
+    let pool = spec::Pool { size, stride };
+    let radius = radius as usize;
+    (
+        pool,
+        spec::Norm {
+            radius,
+            bias,
+            alpha,
+            beta,
+        },
+    )
+}
+
+#[test]
+fn every_layer_is_tensorflows() {
+    let golden = Golden::read("network");
+    for case in CASES.map(|name| Case::of(name, &golden)) {
+        let layers = activations(&case.network, &case.spec, case.batch().0).unwrap();
+        let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
+        let want = "conv1 pool1 norm1 conv2 norm2 pool2 local3 local4 softmax_linear";
+        assert_eq!(names.join(" "), want);
+        for Named {
+            name,
+            shape,
+            values,
+        } in &layers
+        {
+            let want = case.want(&format!("activations/{name}"));
+            assert_eq!(shape, &want.shape, "{name}");
+            assert_close(
+                &format!("{}/{name}", case.name),
+                values,
+                &want.values,
+                BOUND,
+            );
+            let zeros = values.iter().filter(|&&x| x == 0.0).count() as f64 / values.len() as f64;
+            let want = case.want(&format!("sparsity/{name}")).values[0];
+            assert!(
+                (zeros - want).abs() < 1e-6,
+                "{name}: sparsity {zeros}, want {want}"
+            );
+        }
+        let logits = case.network.forward(&case.spec, case.batch().0);
+        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        let want = &case.want("activations/softmax_linear").values;
+        assert_close(
+            &format!("{}/burn's logits", case.name),
+            &logits,
+            want,
+            BOUND,
+        );
+    }
+}
+
+#[test]
+fn losses_and_every_gradient_are_tensorflows() {
+    let golden = Golden::read("network");
+    for case in CASES.map(|name| Case::of(name, &golden)) {
+        let (images, labels) = case.batch();
+        let (losses, slopes) = gradients(&case.network, &case.spec, images, labels).unwrap();
+        let want = |name: &str| case.want(&format!("loss/{name}")).values[0];
+        let decayed = want("local3/weight_loss") + want("local4/weight_loss");
+        assert!(
+            decayed > 0.01 * want("total_loss"),
+            "weight decay would not show"
+        );
+        for (name, got, want) in [
+            ("total_loss", losses.total, want("total_loss")),
+            ("cross_entropy", losses.cross_entropy, want("cross_entropy")),
+            ("weight_loss", losses.total - losses.cross_entropy, decayed),
+        ] {
+            let off = (got / want - 1.0).abs();
+            println!("{:<48} {off:.1e}", format!("{}/{name}", case.name));
+            assert!(off < LOSS_BOUND, "{name}: got {got}, want {want}");
+        }
+        case.assert_parameters("gradients", &slopes);
+    }
+}
+
+#[test]
+fn weights_and_averages_are_tensorflows_after_one_and_five_steps() {
+    let golden = Golden::read("network");
+    for case in CASES.map(|name| Case::of(name, &golden)) {
+        let optimizer = Optimizer::default();
+        let (network, ema) = (&case.network, copy(&case.network).unwrap());
+        for step in 0..5 {
+            let (images, labels) = case.batch();
+            let (_, slopes) = gradients(network, &case.spec, images, labels).unwrap();
+            let rate = schedule::learning_rate(&optimizer, step, 50_000, 128);
+            descend(network, &slopes, rate).unwrap();
+            let decay = schedule::ema_decay(optimizer.ema_decay, step + 1);
+            average(&ema, network, decay).unwrap();
+            if let 0 | 4 = step {
+                case.assert_parameters(&format!("weights-{}", step + 1), network);
+                case.assert_parameters(&format!("ema-{}", step + 1), &ema);
+            }
+        }
+    }
+}
+
+#[test]
+fn local_response_normalisation_is_tensorflows() {
+    let golden = Golden::read("operations");
+    for case in golden.numbered("lrn") {
+        let norm = settings(golden.get(&format!("{case}/settings"))).1;
+        differentiate(&golden, &case, |x| {
+            native::local_response_norm(x, &norm).unwrap()
+        });
+    }
+}
+
+#[test]
+fn same_pooling_is_tensorflows() {
+    let golden = Golden::read("operations");
+    for case in golden.numbered("pool") {
+        let pool = settings(golden.get(&format!("{case}/settings"))).0;
+        differentiate(&golden, &case, |x| native::pool(x, &pool).unwrap());
+    }
+}
+
+/// Hold an operation's output and its gradient under the upstream one to TensorFlow's.
+fn differentiate(golden: &Golden, case: &str, operation: impl Fn(&Native) -> Native) {
+    let tensor = |name: &str| {
+        let tensor = golden.get(&format!("{case}/{name}"));
+        let shape: Vec<i64> = tensor.shape.iter().map(|&size| size as i64).collect();
+        Native::from_slice(&tensor.floats())
+            .reshape(shape)
+            .permute([0, 3, 1, 2])
+    };
+    let input = tensor("input").set_requires_grad(true);
+    let output = operation(&input);
+    let downstream = (&output * tensor("upstream")).sum(tch::Kind::Float);
+    let gradient = &Native::run_backward(&[&downstream], &[&input], false, false)[0];
+    for (name, got) in [("output", &output), ("gradient", gradient)] {
+        let got = got.detach().permute([0, 2, 3, 1]);
+        let want = golden.get(&format!("{case}/{name}"));
+        let shape: Vec<usize> = got.size().iter().map(|&size| size as usize).collect();
+        assert_eq!(shape, want.shape, "{case}/{name}");
+        let got = Vec::<f32>::try_from(got.contiguous().flatten(0, -1)).unwrap();
+        assert_close(&format!("{case}/{name}"), &got, &want.values, BOUND);
+    }
+}
+
+#[test]
+fn schedules_are_tensorflows() {
+    #[derive(serde::Deserialize)]
+    struct Schedule {
+        images: usize,
+        batch_size: usize,
+        epochs_per_decay: f64,
+        steps_per_drop: u64,
+        staircase: std::collections::BTreeMap<u64, f64>,
+        glide: std::collections::BTreeMap<u64, f64>,
+        ema_decay: std::collections::BTreeMap<u64, f64>,
+    }
+    let text = std::fs::read_to_string(path("schedule.json")).unwrap();
+    let golden: Schedule = serde_json::from_str(&text).unwrap();
+    let mut optimizer = Optimizer::default();
+    assert_eq!(optimizer.epochs_per_decay, golden.epochs_per_decay);
+    assert_eq!(golden.steps_per_drop, 136_718);
+    for (staircase, rates) in [(true, &golden.staircase), (false, &golden.glide)] {
+        optimizer.staircase = staircase;
+        for (&step, want) in rates {
+            let got = schedule::learning_rate(&optimizer, step, golden.images, golden.batch_size);
+            assert!(
+                (got / want - 1.0).abs() < 1e-6,
+                "step {step}: got {got}, want {want}"
+            );
+        }
+    }
+    for (&updates, want) in &golden.ema_decay {
+        let got = schedule::ema_decay(optimizer.ema_decay, updates);
+        assert!(
+            (got - want).abs() < 1e-7,
+            "n = {updates}: got {got}, want {want}"
+        );
+    }
+}
+
+#[test]
+fn averages_of_the_losses_are_tensorflows_debiased_and_from_zero() {
+    let golden = Golden::read("operations");
+    for (name, fidelity) in [("debiased", Fidelity::Exact), ("plain", Fidelity::Tutorial)] {
+        let mut average = Average::default();
+        let values = golden.get("average/values").values.iter().map(|&value| {
+            average.update(value);
+            average.value(fidelity) as f32
+        });
+        let want = &golden.get(&format!("average/{name}")).values;
+        assert_close(name, &values.collect::<Vec<_>>(), want, LOSS_BOUND);
+    }
+}
+
+/// What cannot be golden: every layer's weights are normal within two of its own deviations, and nothing
+/// lies beyond or heaps up at the ends.
+#[test]
+fn initial_weights_are_truncated_normals() {
+    let spec = spec::Network::default();
+    let network = Network::init(&spec, 24, spec::Seed(1), &Device::libtorch());
+    let deviations = [
+        spec.conv1.stddev,
+        spec.conv2.stddev,
+        spec.local3.stddev,
+        spec.local4.stddev,
+        spec.softmax_linear.stddev,
+    ];
+    // Probability of half a deviation's width, outwards from the mean: differences of the normal
+    // distribution function at 0, 0.5, 1, 1.5 and 2, over the 0.954500 within two deviations.
+    let halves = [0.191462, 0.149882, 0.091848, 0.044057].map(|share| share / 0.954500);
+    for (weights, deviation) in network.named().iter().step_by(2).zip(deviations) {
+        let mut cells: Vec<_> = [3, 2, 1, 0, 0, 1, 2, 3]
+            .map(|half| (0, halves[half]))
+            .to_vec();
+        for &weight in &weights.values {
+            let z = f64::from(weight) / deviation;
+            assert!(z.abs() <= 2.0 + 1e-6, "{}: {z} deviations", weights.name);
+            cells[((z + 2.0) * 2.0).clamp(0.0, 7.0) as usize].0 += 1;
+        }
+        assert_chances(&weights.name, &cells, 7.0, 1.0);
+        let near = |z: f64| (z.abs() - 2.0).abs() < 0.01;
+        let heaped = (weights.values.iter()).filter(|&&w| near(f64::from(w) / deviation));
+        // Density 0.05399 / 0.9545 at both ends, five standard deviations of a count.
+        let expected = 2.0 * 0.01 * 0.05426 / 0.954500 * weights.values.len() as f64;
+        let excess = heaped.count() as f64 - expected;
+        assert!(excess.abs() < 5.0 * expected.sqrt().max(1.0), "{excess}");
+    }
+}

@@ -1,0 +1,184 @@
+//! The network's input against TensorFlow's, and the chances that decide about it.
+
+use super::cifar::{Images, RECORD_BYTES};
+use super::distort::{Draw, apply, input_len};
+use super::random;
+use super::stream::BatchStream;
+use crate::golden::{Golden, assert_chance, assert_close, error};
+use crate::spec::{Contrast, Input, Seed};
+use std::sync::Arc;
+
+/// Relative to the image's largest value.
+const BOUND: f64 = 1e-4;
+
+fn made(golden: &Golden, image: usize, draw: &Draw, input: &Input) -> Vec<f32> {
+    let pixels = golden.get("pixels");
+    let bytes = pixels.values.len() / pixels.shape[0];
+    let bytes: Vec<u8> = (pixels.values[image * bytes..][..bytes].iter())
+        .map(|&x| x as u8)
+        .collect();
+    let mut out = vec![f32::NAN; input_len(input)];
+    apply(draw, &bytes, input, &mut out);
+    out
+}
+
+#[test]
+fn distorted_images_are_tensorflows() {
+    let golden = Golden::read("input");
+    let mut flat = 0;
+    for case in golden.numbered("distort") {
+        let want = |name: &str| &golden.get(&format!("{case}/{name}")).values;
+        let [image, crop, top, left, mirror, brightness, contrast] = want("draw")[..] else {
+            panic!("{case}: a draw has 7 numbers");
+        };
+        let draw = Draw {
+            top: top as usize,
+            left: left as usize,
+            mirror: mirror == 1.0,
+            brightness: brightness as f32,
+            contrast: contrast as f32,
+        };
+        let standard = Input {
+            crop: crop as usize,
+            ..Input::default()
+        };
+        let raw = Input {
+            standardize: false,
+            ..standard.clone()
+        };
+        let got = made(&golden, image as usize, &draw, &raw);
+        assert_close(&format!("{case}/raw"), &got, want("raw"), BOUND);
+        let got = made(&golden, image as usize, &draw, &standard);
+        assert_close(&format!("{case}/exact"), &got, want("exact"), 1e-6);
+        // Of a nearly flat image TensorFlow's 32 bits keep less than the bound; nothing to hold on to.
+        let exact = golden.get(&format!("{case}/exact"));
+        if error(&exact.floats(), want("standardized")) < BOUND {
+            assert_close(
+                &format!("{case}/standardized"),
+                &got,
+                want("standardized"),
+                BOUND,
+            );
+        } else {
+            flat += 1;
+        }
+    }
+    assert_eq!(flat, 1);
+}
+
+#[test]
+fn central_crops_are_tensorflows_flat_images_included() {
+    let golden = Golden::read("input");
+    for crop in [24, 25, 7] {
+        let standard = Input {
+            crop,
+            ..Input::default()
+        };
+        let raw = Input {
+            standardize: false,
+            ..standard.clone()
+        };
+        for (name, input, bound) in [
+            ("cropped", &raw, 0.0),
+            ("standardized", &standard, BOUND),
+            ("exact", &standard, 1e-6),
+        ] {
+            let want = golden.get(&format!("central/{crop}/{name}"));
+            for (image, want) in want.values.chunks_exact(input_len(input)).enumerate() {
+                let got = made(&golden, image, &Draw::central(input), input);
+                assert_close(&format!("central/{crop}/{name}/{image}"), &got, want, bound);
+            }
+        }
+    }
+}
+
+/// The draws of successive positions, each from its own stream, as training takes them.
+fn draws(count: u64) -> Vec<Draw> {
+    let input = Input::default();
+    (0..count)
+        .map(|position| Draw::sample(&input, &mut random::stream(Seed(9), b"distort ", position)))
+        .collect()
+}
+
+#[test]
+fn crop_and_mirror_are_uniform_together_and_apart_from_the_neighbours() {
+    let draws = draws(32_400);
+    let mut together = vec![0; 9 * 9 * 2];
+    let mut successive = vec![0; 9 * 9];
+    for draw in &draws {
+        together[(draw.top * 9 + draw.left) * 2 + usize::from(draw.mirror)] += 1;
+    }
+    for pair in draws.chunks_exact(2) {
+        successive[pair[0].top * 9 + pair[1].top] += 1;
+    }
+    assert_chance("row, column, mirror", &together, 161.0, 1.0);
+    assert_chance("row, next row", &successive, 80.0, 1.0);
+}
+
+#[test]
+fn brightness_and_contrast_are_uniform_and_independent() {
+    let draws = draws(20_000);
+    let unit = |draw: &Draw| {
+        let brightness = (f64::from(draw.brightness) + 63.0) / 126.0;
+        [brightness, (f64::from(draw.contrast) - 0.2) / 1.6]
+    };
+    let units: Vec<[f64; 2]> = draws.iter().map(unit).collect();
+    let n = units.len() as f64;
+    for which in 0..2 {
+        let values = || units.iter().map(|unit| unit[which]);
+        // Mean 1/2 and variance 1/12, each within four of its standard errors.
+        let mean = values().sum::<f64>() / n;
+        let variance = values().map(|x| (x - 0.5).powi(2)).sum::<f64>() / n;
+        assert!((mean - 0.5).abs() < 4.0 * (1.0 / 12.0 / n).sqrt(), "{mean}");
+        assert!((variance - 1.0 / 12.0).abs() < 4.0 * (1.0 / 180.0 / n).sqrt());
+        // Out to both ends.
+        assert!(values().fold(1.0, f64::min) < 1e-3 && values().fold(0.0, f64::max) > 1.0 - 1e-3);
+    }
+    let mut together = vec![0; 100];
+    let mut with_crop = vec![0; 90];
+    for ([brightness, contrast], draw) in units.iter().zip(&draws) {
+        let tenth = |unit: f64| ((unit * 10.0) as usize).min(9);
+        together[tenth(*brightness) * 10 + tenth(*contrast)] += 1;
+        with_crop[tenth(*brightness) * 9 + draw.left] += 1;
+    }
+    assert_chance("brightness, contrast", &together, 99.0, 1.0);
+    assert_chance("brightness, column", &with_crop, 89.0, 1.0);
+}
+
+#[test]
+fn an_image_comes_at_any_place_of_an_epoch_whatever_its_place_before() {
+    const COUNT: usize = 10;
+    let mut records = vec![0; COUNT * RECORD_BYTES];
+    for (label, record) in records.chunks_exact_mut(RECORD_BYTES).enumerate() {
+        record[0] = label as u8;
+    }
+    let input = Input {
+        crop: 1,
+        flip: false,
+        brightness: 0.0,
+        contrast: Contrast {
+            lower: 1.0,
+            upper: 1.0,
+        },
+        standardize: false,
+    };
+    let images = Arc::new(Images::from_records(records));
+    let mut stream = BatchStream::start(images, &input, COUNT, Seed(3), 0, 4, 1).unwrap();
+    let mut places = vec![0; COUNT * COUNT];
+    let mut moves = vec![0; COUNT * COUNT];
+    let mut before: Option<Vec<usize>> = None;
+    for _ in 0..2000 {
+        let mut now = vec![0; COUNT];
+        for (place, &label) in stream.next().unwrap().labels.iter().enumerate() {
+            now[label as usize] = place;
+            places[label as usize * COUNT + place] += 1;
+        }
+        for (old, new) in before.iter().flatten().zip(&now) {
+            moves[old * COUNT + new] += 1;
+        }
+        before = Some(now);
+    }
+    // Rows and columns of such a table have given sums: 9 * 9 degrees of freedom, statistic times 9/10.
+    assert_chance("image, place", &places, 81.0, 0.9);
+    assert_chance("place, next place", &moves, 81.0, 0.9);
+}

@@ -1,0 +1,320 @@
+//! What training shows in TensorBoard: tags, cadences, descriptions.
+//!
+//! Tags are the tutorial's where it has them, so that old and new curves lie over each other.
+
+use crate::backend::{self, Losses};
+use crate::checkpoint::State;
+use crate::console;
+use crate::events::{EventWriter, Summaries, Tag};
+use crate::meter::Meter;
+use crate::model::{LAYERS, Named, Network};
+use crate::pictures;
+use crate::schedule::Average;
+use crate::spec::Spec;
+use anyhow::Result;
+use burn::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A step that was taken, as far as it is reported.
+pub struct Taken {
+    /// Counted from 0.
+    pub step: u64,
+    pub losses: Losses,
+    /// Of the total loss, before the step.
+    pub gradients: Network,
+    pub learning_rate: f64,
+    /// The batch, [n, side, side, 3] as the network saw it.
+    pub images: Tensor<4>,
+    /// How long the step waited for its batch.
+    pub waited: Duration,
+    /// How long the rest of it took.
+    pub computed: Duration,
+}
+
+/// Writes the trainer's summaries at the spec's cadences.
+pub struct Reporter {
+    events: EventWriter,
+    spec: Spec,
+    /// Moving averages of the losses, by tag; they take in every step.
+    averages: BTreeMap<String, Average>,
+    meter: Meter,
+    /// Since the last scalars: time, steps, and how long they waited and computed.
+    since: Instant,
+    steps: u32,
+    waited: Duration,
+    computed: Duration,
+}
+
+impl Reporter {
+    /// Start or go on after the checkpoint whose state is `restored`; `first` is the next step.
+    ///
+    /// # Errors
+    /// The event file cannot be made.
+    pub fn start(
+        dir: &Path,
+        spec: &Spec,
+        first: u64,
+        averages: BTreeMap<String, Average>,
+    ) -> Result<Self> {
+        Ok(Reporter {
+            events: EventWriter::resume(dir, first)?,
+            spec: spec.clone(),
+            averages,
+            meter: Meter::new(),
+            since: Instant::now(),
+            steps: 0,
+            waited: Duration::ZERO,
+            computed: Duration::ZERO,
+        })
+    }
+
+    /// What a checkpoint after `step` holds besides the weights.
+    pub fn state(&self, step: u64) -> State {
+        State {
+            step,
+            averages: self.averages.clone(),
+        }
+    }
+
+    /// Take in a step, and write what its cadences ask for. `network` has taken the step; `ready` batches
+    /// are waiting.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn report(&mut self, taken: &Taken, network: &Network, ready: usize) -> Result<()> {
+        let losses = self.named_losses(taken.losses);
+        for (tag, loss) in &losses {
+            self.averages.entry(tag.clone()).or_default().update(*loss);
+        }
+        self.steps += 1;
+        self.waited += taken.waited;
+        self.computed += taken.computed;
+
+        let step = taken.step;
+        let train = &self.spec.train;
+        let scalars = step.is_multiple_of(train.scalars_every);
+        let histograms = step.is_multiple_of(train.histograms_every);
+        let images = step.is_multiple_of(train.images_every);
+        if !(scalars || histograms || images) {
+            return Ok(());
+        }
+        let weights = network.named();
+        let gradients = taken.gradients.named();
+        let mut summaries = Summaries::at(step);
+        if scalars {
+            self.add_losses(&mut summaries, &losses);
+            self.add_norms(&mut summaries, taken.learning_rate, &weights, &gradients);
+            self.add_pace(&mut summaries, ready);
+        }
+        if histograms {
+            for parameter in &weights {
+                summaries.histogram(&Tag::new(&parameter.name), &parameter.values);
+            }
+            for gradient in &gradients {
+                let tag = Tag::new(format!("{}/gradients", gradient.name));
+                summaries.histogram(&tag, &gradient.values);
+            }
+            self.add_activations(&mut summaries, network, &taken.images)?;
+        }
+        if images {
+            self.add_pictures(&mut summaries, &weights, &taken.images);
+        }
+        self.events.write(&summaries);
+        Ok(())
+    }
+
+    /// Wait until the curves are in the file. That they cannot be written now is worth a warning, not the
+    /// run: the writer keeps them and tries again.
+    pub fn flush(&self) {
+        if let Err(error) = self.events.flush() {
+            let lost = self.events.dropped();
+            console::line(format_args!(
+                "warning: {error:#}; {lost} events given up so far"
+            ));
+        }
+    }
+
+    /// The losses that the tutorial collects: each layer's decay, cross-entropy, and the sum.
+    fn named_losses(&self, losses: Losses) -> Vec<(String, f64)> {
+        let decays = LAYERS.iter().zip(losses.weight);
+        decays
+            .filter(|(_, loss)| *loss != 0.0)
+            .map(|(layer, loss)| (format!("{layer}/weight_loss"), loss))
+            .chain([
+                ("cross_entropy".to_owned(), losses.cross_entropy),
+                ("total_loss".to_owned(), losses.total),
+            ])
+            .collect()
+    }
+
+    fn add_losses(&self, summaries: &mut Summaries, losses: &[(String, f64)]) {
+        for (tag, loss) in losses {
+            let what = match tag.as_str() {
+                "total_loss" => "Mean cross-entropy of the step's batch plus weight decay",
+                "cross_entropy" => "Mean cross-entropy of the step's batch",
+                _ => "Weight decay of the layer: its share of the total loss",
+            };
+            let raw = Tag::new(format!("{tag} (raw)")).description(format!("{what}."));
+            summaries.scalar(&raw, *loss);
+            let average = self.averages[tag].value(self.spec.fidelity);
+            let what = format!("{what}; moving average over the steps, decay 0.9.");
+            summaries.scalar(&Tag::new(tag).description(what), average);
+        }
+    }
+
+    fn add_norms(
+        &self,
+        summaries: &mut Summaries,
+        learning_rate: f64,
+        weights: &[Named],
+        gradients: &[Named],
+    ) {
+        let (weight, gradient) = (norm(weights), norm(gradients));
+        let mut add = |tag: &str, what: &str, value: f64| {
+            summaries.scalar(&Tag::new(tag).description(what), value);
+        };
+        add(
+            "learning_rate",
+            "Factor of the gradient in the step.",
+            learning_rate,
+        );
+        add(
+            "norm/gradients",
+            "Euclidean norm of all gradients together.",
+            gradient,
+        );
+        add(
+            "norm/weights",
+            "Euclidean norm of all parameters together.",
+            weight,
+        );
+        add(
+            "norm/update_to_weight",
+            "Norm of the step's update over the norm of the parameters.",
+            learning_rate * gradient / weight,
+        );
+    }
+
+    /// Speed and where the time went since the last scalars, what the process takes of the machine.
+    fn add_pace(&mut self, summaries: &mut Summaries, ready: usize) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let steps = f64::from(self.steps);
+        let rate = steps / seconds;
+        let mut add = |tag: &str, what: &str, value: f64| {
+            summaries.scalar(&Tag::new(tag).description(what), value);
+        };
+        add(
+            "global_step/sec",
+            "Steps a second since the last point.",
+            rate,
+        );
+        let images = rate * self.spec.train.batch_size as f64;
+        add(
+            "examples/sec",
+            "Training images a second since the last point.",
+            images,
+        );
+        let waited = 1e3 * self.waited.as_secs_f64() / steps;
+        add(
+            "time/input_ms",
+            "Mean time that a step waited for its batch, in milliseconds.",
+            waited,
+        );
+        let computed = 1e3 * self.computed.as_secs_f64() / steps;
+        add(
+            "time/compute_ms",
+            "Mean time of a step's forward and backward pass and update, in milliseconds.",
+            computed,
+        );
+        let full = ready as f64 / self.spec.data.prefetch as f64;
+        add(
+            "prefetch/fraction_full",
+            "Share of the prefetched batches that are ready and waiting.",
+            full,
+        );
+        if let Some(usage) = self.meter.read() {
+            add(
+                "process/cores",
+                "Cores that the trainer kept busy since the last point.",
+                usage.cores,
+            );
+            add(
+                "process/memory_mib",
+                "Resident memory of the trainer, in MiB.",
+                usage.memory_mib,
+            );
+        }
+        self.since = Instant::now();
+        self.steps = 0;
+        (self.waited, self.computed) = (Duration::ZERO, Duration::ZERO);
+    }
+
+    /// The tutorial's two of each layer: distribution of its output, and the share of zeros in it.
+    fn add_activations(
+        &self,
+        summaries: &mut Summaries,
+        network: &Network,
+        images: &Tensor<4>,
+    ) -> Result<()> {
+        let layers = backend::activations(network, &self.spec.network, images.clone())?;
+        for layer in layers
+            .iter()
+            .filter(|layer| LAYERS.contains(&layer.name.as_str()))
+        {
+            let tag = |kind: &str| Tag::new(format!("{}/{kind}", layer.name));
+            summaries.histogram(&tag("activations"), &layer.values);
+            let zeros = layer.values.iter().filter(|value| **value == 0.0).count();
+            let share = zeros as f64 / layer.values.len() as f64;
+            let sparsity = tag("sparsity").description("Share of zeros in the layer's output.");
+            summaries.scalar(&sparsity, share);
+        }
+        Ok(())
+    }
+
+    /// Three images as the network sees them, and the first layer's filters.
+    fn add_pictures(&self, summaries: &mut Summaries, weights: &[Named], images: &Tensor<4>) {
+        let [n, height, width, _] = images.dims();
+        let shown = images.clone().slice([0..n.min(3)]);
+        let values: Vec<f32> = shown.into_data().iter::<f32>().collect();
+        let size = height * width * crate::data::CHANNELS;
+        for (index, image) in values.chunks_exact(size).enumerate() {
+            let tag = Tag::new(format!("images/image/{index}"))
+                .description("A training image after distortion and standardisation.");
+            summaries.image(&tag, &pictures::input(image, width));
+        }
+        if let Some(conv1) = weights.iter().find(|named| named.name == "conv1/weights")
+            && let Ok(shape) = <[usize; 4]>::try_from(conv1.shape.as_slice())
+        {
+            let tag = Tag::new("conv1/filters").description(
+                "The first layer's filters on one scale: grey is 0, full colours are the largest weight.",
+            );
+            summaries.image(&tag, &pictures::filters(&conv1.values, shape));
+        }
+    }
+}
+
+/// Euclidean norm of all values together.
+fn norm(parameters: &[Named]) -> f64 {
+    let values = parameters.iter().flat_map(|named| &named.values);
+    values
+        .map(|&value| f64::from(value).powi(2))
+        .sum::<f64>()
+        .sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_norm_is_of_all_parameters_together() {
+        let named = |values: &[f32]| Named {
+            name: String::new(),
+            shape: vec![values.len()],
+            values: values.to_vec(),
+        };
+        assert_eq!(norm(&[named(&[3.0, 0.0]), named(&[-4.0])]), 5.0);
+    }
+}
