@@ -27,6 +27,9 @@ pub mod error;
 pub mod evaluator;
 pub mod events;
 pub mod files;
+#[cfg(test)]
+mod golden;
+pub mod graph;
 pub mod meter;
 pub mod metrics;
 pub mod model;

@@ -7,6 +7,7 @@
 SHOWN is
     {"active": [PLUGIN, ...],
      "scalars", "images", "histograms", "distributions", "text", "pr_curves": {RUN: {TAG: [STEP, ...]}},
+     "descriptions": {RUN: {TAG: [DISPLAY NAME, DESCRIPTION AS HTML]}},   where there is a description
      "graphs": {RUN: {NODE: SHAPE}},
      "custom_scalars": {CATEGORY: {CHART: {RUN: [TAG, ...]}}},
      "hparams": {"hparams": {NAME: {"type": TYPE, "differs": BOOL}}, "metrics": [[GROUP, TAG], ...],
@@ -31,6 +32,8 @@ from tensorboard import program
 # many seconds are only spent where the two differ.
 PATIENCE = 60
 LIMIT = 30
+
+SERIES = ["scalars", "images", "histograms", "distributions", "text", "pr_curves"]
 
 
 def main():
@@ -59,8 +62,9 @@ def serve(logdir, fast):
     """
     server = program.TensorBoard()
     arguments = ["--logdir", logdir, "--port", "0", "--host", "127.0.0.1", "--reload_interval", "0"]
-    # Every point, not a sample.
-    arguments += ["--samples_per_plugin", "scalars=0,images=0,histograms=0,text=0,pr_curves=0"]
+    # All points, not a sample.
+    samples = ",".join(f"{plugin}={10**6}" for plugin in SERIES)
+    arguments += ["--samples_per_plugin", samples]
     server.configure([sys.argv[0], *arguments, "--load_fast", "true" if fast else "false"])
     url = server.launch()
     # An interval of 0 reads once: the Python reader's thread ends when it has read everything.
@@ -82,9 +86,21 @@ def show(url):
     def post(route, request):
         return json.loads(fetch(f"{url}data/{route}", json.dumps(request).encode()))
 
+    tags = {plugin: ask(f"plugin/{plugin}/tags") for plugin in SERIES}
+
     def series(plugin, points):
-        tags = ask(f"plugin/{plugin}/tags")
-        return {run: {tag: points(run, tag) for tag in tags[run]} for run in tags}
+        found = tags[plugin]
+        return {run: {tag: points(run, tag) for tag in found[run]} for run in found}
+
+    def descriptions():
+        found = {}
+        for runs in tags.values():
+            for run, infos in runs.items():
+                # The Text tab's list is of names alone.
+                for tag, info in infos.items() if isinstance(infos, dict) else ():
+                    if info["description"]:
+                        found.setdefault(run, {})[tag] = [info["displayName"], info["description"]]
+        return found
 
     def images(run, tag):
         steps = []
@@ -134,6 +150,7 @@ def show(url):
         "distributions": series("distributions", events("distributions")),
         "text": series("text", steps("plugin/text/text")),
         "pr_curves": series("pr_curves", pr_curves),
+        "descriptions": descriptions(),
         "graphs": graphs(),
         "custom_scalars": custom_scalars(ask("runs")),
         "hparams": hparams(post),

@@ -8,6 +8,8 @@
 // burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
 #![allow(deprecated)]
 
+#[cfg(test)]
+mod golden;
 mod native;
 
 pub use native::{Losses, activations, gradients, logits};

@@ -39,17 +39,22 @@ pub fn gradients(
         .f_log_softmax(-1, tch::Kind::Float)?
         .f_nll_loss::<&Native>(&labels.tensor, None, tch::Reduction::Mean, -100)?;
     let mut total = cross_entropy.shallow_clone();
-    let mut weight = [0.0; LAYERS.len()];
-    for (layer, decay) in weight_decays(spec).into_iter().enumerate() {
+    let mut decays = Vec::new();
+    for (layer, decay) in spec.weight_decays().into_iter().enumerate() {
         if decay != 0.0 {
             // decay * sum(w^2) / 2, tf.nn.l2_loss
             let sum = weights[2 * layer].f_square()?.f_sum(tch::Kind::Float)?;
             let loss = sum.f_mul_scalar(decay / 2.0)?;
-            weight[layer] = loss.f_double_value(&[])?;
             total = total.f_add(&loss)?;
+            decays.push((layer, loss));
         }
     }
     let gradients = Native::f_run_backward(&[&total], &weights, false, false)?;
+    // Fetched only now: each of them waits for the device.
+    let mut weight = [0.0; LAYERS.len()];
+    for (layer, loss) in decays {
+        weight[layer] = loss.f_double_value(&[])?;
+    }
     let losses = Losses {
         total: total.f_double_value(&[])?,
         cross_entropy: cross_entropy.f_double_value(&[])?,
@@ -155,7 +160,7 @@ fn convolution(x: &Native, weights: &Native, biases: &Native) -> Result<Native> 
 
 /// Max-pooling with SAME padding. libtorch pads both sides alike, or lets the last window hang over the
 /// edge (ceil mode), which is what padding only after the image amounts to.
-fn pool(x: &Native, spec: &spec::Pool) -> Result<Native> {
+pub(super) fn pool(x: &Native, spec: &spec::Pool) -> Result<Native> {
     let size = x.size();
     let (window, stride) = (spec.size as i64, spec.stride as i64);
     let padding = |size: i64| model::same_padding(size as usize, spec.size, spec.stride);
@@ -173,7 +178,7 @@ fn pool(x: &Native, spec: &spec::Pool) -> Result<Native> {
 
 /// x / (bias + alpha * windowed sum of x^2)^beta. The sum over neighbouring channels is a product with
 /// a constant band matrix, which the matrix unit does faster than any sliding window of libtorch's.
-fn local_response_norm(x: &Native, spec: &spec::Norm) -> Result<Native> {
+pub(super) fn local_response_norm(x: &Native, spec: &spec::Norm) -> Result<Native> {
     let channels = x.size()[1];
     let options = (tch::Kind::Float, x.device());
     let radius = spec.radius as i64;
@@ -193,17 +198,6 @@ fn local_response_norm(x: &Native, spec: &spec::Norm) -> Result<Native> {
         base.f_pow_tensor_scalar(-spec.beta)?
     };
     Ok(x.f_mul(&scale)?)
-}
-
-/// Decay of each layer's weights, in the order of [`Network`]'s fields.
-fn weight_decays(spec: &spec::Network) -> [f64; LAYERS.len()] {
-    [
-        spec.conv1.weight_decay,
-        spec.conv2.weight_decay,
-        spec.local3.weight_decay,
-        spec.local4.weight_decay,
-        spec.softmax_linear.weight_decay,
-    ]
 }
 
 #[cfg(test)]

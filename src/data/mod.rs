@@ -14,6 +14,8 @@ mod download;
 mod fetch;
 mod figures;
 mod files;
+#[cfg(test)]
+mod golden;
 mod import;
 mod prefetch;
 mod progress;

@@ -233,6 +233,19 @@ impl Default for Network {
     }
 }
 
+impl Network {
+    /// Decay of each layer's weights, from conv1 to softmax_linear.
+    pub fn weight_decays(&self) -> [f64; 5] {
+        [
+            self.conv1.weight_decay,
+            self.conv2.weight_decay,
+            self.local3.weight_decay,
+            self.local4.weight_decay,
+            self.softmax_linear.weight_decay,
+        ]
+    }
+}
+
 /// A convolution of stride 1, padded to the same size, followed by relu.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
