@@ -12,11 +12,12 @@ PORT ?= 6006
 PYTHON ?= python3
 RUNBOARD = cargo run --release --quiet --
 TENSORBOARD = .venv-tensorboard
+BROWSER = .venv-browser
 # setuptools: this TensorBoard still imports pkg_resources.
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume tensorboard tensorboard-setup test check bench clean named
+.PHONY: help setup build experiment resume tensorboard tensorboard-setup test test-browser check bench clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -43,6 +44,12 @@ tensorboard-setup:
 test: setup tensorboard-setup ## run all tests
 	cargo test --release
 
+test-browser: build tensorboard-setup ## look at every TensorBoard tab of real runs in headless Chromium
+	@$(PYTHON) tools/setup.py debian chromium chromium
+	@$(PYTHON) tools/setup.py venv $(BROWSER) playwright==1.65.2
+	@$(BROWSER)/bin/python tests/browser.py $(or $(CARGO_TARGET_DIR),target)/release/runboard \
+		$(TENSORBOARD)/bin/tensorboard "$$(command -v chromium)" $(or $(CARGO_TARGET_DIR),target)/browser
+
 check: setup ## what CI runs: format, clippy, tests
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
@@ -52,7 +59,7 @@ bench: setup ## time the parts of a training step
 	cargo bench
 
 clean: ## remove what was built and installed; runs and data stay
-	rm -rf target libtorch .venv-torch $(TENSORBOARD)
+	rm -rf target libtorch .venv-torch $(TENSORBOARD) $(BROWSER)
 
 named:
 	@test -n "$(NAME)" || { echo "which experiment? NAME=... (there are: $(basename $(notdir $(wildcard experiments/*.yaml))))" >&2; exit 2; }

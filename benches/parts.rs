@@ -4,8 +4,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use runboard::backend;
 use runboard::checkpoint::{self, Checkpoint, State};
 use runboard::data::{self, BatchStream, Images, Split};
-use runboard::events::{EventWriter, Summaries, Tag};
 use runboard::model::Network;
+use runboard::reporter::{Reporter, Taken};
 use runboard::spec::{Spec, Synthetic};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -65,14 +65,22 @@ fn parts(criterion: &mut Criterion) {
     group
         .sample_size(20)
         .measurement_time(Duration::from_secs(4));
-    let events = EventWriter::open(&folder.path().join("events")).expect("an event file");
-    group.bench_function("summary with all histograms", |b| {
+    let reports = folder.path().join("events");
+    let mut reporter = Reporter::start(&reports, &spec, 0, Default::default()).expect("a file");
+    let (losses, gradients) = step();
+    let taken = Taken {
+        step: 0, // for which all cadences are due
+        losses,
+        gradients,
+        learning_rate: 0.1,
+        images: upload().0,
+        waited: Duration::ZERO,
+        computed: Duration::ZERO,
+    };
+    group.bench_function("all summaries of a step, written", |b| {
         b.iter(|| {
-            let mut summaries = Summaries::at(0);
-            for parameter in network.named().into_iter().chain(gradients.named()) {
-                summaries.histogram(&Tag::new(parameter.name), &parameter.values);
-            }
-            events.write(&summaries);
+            reporter.report(&taken, &network, 4).expect("summaries");
+            reporter.flush();
         });
     });
     let checkpoint = Checkpoint {

@@ -4,11 +4,11 @@ use crate::backend;
 use crate::checkpoint::{self, Checkpoint, Entry};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
-use crate::events::{EventWriter, Summaries, Tag};
+use crate::events::SessionStatus;
 use crate::metrics::Metrics;
 use crate::model::{Named, Network};
-use crate::pictures;
-use crate::run::{EvalStatus, Process, Role, RunDir, Score, State, Status, TrainStatus};
+use crate::run::{EvalStatus, Process, RunDir, Score, State, Status, TrainStatus};
+use crate::scoreboard::Scoreboard;
 use crate::session::{self, Ended};
 use crate::spec::{Fidelity, Spec};
 use crate::stop::Stop;
@@ -16,6 +16,9 @@ use crate::user_error;
 use anyhow::Result;
 use burn::tensor::Device;
 use std::time::{Duration, Instant};
+
+/// How many of the most confident mistakes are shown.
+const MISTAKES: usize = 16;
 
 /// How often a waiting evaluator looks whether training is still going on, and shows that it is itself.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -27,19 +30,20 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Bad data, a damaged checkpoint, no checkpoint with `once`, and I/O errors.
 pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
     // What an earlier session evaluated is not evaluated again.
-    let (last, best) =
-        EvalStatus::load(run)?.map_or((None, None), |status| (status.last, status.best));
+    let earlier = EvalStatus::load(run)?;
     let mut status = EvalStatus {
         process: Process::current(),
-        last,
-        best,
+        last: earlier.as_ref().and_then(|status| status.last),
+        best: earlier.as_ref().and_then(|status| status.best),
+        lowest_loss: earlier.and_then(|status| status.lowest_loss),
     };
     let result = Evaluator::start(run, &mut status).and_then(|mut evaluator| {
         if once {
-            evaluator.once(stop)
-        } else {
-            evaluator.follow(stop)
+            return evaluator.once(stop);
         }
+        let ended = evaluator.follow(stop)?;
+        evaluator.conclude()?;
+        Ok(ended)
     });
     session::conclude(&mut status, run, result)
 }
@@ -54,7 +58,7 @@ struct Evaluator<'a> {
     /// The network whose values each checkpoint replaces.
     network: Network,
     /// Opened at the first score.
-    events: Option<EventWriter>,
+    scoreboard: Option<Scoreboard>,
     status: &'a mut EvalStatus,
 }
 
@@ -85,7 +89,7 @@ impl<'a> Evaluator<'a> {
             images,
             classes,
             network,
-            events: None,
+            scoreboard: None,
             status,
         })
     }
@@ -155,7 +159,9 @@ impl<'a> Evaluator<'a> {
         };
         let precision = averaged.precision_at_1();
         console::timed(format_args!("precision @ 1 = {precision:.3}"));
-        self.publish(state.step, &averaged, &raw)?;
+        let scoreboard =
+            Scoreboard::opened(&mut self.scoreboard, self.run, &self.spec, state.step)?;
+        scoreboard.publish(state.step, &averaged, &raw, &self.images, &self.classes)?;
         let score = Score {
             step: state.step,
             precision,
@@ -165,8 +171,28 @@ impl<'a> Evaluator<'a> {
             Some(best) if best.precision >= precision => Some(best),
             _ => Some(score),
         };
+        let loss = averaged.loss();
+        let lowest = self
+            .status
+            .lowest_loss
+            .map_or(loss, |lowest| lowest.min(loss));
+        self.status.lowest_loss = Some(lowest);
         self.status.save(self.run)?;
+        scoreboard.compare(self.status, loss)?;
         Ok(Ended::Finished)
+    }
+
+    /// Close the run's row in the HParams tab, which a run that failed before its first score has yet to
+    /// get. An interrupted run may go on: its row stays open.
+    fn conclude(&mut self) -> Result<()> {
+        let train = TrainStatus::load(self.run)?;
+        let status = match train.map(|train| train.process.observed()) {
+            Some(State::Finished) => SessionStatus::Success,
+            Some(State::Failed) => SessionStatus::Failure,
+            _ => return Ok(()),
+        };
+        let next = self.status.last.map_or(0, |last| last.step + 1);
+        Scoreboard::opened(&mut self.scoreboard, self.run, &self.spec, next)?.conclude(status)
     }
 
     /// The metrics of a network with these values; `None` if a signal cut it short.
@@ -200,74 +226,7 @@ impl<'a> Evaluator<'a> {
         }
         Ok(Some(metrics))
     }
-
-    fn publish(&mut self, step: u64, averaged: &Metrics, raw: &Metrics) -> Result<()> {
-        let mut summaries = Summaries::at(step);
-        let mut add = |tag: &str, what: &str, value: f64| {
-            summaries.scalar(&Tag::new(tag).description(what), value);
-        };
-        add("Precision @ 1", PRECISION, averaged.precision_at_1());
-        add(
-            "Precision @ 1 (raw weights)",
-            RAW_PRECISION,
-            raw.precision_at_1(),
-        );
-        add("cross_entropy", LOSS, averaged.loss());
-        for (class, name) in self.classes.iter().enumerate() {
-            if let Some(recall) = averaged.recall(class) {
-                add(&format!("recall/{name}"), RECALL, recall);
-            }
-            if let Some(precision) = averaged.precision(class) {
-                add(&format!("precision/{name}"), CLASS_PRECISION, precision);
-            }
-        }
-        for (class, name) in self.classes.iter().enumerate() {
-            let (scores, truth) = averaged.one_versus_rest(class);
-            let tag = Tag::new(format!("pr/{name}")).description(PR_CURVE);
-            summaries.pr_curve(&tag, &scores, &truth, PR_THRESHOLDS);
-        }
-        let names: Vec<&str> = self.classes.iter().map(String::as_str).collect();
-        let matrix = pictures::confusion(averaged.confusion(), &names);
-        summaries.image(
-            &Tag::new("confusion_matrix").description(CONFUSION),
-            &matrix,
-        );
-        let mistakes: Vec<_> = averaged
-            .mistakes()
-            .iter()
-            .map(|mistake| pictures::MistakenImage {
-                pixels: self.images.pixels(mistake.index),
-                label: names[mistake.label],
-                predicted: names[mistake.predicted],
-                probability: mistake.probability,
-            })
-            .collect();
-        let tag = Tag::new("confident_mistakes").description(WRONG);
-        summaries.image(&tag, &pictures::mistakes(&mistakes));
-
-        let events = match &mut self.events {
-            Some(events) => events,
-            // A step that is scored again, with `once`, leaves one point in the curve.
-            none => none.insert(EventWriter::resume(&self.run.events(Role::Eval), step)?),
-        };
-        events.write(&summaries);
-        events.flush()
-    }
 }
-
-/// How many of the most confident mistakes are shown.
-const MISTAKES: usize = 16;
-/// Points of a precision-recall curve; TensorBoard's own default.
-const PR_THRESHOLDS: usize = 127;
-
-const PRECISION: &str = "Share of the test images whose likeliest class is their own, by the moving average of the weights.";
-const RAW_PRECISION: &str = "The same by the weights themselves.";
-const LOSS: &str = "Mean cross-entropy over the test images, by the moving average of the weights.";
-const RECALL: &str = "Share of the class's test images that are taken for it.";
-const CLASS_PRECISION: &str = "Share of the test images taken for the class that are of it.";
-const PR_CURVE: &str = "Precision and recall of the class against all others.";
-const CONFUSION: &str = "Test images by their class (rows) and the likeliest class (columns).";
-const WRONG: &str = "The test images that are most confidently taken for another class.";
 
 /// Read a checkpoint; `None` if retention removed it between the look and the read, as a newer one is
 /// there then.

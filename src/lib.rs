@@ -13,7 +13,7 @@
 //! - the network: [`model`], and its native twin in [`backend`], the only user of libtorch
 //! - learning rate, moving averages: [`schedule`]
 //! - what a step does: [`trainer`]; what it shows in TensorBoard: [`reporter`], [`pictures`]
-//! - how a checkpoint is scored: [`evaluator`], [`metrics`]
+//! - how a checkpoint is scored: [`evaluator`], [`metrics`]; what is shown of it: [`scoreboard`]
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - how the two processes are started, watched and stopped: [`supervisor`], [`progress`]
 //! - commands: [`cli`]
@@ -38,6 +38,7 @@ pub mod progress;
 pub mod reporter;
 pub mod run;
 pub mod schedule;
+pub mod scoreboard;
 pub mod session;
 pub mod spec;
 pub mod stop;

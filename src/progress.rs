@@ -187,6 +187,7 @@ mod tests {
             process: Process::current(),
             last: None,
             best: None,
+            lowest_loss: None,
         };
         assert_eq!(scores(None), "starting");
         assert_eq!(scores(Some(&status)), "waiting for the first checkpoint");

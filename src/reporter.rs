@@ -5,14 +5,15 @@
 use crate::backend::{self, Losses};
 use crate::checkpoint::State;
 use crate::console;
-use crate::events::{EventWriter, Summaries, Tag};
+use crate::events::{Category, Chart, EventWriter, Summaries, Tag};
+use crate::graph::graph;
 use crate::meter::Meter;
 use crate::model::{LAYERS, Named, Network};
 use crate::pictures;
 use crate::schedule::Average;
 use crate::spec::Spec;
 use anyhow::Result;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -68,6 +69,29 @@ impl Reporter {
             waited: Duration::ZERO,
             computed: Duration::ZERO,
         })
+    }
+
+    /// What a run shows once, at its first step: what it is, its network, and which curves belong together.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn introduce(&self, provenance: &str, network: &Network, device: &Device) -> Result<()> {
+        let spec = self.spec.to_yaml()?;
+        let description = match self.spec.description.as_str() {
+            "" => "(none)",
+            text => text,
+        };
+        let fenced =
+            |language: &str, text: &str| format!("```{language}\n{}\n```", text.trim_end());
+        let mut summaries = Summaries::at(0);
+        summaries
+            .text(&Tag::new("description"), description)
+            .text(&Tag::new("spec"), &fenced("yaml", &spec))
+            .text(&Tag::new("provenance"), &fenced("json", provenance))
+            .layout(LAYOUT);
+        self.events.write(&summaries);
+        self.events.graph(&graph(&self.spec, network, device)?);
+        Ok(())
     }
 
     /// What a checkpoint after `step` holds besides the weights.
@@ -276,7 +300,7 @@ impl Reporter {
     /// Three images as the network sees them, and the first layer's filters.
     fn add_pictures(&self, summaries: &mut Summaries, weights: &[Named], images: &Tensor<4>) {
         let [n, height, width, _] = images.dims();
-        let shown = images.clone().slice([0..n.min(3)]);
+        let shown = images.clone().narrow(0, 0, n.min(3));
         let values: Vec<f32> = shown.into_data().iter::<f32>().collect();
         let size = height * width * crate::data::CHANNELS;
         for (index, image) in values.chunks_exact(size).enumerate() {
@@ -294,6 +318,54 @@ impl Reporter {
         }
     }
 }
+
+/// The Custom Scalars tab: what one looks at together. Tags with brackets are left out, since TensorBoard
+/// draws nothing in a chart that has one.
+const LAYOUT: &[Category] = &[
+    Category {
+        title: "Training beside evaluation",
+        charts: &[
+            Chart {
+                title: "cross-entropy",
+                tags: &[r"cross_entropy$"],
+            },
+            Chart {
+                title: "precision",
+                tags: &[r"Precision @ 1$"],
+            },
+            Chart {
+                title: "total loss",
+                tags: &[r"total_loss$"],
+            },
+        ],
+    },
+    Category {
+        title: "Speed",
+        charts: &[
+            Chart {
+                title: "images a second",
+                tags: &[r"examples/sec$"],
+            },
+            Chart {
+                title: "milliseconds a step",
+                tags: &[r"time/input_ms$", r"time/compute_ms$"],
+            },
+        ],
+    },
+    Category {
+        title: "Health",
+        charts: &[
+            Chart {
+                title: "norms",
+                tags: &[r"norm/gradients$", r"norm/weights$"],
+            },
+            Chart {
+                title: "update to weight",
+                tags: &[r"norm/update_to_weight$"],
+            },
+        ],
+    },
+];
 
 /// Euclidean norm of all values together.
 fn norm(parameters: &[Named]) -> f64 {

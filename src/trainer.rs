@@ -14,6 +14,7 @@ use crate::stop::Stop;
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,11 @@ impl<'a> Trainer<'a> {
             spec.data.workers,
         )?;
         let reporter = Reporter::start(&run.events(Role::Train), &spec, first, averages)?;
+        if first == 0 {
+            // Told to people, not needed: a run directory made by hand may lack it.
+            let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();
+            reporter.introduce(&provenance, &network, &device)?;
+        }
         status.process.state = State::Running;
         status.step = first;
         status.save(run)?;

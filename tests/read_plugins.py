@@ -18,6 +18,7 @@ An answer that is an error, and an image that is no PNG, ends it with exit code 
 """
 
 import json
+import os
 import re
 import sys
 import threading
@@ -28,9 +29,9 @@ import urllib.request
 
 from tensorboard import program
 
-# The fast reader shows runs before it has read them. It is done when it shows what the other one does; this
-# many seconds are only spent where the two differ.
-PATIENCE = 60
+# The fast reader shows runs before it has read them. It is done when it shows what the other one does, or
+# nothing new for this many seconds, which are only spent where the two differ.
+PATIENCE = 20
 LIMIT = 30
 
 SERIES = ["scalars", "images", "histograms", "distributions", "text", "pr_curves"]
@@ -39,12 +40,11 @@ SERIES = ["scalars", "images", "histograms", "distributions", "text", "pr_curves
 def main():
     if len(sys.argv) != 2:
         sys.exit(f"usage: {sys.argv[0]} LOGDIR")
+    # Neither the servers nor the fast reader's own process are asked through a proxy.
+    os.environ["no_proxy"] = "127.0.0.1,localhost"
     try:
         python = show(serve(sys.argv[1], fast=False))
-        url = serve(sys.argv[1], fast=True)
-        begin = time.monotonic()
-        while (fast := show(url)) != python and time.monotonic() - begin < PATIENCE:
-            time.sleep(0.1)
+        fast = settled(serve(sys.argv[1], fast=True), python)
     except Unexpected as error:
         sys.exit(f"error: {error}")
     print(json.dumps({"fast": fast, "python": python}, sort_keys=True))
@@ -74,6 +74,18 @@ def serve(logdir, fast):
     return url
 
 
+def settled(url, wanted):
+    """Ask every plugin at `url` until the answer is `wanted` or changes no more."""
+    shown, since = None, time.monotonic()
+    while (now := show(url)) != wanted:
+        if now != shown:
+            shown, since = now, time.monotonic()
+        elif time.monotonic() - since > PATIENCE:
+            break
+        time.sleep(0.1)
+    return now
+
+
 def show(url):
     """Ask every plugin at `url`."""
 
@@ -99,7 +111,9 @@ def show(url):
                 # The Text tab's list is of names alone.
                 for tag, info in infos.items() if isinstance(infos, dict) else ():
                     if info["description"]:
-                        found.setdefault(run, {})[tag] = [info["displayName"], info["description"]]
+                        # Some tags have no name of their own in one reader; pages show the tag then.
+                        name = info["displayName"] or tag
+                        found.setdefault(run, {})[tag] = [name, info["description"]]
         return found
 
     def images(run, tag):

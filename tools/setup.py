@@ -3,6 +3,7 @@
 
     setup.py libtorch [auto|cpu|cuda]    libtorch into libtorch/, from PyPI's torch wheel
     setup.py venv DIR REQUIREMENT ...    a virtual environment in DIR with these packages
+    setup.py debian COMMAND PACKAGE      Debian's PACKAGE, unless there is a COMMAND already
 
 libtorch's layouts:
   cpu   about 500 MB on disk: headers and the CPU libraries only, taken out of the wheel.
@@ -158,6 +159,17 @@ def install_libtorch(wanted="auto"):
     say(f"libtorch {TORCH} ({layout}) is in {TARGET}")
 
 
+def install_debian(command, package):
+    if shutil.which(command):
+        return
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    say(f"installing Debian's {package}")
+    if root and not shutil.which("sudo"):
+        fail(f"there is no {command}; as root: apt-get install {package}")
+    run(*root, "apt-get", "update", "-qq")
+    run(*root, "apt-get", "install", "-y", "-qq", package)
+
+
 match sys.argv[1:]:
     case ["libtorch"]:
         install_libtorch()
@@ -165,5 +177,7 @@ match sys.argv[1:]:
         install_libtorch(layout or "auto")
     case ["venv", folder, *requirements] if requirements:
         install_venv(ROOT / folder, requirements)
+    case ["debian", command, package]:
+        install_debian(command, package)
     case _:
         sys.exit(__doc__)

@@ -9,7 +9,7 @@ use tensorboard_proto::node_def::NodeDef;
 /// A graph of operations. TensorBoard folds nodes at the slashes of their names: `conv1/weights` and
 /// `conv1/Conv2D` are drawn as one box, `conv1`, until it is opened.
 ///
-/// ```ignore
+/// ```text
 /// let mut graph = Graph::new();
 /// graph.node("conv1/weights", "VariableV2", &[], &[5, 5, 3, 64]);
 /// graph

@@ -19,7 +19,7 @@ use tensorboard_proto::tensor::TensorProto;
 /// Within a file, steps should not decrease: the fast reader drops what a smaller step makes look
 /// rewritten.
 ///
-/// ```ignore
+/// ```text
 /// writer.write(Summaries::at(100).scalar(&loss, 4.6).histogram(&weights, &values));
 /// ```
 pub struct Summaries {

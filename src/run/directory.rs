@@ -76,7 +76,7 @@ impl RunDir {
         if let Some(diff) = &provenance.diff {
             write_atomic(&self.path.join("provenance.diff"), diff)?;
         }
-        write_atomic(&self.path.join("provenance.json"), &provenance.to_json()?)?;
+        write_atomic(&self.provenance(), &provenance.to_json()?)?;
         // Last: the spec is what makes the folder a run.
         write_atomic(&self.spec(), spec_yaml.as_bytes())
     }
@@ -140,6 +140,17 @@ impl RunDir {
     /// The resolved spec, frozen when the run was created.
     pub fn spec(&self) -> PathBuf {
         self.path.join("spec.yaml")
+    }
+
+    /// The evaluator's second event directory: the run as one row of the HParams tab. On its own, because
+    /// TensorBoard takes every curve of a row's directory for a metric.
+    pub fn comparison(&self) -> PathBuf {
+        self.path.join("hparams")
+    }
+
+    /// What the run was started from: versions, machine, command.
+    pub fn provenance(&self) -> PathBuf {
+        self.path.join("provenance.json")
     }
 
     /// The folder of the role's event files.

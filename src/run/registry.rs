@@ -214,6 +214,7 @@ mod tests {
             process: Process::current(),
             last: Some(score),
             best: Some(score),
+            lowest_loss: None,
         };
         eval.process.state = State::Failed;
         eval.save(&run).unwrap();

@@ -185,6 +185,9 @@ pub struct EvalStatus {
     pub last: Option<Score>,
     /// The best checkpoint so far.
     pub best: Option<Score>,
+    /// The lowest loss on the test set so far, whichever checkpoint had it.
+    #[serde(default)]
+    pub lowest_loss: Option<f64>,
 }
 
 impl Status for EvalStatus {

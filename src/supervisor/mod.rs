@@ -48,9 +48,9 @@ impl Default for Options {
 /// - The first request to `stop` is passed on to both as SIGTERM, and they take their time to end well.
 ///   The second one is passed on as well, on which they exit at once, or are killed after
 ///   [`Options::grace`]. So `stop` must count, see [`Stop::counting_signals`].
-/// - A trainer that dies ends the run. An evaluator that dies is reported, and training goes on.
-/// - After the trainer has ended well, the evaluator is waited for: it evaluates the last checkpoint and
-///   exits by itself.
+/// - An evaluator that dies is reported, and training goes on.
+/// - After the trainer has ended, well or not, the evaluator is waited for: it evaluates the last
+///   checkpoint and exits by itself.
 ///
 /// Must be called on a thread that lives as long as the run is wanted: the children end with it, or with
 /// the whole process, even if that is killed.
@@ -87,7 +87,12 @@ pub fn supervise(
 
         if trainer_died.is_none() {
             trainer_died = trainer.failure().map(|status| {
-                evaluator.signal(Signal::SIGTERM);
+                if train.is_some() {
+                    display.note("the trainer died; the evaluator scores its last checkpoint");
+                } else {
+                    // No status ever told the evaluator of this trainer: it would wait for one.
+                    evaluator.signal(Signal::SIGTERM);
+                }
                 death(&trainer, status, train.as_ref())
             });
         }

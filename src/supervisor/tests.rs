@@ -139,6 +139,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
         process,
         last: score(500, 0.712),
         best: score(400, 0.7154),
+        lowest_loss: None,
     };
     train.save(&fake.run).unwrap();
     eval.save(&fake.run).unwrap();
@@ -278,6 +279,7 @@ fn a_run_that_is_at_work_is_left_alone() {
         process: Process::current(),
         last: None,
         best: None,
+        lowest_loss: None,
     };
     status.save(&fake.run).unwrap();
     let mut display = Display::plain(io::sink());

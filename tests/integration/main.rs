@@ -3,3 +3,4 @@
 mod input;
 mod runs;
 mod support;
+mod tensorboard;

@@ -150,6 +150,15 @@ pub fn json(path: &Path) -> serde_json::Value {
 /// What TensorBoard's own reader finds in a folder, where TensorBoard is installed (`make test` installs
 /// it).
 pub fn tensorboard_reads(folder: &Path) -> Option<serde_json::Value> {
+    ask_tensorboard("tests/read_events.py", folder)
+}
+
+/// What a served TensorBoard shows of a folder in every plugin, by each of its two readers.
+pub fn tensorboard_shows(folder: &Path) -> Option<serde_json::Value> {
+    ask_tensorboard("tests/read_plugins.py", folder)
+}
+
+fn ask_tensorboard(script: &str, folder: &Path) -> Option<serde_json::Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join(".venv-tensorboard/bin/python");
     if !python.exists() {
@@ -160,7 +169,7 @@ pub fn tensorboard_reads(folder: &Path) -> Option<serde_json::Value> {
         return None;
     }
     let output = Command::new(python)
-        .arg(root.join("tests/read_events.py"))
+        .arg(root.join(script))
         .arg(folder)
         .output()
         .unwrap();

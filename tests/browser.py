@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Open a real TensorBoard on real runs in headless Chromium and look at every tab: `make test-browser`.
+
+    browser.py RUNBOARD TENSORBOARD CHROMIUM SCREENSHOTS
+
+Trains three short quickstart runs that differ in a hyperparameter, and starts a fourth that is still
+running when TensorBoard is opened. Each tab must show the names expected of it, and none may report an
+error. Screenshots of all tabs are left in the folder SCREENSHOTS, to be looked at.
+"""
+import os, re, signal, socket, subprocess, sys, tempfile, time, urllib.request
+from pathlib import Path
+from playwright.sync_api import sync_playwright
+
+RUNBOARD, TENSORBOARD, CHROMIUM, SCREENSHOTS = sys.argv[1:5]
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = ["train.steps=40", "train.checkpoint_every=20", "train.histograms_every=20", "train.images_every=20",
+         "data.synthetic.train_images=2000", "data.synthetic.test_images=500", "eval.interval_secs=0.2"]
+# What a tab must show, by its name in the address. All of it is text on the page, except for the graph's.
+TABS = {
+    "timeseries": ["Precision @ 1", "total_loss", "learning_rate"],
+    "scalars": ["Precision @ 1", "total_loss", "learning_rate"],
+    "images": ["confusion_matrix", "confident_mistakes", "images"],
+    "graphs": ["conv1", "pool1", "norm1", "local3", "softmax_linear", "total_loss", "gradients"],
+    "distributions": ["conv1", "local3", "softmax_linear"],
+    "histograms": ["conv1", "local3", "softmax_linear"],
+    "hparams": ["optimizer.learning_rate", "TABLE VIEW", "PARALLEL COORDINATES VIEW"],
+    "text": ["description", "spec", "provenance"],
+    "pr_curves": ["pr/disc", "pr/ring"],
+    "custom_scalars": ["Training beside evaluation", "Speed", "cross-entropy"],
+}
+PATIENCE = 60_000  # milliseconds for a text to appear
+
+
+def command(folder, name, *sets):
+    line = [RUNBOARD, "--runs", folder / "runs", "run", name, "--experiments", ROOT / "experiments",
+            "--data", folder / "data"]
+    return line + [part for given in (*SHORT, *sets) for part in ("--set", given)]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_serving(url, seconds=60):
+    for _ in range(seconds * 5):
+        try:
+            return urllib.request.urlopen(url, timeout=5).read()
+        except OSError:
+            time.sleep(0.2)
+    sys.exit(f"browser.py: no TensorBoard at {url} after {seconds} s")
+
+
+def look(page, url, tab, names):
+    """Open a tab; the names that did not appear."""
+    page.goto(f"{url}/?darkMode=false&smoothing=0#{tab}", wait_until="load")
+    page.reload(wait_until="load")
+    missing = []
+    for name in names:
+        try:
+            page.get_by_text(re.compile("^\\s*" + re.escape(name), re.IGNORECASE)).first.wait_for(
+                state="attached", timeout=PATIENCE if not missing else 2_000)
+        except Exception:
+            missing.append(name)
+    time.sleep(2)  # for charts to be drawn
+    page.screenshot(path=Path(SCREENSHOTS) / f"{tab}.png")
+    return missing
+
+
+def check(folder):
+    for rate in ("0.05", "0.1", "0.2"):
+        subprocess.run(command(folder, "quickstart", f"optimizer.learning_rate={rate}"), check=True,
+                       stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(command(folder, "quickstart", "train.steps=100000"), stdout=subprocess.DEVNULL)
+    port = free_port()
+    server = subprocess.Popen([TENSORBOARD, "--logdir", folder / "runs", "--port", str(port)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    failures = []
+    try:
+        wait_until_serving(f"{url}/data/environment")
+        time.sleep(10)  # TensorBoard reads new runs every few seconds
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[
+                "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                "--disable-sync", "--no-first-run"])
+            page = browser.new_page(viewport={"width": 1500, "height": 1100})
+            for tab, names in TABS.items():
+                errors = []
+                listener = lambda message: errors.append(message.text) if message.type == "error" else None
+                page.on("console", listener)
+                missing = look(page, url, tab, names)
+                page.remove_listener("console", listener)
+                print(f"{tab}: {'ok' if not (missing or errors) else 'FAILED'}", flush=True)
+                failures += [f"{tab}: no '{name}' on the page" for name in missing]
+                failures += [f"{tab}: the console says: {error}" for error in errors]
+            browser.close()
+        if running.poll() is not None:
+            failures.append("the run that should be running has ended")
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait()
+        server.terminate()
+        server.wait()
+    return failures
+
+
+def main():
+    os.makedirs(SCREENSHOTS, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        failures = check(Path(folder))
+    print(f"screenshots are in {SCREENSHOTS}")
+    sys.exit("\n".join(failures) if failures else 0)
+
+
+main()

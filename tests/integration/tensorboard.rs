@@ -1,0 +1,137 @@
+//! What TensorBoard makes of the event files.
+
+use crate::support::{Project, json, tensorboard_reads, tensorboard_shows};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+fn keys(object: &Value) -> Vec<&str> {
+    let object = object.as_object().expect("an object");
+    object.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn both_readers_show_every_plugin_of_runs_that_compare() {
+    let project = Project::new();
+    for rate in ["0.1", "0.05"] {
+        let set = format!("optimizer.learning_rate={rate}");
+        project.succeed(&["run", "small", "--set", &set]);
+    }
+    let failed = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
+    assert_eq!(failed.code, Some(1));
+    let Some(shown) = tensorboard_shows(&project.path("runs")) else {
+        return;
+    };
+    assert_eq!(shown["fast"], shown["python"]);
+    let shown = &shown["python"];
+    for plugin in [
+        "custom_scalars",
+        "distributions",
+        "graphs",
+        "histograms",
+        "hparams",
+        "images",
+        "pr_curves",
+        "scalars",
+        "text",
+    ] {
+        let active = shown["active"].as_array().unwrap();
+        assert!(active.contains(&json!(plugin)), "{plugin} is not active");
+    }
+
+    let status =
+        |folder: &Path| json(&folder.join("train.status.json"))["process"]["state"].clone();
+    let runs = fs::read_dir(project.path("runs/small")).unwrap();
+    let whole = runs
+        .map(|entry| entry.unwrap().path())
+        .find(|folder| status(folder) == "finished")
+        .unwrap();
+    let id = format!("small/{}", whole.file_name().unwrap().to_str().unwrap());
+    let (train, eval) = (format!("{id}/train"), format!("{id}/eval"));
+
+    let graph = &shown["graphs"][&train];
+    assert_eq!(graph["conv1/conv1"], json!([16, 24, 24, 8]));
+    assert_eq!(graph["norm2"], json!([16, 12, 12, 8]));
+    assert_eq!(graph["local3/weights"], json!([6 * 6 * 8, 32]));
+    assert!(keys(graph).contains(&"ExponentialMovingAverage/softmax_linear/biases"));
+    assert_eq!(
+        keys(&shown["text"][&train]),
+        ["description", "provenance", "spec"]
+    );
+    let images = [
+        "conv1/filters",
+        "images/image/0",
+        "images/image/1",
+        "images/image/2",
+    ];
+    assert_eq!(keys(&shown["images"][&train]), images);
+    assert_eq!(shown["images"][&train]["conv1/filters"], json!([0, 10, 20]));
+    assert_eq!(
+        keys(&shown["images"][&eval]),
+        ["confident_mistakes", "confusion_matrix"]
+    );
+    assert_eq!(keys(&shown["pr_curves"][&eval]).len(), 10);
+    let together = &shown["custom_scalars"]["Training beside evaluation"]["cross-entropy"];
+    assert_eq!(together[&train], json!(["cross_entropy"]));
+    assert_eq!(together[&eval], json!(["cross_entropy"]));
+    let scalars = keys(&shown["scalars"][&eval]);
+    for tag in [
+        "Precision @ 1",
+        "Precision @ 1 (raw weights)",
+        "cross_entropy",
+        "recall/disc",
+    ] {
+        assert!(scalars.contains(&tag), "{tag} is not in {scalars:?}");
+    }
+
+    let compared = &shown["hparams"];
+    assert_eq!(
+        compared["hparams"]["optimizer.learning_rate"]["differs"],
+        true
+    );
+    assert_eq!(compared["hparams"]["train.batch_size"]["differs"], false);
+    let metrics: Vec<&str> = compared["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|metric| metric[1].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        metrics,
+        [
+            "best precision",
+            "final loss",
+            "final precision",
+            "lowest loss"
+        ]
+    );
+    let row = &compared["groups"][&id];
+    let precision = json(&whole.join("eval.status.json"))["last"]["precision"].as_f64();
+    let found = row["metrics"]["final precision"].as_f64();
+    assert!((found.unwrap() - precision.unwrap()).abs() < 1e-6);
+    let ends: Vec<&str> = compared["groups"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|row| row["status"].as_object().unwrap().values())
+        .map(|status| status.as_str().unwrap())
+        .collect();
+    let count = |what: &str| ends.iter().filter(|end| end.ends_with(what)).count();
+    assert_eq!((count("SUCCESS"), count("FAILURE")), (2, 1), "{ends:?}");
+}
+
+#[test]
+fn the_frozen_event_file_is_read_by_tensorboard() {
+    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/events/testdata");
+    if let Some(events) = tensorboard_reads(&frozen) {
+        assert_eq!(events["scalars"]["total_loss"], json!([[7, 0.75]]));
+        assert_eq!(events["histograms"]["conv1/weights"], 1);
+        assert_eq!(events["text"], json!(["spec"]));
+        assert_eq!(events["pr_curves"], json!(["cat"]));
+        assert_eq!(events["graph"], json!(["conv1/weights"]));
+        assert_eq!(
+            events["custom_scalars"],
+            json!(["custom_scalars__config__"])
+        );
+    }
+}
