@@ -28,6 +28,9 @@ TABS = {
     "pr_curves": ["pr/disc", "pr/ring"],
     "custom_scalars": ["Training beside evaluation", "Speed", "cross-entropy"],
 }
+# Views inside a tab, and what must be written at the axes of their charts.
+VIEWS = {"hparams": {"PARALLEL COORDINATES VIEW": ["best precision", "learning_rate"],
+                     "SCATTER PLOT MATRIX VIEW": ["best precision", "learning_rate"]}}
 PATIENCE = 60_000  # milliseconds for a text to appear
 
 
@@ -65,6 +68,11 @@ def look(page, url, tab, names):
             missing.append(name)
     time.sleep(2)  # for charts to be drawn
     page.screenshot(path=Path(SCREENSHOTS) / f"{tab}.png")
+    for view, names in VIEWS.get(tab, {}).items():
+        page.get_by_text(view).first.click()
+        time.sleep(2)
+        page.screenshot(path=Path(SCREENSHOTS) / f"{tab}-{view.split()[0].lower()}.png")
+        missing += [f"{name} in {view}" for name in names if not page.locator(f"svg text:has-text('{name}')").count()]
     return missing
 
 
