@@ -1,5 +1,6 @@
 //! Times the parts of a training step at the tutorial's sizes, on the CPU: `make bench`.
 
+use burn::tensor::activation::log_softmax;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use runboard::backend;
 use runboard::checkpoint::{self, Checkpoint, State};
@@ -56,6 +57,17 @@ fn parts(criterion: &mut Criterion) {
             backend::average(&ema, &network, 0.9999).expect("an average");
         });
     });
+    let tracked = device.clone().autodiff();
+    let plain = Network::init(&spec.network, spec.input.crop, spec.seed, &tracked);
+    group.bench_function("forward and backward in burn's operations", |b| {
+        b.iter(|| {
+            let (pixels, labels) = (batch.images.clone(), batch.labels.clone());
+            let (pixels, labels) = backend::upload(pixels, labels, spec.input.crop, &tracked);
+            let logits = plain.forward(&spec.network, pixels);
+            let likelihood = log_softmax(logits, 1).gather(1, labels.unsqueeze_dim(1));
+            black_box((-likelihood.mean()).backward())
+        });
+    });
     group.bench_function("forward, as in evaluation", |b| {
         b.iter(|| backend::logits(&network, &spec.network, upload().0).expect("logits"));
     });
@@ -66,7 +78,8 @@ fn parts(criterion: &mut Criterion) {
         .sample_size(20)
         .measurement_time(Duration::from_secs(4));
     let reports = folder.path().join("events");
-    let mut reporter = Reporter::start(&reports, &spec, 0, Default::default()).expect("a file");
+    let mut reporter =
+        Reporter::start(&reports, &spec, 0, Default::default(), false).expect("a file");
     let (losses, gradients) = step();
     let taken = Taken {
         step: 0, // for which all cadences are due

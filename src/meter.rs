@@ -1,14 +1,19 @@
-//! What the process takes of the machine.
+//! What the process takes of the machine: cores, memory, GPU.
 
+use nvml_wrapper::Nvml;
+use std::process;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// Reads this process's use of CPU and memory.
+const MIB: f64 = (1 << 20) as f64;
+
+/// Reads this process's use of the machine.
 pub struct Meter {
     system: System,
     pid: Pid,
+    nvml: Option<Nvml>,
 }
 
-/// A reading.
+/// A reading of the CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Cores kept busy since the last reading; 0 at the first.
@@ -17,12 +22,22 @@ pub struct Usage {
     pub memory_mib: f64,
 }
 
+/// A reading of the GPU: of everything that runs on it.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuUsage {
+    /// Share of the last moments in which a kernel was running, 0 to 1.
+    pub utilisation: f64,
+    /// Memory in use, in MiB.
+    pub memory_mib: f64,
+}
+
 impl Meter {
-    /// A meter of the calling process.
-    pub fn new() -> Self {
+    /// A meter of the calling process; `gpu` says whether it computes on an NVIDIA GPU.
+    pub fn new(gpu: bool) -> Self {
         let mut meter = Meter {
             system: System::new(),
-            pid: Pid::from_u32(std::process::id()),
+            pid: Pid::from_u32(process::id()),
+            nvml: gpu.then(Nvml::init).and_then(Result::ok),
         };
         meter.read();
         meter
@@ -36,14 +51,27 @@ impl Meter {
         let process = self.system.process(self.pid)?;
         Some(Usage {
             cores: f64::from(process.cpu_usage()) / 100.0,
-            memory_mib: process.memory() as f64 / f64::from(1 << 20),
+            memory_mib: process.memory() as f64 / MIB,
         })
     }
-}
 
-impl Default for Meter {
-    fn default() -> Self {
-        Self::new()
+    /// Read the GPU that this process computes on; `None` without one, or where it cannot be told.
+    ///
+    /// CUDA and NVML count GPUs differently, so it is the only one there is or else the one that lists
+    /// this process (in a container it may list other process numbers).
+    pub fn read_gpu(&self) -> Option<GpuUsage> {
+        let nvml = self.nvml.as_ref()?;
+        let count = nvml.device_count().ok()?;
+        let device = (0..count)
+            .filter_map(|i| nvml.device_by_index(i).ok())
+            .find(|device| {
+                let listed = device.running_compute_processes().unwrap_or_default();
+                count == 1 || listed.iter().any(|other| other.pid == process::id())
+            })?;
+        Some(GpuUsage {
+            utilisation: f64::from(device.utilization_rates().ok()?.gpu) / 100.0,
+            memory_mib: device.memory_info().ok()?.used as f64 / MIB,
+        })
     }
 }
 
@@ -54,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_busy_process_uses_a_core_and_what_it_holds() {
-        let mut meter = Meter::new();
+        let mut meter = Meter::new(false);
         let held = vec![1u8; 64 << 20];
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(300) {
@@ -63,5 +91,6 @@ mod tests {
         let usage = meter.read().unwrap();
         assert!(usage.cores > 0.1, "{usage:?}");
         assert!(usage.memory_mib > 64.0, "{usage:?}");
+        assert!(meter.read_gpu().is_none());
     }
 }

@@ -91,7 +91,13 @@ impl<'a> Trainer<'a> {
             spec.data.prefetch,
             spec.data.workers,
         )?;
-        let reporter = Reporter::start(&run.events(Role::Train), &spec, first, averages)?;
+        let reporter = Reporter::start(
+            &run.events(Role::Train),
+            &spec,
+            first,
+            averages,
+            device_name != "cpu",
+        )?;
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();

@@ -1,9 +1,8 @@
 //! The only libtorch code: devices, threads, and the network's arithmetic as one native block.
 //!
 //! burn holds the parameters and says which device they are on; libtorch's own forward and backward do
-//! the work on the same memory. burn's generic backward of convolution and normalisation takes about
-//! twice as long (docs/ARCHITECTURE.md). `model::Network::forward` is the definition; the tests below
-//! hold the two together.
+//! the work on the same memory, for which burn's own backward needs 1.6 times as long (docs/performance.md).
+//! `model::Network::forward` is the definition; tests hold the two together.
 
 // burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
 #![allow(deprecated)]

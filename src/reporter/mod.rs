@@ -2,10 +2,12 @@
 //!
 //! Tags are the tutorial's where it has them, so that old and new curves lie over each other.
 
+mod layout;
+
 use crate::backend::{self, Losses};
 use crate::checkpoint::State;
 use crate::console;
-use crate::events::{Category, Chart, EventWriter, Summaries, Tag};
+use crate::events::{EventWriter, Summaries, Tag};
 use crate::graph::graph;
 use crate::meter::Meter;
 use crate::model::{LAYERS, Named, Network};
@@ -49,7 +51,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Start or go on after the checkpoint whose state is `restored`; `first` is the next step.
+    /// Start at the step `first`, with the averages of the checkpoint before it; `gpu` says whether an NVIDIA
+    /// GPU computes.
     ///
     /// # Errors
     /// The event file cannot be made.
@@ -58,12 +61,13 @@ impl Reporter {
         spec: &Spec,
         first: u64,
         averages: BTreeMap<String, Average>,
+        gpu: bool,
     ) -> Result<Self> {
         Ok(Reporter {
             events: EventWriter::resume(dir, first)?,
             spec: spec.clone(),
             averages,
-            meter: Meter::new(),
+            meter: Meter::new(gpu),
             since: Instant::now(),
             steps: 0,
             waited: Duration::ZERO,
@@ -88,7 +92,7 @@ impl Reporter {
             .text(&Tag::new("description"), description)
             .text(&Tag::new("spec"), &fenced("yaml", &spec))
             .text(&Tag::new("provenance"), &fenced("json", provenance))
-            .layout(LAYOUT);
+            .layout(layout::LAYOUT);
         self.events.write(&summaries);
         self.events.graph(&graph(&self.spec, network, device)?);
         Ok(())
@@ -270,6 +274,18 @@ impl Reporter {
                 usage.memory_mib,
             );
         }
+        if let Some(usage) = self.meter.read_gpu() {
+            add(
+                "gpu/utilisation",
+                "Share of the time in which the GPU was computing.",
+                usage.utilisation,
+            );
+            add(
+                "gpu/memory_mib",
+                "Memory in use on the GPU, in MiB.",
+                usage.memory_mib,
+            );
+        }
         self.since = Instant::now();
         self.steps = 0;
         (self.waited, self.computed) = (Duration::ZERO, Duration::ZERO);
@@ -318,54 +334,6 @@ impl Reporter {
         }
     }
 }
-
-/// The Custom Scalars tab: what one looks at together. Tags with brackets are left out, since TensorBoard
-/// draws nothing in a chart that has one.
-const LAYOUT: &[Category] = &[
-    Category {
-        title: "Training beside evaluation",
-        charts: &[
-            Chart {
-                title: "cross-entropy",
-                tags: &[r"cross_entropy$"],
-            },
-            Chart {
-                title: "precision",
-                tags: &[r"Precision @ 1$"],
-            },
-            Chart {
-                title: "total loss",
-                tags: &[r"total_loss$"],
-            },
-        ],
-    },
-    Category {
-        title: "Speed",
-        charts: &[
-            Chart {
-                title: "images a second",
-                tags: &[r"examples/sec$"],
-            },
-            Chart {
-                title: "milliseconds a step",
-                tags: &[r"time/input_ms$", r"time/compute_ms$"],
-            },
-        ],
-    },
-    Category {
-        title: "Health",
-        charts: &[
-            Chart {
-                title: "norms",
-                tags: &[r"norm/gradients$", r"norm/weights$"],
-            },
-            Chart {
-                title: "update to weight",
-                tags: &[r"norm/update_to_weight$"],
-            },
-        ],
-    },
-];
 
 /// Euclidean norm of all values together.
 fn norm(parameters: &[Named]) -> f64 {
