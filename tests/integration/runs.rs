@@ -196,6 +196,34 @@ fn training_learns() {
 }
 
 #[test]
+fn the_tutorials_quirks_are_kept_on_demand() {
+    let project = Project::new();
+    project.succeed(&["run", "small", "--set", "fidelity=tutorial"]);
+    let run = project.run("small");
+    // 200 images in batches of 16 are evaluated as 13 * 16, the first 8 of them twice.
+    let eval = json(&run.join("eval.status.json"));
+    let hits = 208.0 * eval["last"]["precision"].as_f64().unwrap();
+    assert!((hits - hits.round()).abs() < 1e-9, "{hits} of 208");
+    if let Some(events) = tensorboard_reads(&run.join("train")) {
+        let first = |tag: &str| events["scalars"][tag][0][1].as_f64().unwrap();
+        let (average, raw) = (first("total_loss"), first("total_loss (raw)"));
+        assert!((average - 0.1 * raw).abs() < 1e-6, "{average} of {raw}");
+    }
+
+    // The default does both right.
+    let project = Project::new();
+    project.succeed(&["run", "small"]);
+    let run = project.run("small");
+    let eval = json(&run.join("eval.status.json"));
+    let hits = 200.0 * eval["last"]["precision"].as_f64().unwrap();
+    assert!((hits - hits.round()).abs() < 1e-9, "{hits} of 200");
+    if let Some(events) = tensorboard_reads(&run.join("train")) {
+        let first = |tag: &str| events["scalars"][tag][0][1].as_f64().unwrap();
+        assert_eq!(first("total_loss"), first("total_loss (raw)"));
+    }
+}
+
+#[test]
 fn a_stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
     let whole = Project::new();
     whole.succeed(&["run", "small"]);
