@@ -138,10 +138,12 @@ impl Reporter {
         }
         if histograms {
             for parameter in &weights {
-                summaries.histogram(&Tag::new(&parameter.name), &parameter.values);
+                let tag = Tag::new(&parameter.name).description("Values after the step.");
+                summaries.histogram(&tag, &parameter.values);
             }
             for gradient in &gradients {
-                let tag = Tag::new(format!("{}/gradients", gradient.name));
+                let tag = Tag::new(format!("{}/gradients", gradient.name))
+                    .description("Gradient of the total loss, weight decay included.");
                 summaries.histogram(&tag, &gradient.values);
             }
             self.add_activations(&mut summaries, network, &taken.images)?;
@@ -304,7 +306,9 @@ impl Reporter {
             .filter(|layer| LAYERS.contains(&layer.name.as_str()))
         {
             let tag = |kind: &str| Tag::new(format!("{}/{kind}", layer.name));
-            summaries.histogram(&tag("activations"), &layer.values);
+            let activations = tag("activations")
+                .description("The layer's output for the step's batch, after the step.");
+            summaries.histogram(&activations, &layer.values);
             let zeros = layer.values.iter().filter(|value| **value == 0.0).count();
             let share = zeros as f64 / layer.values.len() as f64;
             let sparsity = tag("sparsity").description("Share of zeros in the layer's output.");
