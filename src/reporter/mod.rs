@@ -147,9 +147,10 @@ impl Reporter {
                 summaries.histogram(&tag, &gradient.values);
             }
             self.add_activations(&mut summaries, network, &taken.images)?;
+            add_filters(&mut summaries, &weights);
         }
         if images {
-            self.add_pictures(&mut summaries, &weights, &taken.images);
+            add_inputs(&mut summaries, &taken.images);
         }
         self.events.write(&summaries);
         Ok(())
@@ -316,26 +317,30 @@ impl Reporter {
         }
         Ok(())
     }
+}
 
-    /// Three images as the network sees them, and the first layer's filters.
-    fn add_pictures(&self, summaries: &mut Summaries, weights: &[Named], images: &Tensor<4>) {
-        let [n, height, width, _] = images.dims();
-        let shown = images.clone().narrow(0, 0, n.min(3));
-        let values: Vec<f32> = shown.into_data().iter::<f32>().collect();
-        let size = height * width * crate::data::CHANNELS;
-        for (index, image) in values.chunks_exact(size).enumerate() {
-            let tag = Tag::new(format!("images/image/{index}"))
-                .description("A training image after distortion and standardisation.");
-            summaries.image(&tag, &pictures::input(image, width));
-        }
-        if let Some(conv1) = weights.iter().find(|named| named.name == "conv1/weights")
-            && let Ok(shape) = <[usize; 4]>::try_from(conv1.shape.as_slice())
-        {
-            let tag = Tag::new("conv1/filters").description(
-                "The first layer's filters on one scale: grey is 0, full colours are the largest weight.",
-            );
-            summaries.image(&tag, &pictures::filters(&conv1.values, shape));
-        }
+/// Three images as the network sees them.
+fn add_inputs(summaries: &mut Summaries, images: &Tensor<4>) {
+    let [n, height, width, _] = images.dims();
+    let shown = images.clone().narrow(0, 0, n.min(3));
+    let values: Vec<f32> = shown.into_data().iter::<f32>().collect();
+    let size = height * width * crate::data::CHANNELS;
+    for (index, image) in values.chunks_exact(size).enumerate() {
+        let tag = Tag::new(format!("images/image/{index}"))
+            .description("A training image after distortion and standardisation.");
+        summaries.image(&tag, &pictures::input(image, width));
+    }
+}
+
+/// The first layer's filters.
+fn add_filters(summaries: &mut Summaries, weights: &[Named]) {
+    if let Some(conv1) = weights.iter().find(|named| named.name == "conv1/weights")
+        && let Ok(shape) = <[usize; 4]>::try_from(conv1.shape.as_slice())
+    {
+        let tag = Tag::new("conv1/filters").description(
+            "The first layer's filters on one scale: grey is 0, full colours are the largest weight.",
+        );
+        summaries.image(&tag, &pictures::filters(&conv1.values, shape));
     }
 }
 

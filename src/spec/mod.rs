@@ -357,9 +357,9 @@ pub struct Train {
     pub log_every: u64,
     /// Curves of losses, rates and times every so many steps.
     pub scalars_every: u64,
-    /// Histograms of weights, gradients and activations every so many steps.
+    /// Histograms of weights, gradients and activations, and the first layer's filters, every so many steps.
     pub histograms_every: u64,
-    /// Input images and the first layer's filters every so many steps.
+    /// Input images every so many steps.
     pub images_every: u64,
     /// A checkpoint every so many steps, and one at the end.
     pub checkpoint_every: u64,

@@ -22,7 +22,7 @@ network:
   conv2: {channels: 8, stddev: 0.05}
   local3: {units: 32}
   local4: {units: 16}
-train: {steps: 25, batch_size: 16, log_every: 5, scalars_every: 10, histograms_every: 10, images_every: 10, checkpoint_every: 10}
+train: {steps: 25, batch_size: 16, log_every: 5, scalars_every: 10, histograms_every: 10, images_every: 20, checkpoint_every: 10}
 eval: {interval_secs: 0.1, batch_size: 64}
 ";
 

@@ -66,6 +66,7 @@ fn both_readers_show_every_plugin_of_runs_that_compare() {
     ];
     assert_eq!(keys(&shown["images"][&train]), images);
     assert_eq!(shown["images"][&train]["conv1/filters"], json!([0, 10, 20]));
+    assert_eq!(shown["images"][&train]["images/image/2"], json!([0, 20]));
     assert_eq!(
         keys(&shown["images"][&eval]),
         ["confident_mistakes", "confusion_matrix"]
