@@ -200,29 +200,30 @@ impl<'a> Evaluator<'a> {
         let network = self.network.clone().with_values(values, &self.device)?;
         let spec = &self.spec;
         let count = self.images.len();
-        let whole = evaluation_batches(&self.images, &spec.input, spec.eval.batch_size);
-        // The tutorial evaluates whole batches of the training's size and goes on at the first images
+        // The tutorial evaluates whole batches of the training's size and goes round to the first images
         // where they do not come out even: 79 * 128 = 10,112 of 10,000.
-        let wrapped = match spec.fidelity {
-            Fidelity::Exact => 0,
-            Fidelity::Tutorial => count.next_multiple_of(spec.train.batch_size) - count,
+        let total = match spec.fidelity {
+            Fidelity::Exact => count,
+            Fidelity::Tutorial => count.next_multiple_of(spec.train.batch_size),
         };
-        let again = evaluation_batches(&self.images, &spec.input, wrapped.clamp(1, count));
-        let again = again.take(usize::from(wrapped > 0));
-
         let mut metrics = Metrics::new(self.classes.len(), MISTAKES);
-        for (batch, first) in whole
-            .zip((0..).step_by(spec.eval.batch_size))
-            .chain(again.zip([0]))
-        {
-            if stop.requested().is_some() {
-                return Ok(None);
+        let mut seen = 0;
+        while seen < total {
+            for mut batch in evaluation_batches(&self.images, &spec.input, spec.eval.batch_size) {
+                if stop.requested().is_some() {
+                    return Ok(None);
+                }
+                batch.truncate(total - seen);
+                let labels = batch.labels.clone();
+                let (images, _) =
+                    backend::upload(batch.images, batch.labels, spec.input.crop, &self.device);
+                let logits = backend::logits(&network, &spec.network, images)?;
+                metrics.add(&logits, &labels, seen % count)?;
+                seen += labels.len();
+                if seen == total {
+                    break;
+                }
             }
-            let labels = batch.labels.clone();
-            let (images, _) =
-                backend::upload(batch.images, batch.labels, spec.input.crop, &self.device);
-            let logits = backend::logits(&network, &spec.network, images)?;
-            metrics.add(&logits, &labels, first)?;
         }
         Ok(Some(metrics))
     }

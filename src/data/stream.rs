@@ -134,6 +134,15 @@ impl Batch {
             labels: vec![0; count],
         }
     }
+
+    /// Keep the first `count` images, if there are more.
+    pub fn truncate(&mut self, count: usize) {
+        if count < self.labels.len() {
+            self.images
+                .truncate(self.images.len() / self.labels.len() * count);
+            self.labels.truncate(count);
+        }
+    }
 }
 
 /// Which image stands at a position of the stream. Keeps the permutation of the epoch last asked for.

@@ -204,6 +204,14 @@ fn the_tutorials_quirks_are_kept_on_demand() {
     let eval = json(&run.join("eval.status.json"));
     let hits = 208.0 * eval["last"]["precision"].as_f64().unwrap();
     assert!((hits - hits.round()).abs() < 1e-9, "{hits} of 208");
+    // A batch of more images than there are goes round until it is full.
+    let large = Project::new();
+    let sets = ["fidelity=tutorial", "train.batch_size=512", "train.steps=1"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    large.succeed(&["run", "small"].into_iter().chain(sets).collect::<Vec<_>>());
+    let eval = json(&large.run("small").join("eval.status.json"));
+    let hits = 512.0 * eval["last"]["precision"].as_f64().unwrap();
+    assert!((hits - hits.round()).abs() < 1e-9, "{hits} of 512");
     if let Some(events) = tensorboard_reads(&run.join("train")) {
         let first = |tag: &str| events["scalars"][tag][0][1].as_f64().unwrap();
         let (average, raw) = (first("total_loss"), first("total_loss (raw)"));
