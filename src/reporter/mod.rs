@@ -128,26 +128,20 @@ impl Reporter {
         if !(scalars || histograms || images) {
             return Ok(());
         }
-        let weights = network.named();
-        let gradients = taken.gradients.named();
         let mut summaries = Summaries::at(step);
-        if scalars {
-            self.add_losses(&mut summaries, &losses);
-            self.add_norms(&mut summaries, taken.learning_rate, &weights, &gradients);
-            self.add_pace(&mut summaries, ready);
-        }
-        if histograms {
-            for parameter in &weights {
-                let tag = Tag::new(&parameter.name).description("Values after the step.");
-                summaries.histogram(&tag, &parameter.values);
+        if scalars || histograms {
+            let weights = network.named();
+            let gradients = taken.gradients.named();
+            if scalars {
+                self.add_losses(&mut summaries, &losses);
+                self.add_norms(&mut summaries, taken.learning_rate, &weights, &gradients);
+                self.add_pace(&mut summaries, ready);
             }
-            for gradient in &gradients {
-                let tag = Tag::new(format!("{}/gradients", gradient.name))
-                    .description("Gradient of the total loss, weight decay included.");
-                summaries.histogram(&tag, &gradient.values);
+            if histograms {
+                add_parameters(&mut summaries, &weights, &gradients);
+                self.add_activations(&mut summaries, network, &taken.images)?;
+                add_filters(&mut summaries, &weights);
             }
-            self.add_activations(&mut summaries, network, &taken.images)?;
-            add_filters(&mut summaries, &weights);
         }
         if images {
             add_inputs(&mut summaries, &taken.images);
@@ -316,6 +310,19 @@ impl Reporter {
             summaries.scalar(&sparsity, share);
         }
         Ok(())
+    }
+}
+
+/// The distributions of all parameters and of their gradients.
+fn add_parameters(summaries: &mut Summaries, weights: &[Named], gradients: &[Named]) {
+    for parameter in weights {
+        let tag = Tag::new(&parameter.name).description("Values after the step.");
+        summaries.histogram(&tag, &parameter.values);
+    }
+    for gradient in gradients {
+        let tag = Tag::new(format!("{}/gradients", gradient.name))
+            .description("Gradient of the total loss, weight decay included.");
+        summaries.histogram(&tag, &gradient.values);
     }
 }
 

@@ -186,7 +186,6 @@ pub struct EvalStatus {
     /// The best checkpoint so far.
     pub best: Option<Score>,
     /// The lowest loss on the test set so far, whichever checkpoint had it.
-    #[serde(default)]
     pub lowest_loss: Option<f64>,
 }
 
