@@ -7,21 +7,26 @@ DATA ?=
 TORCH ?=
 # More arguments of runboard, such as ARGS="--set train.steps=500".
 ARGS ?=
+# Device of the benchmark: cpu, cuda or cuda:N.
+DEVICE ?=
 PORT ?= 6006
 
 PYTHON ?= python3
 RUNBOARD = cargo run --release --quiet --
 TENSORBOARD = .venv-tensorboard
 BROWSER = .venv-browser
+# Beside which the benchmark times runboard, where they are installed.
+BENCH_TORCH = .venv-bench-torch
+BENCH_TENSORFLOW = .venv-bench-tensorflow
 # setuptools: this TensorBoard still imports pkg_resources.
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume tensorboard tensorboard-setup test test-browser check bench clean named
+.PHONY: help setup build experiment resume tensorboard tensorboard-setup test test-browser check bench bench-reference clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install libtorch into libtorch/ (TORCH=cpu or TORCH=cuda to choose)
 	@$(PYTHON) tools/setup.py libtorch $(TORCH)
@@ -55,11 +60,17 @@ check: setup ## what CI runs: format, clippy, tests
 	cargo clippy --release --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory test
 
-bench: setup ## time the parts of a training step
-	cargo bench
+bench: setup ## time a training step and its parts, PyTorch and TensorFlow beside it (DATA=folder DEVICE=cuda)
+	@cargo bench --quiet -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
+		$(addprefix --torch ,$(wildcard $(BENCH_TORCH)/bin/python)) \
+		$(addprefix --tensorflow ,$(wildcard $(BENCH_TENSORFLOW)/bin/python)) $(ARGS)
+
+bench-reference: ## install the PyTorch and TensorFlow that make bench compares with
+	@$(PYTHON) tools/setup.py venv $(BENCH_TORCH) torch==2.11.0 numpy
+	@$(PYTHON) tools/setup.py venv $(BENCH_TENSORFLOW) tensorflow-cpu==2.21.0
 
 clean: ## remove what was built and installed; runs and data stay
-	rm -rf target libtorch .venv-torch $(TENSORBOARD) $(BROWSER)
+	rm -rf target libtorch .venv-torch $(TENSORBOARD) $(BROWSER) $(BENCH_TORCH) $(BENCH_TENSORFLOW)
 
 named:
 	@test -n "$(NAME)" || { echo "which experiment? NAME=... (there are: $(basename $(notdir $(wildcard experiments/*.yaml))))" >&2; exit 2; }

@@ -1,0 +1,125 @@
+//! A program that works in steps and tells of them on its standard output, timed in turns: it is stopped
+//! (SIGSTOP) while others have theirs, so that none takes another's cores, and all meet the same noise of
+//! the machine. It is not changed for it: runboard's trainer is measured as users run it.
+
+use anyhow::{Context, Result, bail};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+pub struct Contestant {
+    pub name: String,
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    errors: PathBuf,
+    /// The last step that it told of.
+    step: u64,
+}
+
+impl Contestant {
+    /// Start a program, let it take at least `warm_up` steps, and stop it until its first turn. What it writes on
+    /// standard error goes into `folder`.
+    pub fn start(name: &str, mut command: Command, warm_up: u64, folder: &Path) -> Result<Self> {
+        let errors = folder.join(format!("{name}.log"));
+        let log = File::create(&errors)
+            .with_context(|| format!("failed to create {}", errors.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0);
+        // SAFETY: prctl is a plain system call, allowed between fork and exec.
+        unsafe {
+            command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("failed to start {name}: {command:?}"))?;
+        let lines = child.stdout.take().context("the output is a pipe")?;
+        let mut contestant = Contestant {
+            name: name.to_owned(),
+            child,
+            lines: BufReader::new(lines),
+            errors,
+            step: 0,
+        };
+        contestant.step = contestant.tell()?;
+        contestant.advance(warm_up)?;
+        contestant.pause()?;
+        Ok(contestant)
+    }
+
+    /// Go on for at least `steps` steps, to a line that tells of one, and stop again: seconds a step.
+    pub fn turn(&mut self, steps: u64) -> Result<f64> {
+        let begin = Instant::now();
+        killpg(self.group(), Signal::SIGCONT).context("failed to continue a process")?;
+        let taken = self.advance(steps)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        self.pause()?;
+        Ok(seconds / taken as f64)
+    }
+
+    /// The largest memory that it has had resident so far, in MiB.
+    pub fn peak_memory(&self) -> Result<f64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        Ok(kib.with_context(|| format!("no VmHWM in {path}"))? / 1024.0)
+    }
+
+    fn advance(&mut self, steps: u64) -> Result<u64> {
+        let from = self.step;
+        while self.step < from + steps {
+            self.step = self.tell()?;
+        }
+        Ok(self.step - from)
+    }
+
+    /// Wait for the next line in the tutorial's form, `[time: ]step 120, ...`, and return its step.
+    fn tell(&mut self) -> Result<u64> {
+        loop {
+            let mut line = String::new();
+            let length = self.lines.read_line(&mut line)?;
+            if length == 0 {
+                let said = fs::read_to_string(&self.errors).unwrap_or_default();
+                bail!("{} has ended:\n{}", self.name, said.trim_end());
+            }
+            let step = line
+                .split("step ")
+                .nth(1)
+                .and_then(|rest| rest.split(',').next());
+            if let Some(step) = step.and_then(|digits| digits.parse().ok()) {
+                return Ok(step);
+            }
+        }
+    }
+
+    fn pause(&self) -> Result<()> {
+        killpg(self.group(), Signal::SIGSTOP).context("failed to stop a process")?;
+        // Told by the kernel when the last thread has stopped.
+        match waitpid(self.group(), Some(WaitPidFlag::WUNTRACED))? {
+            WaitStatus::Stopped(..) => Ok(()),
+            status => bail!("{} has ended: {status:?}", self.name),
+        }
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+}
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = killpg(self.group(), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}

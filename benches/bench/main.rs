@@ -1,0 +1,95 @@
+//! `make bench`: how long a training step takes, where its time goes, and what others need for it
+//! (docs/performance.md).
+
+mod contestant;
+mod floor;
+mod paired;
+mod parts;
+mod report;
+mod setting;
+mod statistics;
+
+use anyhow::Result;
+use clap::Parser;
+use report::Report;
+use runboard::data::{Images, Split, evaluation_batches};
+use runboard::metrics::Metrics;
+use runboard::model::Network;
+use runboard::{backend, console, data};
+use setting::{Options, Section, Setting, Work};
+use std::fs;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let (work, only) = (options.work, options.only.clone());
+    let setting = options.resolve()?;
+    match work {
+        Some(Work::Multiply) => multiply(&setting),
+        Some(Work::Evaluate) => evaluate(&setting),
+        None => measure(&setting, &only),
+    }
+}
+
+fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
+    let wanted = |part| only.is_empty() || only.contains(&part);
+    let mut report = Report::new(setting)?;
+    // Written after each part: it may be a long way to the last.
+    if wanted(Section::Parts) {
+        report.parts = Some(parts::measure(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Training) {
+        report.training = Some(paired::training(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Evaluation) {
+        report.evaluation = Some(paired::evaluation(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Sizes) {
+        report.sizes = Some(paired::sizes(setting)?);
+        report.write(&setting.out)?;
+    }
+    fs::remove_dir_all(setting.runs()).ok();
+    print!("{report}");
+    Ok(())
+}
+
+/// Matrix products, each as much arithmetic as a step, for ever.
+fn multiply(setting: &Setting) -> Result<()> {
+    let (device, _) = backend::device(&setting.device)?;
+    backend::prepare(setting.spec.compute.threads);
+    let product = floor::Product::new(&setting.spec, &device);
+    for step in 0u64.. {
+        product.multiply()?;
+        if step.is_multiple_of(10) {
+            console::timed(format_args!("step {step}, a matrix product"));
+        }
+    }
+    Ok(())
+}
+
+/// Passes over the test images as the evaluator makes them, less its drawing and writing, for ever.
+fn evaluate(setting: &Setting) -> Result<()> {
+    let spec = &setting.spec;
+    let (device, _) = backend::device(&setting.device)?;
+    backend::prepare(spec.compute.threads);
+    let folder = setting.images()?;
+    let images = Images::read(&folder, Split::Test)?;
+    let classes = data::class_names(&folder)?;
+    let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+    for step in 0u64.. {
+        let mut metrics = Metrics::new(classes.len(), 16);
+        let mut seen = 0;
+        for batch in evaluation_batches(&images, &spec.input, spec.eval.batch_size) {
+            let labels = batch.labels.clone();
+            let (pixels, _) = backend::upload(batch.images, batch.labels, spec.input.crop, &device);
+            let logits = backend::logits(&network, &spec.network, pixels)?;
+            metrics.add(&logits, &labels, seen)?;
+            seen += labels.len();
+        }
+        let precision = metrics.precision_at_1();
+        console::timed(format_args!("step {step}, precision @ 1 = {precision:.3}"));
+    }
+    Ok(())
+}
