@@ -1,12 +1,14 @@
 //! The only libtorch code: devices, threads, and the network's arithmetic as one native block.
 //!
-//! burn holds the parameters and says which device they are on; libtorch's own forward and backward do
-//! the work on the same memory, for which burn's own backward needs 1.6 times as long (docs/performance.md).
-//! `model::Network::forward` is the definition; tests hold the two together.
+//! burn holds the parameters and says which device they are on; the work is done on the same memory by libtorch's
+//! own forward and backward (`native`), and on the CPU by kernels of our own for the convolutions (`features`), as
+//! burn's own backward needs several times as long (docs/performance.md). `model::Network::forward` is the
+//! definition; tests hold all of them together.
 
 // burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
 #![allow(deprecated)]
 
+mod features;
 #[cfg(test)]
 mod golden;
 mod native;
@@ -65,6 +67,11 @@ pub fn prepare(threads: usize) {
     if threads > 0 {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    // It can be built once; a later call, as in tests, leaves it as it is.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
     // A step allocates the same large tensors as the one before. By default glibc returns each to the
     // system and faults it in again page by page, which costs up to a tenth of a step.
     // SAFETY: mallopt takes plain numbers, and a value that it refuses leaves things as they were.

@@ -1,5 +1,6 @@
-//! The network as one native block: forward and backward by libtorch's own operations.
+//! The network as one native block: losses, gradients and logits, by libtorch's own operations or `features`.
 
+use super::features::Features;
 use super::{foreign, handles, native_float, rebuilt};
 use crate::model::{self, LAYERS, Named, Network, PARAMETERS};
 use crate::spec;
@@ -29,27 +30,32 @@ pub fn gradients(
     images: Tensor<4>,
     labels: Tensor<1, Int>,
 ) -> Result<(Losses, Network)> {
-    let weights: Vec<Native> = handles(network)?
-        .iter()
-        .map(|w| Ok(w.f_detach()?.f_set_requires_grad(true)?))
-        .collect::<Result<_>>()?;
-    let logits = forward(&weights, spec, &native_float(images)?, None)?;
+    let weights = handles(network)?;
+    let images = native_float(images)?;
     let labels = labels.try_into_primitive::<LibTorch>().map_err(foreign)?;
-    let cross_entropy = logits
-        .f_log_softmax(-1, tch::Kind::Float)?
-        .f_nll_loss::<&Native>(&labels.tensor, None, tch::Reduction::Mean, -100)?;
+    let (cross_entropy, mut gradients) = match Features::of(spec, &images) {
+        Some(features) => features.gradients(&weights, &images, &labels.tensor)?,
+        None => {
+            let weights = tracked(&weights)?;
+            let logits = forward(&weights, spec, &images, None)?;
+            let loss = cross_entropy(&logits, &labels.tensor)?;
+            let gradients = Native::f_run_backward(&[&loss], &weights, false, false)?;
+            (loss, gradients)
+        }
+    };
     let mut total = cross_entropy.shallow_clone();
     let mut decays = Vec::new();
     for (layer, decay) in spec.weight_decays().into_iter().enumerate() {
         if decay != 0.0 {
-            // decay * sum(w^2) / 2, tf.nn.l2_loss
-            let sum = weights[2 * layer].f_square()?.f_sum(tch::Kind::Float)?;
-            let loss = sum.f_mul_scalar(decay / 2.0)?;
+            // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
+            let w = &weights[2 * layer];
+            let loss = w.f_square()?.f_sum(tch::Kind::Float)?;
+            let loss = loss.f_mul_scalar(decay / 2.0)?;
             total = total.f_add(&loss)?;
             decays.push((layer, loss));
+            let _ = gradients[2 * layer].f_add_(&w.f_mul_scalar(decay)?)?;
         }
     }
-    let gradients = Native::f_run_backward(&[&total], &weights, false, false)?;
     // Fetched only now: each of them waits for the device.
     let mut weight = [0.0; LAYERS.len()];
     for (layer, loss) in decays {
@@ -69,9 +75,30 @@ pub fn gradients(
 /// libtorch's.
 pub fn logits(network: &Network, spec: &spec::Network, images: Tensor<4>) -> Result<Vec<f32>> {
     let _guard = tch::no_grad_guard();
-    let logits = forward(&handles(network)?, spec, &native_float(images)?, None)?;
-    let flat = logits.f_to_device(tch::Device::Cpu)?.f_flatten(0, -1)?;
-    Ok(Vec::<f32>::try_from(flat)?)
+    let (weights, images) = (handles(network)?, native_float(images)?);
+    let logits = match Features::of(spec, &images) {
+        Some(features) => features.logits(&weights, &images)?,
+        None => forward(&weights, spec, &images, None)?,
+    };
+    host(&logits)
+}
+
+/// The values, row by row.
+pub(super) fn host(tensor: &Native) -> Result<Vec<f32>> {
+    let flat = tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+    Ok(Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?)
+}
+
+/// Leaves of a new graph on the same memory, by which gradients can be asked for.
+pub(super) fn tracked(weights: &[Native]) -> Result<Vec<Native>> {
+    let leaf = |w: &Native| Ok(w.f_detach()?.f_set_requires_grad(true)?);
+    weights.iter().map(leaf).collect()
+}
+
+/// The mean cross-entropy of the batch.
+pub(super) fn cross_entropy(logits: &Native, labels: &Native) -> Result<Native> {
+    let likelihoods = logits.f_log_softmax(-1, tch::Kind::Float)?;
+    Ok(likelihoods.f_nll_loss::<&Native>(labels, None, tch::Reduction::Mean, -100)?)
 }
 
 /// What each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,
@@ -89,19 +116,18 @@ pub fn activations(
     let mut layers = Vec::new();
     let images = native_float(images)?;
     let _logits = forward(&handles(network)?, spec, &images, Some(&mut layers))?;
-    let host = |(name, x): (&str, Native)| -> Result<Named> {
+    let named = |(name, x): (&str, Native)| -> Result<Named> {
         let x = match x.dim() {
             4 => x.f_permute([0, 2, 3, 1])?,
             _ => x,
         };
-        let flat = x.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
         Ok(Named {
             name: name.to_owned(),
             shape: x.size().iter().map(|&size| size as usize).collect(),
-            values: Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?,
+            values: host(&x)?,
         })
     };
-    layers.into_iter().map(host).collect()
+    layers.into_iter().map(named).collect()
 }
 
 /// The layers' outputs, where somebody wants them.
@@ -120,7 +146,7 @@ fn forward(
             taps.push((name, x.shallow_clone()));
         }
     };
-    let [c1w, c1b, c2w, c2b, l3w, l3b, l4w, l4b, sw, sb] = weights else {
+    let [c1w, c1b, c2w, c2b, dense @ ..] = weights else {
         return Err(anyhow!(
             "got {} parameters, want {PARAMETERS}",
             weights.len()
@@ -144,7 +170,19 @@ fn forward(
     let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
     tap("pool2", &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
-    let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
+    classifier(dense, &x, &mut tap)
+}
+
+/// The dense layers, from [n, features] to the logits.
+pub(super) fn classifier(
+    weights: &[Native],
+    x: &Native,
+    tap: &mut dyn FnMut(&'static str, &Native),
+) -> Result<Native> {
+    let [l3w, l3b, l4w, l4b, sw, sb] = weights else {
+        return Err(anyhow!("got {} dense parameters, want 6", weights.len()));
+    };
+    let x = l3b.f_addmm(x, l3w)?.f_relu()?; // [n, 384]
     tap("local3", &x);
     let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
     tap("local4", &x);
@@ -237,9 +275,18 @@ pub(super) mod tests {
 
     #[test]
     fn the_native_block_agrees_with_burn_forward_and_backward() {
-        for (pool, beta) in [((3, 2), 0.75), ((2, 2), 0.5), ((3, 1), 0.75), ((2, 3), 1.0)] {
+        // A second kernel of 5 goes through `features`, another one through libtorch's operations.
+        for (pool, beta, kernels) in [
+            ((3, 2), 0.75, (5, 5)),
+            ((2, 2), 0.5, (3, 5)),
+            ((3, 1), 0.75, (7, 5)),
+            ((2, 3), 1.0, (5, 5)),
+            ((3, 2), 0.75, (5, 3)),
+            ((3, 1), 0.5, (3, 7)),
+        ] {
             let (mut spec, crop) = small();
             (spec.pool.size, spec.pool.stride, spec.norm.beta) = (pool.0, pool.1, beta);
+            (spec.conv1.kernel, spec.conv2.kernel) = kernels;
             let device = Device::libtorch();
             let network = Network::init(&spec, crop, spec::Seed(3), &device);
             let pixels = random(5 * crop * crop * 3, 7);

@@ -1,0 +1,201 @@
+//! The network up to its dense layers, on the CPU: two convolutions, each with relu, pooling and normalisation.
+//!
+//! Here is nearly all of the arithmetic. Each image passes through all layers while it is in the processor's
+//! cache, instead of each layer going through all images in memory; the second convolution, 84 % of the
+//! network's multiplications, needs a sixth of them (`winograd`). What `native` computes with libtorch's
+//! operations is the same, and what other devices and kernel sizes use.
+
+mod backward;
+mod convolution;
+mod forward;
+mod norm;
+mod pool;
+mod product;
+mod weights;
+mod winograd;
+
+use super::native::{classifier, cross_entropy, host, tracked};
+use crate::data::CHANNELS;
+use crate::model::{same_padding, same_size};
+use crate::spec;
+use anyhow::Result;
+use convolution::Convolution;
+use norm::Norm;
+use pool::Pool;
+use pulp::Arch;
+use tch::Tensor as Native;
+use weights::{Parameters, Weights};
+use winograd::Tiles;
+
+/// Channels are padded with zeros to a multiple of this: the number of `f32` in the widest vector.
+const LANES: usize = 16;
+
+/// Images whose tiles go through a product together: enough for it to be worth while, and few enough for the
+/// cache.
+const GROUP: usize = 4;
+
+/// The layers' sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    crop: usize,
+    kernel: usize,
+    channels: [usize; 2],
+    pools: [Pool; 2],
+    norm: Norm,
+}
+
+impl Features {
+    /// Of this network on these images, [n, crop, crop, 3]; `None` where libtorch's operations serve better: on a
+    /// GPU, for another kernel than `winograd`'s, and without vector instructions.
+    pub fn of(spec: &spec::Network, images: &Native) -> Option<Self> {
+        let vectors = !matches!(Arch::new(), Arch::Scalar);
+        let cpu = images.device() == tch::Device::Cpu;
+        if !(vectors && cpu && spec.conv2.kernel == winograd::KERNEL) {
+            return None;
+        }
+        let crop = usize::try_from(images.size()[1]).ok()?;
+        let pool = |input| Pool {
+            size: spec.pool.size,
+            stride: spec.pool.stride,
+            before: same_padding(input, spec.pool.size, spec.pool.stride).0,
+            input,
+            output: same_size(input, spec.pool.stride),
+        };
+        let first = pool(crop);
+        Some(Features {
+            crop,
+            kernel: spec.conv1.kernel,
+            channels: [spec.conv1.channels, spec.conv2.channels],
+            pools: [first, pool(first.output)],
+            norm: Norm {
+                radius: spec.norm.radius,
+                bias: spec.norm.bias as f32,
+                alpha: spec.norm.alpha as f32,
+                beta: spec.norm.beta as f32,
+            },
+        })
+    }
+
+    /// The mean cross-entropy, and its gradient by every parameter.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn gradients(
+        &self,
+        parameters: &[Native],
+        images: &Native,
+        labels: &Native,
+    ) -> Result<(Native, Vec<Native>)> {
+        let (convolutions, dense) = parameters.split_at(4);
+        let images = host(images)?;
+        let weights = self.weights(convolutions)?;
+        let passed = self.forward(&weights, &images);
+        let mut leaves = tracked(dense)?;
+        leaves.push(self.tensor(&passed)?.f_set_requires_grad(true)?);
+        let logits = classifier(&leaves[..dense.len()], &leaves[dense.len()], &mut |_, _| ())?;
+        let loss = cross_entropy(&logits, labels)?;
+        let mut back = Native::f_run_backward(&[&loss], &leaves, false, false)?;
+        let features = back
+            .pop()
+            .map_or(Ok(Vec::new()), |gradient| host(&gradient))?;
+        let sums = self.backward(&weights, &images, &passed, &features);
+        let Parameters {
+            conv1,
+            bias1,
+            conv2,
+            bias2,
+        } = sums.unpack(self);
+        let mut gradients = Vec::with_capacity(parameters.len());
+        for (values, like) in [conv1, bias1, conv2, bias2].iter().zip(convolutions) {
+            gradients.push(Native::f_from_slice(values)?.f_view(&like.size()[..])?);
+        }
+        gradients.extend(back);
+        Ok((loss, gradients))
+    }
+
+    /// The logits, [n, classes].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn logits(&self, parameters: &[Native], images: &Native) -> Result<Native> {
+        let (convolutions, dense) = parameters.split_at(4);
+        let weights = self.weights(convolutions)?;
+        let passed = self.forward(&weights, &host(images)?);
+        classifier(dense, &self.tensor(&passed)?, &mut |_, _| ())
+    }
+
+    fn weights(&self, convolutions: &[Native]) -> Result<Weights> {
+        let values = |index: usize| host(&convolutions[index]);
+        let parameters = Parameters {
+            conv1: values(0)?,
+            bias1: values(1)?,
+            conv2: values(2)?,
+            bias2: values(3)?,
+        };
+        Ok(Weights::pack(self, &parameters))
+    }
+
+    /// pool2 of all images, [n, features].
+    fn tensor(&self, passed: &[forward::Passed]) -> Result<Native> {
+        let parts: Vec<&[f32]> = passed.iter().map(|part| &part.features[..]).collect();
+        let values = parts.concat();
+        Ok(Native::f_from_slice(&values)?.f_view([-1, self.feature_count() as i64])?)
+    }
+
+    fn convolution(&self) -> Convolution {
+        Convolution {
+            side: self.crop,
+            kernel: self.kernel,
+            width: self.widths()[0],
+        }
+    }
+
+    fn tiles(&self) -> Tiles {
+        Tiles {
+            side: self.side().div_ceil(winograd::TILE),
+            images: GROUP,
+        }
+    }
+
+    /// The channels of both convolutions, padded.
+    fn widths(&self) -> [usize; 2] {
+        self.channels
+            .map(|channels| channels.next_multiple_of(LANES))
+    }
+
+    /// Side of the images between the two poolings.
+    fn side(&self) -> usize {
+        self.pools[0].output
+    }
+
+    /// Values of an image.
+    fn image_len(&self) -> usize {
+        self.crop * self.crop * CHANNELS
+    }
+
+    /// Values of an image's pool2, without padding.
+    fn feature_count(&self) -> usize {
+        self.pools[1].output.pow(2) * self.channels[1]
+    }
+
+    /// Cells of an image's pool2.
+    fn pooled(&self) -> usize {
+        self.pools[1].output.pow(2)
+    }
+
+    /// Cell of a canvas of [`Tiles::canvas`] a side where row `y` of an image begins.
+    fn canvas_row(&self, y: usize) -> usize {
+        (y + winograd::BORDER) * self.tiles().canvas() + winograd::BORDER
+    }
+
+    /// The images in as many parts as there are threads. The sums over images, and so the gradients' last bits,
+    /// depend on the parts.
+    fn parts<'a>(&self, images: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        let count = images.len() / self.image_len();
+        let each = count.div_ceil(rayon::current_num_threads());
+        images.chunks(each.next_multiple_of(GROUP) * self.image_len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Max-pooling that remembers where each maximum was.
+
+use pulp::Simd;
+
+/// Windows over a square image with SAME padding.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    pub size: usize,
+    pub stride: usize,
+    /// Cells before the image, of either dimension.
+    pub before: usize,
+    /// Side of the image.
+    pub input: usize,
+    /// Side of what is made of it.
+    pub output: usize,
+}
+
+impl Pool {
+    /// The part of a window, along one dimension, that lies in the image.
+    #[inline(always)]
+    fn inside(&self, at: usize) -> std::ops::Range<usize> {
+        let begin = at * self.stride;
+        self.before.saturating_sub(begin)..self.size.min(self.input + self.before - begin)
+    }
+
+    /// How far from the start of an image of `row` cells a row the corner of each window is, and from there
+    /// each cell of it, in steps of `step`; both begin with the cells before the image, so that `before` of
+    /// them, the third value, is to be taken off their sum.
+    pub fn offsets(&self, row: usize, step: usize) -> (Vec<usize>, Vec<usize>, usize) {
+        let places = |side: usize, stride: usize| -> Vec<usize> {
+            (0..side * side)
+                .map(|at| (at / side * row + at % side) * stride * step)
+                .collect()
+        };
+        (
+            places(self.output, self.stride),
+            places(self.size, 1),
+            self.before * (row + 1) * step,
+        )
+    }
+
+    /// The maxima of one image, and the cells of their windows where they were: the first of equal ones. `width`
+    /// is the number of vectors a pixel. A NaN at the window's first cell stays.
+    #[inline(always)]
+    pub fn forward<S: Simd>(
+        &self,
+        simd: S,
+        width: usize,
+        image: &[S::f32s],
+        out: &mut [S::f32s],
+        places: &mut [u8],
+    ) {
+        let pixels = out
+            .chunks_exact_mut(width)
+            .zip(places.chunks_exact_mut(width * S::F32_LANES));
+        let (mut y, mut x) = (0, 0);
+        for (out, places) in pixels {
+            let (rows, columns) = (self.inside(y), self.inside(x));
+            let first = rows.start * self.size + columns.start;
+            let start = |row: usize| {
+                let row = (y * self.stride + row - self.before) * self.input;
+                (row + x * self.stride + columns.start - self.before) * width
+            };
+            let places = places.chunks_exact_mut(S::F32_LANES);
+            for (vector, (out, places)) in out.iter_mut().zip(places).enumerate() {
+                let mut best = image[start(rows.start) + vector];
+                let mut place = simd.splat_u32s(first as u32);
+                for row in rows.clone() {
+                    let mut at = start(row) + vector;
+                    for column in columns.clone() {
+                        let value = image[at];
+                        let here = simd.splat_u32s((row * self.size + column) as u32);
+                        let more = simd.greater_than_f32s(value, best);
+                        best = simd.select_f32s(more, value, best);
+                        place = simd.select_u32s(more, here, place);
+                        at += width;
+                    }
+                }
+                *out = best;
+                let place = [place];
+                let found: &[u32] = bytemuck::cast_slice(&place);
+                for (to, from) in places.iter_mut().zip(found) {
+                    *to = *from as u8;
+                }
+            }
+            x += 1;
+            if x == self.output {
+                (y, x) = (y + 1, 0);
+            }
+        }
+    }
+
+    /// The gradient by the image, of that by the maxima: each goes to where its maximum was. `channels` is the
+    /// number of values a pixel; `image` is overwritten.
+    #[inline(always)]
+    pub fn backward(&self, channels: usize, gradient: &[f32], places: &[u8], image: &mut [f32]) {
+        image.fill(0.0);
+        let (corners, shifts, before) = self.offsets(self.input, channels);
+        let windows = gradient
+            .chunks_exact(channels)
+            .zip(places.chunks_exact(channels));
+        for (corner, (gradient, places)) in corners.iter().zip(windows) {
+            for (channel, (gradient, &place)) in gradient.iter().zip(places).enumerate() {
+                image[corner + shifts[usize::from(place)] + channel - before] += gradient;
+            }
+        }
+    }
+}

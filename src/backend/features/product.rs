@@ -1,0 +1,146 @@
+//! Products of small matrices that lie in the cache.
+
+use super::LANES;
+use pulp::Simd;
+
+/// The left factor, read in place: element (i, (s, k)) is `values[i * row + s * segment + k * step]`, for s below
+/// `segments` and k below `depth`. Two indices make up the inner one, so that a window of an image, rows of
+/// pixels that lie apart, is a row of the matrix without being copied.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    pub values: &'a [f32],
+    pub row: usize,
+    pub segments: usize,
+    pub segment: usize,
+    pub depth: usize,
+    pub step: usize,
+}
+
+impl<'a> Left<'a> {
+    /// A plain matrix [rows, depth].
+    pub fn matrix(values: &'a [f32], depth: usize) -> Self {
+        Left {
+            values,
+            row: depth,
+            segments: 1,
+            segment: 0,
+            depth,
+            step: 1,
+        }
+    }
+
+    /// A matrix [depth, rows], transposed.
+    pub fn transposed(values: &'a [f32], rows: usize, depth: usize) -> Self {
+        Left {
+            values,
+            row: 1,
+            segments: 1,
+            segment: 0,
+            depth,
+            step: rows,
+        }
+    }
+}
+
+/// out[rows, cols] = left * right, or added to what is there; right is [segments * depth, cols]. `cols` is a
+/// multiple of [`LANES`].
+#[inline(always)]
+pub fn multiply<S: Simd>(
+    simd: S,
+    left: Left,
+    rows: usize,
+    right: &[f32],
+    cols: usize,
+    out: &mut [f32],
+    add: bool,
+) {
+    debug_assert!(cols.is_multiple_of(LANES));
+    let (right, _) = S::as_simd_f32s(right);
+    let (out, _) = S::as_mut_simd_f32s(out);
+    let width = cols / S::F32_LANES;
+    // As many accumulators as registers allow beside a row of the right factor: 6 x 4 of 32, or 6 x 2 of 16.
+    let mut at = 0;
+    while at < width {
+        if S::F32_LANES == 16 && width - at >= 4 {
+            strip::<S, 4>(simd, left, rows, right, width, at, out, add);
+            at += 4;
+        } else if width - at >= 2 {
+            strip::<S, 2>(simd, left, rows, right, width, at, out, add);
+            at += 2;
+        } else {
+            strip::<S, 1>(simd, left, rows, right, width, at, out, add);
+            at += 1;
+        }
+    }
+}
+
+/// `W` vectors of columns from `at` on.
+#[inline(always)]
+#[expect(clippy::too_many_arguments)]
+fn strip<S: Simd, const W: usize>(
+    simd: S,
+    left: Left,
+    rows: usize,
+    right: &[S::f32s],
+    width: usize,
+    at: usize,
+    out: &mut [S::f32s],
+    add: bool,
+) {
+    let mut i = 0;
+    while i < rows {
+        let left = Left {
+            values: &left.values[i * left.row..],
+            ..left
+        };
+        let out = &mut out[i * width..];
+        i += match rows - i {
+            6.. => tile::<S, 6, W>(simd, left, right, width, at, out, add),
+            4.. => tile::<S, 4, W>(simd, left, right, width, at, out, add),
+            _ => tile::<S, 1, W>(simd, left, right, width, at, out, add),
+        };
+    }
+}
+
+/// `R` rows of `W` vectors, accumulated in registers; the number of rows.
+#[inline(always)]
+fn tile<S: Simd, const R: usize, const W: usize>(
+    simd: S,
+    left: Left,
+    right: &[S::f32s],
+    width: usize,
+    at: usize,
+    out: &mut [S::f32s],
+    add: bool,
+) -> usize {
+    let mut sums = [[simd.splat_f32s(0.0); W]; R];
+    if add {
+        for r in 0..R {
+            for w in 0..W {
+                sums[r][w] = out[r * width + at + w];
+            }
+        }
+    }
+    let mut inner = at;
+    for s in 0..left.segments {
+        let mut from = s * left.segment;
+        for _ in 0..left.depth {
+            let factors = &right[inner..inner + W];
+            let values = &left.values[from..from + (R - 1) * left.row + 1];
+            for r in 0..R {
+                let value = simd.splat_f32s(values[r * left.row]);
+                for w in 0..W {
+                    sums[r][w] = simd.mul_add_e_f32s(value, factors[w], sums[r][w]);
+                }
+            }
+            inner += width;
+            from += left.step;
+        }
+    }
+    for r in 0..R {
+        for w in 0..W {
+            out[r * width + at + w] = sums[r][w];
+        }
+    }
+    R
+}

@@ -1,0 +1,330 @@
+//! Convolutions of 5 x 5 kernels by Winograd's minimal filtering, F(4 x 4, 5 x 5): in a transformed domain of
+//! 8 x 8 points, 16 outputs take 64 multiplications, where the definition takes 400.
+//!
+//! Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, <https://arxiv.org/abs/1509.09308>. A tile of
+//! the input is B'dB, the kernel GgG', and the output A'[(GgG') * (B'dB)]A; the matrices are Cook and Toom's for
+//! the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity. Every 1-dimensional transform is written out, so that it
+//! takes the zeros and the symmetry of a and -a into account.
+
+use super::LANES;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Points of the transformed domain along one side.
+const POINTS: usize = 8;
+/// Outputs of a tile along one side.
+pub const TILE: usize = 4;
+/// The kernel's side.
+pub const KERNEL: usize = 5;
+/// Cells that it reaches beyond the image on each side.
+pub const BORDER: usize = KERNEL / 2;
+/// Points of the transformed domain.
+pub const PLANES: usize = POINTS * POINTS;
+
+/// A transform of vectors along one dimension.
+trait Transform<const I: usize, const O: usize> {
+    fn apply<S: Simd>(simd: S, x: [S::f32s; I]) -> [S::f32s; O];
+}
+
+/// B': input of a tile to points.
+struct Input;
+
+/// G: a kernel of I cells to points.
+struct Kernel;
+
+/// A': points to outputs.
+struct Output;
+
+/// The scale of the points in G: 1 over the product of the differences to all other points.
+const ONE: f32 = -2.0 / 9.0;
+const TWO: f32 = 1.0 / 90.0;
+const HALF: f32 = 32.0 / 45.0;
+
+impl Transform<POINTS, POINTS> for Input {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, x: [S::f32s; 8]) -> [S::f32s; 8] {
+        let add = |a, b| simd.add_f32s(a, b);
+        let sub = |a, b| simd.sub_f32s(a, b);
+        let times = |factor: f32, a| simd.mul_f32s(simd.splat_f32s(factor), a);
+        let fused = |factor: f32, a, b| simd.mul_add_e_f32s(simd.splat_f32s(factor), a, b);
+        let even = fused(-4.25, x[4], add(x[2], x[6]));
+        let odd = fused(-4.25, x[3], add(x[1], x[5]));
+        let (one, minus_one) = (add(even, odd), sub(even, odd));
+        let even = fused(-1.25, x[4], fused(0.25, x[2], x[6]));
+        let odd = fused(2.0, x[5], fused(-2.5, x[3], times(0.5, x[1])));
+        let (two, minus_two) = (add(even, odd), sub(even, odd));
+        let even = fused(-5.0, x[4], fused(4.0, x[2], x[6]));
+        let odd = fused(0.5, x[5], fused(-2.5, x[3], times(2.0, x[1])));
+        let (half, minus_half) = (add(even, odd), sub(even, odd));
+        let zero = fused(5.25, sub(x[4], x[2]), sub(x[0], x[6]));
+        let infinity = fused(5.25, sub(x[3], x[5]), sub(x[7], x[1]));
+        [
+            zero, one, minus_one, two, minus_two, half, minus_half, infinity,
+        ]
+    }
+}
+
+impl<const I: usize> Transform<I, POINTS> for Kernel {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, x: [S::f32s; I]) -> [S::f32s; 8] {
+        // scale * (the even powers' part + or - the odd ones'), for a point a and -a
+        let mut points = [x[0]; 8];
+        points[7] = x[I - 1];
+        for (at, a, scale) in [(1, 1f32, ONE), (3, 2.0, TWO), (5, 0.5, HALF)] {
+            let mut parts = [
+                simd.mul_f32s(simd.splat_f32s(scale), x[0]),
+                simd.splat_f32s(0.0),
+            ];
+            let mut power = scale;
+            for j in 1..I {
+                power *= a;
+                parts[j % 2] = simd.mul_add_e_f32s(simd.splat_f32s(power), x[j], parts[j % 2]);
+            }
+            points[at] = simd.add_f32s(parts[0], parts[1]);
+            points[at + 1] = simd.sub_f32s(parts[0], parts[1]);
+        }
+        points
+    }
+}
+
+impl<const O: usize> Transform<POINTS, O> for Output {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, x: [S::f32s; 8]) -> [S::f32s; O] {
+        let mut outputs = [simd.splat_f32s(0.0); O];
+        let mut powers = [1f32; 3];
+        let pairs = [[x[1], x[2]], [x[3], x[4]], [x[5], x[6]]];
+        for (k, output) in outputs.iter_mut().enumerate() {
+            for (power, [plus, minus]) in powers.iter_mut().zip(pairs) {
+                let part = if k % 2 == 0 {
+                    simd.add_f32s(plus, minus)
+                } else {
+                    simd.sub_f32s(plus, minus)
+                };
+                *output = simd.mul_add_e_f32s(simd.splat_f32s(*power), part, *output);
+            }
+            powers[1] *= 2.0;
+            powers[2] *= 0.5;
+        }
+        outputs[0] = simd.add_f32s(outputs[0], x[0]);
+        outputs[O - 1] = simd.add_f32s(outputs[O - 1], x[7]);
+        outputs
+    }
+}
+
+/// Where the vectors of a square lie: that at (y, x) is at `y * row + x * column`.
+#[derive(Clone, Copy)]
+struct Grid {
+    row: usize,
+    column: usize,
+}
+
+impl Grid {
+    /// A square of `side` cells a row, of `vectors` a cell.
+    fn of(side: usize, vectors: usize) -> Self {
+        Grid {
+            row: side * vectors,
+            column: vectors,
+        }
+    }
+}
+
+/// Transform a square of vectors along both dimensions.
+#[inline(always)]
+fn square<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
+    simd: S,
+    (from, from_grid): (&[S::f32s], Grid),
+    (to, to_grid): (&mut [S::f32s], Grid),
+) {
+    let zero = simd.splat_f32s(0.0);
+    let mut columns = [[zero; I]; O];
+    for x in 0..I {
+        let mut column = [zero; I];
+        for (y, cell) in column.iter_mut().enumerate() {
+            *cell = from[y * from_grid.row + x * from_grid.column];
+        }
+        let column = T::apply(simd, column);
+        for (row, cell) in columns.iter_mut().zip(column) {
+            row[x] = cell;
+        }
+    }
+    for (y, row) in columns.into_iter().enumerate() {
+        for (x, cell) in T::apply(simd, row).into_iter().enumerate() {
+            to[y * to_grid.row + x * to_grid.column] = cell;
+        }
+    }
+}
+
+/// The tiles of a group of images: [`PLANES`] matrices of [tile, channel] in the transformed domain.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiles {
+    /// Tiles along a side of an image.
+    pub side: usize,
+    /// Images in a group.
+    pub images: usize,
+}
+
+impl Tiles {
+    /// Tiles of an image.
+    pub fn each(&self) -> usize {
+        self.side * self.side
+    }
+
+    /// Tiles of a group: rows of a matrix.
+    pub fn rows(&self) -> usize {
+        self.images * self.each()
+    }
+
+    /// Cells along a side of an image with the border that the kernel reaches over: what
+    /// [`Tiles::inputs`] and [`Tiles::gradients`] read.
+    pub fn canvas(&self) -> usize {
+        self.outputs_side() + 2 * BORDER
+    }
+
+    /// Cells along a side of an image that is made of whole tiles: what [`Tiles::outputs`] writes.
+    pub fn outputs_side(&self) -> usize {
+        self.side * TILE
+    }
+
+    /// The points of what a convolution reads, for image `image` of the group; `width` is the number of channels.
+    #[inline(always)]
+    pub fn inputs<S: Simd>(
+        &self,
+        simd: S,
+        width: usize,
+        canvas: &[f32],
+        image: usize,
+        points: &mut [f32],
+    ) {
+        let vectors = width / S::F32_LANES;
+        let canvas = S::as_simd_f32s(canvas).0;
+        let points = S::as_mut_simd_f32s(points).0;
+        let grids = (Grid::of(self.canvas(), vectors), self.planes(vectors));
+        for tile in 0..self.each() {
+            let (y, x) = (tile / self.side * TILE, tile % self.side * TILE);
+            let from = &canvas[(y * self.canvas() + x) * vectors..];
+            let to = &mut points[(image * self.each() + tile) * vectors..];
+            for vector in 0..vectors {
+                square::<S, Input, POINTS, POINTS>(
+                    simd,
+                    (&from[vector..], grids.0),
+                    (&mut to[vector..], grids.1),
+                );
+            }
+        }
+    }
+
+    /// The points of the gradient by a convolution's output, as a factor of that by its kernel. The canvas has
+    /// the same border as that of the inputs.
+    #[inline(always)]
+    pub fn gradients<S: Simd>(
+        &self,
+        simd: S,
+        width: usize,
+        canvas: &[f32],
+        image: usize,
+        points: &mut [f32],
+    ) {
+        let vectors = width / S::F32_LANES;
+        let canvas = S::as_simd_f32s(canvas).0;
+        let points = S::as_mut_simd_f32s(points).0;
+        let grids = (Grid::of(self.canvas(), vectors), self.planes(vectors));
+        for tile in 0..self.each() {
+            let y = tile / self.side * TILE + BORDER;
+            let x = tile % self.side * TILE + BORDER;
+            let from = &canvas[(y * self.canvas() + x) * vectors..];
+            let to = &mut points[(image * self.each() + tile) * vectors..];
+            for vector in 0..vectors {
+                square::<S, Kernel, TILE, POINTS>(
+                    simd,
+                    (&from[vector..], grids.0),
+                    (&mut to[vector..], grids.1),
+                );
+            }
+        }
+    }
+
+    /// The outputs of image `image` of the group: [y, x, channel], [`Tiles::outputs_side`] cells a side.
+    #[inline(always)]
+    pub fn outputs<S: Simd>(
+        &self,
+        simd: S,
+        width: usize,
+        points: &[f32],
+        image: usize,
+        out: &mut [f32],
+    ) {
+        let vectors = width / S::F32_LANES;
+        let points = S::as_simd_f32s(points).0;
+        let out = S::as_mut_simd_f32s(out).0;
+        let grids = (self.planes(vectors), Grid::of(self.outputs_side(), vectors));
+        for tile in 0..self.each() {
+            let (y, x) = (tile / self.side * TILE, tile % self.side * TILE);
+            let from = &points[(image * self.each() + tile) * vectors..];
+            let to = &mut out[(y * self.outputs_side() + x) * vectors..];
+            for vector in 0..vectors {
+                square::<S, Output, POINTS, TILE>(
+                    simd,
+                    (&from[vector..], grids.0),
+                    (&mut to[vector..], grids.1),
+                );
+            }
+        }
+    }
+
+    fn planes(&self, vectors: usize) -> Grid {
+        Grid::of(POINTS, self.rows() * vectors)
+    }
+}
+
+/// A kernel [row, column, value] to its points [point, value]; the number of values is a multiple of [`LANES`].
+pub fn kernel_to_points(kernel: &[f32]) -> Vec<f32> {
+    Arch::new().dispatch(KernelToPoints(kernel))
+}
+
+/// The sum of products of points [point, value] to the gradient by the kernel, [row, column, value].
+pub fn points_to_kernel(points: &[f32]) -> Vec<f32> {
+    Arch::new().dispatch(PointsToKernel(points))
+}
+
+struct KernelToPoints<'a>(&'a [f32]);
+
+impl WithSimd for KernelToPoints<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        squares::<S, Kernel, KERNEL, POINTS>(simd, self.0)
+    }
+}
+
+struct PointsToKernel<'a>(&'a [f32]);
+
+impl WithSimd for PointsToKernel<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        squares::<S, Output, POINTS, KERNEL>(simd, self.0)
+    }
+}
+
+#[inline(always)]
+fn squares<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
+    simd: S,
+    from: &[f32],
+) -> Vec<f32> {
+    let values = from.len() / (I * I);
+    debug_assert!(values.is_multiple_of(LANES));
+    let vectors = values / S::F32_LANES;
+    let mut out = vec![0.0; O * O * values];
+    let from = S::as_simd_f32s(from).0;
+    let to = S::as_mut_simd_f32s(&mut out).0;
+    let grids = (Grid::of(I, vectors), Grid::of(O, vectors));
+    for vector in 0..vectors {
+        square::<S, T, I, O>(
+            simd,
+            (&from[vector..], grids.0),
+            (&mut to[vector..], grids.1),
+        );
+    }
+    out
+}
