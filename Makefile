@@ -61,7 +61,7 @@ check: setup ## what CI runs: format, clippy, tests
 	@$(MAKE) --no-print-directory test
 
 bench: setup ## time a training step and its parts, PyTorch and TensorFlow beside it (DATA=folder DEVICE=cuda)
-	@cargo bench --quiet -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
+	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 		$(addprefix --torch ,$(wildcard $(BENCH_TORCH)/bin/python)) \
 		$(addprefix --tensorflow ,$(wildcard $(BENCH_TENSORFLOW)/bin/python)) $(ARGS)
 
