@@ -7,7 +7,9 @@ use crate::data::{self, Images, Split, evaluation_batches};
 use crate::events::SessionStatus;
 use crate::metrics::Metrics;
 use crate::model::{Named, Network};
-use crate::run::{EvalStatus, Process, RunDir, Score, State, Status, TrainStatus};
+use crate::run::{
+    EvalStatus, Lock, Process, Role, RunDir, Score, State, Status, TrainStatus, Writer,
+};
 use crate::scoreboard::Scoreboard;
 use crate::session::{self, Ended};
 use crate::spec::{Fidelity, Spec};
@@ -27,8 +29,9 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// training has ended and its last checkpoint is scored.
 ///
 /// # Errors
-/// Bad data, a damaged checkpoint, no checkpoint with `once`, and I/O errors.
+/// Another evaluator at work, bad data, a damaged checkpoint, no checkpoint with `once`, and I/O errors.
 pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
+    let _lock = Lock::take(run, Writer::Process(Role::Eval))?;
     // What an earlier session evaluated is not evaluated again.
     let earlier = EvalStatus::load(run)?;
     let mut status = EvalStatus {

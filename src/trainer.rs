@@ -6,7 +6,7 @@ use crate::console;
 use crate::data::{self, BatchStream, Images, Split};
 use crate::model::Network;
 use crate::reporter::{Reporter, Taken};
-use crate::run::{Process, Role, RunDir, State, Status, TrainStatus};
+use crate::run::{Lock, Process, Role, RunDir, State, Status, TrainStatus, Writer};
 use crate::schedule;
 use crate::session::{self, Ended};
 use crate::spec::Spec;
@@ -24,8 +24,9 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step.
 ///
 /// # Errors
-/// Bad data, a loss that is not finite, and I/O errors; the status file then holds the message.
+/// Another trainer at work, bad data, a loss that is not finite, and I/O errors; the status file then holds the message.
 pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
+    let _lock = Lock::take(run, Writer::Process(Role::Train))?;
     let mut status = TrainStatus {
         process: Process::current(),
         step: 0,

@@ -8,7 +8,7 @@ use std::path::{self, Path, PathBuf};
 use anyhow::{Context, Result};
 use chrono::Local;
 
-use super::Provenance;
+use super::{Provenance, Writer};
 use crate::files::write_atomic;
 use crate::{bail_user, user_error};
 
@@ -166,6 +166,11 @@ impl RunDir {
     /// The console output of the role's process, over all its sessions.
     pub fn log(&self, role: Role) -> PathBuf {
         self.path.join(format!("{role}.log"))
+    }
+
+    /// The lock file of the writer.
+    pub(super) fn lock(&self, writer: Writer) -> PathBuf {
+        self.path.join(format!("{writer}.lock"))
     }
 
     /// The status file of the role's process.

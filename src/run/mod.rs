@@ -1,12 +1,14 @@
-//! A run on disk: its directory, what it was started from, how its two processes are doing, and how to
-//! find it again.
+//! A run on disk: its directory, what it was started from, how its two processes are doing, that there is
+//! one of each, and how to find it again.
 
 mod directory;
+mod lock;
 mod provenance;
 mod registry;
 mod status;
 
 pub use directory::{Role, RunDir};
+pub use lock::{Lock, Writer};
 pub use provenance::{Provenance, Software};
 pub use registry::{Entry, latest, list, resolve};
 pub use status::{EvalStatus, Process, Score, State, Status, TrainStatus};

@@ -15,9 +15,8 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 pub use self::outcome::{Death, Ending, Outcome};
-use crate::bail_user;
 use crate::progress::Display;
-use crate::run::{EvalStatus, Role, RunDir, Status, TrainStatus};
+use crate::run::{EvalStatus, Lock, Role, RunDir, Status, TrainStatus, Writer};
 use crate::stop::Stop;
 use child::Child;
 
@@ -65,8 +64,11 @@ pub fn supervise(
     display: &mut Display,
     options: Options,
 ) -> Result<Outcome> {
-    refuse_if_alive::<TrainStatus>(run)?;
-    refuse_if_alive::<EvalStatus>(run)?;
+    let _lock = Lock::take(run, Writer::Supervisor)?;
+    for role in [Role::Train, Role::Eval] {
+        // Free now, and released for the child to take.
+        Lock::take(run, Writer::Process(role))?;
+    }
     forget_earlier_training(run)?;
     let begin = Instant::now();
     let mut trainer = Child::start(program, Role::Train, run)?;
@@ -126,21 +128,6 @@ pub fn supervise(
         train,
         eval,
     })
-}
-
-fn refuse_if_alive<S: Status>(run: &RunDir) -> Result<()> {
-    // An unreadable status is of a process that is gone; the new one will replace it.
-    if let Ok(Some(status)) = S::load(run)
-        && status.process().alive()
-    {
-        bail_user!(
-            "{} is at work already: its process {} has pid {}",
-            run.path().display(),
-            S::ROLE,
-            status.process().pid
-        );
-    }
-    Ok(())
 }
 
 /// Removes the trainer's status of an earlier session: the evaluator must not take its word that training

@@ -274,31 +274,26 @@ fn only_a_second_request_kills() {
 
 #[test]
 fn a_run_that_is_at_work_is_left_alone() {
-    let fake = Fake::new("");
-    let mut status = EvalStatus {
-        process: Process::current(),
-        last: None,
-        best: None,
-        lowest_loss: None,
-    };
-    status.save(&fake.run).unwrap();
-    let mut display = Display::plain(io::sink());
-    let error = supervise(
-        &fake.run,
-        &fake.program,
-        &Stop::new(),
-        &mut display,
-        Options::default(),
-    )
-    .unwrap_err();
-    assert!(is_user_error(&error));
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "{} is at work already: its process eval has pid {}",
+    let eval = Writer::Process(Role::Eval);
+    for writer in [eval, Writer::Supervisor] {
+        let fake = Fake::new("");
+        let _lock = Lock::take(&fake.run, writer).unwrap();
+        let mut display = Display::plain(io::sink());
+        let error = supervise(
+            &fake.run,
+            &fake.program,
+            &Stop::new(),
+            &mut display,
+            Options::default(),
+        )
+        .unwrap_err();
+        assert!(is_user_error(&error));
+        let begin = format!(
+            "{} is at work already: its process {writer} has pid {} on ",
             fake.run.path().display(),
             std::process::id()
-        )
-    );
-    assert!(!fake.run.log(Role::Train).exists());
+        );
+        assert!(error.to_string().starts_with(&begin), "{error}");
+        assert!(!fake.run.log(Role::Train).exists());
+    }
 }

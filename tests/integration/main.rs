@@ -1,6 +1,7 @@
 //! The real binary, from the command line to what it leaves on disk.
 
 mod input;
+mod locks;
 mod runs;
 mod support;
 mod tensorboard;

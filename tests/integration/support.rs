@@ -93,6 +93,13 @@ impl Project {
         self.command(arguments).spawn().unwrap()
     }
 
+    /// A run directory of an experiment, `runs/ID`, that no process has worked in yet.
+    pub fn prepare(&self, experiment: &str, id: &str) -> PathBuf {
+        let spec = self.succeed(&["check", experiment]).out;
+        self.write(&format!("runs/{id}/spec.yaml"), spec);
+        self.path("runs").join(id)
+    }
+
     /// The only run of an experiment.
     pub fn run(&self, name: &str) -> PathBuf {
         let mut runs: Vec<PathBuf> = fs::read_dir(self.path("runs").join(name))
