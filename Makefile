@@ -18,8 +18,8 @@ BROWSER = .venv-browser
 # Beside which the benchmark times runboard, where they are installed.
 BENCH_TORCH = .venv-bench-torch
 BENCH_TENSORFLOW = .venv-bench-tensorflow
-# setuptools: this TensorBoard still imports pkg_resources.
-TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81'
+# setuptools: this TensorBoard still imports pkg_resources. safetensors: a test reads checkpoints with it.
+TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build experiment resume tensorboard tensorboard-setup test test-browser check bench bench-reference clean named

@@ -1,16 +1,17 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
 use crate::backend;
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Restored, Retention};
 use crate::console;
 use crate::data::{self, BatchStream, Images, Split};
 use crate::model::Network;
 use crate::reporter::{Reporter, Taken};
-use crate::run::{Lock, Process, Role, RunDir, State, Status, TrainStatus, Writer};
-use crate::schedule;
+use crate::run::{EvalStatus, Lock, Process, Role, RunDir, State, Status, TrainStatus, Writer};
+use crate::schedule::{self, Average};
 use crate::session::{self, Ended};
 use crate::spec::Spec;
 use crate::stop::Stop;
+use crate::user_error;
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
@@ -66,18 +67,12 @@ impl<'a> Trainer<'a> {
         let count = images.len();
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-        let (network, ema, averages, first) = match checkpoint::latest(&run.checkpoints())? {
-            None => {
-                let ema = backend::copy(&network)?;
-                (network, ema, BTreeMap::new(), 0)
-            }
-            Some(entry) => {
-                let saved = checkpoint::load(&entry.path)?;
-                let ema = network.clone().with_values(saved.ema, &device)?;
-                let network = network.with_values(saved.weights, &device)?;
-                (network, ema, saved.state.averages, saved.state.step + 1)
-            }
-        };
+        let Origin {
+            network,
+            ema,
+            averages,
+            first,
+        } = Origin::of(run, &spec, network, &device)?;
         console::timed(format_args!(
             "training {} on {device_name}: {count} images, steps {first} to {}",
             run.id(),
@@ -199,7 +194,7 @@ impl<'a> Trainer<'a> {
         // Curves first: a resumed run cuts what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
         checkpoint::save(&folder, &checkpoint)?;
-        checkpoint::retain(&folder, self.spec.train.keep_checkpoints)
+        retain(self.run, &self.spec)
     }
 
     fn beat(&mut self, taken: &Taken) -> Result<()> {
@@ -211,6 +206,57 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
+}
+
+/// What a session goes on from.
+struct Origin {
+    network: Network,
+    ema: Network,
+    /// Of the losses, by tag.
+    averages: BTreeMap<String, Average>,
+    /// The first step to take.
+    first: u64,
+}
+
+impl Origin {
+    /// The newest whole checkpoint, or `fresh` weights where there is none yet.
+    fn of(run: &RunDir, spec: &Spec, fresh: Network, device: &Device) -> Result<Self> {
+        let Some(Restored { path, checkpoint }) = checkpoint::restore(&run.checkpoints())? else {
+            return Ok(Origin {
+                ema: backend::copy(&fresh)?,
+                network: fresh,
+                averages: BTreeMap::new(),
+                first: 0,
+            });
+        };
+        let values = |named| {
+            fresh.clone().with_values(named, device).map_err(|error| {
+                user_error!(
+                    "{} does not fit the network of {}: {error:#}",
+                    path.display(),
+                    run.spec().display()
+                )
+            })
+        };
+        let origin = Origin {
+            network: values(checkpoint.weights)?,
+            ema: values(checkpoint.ema)?,
+            averages: checkpoint.state.averages,
+            first: checkpoint.state.step + 1,
+        };
+        retain(run, spec)?; // which an earlier session may not have come to
+        Ok(origin)
+    }
+}
+
+/// Remove the checkpoints that the spec does not keep.
+fn retain(run: &RunDir, spec: &Spec) -> Result<()> {
+    // A status that cannot be read is the evaluator's, which will say so: nothing is removed meanwhile.
+    let Ok(eval) = EvalStatus::load(run) else {
+        return Ok(());
+    };
+    let best = eval.and_then(|eval| eval.best).map(|best| best.step);
+    checkpoint::retain(&run.checkpoints(), &Retention::new(&spec.train, best, None))
 }
 
 /// Times the steps between console lines.

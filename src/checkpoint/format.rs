@@ -1,6 +1,6 @@
 //! The bytes of a checkpoint directory.
 
-use super::{Checkpoint, State};
+use super::{Checkpoint, Lease, State};
 use crate::files;
 use crate::model::Named;
 use anyhow::{Context, Result, bail, ensure};
@@ -8,7 +8,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Version of the layout; a reader refuses others.
@@ -16,7 +17,15 @@ const FORMAT: u32 = 1;
 const WEIGHTS: &str = "weights.safetensors";
 const EMA: &str = "ema.safetensors";
 const STATE: &str = "state.json";
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
+/// No manifest is longer; what is read of a longer file is no manifest.
+const MANIFEST_BYTES: u64 = 64 << 10;
+
+/// The part of a manifest that every version has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
@@ -54,25 +63,30 @@ pub fn write(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     files::write_atomic(&folder.join(MANIFEST), &manifest)
 }
 
-/// Read and verify all files of a checkpoint.
-pub fn read(folder: &Path) -> Result<Checkpoint> {
-    let text = read_file(&folder.join(MANIFEST))?;
-    let manifest: Manifest = serde_json::from_slice(&text).context(MANIFEST)?;
+/// Read and verify all files of a leased checkpoint.
+pub fn read(folder: &Path, lease: &Lease) -> Result<Checkpoint> {
+    let text = read_all(lease.manifest(), MANIFEST_BYTES);
+    let text = text.with_context(|| format!("failed to read {MANIFEST}"))?;
+    let format: Format = serde_json::from_slice(&text).context(MANIFEST)?;
     ensure!(
-        manifest.format == FORMAT,
+        format.format == FORMAT,
         "{MANIFEST}: got format {}, want {FORMAT}",
-        manifest.format
+        format.format
     );
+    let manifest: Manifest = serde_json::from_slice(&text).context(MANIFEST)?;
     let verified = |name: &str| -> Result<Vec<u8>> {
         let want = manifest.files.get(name);
         let want = want.with_context(|| format!("{MANIFEST}: no entry for {name}"))?;
-        let bytes = read_file(&folder.join(name))?;
-        let got = bytes.len() as u64;
+        let failed = || format!("failed to read {name}");
+        let file = File::open(folder.join(name)).with_context(failed)?;
+        // Before memory is taken for it.
+        let got = file.metadata().with_context(failed)?.len();
         ensure!(
             got == want.bytes,
             "{name}: got {got} bytes, want {}",
             want.bytes
         );
+        let bytes = read_all(&file, want.bytes).with_context(failed)?;
         let got = sha256(&bytes);
         ensure!(
             got == want.sha256,
@@ -89,8 +103,10 @@ pub fn read(folder: &Path) -> Result<Checkpoint> {
     })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("failed to read {}", path.display()))
+fn read_all(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -133,4 +149,79 @@ fn tensors(bytes: &[u8]) -> Result<Vec<Named>> {
     }
     named.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::super::{load, save};
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_damaged_checkpoint_is_refused_and_says_what_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(folder.path(), &sample(7)).unwrap();
+        let ema = path.join("ema.safetensors");
+        let mut bytes = fs::read(&ema).unwrap();
+        bytes.pop();
+        fs::write(&ema, &bytes).unwrap();
+        let short = format!("{:#}", load(&path).unwrap_err());
+        let want = format!(
+            "ema.safetensors: got {} bytes, want {}",
+            bytes.len(),
+            bytes.len() + 1
+        );
+        assert!(short.ends_with(&want), "{short}");
+        bytes.push(1);
+        fs::write(&ema, &bytes).unwrap();
+        let flipped = format!("{:#}", load(&path).unwrap_err());
+        assert!(
+            flipped.contains("ema.safetensors: checksum mismatch: got "),
+            "{flipped}"
+        );
+        fs::remove_file(path.join("manifest.json")).unwrap();
+        let missing = format!("{:#}", load(&path).unwrap_err());
+        assert!(missing.contains("failed to read "), "{missing}");
+    }
+
+    #[test]
+    fn a_manifest_may_be_damaged_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(folder.path(), &sample(7)).unwrap();
+        let manifest = path.join(MANIFEST);
+        let whole = fs::read(&manifest).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&manifest, &bytes).unwrap();
+            // A changed blank between two words is no damage.
+            if let Ok(checkpoint) = load(&path) {
+                assert_eq!(checkpoint, sample(7), "byte {at}");
+            }
+        }
+        for length in 0..whole.len() {
+            fs::write(&manifest, &whole[..length]).unwrap();
+            load(&path).expect_err("cut short");
+        }
+    }
+
+    #[test]
+    fn a_foreign_format_is_named_whatever_else_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(folder.path(), &sample(7)).unwrap();
+        let refusal = |manifest: &str| {
+            fs::write(path.join(MANIFEST), manifest).unwrap();
+            let error = format!("{:#}", load(&path).unwrap_err());
+            let (_, refusal) = error.split_once("step-00000007: ").unwrap();
+            refusal.to_owned()
+        };
+        let foreign = refusal("{\"format\": 2, \"files\": \"elsewhere\"}");
+        assert_eq!(foreign, "manifest.json: got format 2, want 1");
+        let empty = refusal("{\"format\": 1, \"files\": {}}");
+        assert_eq!(empty, "manifest.json: no entry for state.json");
+        assert!(refusal("").starts_with("manifest.json: EOF"));
+        let endless = format!("{}{{", " ".repeat(1 << 20));
+        assert!(refusal(&endless).starts_with("manifest.json: EOF"));
+    }
 }

@@ -2,24 +2,37 @@
 //! evaluator reads.
 //!
 //! ```text
-//! checkpoints/step-00001000/
-//!   weights.safetensors   the weights after the step
-//!   ema.safetensors       their moving average
-//!   state.json            the step and what else a resumed run needs
-//!   manifest.json         format version, size and SHA-256 of each file
+//! checkpoints/
+//!   step-00001000/
+//!     weights.safetensors   the weights after the step
+//!     ema.safetensors       their moving average
+//!     state.json            the step and what else a resumed run needs
+//!     manifest.json         format version, size and SHA-256 of each file
+//!   step-00002000.damaged/  one that could not be loaded, see [`restore`]
+//!   best -> step-00001000   by evaluation
 //! ```
 //!
-//! A checkpoint is written as `step-N.tmp/`, synced and renamed: whatever is not renamed does not exist.
+//! A checkpoint is written as `step-N.tmp/`, synced and renamed: whatever is not renamed does not exist. It
+//! is renamed again, `step-N.old/`, before it is removed.
 
 mod format;
+mod lease;
+mod restore;
+mod retention;
 
+pub use lease::Lease;
+pub use restore::{Restored, restore};
+pub use retention::{Retention, link_best, retain};
+
+use crate::files;
 use crate::model::Named;
 use crate::schedule::Average;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use lease::Vacancy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// All that a run needs to go on after a step.
@@ -53,16 +66,13 @@ pub struct Entry {
 /// # Errors
 /// I/O errors; checkpoints already there are untouched by them.
 pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
-    let path = folder.join(format!("step-{:08}", checkpoint.state.step));
+    let path = folder.join(name(checkpoint.state.step));
     let temporary = path.with_extension("tmp");
     remove(&temporary)?;
     fs::create_dir_all(&temporary)
         .with_context(|| format!("failed to create {}", temporary.display()))?;
-    let written = format::write(&temporary, checkpoint).and_then(|()| {
-        discard(&path)?; // the same step again, after a resume from an older checkpoint
-        rename(&temporary, &path)?;
-        crate::files::sync_folder(folder)
-    });
+    let written =
+        format::write(&temporary, checkpoint).and_then(|()| put(folder, &temporary, &path));
     if written.is_err() {
         // Best effort: a leftover is ignored by readers and removed by the next save of this step.
         let _ = fs::remove_dir_all(&temporary);
@@ -71,12 +81,44 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Read a checkpoint back and verify it against its manifest.
+/// Rename a whole checkpoint to where it is found, in place of one of the same step if there is one. Who is
+/// reading that one notices and reads the new one.
+fn put(folder: &Path, temporary: &Path, path: &Path) -> Result<()> {
+    let old = path.with_extension("old");
+    if path.exists() {
+        remove(&old)?;
+        rename(path, &old)?;
+    }
+    rename(temporary, path)?;
+    files::sync_folder(folder)?;
+    remove(&old)
+}
+
+/// Read a checkpoint back and verify it against its manifest. It is leased meanwhile.
 ///
 /// # Errors
 /// I/O errors, and whatever differs from the manifest: file, got and want.
 pub fn load(path: &Path) -> Result<Checkpoint> {
-    format::read(path).with_context(|| format!("failed to load checkpoint {}", path.display()))
+    loop {
+        let read = Lease::take(path).map(|lease| (format::read(path, &lease), lease));
+        let read = match read {
+            // Removed before it was leased, and another one is there now.
+            Ok((Err(_), lease)) if lease.lost() && path.exists() => continue,
+            Ok((read, _)) => read.and_then(|checkpoint| in_its_place(path, checkpoint)),
+            Err(error) => Err(error),
+        };
+        return read.with_context(|| format!("failed to load checkpoint {}", path.display()));
+    }
+}
+
+/// Pass a checkpoint whose step is the one that its folder is named after, if it is named after any.
+fn in_its_place(path: &Path, checkpoint: Checkpoint) -> Result<Checkpoint> {
+    let got = checkpoint.state.step;
+    let want = path.file_name().and_then(|name| step(name.to_str()?));
+    if let Some(want) = want {
+        ensure!(got == want, "it holds step {got}, want {want}");
+    }
+    Ok(checkpoint)
 }
 
 /// The checkpoints in `folder`, oldest first; none where there is no such folder.
@@ -84,20 +126,13 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 /// # Errors
 /// I/O errors.
 pub fn list(folder: &Path) -> Result<Vec<Entry>> {
-    let read = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.with_context(|| format!("failed to list {}", folder.display()))?,
-    };
-    let mut entries = Vec::new();
-    for entry in read {
-        let entry = entry.with_context(|| format!("failed to list {}", folder.display()))?;
-        let name = entry.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix("step-"));
-        if let Some(step) = step.and_then(|digits| digits.parse().ok()) {
-            let path = entry.path();
-            entries.push(Entry { step, path });
-        }
-    }
+    let mut entries: Vec<Entry> = contents(folder)?
+        .into_iter()
+        .filter_map(|path| {
+            let step = step(path.file_name()?.to_str()?)?;
+            Some(Entry { step, path })
+        })
+        .collect();
     entries.sort_by_key(|entry| entry.step);
     Ok(entries)
 }
@@ -110,21 +145,37 @@ pub fn latest(folder: &Path) -> Result<Option<Entry>> {
     Ok(list(folder)?.pop())
 }
 
-/// Remove all checkpoints but the `keep` latest, and what interrupted saves left behind.
-///
-/// # Errors
-/// I/O errors.
-pub fn retain(folder: &Path, keep: usize) -> Result<()> {
-    let entries = list(folder)?;
-    for entry in entries.iter().rev().skip(keep) {
-        discard(&entry.path)?;
-    }
-    Ok(())
+/// What a checkpoint's folder is called.
+fn name(step: u64) -> String {
+    format!("step-{step:08}")
 }
 
-/// Remove a checkpoint, renamed first: a reader sees a whole one or none.
+/// The step of a checkpoint's folder; none for any other name.
+fn step(folder: &str) -> Option<u64> {
+    let step = folder.strip_prefix("step-")?.parse().ok()?;
+    // The event files' steps are signed, and the next one must be a number too.
+    (step < i64::MAX as u64 && name(step) == folder).then_some(step)
+}
+
+/// The paths in `folder`, sorted; none where there is no such folder.
+fn contents(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.and_then(|entries| {
+            let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+            paths.collect::<io::Result<Vec<_>>>()
+        }),
+    };
+    let mut paths = read.with_context(|| format!("failed to list {}", folder.display()))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Remove a checkpoint, renamed first: a reader sees a whole one or none. One that is being read stays.
 fn discard(path: &Path) -> Result<()> {
-    if path.exists() {
+    let vacancy = Vacancy::of(path)
+        .with_context(|| format!("failed to remove checkpoint {}", path.display()))?;
+    if vacancy.is_some() {
         let doomed = path.with_extension("old");
         remove(&doomed)?;
         rename(path, &doomed)?;
@@ -138,8 +189,13 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("failed to rename {} to {}", from.display(), to.display()))
 }
 
+/// Remove a folder with its contents, or a file that is in its place.
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    let removed = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(path),
+        removed => removed,
+    };
+    match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove {}", path.display()))
         }
@@ -152,7 +208,7 @@ mod tests {
     use super::*;
 
     /// Parameters in alphabetical order, as they are loaded.
-    fn sample(step: u64) -> Checkpoint {
+    pub(super) fn sample(step: u64) -> Checkpoint {
         let named = |scale: f32| {
             vec![
                 Named {
@@ -192,49 +248,54 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_stay_and_leftovers_do_not_count() {
+    fn only_checkpoints_are_listed() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(latest(&folder.path().join("absent")).unwrap(), None);
         for step in [9, 10, 100_000_000, 11] {
             save(folder.path(), &sample(step)).unwrap();
         }
-        fs::create_dir(folder.path().join("step-00000999.tmp")).unwrap();
-        fs::create_dir(folder.path().join("notes")).unwrap();
-        retain(folder.path(), 2).unwrap();
-        let steps: Vec<_> = list(folder.path())
-            .unwrap()
-            .iter()
-            .map(|e| e.step)
-            .collect();
-        assert_eq!(steps, [11, 100_000_000]);
+        for foreign in [
+            "step-00000999.tmp",
+            "step-00000999.damaged",
+            "step-999",
+            "step-+0000999",
+            "step-9223372036854775807",
+            "best",
+        ] {
+            fs::create_dir(folder.path().join(foreign)).unwrap();
+        }
+        let entries = list(folder.path()).unwrap();
+        let steps: Vec<_> = entries.iter().map(|e| e.step).collect();
+        assert_eq!(steps, [9, 10, 11, 100_000_000]);
         assert_eq!(latest(folder.path()).unwrap().unwrap().step, 100_000_000);
     }
 
     #[test]
-    fn a_damaged_checkpoint_is_refused_and_says_what_differs() {
+    fn the_same_step_again_takes_the_place_of_the_first_even_while_that_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = save(folder.path(), &sample(7)).unwrap();
-        let ema = path.join("ema.safetensors");
-        let mut bytes = fs::read(&ema).unwrap();
-        bytes.pop();
-        fs::write(&ema, &bytes).unwrap();
-        let short = format!("{:#}", load(&path).unwrap_err());
-        let want = format!(
-            "ema.safetensors: got {} bytes, want {}",
-            bytes.len(),
-            bytes.len() + 1
-        );
-        assert!(short.ends_with(&want), "{short}");
-        bytes.push(1);
-        fs::write(&ema, &bytes).unwrap();
-        let flipped = format!("{:#}", load(&path).unwrap_err());
-        assert!(
-            flipped.contains("ema.safetensors: checksum mismatch: got "),
-            "{flipped}"
-        );
-        fs::remove_file(path.join("manifest.json")).unwrap();
-        let missing = format!("{:#}", load(&path).unwrap_err());
-        assert!(missing.contains("failed to read "), "{missing}");
+        let lease = Lease::take(&path).unwrap();
+        let mut changed = sample(7);
+        changed.weights[0].values[0] = 5.0;
+        save(folder.path(), &changed).unwrap();
+        // What a reader finds that had just leased the first one.
+        assert!(format::read(&path, &lease).is_err() && lease.lost());
+        assert_eq!(load(&path).unwrap(), changed);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_checkpoint_under_the_name_of_another_step_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(folder.path(), &sample(7)).unwrap();
+        let renamed = folder.path().join(name(8));
+        fs::rename(&path, &renamed).unwrap();
+        let error = format!("{:#}", load(&renamed).unwrap_err());
+        assert!(error.ends_with(": it holds step 7, want 8"), "{error}");
+        // A copy for somebody to look at may be called anything.
+        let copy = folder.path().join("copy");
+        fs::rename(&renamed, &copy).unwrap();
+        assert_eq!(load(&copy).unwrap(), sample(7));
     }
 
     #[test]

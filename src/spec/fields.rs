@@ -90,6 +90,8 @@ const FIELDS: &[(&str, Rule)] = &[
     ("train.images_every", COUNT),
     ("train.checkpoint_every", COUNT),
     ("train.keep_checkpoints", COUNT),
+    ("train.keep_every", Whole(0, 1_000_000_000)),
+    ("train.keep_best", Flag),
     // At least 10 ms, so that polling never spins; at most a day.
     ("eval.interval_secs", Within(0.01, 86_400.0)),
     ("eval.batch_size", BATCH),

@@ -365,6 +365,10 @@ pub struct Train {
     pub checkpoint_every: u64,
     /// How many of the latest checkpoints stay.
     pub keep_checkpoints: usize,
+    /// Checkpoints of steps that are multiples of this stay as well; 0: none.
+    pub keep_every: u64,
+    /// The checkpoint with the best precision by evaluation stays as well.
+    pub keep_best: bool,
 }
 
 impl Default for Train {
@@ -378,6 +382,8 @@ impl Default for Train {
             images_every: 100,
             checkpoint_every: 1_000,
             keep_checkpoints: 5,
+            keep_every: 0,
+            keep_best: true,
         }
     }
 }

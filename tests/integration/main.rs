@@ -1,5 +1,6 @@
 //! The real binary, from the command line to what it leaves on disk.
 
+mod checkpoints;
 mod input;
 mod locks;
 mod runs;

@@ -149,6 +149,29 @@ pub fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// A point's step, for each point of a curve.
+pub fn steps(curve: &serde_json::Value) -> Vec<u64> {
+    let points = curve.as_array().expect("a curve").iter();
+    points.map(|point| point[0].as_u64().unwrap()).collect()
+}
+
+/// The bytes of the last checkpoint's weights, averages and state.
+pub fn last_weights(run: &Path) -> Vec<Vec<u8>> {
+    let folder = run.join("checkpoints");
+    let whole = |name: &String| name.starts_with("step-") && !name.contains('.');
+    let last = names(&folder).into_iter().rfind(whole).unwrap();
+    let last = folder.join(last);
+    ["weights.safetensors", "ema.safetensors", "state.json"]
+        .map(|name| fs::read(last.join(name)).unwrap())
+        .to_vec()
+}
+
+/// Whether a curve's values are measured by the clock, and so differ from run to run.
+pub fn timed(tag: &str) -> bool {
+    let timed = ["/sec", "time/", "process/", "prefetch/"];
+    timed.iter().any(|part| tag.contains(part))
+}
+
 /// A JSON file.
 pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -157,30 +180,33 @@ pub fn json(path: &Path) -> serde_json::Value {
 /// What TensorBoard's own reader finds in a folder, where TensorBoard is installed (`make test` installs
 /// it).
 pub fn tensorboard_reads(folder: &Path) -> Option<serde_json::Value> {
-    ask_tensorboard("tests/read_events.py", folder)
+    python("tests/read_events.py", folder)
 }
 
 /// What a served TensorBoard shows of a folder in every plugin, by each of its two readers.
 pub fn tensorboard_shows(folder: &Path) -> Option<serde_json::Value> {
-    ask_tensorboard("tests/read_plugins.py", folder)
+    python("tests/read_plugins.py", folder)
 }
 
-fn ask_tensorboard(script: &str, folder: &Path) -> Option<serde_json::Value> {
+/// What a script of the tests prints of a file or folder, where the Python that it wants is installed (`make
+/// test` installs it). It says so with exit code 3 if it misses a package.
+pub fn python(script: &str, path: &Path) -> Option<serde_json::Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join(".venv-tensorboard/bin/python");
     if !python.exists() {
-        eprintln!(
-            "not checked with TensorBoard's reader: no {}",
-            python.display()
-        );
+        eprintln!("not checked with {script}: no {}", python.display());
         return None;
     }
     let output = Command::new(python)
         .arg(root.join(script))
-        .arg(folder)
+        .arg(path)
         .output()
         .unwrap();
     let err = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(3) {
+        eprintln!("not checked with {script}: {err}");
+        return None;
+    }
     assert!(output.status.success(), "{err}");
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }

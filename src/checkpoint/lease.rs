@@ -1,0 +1,132 @@
+//! Leases: a checkpoint that somebody reads is not removed meanwhile.
+//!
+//! A lease is a shared flock(2) on the manifest, for which a reader needs no right to write. Whoever wants to
+//! remove the checkpoint tries the exclusive one. The kernel releases both when their process ends. Where a
+//! file system knows no locks there are no leases: [`super::load`] then notices a removal and says so.
+
+use super::format::MANIFEST;
+use anyhow::{Context, Result};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A checkpoint that stays on disk until this is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    path: PathBuf,
+    manifest: File,
+}
+
+impl Lease {
+    /// Lease the checkpoint at `path`; waits while it is being removed, which takes moments.
+    ///
+    /// # Errors
+    /// If it has no manifest that can be read.
+    pub fn take(path: &Path) -> Result<Self> {
+        let path = path.join(MANIFEST);
+        let manifest =
+            File::open(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        let _ = manifest.lock_shared(); // fails only where there are no locks
+        Ok(Lease { path, manifest })
+    }
+
+    /// The manifest of the leased checkpoint, wherever that lies by now.
+    pub(super) fn manifest(&self) -> &File {
+        &self.manifest
+    }
+
+    /// Whether the leased checkpoint lies at its path no more: it was removed before it was leased, or
+    /// another one of its step has taken its place.
+    pub(super) fn lost(&self) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let leased = self.manifest.metadata().map(identity);
+        let there = fs::metadata(&self.path).map(identity);
+        !matches!((leased, there), (Ok(leased), Ok(there)) if leased == there)
+    }
+}
+
+/// The right to remove a checkpoint: nobody has leased it, and nobody can until this is dropped.
+pub(super) struct Vacancy(#[expect(dead_code, reason = "holds the lock")] Option<File>);
+
+impl Vacancy {
+    /// Without waiting: none while a reader has leased the checkpoint at `path`. One without a manifest
+    /// cannot be leased.
+    pub fn of(path: &Path) -> io::Result<Option<Self>> {
+        // Some network file systems want a file open for writing to lock it exclusively.
+        let manifest = File::options()
+            .read(true)
+            .write(true)
+            .open(path.join(MANIFEST));
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
+            Err(error) if absent(&error) => return Ok(Some(Vacancy(None))),
+            Err(error) => return Err(error),
+        };
+        match manifest.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            _ => Ok(Some(Vacancy(Some(manifest)))),
+        }
+    }
+}
+
+/// Whether there is no such file; a checkpoint may be a plain file itself, or its manifest a folder.
+fn absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step-00000001");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(MANIFEST), "").unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn there_is_no_vacancy_as_long_as_anybody_has_a_lease() {
+        let (_folder, path) = checkpoint();
+        let first = Lease::take(&path).unwrap();
+        let second = Lease::take(&path).unwrap();
+        assert!(Vacancy::of(&path).unwrap().is_none());
+        drop(first);
+        assert!(Vacancy::of(&path).unwrap().is_none());
+        drop(second);
+        // A process that another test is starting has inherited the leases, until it is started.
+        while Vacancy::of(&path).unwrap().is_none() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_leased_is_vacant() {
+        let (folder, path) = checkpoint();
+        fs::remove_file(path.join(MANIFEST)).unwrap();
+        assert!(Lease::take(&path).is_err());
+        assert!(Vacancy::of(&path).unwrap().is_some());
+        fs::create_dir(path.join(MANIFEST)).unwrap();
+        assert!(Vacancy::of(&path).unwrap().is_some());
+        let file = folder.path().join("step-00000002");
+        fs::write(&file, "").unwrap();
+        assert!(Vacancy::of(&file).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lease_is_lost_when_its_checkpoint_is_replaced_or_gone() {
+        let (folder, path) = checkpoint();
+        let lease = Lease::take(&path).unwrap();
+        assert!(!lease.lost());
+        fs::rename(&path, folder.path().join("away")).unwrap();
+        assert!(lease.lost());
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(MANIFEST), "").unwrap();
+        assert!(lease.lost());
+    }
+}

@@ -1,0 +1,159 @@
+//! What a run goes on from.
+
+use super::{Checkpoint, Entry, contents, list, load, remove, rename};
+use crate::{bail_user, console};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// Extension of a checkpoint that was set aside. Nothing reads or removes it.
+const DAMAGED: &str = "damaged";
+
+/// A checkpoint and where it lies.
+#[derive(Debug)]
+pub struct Restored {
+    pub path: PathBuf,
+    pub checkpoint: Checkpoint,
+}
+
+/// The newest whole checkpoint in `folder`; none if there are no checkpoints at all. Newer ones that cannot
+/// be loaded are set aside as `step-N.damaged`, with a warning that says what is wrong with each.
+///
+/// Only the run's trainer may call it.
+///
+/// # Errors
+/// A user error if there are checkpoints but none is whole: to begin anew then, over curves and weights that
+/// may yet be saved, is for the user to say. Nothing is changed in that case. Otherwise I/O errors.
+pub fn restore(folder: &Path) -> Result<Option<Restored>> {
+    let mut refused = Vec::new();
+    for entry in list(folder)?.into_iter().rev() {
+        match load(&entry.path) {
+            Ok(checkpoint) => {
+                for (refused, error) in refused {
+                    set_aside(&refused, &error)?;
+                }
+                let path = entry.path;
+                return Ok(Some(Restored { path, checkpoint }));
+            }
+            Err(error) => refused.push((entry, error)),
+        }
+    }
+    let aside = aside(folder)?;
+    if refused.is_empty() && aside.is_empty() {
+        return Ok(None);
+    }
+    let wrong = refused.iter().map(|(_, error)| format!("\n  {error:#}"));
+    let aside = aside
+        .iter()
+        .map(|path| format!("\n  {} was set aside earlier", path.display()));
+    bail_user!(
+        "no whole checkpoint in {}: put one there from a copy, or, to train from the beginning, remove the \
+         folder{}",
+        folder.display(),
+        wrong.chain(aside).collect::<String>()
+    )
+}
+
+fn set_aside(entry: &Entry, error: &anyhow::Error) -> Result<()> {
+    let aside = entry.path.with_extension(DAMAGED);
+    remove(&aside)?; // of the same step: one to look at is enough
+    rename(&entry.path, &aside)?;
+    console::line(format_args!(
+        "warning: {error:#}; it is set aside as {}",
+        aside.display()
+    ));
+    Ok(())
+}
+
+/// What was set aside in `folder`.
+fn aside(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = contents(folder)?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == DAMAGED));
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::super::{latest, save};
+    use super::*;
+    use crate::error::is_user_error;
+    use std::fs;
+
+    fn saved(steps: &[u64]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for &step in steps {
+            save(folder.path(), &sample(step)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn the_newest_whole_one_is_restored_and_newer_ones_are_set_aside() {
+        let folder = saved(&[1, 2, 3, 4]);
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("step-00000002/state.json"), "").unwrap(); // too old to matter
+        fs::remove_file(path("step-00000004/manifest.json")).unwrap();
+        // One of the same step was set aside before.
+        fs::create_dir(path("step-00000004.damaged")).unwrap();
+        fs::write(path("step-00000004.damaged/earlier"), "").unwrap();
+        fs::write(path("step-00000005"), "a file in the way").unwrap();
+
+        for _ in 0..2 {
+            let restored = restore(folder.path()).unwrap().unwrap();
+            assert_eq!(restored.path, path("step-00000003"));
+            assert_eq!(restored.checkpoint, sample(3));
+            assert_eq!(latest(folder.path()).unwrap().unwrap().step, 3);
+        }
+        assert_eq!(
+            aside(folder.path()).unwrap(),
+            [path("step-00000004.damaged"), path("step-00000005.damaged")]
+        );
+        assert!(path("step-00000004.damaged/weights.safetensors").exists());
+        assert!(!path("step-00000004.damaged/earlier").exists());
+    }
+
+    #[test]
+    fn without_a_whole_one_there_is_no_new_beginning() {
+        let folder = saved(&[1, 2]);
+        for step in ["step-00000001", "step-00000002"] {
+            fs::write(folder.path().join(step).join("state.json"), "{}").unwrap();
+        }
+        let refusal = || {
+            let error = restore(folder.path()).unwrap_err();
+            assert!(is_user_error(&error));
+            error
+                .to_string()
+                .replace(folder.path().to_str().unwrap(), "F")
+        };
+        let got = fs::metadata(folder.path().join("step-00000001/weights.safetensors"));
+        assert!(got.is_ok(), "nothing is moved");
+        assert!(
+            refusal().starts_with(
+                "no whole checkpoint in F: put one there from a copy, or, to train from the beginning, remove \
+                 the folder\n  failed to load checkpoint F/step-00000002: state.json: got 2 bytes, want "
+            ),
+            "{}",
+            refusal()
+        );
+        assert_eq!(refusal().lines().count(), 3);
+        assert_eq!(latest(folder.path()).unwrap().unwrap().step, 2);
+        // Even if all were set aside.
+        for step in ["step-00000001", "step-00000002"] {
+            let path = folder.path().join(step);
+            fs::rename(&path, path.with_extension(DAMAGED)).unwrap();
+        }
+        assert!(
+            refusal().ends_with("\n  F/step-00000002.damaged was set aside earlier"),
+            "{}",
+            refusal()
+        );
+    }
+
+    #[test]
+    fn nothing_is_restored_where_nothing_was_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(restore(&folder.path().join("none")).unwrap().is_none());
+        fs::create_dir(folder.path().join("step-00000000.tmp")).unwrap();
+        assert!(restore(folder.path()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,288 @@
+//! Which checkpoints stay.
+
+use super::{Entry, contents, discard, list, name, remove, step};
+use crate::console;
+use crate::spec;
+use anyhow::Result;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// The link to the best checkpoint by evaluation, beside the checkpoints.
+const BEST: &str = "best";
+
+/// So many checkpoints at most wait for their evaluation; beyond it the oldest are given up. The tutorial's
+/// network takes 9 MB a checkpoint, so an evaluator that is slow, or not running, costs less than 1 GB.
+const WAITING: usize = 100;
+
+/// What a checkpoint stays for; one reason is enough.
+#[derive(Clone, Debug, Default)]
+pub struct Retention {
+    /// It is one of so many latest ones. At least 1, the one to resume from.
+    pub last: usize,
+    /// Its step is a multiple of this; 0 keeps none for it.
+    pub every: u64,
+    /// It is the best one: this step's.
+    pub best: Option<u64>,
+    /// Its step is not among these and so waits for its evaluation; `None` if not every checkpoint is going
+    /// to be evaluated.
+    pub evaluated: Option<BTreeSet<u64>>,
+}
+
+impl Retention {
+    /// The spec's wishes. `best` is the step of the best checkpoint by evaluation, as far as that is known;
+    /// `evaluated` as in [`Retention::evaluated`].
+    pub fn new(spec: &spec::Train, best: Option<u64>, evaluated: Option<BTreeSet<u64>>) -> Self {
+        Retention {
+            last: spec.keep_checkpoints,
+            every: spec.keep_every,
+            best: best.filter(|_| spec.keep_best),
+            evaluated,
+        }
+    }
+
+    /// Those of `entries`, oldest first, that there is no reason to keep.
+    fn surplus<'a>(&self, entries: &'a [Entry]) -> Vec<&'a Entry> {
+        let latest = entries.len().saturating_sub(self.last);
+        let mut waiting = 0;
+        let mut surplus: Vec<&Entry> = entries
+            .iter()
+            .enumerate()
+            .rev() // so that the newest of those that wait are counted first
+            .filter(|(index, Entry { step, .. })| {
+                let waits = self.evaluated.as_ref().is_some_and(|e| !e.contains(step));
+                waiting += usize::from(waits);
+                let kept = *index >= latest
+                    || (self.every > 0 && step.is_multiple_of(self.every))
+                    || Some(*step) == self.best
+                    || (waits && waiting <= WAITING);
+                !kept
+            })
+            .map(|(_, entry)| entry)
+            .collect();
+        surplus.reverse();
+        surplus
+    }
+}
+
+/// Remove the checkpoints in `folder` that there is no reason to keep, and what interrupted saves left
+/// behind; link the best one. A checkpoint that is being read stays until the next time.
+///
+/// Only the run's trainer may call it.
+///
+/// # Errors
+/// I/O errors.
+pub fn retain(folder: &Path, retention: &Retention) -> Result<()> {
+    link_best(folder, retention.best);
+    for entry in retention.surplus(&list(folder)?) {
+        discard(&entry.path)?;
+    }
+    sweep(folder)
+}
+
+/// Let the link `best` in `folder` lead to the checkpoint of this step; without one, or if that is not
+/// there, there is no link. It is for people: where it cannot be made, training goes on with a warning.
+///
+/// Trainer and evaluator both may call it, at any time.
+pub fn link_best(folder: &Path, best: Option<u64>) {
+    let link = folder.join(BEST);
+    let target = best.map(name).filter(|name| folder.join(name).is_dir());
+    let linked = match (target, fs::read_link(&link)) {
+        (Some(target), Ok(now)) if now == Path::new(&target) => Ok(()),
+        // Relative, so that the run may be moved.
+        (Some(target), _) => tempfile::Builder::new()
+            .prefix(".best-")
+            .make_in(folder, |path| symlink(&target, path))
+            .and_then(|made| made.into_temp_path().persist(&link).map_err(Into::into)),
+        (None, Ok(_)) => fs::remove_file(&link),
+        (None, Err(_)) => Ok(()),
+    };
+    match linked {
+        Err(error) if error.kind() != ErrorKind::NotFound => console::line(format_args!(
+            "warning: failed to link {}: {error}",
+            link.display()
+        )),
+        _ => {} // if it is not found, the other process was faster
+    }
+}
+
+/// Remove what saves and removals left behind that were cut short.
+fn sweep(folder: &Path) -> Result<()> {
+    for path in contents(folder)? {
+        let cut_short = path.extension().is_some_and(|e| e == "tmp" || e == "old");
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        if cut_short && stem.and_then(step).is_some() {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::super::{Lease, load, save};
+    use super::*;
+
+    /// What is left of checkpoints of these steps.
+    fn kept(retention: &Retention, steps: &[u64]) -> Vec<u64> {
+        let entry = |&step| Entry {
+            step,
+            path: name(step).into(),
+        };
+        let entries: Vec<Entry> = steps.iter().map(entry).collect();
+        let surplus = retention.surplus(&entries);
+        assert!(surplus.is_sorted_by_key(|entry| entry.step));
+        let left = entries.iter().filter(|entry| !surplus.contains(entry));
+        left.map(|entry| entry.step).collect()
+    }
+
+    fn last(last: usize) -> Retention {
+        Retention {
+            last,
+            ..Retention::default()
+        }
+    }
+
+    #[test]
+    fn the_latest_stay() {
+        assert_eq!(kept(&last(2), &[0, 10, 20, 25]), [20, 25]);
+        assert_eq!(kept(&last(9), &[0, 10]), [0, 10]);
+        assert!(kept(&last(1), &[]).is_empty());
+    }
+
+    #[test]
+    fn multiples_stay() {
+        let retention = Retention {
+            every: 20,
+            ..last(1)
+        };
+        assert_eq!(kept(&retention, &[0, 10, 20, 30, 40, 45]), [0, 20, 40, 45]);
+    }
+
+    #[test]
+    fn the_best_stays_wherever_it_is() {
+        for (best, want) in [
+            (Some(0), vec![0, 30]),
+            (Some(20), vec![20, 30]),
+            (Some(30), vec![30]),
+            (Some(25), vec![30]), // removed long ago
+            (None, vec![30]),
+        ] {
+            let retention = Retention { best, ..last(1) };
+            assert_eq!(kept(&retention, &[0, 10, 20, 30]), want);
+        }
+    }
+
+    #[test]
+    fn what_waits_for_its_evaluation_stays_up_to_a_bound() {
+        let waiting = |evaluated: &[u64]| Retention {
+            evaluated: Some(evaluated.iter().copied().collect()),
+            ..last(1)
+        };
+        assert_eq!(kept(&waiting(&[0, 20]), &[0, 10, 20, 30]), [10, 30]);
+        assert_eq!(kept(&waiting(&[0, 10, 20, 30]), &[0, 10, 20, 30]), [30]);
+        // Of those that nobody has evaluated the oldest give way; one that is evaluated takes no place.
+        let steps: Vec<u64> = (0..WAITING as u64 + 10).collect();
+        assert_eq!(kept(&waiting(&[]), &steps), steps[10..]);
+        let evaluated = steps[steps.len() - 1];
+        assert_eq!(kept(&waiting(&[evaluated]), &steps), steps[9..]);
+        // Without an evaluation to come nothing waits.
+        assert_eq!(kept(&last(3), &steps), steps[steps.len() - 3..]);
+    }
+
+    #[test]
+    fn reasons_add_up_and_follow_the_spec() {
+        let mut spec = spec::Train {
+            keep_checkpoints: 2,
+            keep_every: 30,
+            ..spec::Train::default()
+        };
+        let steps: Vec<u64> = (0..=10).map(|n| n * 10).collect();
+        let evaluated = steps.iter().copied().filter(|step| *step != 70).collect();
+        let retention = Retention::new(&spec, Some(40), Some(evaluated));
+        assert_eq!(kept(&retention, &steps), [0, 30, 40, 60, 70, 90, 100]);
+        spec.keep_best = false;
+        let retention = Retention::new(&spec, Some(40), None);
+        assert_eq!(kept(&retention, &steps), [0, 30, 60, 90, 100]);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn leftovers_go_and_foreign_things_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [1, 2] {
+            save(folder.path(), &sample(step)).unwrap();
+        }
+        let foreign = [
+            "notes.tmp",
+            "step-1.tmp",
+            "step-00000001.damaged",
+            "step-00000003",
+        ];
+        for name in ["step-00000009.tmp", "step-00000008.old"]
+            .iter()
+            .chain(&foreign[..3])
+        {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join(foreign[3]), "a file in the way").unwrap();
+        retain(folder.path(), &last(1)).unwrap();
+        let mut want = foreign.to_vec();
+        want.sort();
+        assert_eq!(names(folder.path()), want);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_read_stays_until_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(folder.path(), &sample(1)).unwrap();
+        save(folder.path(), &sample(2)).unwrap();
+        let lease = Lease::take(&path).unwrap();
+        retain(folder.path(), &last(1)).unwrap();
+        assert_eq!(load(&path).unwrap(), sample(1));
+        drop(lease);
+        // A process that another test is starting has inherited the lease, until it is started.
+        while names(folder.path()) != [name(2)] {
+            retain(folder.path(), &last(1)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_link_leads_to_the_best_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        for step in [1, 2, 3] {
+            save(folder, &sample(step)).unwrap();
+        }
+        let best = |best| {
+            let retention = Retention { best, ..last(1) };
+            retain(folder, &retention).unwrap();
+            let found = load(&folder.join(BEST)).ok();
+            assert_eq!(found.is_some(), names(folder).contains(&BEST.to_owned()));
+            found.map(|checkpoint| checkpoint.state.step)
+        };
+        assert_eq!(best(Some(2)), Some(2));
+        assert_eq!(best(Some(2)), Some(2));
+        assert_eq!(best(Some(3)), Some(3));
+        assert_eq!(names(folder), [BEST.to_owned(), name(3)]);
+        assert_eq!(list(folder).unwrap().len(), 1);
+        assert_eq!(best(Some(2)), None);
+        assert_eq!(best(None), None);
+        // In the way of the link, which is not worth the run.
+        fs::create_dir(folder.join(BEST)).unwrap();
+        link_best(folder, Some(3));
+        assert_eq!(names(folder), [BEST.to_owned(), name(3)]);
+    }
+}
