@@ -3,6 +3,7 @@
 mod checkpoints;
 mod input;
 mod locks;
+mod resume;
 mod runs;
 mod support;
 mod tensorboard;

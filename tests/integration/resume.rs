@@ -1,0 +1,299 @@
+//! A run that is killed and resumed ends as one that never was: the same bytes, the same curves.
+
+use crate::support::{
+    Project, json, last_weights, names, signal, steps, tensorboard_reads, tensorboard_shows, timed,
+    wait_for,
+};
+use nix::sys::signal::Signal;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const STEPS: u64 = 300;
+const KILLS: u64 = 20;
+
+/// Saves often, and on so small a network that most of its time goes into starting and saving.
+const TINY: &str = "
+extends: small
+data: {synthetic: {train_images: 100, test_images: 20}}
+input: {crop: 8}
+network:
+  conv1: {channels: 4, kernel: 3}
+  conv2: {channels: 4, kernel: 3}
+  local3: {units: 8}
+  local4: {units: 8}
+train: {steps: 300, batch_size: 8, log_every: 1, scalars_every: 1, histograms_every: 10, images_every: 50,
+  checkpoint_every: 7, keep_checkpoints: 3, keep_every: 21}
+";
+
+/// A project whose experiment `tiny` is [`TINY`].
+fn tiny() -> Project {
+    let project = Project::new();
+    project.write("experiments/tiny.yaml", TINY);
+    project
+}
+
+/// When a trainer is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So long after its start.
+    Start(Duration),
+    /// So many steps on, and so long after that.
+    Step(u64, Duration),
+    /// So many steps on, so long after the next save of a checkpoint has begun.
+    Save(u64, Duration),
+    /// So many steps on, when its curves have grown by another so many bytes.
+    Events(u64, u64),
+}
+
+impl Moment {
+    /// A kind of moment in turn, drawn within its bounds.
+    fn draw(kill: u64, start: Duration, random: &mut ChaCha8Rng) -> Self {
+        let steps = random.random_range(0..STEPS / KILLS);
+        let little = Duration::from_micros(random.random_range(0..4000));
+        match kill % 4 {
+            0 => Moment::Start(start.mul_f64(random.random())),
+            1 => Moment::Step(steps, little),
+            2 => Moment::Save(steps, little),
+            _ => Moment::Events(steps, random.random_range(1..50_000)),
+        }
+    }
+
+    /// Wait for the moment, or for the trainer's end. Returns what it has yet to print.
+    fn wait(self, trainer: &mut Child, run: &Path) -> Lines<BufReader<ChildStdout>> {
+        let mut lines = BufReader::new(trainer.stdout.take().unwrap()).lines();
+        let mut told = lines
+            .by_ref()
+            .filter(|line| line.as_ref().unwrap().contains(": step "));
+        let mut until = |passed: &dyn Fn() -> bool| {
+            while !passed() && trainer.try_wait().unwrap().is_none() {
+                thread::yield_now();
+            }
+        };
+        match self {
+            Moment::Start(after) => thread::sleep(after),
+            Moment::Step(steps, after) => {
+                told.nth(steps as usize);
+                thread::sleep(after);
+            }
+            Moment::Save(steps, after) => {
+                told.nth(steps as usize);
+                until(&|| saving(run));
+                thread::sleep(after);
+            }
+            Moment::Events(steps, bytes) => {
+                told.nth(steps as usize);
+                let begin = event_bytes(run);
+                until(&|| event_bytes(run) >= begin + bytes);
+            }
+        }
+        lines
+    }
+}
+
+/// Whether a checkpoint is being written, or was when the trainer was killed.
+fn saving(run: &Path) -> bool {
+    let checkpoints = run.join("checkpoints");
+    checkpoints.exists()
+        && names(&checkpoints)
+            .iter()
+            .any(|name| name.ends_with(".tmp"))
+}
+
+/// Size of the event files together.
+fn event_bytes(run: &Path) -> u64 {
+    let files = fs::read_dir(run.join("train")).unwrap();
+    files
+        .filter_map(|file| Some(file.ok()?.metadata().ok()?.len()))
+        .sum()
+}
+
+/// How long a whole run takes to start.
+fn train_whole(project: &Project, run: &Path) -> Duration {
+    let begin = Instant::now();
+    let mut trainer = project.start(&["train", "--run", run.to_str().unwrap()]);
+    let mut lines = BufReader::new(trainer.stdout.take().unwrap()).lines();
+    let first = lines.find(|line| line.as_ref().unwrap().contains(": step 0,"));
+    assert!(first.is_some(), "no first step");
+    let start = begin.elapsed();
+    assert_eq!(lines.count() as u64, STEPS - 1);
+    assert_eq!(trainer.wait().unwrap().code(), Some(0));
+    start
+}
+
+/// The seed of everything random, printed with a failure; `RUNBOARD_TEST_SEED` sets it.
+fn seeded() -> ChaCha8Rng {
+    let seed = match env::var("RUNBOARD_TEST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_micros() as u64,
+    };
+    println!("RUNBOARD_TEST_SEED={seed}");
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// The curves of a resumed run and those of an uninterrupted one, as TensorBoard's reader finds them.
+fn assert_same_curves(parted: &Path, whole: &Path) {
+    let Some(parted) = tensorboard_reads(&parted.join("train")) else {
+        return;
+    };
+    let whole = tensorboard_reads(&whole.join("train")).unwrap();
+    for kind in ["histograms", "images", "graph", "text", "custom_scalars"] {
+        assert_eq!(parted[kind], whole[kind], "{kind}");
+    }
+    let tags =
+        |curves: &Value| -> Vec<String> { curves.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(tags(&parted["scalars"]), tags(&whole["scalars"]));
+    for (tag, curve) in parted["scalars"].as_object().unwrap() {
+        // Of what a step prints, its activations are looked at with the histograms.
+        let every = if tag.ends_with("/sparsity") { 10 } else { 1 };
+        let cadence: Vec<u64> = (0..STEPS).step_by(every).collect();
+        assert_eq!(steps(curve), cadence, "{tag}");
+        if !timed(tag) {
+            assert_eq!(curve, &whole["scalars"][tag], "{tag}");
+        }
+    }
+}
+
+/// What a served TensorBoard shows of all runs: with both readers the same, and of each the same steps.
+fn assert_both_readers_agree(runs: &Path, ids: &[String]) {
+    let Some(shown) = tensorboard_shows(runs) else {
+        return;
+    };
+    for (plugin, python) in shown["python"].as_object().unwrap() {
+        assert!(python == &shown["fast"][plugin], "{plugin} by {shown}");
+    }
+    let shown = &shown["python"];
+    let train = |id: &String| format!("{id}/train");
+    for (plugin, tags) in [
+        ("scalars", 24),
+        ("histograms", 25),
+        ("distributions", 25),
+        ("images", 4),
+        ("text", 3),
+    ] {
+        let whole = &shown[plugin][train(&ids[0])];
+        assert_eq!(whole.as_object().unwrap().len(), tags, "{plugin}");
+        for curve in whole.as_object().unwrap().values() {
+            let steps: Vec<u64> = serde_json::from_value(curve.clone()).unwrap();
+            assert!(steps.is_sorted_by(|a, b| a < b), "{plugin}: {steps:?}");
+        }
+        for id in ids {
+            assert_eq!(&shown[plugin][train(id)], whole, "{plugin} of {id}");
+        }
+    }
+}
+
+#[test]
+fn twenty_kills_at_random_moments_leave_no_trace() {
+    let mut random = seeded();
+    let project = tiny();
+    let whole = project.prepare("tiny", "tiny/whole");
+    let start = train_whole(&project, &whole);
+    let kept = names(&whole.join("checkpoints"));
+    let want: Vec<String> = (0..STEPS)
+        .filter(|step| step.is_multiple_of(21) || [287, 294, 299].contains(step))
+        .map(|step| format!("step-{step:08}"))
+        .collect();
+    assert_eq!(kept, want);
+
+    let mut ids = vec!["tiny/whole".to_owned()];
+    let (mut kills, mut torn_saves) = (0, 0);
+    // Usually one run; another one if that is through before the last kill.
+    while kills < KILLS {
+        let id = format!("tiny/parted-{}", ids.len());
+        let run = project.prepare("tiny", &id);
+        let folder = run.to_str().unwrap();
+        while kills < KILLS {
+            let moment = Moment::draw(kills, start, &mut random);
+            let mut trainer = project.start(&["train", "--run", folder]);
+            moment.wait(&mut trainer, &run);
+            trainer.kill().unwrap();
+            let end = trainer.wait().unwrap();
+            if end.success() {
+                break;
+            }
+            assert_eq!(end.signal(), Some(9), "{moment:?}: {end}");
+            kills += 1;
+            let torn = saving(&run);
+            torn_saves += u64::from(torn);
+            println!("kill {kills}: {moment:?}, while saving: {torn}");
+        }
+        project.succeed(&["train", "--run", folder]);
+
+        assert_eq!(last_weights(&run), last_weights(&whole));
+        assert_eq!(names(&run.join("checkpoints")), kept);
+        let status = json(&run.join("train.status.json"));
+        assert_eq!(
+            (&status["process"]["state"], &status["step"]),
+            (&json!("finished"), &json!(STEPS))
+        );
+        assert_same_curves(&run, &whole);
+        ids.push(id);
+    }
+    println!(
+        "{torn_saves} of {kills} kills fell into a save, in {} runs",
+        ids.len() - 1
+    );
+    assert_both_readers_agree(&project.path("runs"), &ids);
+}
+
+#[test]
+fn a_stop_during_a_save_lets_it_end_and_a_second_one_does_not() {
+    let project = tiny();
+    let whole = project.prepare("tiny", "tiny/whole");
+    train_whole(&project, &whole);
+    let run = project.prepare("tiny", "tiny/stopped");
+    let folder = run.to_str().unwrap();
+    for signals in [1, 2, 1] {
+        let mut trainer = project.start(&["train", "--run", folder]);
+        let _output = Moment::Save(5, Duration::ZERO).wait(&mut trainer, &run);
+        for _ in 0..signals {
+            signal(&trainer, Signal::SIGTERM);
+        }
+        let end = wait_for("the trainer's end", || trainer.try_wait().unwrap());
+        assert_eq!(end.code(), Some(143));
+        let state = &json(&run.join("train.status.json"))["process"]["state"];
+        if signals == 1 {
+            assert_eq!(state, "interrupted");
+            assert!(!saving(&run));
+        }
+    }
+    project.succeed(&["train", "--run", folder]);
+    assert_eq!(last_weights(&run), last_weights(&whole));
+    assert_eq!(
+        names(&run.join("checkpoints")),
+        names(&whole.join("checkpoints"))
+    );
+    assert_same_curves(&run, &whole);
+}
+
+#[test]
+fn a_run_may_be_moved_between_sessions() {
+    let project = tiny();
+    let whole = project.prepare("tiny", "tiny/whole");
+    train_whole(&project, &whole);
+    let run = project.prepare("tiny", "tiny/here");
+    let mut trainer = project.start(&["train", "--run", run.to_str().unwrap()]);
+    Moment::Step(30, Duration::ZERO).wait(&mut trainer, &run);
+    trainer.kill().unwrap();
+    trainer.wait().unwrap();
+
+    let moved = project.path("elsewhere/under another name");
+    fs::create_dir_all(moved.parent().unwrap()).unwrap();
+    fs::rename(&run, &moved).unwrap();
+    project.succeed(&["train", "--run", moved.to_str().unwrap()]);
+    assert!(!run.exists());
+    assert_eq!(last_weights(&moved), last_weights(&whole));
+    assert_same_curves(&moved, &whole);
+}
