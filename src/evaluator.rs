@@ -1,7 +1,7 @@
 //! The evaluation process: waits for checkpoints, scores them on the test set, writes the curve.
 
 use crate::backend;
-use crate::checkpoint::{self, Checkpoint, Entry};
+use crate::checkpoint::{self, Checkpoint, Entry, Lease};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
 use crate::events::SessionStatus;
@@ -103,7 +103,7 @@ impl<'a> Evaluator<'a> {
         loop {
             let newest = checkpoint::latest(&folder)?
                 .ok_or_else(|| user_error!("no checkpoint in {}: train first", folder.display()))?;
-            if let Some(checkpoint) = load(&newest)? {
+            if let Some((checkpoint, _lease)) = load(&newest)? {
                 return self.score(checkpoint, stop);
             }
         }
@@ -118,7 +118,7 @@ impl<'a> Evaluator<'a> {
             let newest = checkpoint::latest(&self.run.checkpoints())?;
             let ended = match newest.filter(|newest| Some(newest.step) != seen) {
                 Some(newest) => match load(&newest)? {
-                    Some(checkpoint) => self.score(checkpoint, stop)?,
+                    Some((checkpoint, _lease)) => self.score(checkpoint, stop)?,
                     None => continue,
                 },
                 None if over => return Ok(Ended::Finished),
@@ -181,6 +181,10 @@ impl<'a> Evaluator<'a> {
             .map_or(loss, |lowest| lowest.min(loss));
         self.status.lowest_loss = Some(lowest);
         self.status.save(self.run)?;
+        if self.spec.train.keep_best {
+            let best = self.status.best.map(|best| best.step);
+            checkpoint::link_best(&self.run.checkpoints(), best);
+        }
         scoreboard.compare(self.status, loss)?;
         Ok(Ended::Finished)
     }
@@ -233,9 +237,10 @@ impl<'a> Evaluator<'a> {
 }
 
 /// Read a checkpoint; `None` if retention removed it between the look and the read, as a newer one is
-/// there then.
-fn load(entry: &Entry) -> Result<Option<Checkpoint>> {
-    match checkpoint::load(&entry.path) {
+/// there then. The lease keeps it until it is known whether it is the best one.
+fn load(entry: &Entry) -> Result<Option<(Checkpoint, Lease)>> {
+    let leased = Lease::take(&entry.path);
+    match leased.and_then(|lease| Ok((checkpoint::load(&entry.path)?, lease))) {
         Err(_) if !entry.path.exists() => Ok(None),
         loaded => loaded.map(Some),
     }

@@ -251,12 +251,12 @@ impl Origin {
 
 /// Remove the checkpoints that the spec does not keep.
 fn retain(run: &RunDir, spec: &Spec) -> Result<()> {
-    // A status that cannot be read is the evaluator's, which will say so: nothing is removed meanwhile.
-    let Ok(eval) = EvalStatus::load(run) else {
-        return Ok(());
-    };
-    let best = eval.and_then(|eval| eval.best).map(|best| best.step);
-    checkpoint::retain(&run.checkpoints(), &Retention::new(&spec.train, best, None))
+    checkpoint::retain(&run.checkpoints(), || {
+        // While the evaluator's status cannot be read, which is for the evaluator to report, all stay.
+        let eval = EvalStatus::load(run).ok()?;
+        let best = eval.and_then(|eval| eval.best).map(|best| best.step);
+        Some(Retention::new(&spec.train, best, None))
+    })
 }
 
 /// Times the steps between console lines.

@@ -171,11 +171,12 @@ fn contents(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Remove a checkpoint, renamed first: a reader sees a whole one or none. One that is being read stays.
-fn discard(path: &Path) -> Result<()> {
+/// Remove a checkpoint, renamed first: a reader sees a whole one or none. One that is being read stays, and
+/// so does one that is not `unwanted` once nobody reads it.
+fn discard(path: &Path, unwanted: impl Fn() -> bool) -> Result<()> {
     let vacancy = Vacancy::of(path)
         .with_context(|| format!("failed to remove checkpoint {}", path.display()))?;
-    if vacancy.is_some() {
+    if vacancy.is_some() && unwanted() {
         let doomed = path.with_extension("old");
         remove(&doomed)?;
         rename(path, &doomed)?;

@@ -68,16 +68,23 @@ impl Retention {
 }
 
 /// Remove the checkpoints in `folder` that there is no reason to keep, and what interrupted saves left
-/// behind; link the best one. A checkpoint that is being read stays until the next time.
+/// behind; link the best one. A checkpoint that is being read stays until the next time. `wanted` tells what
+/// there is reason to keep now; while it cannot tell, all stay.
 ///
 /// Only the run's trainer may call it.
 ///
 /// # Errors
 /// I/O errors.
-pub fn retain(folder: &Path, retention: &Retention) -> Result<()> {
-    link_best(folder, retention.best);
-    for entry in retention.surplus(&list(folder)?) {
-        discard(&entry.path)?;
+pub fn retain(folder: &Path, wanted: impl Fn() -> Option<Retention>) -> Result<()> {
+    if let Some(retention) = wanted() {
+        link_best(folder, retention.best);
+        let entries = list(folder)?;
+        for entry in retention.surplus(&entries) {
+            discard(&entry.path, || {
+                // Asked again now that nobody reads it: who did may have found it the best.
+                wanted().is_some_and(|retention| retention.surplus(&entries).contains(&entry))
+            })?;
+        }
     }
     sweep(folder)
 }
@@ -125,6 +132,7 @@ mod tests {
     use super::super::tests::sample;
     use super::super::{Lease, load, save};
     use super::*;
+    use std::cell::Cell;
 
     /// What is left of checkpoints of these steps.
     fn kept(retention: &Retention, steps: &[u64]) -> Vec<u64> {
@@ -238,7 +246,7 @@ mod tests {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         fs::write(folder.path().join(foreign[3]), "a file in the way").unwrap();
-        retain(folder.path(), &last(1)).unwrap();
+        retain(folder.path(), || Some(last(1))).unwrap();
         let mut want = foreign.to_vec();
         want.sort();
         assert_eq!(names(folder.path()), want);
@@ -250,13 +258,31 @@ mod tests {
         let path = save(folder.path(), &sample(1)).unwrap();
         save(folder.path(), &sample(2)).unwrap();
         let lease = Lease::take(&path).unwrap();
-        retain(folder.path(), &last(1)).unwrap();
+        retain(folder.path(), || Some(last(1))).unwrap();
         assert_eq!(load(&path).unwrap(), sample(1));
         drop(lease);
         // A process that another test is starting has inherited the lease, until it is started.
         while names(folder.path()) != [name(2)] {
-            retain(folder.path(), &last(1)).unwrap();
+            retain(folder.path(), || Some(last(1))).unwrap();
         }
+    }
+
+    #[test]
+    fn a_checkpoint_that_turns_out_the_best_just_before_its_removal_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [1, 2, 3] {
+            save(folder.path(), &sample(step)).unwrap();
+        }
+        let asked = Cell::new(0);
+        let wanted = || {
+            asked.set(asked.get() + 1);
+            let best = (asked.get() > 1).then_some(1);
+            Some(Retention { best, ..last(1) })
+        };
+        retain(folder.path(), wanted).unwrap();
+        assert_eq!(names(folder.path()), [name(1), name(3)]);
+        retain(folder.path(), || None).unwrap();
+        assert_eq!(names(folder.path()), [name(1), name(3)]);
     }
 
     #[test]
@@ -267,8 +293,7 @@ mod tests {
             save(folder, &sample(step)).unwrap();
         }
         let best = |best| {
-            let retention = Retention { best, ..last(1) };
-            retain(folder, &retention).unwrap();
+            retain(folder, || Some(Retention { best, ..last(1) })).unwrap();
             let found = load(&folder.join(BEST)).ok();
             assert_eq!(found.is_some(), names(folder).contains(&BEST.to_owned()));
             found.map(|checkpoint| checkpoint.state.step)

@@ -174,6 +174,27 @@ fn the_best_by_evaluation_stays_and_is_linked() {
 }
 
 #[test]
+fn a_checkpoint_that_another_process_reads_is_not_removed() {
+    let project = project();
+    let run = project.prepare("saving", "saving/20260101-000000");
+    let spec = fs::read_to_string(run.join("spec.yaml")).unwrap();
+    let spec = spec.replace("keep_checkpoints: 100", "keep_checkpoints: 1");
+    let train_to = |steps: u64| {
+        let spec = spec.replace("steps: 25", &format!("steps: {steps}"));
+        fs::write(run.join("spec.yaml"), spec).unwrap();
+        assert_eq!(train(&project, &run).code, Some(0));
+        names(&run.join("checkpoints"))
+    };
+    assert_eq!(train_to(3), ["step-00000002"]);
+    let manifest = fs::File::open(checkpoint(&run, 2).join("manifest.json")).unwrap();
+    manifest.lock_shared().unwrap();
+    assert_eq!(train_to(6), ["step-00000002", "step-00000005"]);
+    drop(manifest);
+    // Nothing is left to train: what stays is decided by what is there.
+    assert_eq!(train_to(6), ["step-00000005"]);
+}
+
+#[test]
 fn python_reads_a_checkpoint_by_the_same_names() {
     let project = Project::new();
     project.succeed(&["run", "small"]);

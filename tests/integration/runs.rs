@@ -65,6 +65,9 @@ fn an_experiment_trains_writes_curves_and_is_evaluated_alongside() {
         (&json!("finished"), &json!(24))
     );
 
+    let best = json(&run.join("checkpoints/best/state.json"));
+    assert_eq!(best["step"], eval["best"]["step"]);
+
     let log = fs::read_to_string(run.join("train.log")).unwrap();
     let lines: Vec<&str> = log
         .lines()
