@@ -78,6 +78,10 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::env;
+    use std::path::Path;
+    use std::process::Command;
+    use std::thread;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -92,5 +96,47 @@ mod tests {
         assert!(usage.cores > 0.1, "{usage:?}");
         assert!(usage.memory_mib > 64.0, "{usage:?}");
         assert!(meter.read_gpu().is_none());
+    }
+    /// The real calls of NVIDIA's library, answered by a stand-in for it (tests/nvml.c), which the loader finds
+    /// in its place. Plays both sides: run again by itself, with the variable set, it is the process that reads.
+    #[test]
+    fn the_gpu_of_this_process_is_read_and_a_driver_that_errs_is_no_gpu() {
+        const MACHINE: &str = "NVML_STAND_IN";
+        if env::var_os(MACHINE).is_some() {
+            let usage = Meter::new(true).read_gpu();
+            let usage = usage.map(|gpu| (gpu.utilisation, gpu.memory_mib));
+            println!("read {usage:?}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+            .arg(folder.path().join("libnvidia-ml.so.1"))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvml.c"))
+            .status();
+        assert!(built.unwrap().success());
+        let mut path = folder.path().as_os_str().to_owned();
+        if let Some(others) = env::var_os("LD_LIBRARY_PATH") {
+            path.push(":");
+            path.push(others);
+        }
+        let name = thread::current().name().unwrap().to_owned();
+        for (machine, want) in [
+            ("one", "Some((0.4, 2048.0))"),
+            ("two", "Some((0.75, 3072.0))"),
+            ("lost", "None"),
+            ("old", "None"),
+            ("none", "None"),
+        ] {
+            let done = Command::new(env::current_exe().unwrap())
+                .args(["--exact", &name, "--test-threads=1", "--nocapture"])
+                .env(MACHINE, machine)
+                .env("LD_LIBRARY_PATH", &path)
+                .output()
+                .unwrap();
+            let out = String::from_utf8(done.stdout).unwrap();
+            assert!(done.status.success(), "{machine}: {out}");
+            assert!(out.contains(&format!("read {want}\n")), "{machine}: {out}");
+        }
     }
 }
