@@ -109,6 +109,13 @@ fn read_all(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The SHA-256 of a checkpoint's manifest, which holds those of all its files; `None` where there is no manifest
+/// to be read.
+pub fn fingerprint(folder: &Path) -> Option<String> {
+    let manifest = fs::read(folder.join(MANIFEST)).ok()?;
+    Some(sha256(&manifest))
+}
+
 fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

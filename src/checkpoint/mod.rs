@@ -61,6 +61,14 @@ pub struct Entry {
     pub path: PathBuf,
 }
 
+impl Entry {
+    /// What tells it from another checkpoint of the same step, such as one that was trained again: the SHA-256
+    /// of its manifest, which holds those of all its files. `None` where that cannot be read.
+    pub fn fingerprint(&self) -> Option<String> {
+        format::fingerprint(&self.path)
+    }
+}
+
 /// Write a checkpoint into `folder`, so that it is whole or absent whatever happens meanwhile.
 ///
 /// # Errors

@@ -142,8 +142,13 @@ impl RunDir {
         self.path.join("spec.yaml")
     }
 
-    /// The evaluator's second event directory: the run as one row of the HParams tab. On its own, because
-    /// TensorBoard takes every curve of a row's directory for a metric.
+    /// The evaluator's journal.
+    pub fn evaluations(&self) -> PathBuf {
+        self.path.join("evaluations.jsonl")
+    }
+
+    /// The folder of the evaluator's second event directory: the run as one row of the HParams tab. On its own,
+    /// because TensorBoard takes every curve of a row's directory for a metric.
     pub fn comparison(&self) -> PathBuf {
         self.path.join("hparams")
     }

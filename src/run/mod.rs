@@ -2,12 +2,14 @@
 //! one of each, and how to find it again.
 
 mod directory;
+mod journal;
 mod lock;
 mod provenance;
 mod registry;
 mod status;
 
 pub use directory::{Role, RunDir};
+pub use journal::{Evaluation, Journal, Scores, Standing};
 pub use lock::{Lock, Writer};
 pub use provenance::{Provenance, Software};
 pub use registry::{Entry, latest, list, resolve};

@@ -1,0 +1,424 @@
+//! The evaluator's journal, `evaluations.jsonl`: one line for each checkpoint that it has judged.
+//!
+//! ```text
+//! {"step":20,"manifest":"5ca1...","written":"...","time":"...","seconds":1.5,"precision":0.7,"raw_precision":0.6,"loss":0.9}
+//! {"step":30,"manifest":"ab1e...","written":"...","time":"...","seconds":0.1,"damage":"failed to load checkpoint ..."}
+//! ```
+//!
+//! Lines are only ever added. A line takes back those of its own and of later steps that stand before it, as a
+//! curve does that is written again from a step on; what is left is in force and in the order of steps.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Local};
+use serde::{Deserialize, Serialize};
+
+use super::Score;
+use crate::files::sync_folder;
+use crate::user_error;
+
+/// What the evaluator found of one checkpoint: scores, or damage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The checkpoint's step.
+    pub step: u64,
+    /// SHA-256 of the checkpoint's manifest; none if that could not be read.
+    pub manifest: Option<String>,
+    /// When the checkpoint was written.
+    pub written: Option<DateTime<Local>>,
+    /// When it was judged.
+    pub time: DateTime<Local>,
+    /// How long that took.
+    pub seconds: f64,
+    /// Precision @ 1 of the averaged weights over the test set, in 0..=1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<f64>,
+    /// The same of the raw weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_precision: Option<f64>,
+    /// Mean cross-entropy of the averaged weights; none if it is not finite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Why the checkpoint has no scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+}
+
+/// What a checkpoint was found to be worth, over the test set.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// Precision @ 1 of the averaged weights, in 0..=1.
+    pub precision: f64,
+    /// The same of the raw weights.
+    pub raw_precision: f64,
+    /// Mean cross-entropy of the averaged weights.
+    pub loss: f64,
+}
+
+impl Evaluation {
+    /// What was found just now, within `took`, of the checkpoint of `step` that has this manifest and was
+    /// written then: scores, or damage.
+    pub fn new(
+        step: u64,
+        manifest: Option<String>,
+        written: Option<DateTime<Local>>,
+        found: Result<Scores, String>,
+        took: Duration,
+    ) -> Self {
+        let (scores, damage) = match found {
+            Ok(scores) => (Some(scores), None),
+            Err(damage) => (None, Some(damage)),
+        };
+        let loss = scores.map(|scores| scores.loss);
+        Evaluation {
+            step,
+            manifest,
+            written,
+            time: Local::now(),
+            seconds: took.as_secs_f64(),
+            precision: scores.map(|scores| scores.precision),
+            raw_precision: scores.map(|scores| scores.raw_precision),
+            loss: loss.filter(|loss| loss.is_finite()),
+            damage,
+        }
+    }
+
+    /// The precision with its step; none of a damaged checkpoint.
+    pub fn score(&self) -> Option<Score> {
+        let step = self.step;
+        self.precision.map(|precision| Score { step, precision })
+    }
+
+    /// Whether this is about the very checkpoint of `step` that has this manifest and was written then. The
+    /// manifest tells, for one that could be read. A damaged one has the manifest of the whole one that was
+    /// or will be in its place, so there the time counts as well.
+    pub fn is_of(
+        &self,
+        step: u64,
+        manifest: Option<&str>,
+        written: Option<DateTime<Local>>,
+    ) -> bool {
+        self.step == step
+            && self.manifest.as_deref() == manifest
+            && (self.damage.is_none() || self.written == written)
+    }
+}
+
+/// What evaluations, in force and in their order, come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// The checkpoint scored last.
+    pub last: Option<Score>,
+    /// Its loss, if that is finite.
+    pub last_loss: Option<f64>,
+    /// The best checkpoint; of equals the first.
+    pub best: Option<Score>,
+    /// The lowest loss, whichever checkpoint had it.
+    pub lowest_loss: Option<f64>,
+}
+
+impl Standing {
+    /// What these evaluations come to.
+    pub fn of(evaluations: &[Evaluation]) -> Self {
+        let mut standing = Self::default();
+        for evaluation in evaluations {
+            let Some(score) = evaluation.score() else {
+                continue;
+            };
+            standing.last = Some(score);
+            standing.last_loss = evaluation.loss;
+            standing.best = match standing.best {
+                Some(best) if best.precision >= score.precision => Some(best),
+                _ => Some(score),
+            };
+            let losses = standing.lowest_loss.into_iter().chain(evaluation.loss);
+            standing.lowest_loss = losses.reduce(f64::min);
+        }
+        standing
+    }
+}
+
+/// The journal of the run's one evaluator.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    evaluations: Vec<Evaluation>,
+}
+
+impl Journal {
+    /// The evaluations in force in the file `path`, in the order of steps; none where there is no such file. A
+    /// line that is being written at this moment does not count yet.
+    ///
+    /// # Errors
+    /// If the file cannot be read, and a user error for a line that is no evaluation.
+    pub fn read(path: &Path) -> Result<Vec<Evaluation>> {
+        Ok(parse(path)?.0)
+    }
+
+    /// Open the journal to write, and make it where there is none. A last line that a crash left unfinished is
+    /// removed; the number of its bytes is returned beside the journal, 0 for none.
+    ///
+    /// # Errors
+    /// As [`Journal::read`], and if it cannot be written.
+    pub fn open(path: &Path) -> Result<(Self, u64)> {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("failed to open {}", path.display()))?;
+        let (evaluations, torn) = parse(path)?;
+        let mut journal = Journal {
+            path: path.to_owned(),
+            file,
+            evaluations,
+        };
+        if torn > 0 {
+            let whole = journal.length()? - torn;
+            journal.cut(whole)?;
+        }
+        path.parent().map_or(Ok(()), sync_folder)?;
+        Ok((journal, torn))
+    }
+
+    /// The evaluations in force, in the order of steps.
+    pub fn evaluations(&self) -> &[Evaluation] {
+        &self.evaluations
+    }
+
+    /// Add an evaluation, durably: after an `Ok` it survives a power cut.
+    ///
+    /// # Errors
+    /// If it cannot be written; the journal then stays as it was.
+    pub fn add(&mut self, evaluation: Evaluation) -> Result<()> {
+        let mut line = serde_json::to_vec(&evaluation).context("failed to encode an evaluation")?;
+        line.push(b'\n');
+        let before = self.length()?;
+        let written = self
+            .file
+            .write_all(&line)
+            .and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // What a full disk took of the line; should that fail as well, the next to open it does it.
+            let _ = self.cut(before);
+            return Err(error).with_context(|| format!("failed to write {}", self.path.display()));
+        }
+        put(&mut self.evaluations, evaluation);
+        Ok(())
+    }
+
+    fn length(&self) -> Result<u64> {
+        let metadata = self.file.metadata();
+        let metadata = metadata.with_context(|| format!("failed to read {}", self.path.display()));
+        Ok(metadata?.len())
+    }
+
+    fn cut(&mut self, length: u64) -> Result<()> {
+        self.file
+            .set_len(length)
+            .and_then(|()| self.file.sync_data())
+            .with_context(|| format!("failed to shorten {}", self.path.display()))
+    }
+}
+
+/// Put an evaluation in force, in the place of those of its step and later ones.
+fn put(evaluations: &mut Vec<Evaluation>, evaluation: Evaluation) {
+    evaluations.retain(|earlier| earlier.step < evaluation.step);
+    evaluations.push(evaluation);
+}
+
+/// The evaluations in force, and the bytes of an unfinished line at the end.
+fn parse(path: &Path) -> Result<(Vec<Evaluation>, u64)> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        read => read.with_context(|| format!("failed to read {}", path.display()))?,
+    };
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n');
+    let (lines, torn) = bytes.split_at(whole.map_or(0, |end| end + 1));
+    let mut evaluations = Vec::new();
+    for (number, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        let parsed = serde_json::from_slice(line).map_err(|error| error.to_string());
+        let evaluation = parsed.and_then(|parsed: Evaluation| match parsed.score() {
+            None if parsed.damage.is_none() => Err("neither precision nor damage".to_owned()),
+            _ => Ok(parsed),
+        });
+        match evaluation {
+            Ok(evaluation) => put(&mut evaluations, evaluation),
+            Err(problem) => {
+                let line = String::from_utf8_lossy(line);
+                let found: String = line.trim_end().chars().take(SHOWN).collect();
+                return Err(user_error!(
+                    "{}:{}: got {found:?}, want an evaluation as `runboard eval` writes it: {problem}; \
+                     without the file, all checkpoints there are would be scored anew",
+                    path.display(),
+                    number + 1
+                ));
+            }
+        }
+    }
+    Ok((evaluations, torn.len() as u64))
+}
+
+/// How much of a foreign line is shown, in characters.
+const SHOWN: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+
+    fn found(step: u64, found: Result<Scores, String>) -> Evaluation {
+        let manifest = Some(format!("{step:x}"));
+        let took = Duration::from_millis(250);
+        Evaluation::new(step, manifest, Some(Local::now()), found, took)
+    }
+
+    fn scored(step: u64, precision: f64) -> Evaluation {
+        let scores = Scores {
+            precision,
+            raw_precision: 0.1,
+            loss: 1.0 - precision,
+        };
+        found(step, Ok(scores))
+    }
+
+    fn damaged(step: u64) -> Evaluation {
+        found(step, Err("a byte is missing".into()))
+    }
+
+    fn steps(evaluations: &[Evaluation]) -> Vec<u64> {
+        evaluations.iter().map(|e| e.step).collect()
+    }
+
+    /// A journal's file in a folder of its own, with these evaluations.
+    fn journal(evaluations: &[Evaluation]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("evaluations.jsonl");
+        let (mut journal, torn) = Journal::open(&path).unwrap();
+        assert_eq!(torn, 0);
+        for evaluation in evaluations {
+            journal.add(evaluation.clone()).unwrap();
+        }
+        (folder, path)
+    }
+
+    #[test]
+    fn comes_back_as_it_was_written() {
+        let evaluations = [scored(0, 0.1), damaged(10), scored(20, 1.0 / 3.0)];
+        let (_folder, path) = journal(&evaluations);
+        assert_eq!(Journal::read(&path).unwrap(), evaluations);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 3);
+        assert!(!text.contains("null"), "{text}");
+        assert_eq!(Journal::read(&path.with_extension("x")).unwrap(), []);
+    }
+
+    #[test]
+    fn a_line_takes_back_its_own_step_and_later_ones() {
+        let again = scored(10, 0.5);
+        let (_folder, path) = journal(&[
+            scored(0, 0.1),
+            scored(10, 0.2),
+            scored(20, 0.3),
+            again.clone(),
+        ]);
+        let read = Journal::read(&path).unwrap();
+        assert_eq!(steps(&read), [0, 10]);
+        assert_eq!(read[1], again);
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.add(scored(10, 0.6)).unwrap();
+        assert_eq!(steps(journal.evaluations()), [0, 10]);
+        assert_eq!(journal.evaluations(), Journal::read(&path).unwrap());
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_wherever_it_is_torn() {
+        let (_folder, path) = journal(&[scored(0, 0.1), scored(10, 0.2)]);
+        let whole = fs::read(&path).unwrap();
+        let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        for length in first + 1..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(steps(&Journal::read(&path).unwrap()), [0]);
+            let (mut journal, torn) = Journal::open(&path).unwrap();
+            assert_eq!(torn as usize, length - first);
+            journal.add(scored(20, 0.3)).unwrap();
+            assert_eq!(steps(&Journal::read(&path).unwrap()), [0, 20]);
+        }
+    }
+
+    #[test]
+    fn a_foreign_line_is_refused_by_its_number() {
+        let (_folder, path) = journal(&[scored(0, 0.1)]);
+        let whole = fs::read_to_string(&path).unwrap();
+        for (foreign, problem) in [
+            ("notes", "expected ident at line 1 column 2"),
+            ("", "EOF while parsing a value at line 2 column 0"),
+            ("{}", "missing field `step` at line 1 column 2"),
+        ] {
+            fs::write(&path, format!("{whole}{foreign}\n{whole}")).unwrap();
+            let error = Journal::open(&path).unwrap_err();
+            assert!(is_user_error(&error));
+            let wanted = "want an evaluation as `runboard eval` writes it";
+            let message = format!(
+                "{}:2: got {foreign:?}, {wanted}: {problem}; \
+                 without the file, all checkpoints there are would be scored anew",
+                path.display()
+            );
+            assert_eq!(error.to_string(), message);
+        }
+        let empty = whole.replace("precision", "position");
+        fs::write(&path, empty).unwrap();
+        let error = Journal::read(&path).unwrap_err().to_string();
+        assert!(error.contains(": neither precision nor damage;"), "{error}");
+    }
+
+    #[test]
+    fn a_disk_that_refuses_leaves_the_journal_as_it_was() {
+        let (_folder, path) = journal(&[scored(0, 0.1)]);
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        // Not open for writing, as a disk that takes nothing.
+        journal.file = File::open(&path).unwrap();
+        let error = format!("{:#}", journal.add(scored(10, 0.2)).unwrap_err());
+        assert!(error.starts_with("failed to write "), "{error}");
+        assert_eq!(steps(journal.evaluations()), [0]);
+        assert_eq!(steps(&Journal::read(&path).unwrap()), [0]);
+    }
+
+    #[test]
+    fn the_standing_is_that_of_scores_and_finite_losses() {
+        assert_eq!(Standing::of(&[damaged(0)]), Standing::default());
+        let score = |step, precision| Some(Score { step, precision });
+        let infinite = Scores {
+            precision: 0.3,
+            raw_precision: 0.1,
+            loss: f64::INFINITY,
+        };
+        let all = [
+            scored(0, 0.1),
+            scored(10, 0.5),
+            scored(20, 0.5),
+            damaged(30),
+            found(40, Ok(infinite)),
+        ];
+        let standing = Standing::of(&all);
+        assert_eq!(standing.last, score(40, 0.3));
+        assert_eq!(standing.last_loss, None);
+        assert_eq!(standing.best, score(10, 0.5));
+        assert_eq!(standing.lowest_loss, Some(0.5));
+    }
+
+    #[test]
+    fn a_checkpoint_is_known_by_its_manifest_and_a_damaged_one_by_its_time_too() {
+        let whole = scored(10, 0.5);
+        let later = Some(Local::now());
+        assert!(whole.is_of(10, Some("a"), whole.written));
+        assert!(whole.is_of(10, Some("a"), later), "the same bytes again");
+        assert!(!whole.is_of(11, Some("a"), whole.written));
+        assert!(!whole.is_of(10, Some("b"), whole.written));
+        assert!(!whole.is_of(10, None, whole.written));
+        let broken = damaged(10);
+        assert!(broken.is_of(10, Some("a"), broken.written));
+        assert!(!broken.is_of(10, Some("a"), later), "written anew");
+    }
+}
