@@ -1,22 +1,31 @@
 //! The evaluation process: waits for checkpoints, scores them on the test set, writes the curve.
+//!
+//! However often this process is started, stopped or killed, each checkpoint is judged once: the journal says
+//! which were. A checkpoint's point is in the curve before its line is in the journal, and a point without a
+//! line is removed before the next is written.
 
 use crate::backend;
-use crate::checkpoint::{self, Checkpoint, Entry, Lease};
+use crate::backlog::{Backlog, Candidate};
+use crate::checkpoint::{self, Checkpoint, Lease};
+use crate::comparison::{self, Comparison};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
-use crate::events::SessionStatus;
 use crate::metrics::Metrics;
-use crate::model::{Named, Network};
+use crate::model::Network;
 use crate::run::{
-    EvalStatus, Lock, Process, Role, RunDir, Score, State, Status, TrainStatus, Writer,
+    EvalStatus, Journal, Lock, Process, Role, RunDir, Scores, Standing, State, Status, TrainStatus,
+    Writer,
 };
 use crate::scoreboard::Scoreboard;
-use crate::session::{self, Ended};
+use crate::session::{self, Ended, TrainerDied};
 use crate::spec::{Fidelity, Spec};
 use crate::stop::Stop;
 use crate::user_error;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use chrono::{DateTime, Local};
+use std::fmt;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 /// How many of the most confident mistakes are shown.
@@ -25,30 +34,41 @@ const MISTAKES: usize = 16;
 /// How often a waiting evaluator looks whether training is still going on, and shows that it is itself.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// Evaluate the newest checkpoint of `run` once, or (`once` false) every time there is a new one, until
-/// training has ended and its last checkpoint is scored.
+/// Evaluate the checkpoints of `run` that its spec wants, until training has ended and its last one is done.
+/// With `once`, only those that are there; the newest even if that was done before.
 ///
 /// # Errors
-/// Another evaluator at work, bad data, a damaged checkpoint, no checkpoint with `once`, and I/O errors.
+/// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest checkpoint that is
+/// damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
 pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
     let _lock = Lock::take(run, Writer::Process(Role::Eval))?;
-    // What an earlier session evaluated is not evaluated again.
-    let earlier = EvalStatus::load(run)?;
+    let (mut journal, torn) = Journal::open(&run.evaluations())?;
+    if torn > 0 {
+        warn(format_args!(
+            "the last line of {} was not finished: its {torn} bytes are removed",
+            run.evaluations().display()
+        ));
+    }
     let mut status = EvalStatus {
         process: Process::current(),
-        last: earlier.as_ref().and_then(|status| status.last),
-        best: earlier.as_ref().and_then(|status| status.best),
-        lowest_loss: earlier.and_then(|status| status.lowest_loss),
+        last: None,
+        best: None,
+        lowest_loss: None,
     };
-    let result = Evaluator::start(run, &mut status).and_then(|mut evaluator| {
+    status.update(Standing::of(journal.evaluations()));
+    let result = Evaluator::start(run, &mut journal, &mut status).and_then(|mut evaluator| {
         if once {
-            return evaluator.once(stop);
+            evaluator.once(stop)
+        } else {
+            evaluator.follow(stop)
         }
-        let ended = evaluator.follow(stop)?;
-        evaluator.conclude()?;
-        Ok(ended)
     });
-    session::conclude(&mut status, run, result)
+    let result = session::conclude(&mut status, run, result);
+    if result.is_err() && !run.comparison().exists() {
+        return result; // it came to nothing that could be compared
+    }
+    let concluded = comparison::conclude(run);
+    result.and_then(|ended| concluded.map(|()| ended))
 }
 
 struct Evaluator<'a> {
@@ -60,13 +80,33 @@ struct Evaluator<'a> {
     classes: Vec<String>,
     /// The network whose values each checkpoint replaces.
     network: Network,
+    backlog: Backlog,
+    journal: &'a mut Journal,
     /// Opened at the first score.
     scoreboard: Option<Scoreboard>,
+    /// The run's row; there is none with `once`.
+    comparison: Option<Comparison>,
     status: &'a mut EvalStatus,
+    /// The trainer's heartbeat after which it was said to be silent.
+    silent_since: Option<DateTime<Local>>,
+}
+
+/// Whether more checkpoints may come.
+enum Training {
+    /// They may; so they may before a first trainer has started.
+    Open,
+    /// The trainer has ended in good order.
+    Ended,
+    /// It has failed, or is gone without a word.
+    Died(TrainerDied),
 }
 
 impl<'a> Evaluator<'a> {
-    fn start(run: &'a RunDir, status: &'a mut EvalStatus) -> Result<Self> {
+    fn start(
+        run: &'a RunDir,
+        journal: &'a mut Journal,
+        status: &'a mut EvalStatus,
+    ) -> Result<Self> {
         status.save(run)?;
         let spec = Spec::read_frozen(&run.spec())?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
@@ -87,124 +127,190 @@ impl<'a> Evaluator<'a> {
         ));
         Ok(Evaluator {
             run,
+            backlog: Backlog::new(run, &spec),
             spec,
             device,
             images,
             classes,
             network,
+            journal,
             scoreboard: None,
+            comparison: None,
             status,
+            silent_since: None,
         })
     }
 
-    /// Score the newest checkpoint, whether or not that was done before.
+    /// Judge what waits, and the newest checkpoint whether or not that was done before.
     fn once(&mut self, stop: &Stop) -> Result<Ended> {
-        let folder = self.run.checkpoints();
+        let newest = |backlog: &Backlog| {
+            let folder = backlog.folder().display();
+            let newest = backlog.newest()?;
+            newest.ok_or_else(|| user_error!("no checkpoint in {folder}: train first"))
+        };
+        let last = newest(&self.backlog)?.step();
         loop {
-            let newest = checkpoint::latest(&folder)?
-                .ok_or_else(|| user_error!("no checkpoint in {}: train first", folder.display()))?;
-            if let Some((checkpoint, _lease)) = load(&newest)? {
-                return self.score(checkpoint, stop);
+            let waiting = self.backlog.next(self.journal.evaluations())?;
+            let before = waiting.filter(|candidate| candidate.step() < last);
+            let is_last = before.is_none();
+            let candidate = before.map_or_else(|| newest(&self.backlog), Ok)?;
+            let judged = self.judge(&candidate, stop)?;
+            if let Some(signal) = stop.requested() {
+                return Ok(Ended::Interrupted(signal));
+            }
+            if is_last && judged {
+                return self.finish();
             }
         }
     }
 
-    /// Score each newest checkpoint until training is over and its last one is done.
+    /// Judge what comes until training is over and its last checkpoint is done.
     fn follow(&mut self, stop: &Stop) -> Result<Ended> {
+        self.compare()?;
         loop {
             // Asked before the look at the folder: a checkpoint written just before the end counts.
-            let over = self.training_is_over()?;
-            let seen = self.status.last.map(|score| score.step);
-            let newest = checkpoint::latest(&self.run.checkpoints())?;
-            let ended = match newest.filter(|newest| Some(newest.step) != seen) {
-                Some(newest) => match load(&newest)? {
-                    Some((checkpoint, _lease)) => self.score(checkpoint, stop)?,
-                    None => continue,
-                },
-                None if over => return Ok(Ended::Finished),
-                None => self.wait(stop)?,
-            };
-            if let Ended::Interrupted(_) = ended {
-                return Ok(ended);
+            let training = self.training()?;
+            match (self.backlog.next(self.journal.evaluations())?, training) {
+                (Some(candidate), _) => {
+                    self.judge(&candidate, stop)?;
+                }
+                (None, Training::Open) => self.wait(stop)?,
+                (None, Training::Ended) => return self.finish(),
+                (None, Training::Died(death)) => return Err(death.into()),
+            }
+            if let Some(signal) = stop.requested() {
+                return Ok(Ended::Interrupted(signal));
             }
         }
     }
 
-    /// Whether no trainer will write another checkpoint. Before the first one has started, it may come.
-    fn training_is_over(&self) -> Result<bool> {
-        let train = TrainStatus::load(self.run)?;
-        Ok(train.is_some_and(|train| !train.process.alive()))
+    /// All that was there to do is done, which is no good end if the newest checkpoint has no score.
+    fn finish(&self) -> Result<Ended> {
+        if let Some(newest) = self.backlog.newest()?
+            && let Some(last) = self.journal.evaluations().last()
+            && let Some(damage) = &last.damage
+            && last.step == newest.step()
+        {
+            bail!("the last checkpoint has no score: {damage}");
+        }
+        Ok(Ended::Finished)
     }
 
-    /// Wait for the spec's interval, the end of training or a signal.
-    fn wait(&mut self, stop: &Stop) -> Result<Ended> {
+    fn training(&mut self) -> Result<Training> {
+        let Some(TrainStatus { process, .. }) = TrainStatus::load(self.run)? else {
+            return Ok(Training::Open);
+        };
+        if process.alive() {
+            if process.silent() && self.silent_since != Some(process.heartbeat) {
+                self.silent_since = Some(process.heartbeat);
+                warn(format_args!(
+                    "no sign of life from the trainer, pid {}, since {}; waiting for it all the same",
+                    process.pid,
+                    process.heartbeat.format("%Y-%m-%d %H:%M:%S")
+                ));
+            }
+            return Ok(Training::Open);
+        }
+        Ok(match process.observed() {
+            State::Failed => Training::Died(TrainerDied {
+                error: process.error,
+            }),
+            _ => Training::Ended,
+        })
+    }
+
+    /// Wait for the spec's interval, or until training is over, too many checkpoints wait, or a signal comes.
+    fn wait(&mut self, stop: &Stop) -> Result<()> {
         let until = Instant::now() + Duration::from_secs_f64(self.spec.eval.interval_secs);
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            if stop.sleep(left.min(HEARTBEAT)) || self.training_is_over()? {
+            let over = stop.sleep(left.min(HEARTBEAT))
+                || !matches!(self.training()?, Training::Open)
+                || self.backlog.is_crowded(self.journal.evaluations())?;
+            if over {
                 break;
             }
             self.status.save(self.run)?;
         }
-        Ok(stop.requested().map_or(Ended::Finished, Ended::Interrupted))
+        Ok(())
     }
 
-    /// Score one checkpoint on the whole test set: its averaged weights in full, and the precision of its
-    /// raw weights.
-    fn score(&mut self, checkpoint: Checkpoint, stop: &Stop) -> Result<Ended> {
-        let Checkpoint {
-            state,
-            ema,
-            weights,
-        } = checkpoint;
-        let measured = self.measure(ema, stop)?.zip(self.measure(weights, stop)?);
-        let Some((averaged, raw)) = measured else {
-            return Ok(stop.requested().map_or(Ended::Finished, Ended::Interrupted));
+    /// Score a checkpoint, its averaged weights in full and the precision of its raw ones, or find it damaged.
+    /// Returns false if neither was done: it was removed or replaced meanwhile, or a signal cut it short.
+    fn judge(&mut self, candidate: &Candidate, stop: &Stop) -> Result<bool> {
+        let begin = Instant::now();
+        // The lease keeps it until it is known whether it is the best one.
+        let (loaded, _lease) = match Lease::take(candidate.path()) {
+            Ok(lease) => (self.load(candidate), Some(lease)),
+            Err(error) => (Err(error), None),
         };
-        let precision = averaged.precision_at_1();
-        console::timed(format_args!("precision @ 1 = {precision:.3}"));
-        let scoreboard =
-            Scoreboard::opened(&mut self.scoreboard, self.run, &self.spec, state.step)?;
-        scoreboard.publish(state.step, &averaged, &raw, &self.images, &self.classes)?;
-        let score = Score {
-            step: state.step,
-            precision,
+        let measured = match loaded {
+            _ if !candidate.is_there() => return Ok(false),
+            Ok((averaged, raw)) => {
+                let averaged = self.measure(&averaged, stop)?;
+                let Some(both) = averaged.zip(self.measure(&raw, stop)?) else {
+                    return Ok(false);
+                };
+                Ok(both)
+            }
+            Err(error) if is_damage(&error) => Err(format!("{error:#}")),
+            Err(error) => return Err(error),
         };
-        self.status.last = Some(score);
-        self.status.best = match self.status.best {
-            Some(best) if best.precision >= precision => Some(best),
-            _ => Some(score),
+        let step = candidate.step();
+        let next = self.journal.evaluations().last();
+        let next = next.map_or(0, |last| last.step + 1);
+        // Nothing stays that the journal does not know, or will take back.
+        let scoreboard = Scoreboard::cut(&mut self.scoreboard, self.run, step.min(next))?;
+        let found = match measured {
+            Ok((averaged, raw)) => {
+                scoreboard.publish(step, &averaged, &raw, &self.images, &self.classes)?;
+                let scores = Scores {
+                    precision: averaged.precision_at_1(),
+                    raw_precision: raw.precision_at_1(),
+                    loss: averaged.loss(),
+                };
+                console::timed(format_args!("precision @ 1 = {:.3}", scores.precision));
+                Ok(scores)
+            }
+            Err(damage) => {
+                warn(format_args!("{damage}; it is skipped"));
+                Err(damage)
+            }
         };
-        let loss = averaged.loss();
-        let lowest = self
-            .status
-            .lowest_loss
-            .map_or(loss, |lowest| lowest.min(loss));
-        self.status.lowest_loss = Some(lowest);
+        self.journal.add(candidate.judged(found, begin.elapsed()))?;
+        self.status.update(Standing::of(self.journal.evaluations()));
         self.status.save(self.run)?;
         if self.spec.train.keep_best {
             let best = self.status.best.map(|best| best.step);
             checkpoint::link_best(&self.run.checkpoints(), best);
         }
-        scoreboard.compare(self.status, loss)?;
-        Ok(Ended::Finished)
+        match &self.comparison {
+            Some(comparison) if step >= next => comparison.add(self.journal.evaluations())?,
+            Some(_) => self.compare()?,
+            None => {}
+        }
+        Ok(true)
     }
 
-    /// Close the run's row in the HParams tab, which a run that failed before its first score has yet to
-    /// get. An interrupted run may go on: its row stays open.
-    fn conclude(&mut self) -> Result<()> {
-        let train = TrainStatus::load(self.run)?;
-        let status = match train.map(|train| train.process.observed()) {
-            Some(State::Finished) => SessionStatus::Success,
-            Some(State::Failed) => SessionStatus::Failure,
-            _ => return Ok(()),
+    /// Show the run as running in the HParams tab, in a new row.
+    fn compare(&mut self) -> Result<()> {
+        let evaluations = self.journal.evaluations();
+        self.comparison = Some(Comparison::start(self.run, &self.spec, evaluations)?);
+        Ok(())
+    }
+
+    /// A checkpoint's network of averaged weights, and that of its raw ones.
+    fn load(&self, candidate: &Candidate) -> Result<(Network, Network)> {
+        let path = candidate.path();
+        let Checkpoint { ema, weights, .. } = checkpoint::load(path)?;
+        let network = |values| {
+            let network = self.network.clone().with_values(values, &self.device);
+            network.with_context(|| format!("failed to load checkpoint {}", path.display()))
         };
-        let next = self.status.last.map_or(0, |last| last.step + 1);
-        Scoreboard::opened(&mut self.scoreboard, self.run, &self.spec, next)?.conclude(status)
+        Ok((network(ema)?, network(weights)?))
     }
 
-    /// The metrics of a network with these values; `None` if a signal cut it short.
-    fn measure(&self, values: Vec<Named>, stop: &Stop) -> Result<Option<Metrics>> {
-        let network = self.network.clone().with_values(values, &self.device)?;
+    /// The metrics of a network; `None` if a signal cut it short.
+    fn measure(&self, network: &Network, stop: &Stop) -> Result<Option<Metrics>> {
         let spec = &self.spec;
         let count = self.images.len();
         // The tutorial evaluates whole batches of the training's size and goes round to the first images
@@ -224,7 +330,7 @@ impl<'a> Evaluator<'a> {
                 let labels = batch.labels.clone();
                 let (images, _) =
                     backend::upload(batch.images, batch.labels, spec.input.crop, &self.device);
-                let logits = backend::logits(&network, &spec.network, images)?;
+                let logits = backend::logits(network, &spec.network, images)?;
                 metrics.add(&logits, &labels, seen % count)?;
                 seen += labels.len();
                 if seen == total {
@@ -236,12 +342,21 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Read a checkpoint; `None` if retention removed it between the look and the read, as a newer one is
-/// there then. The lease keeps it until it is known whether it is the best one.
-fn load(entry: &Entry) -> Result<Option<(Checkpoint, Lease)>> {
-    let leased = Lease::take(&entry.path);
-    match leased.and_then(|lease| Ok((checkpoint::load(&entry.path)?, lease))) {
-        Err(_) if !entry.path.exists() => Ok(None),
-        loaded => loaded.map(Some),
-    }
+/// Whether a checkpoint that could not be loaded is to blame itself, and not the machine: no memory, no
+/// permission, a disk that does not answer.
+fn is_damage(error: &anyhow::Error) -> bool {
+    let refusal = error.chain().find_map(|cause| cause.downcast_ref());
+    refusal.is_none_or(|refusal: &io::Error| {
+        matches!(
+            refusal.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::UnexpectedEof
+        )
+    })
+}
+
+fn warn(text: fmt::Arguments) {
+    console::line(format_args!("warning: {text}"));
 }

@@ -13,14 +13,16 @@
 //! - the network: [`model`], and its native twin in [`backend`], the only user of libtorch
 //! - learning rate, moving averages: [`schedule`]
 //! - what a step does: [`trainer`]; what it shows in TensorBoard: [`reporter`], [`pictures`]
-//! - how a checkpoint is scored: [`evaluator`], [`metrics`]; what is shown of it: [`scoreboard`]
+//! - which checkpoints are scored: [`backlog`], [`evaluator`]; how: [`metrics`]; what is shown of it: [`scoreboard`], [`comparison`]
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - how the two processes are started, watched and stopped: [`supervisor`], [`progress`]
 //! - commands: [`cli`]
 
 pub mod backend;
+pub mod backlog;
 pub mod checkpoint;
 pub mod cli;
+pub mod comparison;
 pub mod console;
 pub mod data;
 pub mod error;

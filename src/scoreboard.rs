@@ -1,58 +1,44 @@
-//! What evaluation shows in TensorBoard: curves, pictures, and the run as one row of the HParams tab.
+//! What evaluation shows of a checkpoint in TensorBoard: curves and pictures.
 
 use crate::data::Images;
-use crate::events::{EventWriter, SessionStatus, Summaries, Tag};
+use crate::events::{EventWriter, Summaries, Tag};
 use crate::metrics::Metrics;
 use crate::pictures;
-use crate::run::{EvalStatus, Role, RunDir};
-use crate::spec::Spec;
+use crate::run::{Role, RunDir};
 use anyhow::Result;
 
-/// The evaluator's two event files.
+/// The evaluator's event files: curves and pictures of every scored checkpoint.
 pub struct Scoreboard {
-    /// The curves and pictures of every scored checkpoint.
     events: EventWriter,
-    /// The run as one row of the HParams tab.
-    comparison: EventWriter,
+    /// The first step that is not shown yet.
+    next: u64,
 }
 
 impl Scoreboard {
-    /// The scoreboard in `slot`, opened where it is not yet, to write from `step` on: a step that was scored
-    /// before, with `once`, still has one point.
+    /// The scoreboard in `slot`, opened where it is not yet, with nothing on it of `step` and later ones.
     ///
     /// # Errors
-    /// The event files cannot be made.
-    pub fn opened<'a>(
-        slot: &'a mut Option<Self>,
-        run: &RunDir,
-        spec: &Spec,
-        step: u64,
-    ) -> Result<&'a Self> {
+    /// The event files cannot be made, or an older one cannot be shortened.
+    pub fn cut<'a>(slot: &'a mut Option<Self>, run: &RunDir, step: u64) -> Result<&'a mut Self> {
+        if slot.as_ref().is_some_and(|shown| shown.next > step) {
+            *slot = None;
+        }
         Ok(match slot {
             Some(scoreboard) => scoreboard,
-            none => none.insert(Self::open(run, spec, step)?),
+            none => none.insert(Scoreboard {
+                events: EventWriter::resume(&run.events(Role::Eval), step)?,
+                next: step,
+            }),
         })
     }
 
-    fn open(run: &RunDir, spec: &Spec, step: u64) -> Result<Self> {
-        let folder = run.comparison();
-        let known = folder.exists() && step > 0;
-        let comparison = EventWriter::resume(&folder, step)?;
-        if !known {
-            comparison.session_start(&run.id(), &hyperparameters(spec)?);
-        }
-        Ok(Scoreboard {
-            events: EventWriter::resume(&run.events(Role::Eval), step)?,
-            comparison,
-        })
-    }
-
-    /// Show the checkpoint of `step` by its averaged weights, and the precision of its raw ones.
+    /// Show the checkpoint of `step` by its averaged weights, and the precision of its raw ones. After an `Ok`
+    /// that survives a power cut.
     ///
     /// # Errors
     /// The event file does not take it.
     pub fn publish(
-        &self,
+        &mut self,
         step: u64,
         averaged: &Metrics,
         raw: &Metrics,
@@ -101,51 +87,10 @@ impl Scoreboard {
             .collect();
         let tag = Tag::new("confident_mistakes").description(WRONG);
         summaries.image(&tag, &pictures::mistakes(&mistakes));
+        self.next = step + 1;
         self.events.write(&summaries);
-        self.events.flush()
+        self.events.sync()
     }
-
-    /// Bring the run's row in the HParams tab up to date.
-    ///
-    /// # Errors
-    /// The event file does not take it.
-    pub fn compare(&self, status: &EvalStatus, loss: f64) -> Result<()> {
-        let (Some(last), Some(best)) = (status.last, status.best) else {
-            return Ok(());
-        };
-        let mut summaries = Summaries::at(last.step);
-        for (tag, value) in [
-            ("final precision", last.precision),
-            ("best precision", best.precision),
-            ("final loss", loss),
-            ("lowest loss", status.lowest_loss.unwrap_or(loss)),
-        ] {
-            summaries.scalar(&Tag::new(tag), value);
-        }
-        self.comparison.write(&summaries);
-        self.comparison.flush()
-    }
-
-    /// Tell the HParams tab how training ended.
-    ///
-    /// # Errors
-    /// The event file does not take it.
-    pub fn conclude(&self, status: SessionStatus) -> Result<()> {
-        self.comparison.session_end(status);
-        self.comparison.flush()
-    }
-}
-
-/// The spec without what is no hyperparameter: words and places.
-fn hyperparameters(spec: &Spec) -> Result<serde_json::Value> {
-    let mut value = serde_json::to_value(spec)?;
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("description");
-    }
-    if let Some(data) = value["data"].as_object_mut() {
-        data.remove("folder");
-    }
-    Ok(value)
 }
 
 /// Points of a precision-recall curve, as many as TensorBoard's own pr_curve summary has by default.
@@ -159,17 +104,3 @@ const CLASS_PRECISION: &str = "Share of the test images taken for the class that
 const PR_CURVE: &str = "Precision and recall of the class against all others.";
 const CONFUSION: &str = "Test images by their class (rows) and the likeliest class (columns).";
 const WRONG: &str = "The test images that are most confidently taken for another class.";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hyperparameters_are_the_spec_without_words_and_places() {
-        let value = hyperparameters(&Spec::default()).unwrap();
-        assert_eq!(value["optimizer"]["learning_rate"], 0.1);
-        assert_eq!(value["data"]["source"], "cifar10");
-        assert_eq!(value["data"].get("folder"), None);
-        assert_eq!(value.get("description"), None);
-    }
-}

@@ -3,6 +3,7 @@
 use crate::error::is_user_error;
 use crate::run::{RunDir, State, Status};
 use anyhow::Result;
+use std::fmt;
 
 /// How a process ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,39 @@ impl Ended {
     }
 }
 
-/// Exit code of an error: 2 for bad input, else 1.
+/// What ends an evaluator that has nothing left to do for a trainer that is gone.
+#[derive(Debug)]
+pub struct TrainerDied {
+    /// The trainer's error; none if it ended without a word.
+    pub error: Option<String>,
+}
+
+impl TrainerDied {
+    /// Exit code of a process that this ends.
+    pub const EXIT_CODE: i32 = 3;
+}
+
+impl fmt::Display for TrainerDied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the trainer died; what it left is evaluated")?;
+        match &self.error {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for TrainerDied {}
+
+/// Exit code of an error: 2 for bad input, 3 for a trainer that died under its evaluator, else 1.
 pub fn exit_code(error: &anyhow::Error) -> i32 {
-    if is_user_error(error) { 2 } else { 1 }
+    if error.is::<TrainerDied>() {
+        TrainerDied::EXIT_CODE
+    } else if is_user_error(error) {
+        2
+    } else {
+        1
+    }
 }
 
 /// Write how the process ended into its status, and pass the result on.

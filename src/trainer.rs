@@ -6,10 +6,12 @@ use crate::console;
 use crate::data::{self, BatchStream, Images, Split};
 use crate::model::Network;
 use crate::reporter::{Reporter, Taken};
-use crate::run::{EvalStatus, Lock, Process, Role, RunDir, State, Status, TrainStatus, Writer};
+use crate::run::{
+    Journal, Lock, Process, Role, RunDir, Standing, State, Status, TrainStatus, Writer,
+};
 use crate::schedule::{self, Average};
 use crate::session::{self, Ended};
-use crate::spec::Spec;
+use crate::spec::{Policy, Spec};
 use crate::stop::Stop;
 use crate::user_error;
 use anyhow::{Result, ensure};
@@ -252,10 +254,12 @@ impl Origin {
 /// Remove the checkpoints that the spec does not keep.
 fn retain(run: &RunDir, spec: &Spec) -> Result<()> {
     checkpoint::retain(&run.checkpoints(), || {
-        // While the evaluator's status cannot be read, which is for the evaluator to report, all stay.
-        let eval = EvalStatus::load(run).ok()?;
-        let best = eval.and_then(|eval| eval.best).map(|best| best.step);
-        Some(Retention::new(&spec.train, best, None))
+        // While the journal cannot be read, which is for the evaluator to report, all stay.
+        let judged = Journal::read(&run.evaluations()).ok()?;
+        let best = Standing::of(&judged).best.map(|best| best.step);
+        let waits = spec.eval.policy == Policy::Every;
+        let evaluated = waits.then(|| judged.iter().map(|evaluation| evaluation.step).collect());
+        Some(Retention::new(&spec.train, best, evaluated))
     })
 }
 

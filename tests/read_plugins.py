@@ -54,22 +54,26 @@ class Unexpected(Exception):
     """TensorBoard answered something else than it should."""
 
 
-def serve(logdir, fast):
+def serve(logdir, fast, interval=0):
     """Start TensorBoard on a free port, in threads of this process. Returns its address.
+
+    It looks for changes every `interval` seconds; with 0 it reads once, and has done so on return but for what
+    the fast reader's process is still reading.
 
     It ends with this process: the servers' threads are daemons, and the fast reader's own process ends when
     the pipe from this one closes, even if this one is killed.
     """
     server = program.TensorBoard()
-    arguments = ["--logdir", logdir, "--port", "0", "--host", "127.0.0.1", "--reload_interval", "0"]
+    arguments = ["--logdir", logdir, "--port", "0", "--host", "127.0.0.1"]
+    arguments += ["--reload_interval", str(interval)]
     # All points, not a sample.
     samples = ",".join(f"{plugin}={10**6}" for plugin in SERIES)
     arguments += ["--samples_per_plugin", samples]
     server.configure([sys.argv[0], *arguments, "--load_fast", "true" if fast else "false"])
     url = server.launch()
-    # An interval of 0 reads once: the Python reader's thread ends when it has read everything.
+    # The Python reader's thread ends when it has read everything, if it reads once.
     for thread in threading.enumerate():
-        if thread.name == "Reloader":
+        if thread.name == "Reloader" and not interval:
             thread.join(LIMIT)
     return url
 

@@ -112,7 +112,7 @@ fn read_all(file: &File, limit: u64) -> io::Result<Vec<u8>> {
 /// The SHA-256 of a checkpoint's manifest, which holds those of all its files; `None` where there is no manifest
 /// to be read.
 pub fn fingerprint(folder: &Path) -> Option<String> {
-    let manifest = fs::read(folder.join(MANIFEST)).ok()?;
+    let manifest = std::fs::read(folder.join(MANIFEST)).ok()?;
     Some(sha256(&manifest))
 }
 

@@ -45,7 +45,7 @@ enum Command {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         #[arg(long, value_name = "RUN")]
         run: String,
-        /// Evaluate the newest checkpoint once instead of waiting for more
+        /// Evaluate what is there, the newest checkpoint in any case, instead of waiting for more
         #[arg(long)]
         once: bool,
     },

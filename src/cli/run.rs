@@ -5,7 +5,7 @@ use crate::progress::Display;
 use crate::run::{Provenance, RunDir, Software, State, Status, TrainStatus};
 use crate::stop::Stop;
 use crate::supervisor::{Options, supervise};
-use crate::{backend, console, data};
+use crate::{backend, comparison, console, data};
 use anyhow::{Context, Result};
 use std::env;
 use std::path::{self, Path};
@@ -49,6 +49,10 @@ fn start(run: &RunDir) -> Result<i32> {
     let stop = Stop::counting_signals()?;
     let mut display = Display::detect();
     let outcome = supervise(run, &program, &stop, &mut display, Options::default())?;
+    // An evaluator that was killed could not say how the run ended.
+    if let Err(error) = comparison::settle(run) {
+        console::line(format_args!("warning: {error:#}"));
+    }
     console::line(&outcome);
     Ok(outcome.exit_code())
 }

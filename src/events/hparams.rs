@@ -11,9 +11,11 @@ use std::collections::HashMap;
 use tensorboard_proto::api::Status;
 use tensorboard_proto::plugin_hparams::HParamsPluginData;
 
-/// How a session ended. One without an end counts as running; TensorBoard calls it unknown.
+/// How a session stands. TensorBoard calls one that says nothing unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
+    /// It is at work.
+    Running,
     /// All work is done.
     Success,
     /// An error ended it.
@@ -40,11 +42,12 @@ pub(super) fn start(group: &str, hparams: &Value, time: f64) -> Vec<u8> {
     message(&data)
 }
 
-/// A session's end, `time` as in [`start`].
+/// How a session stands at `time`, which is as in [`start`]: in the format this is its end, even while it runs.
 pub(super) fn end(status: SessionStatus, time: f64) -> Vec<u8> {
     let mut data = HParamsPluginData::new();
     let info = data.mut_session_end_info();
     info.set_status(match status {
+        SessionStatus::Running => Status::STATUS_RUNNING,
         SessionStatus::Success => Status::STATUS_SUCCESS,
         SessionStatus::Failure => Status::STATUS_FAILURE,
     });
@@ -132,6 +135,7 @@ mod tests {
     #[test]
     fn an_end_carries_status_and_time() {
         for (status, want) in [
+            (SessionStatus::Running, Status::STATUS_RUNNING),
             (SessionStatus::Success, Status::STATUS_SUCCESS),
             (SessionStatus::Failure, Status::STATUS_FAILURE),
         ] {

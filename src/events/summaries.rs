@@ -33,7 +33,7 @@ impl Summaries {
     }
 
     /// As [`Summaries::at`], taken at `wall_time`, in seconds since 1970.
-    pub(super) fn at_time(step: u64, wall_time: f64) -> Self {
+    pub fn at_time(step: u64, wall_time: f64) -> Self {
         Summaries {
             event: event(step, wall_time),
         }

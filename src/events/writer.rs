@@ -6,8 +6,9 @@ use super::queue::RecordQueue;
 use super::record::encode;
 use super::summaries::{Summaries, event, wall_time};
 use super::{cut, file};
+use crate::files::sync_folder;
 use anyhow::{Context, Result};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tensorboard_proto::event::{SessionLog, SessionLog_SessionStatus};
 
@@ -85,20 +86,17 @@ impl EventWriter {
     }
 
     /// List this directory's run in the HParams tab, as `group`, with the leaves of `hparams`, an object of
-    /// objects, under names such as `optimizer.learning_rate`. Its metrics are all scalars of the
-    /// directory. Once a run, at its first start; the session goes on when the run is resumed.
-    pub fn session_start(&self, group: &str, hparams: &serde_json::Value) {
+    /// objects, under names such as `optimizer.learning_rate`, and how it stands; unknown without a `status`.
+    /// Its metrics are all scalars of the directory. Once a directory: TensorBoard keeps to the first, so a
+    /// run that stands otherwise later needs another one.
+    pub fn session(&self, group: &str, hparams: &serde_json::Value, status: Option<SessionStatus>) {
         let now = wall_time();
-        let content = hparams::start(group, hparams, now);
-        self.write(Summaries::at_time(0, now).session(hparams::START_TAG, content));
-    }
-
-    /// Say in the HParams tab how the run ended, once, when it will not go on by itself.
-    pub fn session_end(&self, status: SessionStatus) {
-        let now = wall_time();
-        let content = hparams::end(status, now);
-        // Behind every step, so that whoever resumes the run removes it: the readers keep to the first end.
-        self.write(Summaries::at_time(u64::MAX, now).session(hparams::END_TAG, content));
+        let mut summaries = Summaries::at_time(0, now);
+        summaries.session(hparams::START_TAG, hparams::start(group, hparams, now));
+        if let Some(status) = status {
+            summaries.session(hparams::END_TAG, hparams::end(status, now));
+        }
+        self.write(&summaries);
     }
 
     /// Wait until everything written so far is in the file. Does not sync it to the device.
@@ -108,6 +106,15 @@ impl EventWriter {
         self.queue
             .flush()
             .with_context(|| format!("failed to write {}", self.path.display()))
+    }
+
+    /// As [`EventWriter::flush`], and wait until all of it would survive a power cut as well.
+    pub fn sync(&self) -> Result<()> {
+        self.flush()?;
+        File::open(&self.path)
+            .and_then(|file| file.sync_all())
+            .with_context(|| format!("failed to sync {}", self.path.display()))?;
+        self.path.parent().map_or(Ok(()), sync_folder)
     }
 
     /// Events given up because the disk did not take them for too long.
@@ -122,8 +129,8 @@ mod tests {
     use super::super::tag::Tag;
     use super::*;
 
-    /// What a directory's events are, file after file: `version`, `start@STEP`, `graph@STEP`, `TAG@STEP`
-    /// of a session, or `STEP`.
+    /// What a directory's events are, file after file: `version`, `start@STEP`, `graph@STEP`, `session@STEP`,
+    /// or `STEP`.
     fn events(dir: &Path) -> Vec<Vec<String>> {
         let files = file::list(dir).unwrap();
         let read = |path: &PathBuf| {
@@ -138,12 +145,10 @@ mod tests {
                     format!("graph@{}", event.get_step())
                 } else {
                     let step = event.get_step();
-                    match event.get_summary().get_value()[0]
-                        .get_tag()
-                        .strip_prefix("_hparams_/")
-                    {
-                        Some(session) => format!("{session}@{step}"),
-                        None => step.to_string(),
+                    let values = event.get_summary().get_value();
+                    match values.iter().all(|v| v.get_tag().starts_with("_hparams_/")) {
+                        true => format!("session@{step}"),
+                        false => step.to_string(),
                     }
                 });
             }
@@ -220,28 +225,24 @@ mod tests {
         let mut graph = Graph::new();
         graph.node("a", "Placeholder", &[], &[1]);
         writer.graph(&graph);
-        writer.session_start("run", &serde_json::json!({"seed": 1}));
+        let status = Some(SessionStatus::Success);
+        writer.session("run", &serde_json::json!({"seed": 1}), status);
         let mut texts = Summaries::at(0);
         texts.text(&Tag::new("spec"), "seed: 1").layout(&[]);
         writer.write(&texts);
     }
 
     #[test]
-    fn what_a_run_has_once_stays_when_it_is_resumed_and_its_end_goes() {
+    fn what_a_run_has_once_stays_when_it_is_resumed() {
         let dir = tempfile::tempdir().unwrap();
         let writer = EventWriter::open(dir.path()).unwrap();
         describe(&writer);
         write(&writer, &[0, 100, 200]);
-        writer.session_end(SessionStatus::Failure);
         drop(writer);
-        let writer = EventWriter::resume(dir.path(), 101).unwrap();
-        write(&writer, &[200]);
-        writer.session_end(SessionStatus::Success);
-        drop(writer);
-        let once = ["version", "start@0", "graph@0", "session_start_info@0", "0"];
+        write(&EventWriter::resume(dir.path(), 101).unwrap(), &[200]);
+        let once = ["version", "start@0", "graph@0", "session@0", "0"];
         let first = [&once[..], &["0", "100"]].concat();
-        let end = format!("session_end_info@{}", i64::MAX);
-        let second = vec!["version", "start@101", "200", &end];
+        let second = vec!["version", "start@101", "200"];
         assert_eq!(events(dir.path()), [first, second]);
     }
 
@@ -250,7 +251,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         describe(&EventWriter::resume(dir.path(), 0).unwrap());
         describe(&EventWriter::resume(dir.path(), 0).unwrap());
-        let once = ["version", "start@0", "graph@0", "session_start_info@0", "0"];
+        let once = ["version", "start@0", "graph@0", "session@0", "0"];
         assert_eq!(events(dir.path()), [vec!["version"], once.to_vec()]);
     }
 

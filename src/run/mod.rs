@@ -12,7 +12,7 @@ pub use directory::{Role, RunDir};
 pub use journal::{Evaluation, Journal, Scores, Standing};
 pub use lock::{Lock, Writer};
 pub use provenance::{Provenance, Software};
-pub use registry::{Entry, latest, list, resolve};
+pub use registry::{Entry, latest, list, resolve, state};
 pub use status::{EvalStatus, Process, Score, State, Status, TrainStatus};
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const ALIKE: f64 = 0.7;
 pub struct Entry {
     /// The run.
     pub run: RunDir,
-    /// The trainer's state; while that is `Finished`, the evaluator's. `None` before either started.
+    /// As [`state`] tells.
     pub state: Option<State>,
     /// Steps done, and steps to do in all.
     pub progress: Option<(u64, u64)>,
@@ -26,22 +26,35 @@ pub struct Entry {
 
 impl Entry {
     fn read(run: RunDir) -> Self {
-        // A status that cannot be read says nothing; one bad file must not hide the other runs.
-        let train = TrainStatus::load(&run).ok().flatten();
-        let eval = EvalStatus::load(&run).ok().flatten();
-        let state = match train.as_ref().map(|status| status.process.observed()) {
-            Some(State::Finished) => eval
-                .as_ref()
-                .map(|status| status.process.observed())
-                .or(Some(State::Finished)),
-            other => other,
-        };
+        let (train, eval) = statuses(&run);
         Entry {
             run,
-            state,
+            state: joined(train.as_ref(), eval.as_ref()),
             progress: train.map(|status| (status.step, status.steps)),
             last: eval.and_then(|status| status.last),
         }
+    }
+}
+
+/// How a run stands: the trainer's state; while that is `Finished`, the evaluator's. `None` before either
+/// started.
+pub fn state(run: &RunDir) -> Option<State> {
+    let (train, eval) = statuses(run);
+    joined(train.as_ref(), eval.as_ref())
+}
+
+/// Both statuses. One that cannot be read says nothing; one bad file must not hide the other runs.
+fn statuses(run: &RunDir) -> (Option<TrainStatus>, Option<EvalStatus>) {
+    let train = TrainStatus::load(run).ok().flatten();
+    (train, EvalStatus::load(run).ok().flatten())
+}
+
+fn joined(train: Option<&TrainStatus>, eval: Option<&EvalStatus>) -> Option<State> {
+    match train.map(|status| status.process.observed()) {
+        Some(State::Finished) => eval
+            .map(|status| status.process.observed())
+            .or(Some(State::Finished)),
+        other => other,
     }
 }
 

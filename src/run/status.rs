@@ -6,12 +6,17 @@ use std::io::ErrorKind;
 use std::process;
 
 use anyhow::{Context, Result};
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, TimeDelta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sysinfo::System;
 
-use super::{Role, RunDir};
+use super::{Role, RunDir, Standing};
 use crate::files::replace;
+
+/// Longer than a trainer or an evaluator at work goes without writing its status, on a slow machine, and than
+/// the clocks of two machines differ.
+const SILENCE: TimeDelta = TimeDelta::minutes(5);
 
 /// What a process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,9 @@ pub struct Process {
     pub state: State,
     /// The process id.
     pub pid: u32,
+    /// The machine's name; pid and start mean something there alone.
+    #[serde(default)]
+    host: Option<String>,
     /// When the kernel started the process, in clock ticks since boot: with the pid, its identity.
     start_ticks: Option<u64>,
     /// When the process began this session.
@@ -66,6 +74,7 @@ impl Process {
         Process {
             state: State::Starting,
             pid,
+            host: System::host_name(),
             start_ticks: start_ticks(pid),
             started: now,
             heartbeat: now,
@@ -73,12 +82,22 @@ impl Process {
         }
     }
 
-    /// Whether the process is at work on this machine: it has not said that it ended, and its pid is not
-    /// gone or taken by another process.
+    /// Whether the process is at work: it has not said that it ended, and its pid is not gone or taken by
+    /// another process. On another machine (or in a container of another name) that cannot be asked; there
+    /// its heartbeat decides, which is silent for [`SILENCE`] at most.
     pub fn alive(&self) -> bool {
+        let here = self.host.is_none() || self.host == System::host_name();
         matches!(self.state, State::Starting | State::Running)
-            && self.start_ticks.is_some()
-            && self.start_ticks == start_ticks(self.pid)
+            && match here {
+                true => self.start_ticks.is_some() && self.start_ticks == start_ticks(self.pid),
+                false => !self.silent(),
+            }
+    }
+
+    /// Whether the process has not written its status for longer than [`SILENCE`]. One on this machine may be
+    /// alive all the same: stopped, hanging, or at something that takes long.
+    pub fn silent(&self) -> bool {
+        Local::now() - self.heartbeat > SILENCE
     }
 
     /// The state, but `Failed` for a process that vanished without a word.
@@ -189,6 +208,15 @@ pub struct EvalStatus {
     pub lowest_loss: Option<f64>,
 }
 
+impl EvalStatus {
+    /// Take over what the journal comes to by now.
+    pub fn update(&mut self, standing: Standing) {
+        self.last = standing.last;
+        self.best = standing.best;
+        self.lowest_loss = standing.lowest_loss;
+    }
+}
+
 impl Status for EvalStatus {
     const ROLE: Role = Role::Eval;
 
@@ -244,6 +272,29 @@ mod tests {
             error.contains("eval.status.json: no status: missing field `process`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_process_of_another_machine_is_alive_while_its_heart_beats() {
+        let beating = Process {
+            host: Some("another machine".into()),
+            start_ticks: Some(1),
+            state: State::Running,
+            ..Process::current()
+        };
+        assert!(beating.alive());
+        let silent = Process {
+            heartbeat: Local::now() - SILENCE - TimeDelta::seconds(1),
+            ..beating.clone()
+        };
+        assert!(silent.silent() && !silent.alive());
+        assert_eq!(silent.observed(), State::Failed);
+        // Here the process itself is asked, however long it says nothing.
+        let here = Process {
+            heartbeat: silent.heartbeat,
+            ..Process::current()
+        };
+        assert!(here.silent() && here.alive());
     }
 
     #[test]

@@ -92,6 +92,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("train.keep_checkpoints", COUNT),
     ("train.keep_every", Whole(0, 1_000_000_000)),
     ("train.keep_best", Flag),
+    ("eval.policy", OneOf(&["every", "latest"])),
     // At least 10 ms, so that polling never spins; at most a day.
     ("eval.interval_secs", Within(0.01, 86_400.0)),
     ("eval.batch_size", BATCH),

@@ -388,10 +388,22 @@ impl Default for Train {
     }
 }
 
+/// Which of several checkpoints the evaluator scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// All of them, the oldest first.
+    Every,
+    /// The newest; the older ones never.
+    Latest,
+}
+
 /// The evaluator process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
+    /// Which of the checkpoints are scored that wait for it.
+    pub policy: Policy,
     /// Seconds between two looks for a new checkpoint.
     pub interval_secs: f64,
     /// Images a forward pass.
@@ -403,6 +415,7 @@ pub struct Eval {
 impl Default for Eval {
     fn default() -> Self {
         Eval {
+            policy: Policy::Every,
             interval_secs: 300.0,
             batch_size: 500,
             threads: 0,

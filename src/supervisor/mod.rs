@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 pub use self::outcome::{Death, Ending, Outcome};
 use crate::progress::Display;
 use crate::run::{EvalStatus, Lock, Role, RunDir, Status, TrainStatus, Writer};
+use crate::session::TrainerDied;
 use crate::stop::Stop;
 use child::Child;
 
@@ -101,7 +102,8 @@ pub fn supervise(
         if evaluator_died.is_none() {
             evaluator_died = evaluator.failure().map(|status| {
                 let death = death(&evaluator, status, eval.as_ref());
-                if trainer.running() {
+                // One that found the trainer dead is ahead of us, who have yet to see it.
+                if trainer.running() && status.code() != Some(TrainerDied::EXIT_CODE) {
                     display.evaluator_lost(&format!("{death}\ntraining goes on without it"));
                 }
                 death

@@ -1,6 +1,7 @@
 //! A project folder in a temporary place, and the real binary run in it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -100,6 +101,16 @@ impl Project {
         self.path("runs").join(id)
     }
 
+    /// A run directory of `small`, with these settings, in which nothing has run yet.
+    pub fn fresh(&self, name: &str, sets: &[&str]) -> PathBuf {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let arguments: Vec<&str> = ["check", "small"].into_iter().chain(sets).collect();
+        let spec = self.succeed(&arguments).out;
+        let run = format!("runs/{name}/20260101-000000");
+        self.write(&format!("{run}/spec.yaml"), spec);
+        self.path(&run)
+    }
+
     /// The only run of an experiment.
     pub fn run(&self, name: &str) -> PathBuf {
         let mut runs: Vec<PathBuf> = fs::read_dir(self.path("runs").join(name))
@@ -183,6 +194,42 @@ pub fn tensorboard_reads(folder: &Path) -> Option<serde_json::Value> {
     python("tests/read_events.py", folder)
 }
 
+/// A live TensorBoard, by each of its two readers, where TensorBoard is installed.
+pub struct TensorBoard(Child);
+
+impl TensorBoard {
+    /// Serve a folder, until this is dropped.
+    pub fn serve(folder: &Path) -> Option<Self> {
+        let mut command = tensorboards_python("tests/watch_rows.py")?;
+        command.arg(folder).stdin(Stdio::piped());
+        let script = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        Some(TensorBoard(script.spawn().unwrap()))
+    }
+
+    /// Wait until both readers show the run in the HParams tab with this status; its rows.
+    pub fn shows(&mut self, run: &str, status: &str) -> serde_json::Value {
+        let request = format!("{run} STATUS_{status}\n");
+        let questions = self.0.stdin.as_mut().unwrap();
+        questions.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let answers = self.0.stdout.as_mut().unwrap();
+        // A byte at a time: what is read beyond the line would be lost.
+        while !answer.ends_with('\n') {
+            let mut byte = [0];
+            assert_eq!(answers.read(&mut byte).unwrap(), 1, "no {status} row");
+            answer.push(char::from(byte[0]));
+        }
+        serde_json::from_str(&answer).unwrap()
+    }
+}
+
+impl Drop for TensorBoard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What a served TensorBoard shows of a folder in every plugin, by each of its two readers.
 pub fn tensorboard_shows(folder: &Path) -> Option<serde_json::Value> {
     python("tests/read_plugins.py", folder)
@@ -191,17 +238,7 @@ pub fn tensorboard_shows(folder: &Path) -> Option<serde_json::Value> {
 /// What a script of the tests prints of a file or folder, where the Python that it wants is installed (`make
 /// test` installs it). It says so with exit code 3 if it misses a package.
 pub fn python(script: &str, path: &Path) -> Option<serde_json::Value> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".venv-tensorboard/bin/python");
-    if !python.exists() {
-        eprintln!("not checked with {script}: no {}", python.display());
-        return None;
-    }
-    let output = Command::new(python)
-        .arg(root.join(script))
-        .arg(path)
-        .output()
-        .unwrap();
+    let output = tensorboards_python(script)?.arg(path).output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(3) {
         eprintln!("not checked with {script}: {err}");
@@ -209,4 +246,17 @@ pub fn python(script: &str, path: &Path) -> Option<serde_json::Value> {
     }
     assert!(output.status.success(), "{err}");
     Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// A script in TensorBoard's Python, where that is installed.
+fn tensorboards_python(script: &str) -> Option<Command> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join(".venv-tensorboard/bin/python");
+    if !python.exists() {
+        eprintln!("not checked with {script}: no {}", python.display());
+        return None;
+    }
+    let mut command = Command::new(python);
+    command.arg(root.join(script));
+    Some(command)
 }

@@ -1,6 +1,10 @@
 //! What TensorBoard makes of the event files.
 
-use crate::support::{Project, json, tensorboard_reads, tensorboard_shows};
+use crate::support::{
+    Project, TensorBoard, json, signal, tensorboard_reads, tensorboard_shows, wait_for,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -119,6 +123,88 @@ fn both_readers_show_every_plugin_of_runs_that_compare() {
         .collect();
     let count = |what: &str| ends.iter().filter(|end| end.ends_with(what)).count();
     assert_eq!((count("SUCCESS"), count("FAILURE")), (2, 1), "{ends:?}");
+}
+
+/// A trainer that is held, until this is dropped.
+struct Held(Pid);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+/// Hold the run's trainer, once it is at work.
+fn hold(run: &Path) -> Held {
+    wait_for("the trainer", || {
+        let status = fs::read(run.join("train.status.json")).ok()?;
+        let status: Value = serde_json::from_slice(&status).ok()?;
+        let process = &status["process"];
+        let pid = process["pid"]
+            .as_i64()
+            .filter(|_| process["state"] == "running")?;
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+        kill(pid, Signal::SIGSTOP).is_ok().then_some(Held(pid))
+    })
+}
+
+#[test]
+fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
+    let project = Project::new();
+    fs::create_dir(project.path("runs")).unwrap();
+    let Some(mut tensorboard) = TensorBoard::serve(&project.path("runs")) else {
+        return;
+    };
+    let sets = ["train.steps=500", "train.checkpoint_every=100"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let mut child = project.start(&["run", "small"].into_iter().chain(sets).collect::<Vec<_>>());
+    wait_for("the run", || {
+        let mut runs = fs::read_dir(project.path("runs/small")).ok()?;
+        runs.next()?.ok()
+    });
+    let run = project.run("small");
+    let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
+    let mut shows = |status: &str, directory: &str| {
+        let rows = tensorboard.shows(&id, status);
+        assert_eq!(rows["fast"]["session"], format!("{id}/hparams/{directory}"));
+        assert_eq!(rows["fast"]["session"], rows["python"]["session"]);
+        rows
+    };
+
+    let trainer = hold(&run);
+    shows("RUNNING", "running");
+    signal(&child, Signal::SIGTERM);
+    drop(trainer);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    shows("UNKNOWN", "interrupted");
+
+    let mut child = project.start(&["resume", "small"]);
+    let trainer = hold(&run);
+    shows("RUNNING", "running-2");
+    kill(trainer.0, Signal::SIGKILL).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    shows("FAILURE", "failed-2");
+
+    let mut child = project.start(&["resume", "small"]);
+    let trainer = hold(&run);
+    shows("RUNNING", "running-3");
+    drop(trainer);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let rows = shows("SUCCESS", "finished-3");
+
+    let journal = fs::read_to_string(run.join("evaluations.jsonl")).unwrap();
+    let lines = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<Value> = lines.collect();
+    let steps: Vec<&Value> = lines.iter().map(|line| &line["step"]).collect();
+    assert!(steps.is_sorted_by_key(|step| step.as_u64()), "{steps:?}");
+    let last = lines.last().unwrap()["precision"].as_f64().unwrap();
+    for reader in ["fast", "python"] {
+        assert_eq!(rows[reader]["steps"], json!(steps), "{reader}");
+        let found = rows[reader]["metrics"]["final precision"].as_f64();
+        assert!((found.unwrap() - last).abs() < 1e-6, "{reader}");
+    }
 }
 
 #[test]

@@ -1,0 +1,303 @@
+//! The run as one row of TensorBoard's HParams tab, among other runs: its spec, how it stands, how good it is.
+//!
+//! TensorBoard keeps the first status that it reads in a directory, but forgets a directory that is gone. So
+//! the row lies in a directory named by how the run stands, `hparams/running`, and moves when that changes.
+//! TensorBoard's Python reader waits for ever for a file that vanished from a directory that is still there, or
+//! is there again, so a directory is neither written anew nor named as an earlier one: the row of a run that
+//! was resumed is `hparams/running-2`.
+//!
+//! All of the row follows from the spec, the journal and the statuses, so that it can be written at any time.
+
+use crate::events::{EventWriter, SessionStatus, Summaries, Tag};
+use crate::files::sync_folder;
+use crate::run::{Evaluation, Journal, RunDir, Standing, State, state};
+use crate::spec::Spec;
+use anyhow::{Context, Result};
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The row of a run that is being evaluated.
+pub struct Comparison {
+    events: EventWriter,
+}
+
+impl Comparison {
+    /// Show the run as running, with the scores of these evaluations.
+    ///
+    /// # Errors
+    /// The row cannot be written, or the one before it cannot be removed.
+    pub fn start(run: &RunDir, spec: &Spec, evaluations: &[Evaluation]) -> Result<Self> {
+        Self::write(run, spec, evaluations, State::Running)
+    }
+
+    /// Add the last of these evaluations, which is new.
+    ///
+    /// # Errors
+    /// The event file does not take it.
+    pub fn add(&self, evaluations: &[Evaluation]) -> Result<()> {
+        if let Some(point) = point(evaluations) {
+            self.events.write(&point);
+        }
+        self.events.flush()
+    }
+
+    /// Write a new row in a new directory, then remove what was there before.
+    fn write(
+        run: &RunDir,
+        spec: &Spec,
+        evaluations: &[Evaluation],
+        state: State,
+    ) -> Result<Comparison> {
+        let folder = run.comparison();
+        let before = places(&folder)?;
+        let place = Place::after(&before, state);
+        let events = EventWriter::open(&folder.join(place.to_string()))?;
+        events.session(&run.id(), &hyperparameters(spec)?, status(state));
+        for count in 1..=evaluations.len() {
+            if let Some(point) = point(&evaluations[..count]) {
+                events.write(&point);
+            }
+        }
+        events.flush()?;
+        for earlier in before {
+            let path = folder.join(earlier.to_string());
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("failed to remove {}", path.display()))?;
+        }
+        sync_folder(&folder)?;
+        Ok(Comparison { events })
+    }
+}
+
+/// Write the run's row for a time in which nobody keeps it: as a finished or a failed run, else as one of
+/// which TensorBoard says nothing, because it may go on.
+///
+/// # Errors
+/// The spec or the journal cannot be read, the row cannot be written.
+pub fn conclude(run: &RunDir) -> Result<()> {
+    let spec = Spec::read_frozen(&run.spec())?;
+    let evaluations = Journal::read(&run.evaluations())?;
+    Comparison::write(run, &spec, &evaluations, standing(run))?;
+    Ok(())
+}
+
+/// As [`conclude`], unless the row says so already: for whoever finds the run without an evaluator.
+///
+/// # Errors
+/// As [`conclude`].
+pub fn settle(run: &RunDir) -> Result<()> {
+    let told = places(&run.comparison())?;
+    match told.as_slice() {
+        [place] if place.state == standing(run) => Ok(()),
+        _ => conclude(run),
+    }
+}
+
+/// How a run stands that is not being evaluated. A trainer may well be at work, but what becomes of it nobody
+/// would tell.
+fn standing(run: &RunDir) -> State {
+    match state(run) {
+        Some(ended @ (State::Finished | State::Failed)) => ended,
+        _ => State::Interrupted,
+    }
+}
+
+/// What TensorBoard calls it.
+fn status(state: State) -> Option<SessionStatus> {
+    match state {
+        State::Starting | State::Running => Some(SessionStatus::Running),
+        State::Finished => Some(SessionStatus::Success),
+        State::Failed => Some(SessionStatus::Failure),
+        State::Interrupted => None,
+    }
+}
+
+/// The row's metrics as they were when the last of these evaluations was new; none where that has no scores.
+fn point(evaluations: &[Evaluation]) -> Option<Summaries> {
+    let last = evaluations.last()?;
+    last.score()?;
+    let standing = Standing::of(evaluations);
+    let time = last.time.timestamp_micros() as f64 * 1e-6;
+    let mut summaries = Summaries::at_time(last.step, time);
+    for (tag, value) in [
+        (
+            "final precision",
+            standing.last.map(|score| score.precision),
+        ),
+        ("best precision", standing.best.map(|score| score.precision)),
+        ("final loss", standing.last_loss),
+        ("lowest loss", standing.lowest_loss),
+    ] {
+        if let Some(value) = value {
+            summaries.scalar(&Tag::new(tag), value);
+        }
+    }
+    Some(summaries)
+}
+
+/// The spec without what is no hyperparameter: words and places.
+fn hyperparameters(spec: &Spec) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(spec)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("description");
+    }
+    if let Some(data) = value["data"].as_object_mut() {
+        data.remove("folder");
+    }
+    Ok(value)
+}
+
+/// A directory of the row: `running`, or `running-2` for the second one of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    state: State,
+    number: u32,
+}
+
+impl Place {
+    /// A place that was not used before. Each time that the run goes on has its number, so that its end has
+    /// that of its beginning.
+    fn after(before: &[Place], state: State) -> Self {
+        let last = before.iter().map(|place| place.number).max();
+        let number = last.unwrap_or(1);
+        let same = Place { state, number };
+        let used = state == State::Running && last.is_some() || before.contains(&same);
+        Place {
+            state,
+            number: if used { number + 1 } else { number },
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (word, number) = match name.split_once('-') {
+            Some((word, number)) => (word, number.parse().ok()?),
+            None => (name, 1),
+        };
+        let states = [
+            State::Running,
+            State::Finished,
+            State::Failed,
+            State::Interrupted,
+        ];
+        let state = states.into_iter().find(|state| state.to_string() == word)?;
+        Some(Place { state, number })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            1 => write!(f, "{}", self.state),
+            number => write!(f, "{}-{number}", self.state),
+        }
+    }
+}
+
+/// The row's directories: one, or what a process left that was killed between two.
+fn places(folder: &Path) -> Result<Vec<Place>> {
+    let list = || format!("failed to list {}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(list)?,
+    };
+    let mut places = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(list)?.file_name();
+        places.extend(name.to_str().and_then(Place::parse));
+    }
+    Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Process, Status, TrainStatus, provenance};
+
+    #[test]
+    fn hyperparameters_are_the_spec_without_words_and_places() {
+        let value = hyperparameters(&Spec::default()).unwrap();
+        assert_eq!(value["optimizer"]["learning_rate"], 0.1);
+        assert_eq!(value["data"]["source"], "cifar10");
+        assert_eq!(value["data"].get("folder"), None);
+        assert_eq!(value.get("description"), None);
+    }
+
+    fn directories(run: &RunDir) -> Vec<String> {
+        let places = places(&run.comparison()).unwrap();
+        places.iter().map(Place::to_string).collect()
+    }
+
+    #[test]
+    fn the_row_of_a_killed_evaluator_is_settled_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = Spec::default();
+        let yaml = spec.to_yaml().unwrap();
+        let run = RunDir::create(folder.path(), "a", &yaml, &provenance()).unwrap();
+        let mut train = TrainStatus {
+            process: Process::current(),
+            step: 1,
+            steps: 1,
+            loss: None,
+            examples_per_sec: None,
+        };
+        train.save(&run).unwrap();
+        drop(Comparison::start(&run, &spec, &[]).unwrap());
+        assert_eq!(directories(&run), ["running"]);
+        // It was killed between two directories before, and training goes on.
+        fs::create_dir(run.comparison().join("failed")).unwrap();
+        settle(&run).unwrap();
+        assert_eq!(directories(&run), ["interrupted"]);
+        train.process.pid = u32::MAX; // which is nobody's
+        train.save(&run).unwrap();
+        settle(&run).unwrap();
+        settle(&run).unwrap();
+        assert_eq!(directories(&run), ["failed"]);
+        train.process.state = State::Finished;
+        train.save(&run).unwrap();
+        settle(&run).unwrap();
+        assert_eq!(directories(&run), ["finished"]);
+        drop(Comparison::start(&run, &spec, &[]).unwrap());
+        assert_eq!(directories(&run), ["running-2"]);
+    }
+
+    #[test]
+    fn no_directory_is_used_twice() {
+        let mut before = Vec::new();
+        let mut names = Vec::new();
+        for state in [
+            State::Running,
+            State::Failed,
+            State::Running,
+            State::Running, // the second one was killed
+            State::Interrupted,
+            State::Failed,
+            State::Failed,
+            State::Running,
+            State::Finished,
+        ] {
+            let place = Place::after(&before, state);
+            assert_eq!(Place::parse(&place.to_string()), Some(place));
+            names.push(place.to_string());
+            before = vec![place];
+        }
+        assert_eq!(
+            names,
+            [
+                "running",
+                "failed",
+                "running-2",
+                "running-3",
+                "interrupted-3",
+                "failed-3",
+                "failed-4",
+                "running-5",
+                "finished-5"
+            ]
+        );
+        for foreign in ["starting", "running-", "running-x", "notes", ""] {
+            assert_eq!(Place::parse(foreign), None, "{foreign}");
+        }
+    }
+}

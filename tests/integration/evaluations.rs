@@ -1,0 +1,211 @@
+//! The evaluator's journal: each checkpoint is judged once, whatever happens to either process.
+
+use crate::support::{Done, Project, json, names, signal, tensorboard_reads, wait_for};
+use nix::sys::signal::Signal;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+fn journal(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("evaluations.jsonl")).unwrap_or_default();
+    let parse = |line: &str| serde_json::from_str(line).unwrap();
+    text.lines().map(parse).collect()
+}
+
+/// Steps of the journal's lines in the order of the file, with `key`.
+fn lines(run: &Path, key: &str) -> Vec<u64> {
+    let journal = journal(run).into_iter();
+    let with = journal.filter(|line| line.get(key).is_some());
+    with.map(|line| line["step"].as_u64().unwrap()).collect()
+}
+
+/// TensorBoard's readers see a point at each of these steps, once and in order.
+fn assert_curve(run: &Path, steps: &[u64]) {
+    let row = names(&run.join("hparams"));
+    assert_eq!(row.len(), 1, "{row:?}");
+    let row = run.join("hparams").join(&row[0]);
+    for (folder, tag) in [
+        (run.join("eval"), "Precision @ 1"),
+        (row, "final precision"),
+    ] {
+        let Some(events) = tensorboard_reads(&folder) else {
+            return;
+        };
+        let curve = events["scalars"][tag].as_array().unwrap().iter();
+        let seen: Vec<u64> = curve.map(|point| point[0].as_u64().unwrap()).collect();
+        assert_eq!(seen, steps, "{}", folder.display());
+    }
+}
+
+#[test]
+fn every_checkpoint_is_scored_once_however_often_the_evaluator_is_killed() {
+    let project = Project::new();
+    let sets = [
+        "train.steps=36",
+        "train.checkpoint_every=2",
+        "train.keep_checkpoints=100",
+    ];
+    let run = project.fresh("killed", &sets);
+    project.succeed(&["train", "--run", "killed"]);
+    let all: Vec<u64> = (0..36).step_by(2).chain([35]).collect();
+
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    for _ in 0..6 {
+        let before = journal_length(&run);
+        let mut evaluator = project.start(&["eval", "--run", "killed"]);
+        wait_for("a line or the end", || {
+            let ended = evaluator.try_wait().unwrap().is_some();
+            (ended || journal_length(&run) > before).then_some(())
+        });
+        thread::sleep(Duration::from_millis(random.random_range(0..60)));
+        evaluator.kill().unwrap();
+        evaluator.wait().unwrap();
+    }
+    assert!(journal_length(&run) > 0);
+    project.succeed(&["eval", "--run", "killed"]);
+    assert_eq!(lines(&run, "step"), all);
+    assert_eq!(lines(&run, "precision"), all);
+    assert_curve(&run, &all);
+    let again = project.succeed(&["eval", "--run", "killed"]).out;
+    assert!(!again.contains("precision @ 1 = "), "{again}");
+    assert_curve(&run, &all);
+}
+
+fn journal_length(run: &Path) -> u64 {
+    let journal = fs::metadata(run.join("evaluations.jsonl"));
+    journal.map_or(0, |journal| journal.len())
+}
+
+#[test]
+fn a_point_whose_line_is_lost_or_torn_is_scored_again_and_shown_once() {
+    let project = Project::new();
+    project.succeed(&["run", "small"]);
+    let run = project.run("small");
+    let path = run.join("evaluations.jsonl");
+    let whole = fs::read_to_string(&path).unwrap();
+    let line_end = whole[..whole.len() - 1].rfind('\n').unwrap() + 1;
+    for (length, torn) in [(line_end, false), (line_end + 30, true)] {
+        // As after a kill or a power cut between the point and its line, or within the line.
+        fs::write(&path, &whole[..length]).unwrap();
+        let out = project.succeed(&["eval", "--run", "small"]).out;
+        assert_eq!(out.matches("precision @ 1 = ").count(), 1, "{out}");
+        let said = "evaluations.jsonl was not finished: its 30 bytes are removed";
+        assert_eq!(out.contains(said), torn, "{out}");
+        assert_eq!(lines(&run, "precision"), [0, 10, 20, 24]);
+        assert_curve(&run, &[0, 10, 20, 24]);
+    }
+    // Points without a line go even if their checkpoint is no longer there.
+    let lines_kept: String = whole.split_inclusive('\n').take(2).collect();
+    fs::write(&path, lines_kept).unwrap();
+    fs::remove_dir_all(run.join("checkpoints/step-00000020")).unwrap();
+    project.succeed(&["eval", "--run", "small"]);
+    assert_eq!(lines(&run, "precision"), [0, 10, 24]);
+    assert_curve(&run, &[0, 10, 24]);
+
+    fs::write(&path, format!("{whole}no evaluation\n")).unwrap();
+    let refused = project.runboard(&["eval", "--run", "small"]);
+    assert_eq!(refused.code, Some(2));
+    let place = "evaluations.jsonl:5: got \"no evaluation\", want an evaluation";
+    assert!(refused.err.contains(place), "{}", refused.err);
+}
+
+#[test]
+fn of_the_latest_only_that_one_is_scored_and_once_scores_what_waits() {
+    let project = Project::new();
+    let latest = project.fresh("latest", &["eval.policy=latest"]);
+    project.succeed(&["train", "--run", "latest"]);
+    project.succeed(&["eval", "--run", "latest"]);
+    assert_eq!(lines(&latest, "precision"), [24]);
+
+    let every = project.fresh("every", &[]);
+    project.succeed(&["train", "--run", "every"]);
+    project.succeed(&["eval", "--run", "every", "--once"]);
+    assert_eq!(lines(&every, "precision"), [0, 10, 20, 24]);
+    project.succeed(&["eval", "--run", "every", "--once"]);
+    assert_eq!(lines(&every, "precision"), [0, 10, 20, 24, 24]);
+    assert_curve(&every, &[0, 10, 20, 24]);
+    assert_eq!(names(&every.join("hparams")), ["finished-2"]);
+}
+
+#[test]
+fn weights_that_were_trained_again_are_scored_again_from_there_on() {
+    let project = Project::new();
+    project.succeed(&["run", "small"]);
+    let run = project.run("small");
+    let other = project.fresh("other", &["seed=8"]);
+    project.succeed(&["train", "--run", "other"]);
+    let step = "checkpoints/step-00000020";
+    for name in names(&run.join(step)) {
+        fs::copy(other.join(step).join(&name), run.join(step).join(&name)).unwrap();
+    }
+    project.succeed(&["eval", "--run", "small"]);
+    assert_eq!(lines(&run, "precision"), [0, 10, 20, 24, 20, 24]);
+    assert_curve(&run, &[0, 10, 20, 24]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_said_and_skipped_unless_it_is_the_last() {
+    let project = Project::new();
+    let run = project.fresh("damaged", &[]);
+    project.succeed(&["train", "--run", "damaged"]);
+    let cut = |step: &str| {
+        let path = run.join("checkpoints").join(step).join("ema.safetensors");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        whole
+    };
+    cut("step-00000010");
+    let out = project.succeed(&["eval", "--run", "damaged"]).out;
+    assert!(
+        out.contains("step-00000010: ema.safetensors: got ") && out.contains("; it is skipped\n"),
+        "{out}"
+    );
+    assert_eq!(lines(&run, "precision"), [0, 20, 24]);
+    assert_eq!(lines(&run, "damage"), [10]);
+    assert_curve(&run, &[0, 20, 24]);
+    let again = project.succeed(&["eval", "--run", "damaged"]).out;
+    assert!(!again.contains("skipped"), "{again}");
+
+    let whole = cut("step-00000024");
+    let done = project.runboard(&["eval", "--run", "damaged", "--once"]);
+    assert_eq!(done.code, Some(1), "{}", done.out);
+    let said = "error: the last checkpoint has no score: failed to load checkpoint ";
+    assert!(done.err.starts_with(said), "{}", done.err);
+    assert_curve(&run, &[0, 20]);
+    let path = run.join("checkpoints/step-00000024/ema.safetensors");
+    fs::write(path, whole).unwrap();
+    project.succeed(&["eval", "--run", "damaged", "--once"]);
+    assert_curve(&run, &[0, 20, 24]);
+}
+
+#[test]
+fn an_evaluator_whose_trainer_is_killed_scores_what_it_left_and_says_so() {
+    let project = Project::new();
+    let sets = ["train.steps=1000000", "train.checkpoint_every=1000000"];
+    let run = project.fresh("alone", &sets);
+    let evaluator = project.start(&["eval", "--run", "alone"]);
+    let status = run.join("eval.status.json");
+    wait_for("the evaluator", || {
+        let text = fs::read_to_string(&status).ok()?;
+        text.contains("\"running\"").then_some(())
+    });
+    assert_eq!(names(&run.join("hparams")), ["running"]);
+    let mut trainer = project.start(&["train", "--run", "alone"]);
+    wait_for("the first checkpoint", || {
+        let there = run.join("checkpoints/step-00000000").exists();
+        there.then_some(())
+    });
+    signal(&trainer, Signal::SIGKILL);
+    trainer.wait().unwrap();
+    let done = Done::of(evaluator.wait_with_output().unwrap());
+    assert_eq!(done.code, Some(3), "{}", done.out);
+    let said = "error: the trainer died; what it left is evaluated\n";
+    assert!(done.err.ends_with(said), "{}", done.err);
+    assert_eq!(lines(&run, "precision"), [0]);
+    assert_eq!(json(&status)["process"]["state"], json!("failed"));
+    assert_eq!(names(&run.join("hparams")), ["failed"]);
+}
