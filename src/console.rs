@@ -1,8 +1,15 @@
-//! Lines for people on standard output, in the tutorial's form.
+//! Lines for people, in the tutorial's form. None of them can fail: nobody reading any more (`| head`) or a
+//! log on a full disk is no reason for training to end, as a panic of `println!` would be.
 
 use chrono::Local;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+/// Room kept for a session's lines: thousands of them.
+const RESERVE: i64 = 256 << 10; // bytes
 
 /// Print a line after the time of day: `2026-11-23 03:10:00.123: text`.
 pub fn timed(text: impl Display) {
@@ -12,7 +19,31 @@ pub fn timed(text: impl Display) {
     ));
 }
 
-/// Print a line. Nobody reading it any more (`| head`) is no reason for training to end.
+/// Print a line.
 pub fn line(text: impl Display) {
-    let _ = writeln!(io::stdout(), "{text}");
+    // In one piece, or the rest of a line that could not be written would stick to the next one.
+    let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
+}
+
+/// Print what went wrong and is no reason to end: the display of a run shows these lines.
+pub fn warning(text: impl Display) {
+    line(format_args!("warning: {text}"));
+}
+
+/// Print a line on standard error.
+pub fn aside(text: impl Display) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// Keep room on the disk for this process's lines, where they go into a log: that the disk is full can
+/// then be read in the log on it.
+pub fn reserve() {
+    let reserve = || -> io::Result<()> {
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let end = i64::try_from(out.metadata()?.len()).unwrap_or(i64::MAX);
+        fallocate(&out, FallocateFlags::FALLOC_FL_KEEP_SIZE, end, RESERVE)?;
+        Ok(())
+    };
+    // Pipes and terminals have no room and need none; some file systems keep none.
+    let _ = reserve();
 }

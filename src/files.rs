@@ -1,11 +1,22 @@
-//! Files that are either the old ones or the new ones, never half of each.
+//! Files and folders that are either the old ones or the new ones, never half of each, and patience with a
+//! disk that refuses them.
 
-use std::fs::{File, Permissions};
-use std::io::Write;
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Write};
+use std::mem;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use backon::{BlockingRetryable, ConstantBuilder};
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+use crate::console;
+
+/// How often [`insist`] tries again, and how long it waits before.
+const RETRIES: usize = 4;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Replaces `path` by `bytes`, durably: after a crash or a power cut the file holds the old bytes or all
 /// of the new ones, and after an `Ok` the new ones. The folder must exist.
@@ -35,6 +46,71 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         .with_context(|| format!("failed to sync {}", folder.display()))
 }
 
+/// Replaces the folder at `path` by one of these files, made with its parents where it is missing. There is
+/// never half a folder, but for a moment there may be none.
+///
+/// # Errors
+/// If the folder cannot be written or the disk is full; the old folder then stays as it was.
+pub fn replace_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let written = fill(&temporary, files)
+        .and_then(|()| remove_folder(path))
+        .and_then(|()| {
+            fs::rename(&temporary, path)
+                .with_context(|| format!("failed to create {}", path.display()))
+        });
+    if written.is_err() {
+        let _ = remove_folder(&temporary); // best effort, and the next try does it again
+    }
+    written
+}
+
+fn fill(folder: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    remove_folder(folder)?;
+    fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    for (name, bytes) in files {
+        write_atomic(&folder.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Does a write that no later one makes up for: while it fails, it is tried again for some seconds.
+///
+/// # Errors
+/// That of the last try.
+pub fn insist<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut told = false;
+    write
+        .retry(
+            ConstantBuilder::default()
+                .with_delay(PAUSE)
+                .with_max_times(RETRIES),
+        )
+        .notify(|error, _| {
+            if !mem::replace(&mut told, true) {
+                let patience = RETRIES as u64 * PAUSE.as_secs();
+                console::warning(format_args!("{error:#}; trying again for {patience} s"));
+            }
+        })
+        .call()
+}
+
+/// Makes a limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is,
+/// and not a signal that ends the process.
+pub fn refuse_instead_of_dying() {
+    // SAFETY: ignoring a signal runs no code. That it may fail changes nothing.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
 fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -46,11 +122,11 @@ fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
         .suffix(".tmp")
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    file.as_file_mut().write_all(bytes)?; // whose error does not name the temporary file
     if durable {
         file.as_file().sync_all()?;
     }
-    file.persist(path)?;
+    file.persist(path).map_err(|error| error.error)?;
     if durable {
         sync_folder(folder)?; // the rename itself
     }
@@ -60,7 +136,6 @@ fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn replaces_the_whole_file_and_leaves_nothing_beside_it() {
@@ -93,5 +168,20 @@ mod tests {
         fs::create_dir(&taken).unwrap();
         assert!(write_atomic(&taken, b"x").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_replaced_as_a_whole_or_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/step-1");
+        replace_folder(&path, &[("a", b"1"), ("b", b"2")]).unwrap();
+        replace_folder(&path, &[("a", b"3")]).unwrap();
+        assert_eq!(fs::read(path.join("a")).unwrap(), b"3");
+        assert!(!path.join("b").exists());
+        // A name in a folder that is not there cannot be written.
+        replace_folder(&path, &[("a", b"4"), ("none/b", b"5")]).unwrap_err();
+        assert_eq!(fs::read(path.join("a")).unwrap(), b"3");
+        let beside = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(beside, 1, "something is left beside it");
     }
 }

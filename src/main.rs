@@ -1,12 +1,13 @@
 //! The command line's entry: print the error chain, set the exit code.
 
 use clap::Parser;
-use runboard::{cli, session};
+use runboard::{cli, console, files, session};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    files::refuse_instead_of_dying();
     let code = cli::Cli::parse().run().unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        console::aside(format_args!("error: {error:#}"));
         session::exit_code(&error)
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))

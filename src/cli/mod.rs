@@ -8,7 +8,7 @@ mod run;
 use crate::run::{RunDir, resolve};
 use crate::spec::{self, Experiment, Override};
 use crate::stop::Stop;
-use crate::{evaluator, trainer};
+use crate::{console, evaluator, trainer};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -99,9 +99,11 @@ impl Cli {
             Command::Run(chosen) => run::run(&self.runs, chosen),
             Command::Resume { run } => run::resume(&find(run)?),
             Command::Train { run } => {
+                console::reserve();
                 Ok(trainer::train(&find(run)?, &Stop::on_signals()?)?.exit_code())
             }
             Command::Eval { run, once } => {
+                console::reserve();
                 Ok(evaluator::evaluate(&find(run)?, &Stop::on_signals()?, *once)?.exit_code())
             }
             Command::List => list::list(&self.runs),

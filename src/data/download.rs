@@ -1,6 +1,7 @@
 //! A resumable download: what came is kept, and the next request goes on from there.
 
 use super::progress::{self, Unit};
+use crate::console;
 use anyhow::{Context, Result, bail, ensure};
 use backon::{BlockingRetryable, ExponentialBuilder};
 use std::fmt;
@@ -51,7 +52,10 @@ impl Download {
             )
             .when(|error| !error.is::<Refused>())
             .notify(|error, delay| {
-                eprintln!("{error:#}; trying again in {} s", delay.as_secs_f32());
+                console::aside(format_args!(
+                    "{error:#}; trying again in {} s",
+                    delay.as_secs_f32()
+                ));
             })
             .call()
     }

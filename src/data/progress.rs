@@ -1,5 +1,6 @@
 //! How far a long operation is: a bar on a terminal, one plain line elsewhere.
 
+use crate::console;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// What is counted.
@@ -13,7 +14,7 @@ pub(super) enum Unit {
 pub(super) fn bar(total: u64, message: String, unit: Unit) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if bar.is_hidden() {
-        eprintln!("{message}");
+        console::aside(&message);
     }
     let counts = match unit {
         Unit::Bytes => "{bytes}/{total_bytes}, {bytes_per_sec}",

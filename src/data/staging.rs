@@ -1,6 +1,7 @@
 //! A folder that appears whole or not at all: filled under a temporary name beside its place, then
 //! renamed; processes that want the same one take turns.
 
+use crate::console;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,10 @@ impl Turn {
             File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
         let held = match lock.try_lock() {
             Err(fs::TryLockError::WouldBlock) => {
-                eprintln!("another process is filling {}: waiting", folder.display());
+                console::aside(format_args!(
+                    "another process is filling {}: waiting",
+                    folder.display()
+                ));
                 lock.lock()
             }
             Err(fs::TryLockError::Error(error)) => Err(error),
