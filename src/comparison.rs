@@ -33,14 +33,11 @@ impl Comparison {
     }
 
     /// Add the last of these evaluations, which is new.
-    ///
-    /// # Errors
-    /// The event file does not take it.
-    pub fn add(&self, evaluations: &[Evaluation]) -> Result<()> {
+    pub fn add(&self, evaluations: &[Evaluation]) {
         if let Some(point) = point(evaluations) {
             self.events.write(&point);
         }
-        self.events.flush()
+        self.events.flush();
     }
 
     /// Write a new row in a new directory, then remove what was there before.
@@ -60,7 +57,7 @@ impl Comparison {
                 events.write(&point);
             }
         }
-        events.flush()?;
+        events.sync()?;
         for earlier in before {
             let path = folder.join(earlier.to_string());
             fs::remove_dir_all(&path)

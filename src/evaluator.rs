@@ -284,7 +284,7 @@ impl<'a> Evaluator<'a> {
             checkpoint::link_best(&self.run.checkpoints(), best);
         }
         match &self.comparison {
-            Some(comparison) if step >= next => comparison.add(self.journal.evaluations())?,
+            Some(comparison) if step >= next => comparison.add(self.journal.evaluations()),
             Some(_) => self.compare()?,
             None => {}
         }

@@ -1,7 +1,12 @@
 //! The event files of a directory: their names, and a new one behind all others.
 
+use super::queue::Sink;
+use super::record::encode;
+use super::summaries::{event, wall_time};
 use anyhow::{Context, Result};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use sysinfo::System;
 
@@ -22,19 +27,80 @@ pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A new, empty file that sorts behind `existing` ones: `events.out.tfevents.SECOND.HOST.PID`, its second
-/// at least one above theirs. TensorBoard's Python reader never returns to a name that sorts before one it
-/// has read.
-pub(super) fn create(dir: &Path, existing: &[PathBuf], now: f64) -> Result<(File, PathBuf)> {
-    let newest = existing.iter().filter_map(|path| second(path)).max();
-    let second = newest.map_or(0, |second| second + 1).max(now as u64);
-    // A host name with a slash would be another directory.
-    let host = System::host_name().unwrap_or_default().replace('/', "_");
-    let pid = std::process::id();
-    let path = dir.join(format!("events.out.{MARK}.{second:010}.{host}.{pid}"));
-    let file = File::create_new(&path)
-        .with_context(|| format!("failed to create the event file {}", path.display()))?;
-    Ok((file, path))
+/// A file that events are added to. It begins with the record by which readers recognise the format.
+#[derive(Debug)]
+pub(super) struct EventFile {
+    file: File,
+    dir: PathBuf,
+    path: PathBuf,
+    /// Device and number of the file: its identity, whatever its name.
+    identity: (u64, u64),
+}
+
+impl EventFile {
+    /// A new file in `dir` that sorts behind `existing` ones: `events.out.tfevents.SECOND.HOST.PID`, its
+    /// second at least one above theirs. TensorBoard's Python reader never returns to a name that sorts
+    /// before one it has read.
+    pub fn create(dir: &Path, existing: &[PathBuf], now: f64) -> Result<Self> {
+        let newest = existing.iter().filter_map(|path| second(path)).max();
+        let second = newest.map_or(0, |second| second + 1).max(now as u64);
+        // A host name with a slash would be another directory.
+        let host = System::host_name().unwrap_or_default().replace('/', "_");
+        let pid = std::process::id();
+        let path = dir.join(format!("events.out.{MARK}.{second:010}.{host}.{pid}"));
+        Self::begin(dir, &path, now)
+            .with_context(|| format!("failed to create the event file {}", path.display()))
+    }
+
+    fn begin(dir: &Path, path: &Path, now: f64) -> io::Result<Self> {
+        let mut file = File::create_new(path)?;
+        let mut version = event(0, now);
+        version.set_file_version("brain.Event:2".into());
+        if let Err(error) = file.write_all(&encode(&version)) {
+            let _ = fs::remove_file(path); // without its beginning it is of no use
+            return Err(error);
+        }
+        Ok(EventFile {
+            identity: identity(&file.metadata()?),
+            file,
+            dir: dir.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Whether the file is no longer where readers look for it.
+    fn removed(&self) -> bool {
+        match fs::metadata(&self.path) {
+            Ok(found) => identity(&found) != self.identity,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+impl Sink for EventFile {
+    /// Go on in a new file if somebody has removed this one: what is written to it then, nobody could read.
+    /// Its directory is made again, but not that around it: a whole run that was removed stays so.
+    fn renew(&mut self) -> Result<bool> {
+        if !self.removed() {
+            return Ok(false);
+        }
+        match fs::create_dir(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| format!("failed to create {}", self.dir.display()))?;
+            }
+            _ => {}
+        }
+        *self = Self::create(&self.dir, &list(&self.dir)?, wall_time())?;
+        Ok(true)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// The second in a file's name, ten digits.
@@ -55,8 +121,8 @@ mod tests {
         let mut want = Vec::new();
         // The clock stands still, then goes back.
         for now in [1000.9, 1000.9, 500.0] {
-            let (_, path) = create(dir.path(), &list(dir.path()).unwrap(), now).unwrap();
-            want.push(path);
+            let new = EventFile::create(dir.path(), &list(dir.path()).unwrap(), now).unwrap();
+            want.push(new.path);
             assert_eq!(list(dir.path()).unwrap(), want);
         }
         let seconds: Vec<_> = want.iter().map(|path| second(path)).collect();
@@ -71,7 +137,34 @@ mod tests {
         }
         let files = list(dir.path()).unwrap();
         assert_eq!(files.len(), 2);
-        let (_, path) = create(dir.path(), &files, 5.0).unwrap();
-        assert_eq!(second(&path), Some(2_000_000_001));
+        let new = EventFile::create(dir.path(), &files, 5.0).unwrap();
+        assert_eq!(second(&new.path), Some(2_000_000_001));
+    }
+
+    #[test]
+    fn a_file_that_is_removed_is_followed_by_a_new_one_unless_the_run_is_gone() {
+        let run = tempfile::tempdir().unwrap();
+        let dir = run.path().join("run/train");
+        fs::create_dir_all(&dir).unwrap();
+        let mut file = EventFile::create(&dir, &[], 1000.0).unwrap();
+        assert!(!file.renew().unwrap());
+        let first = file.path.clone();
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(file.renew().unwrap());
+        assert!(!file.renew().unwrap());
+        let version = fs::read(&file.path).unwrap();
+        assert!(String::from_utf8_lossy(&version).contains("brain.Event:2"));
+
+        // Another file of the same name is not this one.
+        fs::rename(&file.path, &first).unwrap();
+        fs::write(&file.path, "").unwrap();
+        assert!(file.renew().unwrap());
+        assert!(file.path > first);
+
+        fs::remove_dir_all(run.path().join("run")).unwrap();
+        let error = file.renew().unwrap_err();
+        let want = format!("failed to create {}", dir.display());
+        assert_eq!(error.to_string(), want);
+        assert!(!run.path().join("run").exists());
     }
 }

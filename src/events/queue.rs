@@ -2,11 +2,12 @@
 //!
 //! Training never waits for the disk. While the disk refuses (full, say), the thread keeps the rest of the
 //! record it was writing and tries again every second; what the queue cannot hold meanwhile is counted and
-//! given up. Bytes already in the file are never taken back: a reader may have seen them.
+//! given up. The user is told when that begins and how it ended, not once an event. Bytes already in the
+//! file are never taken back: a reader may have seen them.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,16 +17,27 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a flush, and the end, wait for a disk that neither takes nor refuses.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where records go.
+pub(super) trait Sink: Send + 'static {
+    /// Called before each record: if the place of the ones before was removed, make a new one for those to
+    /// come. Returns whether that was so.
+    fn renew(&mut self) -> Result<bool>;
+
+    /// As [`io::Write::write`].
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+}
+
 /// Records on their way into one file.
 pub(super) struct RecordQueue {
     shared: Arc<Shared>,
     capacity: usize,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// How the user is told what goes wrong.
+    say: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -35,9 +47,9 @@ struct State {
     bytes: usize,
     accepted: u64,
     written: u64,
+    /// Records given up.
     dropped: u64,
     failures: u64,
-    last_error: String,
     retry_now: bool,
     closing: bool,
     ended: bool,
@@ -47,12 +59,6 @@ impl Shared {
     /// No code panics while it holds the lock, so a poisoned state is a whole one.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wait while `condition` holds, at most for `limit`.
@@ -67,12 +73,52 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .0
     }
+
+    /// The next record, waited for; `None` if the queue is closed and empty.
+    fn next(&self) -> Option<Vec<u8>> {
+        let more = |state: &mut State| state.waiting.is_empty() && !state.closing;
+        let mut state = self
+            .changed
+            .wait_while(self.lock(), more)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting.pop_front()
+    }
+
+    /// A record is in the file.
+    fn wrote(&self, record: &[u8]) {
+        let mut state = self.lock();
+        state.bytes -= record.len();
+        state.written += 1;
+        self.changed.notify_all();
+    }
+
+    /// A write was refused: wait until the next try is due. Returns whether there is to be one.
+    fn refused(&self) -> bool {
+        let mut state = self.lock();
+        state.failures += 1;
+        state.retry_now = false;
+        self.changed.notify_all();
+        if state.closing {
+            return false;
+        }
+        drop(self.wait_while(state, RETRY, |state| !state.retry_now && !state.closing));
+        true
+    }
 }
 
 impl RecordQueue {
-    /// Start the thread that writes to `out`, one `write` call a record. `capacity` in bytes.
-    pub fn start(out: impl Write + Send + 'static, capacity: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    /// Start the thread that writes to `out`, one `write` call a record. `capacity` in bytes; `say` is told
+    /// what goes wrong, in words for the user.
+    pub fn start(
+        out: impl Sink,
+        capacity: usize,
+        say: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            say: Box::new(say),
+        });
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
             .name("events".into())
@@ -99,9 +145,9 @@ impl RecordQueue {
         self.shared.changed.notify_all();
     }
 
-    /// Wait until all records accepted so far are in the file. Fails as soon as a write fails, even if the
-    /// thread will try again.
-    pub fn flush(&self) -> Result<()> {
+    /// Wait until all records accepted so far are in the file, or until a write fails that the thread will
+    /// try again. Returns whether they are.
+    pub fn flush(&self) -> bool {
         let mut state = self.shared.lock();
         let (wanted, failures) = (state.accepted, state.failures);
         state.retry_now = true;
@@ -109,22 +155,7 @@ impl RecordQueue {
         let state = self.shared.wait_while(state, PATIENCE, |state| {
             state.written < wanted && state.failures == failures && !state.ended
         });
-        let left = wanted.saturating_sub(state.written);
-        if left == 0 {
-            Ok(())
-        } else if state.failures > failures {
-            bail!("{} ({left} events wait for the next try)", state.last_error)
-        } else {
-            bail!(
-                "{left} events are not written after {} s",
-                PATIENCE.as_secs()
-            )
-        }
-    }
-
-    /// Records given up so far.
-    pub fn dropped(&self) -> u64 {
-        self.shared.lock().dropped
+        state.written >= wanted
     }
 }
 
@@ -134,56 +165,94 @@ impl Drop for RecordQueue {
         let mut state = self.shared.lock();
         state.closing = true;
         self.shared.changed.notify_all();
-        drop(
-            self.shared
-                .wait_while(state, PATIENCE, |state| !state.ended),
-        );
+        let state = self
+            .shared
+            .wait_while(state, PATIENCE, |state| !state.ended);
+        let lost = state.dropped + state.accepted - state.written;
+        drop(state);
+        if lost > 0 {
+            (self.shared.say)(&format!("{lost} could not be written and are lost"));
+        }
     }
 }
 
 /// The thread: write record after record until the queue is closed.
-fn empty(mut out: impl Write, shared: &Shared) {
-    let mut state = shared.lock();
-    loop {
-        let Some(record) = state.waiting.pop_front() else {
-            if state.closing {
-                return;
-            }
-            state = shared.wait(state);
-            continue;
-        };
+fn empty(mut out: impl Sink, shared: &Shared) {
+    let mut trouble = Trouble::default();
+    while let Some(record) = shared.next() {
         let mut rest = record.as_slice();
         while !rest.is_empty() {
-            drop(state);
-            let result = out.write(rest);
-            state = shared.lock();
-            match result {
-                Ok(count) if count > 0 => rest = &rest[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                refused => {
-                    let error = refused.err().unwrap_or(io::ErrorKind::WriteZero.into());
-                    state.last_error = error.to_string();
-                    state.failures += 1;
-                    state.retry_now = false;
-                    shared.changed.notify_all();
-                    if state.closing {
+            let first = rest.len() == record.len();
+            match put(&mut out, first, rest, shared) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) => {
+                    trouble.tell(&error, shared);
+                    if !shared.refused() {
                         return;
                     }
-                    state =
-                        shared.wait_while(state, RETRY, |state| !state.retry_now && !state.closing);
                 }
             }
         }
-        state.bytes -= record.len();
-        state.written += 1;
-        shared.changed.notify_all();
+        trouble.end(shared);
+        shared.wrote(&record);
+    }
+}
+
+/// One try to write a record, or the rest of it. Returns how much was written, at least a byte.
+fn put(out: &mut impl Sink, first: bool, bytes: &[u8], shared: &Shared) -> Result<usize> {
+    if first && out.renew()? {
+        (shared.say)("their file was removed; they go on in a new one");
+    }
+    loop {
+        match out.write(bytes) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// What the user knows of a disk that refuses.
+#[derive(Default)]
+struct Trouble {
+    /// That it does.
+    told: bool,
+    /// That records are given up meanwhile.
+    told_of_loss: bool,
+    /// Records given up in earlier troubles.
+    before: u64,
+}
+
+impl Trouble {
+    fn tell(&mut self, error: &anyhow::Error, shared: &Shared) {
+        if !self.told {
+            (shared.say)(&format!(
+                "{error:#}; they wait in memory and are tried again every second"
+            ));
+            self.told = true;
+        }
+        if !self.told_of_loss && shared.lock().dropped > self.before {
+            (shared.say)("the memory for them is full: new ones are given up");
+            self.told_of_loss = true;
+        }
+    }
+
+    fn end(&mut self, shared: &Shared) {
+        if self.told {
+            let dropped = shared.lock().dropped;
+            let lost = dropped - self.before;
+            (shared.say)(&format!("they are written again; {lost} were given up"));
+            *self = Trouble {
+                before: dropped,
+                ..Trouble::default()
+            };
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
 
     /// A disk with some room left, and what is on it.
     #[derive(Clone, Default)]
@@ -199,7 +268,11 @@ mod tests {
         }
     }
 
-    impl Write for Disk {
+    impl Sink for Disk {
+        fn renew(&mut self) -> Result<bool> {
+            Ok(false)
+        }
+
         fn write(&mut self, data: &[u8]) -> io::Result<usize> {
             let (room, content) = &mut *self.0.lock().unwrap();
             let count = data.len().min(*room);
@@ -210,32 +283,45 @@ mod tests {
             content.extend_from_slice(&data[..count]);
             Ok(count)
         }
+    }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+    /// What the user was told.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<String>>>);
+
+    impl Said {
+        fn start(&self, out: impl Sink, capacity: usize) -> RecordQueue {
+            let said = self.clone();
+            let say = move |text: &str| said.0.lock().unwrap().push(text.into());
+            RecordQueue::start(out, capacity, say).unwrap()
+        }
+
+        fn lines(&self) -> Vec<String> {
+            self.0.lock().unwrap().clone()
         }
     }
 
     #[test]
     fn a_full_disk_costs_whole_records_only_and_counts_them() {
-        let disk = Disk::default();
+        let (disk, said) = (Disk::default(), Said::default());
         // Room for a part of the third record.
         disk.free(25);
-        let queue = RecordQueue::start(disk.clone(), 100).unwrap();
+        let queue = said.start(disk.clone(), 100);
         for n in 0..50u8 {
             queue.push(vec![n; 10]);
         }
-        let error = queue.flush().unwrap_err().to_string();
-        assert!(error.contains("events wait for the next try"), "{error}");
+        for _ in 0..3 {
+            assert!(!queue.flush());
+        }
         assert_eq!(disk.content().len(), 25);
         // At most what was written and what the queue holds could be taken.
-        let dropped = queue.dropped();
+        let dropped = queue.shared.lock().dropped;
         assert!((38..50).contains(&dropped), "{dropped}");
 
         disk.free(10_000);
-        queue.flush().unwrap();
+        assert!(queue.flush());
         queue.push(vec![99; 10]);
-        queue.flush().unwrap();
+        assert!(queue.flush());
         let content = disk.content();
         assert!(
             content
@@ -245,27 +331,37 @@ mod tests {
         let records: Vec<u8> = content.chunks(10).map(|record| record[0]).collect();
         assert!(records.is_sorted());
         assert_eq!(records.len() as u64, 51 - dropped);
-        assert_eq!(queue.dropped(), dropped);
+
+        // Once each, however many events and tries there were.
+        let waits = "no storage space; they wait in memory and are tried again every second";
+        let full = "the memory for them is full: new ones are given up";
+        let again = format!("they are written again; {dropped} were given up");
+        assert_eq!(said.lines(), [waits, full, &again]);
+        drop(queue);
+        let end = format!("{dropped} could not be written and are lost");
+        assert_eq!(said.lines().last(), Some(&end));
     }
 
     #[test]
     fn a_disk_that_is_full_for_ever_neither_blocks_nor_panics() {
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let queue = RecordQueue::start(full, 100).unwrap();
+        let said = Said::default();
+        let queue = said.start(Disk::default(), 100);
         for _ in 0..1000 {
             queue.push(vec![0; 60]);
         }
-        let error = queue.flush().unwrap_err().to_string();
-        assert!(error.contains("No space left on device"), "{error}");
-        assert_eq!(queue.dropped(), 999);
+        assert!(!queue.flush());
+        drop(queue);
+        let lines = said.lines();
+        let end = "1000 could not be written and are lost";
+        assert_eq!((lines.len(), lines[2].as_str()), (3, end));
     }
 
     #[test]
     fn the_disk_is_tried_again_without_being_asked() {
         let disk = Disk::default();
-        let queue = RecordQueue::start(disk.clone(), 100).unwrap();
+        let queue = Said::default().start(disk.clone(), 100);
         queue.push(vec![7; 10]);
-        queue.flush().unwrap_err();
+        assert!(!queue.flush());
         disk.free(10);
         // A minute is no limit on the retry, only an end for a test that fails.
         for _ in 0..6000 {
@@ -278,14 +374,15 @@ mod tests {
     }
 
     #[test]
-    fn the_end_writes_what_is_left() {
-        let disk = Disk::default();
+    fn the_end_writes_what_is_left_and_says_nothing() {
+        let (disk, said) = (Disk::default(), Said::default());
         disk.free(1_000_000);
-        let queue = RecordQueue::start(disk.clone(), 1_000_000).unwrap();
+        let queue = said.start(disk.clone(), 1_000_000);
         for _ in 0..1000 {
             queue.push(vec![1; 100]);
         }
         drop(queue);
         assert_eq!(disk.content().len(), 100_000);
+        assert_eq!(said.lines(), [""; 0]);
     }
 }

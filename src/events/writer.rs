@@ -1,13 +1,15 @@
 //! The event writer: one new event file for each session of a run.
 
+use super::cut;
+use super::file::{self, EventFile};
 use super::graph::Graph;
 use super::hparams::{self, SessionStatus};
 use super::queue::RecordQueue;
 use super::record::encode;
 use super::summaries::{Summaries, event, wall_time};
-use super::{cut, file};
+use crate::console;
 use crate::files::sync_folder;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tensorboard_proto::event::{SessionLog, SessionLog_SessionStatus};
@@ -20,17 +22,18 @@ const QUEUE_BYTES: usize = 64 << 20;
 ///
 /// Each event is one unbuffered write as soon as the thread gets to it, so a live TensorBoard sees it
 /// without a flush. Nothing here waits for the disk but [`EventWriter::flush`] and dropping the writer, and
-/// those give up after half a minute. Dropping it writes what is left but cannot report: flush before.
+/// those give up after half a minute. A disk that refuses ends nothing: events wait in memory, within
+/// bounds, and the user is told once when that begins, when it is over and, if events were lost, at the end.
 pub struct EventWriter {
+    dir: PathBuf,
     queue: RecordQueue,
-    path: PathBuf,
 }
 
 impl EventWriter {
     /// Start a session in `dir`, which is created where it is missing and may have no other writer. Events
     /// of earlier sessions stay.
     ///
-    /// Fails if the directory or a file in it cannot be created; a full disk shows at the first flush.
+    /// Fails if the directory or the beginning of a file in it cannot be written.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::start(dir, None)
     }
@@ -50,13 +53,13 @@ impl EventWriter {
             cut::cut(&existing, step)?;
         }
         let now = wall_time();
-        let (file, path) = file::create(dir, &existing, now)?;
-        let queue = RecordQueue::start(file, QUEUE_BYTES)
+        let file = EventFile::create(dir, &existing, now)?;
+        let said = dir.to_owned();
+        let say = move |text: &str| {
+            console::warning(format_args!("the events of {}: {text}", said.display()));
+        };
+        let queue = RecordQueue::start(file, QUEUE_BYTES, say)
             .context("failed to start the thread that writes events")?;
-        // Readers recognise the format by this record and want it first.
-        let mut version = event(0, now);
-        version.set_file_version("brain.Event:2".into());
-        queue.push(encode(&version));
         // A start makes the Python reader forget what it has read from this step on; a session that adds to
         // the events before it must have none.
         let start_step = first_step.or_else(|| existing.is_empty().then_some(0));
@@ -67,7 +70,8 @@ impl EventWriter {
             start.set_session_log(log);
             queue.push(encode(&start));
         }
-        Ok(EventWriter { queue, path })
+        let dir = dir.to_owned();
+        Ok(EventWriter { dir, queue })
     }
 
     /// Hand the summaries of one step to the writing thread. Never waits; if memory for unwritten events is
@@ -99,27 +103,25 @@ impl EventWriter {
         self.write(&summaries);
     }
 
-    /// Wait until everything written so far is in the file. Does not sync it to the device.
-    ///
-    /// Fails when the file does not take it; the events are kept and tried again every second.
-    pub fn flush(&self) -> Result<()> {
-        self.queue
-            .flush()
-            .with_context(|| format!("failed to write {}", self.path.display()))
+    /// Wait until everything written so far is in the file, or until the disk refuses it: then it is kept
+    /// and tried again every second, and the user knows. Does not sync it to the device.
+    pub fn flush(&self) {
+        self.queue.flush();
     }
 
     /// As [`EventWriter::flush`], and wait until all of it would survive a power cut as well.
+    ///
+    /// Fails when the disk refuses; what it refuses is kept and tried again.
     pub fn sync(&self) -> Result<()> {
-        self.flush()?;
-        File::open(&self.path)
-            .and_then(|file| file.sync_all())
-            .with_context(|| format!("failed to sync {}", self.path.display()))?;
-        self.path.parent().map_or(Ok(()), sync_folder)
-    }
-
-    /// Events given up because the disk did not take them for too long.
-    pub fn dropped(&self) -> u64 {
-        self.queue.dropped()
+        let dir = &self.dir;
+        let written = self.queue.flush();
+        ensure!(written, "failed to write the events of {}", dir.display());
+        if let Some(path) = file::list(dir)?.last() {
+            File::open(path)
+                .and_then(|file| file.sync_all())
+                .with_context(|| format!("failed to sync {}", path.display()))?;
+        }
+        sync_folder(dir)
     }
 }
 
@@ -176,10 +178,9 @@ mod tests {
         let writer = EventWriter::open(&dir.path().join("run/train")).unwrap();
         write(&writer, &[0, 100]);
         writer.write(&Summaries::at(200));
-        writer.flush().unwrap();
+        writer.flush();
         let got = events(&dir.path().join("run/train"));
         assert_eq!(got, [["version", "start@0", "0", "100"]]);
-        assert_eq!(writer.dropped(), 0);
     }
 
     #[test]
@@ -187,9 +188,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let writer = EventWriter::open(dir.path()).unwrap();
         write(&writer, &[5]);
+        let file = file::list(dir.path()).unwrap().remove(0);
         // A minute is no limit on the write, only an end for a test that fails.
         for _ in 0..6000 {
-            if events_so_far(&writer.path) == 3 {
+            if events_so_far(&file) == 3 {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -258,12 +260,9 @@ mod tests {
     #[test]
     fn two_writers_of_one_second_have_two_files() {
         let dir = tempfile::tempdir().unwrap();
-        let first = EventWriter::open(dir.path()).unwrap();
-        let second = EventWriter::open(dir.path()).unwrap();
-        assert_eq!(
-            file::list(dir.path()).unwrap(),
-            [first.path.clone(), second.path.clone()]
-        );
+        let _first = EventWriter::open(dir.path()).unwrap();
+        let _second = EventWriter::open(dir.path()).unwrap();
+        assert_eq!(file::list(dir.path()).unwrap().len(), 2);
     }
 
     #[test]

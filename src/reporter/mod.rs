@@ -6,7 +6,6 @@ mod layout;
 
 use crate::backend::{self, Losses};
 use crate::checkpoint::State;
-use crate::console;
 use crate::events::{EventWriter, Summaries, Tag};
 use crate::graph::graph;
 use crate::meter::Meter;
@@ -150,15 +149,9 @@ impl Reporter {
         Ok(())
     }
 
-    /// Wait until the curves are in the file. That they cannot be written now is worth a warning, not the
-    /// run: the writer keeps them and tries again.
+    /// Wait until the curves are in the file, or the disk refuses them.
     pub fn flush(&self) {
-        if let Err(error) = self.events.flush() {
-            let lost = self.events.dropped();
-            console::line(format_args!(
-                "warning: {error:#}; {lost} events given up so far"
-            ));
-        }
+        self.events.flush();
     }
 
     /// The losses that the tutorial collects: each layer's decay, cross-entropy, and the sum.
