@@ -1,6 +1,7 @@
 //! How the trainer's and the evaluator's process ends, and what it leaves in its status.
 
 use crate::error::is_user_error;
+use crate::files;
 use crate::run::{RunDir, State, Status};
 use anyhow::Result;
 use std::fmt;
@@ -59,7 +60,8 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
     }
 }
 
-/// Write how the process ended into its status, and pass the result on.
+/// Write how the process ended into its status, and pass the result on. A good end that the disk refuses
+/// to take is tried again for some seconds.
 ///
 /// # Errors
 /// The result's own, or else that of writing the status.
@@ -71,6 +73,12 @@ pub fn conclude<S: Status>(status: &mut S, run: &RunDir, result: Result<Ended>) 
         Err(_) => State::Failed,
     };
     process.error = result.as_ref().err().map(|error| format!("{error:#}"));
-    let saved = status.save(run);
-    result.and_then(|ended| saved.map(|()| ended))
+    match result {
+        Ok(ended) => files::insist(|| status.save(run)).map(|()| ended),
+        Err(error) => {
+            // The error is the news; that it cannot be written either would only hide it.
+            let _ = status.save(run);
+            Err(error)
+        }
+    }
 }

@@ -4,6 +4,7 @@ use crate::backend;
 use crate::checkpoint::{self, Checkpoint, Restored, Retention};
 use crate::console;
 use crate::data::{self, BatchStream, Images, Split};
+use crate::files;
 use crate::model::Network;
 use crate::reporter::{Reporter, Taken};
 use crate::run::{
@@ -14,7 +15,7 @@ use crate::session::{self, Ended};
 use crate::spec::{Policy, Spec};
 use crate::stop::Stop;
 use crate::user_error;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,8 +27,11 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step.
 ///
+/// A disk that refuses does not end it, as long as the last checkpoint can be written.
+///
 /// # Errors
-/// Another trainer at work, bad data, a loss that is not finite, and I/O errors; the status file then holds the message.
+/// Another trainer at work, bad data, a loss that is not finite, a last checkpoint that cannot be written, a run
+/// directory that vanished; the status file then holds the message.
 pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
     let _lock = Lock::take(run, Writer::Process(Role::Train))?;
     let mut status = TrainStatus {
@@ -131,8 +135,10 @@ impl<'a> Trainer<'a> {
             self.reporter.report(&taken, &self.network, ready)?;
             let last = step + 1 == train.steps;
             let stopped = stop.requested().filter(|_| !last);
-            if step.is_multiple_of(train.checkpoint_every) || last || stopped.is_some() {
-                self.save(step)?;
+            if last || stopped.is_some() {
+                self.save_last(&self.checkpoint(step))?;
+            } else if step.is_multiple_of(train.checkpoint_every) {
+                self.save(&self.checkpoint(step))?;
             }
             self.beat(&taken)?;
             if let Some(signal) = stopped {
@@ -186,17 +192,53 @@ impl<'a> Trainer<'a> {
         self.status.examples_per_sec = Some(examples_per_sec);
     }
 
-    fn save(&self, step: u64) -> Result<()> {
-        let folder = self.run.checkpoints();
-        let checkpoint = Checkpoint {
+    /// The state after a step.
+    fn checkpoint(&self, step: u64) -> Checkpoint {
+        Checkpoint {
             state: self.reporter.state(step),
             weights: self.network.named(),
             ema: self.ema.named(),
-        };
+        }
+    }
+
+    /// Save a checkpoint on the way. If the disk refuses, the older ones stay, and the next one is another
+    /// try.
+    fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.run.check_present()?; // or saving would make its folder again
         // Curves first: a resumed run cuts what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
-        checkpoint::save(&folder, &checkpoint)?;
-        retain(self.run, &self.spec)
+        match checkpoint::save(&self.run.checkpoints(), checkpoint) {
+            Ok(_) => self.retain(),
+            Err(error) => console::warning(format_args!(
+                "{error:#}; training goes on, the next checkpoint is due in {} steps",
+                self.spec.train.checkpoint_every
+            )),
+        }
+        Ok(())
+    }
+
+    /// Save the checkpoint that ends a session: without it, what was trained since the one before is lost.
+    fn save_last(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.run.check_present()?;
+        self.reporter.flush();
+        let folder = self.run.checkpoints();
+        files::insist(|| checkpoint::save(&folder, checkpoint)).with_context(|| {
+            let newest = match checkpoint::latest(&folder) {
+                Ok(Some(entry)) => format!("the newest one is of step {}", entry.step),
+                _ => "there is no other one".to_owned(),
+            };
+            let step = checkpoint.state.step;
+            format!("the last checkpoint, of step {step}, is not saved, {newest}; free the disk and resume")
+        })?;
+        self.retain();
+        Ok(())
+    }
+
+    /// Remove old checkpoints. That they cannot be removed now is no reason to end: the next time may do.
+    fn retain(&self) {
+        if let Err(error) = retain(self.run, &self.spec) {
+            console::warning(format_args!("{error:#}"));
+        }
     }
 
     fn beat(&mut self, taken: &Taken) -> Result<()> {
@@ -204,7 +246,8 @@ impl<'a> Trainer<'a> {
         self.status.loss = Some(taken.losses.total);
         if self.beaten.elapsed() >= HEARTBEAT {
             self.beaten = Instant::now();
-            self.status.save(self.run)?;
+            self.run.check_present()?;
+            self.status.beat(self.run);
         }
         Ok(())
     }

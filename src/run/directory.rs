@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chrono::Local;
 
 use super::{Provenance, Writer};
@@ -103,6 +103,22 @@ impl RunDir {
             "{} is no run directory: got {found}, want a folder that `runboard run` has made",
             path.display()
         )
+    }
+
+    /// Checks that the directory is still where it was: without its spec it is no run any more, and what is
+    /// written there nobody would find.
+    ///
+    /// # Errors
+    /// If it was removed or moved away.
+    pub fn check_present(&self) -> Result<()> {
+        let spec = fs::metadata(self.spec());
+        let gone = spec.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        ensure!(
+            !gone,
+            "the run directory {} has vanished: it was removed or moved while the run was at work",
+            self.path.display()
+        );
+        Ok(())
     }
 
     /// The directory itself.
@@ -263,6 +279,17 @@ mod tests {
         assert_eq!(again.siblings(), folder.path().join("a=1,b"));
         assert!(again.log(Role::Eval).ends_with("eval.log"));
         assert!(again.status(Role::Train).ends_with("train.status.json"));
+    }
+
+    #[test]
+    fn a_run_that_is_removed_at_work_is_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        run.check_present().unwrap();
+        fs::remove_dir_all(run.path()).unwrap();
+        let error = run.check_present().unwrap_err().to_string();
+        let want = format!("the run directory {} has vanished", run.path().display());
+        assert!(error.starts_with(&want), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
+use std::mem;
 use std::process;
 
 use anyhow::{Context, Result};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
 use super::{Role, RunDir, Standing};
+use crate::console;
 use crate::files::replace;
 
 /// Longer than a trainer or an evaluator at work goes without writing its status, on a slow machine, and than
@@ -64,6 +66,9 @@ pub struct Process {
     pub heartbeat: DateTime<Local>,
     /// The error that ended the process.
     pub error: Option<String>,
+    /// Whether the last heartbeat could not be written, and the user knows.
+    #[serde(skip)]
+    mute: bool,
 }
 
 impl Process {
@@ -79,6 +84,7 @@ impl Process {
             started: now,
             heartbeat: now,
             error: None,
+            mute: false,
         }
     }
 
@@ -142,6 +148,26 @@ pub trait Status: Serialize + DeserializeOwned {
             .with_context(|| format!("failed to encode the status of {}", Self::ROLE))?;
         json.push(b'\n');
         replace(&run.status(Self::ROLE), &json)
+    }
+
+    /// [`Status::save`] as a sign of life, which is not worth the process: if it cannot be written, the user
+    /// is told once, and the next one tries again.
+    fn beat(&mut self, run: &RunDir) {
+        let saved = self.save(run);
+        let mute = &mut self.process_mut().mute;
+        match saved {
+            Ok(()) if mem::take(mute) => {
+                console::warning(format_args!(
+                    "the status of {} is written again",
+                    Self::ROLE
+                ));
+            }
+            Err(error) if !mem::replace(mute, true) => console::warning(format_args!(
+                "{error:#}; {} goes on without showing how far it is",
+                Self::ROLE
+            )),
+            _ => {}
+        }
     }
 
     /// Reads the last status of the role in `run`, `None` if there is none yet.
@@ -261,6 +287,27 @@ mod tests {
         status.loss = Some(f64::NAN);
         status.save(&run).unwrap();
         assert_eq!(TrainStatus::load(&run).unwrap().unwrap().loss, None);
+    }
+
+    #[test]
+    fn a_heartbeat_that_cannot_be_written_waits_for_the_next() {
+        let (_folder, run) = run();
+        let mut status = TrainStatus {
+            process: Process::current(),
+            step: 1,
+            steps: 2,
+            loss: None,
+            examples_per_sec: None,
+        };
+        fs::create_dir(run.status(Role::Train)).unwrap(); // no file can replace it
+        status.save(&run).unwrap_err();
+        status.beat(&run);
+        assert!(status.process.mute);
+        fs::remove_dir(run.status(Role::Train)).unwrap();
+        status.step = 2;
+        status.beat(&run);
+        assert!(!status.process.mute);
+        assert_eq!(TrainStatus::load(&run).unwrap().unwrap().step, 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod evaluations;
+mod faults;
 mod input;
 mod locks;
 mod resume;
