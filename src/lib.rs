@@ -12,7 +12,7 @@
 //! - where images come from and what happens to them on the way in: [`data`]
 //! - the network: [`model`], and its native twin in [`backend`], the only user of libtorch
 //! - learning rate, moving averages: [`schedule`]
-//! - what a step does: [`trainer`]; what it shows in TensorBoard: [`reporter`], [`pictures`]
+//! - what a step does: [`trainer`]; what happens when it diverges: [`divergence`]; what it shows in TensorBoard: [`reporter`], [`pictures`]
 //! - which checkpoints are scored: [`backlog`], [`evaluator`]; how: [`metrics`]; what is shown of it: [`scoreboard`], [`comparison`]
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - how the two processes are started, watched and stopped: [`supervisor`], [`progress`]
@@ -25,6 +25,7 @@ pub mod cli;
 pub mod comparison;
 pub mod console;
 pub mod data;
+pub mod divergence;
 pub mod error;
 pub mod evaluator;
 pub mod events;

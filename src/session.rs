@@ -1,5 +1,6 @@
 //! How the trainer's and the evaluator's process ends, and what it leaves in its status.
 
+use crate::divergence::Divergence;
 use crate::error::is_user_error;
 use crate::files;
 use crate::run::{RunDir, State, Status};
@@ -25,6 +26,13 @@ impl Ended {
     }
 }
 
+/// Exit code of a failure that has no code of its own.
+const FAILED: i32 = 1;
+/// Exit code for bad input.
+const BAD_INPUT: i32 = 2;
+/// Exit code of training that diverged. Started again from the same checkpoint, it is bound to do so again.
+pub const DIVERGED: i32 = 4;
+
 /// What ends an evaluator that has nothing left to do for a trainer that is gone.
 #[derive(Debug)]
 pub struct TrainerDied {
@@ -49,14 +57,16 @@ impl fmt::Display for TrainerDied {
 
 impl std::error::Error for TrainerDied {}
 
-/// Exit code of an error: 2 for bad input, 3 for a trainer that died under its evaluator, else 1.
+/// Exit code of an error: [`DIVERGED`], 2 for bad input, 3 for a trainer that died under its evaluator, else 1.
 pub fn exit_code(error: &anyhow::Error) -> i32 {
     if error.is::<TrainerDied>() {
         TrainerDied::EXIT_CODE
+    } else if error.is::<Divergence>() {
+        DIVERGED
     } else if is_user_error(error) {
-        2
+        BAD_INPUT
     } else {
-        1
+        FAILED
     }
 }
 

@@ -1,23 +1,23 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
-use crate::backend;
+use crate::backend::{self, Losses};
 use crate::checkpoint::{self, Checkpoint, Restored, Retention};
 use crate::console;
 use crate::data::{self, BatchStream, Images, Split};
+use crate::divergence::{self, Divergence, Rollback};
 use crate::files;
 use crate::model::Network;
 use crate::reporter::{Reporter, Taken};
 use crate::run::{
     Journal, Lock, Process, Role, RunDir, Standing, State, Status, TrainStatus, Writer,
 };
-use crate::schedule::{self, Average};
+use crate::schedule;
 use crate::session::{self, Ended};
 use crate::spec::{Policy, Spec};
 use crate::stop::Stop;
 use crate::user_error;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +30,8 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A disk that refuses does not end it, as long as the last checkpoint can be written.
 ///
 /// # Errors
-/// Another trainer at work, bad data, a loss that is not finite, a last checkpoint that cannot be written, a run
-/// directory that vanished; the status file then holds the message.
+/// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run directory that vanished; the
+/// status file then holds the message.
 pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
     let _lock = Lock::take(run, Writer::Process(Role::Train))?;
     let mut status = TrainStatus {
@@ -41,20 +41,37 @@ pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
         loss: None,
         examples_per_sec: None,
     };
-    let result = Trainer::start(run, &mut status).and_then(|trainer| trainer.run(stop));
+    let result = persist(run, &mut status, stop);
     session::conclude(&mut status, run, result)
+}
+
+/// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.
+fn persist(run: &RunDir, status: &mut TrainStatus, stop: &Stop) -> Result<Ended> {
+    let spec = Spec::read_frozen(&run.spec())?;
+    let mut rollbacks = None;
+    loop {
+        let trainer = Trainer::start(run, &spec, rollbacks, status)?;
+        let error = match trainer.run(stop) {
+            Ok(ended) => return Ok(ended),
+            Err(error) => error,
+        };
+        let divergence: Divergence = error.downcast()?;
+        rollbacks = Some(divergence.roll_back(run, &spec.train)?);
+    }
 }
 
 struct Trainer<'a> {
     run: &'a RunDir,
-    spec: Spec,
+    spec: &'a Spec,
     device: Device,
-    images: usize,
+    images: Arc<Images>,
     batches: BatchStream,
     /// The first step of this session.
     first: u64,
     network: Network,
     ema: Network,
+    /// All of the run; each has lowered the learning rate.
+    rollbacks: Vec<Rollback>,
     reporter: Reporter,
     status: &'a mut TrainStatus,
     interval: Interval,
@@ -63,47 +80,47 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn start(run: &'a RunDir, status: &'a mut TrainStatus) -> Result<Self> {
-        let spec = Spec::read_frozen(&run.spec())?;
+    /// Go on from the newest checkpoint; `rollbacks` are those of the run, if one was just decided.
+    fn start(
+        run: &'a RunDir,
+        spec: &'a Spec,
+        rollbacks: Option<Vec<Rollback>>,
+        status: &'a mut TrainStatus,
+    ) -> Result<Self> {
         status.steps = spec.train.steps;
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
         backend::prepare(spec.compute.threads);
-        let images = Images::read(&data::prepare(&spec.data)?, Split::Train)?;
-        let count = images.len();
+        let images = Arc::new(Images::read(&data::prepare(&spec.data)?, Split::Train)?);
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         let Origin {
             network,
             ema,
-            averages,
+            state,
             first,
-        } = Origin::of(run, &spec, network, &device)?;
+        } = Origin::of(run, spec, network, &device)?;
         console::timed(format_args!(
-            "training {} on {device_name}: {count} images, steps {first} to {}",
+            "training {} on {device_name}: {} images, steps {first} to {}",
             run.id(),
+            images.len(),
             spec.train.steps - 1
         ));
-        let batches = BatchStream::start(
-            Arc::new(images),
-            &spec.input,
-            spec.train.batch_size,
-            spec.seed,
-            first,
-            spec.data.prefetch,
-            spec.data.workers,
-        )?;
+        let batches = batches(&images, spec, first)?;
         let reporter = Reporter::start(
             &run.events(Role::Train),
-            &spec,
+            spec,
             first,
-            averages,
+            state.averages,
             device_name != "cpu",
         )?;
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();
             reporter.introduce(&provenance, &network, &device)?;
+        }
+        if let Some(rollbacks) = &rollbacks {
+            reporter.show_rollbacks(first, rollbacks);
         }
         status.process.state = State::Running;
         status.step = first;
@@ -112,11 +129,12 @@ impl<'a> Trainer<'a> {
             run,
             spec,
             device,
-            images: count,
+            images,
             batches,
             first,
             network,
             ema,
+            rollbacks: rollbacks.unwrap_or(state.rollbacks),
             reporter,
             status,
             interval: Interval::start(first),
@@ -125,7 +143,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn run(mut self, stop: &Stop) -> Result<Ended> {
-        let train = self.spec.train.clone();
+        let train = &self.spec.train;
         for step in self.first..train.steps {
             let taken = self.step(step)?;
             if step.is_multiple_of(train.log_every) {
@@ -136,9 +154,9 @@ impl<'a> Trainer<'a> {
             let last = step + 1 == train.steps;
             let stopped = stop.requested().filter(|_| !last);
             if last || stopped.is_some() {
-                self.save_last(&self.checkpoint(step))?;
+                self.save_last(&self.checkpoint(&taken)?)?;
             } else if step.is_multiple_of(train.checkpoint_every) {
-                self.save(&self.checkpoint(step))?;
+                self.save(&self.checkpoint(&taken)?)?;
             }
             self.beat(&taken)?;
             if let Some(signal) = stopped {
@@ -158,16 +176,13 @@ impl<'a> Trainer<'a> {
         let (images, labels) = backend::upload(batch.images, batch.labels, side, &self.device);
         let (losses, gradients) =
             backend::gradients(&self.network, &self.spec.network, images.clone(), labels)?;
-        ensure!(
-            losses.total.is_finite(),
-            "the loss at step {step} is {}: training diverged; try a lower optimizer.learning_rate",
-            losses.total
-        );
-        let optimizer = &self.spec.optimizer;
-        let batch_size = self.spec.train.batch_size;
-        let learning_rate = schedule::learning_rate(optimizer, step, self.images, batch_size);
+        let learning_rate = self.learning_rate(step);
+        if let Some(what) = divergence::in_losses(step, &losses) {
+            self.reporter.show_divergence(step, losses);
+            return Err(self.diverged(step, what, losses, learning_rate));
+        }
         backend::descend(&self.network, &gradients, learning_rate)?;
-        let decay = schedule::ema_decay(optimizer.ema_decay, step + 1);
+        let decay = schedule::ema_decay(self.spec.optimizer.ema_decay, step + 1);
         backend::average(&self.ema, &self.network, decay)?;
         Ok(Taken {
             step,
@@ -178,6 +193,39 @@ impl<'a> Trainer<'a> {
             waited,
             computed: begin.elapsed() - waited,
         })
+    }
+
+    /// That of the schedule, lowered by every rollback.
+    fn learning_rate(&self, step: u64) -> f64 {
+        let (images, batch_size) = (self.images.len(), self.spec.train.batch_size);
+        let rate = schedule::learning_rate(&self.spec.optimizer, step, images, batch_size);
+        let lowered = |rate, _: &Rollback| rate * self.spec.train.rollback_factor;
+        self.rollbacks.iter().fold(rate, lowered)
+    }
+
+    /// The error of training whose step `step` cannot be taken; what shows it is kept in the run directory.
+    fn diverged(
+        &self,
+        step: u64,
+        what: String,
+        losses: Losses,
+        learning_rate: f64,
+    ) -> anyhow::Error {
+        let mut divergence = Divergence {
+            step,
+            what,
+            losses,
+            learning_rate,
+            rollbacks: self.rollbacks.clone(),
+            kept: None,
+        };
+        // The batch of any step can be made again: it follows from the seed.
+        let batch = batches(&self.images, self.spec, step).and_then(|mut again| again.next());
+        let weights = self.network.named();
+        if let Err(error) = batch.and_then(|batch| divergence.keep(self.run, &weights, &batch)) {
+            console::warning(format_args!("{error:#}"));
+        }
+        divergence.into()
     }
 
     /// The tutorial's console line, timed over the steps since the last one.
@@ -192,12 +240,23 @@ impl<'a> Trainer<'a> {
         self.status.examples_per_sec = Some(examples_per_sec);
     }
 
-    /// The state after a step.
-    fn checkpoint(&self, step: u64) -> Checkpoint {
-        Checkpoint {
-            state: self.reporter.state(step),
+    /// The state after a step, if it is good.
+    fn checkpoint(&self, taken: &Taken) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint {
+            state: checkpoint::State {
+                step: taken.step,
+                averages: self.reporter.averages().clone(),
+                rollbacks: self.rollbacks.clone(),
+            },
             weights: self.network.named(),
             ema: self.ema.named(),
+        };
+        match divergence::in_checkpoint(&checkpoint) {
+            None => Ok(checkpoint),
+            // The next step could not be taken.
+            Some(what) => {
+                Err(self.diverged(taken.step + 1, what, taken.losses, taken.learning_rate))
+            }
         }
     }
 
@@ -208,7 +267,7 @@ impl<'a> Trainer<'a> {
         // Curves first: a resumed run cuts what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
         match checkpoint::save(&self.run.checkpoints(), checkpoint) {
-            Ok(_) => self.retain(),
+            Ok(_) => retain(self.run, self.spec),
             Err(error) => console::warning(format_args!(
                 "{error:#}; training goes on, the next checkpoint is due in {} steps",
                 self.spec.train.checkpoint_every
@@ -230,15 +289,8 @@ impl<'a> Trainer<'a> {
             let step = checkpoint.state.step;
             format!("the last checkpoint, of step {step}, is not saved, {newest}; free the disk and resume")
         })?;
-        self.retain();
+        retain(self.run, self.spec);
         Ok(())
-    }
-
-    /// Remove old checkpoints. That they cannot be removed now is no reason to end: the next time may do.
-    fn retain(&self) {
-        if let Err(error) = retain(self.run, &self.spec) {
-            console::warning(format_args!("{error:#}"));
-        }
     }
 
     fn beat(&mut self, taken: &Taken) -> Result<()> {
@@ -257,8 +309,8 @@ impl<'a> Trainer<'a> {
 struct Origin {
     network: Network,
     ema: Network,
-    /// Of the losses, by tag.
-    averages: BTreeMap<String, Average>,
+    /// What else the checkpoint holds.
+    state: checkpoint::State,
     /// The first step to take.
     first: u64,
 }
@@ -270,7 +322,7 @@ impl Origin {
             return Ok(Origin {
                 ema: backend::copy(&fresh)?,
                 network: fresh,
-                averages: BTreeMap::new(),
+                state: checkpoint::State::default(),
                 first: 0,
             });
         };
@@ -286,24 +338,41 @@ impl Origin {
         let origin = Origin {
             network: values(checkpoint.weights)?,
             ema: values(checkpoint.ema)?,
-            averages: checkpoint.state.averages,
             first: checkpoint.state.step + 1,
+            state: checkpoint.state,
         };
-        retain(run, spec)?; // which an earlier session may not have come to
+        retain(run, spec); // which an earlier session may not have come to
         Ok(origin)
     }
 }
 
-/// Remove the checkpoints that the spec does not keep.
-fn retain(run: &RunDir, spec: &Spec) -> Result<()> {
-    checkpoint::retain(&run.checkpoints(), || {
+/// Remove the checkpoints that the spec does not keep. That they cannot be removed now is no reason to end: the
+/// next time may do.
+fn retain(run: &RunDir, spec: &Spec) {
+    let retained = checkpoint::retain(&run.checkpoints(), || {
         // While the journal cannot be read, which is for the evaluator to report, all stay.
         let judged = Journal::read(&run.evaluations()).ok()?;
         let best = Standing::of(&judged).best.map(|best| best.step);
         let waits = spec.eval.policy == Policy::Every;
         let evaluated = waits.then(|| judged.iter().map(|evaluation| evaluation.step).collect());
         Some(Retention::new(&spec.train, best, evaluated))
-    })
+    });
+    if let Err(error) = retained {
+        console::warning(format_args!("{error:#}"));
+    }
+}
+
+/// The batches from step `first` on.
+fn batches(images: &Arc<Images>, spec: &Spec, first: u64) -> Result<BatchStream> {
+    BatchStream::start(
+        Arc::clone(images),
+        &spec.input,
+        spec.train.batch_size,
+        spec.seed,
+        first,
+        spec.data.prefetch,
+        spec.data.workers,
+    )
 }
 
 /// Times the steps between console lines.

@@ -98,7 +98,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     )?);
 
     let checkpoint = Checkpoint {
-        state: reporter.state(0),
+        state: checkpoint::State::default(),
         weights: network.named(),
         ema: ema.named(),
     };

@@ -121,7 +121,8 @@ fn sha256(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn safetensors(named: &[Named]) -> Result<Vec<u8>> {
+/// A file of these tensors.
+pub fn safetensors(named: &[Named]) -> Result<Vec<u8>> {
     let bytes: Vec<Vec<u8>> = named
         .iter()
         .map(|n| n.values.iter().flat_map(|v| v.to_le_bytes()).collect())

@@ -20,10 +20,12 @@ mod lease;
 mod restore;
 mod retention;
 
+pub(crate) use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
 pub use retention::{Retention, link_best, retain};
 
+use crate::divergence::Rollback;
 use crate::files;
 use crate::model::Named;
 use crate::schedule::Average;
@@ -46,12 +48,15 @@ pub struct Checkpoint {
 }
 
 /// What a checkpoint holds besides the weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The last step taken, counted from 0; the batch stream goes on at the next.
     pub step: u64,
     /// Moving averages of the losses, by their tags.
     pub averages: BTreeMap<String, Average>,
+    /// What training has come back from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollbacks: Vec<Rollback>,
 }
 
 /// A checkpoint on disk.
@@ -179,6 +184,24 @@ fn contents(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Remove the checkpoints in `folder` of step `first_step` and later ones, which a rollback makes way for.
+/// Whoever is reading one notices.
+///
+/// # Errors
+/// I/O errors.
+pub fn cut(folder: &Path, first_step: u64) -> Result<()> {
+    // From the newest down, so that a cut which breaks off leaves those that belong together.
+    for entry in list(folder)?.iter().rev() {
+        if entry.step >= first_step {
+            let doomed = entry.path.with_extension("old");
+            remove(&doomed)?;
+            rename(&entry.path, &doomed)?;
+            remove(&doomed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Remove a checkpoint, renamed first: a reader sees a whole one or none. One that is being read stays, and
 /// so does one that is not `unwanted` once nobody reads it.
 fn discard(path: &Path, unwanted: impl Fn() -> bool) -> Result<()> {
@@ -236,6 +259,7 @@ mod tests {
             state: State {
                 step,
                 averages: BTreeMap::from([("total_loss".into(), Average::default())]),
+                rollbacks: Vec::new(),
             },
             weights: named(0.1),
             ema: named(1.0 / 3.0),
@@ -277,6 +301,33 @@ mod tests {
         let steps: Vec<_> = entries.iter().map(|e| e.step).collect();
         assert_eq!(steps, [9, 10, 11, 100_000_000]);
         assert_eq!(latest(folder.path()).unwrap().unwrap().step, 100_000_000);
+    }
+
+    #[test]
+    fn rollbacks_are_kept_and_a_state_from_before_there_were_any_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut checkpoint = sample(30);
+        checkpoint.state.rollbacks = vec![Rollback {
+            diverged: 17,
+            to: None,
+        }];
+        let path = save(folder.path(), &checkpoint).unwrap();
+        assert_eq!(load(&path).unwrap(), checkpoint);
+        let before: State = serde_json::from_str(r#"{"step": 3, "averages": {}}"#).unwrap();
+        assert_eq!(before.rollbacks, []);
+    }
+
+    #[test]
+    fn a_cut_leaves_what_is_older() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [0, 10, 20, 30] {
+            save(folder.path(), &sample(step)).unwrap();
+        }
+        cut(folder.path(), 11).unwrap();
+        assert_eq!(latest(folder.path()).unwrap().unwrap().step, 10);
+        cut(folder.path(), 0).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        cut(&folder.path().join("absent"), 0).unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod layout;
 
 use crate::backend::{self, Losses};
-use crate::checkpoint::State;
+use crate::divergence::Rollback;
 use crate::events::{EventWriter, Summaries, Tag};
 use crate::graph::graph;
 use crate::meter::Meter;
@@ -97,12 +97,26 @@ impl Reporter {
         Ok(())
     }
 
-    /// What a checkpoint after `step` holds besides the weights.
-    pub fn state(&self, step: u64) -> State {
-        State {
-            step,
-            averages: self.averages.clone(),
-        }
+    /// The moving averages of the losses, by tag.
+    pub fn averages(&self) -> &BTreeMap<String, Average> {
+        &self.averages
+    }
+
+    /// Say what training has come back from; the session begins at `step`.
+    pub fn show_rollbacks(&self, step: u64, rollbacks: &[Rollback]) {
+        let lines: Vec<String> = rollbacks.iter().map(|it| format!("- {it}")).collect();
+        let tag = Tag::new("rollbacks").description("Each lowered the learning rate.");
+        self.events
+            .write(Summaries::at(step).text(&tag, &lines.join("\n")));
+    }
+
+    /// Show the losses of a step that cannot be taken, whatever the cadence: NaN is then a mark in the curves.
+    pub fn show_divergence(&mut self, step: u64, losses: Losses) {
+        let losses = self.take_in(losses);
+        let mut summaries = Summaries::at(step);
+        self.add_losses(&mut summaries, &losses);
+        self.events.write(&summaries);
+        self.flush();
     }
 
     /// Take in a step, and write what its cadences ask for. `network` has taken the step; `ready` batches
@@ -111,10 +125,7 @@ impl Reporter {
     /// # Errors
     /// libtorch's.
     pub fn report(&mut self, taken: &Taken, network: &Network, ready: usize) -> Result<()> {
-        let losses = self.named_losses(taken.losses);
-        for (tag, loss) in &losses {
-            self.averages.entry(tag.clone()).or_default().update(*loss);
-        }
+        let losses = self.take_in(taken.losses);
         self.steps += 1;
         self.waited += taken.waited;
         self.computed += taken.computed;
@@ -152,6 +163,15 @@ impl Reporter {
     /// Wait until the curves are in the file, or the disk refuses them.
     pub fn flush(&self) {
         self.events.flush();
+    }
+
+    /// Add a step's losses to their averages, and name them.
+    fn take_in(&mut self, losses: Losses) -> Vec<(String, f64)> {
+        let losses = self.named_losses(losses);
+        for (tag, loss) in &losses {
+            self.averages.entry(tag.clone()).or_default().update(*loss);
+        }
+        losses
     }
 
     /// The losses that the tutorial collects: each layer's decay, cross-entropy, and the sum.

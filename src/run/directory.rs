@@ -184,6 +184,11 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
+    /// What is kept of a step that diverged.
+    pub fn divergence(&self, step: u64) -> PathBuf {
+        self.path.join("divergence").join(format!("step-{step:08}"))
+    }
+
     /// The console output of the role's process, over all its sessions.
     pub fn log(&self, role: Role) -> PathBuf {
         self.path.join(format!("{role}.log"))

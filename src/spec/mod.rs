@@ -346,7 +346,7 @@ impl Default for Optimizer {
 }
 
 /// The training process. Cadences count steps; step 0 counts for all of them, as in the tutorial.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
     /// The run ends when this many steps have been taken.
@@ -369,6 +369,23 @@ pub struct Train {
     pub keep_every: u64,
     /// The checkpoint with the best precision by evaluation stays as well.
     pub keep_best: bool,
+    /// What to do when the loss or the weights are no finite numbers any more.
+    pub on_divergence: OnDivergence,
+    /// How often `rollback` goes back before it stops after all.
+    pub max_rollbacks: usize,
+    /// The learning rate is multiplied by this at every rollback.
+    pub rollback_factor: f64,
+}
+
+/// What to do when training diverges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDivergence {
+    /// Stop with an error; the checkpoints stay.
+    #[default]
+    Stop,
+    /// Go back to the last good checkpoint and on from there with a lower learning rate.
+    Rollback,
 }
 
 impl Default for Train {
@@ -384,6 +401,9 @@ impl Default for Train {
             keep_checkpoints: 5,
             keep_every: 0,
             keep_best: true,
+            on_divergence: OnDivergence::Stop,
+            max_rollbacks: 3,
+            rollback_factor: 0.5,
         }
     }
 }

@@ -31,10 +31,10 @@ const DAMAGES: [(&str, Damage); 4] = [
     }),
 ];
 
-/// `small` with a checkpoint at every step.
+/// `small` with a checkpoint at every step, none of which waits for an evaluator.
 fn project() -> Project {
     let project = Project::new();
-    let train = "train: {checkpoint_every: 1, keep_checkpoints: 100}";
+    let train = "train: {checkpoint_every: 1, keep_checkpoints: 100}\neval: {policy: latest}";
     project.write(
         "experiments/saving.yaml",
         format!("extends: small\n{train}\n"),

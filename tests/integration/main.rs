@@ -1,6 +1,7 @@
 //! The real binary, from the command line to what it leaves on disk.
 
 mod checkpoints;
+mod divergence;
 mod evaluations;
 mod faults;
 mod input;

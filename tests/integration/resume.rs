@@ -27,11 +27,12 @@ data: {synthetic: {train_images: 100, test_images: 20}}
 input: {crop: 8}
 network:
   conv1: {channels: 4, kernel: 3}
-  conv2: {channels: 4, kernel: 3}
+  conv2: {channels: 4}
   local3: {units: 8}
   local4: {units: 8}
 train: {steps: 300, batch_size: 8, log_every: 1, scalars_every: 1, histograms_every: 10, images_every: 50,
   checkpoint_every: 7, keep_checkpoints: 3, keep_every: 21}
+eval: {policy: latest}
 ";
 
 /// A project whose experiment `tiny` is [`TINY`].

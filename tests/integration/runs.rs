@@ -174,7 +174,7 @@ fn training_learns() {
         "network.local3.units=128",
         "network.local4.units=64",
         "network.softmax_linear.stddev=0.05",
-        "train={steps: 200, batch_size: 64, checkpoint_every: 1000}",
+        "train={steps: 400, batch_size: 64, checkpoint_every: 1000}",
     ];
     let mut arguments = vec!["run", "small"];
     for set in &sets {
@@ -278,7 +278,7 @@ fn a_stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
 fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step() {
     let project = Project::new();
     let done = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
-    assert_eq!(done.code, Some(1), "{}\n{}", done.out, done.err);
+    assert_eq!(done.code, Some(4), "{}\n{}", done.out, done.err);
     let train = json(&project.run("small").join("train.status.json"));
     assert_eq!(train["process"]["state"], "failed");
     let error = train["process"]["error"].as_str().unwrap();

@@ -22,7 +22,7 @@ fn both_readers_show_every_plugin_of_runs_that_compare() {
         project.succeed(&["run", "small", "--set", &set]);
     }
     let failed = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
-    assert_eq!(failed.code, Some(1));
+    assert_eq!(failed.code, Some(4));
     let Some(shown) = tensorboard_shows(&project.path("runs")) else {
         return;
     };

@@ -1,0 +1,347 @@
+//! Divergence: how it is told, what is kept of it, and where training goes on from.
+//!
+//! A rollback is a resume with a lower learning rate, in the same process. Nothing on disk says that one was
+//! decided until the next checkpoint does: a run that is killed in between goes on from the same checkpoint,
+//! diverges at the same step and decides the same.
+
+use crate::backend::Losses;
+use crate::checkpoint::{self, Checkpoint, Entry};
+use crate::console;
+use crate::data::{Batch, CHANNELS};
+use crate::files;
+use crate::model::{LAYERS, Named};
+use crate::run::RunDir;
+use crate::spec::{OnDivergence, Train};
+use anyhow::Result;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::fmt;
+use std::path::PathBuf;
+
+/// A return to an earlier checkpoint. Those of a run are part of its checkpoints: the learning rate follows
+/// from how many there were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The step that diverged.
+    pub diverged: u64,
+    /// The step whose checkpoint training went back to; `None` for the beginning.
+    pub to: Option<u64>,
+}
+
+impl fmt::Display for Rollback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from step {} back to ", self.diverged)?;
+        match self.to {
+            Some(step) => write!(f, "the checkpoint of step {step}"),
+            None => write!(f, "the beginning"),
+        }
+    }
+}
+
+/// The error that ends training which diverges, unless a rollback follows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Divergence {
+    /// The step that cannot be taken, because its loss is not finite.
+    pub step: u64,
+    /// What is not finite, in words.
+    pub what: String,
+    /// The last losses.
+    pub losses: Losses,
+    /// The last learning rate.
+    pub learning_rate: f64,
+    /// Those before.
+    pub rollbacks: Vec<Rollback>,
+    /// Where the weights and the batch are kept.
+    pub kept: Option<PathBuf>,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: training diverged", self.what)?;
+        match self.rollbacks.len() {
+            0 => {}
+            1 => write!(f, ", after a rollback")?,
+            n => write!(f, ", after {n} rollbacks")?,
+        }
+        write!(f, "; try a lower optimizer.learning_rate")?;
+        if self.rollbacks.is_empty() {
+            write!(f, " or train.on_divergence=rollback")?;
+        }
+        match &self.kept {
+            Some(folder) => write!(f, "; weights and batch are in {}", folder.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Divergence {}
+
+/// What is not finite in the losses of a step, in words; `None` if training is well.
+pub fn in_losses(step: u64, losses: &Losses) -> Option<String> {
+    (!losses.total.is_finite()).then(|| format!("the loss at step {step} is {}", losses.total))
+}
+
+/// What is not finite in a checkpoint, in words; `None` if it is good. One that is not must never be saved.
+pub fn in_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
+    let broken = |named: &&Named| named.values.iter().any(|value| !value.is_finite());
+    let of = |what: &str, named: &[Named]| {
+        let (found, step) = (named.iter().find(broken)?, checkpoint.state.step);
+        Some(format!(
+            "the {what} after step {step} are not finite: {}",
+            found.name
+        ))
+    };
+    of("weights", &checkpoint.weights).or_else(|| of("averaged weights", &checkpoint.ema))
+}
+
+impl Divergence {
+    /// Keep what shows the divergence: the weights and the batch of its step, as safetensors, and the
+    /// numbers. The message says where they are.
+    ///
+    /// # Errors
+    /// If it cannot be written; there is then no half of it.
+    pub fn keep(&mut self, run: &RunDir, weights: &[Named], batch: &Batch) -> Result<()> {
+        run.check_present()?; // or this would make its folder again
+        let folder = run.divergence(self.step);
+        let mut numbers = serde_json::to_vec_pretty(&self.numbers())?;
+        numbers.push(b'\n');
+        let files: [(&str, &[u8]); 3] = [
+            ("divergence.json", &numbers),
+            ("weights.safetensors", &checkpoint::safetensors(weights)?),
+            ("batch.safetensors", &safetensors(batch)?),
+        ];
+        files::replace_folder(&folder, &files)?;
+        self.kept = Some(folder);
+        Ok(())
+    }
+
+    fn numbers(&self) -> Value {
+        // JSON has no NaN and no infinity.
+        let number = |value: f64| match value.is_finite() {
+            true => json!(value),
+            false => json!(value.to_string()),
+        };
+        let decays = LAYERS.iter().zip(self.losses.weight);
+        let decays: Map<String, Value> = decays
+            .map(|(layer, loss)| ((*layer).to_owned(), number(loss)))
+            .collect();
+        json!({
+            "step": self.step,
+            "what": self.what,
+            "total_loss": number(self.losses.total),
+            "cross_entropy": number(self.losses.cross_entropy),
+            "weight_loss": decays,
+            "learning_rate": self.learning_rate,
+            "rollbacks": self.rollbacks,
+        })
+    }
+
+    /// Make way for going on from an earlier checkpoint, if the spec wants that once more: checkpoints
+    /// behind it are removed. Returns all rollbacks, this one included.
+    ///
+    /// # Errors
+    /// The divergence itself, if it ends training, and I/O errors.
+    pub fn roll_back(self, run: &RunDir, spec: &Train) -> Result<Vec<Rollback>> {
+        let count = self.rollbacks.len();
+        if spec.on_divergence == OnDivergence::Stop || count >= spec.max_rollbacks {
+            return Err(self.into());
+        }
+        let folder = run.checkpoints();
+        let to = self.target(&checkpoint::list(&folder)?);
+        checkpoint::cut(&folder, to.map_or(0, |step| step + 1))?;
+        let rollback = Rollback {
+            diverged: self.step,
+            to,
+        };
+        console::warning(format_args!(
+            "{}; rollback {} of at most {}: {rollback}, with the learning rate times {}",
+            self.what,
+            count + 1,
+            spec.max_rollbacks,
+            spec.rollback_factor
+        ));
+        Ok(self.rollbacks.into_iter().chain([rollback]).collect())
+    }
+
+    /// The newest checkpoint from which a lower rate can help: not one whose very weights, before any step,
+    /// give no finite loss, and not the one that the last rollback went to in vain.
+    fn target(&self, checkpoints: &[Entry]) -> Option<u64> {
+        let tried = self.rollbacks.last().and_then(|rollback| rollback.to);
+        let steps = checkpoints.iter().rev().map(|entry| entry.step);
+        steps
+            .filter(|&step| step + 1 < self.step)
+            .find(|&step| Some(step) != tried)
+    }
+}
+
+/// Images [n, side, side, 3] and labels [n] of a batch.
+fn safetensors(batch: &Batch) -> Result<Vec<u8>> {
+    let n = batch.labels.len();
+    let pixels = batch.images.len() / (n * CHANNELS).max(1);
+    let side = pixels.isqrt();
+    let images: Vec<u8> = batch.images.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let labels: Vec<u8> = batch.labels.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let views = [
+        (
+            "images",
+            TensorView::new(Dtype::F32, vec![n, side, side, CHANNELS], &images)?,
+        ),
+        ("labels", TensorView::new(Dtype::I64, vec![n], &labels)?),
+    ];
+    Ok(safetensors::serialize(views, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::State;
+    use crate::error::is_user_error;
+    use crate::run::provenance;
+    use std::fs;
+
+    fn losses(total: f64) -> Losses {
+        Losses {
+            total,
+            cross_entropy: 1.5,
+            weight: [0.0; LAYERS.len()],
+        }
+    }
+
+    fn divergence(step: u64, rollbacks: &[Rollback]) -> Divergence {
+        Divergence {
+            step,
+            what: format!("the loss at step {step} is NaN"),
+            losses: losses(f64::NAN),
+            learning_rate: 0.1,
+            rollbacks: rollbacks.to_vec(),
+            kept: None,
+        }
+    }
+
+    fn weights(value: f32) -> Vec<Named> {
+        vec![Named {
+            name: "conv1/biases".into(),
+            shape: vec![2],
+            values: vec![0.5, value],
+        }]
+    }
+
+    fn checkpoint(step: u64, value: f32, average: f32) -> Checkpoint {
+        Checkpoint {
+            state: State {
+                step,
+                ..State::default()
+            },
+            weights: weights(value),
+            ema: weights(average),
+        }
+    }
+
+    fn run() -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        (folder, run)
+    }
+
+    #[test]
+    fn what_is_not_finite_is_named() {
+        assert_eq!(in_losses(7, &losses(1e30)), None);
+        let said = |total| in_losses(7, &losses(total)).unwrap();
+        assert_eq!(said(f64::NAN), "the loss at step 7 is NaN");
+        assert_eq!(said(f64::INFINITY), "the loss at step 7 is inf");
+
+        assert_eq!(in_checkpoint(&checkpoint(7, f32::MAX, 1.0)), None);
+        assert_eq!(
+            in_checkpoint(&checkpoint(7, f32::NEG_INFINITY, f32::NAN)).unwrap(),
+            "the weights after step 7 are not finite: conv1/biases"
+        );
+        assert_eq!(
+            in_checkpoint(&checkpoint(7, 1.0, f32::NAN)).unwrap(),
+            "the averaged weights after step 7 are not finite: conv1/biases"
+        );
+    }
+
+    #[test]
+    fn each_rollback_goes_where_none_was_in_vain() {
+        let (_folder, run) = run();
+        for step in [0, 10, 20, 30] {
+            checkpoint::save(&run.checkpoints(), &checkpoint(step, 1.0, 1.0)).unwrap();
+        }
+        let spec = Train {
+            on_divergence: OnDivergence::Rollback,
+            max_rollbacks: 5,
+            ..Train::default()
+        };
+        let mut rollbacks = Vec::new();
+        // Step 31 had the weights of checkpoint 30, which no lower rate makes better. From 20 it was tried
+        // once, from 10 not at all: the weights were bad. From the beginning there is always another try.
+        for (diverged, to) in [
+            (31, Some(20)),
+            (25, Some(10)),
+            (11, Some(0)),
+            (5, None),
+            (3, None),
+        ] {
+            rollbacks = divergence(diverged, &rollbacks)
+                .roll_back(&run, &spec)
+                .unwrap();
+            assert_eq!(rollbacks.last(), Some(&Rollback { diverged, to }));
+            let left = checkpoint::latest(&run.checkpoints()).unwrap();
+            assert_eq!(left.map(|entry| entry.step), to);
+        }
+        let error = divergence(2, &rollbacks)
+            .roll_back(&run, &spec)
+            .unwrap_err();
+        assert!(error.is::<Divergence>() && !is_user_error(&error));
+        assert_eq!(
+            error.to_string(),
+            "the loss at step 2 is NaN: training diverged, after 5 rollbacks; try a lower \
+             optimizer.learning_rate"
+        );
+    }
+
+    #[test]
+    fn to_stop_leaves_every_checkpoint() {
+        let (_folder, run) = run();
+        checkpoint::save(&run.checkpoints(), &checkpoint(10, 1.0, 1.0)).unwrap();
+        let error = divergence(11, &[])
+            .roll_back(&run, &Train::default())
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the loss at step 11 is NaN: training diverged; try a lower optimizer.learning_rate or \
+             train.on_divergence=rollback"
+        );
+        assert_eq!(checkpoint::list(&run.checkpoints()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn weights_batch_and_numbers_are_kept() {
+        let (_folder, run) = run();
+        let batch = Batch {
+            step: 7,
+            images: (0..24).map(|value| value as f32).collect(),
+            labels: vec![3, 9],
+        };
+        let mut divergence = divergence(7, &[]);
+        divergence.keep(&run, &weights(f32::NAN), &batch).unwrap();
+        let folder = run.divergence(7);
+        let said = divergence.to_string();
+        let place = format!("; weights and batch are in {}", folder.display());
+        assert!(said.ends_with(&place), "{said}");
+
+        let file = fs::read(folder.join("batch.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        assert_eq!(tensors.tensor("images").unwrap().shape(), [2, 2, 2, 3]);
+        let labels = tensors.tensor("labels").unwrap();
+        assert_eq!((labels.dtype(), labels.data()[8]), (Dtype::I64, 9));
+        let file = fs::read(folder.join("weights.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        assert_eq!(tensors.names(), ["conv1/biases"]);
+        let numbers = fs::read(folder.join("divergence.json")).unwrap();
+        let numbers: Value = serde_json::from_slice(&numbers).unwrap();
+        assert_eq!(numbers["total_loss"], "NaN");
+        assert_eq!(numbers["cross_entropy"], 1.5);
+    }
+}

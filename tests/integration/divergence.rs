@@ -1,0 +1,141 @@
+//! Training that diverges: told, kept, and, where the spec wants it, rolled back.
+
+use crate::support::{Done, Project, json, last_weights, names, steps, tensorboard_reads};
+use serde_json::json;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+/// Every step multiplies local3's weights by 1 - rate * 100: by -9 at the rate 0.1, so that the loss leaves
+/// what a number can hold near step 19, whatever the images are; halved three times, the rate is low enough.
+const EXPLODES: [&str; 3] = [
+    "network.local3.weight_decay=100",
+    "train.steps=45",
+    "train.log_every=1",
+];
+const ROLLBACK: &str = "train.on_divergence=rollback";
+
+fn train(project: &Project, run: &Path) -> Done {
+    project.runboard(&["train", "--run", run.to_str().unwrap()])
+}
+
+#[test]
+fn training_that_diverges_stops_and_keeps_what_shows_it() {
+    let project = Project::new();
+    let run = project.fresh("exploding", &EXPLODES);
+    let done = train(&project, &run);
+    assert_eq!(done.code, Some(4), "{}", done.err);
+    let kept = names(&run.join("divergence"));
+    let [step] = &kept[..] else {
+        panic!("{kept:?}")
+    };
+    let number: u64 = step.strip_prefix("step-").unwrap().parse().unwrap();
+    let folder = run.join("divergence").join(step);
+    let error = format!(
+        "the loss at step {number} is inf: training diverged; try a lower optimizer.learning_rate or \
+         train.on_divergence=rollback; weights and batch are in {}",
+        folder.display()
+    );
+    assert_eq!(done.err.lines().last(), Some(&*format!("error: {error}")));
+    let status = json(&run.join("train.status.json"));
+    assert_eq!(status["process"]["error"], error);
+
+    let files = [
+        "batch.safetensors",
+        "divergence.json",
+        "weights.safetensors",
+    ];
+    assert_eq!(names(&folder), files);
+    let numbers = json(&folder.join("divergence.json"));
+    assert_eq!(
+        (&numbers["step"], &numbers["total_loss"]),
+        (&json!(number), &json!("inf"))
+    );
+    // The last good checkpoint stays, and is one.
+    assert_eq!(
+        names(&run.join("checkpoints")),
+        ["step-00000000", "step-00000010"]
+    );
+    project.succeed(&["eval", "--run", run.to_str().unwrap(), "--once"]);
+    if let Some(events) = tensorboard_reads(&run.join("train")) {
+        for tag in ["total_loss", "total_loss (raw)", "local3/weight_loss (raw)"] {
+            let curve = &events["scalars"][tag];
+            assert_eq!(steps(curve), [0, 10, number], "{tag}");
+            assert_eq!(curve[2], json!([number, null]), "{tag}");
+        }
+    }
+
+    // Again from the checkpoint, it is the same.
+    let again = train(&project, &run);
+    assert_eq!(
+        (again.code, names(&run.join("divergence"))),
+        (Some(4), kept)
+    );
+    assert_eq!(again.err.lines().last(), done.err.lines().last());
+}
+
+#[test]
+fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_when_killed_amid() {
+    let project = Project::new();
+    let sets = [&EXPLODES[..], &[ROLLBACK]].concat();
+    let whole = project.fresh("whole", &sets);
+    let done = train(&project, &whole);
+    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    let state = json(&whole.join("checkpoints/step-00000044/state.json"));
+    assert_eq!(state["rollbacks"].as_array().unwrap().len(), 3, "{state}");
+    assert_eq!(names(&whole.join("divergence")).len(), 3);
+
+    let parted = project.fresh("parted", &sets);
+    for rollback in 1..=3 {
+        let mut child = project.start(&["train", "--run", parted.to_str().unwrap()]);
+        let said = format!("; rollback {rollback} of at most 3: ");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // At once, or after the first step that follows.
+        let at_once = lines.any(|line| line.unwrap().contains(&said));
+        assert!(at_once, "no {said}");
+        if rollback == 2 {
+            assert!(lines.any(|line| line.unwrap().contains(": step ")));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let done = train(&project, &parted);
+    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    assert_eq!(last_weights(&parted), last_weights(&whole));
+    assert_eq!(
+        names(&parted.join("checkpoints")),
+        names(&whole.join("checkpoints"))
+    );
+    if let Some(parted) = tensorboard_reads(&parted.join("train")) {
+        let whole = tensorboard_reads(&whole.join("train")).unwrap();
+        let curve = |tag: &str| (&whole["scalars"][tag], &parted["scalars"][tag]);
+        for tag in ["total_loss", "learning_rate", "norm/weights"] {
+            let (whole, parted) = curve(tag);
+            assert_eq!(whole, parted, "{tag}");
+            assert_eq!(steps(whole), [0, 10, 20, 30, 40], "{tag}");
+        }
+        let rates = curve("learning_rate").0;
+        let rate = |point: usize| rates[point][1].as_f64().unwrap();
+        assert_eq!(rate(4), f64::from(0.1f32 / 8.0));
+        assert_eq!(rate(0), f64::from(0.1f32));
+        let texts = whole["text"].as_array().unwrap();
+        assert!(texts.contains(&json!("rollbacks")), "{texts:?}");
+    }
+}
+
+#[test]
+fn rollbacks_have_an_end_and_an_evaluator_beside_them() {
+    let project = Project::new();
+    let sets = [&EXPLODES[..], &[ROLLBACK, "train.max_rollbacks=2"]].concat();
+    let mut arguments = vec!["run", "small"];
+    arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let done = project.runboard(&arguments);
+    assert_eq!(done.code, Some(4), "{}\n{}", done.out, done.err);
+    let shown = format!("{}{}", done.out, done.err);
+    assert!(
+        shown.contains(" is inf: training diverged, after 2 rollbacks; try a lower"),
+        "{shown}"
+    );
+    let eval = json(&project.run("small").join("eval.status.json"));
+    // It has scored what there was, and says that its trainer died.
+    assert_eq!(eval["process"]["state"], "failed");
+}
