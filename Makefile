@@ -22,7 +22,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume tensorboard tensorboard-setup test test-browser check bench bench-reference clean named
+.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser check bench bench-reference clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -38,7 +38,10 @@ experiment: named build ## train and evaluate an experiment: make experiment NAM
 	@$(RUNBOARD) run $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
-	@$(RUNBOARD) resume $(NAME)
+	@$(RUNBOARD) resume $(NAME) $(ARGS)
+
+stop: named build ## stop the latest run of an experiment, wherever it was started
+	@$(RUNBOARD) stop $(NAME)
 
 tensorboard: tensorboard-setup ## serve the curves of all runs on http://localhost:6006 (PORT=...)
 	@$(TENSORBOARD)/bin/tensorboard --logdir runs --port $(PORT)

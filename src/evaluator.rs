@@ -13,8 +13,8 @@ use crate::data::{self, Images, Split, evaluation_batches};
 use crate::metrics::Metrics;
 use crate::model::Network;
 use crate::run::{
-    EvalStatus, Journal, Lock, Process, Role, RunDir, Scores, Standing, State, Status, TrainStatus,
-    Writer,
+    EvalStatus, Journal, Lock, Process, Role, RunDir, Scores, Standing, State, Status,
+    SupervisorStatus, TrainStatus,
 };
 use crate::scoreboard::Scoreboard;
 use crate::session::{self, Ended, TrainerDied};
@@ -41,7 +41,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest checkpoint that is
 /// damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
 pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
-    let _lock = Lock::take(run, Writer::Process(Role::Eval))?;
+    let _lock = Lock::take(run, Role::Eval)?;
     let (mut journal, torn) = Journal::open(&run.evaluations())?;
     if torn > 0 {
         warn(format_args!(
@@ -197,10 +197,10 @@ impl<'a> Evaluator<'a> {
     }
 
     fn training(&mut self) -> Result<Training> {
-        let Some(TrainStatus { process, .. }) = TrainStatus::load(self.run)? else {
-            return Ok(Training::Open);
-        };
-        if process.alive() {
+        let supervisor = SupervisorStatus::load(self.run)?;
+        let supervisor = supervisor.filter(|status| status.process.alive());
+        let train = TrainStatus::load(self.run)?.map(|status| status.process);
+        if let Some(process) = train.as_ref().filter(|process| process.alive()) {
             if process.silent() && self.silent_since != Some(process.heartbeat) {
                 self.silent_since = Some(process.heartbeat);
                 warn(format_args!(
@@ -211,11 +211,14 @@ impl<'a> Evaluator<'a> {
             }
             return Ok(Training::Open);
         }
-        Ok(match process.observed() {
-            State::Failed => Training::Died(TrainerDied {
-                error: process.error,
-            }),
-            _ => Training::Ended,
+        Ok(match train {
+            // The supervisor is just starting it, for the first time or again.
+            _ if supervisor.as_ref().is_some_and(|status| status.training) => Training::Open,
+            Some(process) if process.observed() != State::Failed => Training::Ended,
+            Some(Process { error, .. }) => Training::Died(TrainerDied { error }),
+            // It did not get as far as a status.
+            None if supervisor.is_some() => Training::Died(TrainerDied { error: None }),
+            None => Training::Open,
         })
     }
 

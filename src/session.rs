@@ -7,6 +7,9 @@ use crate::run::{RunDir, State, Status};
 use anyhow::Result;
 use std::fmt;
 
+/// Exit code of an error that is the input's.
+pub const BAD_INPUT: i32 = 2;
+
 /// How a process ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -28,8 +31,6 @@ impl Ended {
 
 /// Exit code of a failure that has no code of its own.
 const FAILED: i32 = 1;
-/// Exit code for bad input.
-const BAD_INPUT: i32 = 2;
 /// Exit code of training that diverged. Started again from the same checkpoint, it is bound to do so again.
 pub const DIVERGED: i32 = 4;
 
@@ -57,7 +58,7 @@ impl fmt::Display for TrainerDied {
 
 impl std::error::Error for TrainerDied {}
 
-/// Exit code of an error: [`DIVERGED`], 2 for bad input, 3 for a trainer that died under its evaluator, else 1.
+/// Exit code of an error: [`DIVERGED`], [`BAD_INPUT`], 3 for a trainer that died under its evaluator, else 1.
 pub fn exit_code(error: &anyhow::Error) -> i32 {
     if error.is::<TrainerDied>() {
         TrainerDied::EXIT_CODE

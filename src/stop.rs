@@ -1,15 +1,21 @@
 //! The wish to stop: a signal or a test sets it, the loops ask for it.
 
 use std::fmt;
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// A request to stop, shared by its clones. Handed down as an argument to whatever loops or waits.
+///
+/// SIGINT, SIGTERM and SIGHUP ask for it. The second SIGINT or SIGTERM insists: what is at work ends at
+/// once. SIGHUP never does, however often it comes: a closing terminal sends it from the kernel and from
+/// the shell, and the supervisor sends it to its children, whom a `killall` may have told already.
 #[derive(Clone, Default)]
 pub struct Stop {
     shared: Arc<Shared>,
@@ -24,6 +30,7 @@ struct Shared {
 #[derive(Default)]
 struct Requests {
     first: Option<i32>,
+    /// Those that count as insisting.
     count: usize,
 }
 
@@ -33,8 +40,8 @@ impl Stop {
         Self::default()
     }
 
-    /// A stop that the first SIGINT or SIGTERM sets, for the trainer and the evaluator. The second one
-    /// ends the process on the spot with 128 + its number, whatever it is busy with.
+    /// A stop that signals set, for the trainer and the evaluator. Insisting ends the process on the spot
+    /// with 128 + the signal's number, whatever it is busy with.
     ///
     /// # Errors
     /// If the handlers cannot be installed.
@@ -43,8 +50,8 @@ impl Stop {
         Self::listen(|signal| signal_hook::low_level::exit(128 + signal))
     }
 
-    /// A stop that SIGINT and SIGTERM set, and that goes on counting them: for the supervisor, which
-    /// has two children to end before itself.
+    /// A stop that signals set and that only notes whether they insist: for the supervisor, which has two
+    /// children to end before itself.
     ///
     /// # Errors
     /// If the handlers cannot be installed.
@@ -52,17 +59,22 @@ impl Stop {
         Self::listen(|_| ())
     }
 
-    fn listen(on_second: fn(i32)) -> Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM])
-            .context("failed to install the handlers of SIGINT and SIGTERM")?;
+    fn listen(on_insisting: fn(i32)) -> Result<Self> {
+        let mut watched = vec![SIGINT, SIGTERM];
+        if !ignored(SIGHUP) {
+            watched.push(SIGHUP); // else `nohup` asked for it to be ignored
+        }
+        let mut signals = Signals::new(watched)
+            .context("failed to install the handlers of SIGINT, SIGTERM and SIGHUP")?;
         let stop = Self::new();
         let setter = stop.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
-                    if setter.request(signal) > 1 {
-                        on_second(signal);
+                    setter.request(signal);
+                    if setter.insisted() {
+                        on_insisting(signal);
                     }
                 }
             })
@@ -70,13 +82,14 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Asks to stop as `signal` would, and returns how often that has been asked by now.
-    pub fn request(&self, signal: i32) -> usize {
+    /// Asks to stop as `signal` would.
+    pub fn request(&self, signal: i32) {
         let mut requests = self.lock();
         requests.first.get_or_insert(signal);
-        requests.count += 1;
+        if signal != SIGHUP {
+            requests.count += 1;
+        }
         self.shared.changed.notify_all();
-        requests.count
     }
 
     /// The first signal that asked to stop, if one did.
@@ -84,15 +97,9 @@ impl Stop {
         self.lock().first
     }
 
-    /// How often a stop was requested.
-    pub fn requests(&self) -> usize {
-        self.lock().count
-    }
-
-    /// The exit code of a process stopped this way: 130 for SIGINT, 143 for SIGTERM, `None` if nobody
-    /// asked.
-    pub fn exit_code(&self) -> Option<i32> {
-        self.requested().map(|signal| 128 + signal)
+    /// Whether it was asked for again, by a signal that insists.
+    pub fn insisted(&self) -> bool {
+        self.lock().count > 1
     }
 
     /// Sleeps for `duration`, or until a stop is requested. Returns whether one was.
@@ -101,9 +108,9 @@ impl Stop {
         let (requests, _) = self
             .shared
             .changed
-            .wait_timeout_while(asleep, duration, |requests| requests.count == 0)
+            .wait_timeout_while(asleep, duration, |requests| requests.first.is_none())
             .unwrap_or_else(PoisonError::into_inner);
-        requests.count > 0
+        requests.first.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {
@@ -115,6 +122,18 @@ impl Stop {
     }
 }
 
+/// Whether the process that started this one wants it to ignore `signal`.
+fn ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only writes the present one, for which there is room; all
+    // zeros, which it leaves after an error, is a valid one as well.
+    let action = unsafe {
+        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
 impl fmt::Debug for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Stop").field(&self.requested()).finish()
@@ -124,28 +143,60 @@ impl fmt::Debug for Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::{SigHandler, Signal, signal};
     use std::env;
+    use std::os::unix::process::CommandExt;
     use std::process::Command;
 
     #[test]
-    fn the_first_request_decides_the_exit_code_and_ends_every_sleep() {
+    fn the_first_request_decides_and_ends_every_sleep() {
         let stop = Stop::new();
         assert!(!stop.sleep(Duration::ZERO));
-        assert_eq!((stop.requested(), stop.exit_code()), (None, None));
+        assert_eq!(stop.requested(), None);
 
         let asleep = stop.clone();
         let sleeper = thread::spawn(move || asleep.sleep(Duration::from_secs(3600)));
-        assert_eq!(stop.request(SIGINT), 1);
-        assert_eq!(stop.request(SIGTERM), 2);
+        stop.request(SIGINT);
         assert!(sleeper.join().unwrap());
-        assert_eq!(stop.exit_code(), Some(130));
-        assert_eq!(stop.requests(), 2);
+        assert!(!stop.insisted());
+        stop.request(SIGTERM);
+        assert!(stop.insisted());
+        assert_eq!(stop.requested(), Some(SIGINT));
     }
 
-    /// Plays both sides: run again by itself, with the variable set, it is the process that is stopped.
+    #[test]
+    fn a_closing_terminal_asks_but_never_insists() {
+        let stop = Stop::new();
+        for _ in 0..3 {
+            stop.request(SIGHUP);
+        }
+        stop.request(SIGTERM);
+        assert_eq!((stop.requested(), stop.insisted()), (Some(SIGHUP), false));
+        stop.request(SIGTERM);
+        assert!(stop.insisted());
+    }
+
+    /// This test again, in a process of its own, which the variable tells to play the other side, and which
+    /// is started with SIGHUP ignored or not.
+    fn play(hangup: SigHandler) -> Option<i32> {
+        let name = thread::current().name().unwrap().to_owned();
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", &name, "--test-threads=1"]);
+        command.env(PLAYER, "");
+        let prepare = move || {
+            // SAFETY: no handler is given that could be called.
+            unsafe { signal(Signal::SIGHUP, hangup) }?;
+            Ok(())
+        };
+        // SAFETY: a plain system call between fork and exec.
+        unsafe { command.pre_exec(prepare) };
+        command.output().unwrap().status.code()
+    }
+
+    const PLAYER: &str = "RUNBOARD_TEST_SIGNALLED";
+
     #[test]
     fn the_second_signal_ends_the_process() {
-        const PLAYER: &str = "RUNBOARD_TEST_SIGNALLED";
         if env::var_os(PLAYER).is_some() {
             let stop = Stop::on_signals().unwrap();
             signal_hook::low_level::raise(SIGINT).unwrap();
@@ -154,13 +205,21 @@ mod tests {
             signal_hook::low_level::raise(SIGTERM).unwrap();
             thread::sleep(Duration::from_secs(3600));
         }
-        let name = thread::current().name().unwrap().to_owned();
-        let status = Command::new(env::current_exe().unwrap())
-            .args(["--exact", &name, "--test-threads=1"])
-            .env(PLAYER, "1")
-            .output()
-            .unwrap()
-            .status;
-        assert_eq!(status.code(), Some(143));
+        assert_eq!(play(SigHandler::SigDfl), Some(143));
+    }
+
+    #[test]
+    fn nohup_is_respected() {
+        if env::var_os(PLAYER).is_some() {
+            let stop = Stop::on_signals().unwrap();
+            signal_hook::low_level::raise(SIGHUP).unwrap();
+            signal_hook::low_level::raise(SIGTERM).unwrap();
+            assert!(stop.sleep(Duration::from_secs(3600)));
+            let first = stop.requested().unwrap();
+            signal_hook::low_level::exit(first);
+        }
+        // SIGHUP comes before SIGTERM in the order that pending signals are looked at.
+        assert_eq!(play(SigHandler::SigDfl), Some(SIGHUP));
+        assert_eq!(play(SigHandler::SigIgn), Some(SIGTERM));
     }
 }

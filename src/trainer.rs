@@ -8,9 +8,7 @@ use crate::divergence::{self, Divergence, Rollback};
 use crate::files;
 use crate::model::Network;
 use crate::reporter::{Reporter, Taken};
-use crate::run::{
-    Journal, Lock, Process, Role, RunDir, Standing, State, Status, TrainStatus, Writer,
-};
+use crate::run::{Journal, Lock, Process, Role, RunDir, Standing, State, Status, TrainStatus};
 use crate::schedule;
 use crate::session::{self, Ended};
 use crate::spec::{Policy, Spec};
@@ -33,7 +31,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run directory that vanished; the
 /// status file then holds the message.
 pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
-    let _lock = Lock::take(run, Writer::Process(Role::Train))?;
+    let _lock = Lock::take(run, Role::Train)?;
     let mut status = TrainStatus {
         process: Process::current(),
         step: 0,

@@ -17,7 +17,7 @@ pub fn list(runs: &Path) -> Result<i32> {
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["RUN", "STATE", "STEP", "PRECISION @ 1"]);
+    table.set_header(["RUN", "STATE", "STEP", "PRECISION @ 1", "RESTARTS"]);
     for entry in entries {
         table.add_row(row(&entry));
     }
@@ -25,7 +25,7 @@ pub fn list(runs: &Path) -> Result<i32> {
     Ok(0)
 }
 
-fn row(entry: &Entry) -> [String; 4] {
+fn row(entry: &Entry) -> [String; 5] {
     let none = || "-".to_owned();
     let precision = |score: Score| format!("{:.3} at step {}", score.precision, score.step);
     [
@@ -35,5 +35,9 @@ fn row(entry: &Entry) -> [String; 4] {
             .progress
             .map_or_else(none, |(done, all)| format!("{done}/{all}")),
         entry.last.map_or_else(none, precision),
+        match entry.restarts {
+            0 => none(),
+            restarts => restarts.to_string(),
+        },
     ]
 }

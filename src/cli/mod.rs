@@ -28,9 +28,23 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train an experiment and evaluate it alongside
-    Run(Chosen),
+    Run {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Return at once, and go on when the terminal closes; `runboard stop` ends it
+        #[arg(long)]
+        detach: bool,
+    },
     /// Continue a run from its last checkpoint
     Resume {
+        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
+        run: String,
+        /// Return at once, and go on when the terminal closes; `runboard stop` ends it
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Stop a run after a last checkpoint, wherever it was started, and wait for its end
+    Stop {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         run: String,
     },
@@ -96,8 +110,9 @@ impl Cli {
     pub fn run(self) -> Result<i32> {
         let find = |what: &str| -> Result<RunDir> { resolve(&self.runs, what) };
         match &self.command {
-            Command::Run(chosen) => run::run(&self.runs, chosen),
-            Command::Resume { run } => run::resume(&find(run)?),
+            Command::Run { chosen, detach } => run::run(&self.runs, chosen, *detach),
+            Command::Resume { run, detach } => run::resume(&find(run)?, *detach),
+            Command::Stop { run } => run::stop(&find(run)?),
             Command::Train { run } => {
                 console::reserve();
                 Ok(trainer::train(&find(run)?, &Stop::on_signals()?)?.exit_code())

@@ -1,16 +1,17 @@
-//! `runboard run` and `runboard resume`: a run directory and the two processes in it.
+//! `runboard run`, `resume` and `stop`: a run directory and the processes at work in it.
 
 use super::Chosen;
 use crate::progress::Display;
-use crate::run::{Provenance, RunDir, Software, State, Status, TrainStatus};
+use crate::run::{Provenance, Role, RunDir, Software, State, Status, TrainStatus};
+use crate::spec::Spec;
 use crate::stop::Stop;
-use crate::supervisor::{Options, supervise};
+use crate::supervisor::{self, Options, supervise};
 use crate::{backend, comparison, console, data};
 use anyhow::{Context, Result};
 use std::env;
 use std::path::{self, Path};
 
-pub fn run(runs: &Path, chosen: &Chosen) -> Result<i32> {
+pub fn run(runs: &Path, chosen: &Chosen, detach: bool) -> Result<i32> {
     let mut experiment = chosen.load()?;
     let spec = &mut experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
@@ -25,10 +26,10 @@ pub fn run(runs: &Path, chosen: &Chosen) -> Result<i32> {
     };
     let provenance = Provenance::collect(Path::new("."), software);
     let run = RunDir::create(runs, &experiment.name, &spec.to_yaml()?, &provenance)?;
-    start(&run)
+    start(&run, detach)
 }
 
-pub fn resume(run: &RunDir) -> Result<i32> {
+pub fn resume(run: &RunDir, detach: bool) -> Result<i32> {
     let train = TrainStatus::load(run)?;
     if train.is_some_and(|status| status.process.state == State::Finished) {
         console::line(format_args!(
@@ -36,19 +37,53 @@ pub fn resume(run: &RunDir) -> Result<i32> {
             run.id()
         ));
     }
-    start(run)
+    start(run, detach)
 }
 
-fn start(run: &RunDir) -> Result<i32> {
+pub fn stop(run: &RunDir) -> Result<i32> {
+    let (id, name) = (run.id(), run.name());
+    let state = if supervisor::stop(run)? {
+        "stopped"
+    } else {
+        "not at work"
+    };
+    match TrainStatus::load(run)? {
+        Some(train) if train.process.state == State::Finished => {
+            console::line(format_args!(
+                "{id} is {state}, and trained to its last step"
+            ));
+        }
+        Some(train) => console::line(format_args!(
+            "{id} is {state}, at step {} of {}\n  \
+             to go on       make resume NAME={name}, or: runboard resume {id}",
+            train.step, train.steps
+        )),
+        None => console::line(format_args!("{id} is {state}")),
+    }
+    Ok(0)
+}
+
+fn start(run: &RunDir, detach: bool) -> Result<i32> {
     let program = env::current_exe().context("failed to find runboard's own binary")?;
-    console::line(format_args!(
-        "running {} in {}",
-        run.id(),
-        run.path().display()
-    ));
+    let (id, name) = (run.id(), run.name());
+    if detach {
+        let pid = supervisor::detach(run, &program)?;
+        console::line(format_args!(
+            "running {id} in {}, detached, with pid {pid}\n  \
+             to follow it   tail -f {}\n  \
+             to see curves  make tensorboard, or: tensorboard --logdir {}\n  \
+             to stop it     make stop NAME={name}, or: runboard stop {id}",
+            run.path().display(),
+            run.log(Role::Supervisor).display(),
+            run.siblings().display(),
+        ));
+        return Ok(0);
+    }
+    console::line(format_args!("running {id} in {}", run.path().display()));
+    let options = Options::new(Spec::read_frozen(&run.spec())?.train.restarts);
     let stop = Stop::counting_signals()?;
     let mut display = Display::detect();
-    let outcome = supervise(run, &program, &stop, &mut display, Options::default())?;
+    let outcome = supervise(run, &program, &stop, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
     if let Err(error) = comparison::settle(run) {
         console::line(format_args!("warning: {error:#}"));

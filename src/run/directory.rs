@@ -8,23 +8,37 @@ use std::path::{self, Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use chrono::Local;
 
-use super::{Provenance, Writer};
+use super::Provenance;
 use crate::files::write_atomic;
 use crate::{bail_user, user_error};
 
-/// One of the two processes of a run. Each owns the files it writes; nobody else writes them.
+/// One of the processes of a run. Each owns the files it writes; nobody else writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// Starts the other two and starts them again.
+    Supervisor,
     /// Trains and writes checkpoints.
     Train,
     /// Evaluates the checkpoints.
     Eval,
 }
 
+impl Role {
+    /// What people call the process.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Role::Supervisor => "supervisor",
+            Role::Train => "trainer",
+            Role::Eval => "evaluator",
+        }
+    }
+}
+
 impl fmt::Display for Role {
-    /// `train` or `eval`: the process's subcommand, and the first part of its files' names.
+    /// `train` or `eval`, the process's subcommand, or `supervisor`: the first part of its files' names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Role::Supervisor => "supervisor",
             Role::Train => "train",
             Role::Eval => "eval",
         })
@@ -194,9 +208,9 @@ impl RunDir {
         self.path.join(format!("{role}.log"))
     }
 
-    /// The lock file of the writer.
-    pub(super) fn lock(&self, writer: Writer) -> PathBuf {
-        self.path.join(format!("{writer}.lock"))
+    /// The lock file of the role's process.
+    pub(super) fn lock(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.lock"))
     }
 
     /// The status file of the role's process.

@@ -1,5 +1,5 @@
-//! A run on disk: its directory, what it was started from, how its two processes are doing, that there is
-//! one of each, and how to find it again.
+//! A run on disk: its directory, what it was started from, how its processes are doing, that there is one
+//! of each, and how to find it again.
 
 mod directory;
 mod journal;
@@ -10,10 +10,12 @@ mod status;
 
 pub use directory::{Role, RunDir};
 pub use journal::{Evaluation, Journal, Scores, Standing};
-pub use lock::{Lock, Writer};
+pub use lock::Lock;
 pub use provenance::{Provenance, Software};
 pub use registry::{Entry, latest, list, resolve, state};
-pub use status::{EvalStatus, Process, Score, State, Status, TrainStatus};
+pub use status::{
+    EvalStatus, Process, Restarts, Score, State, Status, SupervisorStatus, TrainStatus,
+};
 
 #[cfg(test)]
 pub(crate) use provenance::tests::provenance;

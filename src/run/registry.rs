@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
 
-use super::{EvalStatus, RunDir, Score, State, Status, TrainStatus};
+use super::{EvalStatus, RunDir, Score, State, Status, SupervisorStatus, TrainStatus};
 use crate::user_error;
 
 /// How alike (Jaro-Winkler, in 0..=1) a name must be to be suggested.
@@ -18,6 +18,8 @@ pub struct Entry {
     pub run: RunDir,
     /// As [`state`] tells.
     pub state: Option<State>,
+    /// How often the last supervisor started a process again.
+    pub restarts: u32,
     /// Steps done, and steps to do in all.
     pub progress: Option<(u64, u64)>,
     /// The precision found last.
@@ -26,35 +28,54 @@ pub struct Entry {
 
 impl Entry {
     fn read(run: RunDir) -> Self {
-        let (train, eval) = statuses(&run);
+        let statuses = Statuses::read(&run);
+        let restarts = statuses.supervisor.as_ref().map(|status| status.restarts);
         Entry {
             run,
-            state: joined(train.as_ref(), eval.as_ref()),
-            progress: train.map(|status| (status.step, status.steps)),
-            last: eval.and_then(|status| status.last),
+            state: statuses.state(),
+            restarts: restarts.map_or(0, |restarts| restarts.train + restarts.eval),
+            progress: statuses.train.map(|status| (status.step, status.steps)),
+            last: statuses.eval.and_then(|status| status.last),
         }
     }
 }
 
 /// How a run stands: the trainer's state; while that is `Finished`, the evaluator's. `None` before either
-/// started.
+/// started. One that died is `Running` as long as a supervisor sees to it.
 pub fn state(run: &RunDir) -> Option<State> {
-    let (train, eval) = statuses(run);
-    joined(train.as_ref(), eval.as_ref())
+    Statuses::read(run).state()
 }
 
-/// Both statuses. One that cannot be read says nothing; one bad file must not hide the other runs.
-fn statuses(run: &RunDir) -> (Option<TrainStatus>, Option<EvalStatus>) {
-    let train = TrainStatus::load(run).ok().flatten();
-    (train, EvalStatus::load(run).ok().flatten())
+/// What the processes of a run say. A status that cannot be read says nothing; one bad file must not hide the
+/// other runs.
+struct Statuses {
+    train: Option<TrainStatus>,
+    eval: Option<EvalStatus>,
+    supervisor: Option<SupervisorStatus>,
 }
 
-fn joined(train: Option<&TrainStatus>, eval: Option<&EvalStatus>) -> Option<State> {
-    match train.map(|status| status.process.observed()) {
-        Some(State::Finished) => eval
-            .map(|status| status.process.observed())
-            .or(Some(State::Finished)),
-        other => other,
+impl Statuses {
+    fn read(run: &RunDir) -> Self {
+        Statuses {
+            train: TrainStatus::load(run).ok().flatten(),
+            eval: EvalStatus::load(run).ok().flatten(),
+            supervisor: SupervisorStatus::load(run).ok().flatten(),
+        }
+    }
+
+    fn state(&self) -> Option<State> {
+        let alive = |status: &&SupervisorStatus| status.process.alive();
+        let supervisor = self.supervisor.as_ref().filter(alive);
+        let train = self.train.as_ref()?.process.observed();
+        let eval = self.eval.as_ref().map(|status| status.process.observed());
+        Some(match (train, eval) {
+            (State::Failed, _) if supervisor.is_some_and(|status| status.training) => {
+                State::Running
+            }
+            (State::Finished, Some(State::Failed)) if supervisor.is_some() => State::Running,
+            (State::Finished, Some(eval)) => eval,
+            (train, _) => train,
+        })
     }
 }
 
@@ -154,7 +175,7 @@ fn age(stamp: &str) -> Option<(String, u32)> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::{Process, Role};
+    use crate::run::{Process, Restarts, Role};
     use std::fs;
 
     /// A runs folder with runs at the given places, each of which holds an empty spec.
@@ -244,6 +265,24 @@ mod tests {
         train.process.state = State::Finished;
         train.save(&run).unwrap();
         assert_eq!(list(folder.path())[1].state, Some(State::Failed));
+        assert_eq!(list(folder.path())[1].restarts, 0);
+
+        let mut supervisor = SupervisorStatus {
+            process: Process::current(),
+            training: false,
+            stopping: false,
+            restarts: Restarts { train: 1, eval: 2 },
+        };
+        supervisor.process.state = State::Running;
+        supervisor.save(&run).unwrap();
+        let entry = &list(folder.path())[1];
+        assert_eq!((entry.state, entry.restarts), (Some(State::Running), 3));
+        train.process.state = State::Failed;
+        train.save(&run).unwrap();
+        assert_eq!(list(folder.path())[1].state, Some(State::Failed));
+        supervisor.training = true;
+        supervisor.save(&run).unwrap();
+        assert_eq!(list(folder.path())[1].state, Some(State::Running));
         fs::write(run.status(Role::Train), "{").unwrap();
         assert_eq!(list(folder.path())[1].state, None);
     }

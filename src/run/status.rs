@@ -1,4 +1,4 @@
-//! How the two processes are doing: one small JSON file each, which only its own process writes.
+//! How a run's processes are doing: one small JSON file each, which only its own process writes.
 
 use std::fmt;
 use std::fs;
@@ -48,7 +48,7 @@ impl fmt::Display for State {
     }
 }
 
-/// The part of a status that both processes share.
+/// The part of a status that all processes share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
     /// What the process said last; [`Process::observed`] tells whether that can still be so.
@@ -57,7 +57,7 @@ pub struct Process {
     pub pid: u32,
     /// The machine's name; pid and start mean something there alone.
     #[serde(default)]
-    host: Option<String>,
+    pub host: Option<String>,
     /// When the kernel started the process, in clock ticks since boot: with the pid, its identity.
     start_ticks: Option<u64>,
     /// When the process began this session.
@@ -88,16 +88,24 @@ impl Process {
         }
     }
 
-    /// Whether the process is at work: it has not said that it ended, and its pid is not gone or taken by
-    /// another process. On another machine (or in a container of another name) that cannot be asked; there
-    /// its heartbeat decides, which is silent for [`SILENCE`] at most.
+    /// Whether the process is at work: it has not said that it ended, and it is there. On another machine (or
+    /// in a container of another name) that cannot be asked; there its heartbeat decides, which is silent for
+    /// [`SILENCE`] at most.
     pub fn alive(&self) -> bool {
-        let here = self.host.is_none() || self.host == System::host_name();
         matches!(self.state, State::Starting | State::Running)
-            && match here {
-                true => self.start_ticks.is_some() && self.start_ticks == start_ticks(self.pid),
+            && match self.is_here() {
+                true => self.exists(),
                 false => !self.silent(),
             }
+    }
+
+    /// Whether the process is there, on this machine: its pid is not gone or taken by another process.
+    pub fn exists(&self) -> bool {
+        self.is_here() && self.start_ticks.is_some() && self.start_ticks == start_ticks(self.pid)
+    }
+
+    fn is_here(&self) -> bool {
+        self.host.is_none() || self.host == System::host_name()
     }
 
     /// Whether the process has not written its status for longer than [`SILENCE`]. One on this machine may be
@@ -132,7 +140,7 @@ pub trait Status: Serialize + DeserializeOwned {
     /// Whose status it is.
     const ROLE: Role;
 
-    /// The part that both processes share.
+    /// The part that all processes share.
     fn process(&self) -> &Process;
 
     /// As [`Status::process`], to change it.
@@ -182,6 +190,40 @@ pub trait Status: Serialize + DeserializeOwned {
         };
         serde_json::from_slice(&json)
             .with_context(|| format!("failed to read {}: no status", path.display()))
+    }
+}
+
+/// The supervisor's status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorStatus {
+    /// State and identity.
+    pub process: Process,
+    /// Whether more checkpoints may come: the trainer is at work, or will be started again.
+    pub training: bool,
+    /// Whether it was asked to stop.
+    pub stopping: bool,
+    /// How often each process was started again.
+    pub restarts: Restarts,
+}
+
+/// How often the processes of a run were started again after they had died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// The trainer.
+    pub train: u32,
+    /// The evaluator.
+    pub eval: u32,
+}
+
+impl Status for SupervisorStatus {
+    const ROLE: Role = Role::Supervisor;
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 
@@ -370,8 +412,11 @@ mod tests {
             ..own
         };
         assert!(sleeping.alive());
+        let mut ended = sleeping.clone();
+        ended.state = State::Finished;
+        assert!(ended.exists() && !ended.alive());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!sleeping.alive());
+        assert!(!sleeping.alive() && !ended.exists());
     }
 }

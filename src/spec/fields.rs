@@ -96,6 +96,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("train.max_rollbacks", Whole(1, 1_000)),
     // At 1 the same would happen again.
     ("train.rollback_factor", Above(0.0, 0.99)),
+    ("train.restarts", Whole(0, 1_000_000)),
     ("eval.policy", OneOf(&["every", "latest"])),
     // At least 10 ms, so that polling never spins; at most a day.
     ("eval.interval_secs", Within(0.01, 86_400.0)),

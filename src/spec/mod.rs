@@ -375,6 +375,8 @@ pub struct Train {
     pub max_rollbacks: usize,
     /// The learning rate is multiplied by this at every rollback.
     pub rollback_factor: f64,
+    /// How often in a row, with no new checkpoint between, a trainer that died is started again.
+    pub restarts: u32,
 }
 
 /// What to do when training diverges.
@@ -404,6 +406,7 @@ impl Default for Train {
             on_divergence: OnDivergence::Stop,
             max_rollbacks: 3,
             rollback_factor: 0.5,
+            restarts: 3,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::process::{self, Command, ExitStatus, Stdio};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
@@ -36,7 +36,7 @@ impl Child {
     /// Starts `program ROLE --run DIR`.
     ///
     /// Its output goes straight into its log file, so that it needs nobody to read it. It has a process
-    /// group of its own, so that a terminal's Ctrl-C reaches the supervisor alone. And it gets a SIGTERM
+    /// group of its own, so that a terminal's Ctrl-C reaches the supervisor alone. And it gets a SIGHUP
     /// when the calling *thread* ends, however that happens: the thread must stay for as long as the
     /// child is wanted.
     pub(super) fn start(program: &Path, role: Role, run: &RunDir) -> Result<Self> {
@@ -65,7 +65,10 @@ impl Child {
         }
         let supervisor = process::id();
         let tie = move || {
-            prctl::set_pdeathsig(Signal::SIGTERM)?;
+            // Ignored under `nohup`, which is meant for the terminal's and not for ours.
+            // SAFETY: no handler is given that could be called.
+            unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+            prctl::set_pdeathsig(Signal::SIGHUP)?;
             if getppid().as_raw() as u32 != supervisor {
                 return Err(Errno::ESRCH.into()); // it ended before the tie was made
             }
@@ -90,42 +93,33 @@ impl Child {
         })
     }
 
-    pub(super) fn role(&self) -> Role {
-        self.role
-    }
-
     pub(super) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// How the child ended, `None` while it runs.
-    pub(super) fn poll(&mut self) -> Result<Option<ExitStatus>> {
+    /// Looks whether the child has ended.
+    pub(super) fn poll(&mut self) -> Result<()> {
         if self.ended.is_none() {
             self.ended = self
                 .process
                 .try_wait()
                 .with_context(|| format!("failed to wait for the process {}", self.role))?;
         }
-        Ok(self.ended)
+        Ok(())
     }
 
-    /// Whether the child was running when it was last polled.
-    pub(super) fn running(&self) -> bool {
-        self.ended.is_none()
+    /// How the child ended, `None` if it was running when it was last polled.
+    pub(super) fn ended(&self) -> Option<ExitStatus> {
+        self.ended
     }
 
     /// How the child ended, if it ended otherwise than it was meant to: by an error of its own, or by
     /// a signal that was not ours.
     pub(super) fn failure(&self) -> Option<ExitStatus> {
-        const SIGNALLED: [i32; 3] = [128 + 2, 128 + 15, 128 + 9]; // SIGINT, SIGTERM, SIGKILL
+        const SIGNALLED: [i32; 4] = [128 + 1, 128 + 2, 128 + 15, 128 + 9]; // HUP, INT, TERM, KILL
         let asked_for = |status| self.told && SIGNALLED.contains(&exit_code(status));
         self.ended
             .filter(|&status| !status.success() && !asked_for(status))
-    }
-
-    /// Whether the child was still running when it was told to end.
-    pub(super) fn told(&self) -> bool {
-        self.told
     }
 
     /// The lines that the child has written since the last call.
@@ -146,7 +140,7 @@ impl Child {
 impl Drop for Child {
     /// Only an error of the supervisor itself drops a running child.
     fn drop(&mut self) {
-        self.signal(Signal::SIGTERM);
+        self.signal(Signal::SIGHUP);
     }
 }
 
@@ -187,10 +181,13 @@ mod tests {
         })
         .join()
         .unwrap();
-        wait_for(|| child.poll().unwrap().is_some());
-        let status = child.poll().unwrap().unwrap();
-        assert_eq!(describe(status), "signal 15, SIGTERM");
-        assert_eq!(exit_code(status), 143);
+        wait_for(|| {
+            child.poll().unwrap();
+            child.ended().is_some()
+        });
+        let status = child.ended().unwrap();
+        assert_eq!(describe(status), "signal 1, SIGHUP");
+        assert_eq!(exit_code(status), 129);
     }
 
     #[test]

@@ -1,43 +1,54 @@
-//! Starts the trainer and the evaluator, watches both, and ends with them: `runboard run` and `resume`.
+//! Starts the trainer and the evaluator, watches both, starts again what dies, and ends with them:
+//! `runboard run` and `resume`.
 
 mod child;
+mod detached;
 mod log;
 mod outcome;
+mod restart;
+#[cfg(test)]
+mod tests;
+mod worker;
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
-use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 
+pub use self::detached::{detach, stop};
 pub use self::outcome::{Death, Ending, Outcome};
+use crate::checkpoint;
 use crate::progress::Display;
-use crate::run::{EvalStatus, Lock, Role, RunDir, Status, TrainStatus, Writer};
+use crate::run::{
+    EvalStatus, Lock, Process, Restarts, Role, RunDir, State, Status, SupervisorStatus, TrainStatus,
+};
 use crate::session::TrainerDied;
 use crate::stop::Stop;
-use child::Child;
+use worker::Worker;
 
-/// How many lines of a dead child's log are shown.
-const TAIL: usize = 20;
+/// How often the supervisor's status is renewed that has not changed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The supervisor's patience.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// How often in a row, with no new checkpoint between, a trainer that dies is started again.
+    pub restarts: u32,
+    /// The wait before the first restart in a row; it doubles with each one.
+    pub delay: Duration,
     /// How often the children, their logs and their statuses are looked at.
     pub poll: Duration,
-    /// How long after the second request to stop a child is killed that is still there.
-    pub grace: Duration,
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl Options {
+    /// A person's patience.
+    pub fn new(restarts: u32) -> Self {
         Options {
+            restarts,
+            delay: Duration::from_secs(1),
             poll: Duration::from_millis(200),
-            grace: Duration::from_secs(2),
         }
     }
 }
@@ -45,10 +56,13 @@ impl Default for Options {
 /// Trains and evaluates `run` in two processes of `program` (runboard itself), `program train --run DIR`
 /// and `program eval --run DIR`, and returns when both have ended.
 ///
-/// - The first request to `stop` is passed on to both as SIGTERM, and they take their time to end well.
-///   The second one is passed on as well, on which they exit at once, or are killed after
-///   [`Options::grace`]. So `stop` must count, see [`Stop::counting_signals`].
-/// - An evaluator that dies is reported, and training goes on.
+/// - The first request to `stop` is passed on to both as SIGHUP, and they take their time to end well.
+///   When it insists they are killed. So `stop` must count, see [`Stop::counting_signals`].
+/// - A trainer that dies is started again, which resumes it from its newest checkpoint: at most
+///   [`Options::restarts`] times without a new checkpoint, and not after a failure that would repeat
+///   itself: bad input, or the same exit code at the same step as the last time.
+/// - An evaluator that dies is started again for as long as there is training, and then within the same
+///   limit. With bad input it is not, and training goes on without it.
 /// - After the trainer has ended, well or not, the evaluator is waited for: it evaluates the last
 ///   checkpoint and exits by itself.
 ///
@@ -65,138 +79,164 @@ pub fn supervise(
     display: &mut Display,
     options: Options,
 ) -> Result<Outcome> {
-    let _lock = Lock::take(run, Writer::Supervisor)?;
-    for role in [Role::Train, Role::Eval] {
-        // Free now, and released for the child to take.
-        Lock::take(run, Writer::Process(role))?;
-    }
-    forget_earlier_training(run)?;
-    let begin = Instant::now();
-    let mut trainer = Child::start(program, Role::Train, run)?;
-    let mut evaluator = Child::start(program, Role::Eval, run)?;
-    let mut requests = Requests::default();
-    let (mut trainer_died, mut evaluator_died) = (None, None);
-    let (train, eval) = loop {
-        // Asked before logs and statuses are read, which then hold all that an ended child had to say.
-        let ended = trainer.poll()?.is_some() & evaluator.poll()?.is_some();
-        for child in [&mut trainer, &mut evaluator] {
-            for line in child.new_lines() {
-                display.line(child.role(), &line);
-            }
-        }
-        let train: Option<TrainStatus> = status_of(run, &trainer);
-        let eval: Option<EvalStatus> = status_of(run, &evaluator);
-        display.update(train.as_ref(), eval.as_ref());
-
-        if trainer_died.is_none() {
-            trainer_died = trainer.failure().map(|status| {
-                if train.is_some() {
-                    display.note("the trainer died; the evaluator scores its last checkpoint");
-                } else {
-                    // No status ever told the evaluator of this trainer: it would wait for one.
-                    evaluator.signal(Signal::SIGTERM);
-                }
-                death(&trainer, status, train.as_ref())
-            });
-        }
-        if evaluator_died.is_none() {
-            evaluator_died = evaluator.failure().map(|status| {
-                let death = death(&evaluator, status, eval.as_ref());
-                // One that found the trainer dead is ahead of us, who have yet to see it.
-                if trainer.running() && status.code() != Some(TrainerDied::EXIT_CODE) {
-                    display.evaluator_lost(&format!("{death}\ntraining goes on without it"));
-                }
-                death
-            });
-        }
-        if ended {
-            break (train, eval);
-        }
-        requests.pass_on(stop, [&mut trainer, &mut evaluator], display, options.grace);
-        thread::sleep(options.poll);
+    let _lock = Lock::take(run, Role::Supervisor)?;
+    refuse_if_at_work(run, &[Role::Train, Role::Eval])?;
+    let mut status = SupervisorStatus {
+        process: Process::current(),
+        training: true,
+        stopping: false,
+        restarts: Restarts::default(),
     };
-    display.close();
-
-    let told = trainer.told() || evaluator.told();
-    let ending = match (trainer_died.or(evaluator_died), stop.requested()) {
-        (Some(death), _) => Ending::Died(death),
-        (None, Some(signal)) if told => Ending::Stopped(signal),
-        (None, _) => Ending::Finished,
-    };
-    Ok(Outcome {
-        run: run.clone(),
-        ending,
-        elapsed: begin.elapsed(),
-        train,
-        eval,
-    })
-}
-
-/// Removes the trainer's status of an earlier session: the evaluator must not take its word that training
-/// is over before the new trainer has said anything.
-fn forget_earlier_training(run: &RunDir) -> Result<()> {
-    let path = run.status(Role::Train);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The child's status, if it has written one: an older one is that of an earlier session.
-fn status_of<S: Status>(run: &RunDir, child: &Child) -> Option<S> {
-    S::load(run)
-        .ok()
-        .flatten()
-        .filter(|status| status.process().pid == child.pid())
-}
-
-fn death<S: Status>(child: &Child, status: ExitStatus, said: Option<&S>) -> Death {
-    Death {
-        role: child.role(),
+    status.process.state = State::Running;
+    // Before the evaluator starts, which must not take an earlier trainer's word that training is over.
+    status.save(run)?;
+    let mut supervisor = Supervisor {
+        run,
+        trainer: Worker::new(run, program, options.delay),
+        evaluator: Worker::new(run, program, options.delay),
+        saved: Some(Instant::now()),
+        killed: false,
         status,
-        error: said.and_then(|said| said.process().error.clone()),
-        tail: child.log.tail(TAIL),
-        log: child.log.path().to_owned(),
-    }
+        begin: Instant::now(),
+    };
+    supervisor.trainer.restarts.limit(options.restarts);
+    let result = supervisor.work(stop, display, options);
+    display.close();
+    supervisor.conclude(result, stop, display)
 }
 
-/// The requests to stop that have been passed on to the children.
-#[derive(Default)]
-struct Requests {
-    passed_on: usize,
-    kill_at: Option<Instant>,
+/// # Errors
+/// A user error if a process of one of these roles is at work on the run.
+fn refuse_if_at_work(run: &RunDir, roles: &[Role]) -> Result<()> {
+    // What is free is let go again: the processes take their locks themselves.
+    roles
+        .iter()
+        .try_for_each(|&role| Lock::take(run, role).map(drop))
 }
 
-impl Requests {
-    fn pass_on(
-        &mut self,
-        stop: &Stop,
-        children: [&mut Child; 2],
-        display: &mut Display,
-        grace: Duration,
-    ) {
-        let mut tell = None;
-        if self.passed_on == 0 && stop.requests() > 0 {
-            display.note("stopping after a last checkpoint; ask again to end at once, without it");
-            self.passed_on = 1;
-            tell = Some(Signal::SIGTERM);
-        } else if self.passed_on == 1 && stop.requests() > 1 {
-            display.note("ending at once");
-            self.passed_on = 2;
-            self.kill_at = Some(Instant::now() + grace);
-            tell = Some(Signal::SIGTERM);
-        } else if self.kill_at.is_some_and(|at| at <= Instant::now()) {
-            tell = Some(Signal::SIGKILL);
+struct Supervisor<'a> {
+    run: &'a RunDir,
+    trainer: Worker<'a, TrainStatus>,
+    evaluator: Worker<'a, EvalStatus>,
+    status: SupervisorStatus,
+    /// When the status was saved, if it was since it changed.
+    saved: Option<Instant>,
+    /// Whether the children were killed on request.
+    killed: bool,
+    begin: Instant,
+}
+
+impl Supervisor<'_> {
+    fn work(&mut self, stop: &Stop, display: &mut Display, options: Options) -> Result<()> {
+        loop {
+            self.pass_on(stop, display);
+            self.trainer.look(display)?;
+            self.evaluator.look(display)?;
+            display.update(self.trainer.status(), self.evaluator.status());
+            self.settle(display, options.restarts);
+            self.tell();
+            if self.trainer.over() && self.evaluator.over() {
+                return Ok(());
+            }
+            thread::sleep(options.poll);
         }
-        if let Some(signal) = tell {
-            for child in children {
-                child.signal(signal);
+    }
+
+    /// Settles what follows from the ends of processes: restarts, or what the user must hear about.
+    fn settle(&mut self, display: &mut Display, limit: u32) {
+        if self.trainer.ended().is_some() {
+            let step = self.trainer.status().map(|status| status.step);
+            // Unreadable, the folder shows no progress.
+            let newest = checkpoint::latest(&self.run.checkpoints()).ok().flatten();
+            let safe = newest.map(|entry| entry.step);
+            let died = self.trainer.settle(step, safe, display).is_some();
+            if died && !self.status.stopping {
+                display.note("the trainer died; the evaluator scores its last checkpoint");
+            }
+        }
+        let training = !self.trainer.over();
+        if !training {
+            self.evaluator.restarts.limit(limit);
+        }
+        let ended = self.evaluator.ended();
+        if !training && ended.and_then(|status| status.code()) == Some(TrainerDied::EXIT_CODE) {
+            self.evaluator.rest(); // that is not its own failure
+        } else if ended.is_some() {
+            let scored = self.evaluator.status().and_then(|status| status.last);
+            let step = scored.map(|score| score.step);
+            let death = self.evaluator.settle(step, step, display);
+            if let Some(death) = death.filter(|_| training && !self.status.stopping) {
+                display.evaluator_lost(&format!("{death}\ntraining goes on without it"));
             }
         }
     }
-}
 
-#[cfg(test)]
-mod tests;
+    /// Passes on to the children that a stop was requested, or insisted on.
+    fn pass_on(&mut self, stop: &Stop, display: &mut Display) {
+        let signal = if stop.requested().is_some() && !self.status.stopping {
+            display.note("stopping after a last checkpoint; ask again to end at once, without it");
+            self.status.stopping = true;
+            // One that a child may get from others as well without taking it for insistence.
+            Signal::SIGHUP
+        } else if stop.insisted() && !self.killed {
+            display.note("ending at once");
+            self.killed = true;
+            Signal::SIGKILL
+        } else {
+            return;
+        };
+        self.saved = None;
+        self.trainer.stop(signal);
+        self.evaluator.stop(signal);
+    }
+
+    /// Tells the evaluator and whoever else reads the status how the run is doing.
+    fn tell(&mut self) {
+        let training = !self.trainer.over();
+        let restarts = Restarts {
+            train: self.trainer.restarted(),
+            eval: self.evaluator.restarted(),
+        };
+        if (training, restarts) != (self.status.training, self.status.restarts) {
+            (self.status.training, self.status.restarts) = (training, restarts);
+            self.saved = None;
+        }
+        if self.saved.is_none_or(|saved| saved.elapsed() >= HEARTBEAT) {
+            // On a full disk it is tried again at the next look.
+            self.saved = self.status.save(self.run).ok().map(|()| Instant::now());
+        }
+    }
+
+    fn conclude(
+        mut self,
+        result: Result<()>,
+        stop: &Stop,
+        display: &mut Display,
+    ) -> Result<Outcome> {
+        let told = self.trainer.told() || self.evaluator.told();
+        let died = self.trainer.death().or(self.evaluator.death()).cloned();
+        let ending = match (died, stop.requested()) {
+            (Some(death), _) => Ending::Died(death),
+            (None, Some(signal)) if told => Ending::Stopped(signal),
+            (None, _) => Ending::Finished,
+        };
+        let (state, error) = match (&result, &ending) {
+            (Err(error), _) => (State::Failed, Some(format!("{error:#}"))),
+            (Ok(()), Ending::Died(death)) => (State::Failed, Some(death.headline())),
+            (Ok(()), Ending::Stopped(_)) => (State::Interrupted, None),
+            (Ok(()), Ending::Finished) => (State::Finished, None),
+        };
+        (self.status.process.state, self.status.process.error) = (state, error);
+        if let Err(error) = self.status.save(self.run) {
+            display.note(&format!("warning: {error:#}")); // the run itself is as it is
+        }
+        result.map(|()| Outcome {
+            run: self.run.clone(),
+            ending,
+            elapsed: self.begin.elapsed(),
+            restarts: self.status.restarts,
+            train: self.trainer.status().cloned(),
+            eval: self.evaluator.status().cloned(),
+        })
+    }
+}

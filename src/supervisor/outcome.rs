@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::FormattedDuration;
 
 use super::child::{describe, exit_code};
-use crate::run::{EvalStatus, Role, RunDir, TrainStatus};
+use crate::run::{EvalStatus, Restarts, Role, RunDir, TrainStatus};
 
 /// A child that ended badly.
 #[derive(Clone, Debug)]
@@ -19,21 +19,30 @@ pub struct Death {
     pub status: ExitStatus,
     /// The error it left in its status, if it could.
     pub error: Option<String>,
+    /// Why it was not started again; `None` if the run was stopping.
+    pub why: Option<String>,
     /// The last lines of its log.
     pub tail: Vec<String>,
     /// The whole log.
     pub log: PathBuf,
 }
 
+impl Death {
+    /// Who died, and of what, in a line.
+    pub fn headline(&self) -> String {
+        let mut line = format!("the {} died ({})", self.role.noun(), describe(self.status));
+        if let Some(error) = &self.error {
+            line += &format!(": {error}");
+        }
+        line
+    }
+}
+
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.role {
-            Role::Train => "the trainer",
-            Role::Eval => "the evaluator",
-        };
-        write!(f, "{name} died ({})", describe(self.status))?;
-        if let Some(error) = &self.error {
-            write!(f, ": {error}")?;
+        f.write_str(&self.headline())?;
+        if let Some(why) = &self.why {
+            write!(f, "\nnot started again: {why}")?;
         }
         if self.tail.is_empty() {
             return write!(f, "\n{} says nothing", self.log.display());
@@ -66,6 +75,8 @@ pub struct Outcome {
     pub ending: Ending,
     /// How long this session took.
     pub elapsed: Duration,
+    /// How often a process was started again.
+    pub restarts: Restarts,
     /// The trainer's last status in this session.
     pub train: Option<TrainStatus>,
     /// The evaluator's last status in this session.
@@ -104,6 +115,10 @@ impl fmt::Display for Outcome {
                 "\n  precision @ 1  {:.3} at step {}, best {:.3} at step {}",
                 last.precision, last.step, best.precision, best.step
             )?;
+        }
+        let Restarts { train, eval } = self.restarts;
+        if train + eval > 0 {
+            write!(f, "\n  restarts       trainer {train}, evaluator {eval}")?;
         }
         let (train, eval) = (run.events(Role::Train), run.events(Role::Eval));
         write!(

@@ -8,5 +8,7 @@ mod input;
 mod locks;
 mod resume;
 mod runs;
+mod supervision;
 mod support;
 mod tensorboard;
+mod terminal;

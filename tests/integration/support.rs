@@ -111,6 +111,13 @@ impl Project {
         self.path(&run)
     }
 
+    /// The newest run of an experiment, once there is one.
+    pub fn newest(&self, name: &str) -> Option<PathBuf> {
+        let runs = fs::read_dir(self.path("runs").join(name)).ok()?;
+        let runs = runs.map(|entry| entry.unwrap().path());
+        runs.filter(|run| run.join("spec.yaml").exists()).max()
+    }
+
     /// The only run of an experiment.
     pub fn run(&self, name: &str) -> PathBuf {
         let mut runs: Vec<PathBuf> = fs::read_dir(self.path("runs").join(name))
@@ -181,6 +188,13 @@ pub fn last_weights(run: &Path) -> Vec<Vec<u8>> {
 pub fn timed(tag: &str) -> bool {
     let timed = ["/sec", "time/", "process/", "prefetch/"];
     timed.iter().any(|part| tag.contains(part))
+}
+
+/// Whether there is a process of this id that has not ended; one that nobody has reaped has.
+pub fn at_work(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, fields)| &fields[..1]);
+    state.is_some_and(|state| state != "Z" && state != "X")
 }
 
 /// A JSON file.

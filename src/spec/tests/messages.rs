@@ -8,7 +8,7 @@ fn unknown_keys_are_pointed_at_with_the_nearest_known_one() {
         bad("# a comment\n\ntrain:\n  batch_sise: 5\n"),
         "experiments/bad.yaml:4:3: train.batch_sise: unknown key, want one of steps, batch_size, log_every, \
          scalars_every, histograms_every, images_every, checkpoint_every, keep_checkpoints, keep_every, keep_best, \
-         on_divergence, max_rollbacks, rollback_factor; did you mean 'batch_size'?"
+         on_divergence, max_rollbacks, rollback_factor, restarts; did you mean 'batch_size'?"
     );
     assert_eq!(
         bad("network: {conv1: {kernel: 3}, norm: {deep: 1}}\n"),
@@ -84,7 +84,7 @@ fn values_say_what_was_got_and_what_is_wanted() {
             "1:7: train: got null, want a mapping of steps, batch_size, log_every, scalars_every, \
                     histograms_every, images_every, \
                     checkpoint_every, keep_checkpoints, keep_every, keep_best, \
-                     on_divergence, max_rollbacks, rollback_factor",
+                     on_divergence, max_rollbacks, rollback_factor, restarts",
         ),
         (
             "input: {contrast: 3}",

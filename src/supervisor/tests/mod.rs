@@ -1,5 +1,7 @@
 //! Runs with shell scripts in the place of trainer and evaluator.
 
+mod restarts;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::*;
 use crate::error::is_user_error;
-use crate::run::{Process, State, provenance};
+use crate::run::{Process, Role, State, provenance};
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -46,11 +48,16 @@ impl Fake {
         ))
     }
 
-    fn supervise(&self, stop: &Stop, grace: Duration) -> (Outcome, String) {
+    fn supervise(&self, stop: &Stop) -> (Outcome, String) {
+        self.supervise_patiently(stop, Duration::from_millis(1))
+    }
+
+    fn supervise_patiently(&self, stop: &Stop, delay: Duration) -> (Outcome, String) {
         let shown = Shown::default();
         let options = Options {
+            restarts: 2,
+            delay,
             poll: Duration::from_millis(5),
-            grace,
         };
         let mut display = Display::plain(shown.clone());
         let outcome = supervise(&self.run, &self.program, stop, &mut display, options).unwrap();
@@ -58,16 +65,23 @@ impl Fake {
         (outcome, String::from_utf8(bytes).unwrap())
     }
 
-    fn in_background(self, stop: &Stop, grace: Duration) -> JoinHandle<(Outcome, String, Self)> {
+    fn in_background(self, stop: &Stop) -> JoinHandle<(Outcome, String, Self)> {
         let stop = stop.clone();
         thread::spawn(move || {
-            let (outcome, shown) = self.supervise(&stop, grace);
+            let (outcome, shown) = self.supervise(&stop);
             (outcome, shown, self)
         })
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.run.path().join(name)
+    }
+
+    fn lines(&self, name: &str) -> usize {
+        std::fs::read_to_string(self.file(name))
+            .unwrap()
+            .lines()
+            .count()
     }
 }
 
@@ -93,15 +107,13 @@ pub(super) fn wait_for(mut passed: impl FnMut() -> bool) {
     }
 }
 
-const LONG: Duration = Duration::from_secs(3600);
-
 #[test]
 fn both_end_well_and_every_line_is_shown() {
     let fake = Fake::both(
         "echo step 0; echo a warning >&2; touch trained; printf 'no line end'",
         "while ! [ -e trained ]; do sleep 0.02; done; echo precision",
     );
-    let (outcome, shown) = fake.supervise(&Stop::new(), LONG);
+    let (outcome, shown) = fake.supervise(&Stop::new());
     assert_eq!(outcome.exit_code(), 0);
     let train: Vec<&str> = shown.lines().filter(|line| line.starts_with('t')).collect();
     assert_eq!(
@@ -146,7 +158,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
     std::fs::rename(fake.run.status(Role::Train), fake.file("train.template")).unwrap();
     std::fs::copy(fake.run.status(Role::Eval), fake.file("eval.template")).unwrap();
 
-    let (mut outcome, _) = fake.supervise(&Stop::new(), LONG);
+    let (mut outcome, _) = fake.supervise(&Stop::new());
     outcome.elapsed = Duration::from_secs(3723);
     let (id, path) = (fake.run.id(), fake.run.path().display());
     let runs = fake.run.siblings();
@@ -163,58 +175,23 @@ fn the_closing_message_has_the_statuses_of_this_session() {
 }
 
 #[test]
-fn a_trainer_that_dies_takes_the_evaluator_along_and_shows_its_end() {
-    let fake = Fake::both(
-        "while ! [ -e ready ]; do sleep 0.02; done; seq 30; echo no data >&2; exit 2",
-        "trap 'touch cleaned; exit 143' TERM; touch ready; while :; do sleep 0.02; done",
-    );
-    let (outcome, _) = fake.supervise(&Stop::new(), LONG);
-    assert_eq!(outcome.exit_code(), 2);
-    assert!(fake.file("cleaned").exists());
-    let told = outcome.to_string();
-    let log = fake.run.log(Role::Train);
-    let begin = format!(
-        "the trainer died (exit code 2)\nthe end of {}:\n  12\n",
-        log.display()
-    );
-    assert!(told.starts_with(&begin), "{told}");
-    assert!(
-        told.contains(&format!("  30\n  no data\n\n{} failed", fake.run.id())),
-        "{told}"
-    );
-}
-
-#[test]
-fn training_goes_on_without_an_evaluator_but_the_run_has_failed() {
-    let fake = Fake::both(
-        // Trains until the evaluator is gone, which is when the supervisor has reaped it.
-        "while ! [ -e pid ] || kill -0 $(cat pid) 2> errors; do sleep 0.02; done; echo done",
-        "echo out of memory; echo $$ > unseen; mv unseen pid; kill -9 $$",
-    );
-    let (outcome, shown) = fake.supervise(&Stop::new(), LONG);
-    assert_eq!(outcome.exit_code(), 137);
-    let (before, after) = shown
-        .split_once("the evaluator died (signal 9, SIGKILL)\n")
-        .expect("no word of it");
-    assert_eq!(before, "eval  | out of memory\n");
-    assert!(
-        after.ends_with("  out of memory\ntraining goes on without it\ntrain | done\n"),
-        "{shown}"
-    );
-    assert!(
-        outcome.to_string().contains("eval.log:\n  out of memory\n"),
-        "{outcome}"
-    );
+fn a_stop_that_came_first_starts_nothing() {
+    let stop = Stop::new();
+    stop.request(SIGTERM);
+    let fake = Fake::new("touch started");
+    let (outcome, _) = fake.supervise(&stop);
+    assert_eq!(outcome.exit_code(), 143);
+    assert!(!fake.file("started").exists());
 }
 
 #[test]
 fn a_request_to_stop_is_passed_on_and_waited_for() {
     let tidy =
-        "trap 'sleep 0.1; echo saved; exit 143' TERM; touch $1.up; while :; do sleep 0.02; done";
+        "trap 'sleep 0.1; echo saved; exit 129' HUP; touch $1.up; while :; do sleep 0.02; done";
     let stop = Stop::new();
     let fake = Fake::new(tidy);
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
-    let running = fake.in_background(&stop, Duration::ZERO);
+    let running = fake.in_background(&stop);
     wait_for(|| trainer.exists() && evaluator.exists());
     stop.request(SIGINT);
     let (outcome, shown, fake) = running.join().unwrap();
@@ -236,9 +213,9 @@ fn a_request_to_stop_is_passed_on_and_waited_for() {
 #[test]
 fn a_trainer_that_fails_while_stopping_has_failed() {
     let stop = Stop::new();
-    let fake = Fake::new("trap 'exit 1' TERM; touch $1.up; while :; do sleep 0.02; done");
+    let fake = Fake::new("trap 'exit 1' HUP; touch $1.up; while :; do sleep 0.02; done");
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
-    let running = fake.in_background(&stop, LONG);
+    let running = fake.in_background(&stop);
     wait_for(|| trainer.exists() && evaluator.exists());
     stop.request(SIGTERM);
     let (outcome, _, _) = running.join().unwrap();
@@ -255,12 +232,12 @@ fn a_trainer_that_fails_while_stopping_has_failed() {
 #[test]
 fn only_a_second_request_kills() {
     // The trap shows that the first request has arrived, and ignores it.
-    let stubborn = "trap 'touch $1.asked' TERM; touch $1.up; while :; do sleep 0.02; touch $1.$(ls $1.asked); done";
+    let stubborn = "trap 'touch $1.asked' HUP; touch $1.up; while :; do sleep 0.02; touch $1.$(ls $1.asked); done";
     let stop = Stop::new();
     let fake = Fake::new(stubborn);
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
     let outlived = [fake.file("train.train.asked"), fake.file("eval.eval.asked")];
-    let running = fake.in_background(&stop, Duration::ZERO);
+    let running = fake.in_background(&stop);
     wait_for(|| trainer.exists() && evaluator.exists());
     stop.request(SIGTERM);
     wait_for(|| outlived.iter().all(|file| file.exists()));
@@ -274,22 +251,21 @@ fn only_a_second_request_kills() {
 
 #[test]
 fn a_run_that_is_at_work_is_left_alone() {
-    let eval = Writer::Process(Role::Eval);
-    for writer in [eval, Writer::Supervisor] {
+    for role in [Role::Eval, Role::Supervisor] {
         let fake = Fake::new("");
-        let _lock = Lock::take(&fake.run, writer).unwrap();
+        let _lock = Lock::take(&fake.run, role).unwrap();
         let mut display = Display::plain(io::sink());
         let error = supervise(
             &fake.run,
             &fake.program,
             &Stop::new(),
             &mut display,
-            Options::default(),
+            Options::new(3),
         )
         .unwrap_err();
         assert!(is_user_error(&error));
         let begin = format!(
-            "{} is at work already: its process {writer} has pid {} on ",
+            "{} is at work already: its process {role} has pid {} on ",
             fake.run.path().display(),
             std::process::id()
         );

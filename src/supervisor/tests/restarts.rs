@@ -1,0 +1,142 @@
+//! What dies is started again, or not.
+
+use super::*;
+
+/// The evaluator's part: until the supervisor says that there is no training any more.
+const WHILE_TRAINING: &str =
+    "until grep -q '\"training\": false' supervisor.status.json; do sleep 0.02; done";
+
+#[test]
+fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() {
+    let fake = Fake::both(
+        "seq 30; echo no data >&2; echo >> sessions; exit 2",
+        &format!("{WHILE_TRAINING}; touch done"),
+    );
+    let (outcome, shown) = fake.supervise(&Stop::new());
+    assert_eq!(outcome.exit_code(), 2);
+    assert!(fake.file("done").exists());
+    assert_eq!(fake.lines("sessions"), 1);
+    assert!(
+        shown.contains("the trainer died; the evaluator scores its last checkpoint\n"),
+        "{shown}"
+    );
+    let told = outcome.to_string();
+    let log = fake.run.log(Role::Train);
+    let begin = format!(
+        "the trainer died (exit code 2)\n\
+         not started again: the same input would end it again\n\
+         the end of {}:\n  12\n",
+        log.display()
+    );
+    assert!(told.starts_with(&begin), "{told}");
+    assert!(
+        told.contains(&format!("  30\n  no data\n\n{} failed", fake.run.id())),
+        "{told}"
+    );
+    let status = SupervisorStatus::load(&fake.run).unwrap().unwrap();
+    assert_eq!(status.process.state, State::Failed);
+    let error = status.process.error.unwrap();
+    assert_eq!(error, "the trainer died (exit code 2)");
+}
+
+#[test]
+fn an_evaluator_that_dies_is_started_again_while_training_goes_on() {
+    let fake = Fake::both(
+        "until [ -e second ]; do sleep 0.02; done; echo trained",
+        &format!("[ -e first ] || {{ touch first; kill -9 $$; }}; touch second; {WHILE_TRAINING}"),
+    );
+    let (outcome, shown) = fake.supervise(&Stop::new());
+    assert_eq!(outcome.exit_code(), 0);
+    assert_eq!(
+        shown,
+        "the evaluator died (signal 9, SIGKILL); restart 1 in 0 s\ntrain | trained\n"
+    );
+    let told = outcome.to_string();
+    assert!(
+        told.contains("\n  restarts       trainer 0, evaluator 1\n"),
+        "{told}"
+    );
+    let status = SupervisorStatus::load(&fake.run).unwrap().unwrap();
+    assert_eq!(status.restarts, Restarts { train: 0, eval: 1 });
+    assert_eq!(status.process.state, State::Finished);
+}
+
+#[test]
+fn training_goes_on_without_an_evaluator_that_has_bad_input_but_the_run_has_failed() {
+    let fake = Fake::both(
+        // Trains until the evaluator is gone, which is when the supervisor has reaped it.
+        "until [ -e pid ] && ! kill -0 $(cat pid) 2> errors; do sleep 0.02; done; echo trained",
+        "echo no images; echo $$ > unseen; mv unseen pid; exit 2",
+    );
+    let (outcome, shown) = fake.supervise(&Stop::new());
+    assert_eq!(outcome.exit_code(), 2);
+    let (before, after) = shown
+        .split_once("the evaluator died (exit code 2)\n")
+        .expect("no word of it");
+    assert_eq!(before, "eval  | no images\n");
+    assert!(
+        after.ends_with("  no images\ntraining goes on without it\ntrain | trained\n"),
+        "{shown}"
+    );
+    assert!(
+        outcome.to_string().contains("eval.log:\n  no images\n"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_trainer_that_gets_further_each_time_is_started_again_without_limit() {
+    let fake = Fake::both(
+        "n=$(ls checkpoints | wc -l); [ $n = 5 ] || { mkdir checkpoints/step-$n; kill -9 $$; }",
+        WHILE_TRAINING,
+    );
+    let (outcome, shown) = fake.supervise(&Stop::new());
+    assert_eq!(outcome.exit_code(), 0, "{shown}");
+    assert_eq!(outcome.restarts, Restarts { train: 5, eval: 0 });
+    let line = "the trainer died (signal 9, SIGKILL); restart 1 of 2 in 0 s\n";
+    assert_eq!(shown, line.repeat(5));
+}
+
+#[test]
+fn a_trainer_that_gets_nowhere_is_given_up() {
+    for (end, sessions, code, why) in [
+        ("kill -9 $$", 3, 137, "train.restarts is 2"),
+        ("exit 7", 2, 7, "it has died so at this very step before"),
+    ] {
+        let fake = Fake::both(&format!("echo >> sessions; {end}"), WHILE_TRAINING);
+        let (outcome, _) = fake.supervise(&Stop::new());
+        assert_eq!(outcome.exit_code(), code);
+        assert_eq!(fake.lines("sessions"), sessions);
+        let told = outcome.to_string();
+        assert!(
+            told.contains(&format!("\nnot started again: {why}\n")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn an_evaluator_that_dies_when_training_is_over_is_given_up_in_the_end() {
+    let fake = Fake::both(
+        "touch trained",
+        &format!("{WHILE_TRAINING}; echo >> sessions; kill -9 $$"),
+    );
+    let (outcome, _) = fake.supervise(&Stop::new());
+    assert_eq!(outcome.exit_code(), 137);
+    assert_eq!(fake.lines("sessions"), 3);
+}
+
+#[test]
+fn a_stop_cancels_the_restart_that_is_due() {
+    let stop = Stop::new();
+    let fake = Fake::both("touch dead; kill -9 $$", WHILE_TRAINING);
+    let dead = fake.file("dead");
+    let asking = stop.clone();
+    let asked = thread::spawn(move || {
+        wait_for(|| dead.exists());
+        asking.request(SIGTERM);
+    });
+    let (outcome, _) = fake.supervise_patiently(&stop, Duration::from_secs(3600));
+    asked.join().unwrap();
+    assert!(matches!(outcome.ending, Ending::Stopped(SIGTERM)));
+}
