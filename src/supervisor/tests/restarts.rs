@@ -87,7 +87,7 @@ fn training_goes_on_without_an_evaluator_that_has_bad_input_but_the_run_has_fail
 #[test]
 fn a_trainer_that_gets_further_each_time_is_started_again_without_limit() {
     let fake = Fake::both(
-        "n=$(ls checkpoints | wc -l); [ $n = 5 ] || { mkdir checkpoints/step-$n; kill -9 $$; }",
+        "n=$(ls checkpoints | wc -l); [ $n = 5 ] || { mkdir checkpoints/step-0000000$n; kill -9 $$; }",
         WHILE_TRAINING,
     );
     let (outcome, shown) = fake.supervise(&Stop::new());
