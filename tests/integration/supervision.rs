@@ -135,8 +135,9 @@ fn a_failure_that_repeats_itself_is_not_tried_again() {
 fn bad_input_is_not_tried_again() {
     let project = Project::new();
     project.succeed(&["run", "small", "--set", "train.steps=1"]);
-    let images = fs::read_dir(project.path("data")).unwrap().next().unwrap();
-    fs::write(images.unwrap().path().join("data_batch_3.bin"), [255; 3073]).unwrap();
+    let mut found = fs::read_dir(project.path("data")).unwrap();
+    let images = found.find_map(|entry| Some(entry.unwrap().path()).filter(|path| path.is_dir()));
+    fs::write(images.unwrap().join("data_batch_3.bin"), [255; 3073]).unwrap();
     let done = project.runboard(&["run", "small"]);
     assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);
     let why = "\nnot started again: the same input would end it again\n";
@@ -212,7 +213,7 @@ fn a_stop_during_a_checkpoint_lets_it_be_finished() {
     whole.succeed(&arguments);
 
     let parted = Project::new();
-    let run = parted.fresh("fresh", &["train.checkpoint_every=1"]);
+    let run = parted.fresh("fresh", &["train.steps=60", "train.checkpoint_every=1"]);
     let checkpoints = run.join("checkpoints");
     for _ in 0..3 {
         let mut child = parted.start(&["train", "--run", "fresh"]);

@@ -155,7 +155,11 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     let Some(mut tensorboard) = TensorBoard::serve(&project.path("runs")) else {
         return;
     };
-    let sets = ["train.steps=500", "train.checkpoint_every=100"];
+    let sets = [
+        "train.steps=500",
+        "train.checkpoint_every=100",
+        "train.restarts=0",
+    ];
     let sets = sets.iter().flat_map(|set| ["--set", set]);
     let mut child = project.start(&["run", "small"].into_iter().chain(sets).collect::<Vec<_>>());
     wait_for("the run", || {
