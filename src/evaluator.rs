@@ -24,7 +24,6 @@ use crate::user_error;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use chrono::{DateTime, Local};
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
@@ -38,13 +37,13 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// With `once`, only those that are there; the newest even if that was done before.
 ///
 /// # Errors
-/// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest checkpoint that is
-/// damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
+/// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest
+/// checkpoint that is damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
 pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
     let _lock = Lock::take(run, Role::Eval)?;
     let (mut journal, torn) = Journal::open(&run.evaluations())?;
     if torn > 0 {
-        warn(format_args!(
+        console::warning(format_args!(
             "the last line of {} was not finished: its {torn} bytes are removed",
             run.evaluations().display()
         ));
@@ -203,7 +202,7 @@ impl<'a> Evaluator<'a> {
         if let Some(process) = train.as_ref().filter(|process| process.alive()) {
             if process.silent() && self.silent_since != Some(process.heartbeat) {
                 self.silent_since = Some(process.heartbeat);
-                warn(format_args!(
+                console::warning(format_args!(
                     "no sign of life from the trainer, pid {}, since {}; waiting for it all the same",
                     process.pid,
                     process.heartbeat.format("%Y-%m-%d %H:%M:%S")
@@ -275,7 +274,7 @@ impl<'a> Evaluator<'a> {
                 Ok(scores)
             }
             Err(damage) => {
-                warn(format_args!("{damage}; it is skipped"));
+                console::warning(format_args!("{damage}; it is skipped"));
                 Err(damage)
             }
         };
@@ -358,8 +357,4 @@ fn is_damage(error: &anyhow::Error) -> bool {
                 | ErrorKind::UnexpectedEof
         )
     })
-}
-
-fn warn(text: fmt::Arguments) {
-    console::line(format_args!("warning: {text}"));
 }

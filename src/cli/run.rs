@@ -86,7 +86,7 @@ fn start(run: &RunDir, detach: bool) -> Result<i32> {
     let outcome = supervise(run, &program, &stop, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
     if let Err(error) = comparison::settle(run) {
-        console::line(format_args!("warning: {error:#}"));
+        console::warning(format_args!("{error:#}"));
     }
     console::line(&outcome);
     Ok(outcome.exit_code())
