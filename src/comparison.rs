@@ -136,7 +136,8 @@ fn point(evaluations: &[Evaluation]) -> Option<Summaries> {
 
 /// The spec without what is no hyperparameter: words and places.
 fn hyperparameters(spec: &Spec) -> Result<serde_json::Value> {
-    let mut value = serde_json::to_value(spec)?;
+    // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
+    let mut value: serde_json::Value = serde_json::from_str(&serde_json::to_string(spec)?)?;
     if let Some(fields) = value.as_object_mut() {
         fields.remove("description");
     }
@@ -216,6 +217,7 @@ mod tests {
     fn hyperparameters_are_the_spec_without_words_and_places() {
         let value = hyperparameters(&Spec::default()).unwrap();
         assert_eq!(value["optimizer"]["learning_rate"], 0.1);
+        assert_eq!(value["input"]["contrast"]["lower"], 0.2);
         assert_eq!(value["data"]["source"], "cifar10");
         assert_eq!(value["data"].get("folder"), None);
         assert_eq!(value.get("description"), None);
