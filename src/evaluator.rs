@@ -10,6 +10,7 @@ use crate::checkpoint::{self, Checkpoint, Lease};
 use crate::comparison::{self, Comparison};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
+use crate::files;
 use crate::metrics::Metrics;
 use crate::model::Network;
 use crate::run::{
@@ -32,6 +33,10 @@ const MISTAKES: usize = 16;
 
 /// How often a waiting evaluator looks whether training is still going on, and shows that it is itself.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Between two tries to write what a disk refuses, and how long they go on when training is over.
+const RETRY: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Evaluate the checkpoints of `run` that its spec wants, until training has ended and its last one is done.
 /// With `once`, only those that are there; the newest even if that was done before.
@@ -88,6 +93,8 @@ struct Evaluator<'a> {
     status: &'a mut EvalStatus,
     /// The trainer's heartbeat after which it was said to be silent.
     silent_since: Option<DateTime<Local>>,
+    /// Since when the disk has refused what was to be written of a checkpoint.
+    refused_since: Option<Instant>,
 }
 
 /// Whether more checkpoints may come.
@@ -137,6 +144,7 @@ impl<'a> Evaluator<'a> {
             comparison: None,
             status,
             silent_since: None,
+            refused_since: None,
         })
     }
 
@@ -170,9 +178,15 @@ impl<'a> Evaluator<'a> {
             // Asked before the look at the folder: a checkpoint written just before the end counts.
             let training = self.training()?;
             match (self.backlog.next(self.journal.evaluations())?, training) {
-                (Some(candidate), _) => {
-                    self.judge(&candidate, stop)?;
-                }
+                (Some(candidate), training) => match self.judge(&candidate, stop) {
+                    Err(error) if files::is_refusal(&error) => {
+                        self.sit_out(error, &candidate, &training, stop)?;
+                    }
+                    judged => {
+                        judged?;
+                        self.refused_since = None;
+                    }
+                },
                 (None, Training::Open) => self.wait(stop)?,
                 (None, Training::Ended) => return self.finish(),
                 (None, Training::Died(death)) => return Err(death.into()),
@@ -181,6 +195,31 @@ impl<'a> Evaluator<'a> {
                 return Ok(Ended::Interrupted(signal));
             }
         }
+    }
+
+    /// Wait for a disk that refuses: as long as training goes on, and a while longer. The journal does not have
+    /// the checkpoint, so it will be judged again.
+    fn sit_out(
+        &mut self,
+        error: anyhow::Error,
+        candidate: &Candidate,
+        training: &Training,
+        stop: &Stop,
+    ) -> Result<()> {
+        self.run.check_present()?;
+        if self.refused_since.is_none() {
+            console::warning(format_args!(
+                "{error:#}; step {} is evaluated again as soon as the disk takes it",
+                candidate.step()
+            ));
+        }
+        let since = *self.refused_since.get_or_insert_with(Instant::now);
+        if !matches!(training, Training::Open) && since.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        self.status.beat(self.run);
+        stop.sleep(RETRY);
+        Ok(())
     }
 
     /// All that was there to do is done, which is no good end if the newest checkpoint has no score.
@@ -231,7 +270,8 @@ impl<'a> Evaluator<'a> {
             if over {
                 break;
             }
-            self.status.save(self.run)?;
+            self.run.check_present()?;
+            self.status.beat(self.run);
         }
         Ok(())
     }
@@ -280,7 +320,7 @@ impl<'a> Evaluator<'a> {
         };
         self.journal.add(candidate.judged(found, begin.elapsed()))?;
         self.status.update(Standing::of(self.journal.evaluations()));
-        self.status.save(self.run)?;
+        self.status.beat(self.run);
         if self.spec.train.keep_best {
             let best = self.status.best.map(|best| best.step);
             checkpoint::link_best(&self.run.checkpoints(), best);

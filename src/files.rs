@@ -2,7 +2,7 @@
 //! disk that refuses them.
 
 use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::mem;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -102,6 +102,22 @@ pub fn insist<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
             }
         })
         .call()
+}
+
+/// Whether this is the disk's refusal of a write, which another time it may take: full, out of quota, against
+/// a limit, without permission.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &io::Error| {
+        matches!(
+            cause.kind(),
+            ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::FileTooLarge
+                | ErrorKind::PermissionDenied
+                | ErrorKind::ReadOnlyFilesystem
+        )
+    })
 }
 
 /// Makes a limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is,

@@ -28,8 +28,8 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A disk that refuses does not end it, as long as the last checkpoint can be written.
 ///
 /// # Errors
-/// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run directory that vanished; the
-/// status file then holds the message.
+/// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
+/// directory that vanished; the status file then holds the message.
 pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
     let _lock = Lock::take(run, Role::Train)?;
     let mut status = TrainStatus {

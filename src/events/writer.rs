@@ -9,8 +9,9 @@ use super::record::encode;
 use super::summaries::{Summaries, event, wall_time};
 use crate::console;
 use crate::files::sync_folder;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use tensorboard_proto::event::{SessionLog, SessionLog_SessionStatus};
 
@@ -114,8 +115,11 @@ impl EventWriter {
     /// Fails when the disk refuses; what it refuses is kept and tried again.
     pub fn sync(&self) -> Result<()> {
         let dir = &self.dir;
-        let written = self.queue.flush();
-        ensure!(written, "failed to write the events of {}", dir.display());
+        if !self.queue.flush() {
+            // Why is told by the queue as it happens.
+            return Err(io::Error::from(ErrorKind::StorageFull))
+                .with_context(|| format!("failed to write the events of {}", dir.display()));
+        }
         if let Some(path) = file::list(dir)?.last() {
             File::open(path)
                 .and_then(|file| file.sync_all())

@@ -300,3 +300,37 @@ fn output_that_nobody_takes_ends_nothing() {
     assert_eq!(into_full(&["run", "smal"]), Some(2));
     assert_eq!(into_full(&["run", "small"]), Some(0));
 }
+
+#[test]
+fn an_evaluator_waits_for_a_disk_that_refuses_and_misses_nothing() {
+    let project = Project::new();
+    let run = project.fresh("evaluated", &[]);
+    let path = run.to_str().unwrap();
+    project.succeed(&["train", "--run", path]);
+    // Its log, status and journal stay below this, what it shows in TensorBoard does not.
+    let log = run.join("eval.log");
+    let mut limited = Command::new("prlimit");
+    let evaluator = project.command(&["eval", "--run", path]);
+    limited.arg("--fsize=20000:").arg(evaluator.get_program());
+    limited.args(evaluator.get_args());
+    limited.current_dir(project.path("")).stdin(Stdio::null());
+    limited.stdout(File::create(&log).unwrap());
+    limited.stderr(File::options().append(true).open(&log).unwrap());
+    let mut process = limited.spawn().unwrap();
+    let refused = "step 0 is evaluated again as soon as the disk takes it";
+    wait_for(refused, || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.contains(refused).then_some(())
+    });
+    limit_files(&process, "unlimited");
+    let code = wait_for("its end", || process.try_wait().unwrap()).code();
+    let log = fs::read_to_string(&log).unwrap();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches(refused).count(), 1, "{log}");
+    let journal = fs::read_to_string(run.join("evaluations.jsonl")).unwrap();
+    assert_eq!(journal.lines().count(), 4, "{journal}"); // steps 0, 10, 20 and 24
+    if let Some(read) = tensorboard_reads(&run.join("eval")) {
+        let curve = &read["scalars"]["Precision @ 1"];
+        assert_eq!(steps(curve), [0, 10, 20, 24]);
+    }
+}
