@@ -57,8 +57,8 @@ fn set_aside(entry: &Entry, error: &anyhow::Error) -> Result<()> {
     let aside = entry.path.with_extension(DAMAGED);
     remove(&aside)?; // of the same step: one to look at is enough
     rename(&entry.path, &aside)?;
-    console::line(format_args!(
-        "warning: {error:#}; it is set aside as {}",
+    console::warning(format_args!(
+        "{error:#}; it is set aside as {}",
         aside.display()
     ));
     Ok(())

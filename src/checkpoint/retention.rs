@@ -107,10 +107,9 @@ pub fn link_best(folder: &Path, best: Option<u64>) {
         (None, Err(_)) => Ok(()),
     };
     match linked {
-        Err(error) if error.kind() != ErrorKind::NotFound => console::line(format_args!(
-            "warning: failed to link {}: {error}",
-            link.display()
-        )),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            console::warning(format_args!("failed to link {}: {error}", link.display()))
+        }
         _ => {} // if it is not found, the other process was faster
     }
 }

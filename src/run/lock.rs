@@ -52,8 +52,8 @@ impl Lock {
                     run.path().display()
                 );
             }
-            Err(TryLockError::Error(error)) => console::line(format_args!(
-                "warning: failed to lock {} ({error}): nothing keeps a second process {role} out",
+            Err(TryLockError::Error(error)) => console::warning(format_args!(
+                "failed to lock {} ({error}): nothing keeps a second process {role} out",
                 path.display()
             )),
         }
