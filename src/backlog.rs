@@ -5,6 +5,7 @@ use crate::run::{Evaluation, RunDir, Scores};
 use crate::spec::{Policy, Spec};
 use anyhow::Result;
 use chrono::{DateTime, Local};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,15 +61,27 @@ impl Backlog {
         Ok(checkpoint::latest(&self.folder)?.map(Candidate::of))
     }
 
-    /// Whether so many new ones wait as training keeps: soon it would have to give one up.
+    /// The steps of the checkpoints there that these evaluations are about, and not about others of their
+    /// steps, which were trained before.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn evaluated(&self, evaluations: &[Evaluation]) -> Result<BTreeSet<u64>> {
+        let entries = checkpoint::list(&self.folder)?.into_iter();
+        let known = entries
+            .map(Candidate::of)
+            .filter(|candidate| candidate.is_known(evaluations));
+        Ok(known.map(|candidate| candidate.step()).collect())
+    }
+
+    /// Whether so many of them all wait as training keeps: soon it would have to give one up.
     ///
     /// # Errors
     /// The folder cannot be listed.
     pub fn is_crowded(&self, evaluations: &[Evaluation]) -> Result<bool> {
-        let last = evaluations.last().map(|last| last.step);
-        let entries = checkpoint::list(&self.folder)?;
-        let new = entries.iter().filter(|entry| Some(entry.step) > last);
-        Ok(self.policy == Policy::Every && new.count() >= self.room)
+        let there = checkpoint::list(&self.folder)?.len();
+        let waiting = there.saturating_sub(self.evaluated(evaluations)?.len());
+        Ok(self.policy == Policy::Every && waiting >= self.room)
     }
 
     /// Where the checkpoints are.
@@ -215,6 +228,8 @@ mod tests {
         there.write(10, "b");
         assert!(there.judge(&mut evaluations).is_empty());
         there.write(10, "other weights");
+        let evaluated = there.1.evaluated(&evaluations).unwrap();
+        assert_eq!(evaluated, BTreeSet::from([0, 20]));
         assert_eq!(there.judge(&mut evaluations), [10, 20]);
         // Training went back to 10, was stopped at 13, and 20 is still the old one.
         there.write(13, "new");

@@ -1,6 +1,7 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
 use crate::backend::{self, Losses};
+use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoint, Restored, Retention};
 use crate::console;
 use crate::data::{self, BatchStream, Images, Split};
@@ -351,8 +352,10 @@ fn retain(run: &RunDir, spec: &Spec) {
         // While the journal cannot be read, which is for the evaluator to report, all stay.
         let judged = Journal::read(&run.evaluations()).ok()?;
         let best = Standing::of(&judged).best.map(|best| best.step);
-        let waits = spec.eval.policy == Policy::Every;
-        let evaluated = waits.then(|| judged.iter().map(|evaluation| evaluation.step).collect());
+        let evaluated = match spec.eval.policy {
+            Policy::Every => Some(Backlog::new(run, spec).evaluated(&judged).ok()?),
+            Policy::Latest => None,
+        };
         Some(Retention::new(&spec.train, best, evaluated))
     });
     if let Err(error) = retained {

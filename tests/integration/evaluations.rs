@@ -148,6 +148,27 @@ fn weights_that_were_trained_again_are_scored_again_from_there_on() {
 }
 
 #[test]
+fn weights_that_are_trained_again_stay_until_they_are_scored_again() {
+    let project = Project::new();
+    let run = project.fresh("again", &["train.keep_checkpoints=1"]);
+    // The scores of other weights of these steps, as before a resume on a GPU or at a lower rate.
+    let line = |step: u64| {
+        let time = "2026-01-01T00:00:00Z";
+        let line = json!({
+            "step": step, "manifest": "of others", "written": time, "time": time, "seconds": 1.0,
+            "precision": 0.1, "raw_precision": 0.1, "loss": 2.3,
+        });
+        format!("{line}\n")
+    };
+    let earlier: String = [0, 10, 20].map(line).concat();
+    fs::write(run.join("evaluations.jsonl"), earlier).unwrap();
+    project.succeed(&["train", "--run", "again"]);
+    project.succeed(&["eval", "--run", "again"]);
+    assert_eq!(lines(&run, "precision"), [0, 10, 20, 0, 10, 20, 24]);
+    assert_curve(&run, &[0, 10, 20, 24]);
+}
+
+#[test]
 fn a_damaged_checkpoint_is_said_and_skipped_unless_it_is_the_last() {
     let project = Project::new();
     let run = project.fresh("damaged", &[]);
