@@ -37,6 +37,8 @@ pub fn resume(run: &RunDir, detach: bool) -> Result<i32> {
             run.id()
         ));
     }
+    // Here, where a stop need not wait for a download.
+    data::prepare(&Spec::read_frozen(&run.spec())?.data)?;
     start(run, detach)
 }
 

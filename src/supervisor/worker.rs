@@ -53,7 +53,8 @@ impl<'a, S: Status> Worker<'a, S> {
     /// Starts its process if that is due, and takes in what the process says.
     ///
     /// # Errors
-    /// If it cannot be waited for, not be started at first, or not within the limit of its restarts.
+    /// If it cannot be waited for, not be started at first, or not within the limit of its restarts; if the run
+    /// directory has vanished.
     pub(super) fn look(&mut self, display: &mut Display) -> Result<()> {
         match &mut self.phase {
             Phase::Due(at) if *at <= Instant::now() => self.start(display),
@@ -75,6 +76,7 @@ impl<'a, S: Status> Worker<'a, S> {
     }
 
     fn start(&mut self, display: &mut Display) -> Result<()> {
+        self.run.check_present()?; // or it would be tried again and again
         match Child::start(self.program, S::ROLE, self.run) {
             Ok(child) => {
                 self.starts += 1;

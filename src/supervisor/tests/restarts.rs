@@ -140,3 +140,26 @@ fn a_stop_cancels_the_restart_that_is_due() {
     asked.join().unwrap();
     assert!(matches!(outcome.ending, Ending::Stopped(SIGTERM)));
 }
+
+#[test]
+fn a_run_that_vanished_is_not_tried_again() {
+    let fake = Fake::both("rm -r \"$3\"; exit 1", WHILE_TRAINING);
+    let options = Options {
+        delay: Duration::from_millis(1),
+        ..Options::new(3)
+    };
+    let mut display = Display::plain(io::sink());
+    let error = supervise(
+        &fake.run,
+        &fake.program,
+        &Stop::new(),
+        &mut display,
+        options,
+    )
+    .unwrap_err();
+    let begin = format!(
+        "the run directory {} has vanished",
+        fake.run.path().display()
+    );
+    assert!(error.to_string().starts_with(&begin), "{error}");
+}
