@@ -22,7 +22,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser check bench bench-reference clean named
+.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz check bench bench-reference clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -57,6 +57,9 @@ test-browser: build tensorboard-setup ## look at every TensorBoard tab of real r
 	@$(PYTHON) tools/setup.py venv $(BROWSER) playwright==1.65.2
 	@$(BROWSER)/bin/python tests/browser.py $(or $(CARGO_TARGET_DIR),target)/release/runboard \
 		$(TENSORBOARD)/bin/tensorboard "$$(command -v chromium)" $(or $(CARGO_TARGET_DIR),target)/browser
+
+fuzz: build ## feed random edits of valid files to whatever reads them (MINUTES=10 of processor time each)
+	@FUZZ_SECONDS=$$((60 * $(or $(MINUTES),10))) cargo test --release --lib fuzz:: -- --nocapture --test-threads 1
 
 check: setup ## what CI runs: format, clippy, tests
 	cargo fmt --check

@@ -1,15 +1,24 @@
 //! The one distinction that callers of runboard need among errors: whose mistake it was.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Bad input: a spec, a data file, a name on the command line. `main` exits with 2 for it, and with 1
 /// for everything else.
 #[derive(Debug)]
 pub struct UserError(pub String);
 
+/// The text, with control characters but line breaks escaped: what it quotes of the input must not command
+/// a terminal.
 impl fmt::Display for UserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        for letter in self.0.chars() {
+            match letter {
+                '\n' => f.write_char(letter)?,
+                _ if letter.is_control() => write!(f, "{}", letter.escape_debug())?,
+                _ => f.write_char(letter)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -49,5 +58,11 @@ mod tests {
         assert!(is_user_error(&bad));
         assert_eq!(format!("{bad:#}"), "failed to read x: got 2, want 1");
         assert!(!is_user_error(&anyhow::anyhow!("disk on fire")));
+    }
+
+    #[test]
+    fn what_is_quoted_cannot_command_a_terminal() {
+        let error = user_error!("\u{1b}[2J\0: caf\u{e9}\nwant {}", "\u{9b}a");
+        assert_eq!(error.to_string(), "\\u{1b}[2J\\0: caf\u{e9}\nwant \\u{9b}a");
     }
 }

@@ -2,7 +2,7 @@
 //! disk that refuses them.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -127,6 +127,24 @@ pub fn refuse_instead_of_dying() {
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
+/// The bytes of a regular file that has at most `most` of them.
+///
+/// # Errors
+/// I/O errors; [`ErrorKind::InvalidData`] for a longer file and for what is no regular file: reading a named
+/// pipe would wait for a writer.
+pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let refused = |what: String| Err(io::Error::new(ErrorKind::InvalidData, what));
+    if !fs::metadata(path)?.is_file() {
+        return refused("it is no regular file".into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return refused(format!("got more than {most} bytes"));
+    }
+    Ok(bytes)
+}
+
 fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -168,6 +186,32 @@ mod tests {
             0,
             "not even writable by its owner"
         );
+    }
+
+    #[test]
+    fn a_small_file_is_read_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, b"12345").unwrap();
+        assert_eq!(read_small(&path, 5).unwrap(), b"12345");
+        let refused = |path: &Path| {
+            let error = read_small(path, 4).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            error.to_string()
+        };
+        assert_eq!(refused(&path), "got more than 4 bytes");
+        assert_eq!(refused(folder.path()), "it is no regular file");
+        let pipe = folder.path().join("pipe");
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(refused(&pipe), "it is no regular file");
+        let missing = read_small(&folder.path().join("none"), 4).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 
     #[test]

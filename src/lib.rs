@@ -31,8 +31,12 @@ pub mod evaluator;
 pub mod events;
 pub mod files;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 pub mod graph;
+#[cfg(test)]
+mod heap;
 pub mod meter;
 pub mod metrics;
 pub mod model;

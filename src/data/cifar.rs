@@ -51,8 +51,9 @@ pub(super) const TRAIN_FILES: [&str; 5] = [
 ];
 pub(super) const TEST_FILE: &str = "test_batch.bin";
 
-/// Larger splits are refused before memory is asked for: five million images are not this layout's use.
-const MAX_SPLIT_BYTES: u64 = 16 << 30;
+/// Images of a split; more are refused before memory is asked for, which would be more than 15 GB.
+pub(super) const MAX_IMAGES: usize = 5_000_000;
+const MAX_SPLIT_BYTES: u64 = (MAX_IMAGES * RECORD_BYTES) as u64;
 
 /// The two halves of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,12 @@ impl Images {
                 folder.display()
             );
         }
-        let mut records = vec![0; total as usize];
+        let total = total as usize;
+        let mut records = Vec::new();
+        records
+            .try_reserve_exact(total)
+            .with_context(|| format!("failed to hold {total} bytes of images in memory"))?;
+        records.resize(total, 0);
         let mut rest = records.as_mut_slice();
         std::thread::scope(|scope| {
             let mut readers = Vec::new();
@@ -155,12 +161,13 @@ struct SizedFile {
 
 impl SizedFile {
     fn open(path: PathBuf) -> Result<SizedFile> {
-        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
-        let (metadata, file) =
-            opened.with_context(|| format!("failed to open {}", path.display()))?;
-        if !metadata.is_file() {
+        let failed = || format!("failed to open {}", path.display());
+        // Asked before opening: opening a named pipe would wait for a writer.
+        if !path.metadata().with_context(failed)?.is_file() {
             bail_user!("{} is no regular file", path.display());
         }
+        let file = File::open(&path).with_context(failed)?;
+        let metadata = file.metadata().with_context(failed)?;
         let bytes = usize::try_from(metadata.len())
             .with_context(|| format!("{} is too large", path.display()))?;
         if bytes == 0 {
@@ -291,6 +298,19 @@ mod tests {
                 "{}: record 1 at byte 3073 has label 10, want 0 to 9",
                 path.display()
             )
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting_for_it() {
+        let folder = set();
+        let path = folder.path().join("data_batch_2.bin");
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert_eq!(
+            user_message(Images::read(folder.path(), Split::Train)),
+            format!("{} is no regular file", path.display())
         );
     }
 

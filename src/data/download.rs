@@ -12,8 +12,6 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
-/// Larger transfers are broken off. The official archive has 170,052,171 bytes.
-const MAX_BYTES: u64 = 256 << 20;
 /// Transfers tried after the first. Each goes on where the last one broke off.
 const RETRIES: usize = 4;
 
@@ -25,6 +23,8 @@ pub(super) struct Download {
     pub(super) delay: Duration,
     /// A transfer without a byte for this long is broken off.
     pub(super) patience: Duration,
+    /// Of bytes; a larger transfer is broken off.
+    pub(super) most: u64,
 }
 
 impl Download {
@@ -99,10 +99,11 @@ impl Download {
             }
             status => bail!("the server answered {status}"),
         };
-        let limit = total.unwrap_or(MAX_BYTES);
+        let limit = total.unwrap_or(self.most);
         ensure!(
-            (from..=MAX_BYTES).contains(&limit),
-            "the server offers {limit} bytes in all, want {from} to {MAX_BYTES}"
+            (from..=self.most).contains(&limit),
+            "the server offers {limit} bytes in all, want {from} to {}",
+            self.most
         );
 
         // A server that ignores the range sends all of it again.
@@ -231,6 +232,7 @@ mod tests {
             url,
             delay,
             patience,
+            most: 1 << 20,
         }
     }
 
@@ -323,7 +325,7 @@ mod tests {
         let huge = answer("200 OK\r\nContent-Length: 99999999999", b"");
         let (result, ..) = run(b"", vec![huge; RETRIES + 1]);
         let error = result.unwrap_err();
-        assert!(error.contains("want 0 to 268435456"), "{error}");
+        assert!(error.contains("want 0 to 1048576"), "{error}");
         let shrunk = "206 Partial Content\r\nContent-Range: bytes 9-9/5\r\nContent-Length: 1";
         let (result, bytes, _) = run(&BYTES[..9], vec![answer(shrunk, b"x"); RETRIES + 1]);
         assert!(result.unwrap_err().contains("offers 5 bytes in all"));

@@ -16,6 +16,8 @@ use std::time::Duration;
 /// The official archive and its MD5 (<https://www.cs.toronto.edu/~kriz/cifar.html>, "CIFAR-10 binary version").
 const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 const MD5: &str = "c32a1d4ab5d03f1284b67883e8d87530";
+/// The official archive has 170,052,171 bytes.
+const MAX_BYTES: u64 = 256 << 20;
 /// Names a mirror of the archive in place of [`URL`]. Its bytes have to be the same.
 const URL_VARIABLE: &str = "RUNBOARD_CIFAR10_URL";
 
@@ -35,6 +37,7 @@ impl Archive {
                 url: std::env::var(URL_VARIABLE).unwrap_or_else(|_| URL.into()),
                 delay: Duration::from_secs(1),
                 patience: Duration::from_secs(30),
+                most: MAX_BYTES,
             },
             md5: MD5.into(),
         }
@@ -119,6 +122,7 @@ mod tests {
                         url,
                         delay: Duration::from_millis(1),
                         patience: Duration::from_secs(20),
+                        most: 1 << 20,
                     },
                     md5: format!("{md5:x}"),
                 },

@@ -1,11 +1,16 @@
 //! Finds a set's files, and reads the names of its classes.
 
 use super::cifar::{BATCHES_FOLDER, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
+use crate::files::read_small;
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// The longest name of a class, in characters: names stand beside pictures and in tags.
+const MAX_NAME: usize = 100;
+/// Of the file of class names.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// The folder that holds the files: `folder` itself or `cifar-10-batches-bin/` in it. None if neither
 /// holds any of them.
@@ -52,16 +57,20 @@ pub(super) fn absent(folder: &Path) -> anyhow::Error {
 /// `folder` is as for [`Images::read`](super::Images::read).
 ///
 /// # Errors
-/// A user error if the files are missing or `batches.meta.txt` does not hold ten names.
+/// A user error if the files are missing or `batches.meta.txt` does not hold ten different names.
 pub fn class_names(folder: &Path) -> Result<Vec<String>> {
     let path = require(folder)?.join(META_FILE);
     if !path.exists() {
         return Ok(CLASSES.map(String::from).to_vec());
     }
-    let mut text = String::new();
-    File::open(&path)
-        .and_then(|file| file.take(1 << 16).read_to_string(&mut text))
-        .with_context(|| format!("failed to read {}", path.display()))?;
+    let bytes = match read_small(&path, MAX_BYTES) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            bail_user!("{}: {error}, want class names", path.display())
+        }
+        read => read.with_context(|| format!("failed to read {}", path.display()))?,
+    };
+    let text = String::from_utf8(bytes)
+        .map_err(|_| user_error!("{}: want class names in UTF-8", path.display()))?;
     let names: Vec<String> = text
         .lines()
         .map(str::trim)
@@ -75,7 +84,32 @@ pub fn class_names(folder: &Path) -> Result<Vec<String>> {
             names.len()
         );
     }
-    Ok(names)
+    match bad_name(&names) {
+        Some(message) => bail_user!("{}: {message}", path.display()),
+        None => Ok(names),
+    }
+}
+
+/// What is wrong with the names of classes, if anything is: they stand in tags, tables and pictures, one a
+/// line in their file, and each is of one class.
+pub(super) fn bad_name(names: &[String]) -> Option<String> {
+    let bad = |name: &String| {
+        name.trim() != name || name.chars().count() > MAX_NAME || name.contains(char::is_control)
+    };
+    if let Some(name) = names.iter().find(|name| bad(name)) {
+        let name: String = name.chars().take(MAX_NAME).collect();
+        return Some(format!(
+            "got the class name {name:?}, want at most {MAX_NAME} characters without control characters and \
+             blanks around them"
+        ));
+    }
+    let mut sorted: Vec<&String> = names.iter().collect();
+    sorted.sort();
+    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1])?;
+    Some(format!(
+        "got the class name {:?} twice, want it once",
+        twice[0]
+    ))
 }
 
 #[cfg(test)]
@@ -131,7 +165,40 @@ mod tests {
         let meta = folder.path().join(META_FILE);
         fs::write(&meta, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
         assert_eq!(class_names(folder.path()).unwrap()[9], "j");
-        fs::write(&meta, "a\nb\n").unwrap();
-        assert!(is_user_error(&class_names(folder.path()).unwrap_err()));
+        let refused = |bytes: &[u8]| {
+            fs::write(&meta, bytes).unwrap();
+            let error = class_names(folder.path()).unwrap_err();
+            assert!(is_user_error(&error), "{error:#}");
+            error
+                .to_string()
+                .replace(&format!("{}: ", meta.display()), "")
+        };
+        assert_eq!(refused(b"a\nb\n"), "got 2 class names, want 10");
+        assert_eq!(
+            refused(b"a\nb\nc\nd\ne\nf\ng\nh\na\nj\n"),
+            "got the class name \"a\" twice, want it once"
+        );
+        let wanted =
+            "want at most 100 characters without control characters and blanks around them";
+        assert_eq!(
+            refused(b"a\nb\nc\x1b[2J\nd\ne\nf\ng\nh\ni\nj\n"),
+            format!("got the class name \"c\\u{{1b}}[2J\", {wanted}")
+        );
+        // The picture of the confusion matrix is as wide as the longest name.
+        let long = format!("{}\nb\nc\nd\ne\nf\ng\nh\ni\nj\n", "a".repeat(5_000));
+        let message = refused(long.as_bytes());
+        assert_eq!(
+            message,
+            format!("got the class name {:?}, {wanted}", "a".repeat(100))
+        );
+        assert_eq!(refused(b"a\nb\xff"), "want class names in UTF-8");
+        assert_eq!(
+            refused(&[b'\n'; 65537]),
+            "got more than 65536 bytes, want class names"
+        );
+        fs::remove_file(&meta).unwrap();
+        fs::create_dir(&meta).unwrap();
+        let error = class_names(folder.path()).unwrap_err();
+        assert!(is_user_error(&error), "{error:#}");
     }
 }

@@ -1,7 +1,7 @@
 //! Turns class folders of PNG and JPEG images into CIFAR-10's layout.
 
 use super::cifar::{BATCHES_FOLDER, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
-use super::files;
+use super::files::{self, bad_name};
 use super::random;
 use super::staging::Turn;
 use super::write::Set;
@@ -9,7 +9,7 @@ use crate::spec::Seed;
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use rand::seq::SliceRandom;
 use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
@@ -18,12 +18,15 @@ use walkdir::WalkDir;
 /// Endings of the files that are taken, in lower case.
 const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
+/// Memory for one decoded image: 89 million pixels in colour.
+const MAX_IMAGE_BYTES: u64 = 256 << 20;
+
 /// Writes the images of `from/train/CLASS/` and `from/test/CLASS/` into `to/cifar-10-batches-bin/` and
 /// returns that folder.
 ///
 /// There are ten classes, the same in both. CIFAR-10's own names get CIFAR-10's labels, other names
-/// labels in alphabetical order. An image of another size is scaled (Lanczos) until it covers 32x32 and
-/// its centre is taken; transparency is dropped, the camera's orientation applied. The order is shuffled
+/// labels in alphabetical order. Of an image of another size the central square is taken and scaled
+/// (Lanczos) to 32x32; transparency is dropped, the camera's orientation applied. The order is shuffled
 /// by a fixed seed, so that every file holds all classes. Hidden files are passed over.
 ///
 /// # Errors
@@ -95,6 +98,9 @@ fn class_folders(from: &Path) -> Result<[String; CLASS_COUNT]> {
             test.join(", ")
         );
     }
+    if let Some(message) = bad_name(&train) {
+        bail_user!("{}: {message}", split_folder(from, Split::Train).display());
+    }
     if train.iter().all(|name| CLASSES.contains(&name.as_str())) && train.len() == CLASS_COUNT {
         return Ok(CLASSES.map(String::from));
     }
@@ -163,11 +169,14 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     })
 }
 
-fn decode_from(file: impl std::io::BufRead + Seek) -> image::ImageResult<DynamicImage> {
-    // The reader's default limits bound the memory that a forged header can ask for.
-    let mut decoder = ImageReader::new(file)
-        .with_guessed_format()?
-        .into_decoder()?;
+pub(super) fn decode_from(file: impl std::io::BufRead + Seek) -> image::ImageResult<DynamicImage> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    let mut reader = ImageReader::new(file).with_guessed_format()?;
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder()?;
+    // `from_decoder` does not look at the limits before it makes room for what the header claims.
+    limits.reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
@@ -175,13 +184,17 @@ fn decode_from(file: impl std::io::BufRead + Seek) -> image::ImageResult<Dynamic
 }
 
 /// Writes the image as red, green and blue plane of 32x32.
-fn planes(image: &DynamicImage, out: &mut [u8]) {
+pub(super) fn planes(image: &DynamicImage, out: &mut [u8]) {
     let side = SIDE as u32;
-    let fitted = if (image.width(), image.height()) == (side, side) {
+    let (width, height) = (image.width(), image.height());
+    let fitted = if (width, height) == (side, side) {
         image.to_rgb8()
     } else {
+        // Cut before it is scaled: to cover the square, a line of pixels would become 32 times as long.
+        let square = width.min(height);
         image
-            .resize_to_fill(side, side, FilterType::Lanczos3)
+            .crop_imm((width - square) / 2, (height - square) / 2, square, square)
+            .resize_exact(side, side, FilterType::Lanczos3)
             .to_rgb8()
     };
     debug_assert_eq!(out.len(), PIXEL_BYTES);
@@ -274,20 +287,20 @@ mod tests {
     }
 
     #[test]
-    fn other_sizes_are_scaled_to_cover_and_cut_to_the_centre() {
+    fn of_other_sizes_the_central_square_is_scaled() {
         let from = folders(&OWN);
         let wide = RgbImage::from_fn(128, 64, |x, _| match x {
             32..96 => Rgb([50, 60, 70]),
             _ => Rgb([255; 3]),
         });
-        // Half of it is beyond the square; the edge's ringing stays within a few columns.
         wide.save(from.path().join("test/a/0.png")).unwrap();
         let (_to, _, test) = imported(from.path());
         let a = (0..10).find(|&index| test.label(index) == 0).unwrap();
         let middle = 16 * SIDE + 16;
         assert_eq!(test.pixels(a)[middle], 50);
         assert_eq!(test.pixels(a)[2 * SIDE * SIDE + middle], 70);
-        assert!(test.pixels(a)[..SIDE * SIDE].iter().all(|&red| red < 100));
+        // Nothing of what is beyond the square shines in.
+        assert_eq!(test.pixels(a)[..SIDE * SIDE], [50; SIDE * SIDE]);
     }
 
     #[test]
@@ -319,6 +332,44 @@ mod tests {
         fs::write(&text, b"").unwrap();
         let want = format!("{}: want a .png, .jpg or .jpeg file", text.display());
         assert_eq!(refusal(from.path()), want);
+    }
+
+    /// A PNG of one black line of so many pixels: a few KB.
+    fn line(pixels: u32) -> Vec<u8> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let line = image::GrayImage::new(pixels, 1);
+        line.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_the_header_claims() {
+        let decoded = |bytes: &[u8]| {
+            crate::heap::within(64 << 20, || {
+                let image = decode_from(std::io::Cursor::new(bytes))?;
+                planes(&image, &mut [1; PIXEL_BYTES]);
+                image::ImageResult::Ok(())
+            })
+        };
+        // Scaled until it covers a square of 32 pixels it would have 2 GB.
+        decoded(&line(2_000_000)).unwrap();
+        let mut huge = line(9);
+        huge[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]); // 65,536 x 65,536
+        let mut crc = flate2::Crc::new();
+        crc.update(&huge[12..29]);
+        huge[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        let error = decoded(&huge).unwrap_err();
+        assert!(matches!(error, image::ImageError::Limits(_)), "{error}");
+    }
+
+    #[test]
+    fn a_class_name_that_its_file_cannot_hold_is_refused() {
+        let message =
+            refusal(folders(&["a\nb", "b", "c", "d", "e", "f", "g", "h", "i", "j"]).path());
+        assert!(
+            message.contains("got the class name \"a\\nb\", want"),
+            "{message}"
+        );
     }
 
     #[test]

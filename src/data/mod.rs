@@ -15,6 +15,8 @@ mod fetch;
 mod figures;
 mod files;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 mod import;
 mod prefetch;
@@ -91,6 +93,7 @@ mod tests {
                 url: serve(answers).0,
                 delay: Duration::from_millis(1),
                 patience: Duration::from_secs(20),
+                most: 1 << 20,
             },
             md5: "0".repeat(32),
         }

@@ -4,6 +4,7 @@
 use crate::console;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -86,13 +87,22 @@ impl Staging {
 
     /// Writes one file of the folder through to the disk.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write_pieces(name, [Ok(bytes)])
+    }
+
+    /// As [`Staging::write`], piece after piece, until there is none or one is an error.
+    pub(super) fn write_pieces<B: AsRef<[u8]>>(
+        &self,
+        name: &str,
+        pieces: impl IntoIterator<Item = Result<B>>,
+    ) -> Result<()> {
         let path = self.path().join(name);
-        File::create_new(&path)
-            .and_then(|mut file| {
-                std::io::Write::write_all(&mut file, bytes)?;
-                file.sync_all()
-            })
-            .with_context(|| format!("failed to write {}", path.display()))
+        let failed = || format!("failed to write {}", path.display());
+        let mut file = File::create_new(&path).with_context(failed)?;
+        for piece in pieces {
+            file.write_all(piece?.as_ref()).with_context(failed)?;
+        }
+        file.sync_all().with_context(failed)
     }
 
     /// Puts the folder in its place and returns that. A folder with files that is there already stays:

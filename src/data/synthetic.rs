@@ -12,11 +12,11 @@ use super::random;
 use super::staging::Turn;
 use super::write::Set;
 use crate::bail_user;
+use crate::files::read_small;
 use crate::spec::{Seed, Synthetic};
 use anyhow::{Context, Result};
 use rand::{Rng, RngCore};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -106,7 +106,8 @@ fn is_drawn(place: &Path, want: &Record) -> Result<bool> {
         return Ok(false);
     }
     let path = place.join(RECORD_FILE);
-    let text = fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    let text =
+        read_small(&path, 1 << 10).with_context(|| format!("failed to read {}", path.display()))?;
     match serde_json::from_slice::<Record>(&text) {
         Ok(got) if got == *want => Ok(true),
         _ => bail_user!(
@@ -217,6 +218,7 @@ mod tests {
     use crate::data::files::class_names;
     use crate::error::is_user_error;
     use md5::{Digest, Md5};
+    use std::fs;
 
     fn small() -> Synthetic {
         Synthetic {

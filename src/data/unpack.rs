@@ -20,7 +20,9 @@ const MAX_FILE: u64 = 100 << 20;
 pub(super) fn unpack(archive: impl Read, staging: &Staging) -> Result<()> {
     let mut tar = tar::Archive::new(GzDecoder::new(archive).take(MAX_UNPACKED));
     let mut missing: Vec<&str> = TRAIN_FILES.into_iter().chain([TEST_FILE]).collect();
-    for entry in tar.entries().context("no tar archive")? {
+    // Raw, as the library would hold long names and extensions of any size in memory; the known files need
+    // neither.
+    for entry in tar.entries().context("no tar archive")?.raw(true) {
         let entry = entry.context("damaged tar archive")?;
         let path = entry.path().context("damaged tar archive")?.into_owned();
         let Some(name) = known_name(&path)? else {
@@ -175,6 +177,22 @@ pub(super) mod tests {
                 .unwrap_err()
                 .contains("failed to write")
         );
+    }
+
+    #[test]
+    fn a_long_name_is_not_held_in_memory() {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Default::default()));
+        let size = 64 << 20;
+        let mut header = tar::Header::new_gnu();
+        header.set_path("././@LongLink").unwrap();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(size);
+        header.set_cksum();
+        tar.append(&header, std::io::repeat(b'a').take(size))
+            .unwrap();
+        let bytes = tar.into_inner().unwrap().finish().unwrap();
+        let error = crate::heap::within(1 << 20, || unpacked(&bytes)).unwrap_err();
+        assert!(error.starts_with("the archive lacks "), "{error}");
     }
 
     #[test]

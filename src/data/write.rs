@@ -1,11 +1,14 @@
 //! Writes a set in CIFAR-10's layout from a function that makes each record.
 
-use super::cifar::{CLASS_COUNT, META_FILE, RECORD_BYTES, Split};
+use super::cifar::{CLASS_COUNT, MAX_IMAGES, META_FILE, RECORD_BYTES, Split};
 use super::progress::{self, Unit};
 use super::staging::Staging;
 use crate::bail_user;
 use anyhow::Result;
 use indicatif::ProgressBar;
+
+/// Images made before they are written: 31 MB.
+const PIECE: usize = 10_000;
 
 /// What the set is.
 pub(super) struct Set<'a> {
@@ -24,7 +27,8 @@ impl Set<'_> {
     /// [`RECORD_BYTES`] bytes; it is called from several threads, in no order.
     ///
     /// # Errors
-    /// A user error if a file would be empty; the first that `record` returns.
+    /// A user error if a file would be empty or a split larger than can be read; the first that `record`
+    /// returns.
     pub(super) fn write(
         &self,
         staging: &Staging,
@@ -36,8 +40,10 @@ impl Set<'_> {
         ];
         for (split, images) in splits {
             let least = split.files().len();
-            if images < least {
-                bail_user!("{split:?} images: got {images}, want at least {least}, one a file");
+            if !(least..=MAX_IMAGES).contains(&images) {
+                bail_user!(
+                    "{split:?} images: got {images}, want at least {least}, one a file, and at most {MAX_IMAGES}"
+                );
             }
         }
         let total = (self.train_images + self.test_images) as u64;
@@ -48,11 +54,15 @@ impl Set<'_> {
             for (place, name) in files.iter().enumerate() {
                 // Whole images: the first files take the remainder.
                 let count = images / files.len() + usize::from(place < images % files.len());
-                let mut records = vec![0; count * RECORD_BYTES];
-                fill(&mut records, &bar, &|index, bytes| {
-                    record(split, first + index, bytes)
-                })?;
-                staging.write(name, &records)?;
+                let pieces = (first..first + count).step_by(PIECE).map(|from| {
+                    let piece = PIECE.min(first + count - from);
+                    let mut records = vec![0; piece * RECORD_BYTES];
+                    fill(&mut records, &bar, &|index, bytes| {
+                        record(split, from + index, bytes)
+                    })?;
+                    Ok(records)
+                });
+                staging.write_pieces(name, pieces)?;
                 first += count;
             }
         }
@@ -136,12 +146,32 @@ mod tests {
     }
 
     #[test]
+    fn a_large_file_is_written_in_pieces() {
+        let home = tempfile::tempdir().unwrap();
+        let staging = Turn::take(home.path()).unwrap();
+        let staging = staging.stage(&home.path().join("set")).unwrap();
+        let record = |_, index: usize, bytes: &mut [u8]| {
+            bytes[1..9].copy_from_slice(&index.to_le_bytes());
+            Ok(())
+        };
+        let write = || set(5, 2 * PIECE + 3).write(&staging, record);
+        crate::heap::within(PIECE * RECORD_BYTES + (1 << 20), write).unwrap();
+        let test = Images::read(&staging.commit().unwrap(), Split::Test).unwrap();
+        assert_eq!(test.len(), 2 * PIECE + 3);
+        for index in 0..test.len() {
+            assert_eq!(test.pixels(index)[..8], index.to_le_bytes());
+        }
+    }
+
+    #[test]
     fn empty_files_and_failed_records_are_errors() {
         let home = tempfile::tempdir().unwrap();
         let turn = Turn::take(home.path()).unwrap();
         let staging = turn.stage(&home.path().join("set")).unwrap();
-        let few = set(4, 1).write(&staging, |_, _, _| Ok(())).unwrap_err();
-        assert!(is_user_error(&few));
+        for (train, test) in [(4, 1), (5, 0), (usize::MAX, 1), (5, 5_000_001)] {
+            let wrong = set(train, test).write(&staging, |_, _, _| Ok(()));
+            assert!(is_user_error(&wrong.unwrap_err()));
+        }
         let fail = |_, index, _: &mut [u8]| {
             anyhow::ensure!(index != 1, "no record {index}");
             Ok(())

@@ -47,7 +47,7 @@ fn kept(reader: &mut EventReader, first_step: u64) -> io::Result<Vec<Range<u64>>
     while let Some(event) = reader.read()? {
         let end = reader.position();
         // The version is the file's, whatever its step.
-        if event.has_file_version() || event.get_step() < first_step {
+        if event.is_version || event.step < first_step {
             match kept.last_mut() {
                 Some(last) if last.end == start => last.end = end,
                 _ => kept.push(start..end),

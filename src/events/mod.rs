@@ -10,6 +10,8 @@
 
 mod cut;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod graph;
 mod histogram;
 mod hparams;

@@ -1,6 +1,7 @@
 //! The framing of an event file: one checksummed record an event.
 
-use protobuf::Message;
+use protobuf::wire_format::{WireTypeEndGroup, WireTypeStartGroup, WireTypeVarint};
+use protobuf::{CodedInputStream, Message};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -15,6 +16,9 @@ use tensorboard_rs::record_writer::RecordWriter;
 // https://github.com/tensorflow/tensorflow/blob/v2.16.1/tensorflow/core/lib/io/record_writer.cc
 const HEADER_BYTES: u64 = 12;
 const FOOTER_BYTES: u64 = 4;
+
+/// Of an event's data. Ours have a few MB at most.
+const MAX_DATA: u64 = 256 << 20;
 
 /// The bytes of one whole record.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
@@ -31,6 +35,44 @@ pub(super) fn message(message: &impl Message) -> Vec<u8> {
     message
         .write_to_bytes()
         .expect("encoding into memory fails only on a missing required field, and proto3 has none")
+}
+
+/// What a cut asks of an event.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Head {
+    pub step: i64,
+    /// Whether it is the version that a file begins with.
+    pub is_version: bool,
+}
+
+impl Head {
+    // Event: step 2, file_version 3
+    // https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/event.proto
+    const STEP: u32 = 2;
+    const FILE_VERSION: u32 = 3;
+
+    /// Read it from an event's data; none if that is no message. The library's own parser would call itself
+    /// for every group within a group, until the stack is used up.
+    fn of(data: &[u8]) -> Option<Self> {
+        let mut input = CodedInputStream::from_bytes(data);
+        let mut head = Head::default();
+        let mut groups = 0_usize;
+        while !input.eof().ok()? {
+            let (field, wire_type) = input.read_tag_unpack().ok()?;
+            match wire_type {
+                WireTypeStartGroup => groups += 1,
+                WireTypeEndGroup => groups = groups.checked_sub(1)?,
+                WireTypeVarint if field == Self::STEP && groups == 0 => {
+                    head.step = input.read_int64().ok()?;
+                }
+                _ => {
+                    head.is_version |= field == Self::FILE_VERSION && groups == 0;
+                    input.skip_field(wire_type).ok()?;
+                }
+            }
+        }
+        (groups == 0).then_some(head)
+    }
 }
 
 /// The events of a file, from its beginning to the first record that TensorBoard could not read.
@@ -65,11 +107,13 @@ impl EventReader {
 
     /// The next event; none at the end, and none at a torn or damaged record, which ends the file for
     /// both of TensorBoard's readers as well.
-    pub fn read(&mut self) -> io::Result<Option<Event>> {
+    ///
+    /// Fails for a record that is too large to be read here, beside I/O errors.
+    pub fn read(&mut self) -> io::Result<Option<Head>> {
         let left = self.length - self.position;
-        if left < HEADER_BYTES {
+        let Some(room) = left.checked_sub(HEADER_BYTES + FOOTER_BYTES) else {
             return Ok(None);
-        }
+        };
         let mut length = [0; 8];
         self.input.read_exact(&mut length)?;
         if self.checksum()? != masked_crc32c(&length) {
@@ -77,19 +121,32 @@ impl EventReader {
         }
         let length = u64::from_le_bytes(length);
         // Checked against the file before memory is reserved for it.
-        if length > left.saturating_sub(HEADER_BYTES + FOOTER_BYTES) {
+        if length > room {
             return Ok(None);
+        }
+        if length > MAX_DATA {
+            return Err(io::Error::other(format!(
+                "the record at byte {} has {length} bytes, want at most {MAX_DATA}",
+                self.position
+            )));
         }
         self.data.resize(length as usize, 0);
         self.input.read_exact(&mut self.data)?;
         if self.checksum()? != masked_crc32c(&self.data) {
             return Ok(None);
         }
-        let event = Event::parse_from_bytes(&self.data).ok();
-        if event.is_some() {
+        let head = Head::of(&self.data);
+        if head.is_some() {
             self.position += HEADER_BYTES + length + FOOTER_BYTES;
         }
-        Ok(event)
+        Ok(head)
+    }
+
+    /// The next event as a whole.
+    #[cfg(test)]
+    pub fn read_whole(&mut self) -> io::Result<Option<Event>> {
+        let head = self.read()?;
+        Ok(head.map(|_| Event::parse_from_bytes(&self.data).unwrap()))
     }
 
     fn checksum(&mut self) -> io::Result<u32> {
@@ -182,6 +239,30 @@ mod tests {
     }
 
     #[test]
+    fn groups_in_groups_do_not_use_up_the_stack() {
+        let step = [0x10, 7];
+        let groups = |count: usize| [vec![0x0b; count], vec![0x0c; count], step.to_vec()].concat();
+        assert_eq!(Head::of(&groups(1_000_000)).unwrap().step, 7);
+        assert!(Head::of(&[0x0b, 0x10, 7]).is_none(), "a group without end");
+        assert!(Head::of(&[0x0c]).is_none(), "an end without group");
+    }
+
+    #[test]
+    fn a_record_too_large_is_an_error_before_memory_is_asked_for() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let length = (1_u64 << 40).to_le_bytes();
+        let header = [&length[..], &masked_crc32c(&length).to_le_bytes()].concat();
+        io::Write::write_all(&mut file, &header).unwrap();
+        file.as_file().set_len(2 << 40).unwrap();
+        let mut reader = EventReader::open(file.path()).unwrap();
+        let error = crate::heap::within(1 << 20, || reader.read()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the record at byte 0 has 1099511627776 bytes, want at most 268435456"
+        );
+    }
+
+    #[test]
     fn reading_ends_before_whatever_is_torn_or_damaged() {
         let whole = bytes(&example()[..2]);
         let first = 12 + 24 + 4;
@@ -194,6 +275,15 @@ mod tests {
             reader.position() as usize
         };
         assert_eq!(position(&whole), whole.len());
+        let empty = [[0; 8].as_slice(), &masked_crc32c(&[0; 8]).to_le_bytes()].concat();
+        for torn in 0..=empty.len() {
+            let bytes = [&whole, &empty[..torn]].concat();
+            assert_eq!(
+                position(&bytes),
+                whole.len(),
+                "an empty one, torn at {torn}"
+            );
+        }
         for torn in 0..whole.len() {
             let want = if torn < first { 0 } else { first };
             assert_eq!(position(&whole[..torn]), want, "torn at {torn}");

@@ -142,7 +142,7 @@ mod tests {
         let read = |path: &PathBuf| {
             let mut reader = EventReader::open(path).unwrap();
             let mut events = Vec::new();
-            while let Some(event) = reader.read().unwrap() {
+            while let Some(event) = reader.read_whole().unwrap() {
                 events.push(if event.has_file_version() {
                     "version".into()
                 } else if event.has_session_log() {
@@ -167,7 +167,7 @@ mod tests {
     /// A record may be half written at this moment, so this asks for no end.
     fn events_so_far(path: &Path) -> usize {
         let mut reader = EventReader::open(path).unwrap();
-        std::iter::from_fn(|| reader.read().unwrap()).count()
+        std::iter::from_fn(|| reader.read_whole().unwrap()).count()
     }
 
     fn write(writer: &EventWriter, steps: &[u64]) {

@@ -2,6 +2,8 @@
 //! of each, and how to find it again.
 
 mod directory;
+#[cfg(test)]
+mod fuzz;
 mod journal;
 mod lock;
 mod provenance;

@@ -14,7 +14,10 @@ use sysinfo::System;
 
 use super::{Role, RunDir, Standing};
 use crate::console;
-use crate::files::replace;
+use crate::files::{read_small, replace};
+
+/// A status has a few hundred bytes, and the message of the error that ended the process.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Longer than a trainer or an evaluator at work goes without writing its status, on a slow machine, and than
 /// the clocks of two machines differ.
@@ -184,7 +187,7 @@ pub trait Status: Serialize + DeserializeOwned {
     /// If the file cannot be read or is no such status.
     fn load(run: &RunDir) -> Result<Option<Self>> {
         let path = run.status(Self::ROLE);
-        let json = match fs::read(&path) {
+        let json = match read_small(&path, MAX_BYTES) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             json => json.with_context(|| format!("failed to read {}", path.display()))?,
         };

@@ -2,6 +2,11 @@
 
 use super::Spec;
 
+/// Weights of a network: 1 GiB, as much again for their moving average and for the gradients.
+const MAX_WEIGHTS: u64 = 1 << 28;
+/// Values that the convolutions make of a batch: 16 GiB, and as much again on the way back.
+const MAX_ACTIVATIONS: u64 = 1 << 32;
+
 /// Fields that are each in range but do not go together.
 pub(super) struct Conflict {
     /// The fields involved; the one that was set last is to blame.
@@ -35,5 +40,74 @@ pub(super) fn conflict(spec: &Spec) -> Option<Conflict> {
             ),
         });
     }
-    None
+    too_large(spec)
+}
+
+/// A network, or a batch on its way through, that no memory holds.
+fn too_large(spec: &Spec) -> Option<Conflict> {
+    let [crop, stride, kernel1, kernel2] = [
+        spec.input.crop,
+        spec.network.pool.stride,
+        spec.network.conv1.kernel,
+        spec.network.conv2.kernel,
+    ]
+    .map(|number| number as u64);
+    let [conv1, conv2, local3, local4] = [
+        spec.network.conv1.channels,
+        spec.network.conv2.channels,
+        spec.network.local3.units,
+        spec.network.local4.units,
+    ]
+    .map(|number| number as u64);
+    let pooled = crop.div_ceil(stride);
+    let flat = pooled.div_ceil(stride).pow(2) * conv2;
+    let layers = [
+        3 * kernel1.pow(2) * conv1,
+        conv1 * kernel2.pow(2) * conv2,
+        flat * local3,
+        local3 * local4,
+    ];
+    let weights: u64 = layers.iter().sum();
+    if weights > MAX_WEIGHTS {
+        return Some(Conflict {
+            fields: &[
+                "network.local3.units",
+                "network.conv2.channels",
+                "network.conv2.kernel",
+                "network.conv1.channels",
+                "network.pool.stride",
+                "input.crop",
+            ],
+            message: format!("got a network of {weights} weights, want at most {MAX_WEIGHTS}"),
+        });
+    }
+    let image = crop.pow(2) * conv1 + pooled.pow(2) * conv2;
+    let batches: [(usize, &'static [&'static str]); 2] = [
+        (
+            spec.train.batch_size,
+            &[
+                "train.batch_size",
+                "network.conv1.channels",
+                "network.conv2.channels",
+            ],
+        ),
+        (
+            spec.eval.batch_size,
+            &[
+                "eval.batch_size",
+                "network.conv1.channels",
+                "network.conv2.channels",
+            ],
+        ),
+    ];
+    batches.into_iter().find_map(|(batch, fields)| {
+        let values = batch as u64 * image;
+        (values > MAX_ACTIVATIONS).then(|| Conflict {
+            fields,
+            message: format!(
+                "got {batch} images a batch, of which the convolutions make {values} values, want at most \
+                 {MAX_ACTIVATIONS}"
+            ),
+        })
+    })
 }

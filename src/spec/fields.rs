@@ -37,8 +37,8 @@ const FIELDS: &[(&str, Rule)] = &[
     ("data.prefetch", Whole(1, 1_024)),
     ("data.workers", Whole(1, 64)),
     // Spread evenly over the five training files of the CIFAR-10 layout.
-    ("data.synthetic.train_images", Fives(10, 10_000_000)),
-    ("data.synthetic.test_images", Whole(10, 10_000_000)),
+    ("data.synthetic.train_images", Fives(10, 5_000_000)),
+    ("data.synthetic.test_images", Whole(10, 5_000_000)),
     ("data.synthetic.seed", SEED),
     // The images are 32 pixels wide.
     ("input.crop", Whole(1, 32)),

@@ -108,7 +108,7 @@ fn values_say_what_was_got_and_what_is_wanted() {
         ),
         (
             "data: {synthetic: {train_images: 12}}",
-            "1:34: data.synthetic.train_images: got 12, want a multiple of 5 from 10 to 10000000",
+            "1:34: data.synthetic.train_images: got 12, want a multiple of 5 from 10 to 5000000",
         ),
         (
             "network: {conv2: {kernel: 4}}",
@@ -154,6 +154,15 @@ fn conflicts_blame_the_field_set_last() {
         bad("input: {crop: 4}"),
         "experiments/bad.yaml:1:15: input.crop: got crop 4 with pool.size 3 and pool.stride 2: the two pools see \
          4 and 2 pixels a side, want at least pool.size"
+    );
+    assert_eq!(
+        bad("network: {pool: {stride: 1}, conv2: {channels: 4096}, local3: {units: 4096}}"),
+        "experiments/bad.yaml:1:71: network.local3.units: got a network of 9671021248 weights, want at most 268435456"
+    );
+    assert_eq!(
+        bad("network: {conv1: {channels: 512}}\ntrain: {batch_size: 65536}"),
+        "experiments/bad.yaml:2:21: train.batch_size: got 65536 images a batch, of which the convolutions make \
+         19931332608 values, want at most 4294967296"
     );
     let folder = Folder::new(&[("high.yaml", b"input: {contrast: {lower: 1, upper: 1}}")]);
     assert_eq!(

@@ -33,7 +33,7 @@ fn every_range_ends_where_it_says() {
         ),
         (
             "data.synthetic.train_images",
-            vec!["10", "10000000"],
+            vec!["10", "5000000"],
             vec!["5", "11"],
         ),
         ("input.crop", vec!["5", "32"], vec!["4", "33"]),
