@@ -1,7 +1,7 @@
 //! Random event files, read back at a resume.
 
 use super::cut;
-use super::record::{EventReader, encode};
+use super::record::{EventReader, message};
 use super::summaries::{Summaries, event};
 use super::tag::Tag;
 use crate::fuzz::{check, edited, pick};
@@ -10,12 +10,13 @@ use rand::Rng;
 use std::fs;
 use std::path::Path;
 use tensorboard_rs::masked_crc32c::masked_crc32c;
+use tensorboard_rs::record_writer::RecordWriter;
 
 /// Pieces of messages: groups within groups, and fields of every kind.
 const WORDS: &[&[u8]] = &[
-    &[0x0b; 50_000],
-    b"\x0b",
-    b"\x0c",
+    &[0x7b; 50_000],
+    b"\x7b",
+    b"\x7c",
     b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
     b"\x10\x05",
     b"\x12\x02\x08\x01",
@@ -65,13 +66,20 @@ fn event_files_are_cut_at_a_step() {
     version.set_file_version("brain.Event:2".into());
     let point = |step| {
         let mut point = Summaries::at_time(step, 1.0);
-        encode(point.scalar(&Tag::new("a"), 1.0).event())
+        message(point.scalar(&Tag::new("a"), 1.0).event())
     };
-    let points = [0, 10, 20, 15, 30].map(point).concat();
-    let file = [encode(&version), points].concat();
+    let mut events = vec![message(&version)];
+    events.extend([0, 10, 20, 15, 30].map(point));
     check(300, |rng| {
-        let mut bytes = edited(rng, &file, WORDS);
-        if rng.random_bool(0.8) {
+        let mut bytes = Vec::new();
+        for event in &events {
+            let event = edited(rng, event, WORDS);
+            RecordWriter::new(&mut bytes).write(&event).unwrap();
+        }
+        if rng.random_bool(0.5) {
+            bytes = edited(rng, &bytes, WORDS);
+        }
+        if rng.random_bool(0.5) {
             seal(&mut bytes);
         }
         let first_step = pick(rng, &[0, 1, 15, 20, 31, i64::MAX as u64, u64::MAX]);
