@@ -10,6 +10,9 @@ ARGS ?=
 # Device of the benchmark: cpu, cuda or cuda:N.
 DEVICE ?=
 PORT ?= 6006
+# How long to fuzz or soak, and the soak's seed.
+MINUTES ?=
+SEED ?=
 
 PYTHON ?= python3
 RUNBOARD = cargo run --release --quiet --
@@ -22,7 +25,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz check bench bench-reference clean named
+.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check bench bench-reference clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -60,6 +63,10 @@ test-browser: build tensorboard-setup ## look at every TensorBoard tab of real r
 
 fuzz: build ## feed random edits of valid files to whatever reads them (MINUTES=10 of processor time each)
 	@FUZZ_SECONDS=$$((60 * $(or $(MINUTES),10))) cargo test --release --lib fuzz:: -- --nocapture --test-threads 1
+
+soak: build tensorboard-setup ## kill, stop and starve runs at random, and check that nothing is lost (MINUTES=15 SEED=n)
+	@$(TENSORBOARD)/bin/python tests/soak.py $(or $(CARGO_TARGET_DIR),target)/release/runboard \
+		$(or $(CARGO_TARGET_DIR),target)/soak --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
 
 check: setup ## what CI runs: format, clippy, tests
 	cargo fmt --check

@@ -31,7 +31,7 @@ impl Ended {
 
 /// Exit code of a failure that has no code of its own.
 const FAILED: i32 = 1;
-/// Exit code of training that diverged. Started again from the same checkpoint, it is bound to do so again.
+/// Exit code of training that diverged. On a CPU it would do so again; the supervisor finds out, once.
 pub const DIVERGED: i32 = 4;
 
 /// What ends an evaluator that has nothing left to do for a trainer that is gone.

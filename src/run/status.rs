@@ -191,8 +191,11 @@ pub trait Status: Serialize + DeserializeOwned {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             json => json.with_context(|| format!("failed to read {}", path.display()))?,
         };
-        serde_json::from_slice(&json)
-            .with_context(|| format!("failed to read {}: no status", path.display()))
+        // Not as an option: `null` is no status either.
+        let status: serde_json::Result<Self> = serde_json::from_slice(&json);
+        let status =
+            status.with_context(|| format!("failed to read {}: no status", path.display()));
+        status.map(Some)
     }
 }
 
