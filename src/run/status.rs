@@ -367,6 +367,8 @@ mod tests {
             error.contains("eval.status.json: no status: missing field `process`"),
             "{error}"
         );
+        fs::write(run.status(Role::Eval), "null").unwrap();
+        assert!(EvalStatus::load(&run).is_err());
     }
 
     #[test]
