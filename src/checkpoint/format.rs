@@ -3,6 +3,7 @@
 use super::{Checkpoint, Lease, State};
 use crate::files;
 use crate::model::Named;
+use crate::spec::MAX_WEIGHTS;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ const STATE: &str = "state.json";
 pub(super) const MANIFEST: &str = "manifest.json";
 /// No manifest is longer; what is read of a longer file is no manifest.
 const MANIFEST_BYTES: u64 = 64 << 10;
+/// No other file is longer: the largest network's weights as f32, with room for biases and a header.
+const MAX_BYTES: u64 = 4 * MAX_WEIGHTS + (1 << 20);
 
 /// The part of a manifest that every version has.
 #[derive(Deserialize)]
@@ -86,6 +89,10 @@ pub fn read(folder: &Path, lease: &Lease) -> Result<Checkpoint> {
             "{name}: got {got} bytes, want {}",
             want.bytes
         );
+        ensure!(
+            got <= MAX_BYTES,
+            "{name}: got {got} bytes, want at most {MAX_BYTES}"
+        );
         let bytes = read_all(&file, want.bytes).with_context(failed)?;
         let got = sha256(&bytes);
         ensure!(
@@ -138,8 +145,34 @@ pub fn safetensors(named: &[Named]) -> Result<Vec<u8>> {
     Ok(safetensors::serialize(views, None)?)
 }
 
+/// Refuse a file whose tensors lie beyond its end: the library adds their offsets up before it compares them,
+/// and the sum may be too large a number.
+/// <https://github.com/huggingface/safetensors#format>: length of the header in 8 bytes, little-endian, header
+fn check_offsets(bytes: &[u8]) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Place {
+        data_offsets: (u64, u64),
+    }
+    let (length, rest) = bytes.split_first_chunk().context("no header")?;
+    let length = usize::try_from(u64::from_le_bytes(*length))?;
+    let header = rest.get(..length).context("the header is cut off")?;
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    for (name, entry) in header {
+        // What else there is, such as metadata, is the library's to check.
+        if let Ok(Place { data_offsets }) = Place::deserialize(entry) {
+            let (end, most) = (data_offsets.1, rest.len() - length);
+            ensure!(
+                end <= most as u64,
+                "{name}: its data ends at byte {end}, want at most {most}"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// In alphabetical order, which is not the network's: readers go by name.
 fn tensors(bytes: &[u8]) -> Result<Vec<Named>> {
+    check_offsets(bytes)?;
     let file = SafeTensors::deserialize(bytes)?;
     let mut named = Vec::new();
     for (name, view) in file.tensors() {
@@ -231,5 +264,41 @@ mod tests {
         assert!(refusal("").starts_with("manifest.json: EOF"));
         let endless = format!("{}{{", " ".repeat(1 << 20));
         assert!(refusal(&endless).starts_with("manifest.json: EOF"));
+    }
+
+    #[test]
+    fn tensors_that_no_file_holds_are_refused() {
+        // Each fits into the address space; the last one ends, with the header, behind its end.
+        let bytes = (1_u64 << 61) - 1;
+        let entry = |index: u64| {
+            let (begin, end) = (index * bytes, (index + 1) * bytes);
+            format!(
+                "\"{index}\":{{\"dtype\":\"U8\",\"shape\":[{bytes}],\"data_offsets\":[{begin},{end}]}}"
+            )
+        };
+        let entries: Vec<String> = (0..8).map(entry).collect();
+        let header = format!("{{{}}}", entries.join(","));
+        let file = [&header.len().to_le_bytes(), header.as_bytes()].concat();
+        let error = tensors(&file).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("0: its data ends at byte {bytes}, want at most 0")
+        );
+    }
+
+    #[test]
+    fn a_file_larger_than_any_network_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(folder.path(), &sample(7)).unwrap();
+        let length: u64 = 1 << 40;
+        let ema = File::options().write(true).open(path.join(EMA)).unwrap();
+        ema.set_len(length).unwrap();
+        let manifest = path.join(MANIFEST);
+        let mut value: Manifest = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+        value.files.get_mut(EMA).unwrap().bytes = length;
+        fs::write(&manifest, serde_json::to_vec(&value).unwrap()).unwrap();
+        let error = format!("{:#}", load(&path).unwrap_err());
+        let want = "ema.safetensors: got 1099511627776 bytes, want at most 1074790400";
+        assert!(error.ends_with(want), "{error}");
     }
 }

@@ -16,6 +16,8 @@
 //! is renamed again, `step-N.old/`, before it is removed.
 
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod lease;
 mod restore;
 mod retention;

@@ -1,9 +1,14 @@
-//! Random statuses, as `runboard list` and both processes read them.
+//! Random statuses and journals, as `runboard list` and both processes read them.
 
-use super::{EvalStatus, Process, Role, RunDir, Score, Status, TrainStatus, list, provenance};
+use super::{
+    EvalStatus, Evaluation, Journal, Process, Role, RunDir, Score, Scores, Standing, Status,
+    TrainStatus, list, provenance,
+};
+use crate::error::is_user_error;
 use crate::fuzz::{check, edited_text};
 use crate::heap::within;
 use std::fs;
+use std::time::Duration;
 
 const WORDS: &[&[u8]] = &[
     b"{",
@@ -58,6 +63,53 @@ fn statuses_are_read_or_named() {
         is_read_or_named(&run, within(1 << 20, || TrainStatus::load(&run)));
         is_read_or_named(&run, within(1 << 20, || EvalStatus::load(&run)));
         assert_eq!(within(1 << 20, || list(folder.path())).len(), 1);
+    });
+}
+
+#[test]
+fn journals_are_read_or_point_at_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evaluations.jsonl");
+    let scores = Scores {
+        precision: 0.5,
+        raw_precision: 0.25,
+        loss: 1.5,
+    };
+    let mut journal = Journal::open(&path).unwrap().0;
+    for (step, found) in [
+        (10, Ok(scores)),
+        (20, Err("damage".into())),
+        (30, Ok(scores)),
+    ] {
+        let now = Some(chrono::Local::now());
+        let took = Duration::from_millis(250);
+        let evaluation = Evaluation::new(step, Some("ab12".into()), now, found, took);
+        journal.add(evaluation).unwrap();
+    }
+    let file = fs::read(&path).unwrap();
+    check(300, |rng| {
+        let edited = edited_text(rng, &file, WORDS);
+        fs::write(&path, &edited).unwrap();
+        let memory = (1 << 20) + 10 * edited.len();
+        match within(memory, || Journal::open(&path)) {
+            Ok((journal, torn)) => {
+                let steps: Vec<u64> = journal.evaluations().iter().map(|e| e.step).collect();
+                assert!(
+                    steps.is_sorted_by(|a, b| a < b && *b < u64::MAX),
+                    "{steps:?}"
+                );
+                let left = fs::metadata(&path).unwrap().len();
+                assert_eq!(left + torn, edited.len() as u64);
+                assert_eq!(Journal::read(&path).unwrap(), journal.evaluations());
+                let _ = Standing::of(journal.evaluations());
+            }
+            Err(error) => {
+                let named = format!("{}:", path.display());
+                assert!(is_user_error(&error), "{error:#}");
+                assert!(format!("{error:#}").starts_with(&named), "{error:#}");
+                assert_eq!(fs::read(&path).unwrap(), edited);
+            }
+        }
     });
 }
 

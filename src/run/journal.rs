@@ -241,6 +241,8 @@ fn parse(path: &Path) -> Result<(Vec<Evaluation>, u64)> {
         let parsed = serde_json::from_slice(line).map_err(|error| error.to_string());
         let evaluation = parsed.and_then(|parsed: Evaluation| match parsed.score() {
             None if parsed.damage.is_none() => Err("neither precision nor damage".to_owned()),
+            // The event files' steps are signed, and the next one must be a number too.
+            _ if parsed.step >= i64::MAX as u64 => Err("no run has so many steps".to_owned()),
             _ => Ok(parsed),
         });
         match evaluation {

@@ -3,7 +3,7 @@
 use super::Spec;
 
 /// Weights of a network: 1 GiB, as much again for their moving average and for the gradients.
-const MAX_WEIGHTS: u64 = 1 << 28;
+pub const MAX_WEIGHTS: u64 = 1 << 28;
 /// Values that the convolutions make of a batch: 16 GiB, and as much again on the way back.
 const MAX_ACTIVATIONS: u64 = 1 << 32;
 

@@ -14,6 +14,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
+pub use conflict::MAX_WEIGHTS;
 pub use load::{Experiment, load};
 pub use names::available;
 pub use overrides::Override;

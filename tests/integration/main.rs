@@ -1,9 +1,12 @@
 //! The real binary, from the command line to what it leaves on disk.
 
+#[path = "../../src/fuzz.rs"]
+mod cases;
 mod checkpoints;
 mod divergence;
 mod evaluations;
 mod faults;
+mod fuzz;
 mod input;
 mod locks;
 mod resume;
