@@ -146,7 +146,7 @@ class Project:
             if not entry.name.isdigit():
                 continue
             try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 here = (entry / "cwd").readlink() == self.folder
             except OSError:
                 continue  # another user's, or gone

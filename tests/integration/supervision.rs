@@ -65,7 +65,7 @@ fn finish(child: Child) -> Done {
 fn what_is_killed_is_started_again_and_nothing_is_missing() {
     let sets = [
         "--set",
-        "train={steps: 400, checkpoint_every: 50, keep_checkpoints: 20}",
+        "train={steps: 1000, checkpoint_every: 100, keep_checkpoints: 20}",
     ];
     let arguments = [&["run", "small"], &sets[..]].concat();
     let whole = Project::new();
@@ -73,13 +73,22 @@ fn what_is_killed_is_started_again_and_nothing_is_missing() {
 
     let parted = Project::new();
     let child = parted.start(&arguments);
-    let run = under_way(&parted, 20);
-    let step = status(&run, "train").unwrap()["step"].as_u64().unwrap();
-    send(pid(&run, "train"), Signal::SIGKILL);
-    send(pid(&run, "eval"), Signal::SIGKILL);
-    under_way(&parted, step);
+    let run = wait_for("a checkpoint beyond the first", || {
+        let run = parted.newest("small")?;
+        run.join("checkpoints/step-00000100")
+            .exists()
+            .then_some(run)
+    });
+    // However fast the machine is, training does not end before the evaluator has begun.
+    let trainer = pid(&run, "train");
+    send(trainer, Signal::SIGSTOP);
+    let evaluator = wait_for("the evaluator", || {
+        status(&run, "eval").map(|_| pid(&run, "eval"))
+    });
     let list = parted.succeed(&["list"]).out;
     assert!(list.lines().nth(1).unwrap().contains(" running "), "{list}");
+    send(trainer, Signal::SIGKILL);
+    send(evaluator, Signal::SIGKILL);
     let done = finish(child);
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     for line in [
@@ -101,7 +110,7 @@ fn what_is_killed_is_started_again_and_nothing_is_missing() {
                 .unwrap()
         })
         .collect();
-    let wanted: Vec<u64> = (0..400).step_by(50).chain([399]).collect();
+    let wanted: Vec<u64> = (0..1000).step_by(100).chain([999]).collect();
     assert_eq!(evaluated, wanted);
     if let Some(events) = tensorboard_reads(&run.join("eval")) {
         assert_eq!(steps(&events["scalars"]["Precision @ 1"]), wanted);
