@@ -127,7 +127,10 @@ class Comparison:
         demand(STEPS - 1 in scored, "the last checkpoint has no score")
         due = set(range(0, STEPS, CHECKPOINT_EVERY)) | {int(path.name[5:]) for path in checkpoints(run)}
         refused = {int(step) for step in re.findall(r"failed to save checkpoint \S*step-(\d{8})", log)}
-        demand(due - refused <= scored.keys(), f"not evaluated: {sorted(due - refused - scored.keys())}")
+        given_up = {int(step) for step in re.findall(r"step-(\d{8}) is removed without an evaluation", log)}
+        missing = due - refused - given_up - scored.keys()
+        demand(not missing, f"not evaluated: {sorted(missing)}")
+        self.figures["given up for want of an evaluator"] += len(given_up)
         # One that was saved when the run was stopped, and then damaged, need not be saved again.
         aside = {int(path.name[5:13]) for path in (run / "checkpoints").glob("step-*.damaged")}
         damaged = {line["step"] for line in lines} - scored.keys()

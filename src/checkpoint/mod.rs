@@ -205,17 +205,18 @@ pub fn cut(folder: &Path, first_step: u64) -> Result<()> {
 }
 
 /// Remove a checkpoint, renamed first: a reader sees a whole one or none. One that is being read stays, and
-/// so does one that is not `unwanted` once nobody reads it.
-fn discard(path: &Path, unwanted: impl Fn() -> bool) -> Result<()> {
+/// so does one that is not `unwanted` once nobody reads it. Returns whether it is removed.
+fn discard(path: &Path, unwanted: impl Fn() -> bool) -> Result<bool> {
     let vacancy = Vacancy::of(path)
         .with_context(|| format!("failed to remove checkpoint {}", path.display()))?;
-    if vacancy.is_some() && unwanted() {
-        let doomed = path.with_extension("old");
-        remove(&doomed)?;
-        rename(path, &doomed)?;
-        remove(&doomed)?;
+    if vacancy.is_none() || !unwanted() {
+        return Ok(false);
     }
-    Ok(())
+    let doomed = path.with_extension("old");
+    remove(&doomed)?;
+    rename(path, &doomed)?;
+    remove(&doomed)?;
+    Ok(true)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

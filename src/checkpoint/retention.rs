@@ -4,6 +4,7 @@ use super::{Entry, contents, discard, list, name, remove, step};
 use crate::console;
 use crate::spec;
 use anyhow::Result;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
@@ -43,6 +44,12 @@ impl Retention {
         }
     }
 
+    /// Whether its evaluation is still to come.
+    fn awaits(&self, entry: &Entry) -> bool {
+        let evaluated = self.evaluated.as_ref();
+        evaluated.is_some_and(|evaluated| !evaluated.contains(&entry.step))
+    }
+
     /// Those of `entries`, oldest first, that there is no reason to keep.
     fn surplus<'a>(&self, entries: &'a [Entry]) -> Vec<&'a Entry> {
         let latest = entries.len().saturating_sub(self.last);
@@ -51,12 +58,12 @@ impl Retention {
             .iter()
             .enumerate()
             .rev() // so that the newest of those that wait are counted first
-            .filter(|(index, Entry { step, .. })| {
-                let waits = self.evaluated.as_ref().is_some_and(|e| !e.contains(step));
+            .filter(|(index, entry)| {
+                let waits = self.awaits(entry);
                 waiting += usize::from(waits);
                 let kept = *index >= latest
-                    || (self.every > 0 && step.is_multiple_of(self.every))
-                    || Some(*step) == self.best
+                    || (self.every > 0 && entry.step.is_multiple_of(self.every))
+                    || Some(entry.step) == self.best
                     || (waits && waiting <= WAITING);
                 !kept
             })
@@ -80,10 +87,20 @@ pub fn retain(folder: &Path, wanted: impl Fn() -> Option<Retention>) -> Result<(
         link_best(folder, retention.best);
         let entries = list(folder)?;
         for entry in retention.surplus(&entries) {
-            discard(&entry.path, || {
+            let waits = Cell::new(false);
+            let removed = discard(&entry.path, || {
                 // Asked again now that nobody reads it: who did may have found it the best.
-                wanted().is_some_and(|retention| retention.surplus(&entries).contains(&entry))
+                wanted().is_some_and(|retention| {
+                    waits.set(retention.awaits(entry));
+                    retention.surplus(&entries).contains(&entry)
+                })
             })?;
+            if removed && waits.get() {
+                console::warning(format_args!(
+                    "{} is removed without an evaluation: more than {WAITING} wait for theirs",
+                    entry.path.display()
+                ));
+            }
         }
     }
     sweep(folder)
@@ -131,7 +148,6 @@ mod tests {
     use super::super::tests::sample;
     use super::super::{Lease, load, save};
     use super::*;
-    use std::cell::Cell;
 
     /// What is left of checkpoints of these steps.
     fn kept(retention: &Retention, steps: &[u64]) -> Vec<u64> {

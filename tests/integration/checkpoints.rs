@@ -232,3 +232,24 @@ fn python_reads_a_checkpoint_by_the_same_names() {
         }
     }
 }
+
+#[test]
+fn what_is_given_up_without_an_evaluation_is_told() {
+    let project = Project::new();
+    let sets = [
+        "train={steps: 104, checkpoint_every: 1, keep_checkpoints: 1, batch_size: 4}",
+        "input.crop=8",
+    ];
+    let run = project.fresh("alone", &sets);
+    let done = project.succeed(&["train", "--run", "alone"]);
+    let told = done.out.lines().chain(done.err.lines());
+    let told: Vec<&str> = told.filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    for (step, line) in told.iter().enumerate() {
+        let want = format!(
+            "checkpoints/step-{step:08} is removed without an evaluation: more than 100 wait for theirs"
+        );
+        assert!(line.ends_with(&want), "{line}");
+    }
+    assert_eq!(names(&run.join("checkpoints")).len(), 100);
+}
