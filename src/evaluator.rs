@@ -372,7 +372,7 @@ impl<'a> Evaluator<'a> {
                 let labels = batch.labels.clone();
                 let (images, _) =
                     backend::upload(batch.images, batch.labels, spec.input.crop, &self.device);
-                let logits = backend::logits(network, &spec.network, images)?;
+                let logits = backend::logits(network, spec, images)?;
                 metrics.add(&logits, &labels, seen % count)?;
                 seen += labels.len();
                 if seen == total {

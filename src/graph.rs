@@ -18,7 +18,7 @@ pub fn graph(spec: &Spec, network: &Network, device: &Device) -> Result<Graph> {
     let (batch, side) = (spec.train.batch_size, spec.input.crop);
     let shape = [batch, side, side, crate::data::CHANNELS];
     let images = Tensor::zeros(shape, device);
-    let layers = backend::activations(network, &spec.network, images)?;
+    let layers = backend::activations(network, spec, images)?;
     let parameters = network.named();
 
     let mut graph = Graph::new();

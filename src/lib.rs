@@ -16,6 +16,7 @@
 //! - which checkpoints are scored: [`backlog`], [`evaluator`]; how: [`metrics`]; what is shown of it: [`scoreboard`], [`comparison`]
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - how the two processes are started, watched and stopped: [`supervisor`], [`progress`]
+//! - what a process that computes needs in its environment: [`environment`]
 //! - commands: [`cli`]
 
 pub mod backend;
@@ -26,6 +27,7 @@ pub mod comparison;
 pub mod console;
 pub mod data;
 pub mod divergence;
+pub mod environment;
 pub mod error;
 pub mod evaluator;
 pub mod events;

@@ -174,7 +174,7 @@ impl<'a> Trainer<'a> {
         let side = self.spec.input.crop;
         let (images, labels) = backend::upload(batch.images, batch.labels, side, &self.device);
         let (losses, gradients) =
-            backend::gradients(&self.network, &self.spec.network, images.clone(), labels)?;
+            backend::gradients(&self.network, self.spec, images.clone(), labels)?;
         let learning_rate = self.learning_rate(step);
         if let Some(what) = divergence::in_losses(step, &losses) {
             self.reporter.show_divergence(step, losses);

@@ -84,7 +84,7 @@ fn evaluate(setting: &Setting) -> Result<()> {
         for batch in evaluation_batches(&images, &spec.input, spec.eval.batch_size) {
             let labels = batch.labels.clone();
             let (pixels, _) = backend::upload(batch.images, batch.labels, spec.input.crop, &device);
-            let logits = backend::logits(&network, &spec.network, pixels)?;
+            let logits = backend::logits(&network, spec, pixels)?;
             metrics.add(&logits, &labels, seen)?;
             seen += labels.len();
         }

@@ -76,7 +76,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         .min(train.images_every);
     let mut reporter = Reporter::start(folder.path(), spec, 0, Default::default(), false)?;
     let (pixels, labels) = upload(spec, &batch, &device);
-    let (losses, gradients) = backend::gradients(&network, &spec.network, pixels.clone(), labels)?;
+    let (losses, gradients) = backend::gradients(&network, spec, pixels.clone(), labels)?;
     let taken = Taken {
         step: 0, // for which all cadences are due
         losses,
@@ -124,7 +124,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     drop(batches);
     let forward = || {
         let (pixels, _) = upload(spec, &batch, &device);
-        backend::logits(&network, &spec.network, pixels).map(drop)
+        backend::logits(&network, spec, pixels).map(drop)
     };
     parts.push(timed(
         "forward of a batch alone",
@@ -162,7 +162,7 @@ fn step(
         mark()?;
         let (pixels, labels) = backend::upload(batch.images, batch.labels, spec.input.crop, device);
         mark()?;
-        let (_, gradients) = backend::gradients(network, &spec.network, pixels, labels)?;
+        let (_, gradients) = backend::gradients(network, spec, pixels, labels)?;
         mark()?;
         // So small a rate that the weights stay good for what is measured after this.
         backend::descend(network, &gradients, 1e-9)?;

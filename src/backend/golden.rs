@@ -5,7 +5,7 @@ use super::{average, copy, descend, upload};
 use crate::golden::{Golden, Tensor, assert_chances, assert_close, path};
 use crate::model::{Named, Network};
 use crate::schedule::{self, Average};
-use crate::spec::{self, Fidelity, Optimizer};
+use crate::spec::{self, Fidelity, Optimizer, Spec};
 use burn::tensor::{Device, Int, Tensor as Burn};
 use tch::Tensor as Native;
 
@@ -19,7 +19,7 @@ const CASES: [&str; 3] = ["tutorial", "strong", "other"];
 struct Case<'a> {
     name: &'a str,
     golden: &'a Golden,
-    spec: spec::Network,
+    spec: Spec,
     network: Network,
     device: Device,
 }
@@ -27,7 +27,8 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn of(name: &'a str, golden: &'a Golden) -> Self {
         let shape = |parameter: &str| &golden.get(&format!("{name}/initial/{parameter}")).shape;
-        let mut spec = spec::Network::default();
+        let mut whole = Spec::default();
+        let spec = &mut whole.network;
         (spec.pool, spec.norm) = settings(golden.get(&format!("{name}/settings")));
         spec.conv1.channels = shape("conv1/biases")[0];
         spec.conv2.channels = shape("conv2/biases")[0];
@@ -41,13 +42,13 @@ impl<'a> Case<'a> {
             shape: tensor.shape.clone(),
             values: tensor.floats(),
         });
-        let network = Network::init(&spec, crop, spec::Seed(1), &device)
+        let network = Network::init(spec, crop, spec::Seed(1), &device)
             .with_values(values.collect(), &device)
             .unwrap();
         Case {
             name,
             golden,
-            spec,
+            spec: whole,
             network,
             device,
         }
@@ -122,7 +123,7 @@ fn every_layer_is_tensorflows() {
                 "{name}: sparsity {zeros}, want {want}"
             );
         }
-        let logits = case.network.forward(&case.spec, case.batch().0);
+        let logits = case.network.forward(&case.spec.network, case.batch().0);
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
         let want = &case.want("activations/softmax_linear").values;
         assert_close(

@@ -185,8 +185,8 @@ mod tests {
     fn steps_and_averages_follow_their_formulas_and_copies_are_apart() {
         let (spec, crop) = small();
         let device = Device::libtorch();
-        let network = Network::init(&spec, crop, spec::Seed(3), &device);
-        let gradient = Network::init(&spec, crop, spec::Seed(4), &device);
+        let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+        let gradient = Network::init(&spec.network, crop, spec::Seed(4), &device);
         let before = copy(&network).unwrap();
         let mean = copy(&network).unwrap();
         descend(&network, &gradient, 0.5).unwrap();

@@ -3,7 +3,7 @@
 use super::features::Features;
 use super::{foreign, handles, native_float, rebuilt};
 use crate::model::{self, LAYERS, Named, Network, PARAMETERS};
-use crate::spec;
+use crate::spec::{self, Precision, Spec};
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
@@ -26,7 +26,7 @@ pub struct Losses {
 /// libtorch's, such as memory that does not suffice.
 pub fn gradients(
     network: &Network,
-    spec: &spec::Network,
+    spec: &Spec,
     images: Tensor<4>,
     labels: Tensor<1, Int>,
 ) -> Result<(Losses, Network)> {
@@ -45,7 +45,7 @@ pub fn gradients(
     };
     let mut total = cross_entropy.shallow_clone();
     let mut decays = Vec::new();
-    for (layer, decay) in spec.weight_decays().into_iter().enumerate() {
+    for (layer, decay) in spec.network.weight_decays().into_iter().enumerate() {
         if decay != 0.0 {
             // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
             let w = &weights[2 * layer];
@@ -73,7 +73,7 @@ pub fn gradients(
 ///
 /// # Errors
 /// libtorch's.
-pub fn logits(network: &Network, spec: &spec::Network, images: Tensor<4>) -> Result<Vec<f32>> {
+pub fn logits(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<f32>> {
     let _guard = tch::no_grad_guard();
     let (weights, images) = (handles(network)?, native_float(images)?);
     let logits = match Features::of(spec, &images) {
@@ -85,7 +85,8 @@ pub fn logits(network: &Network, spec: &spec::Network, images: Tensor<4>) -> Res
 
 /// The values, row by row.
 pub(super) fn host(tensor: &Native) -> Result<Vec<f32>> {
-    let flat = tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+    let tensor = tensor.f_to_device(tch::Device::Cpu)?;
+    let flat = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
     Ok(Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?)
 }
 
@@ -107,11 +108,7 @@ pub(super) fn cross_entropy(logits: &Native, labels: &Native) -> Result<Native> 
 ///
 /// # Errors
 /// libtorch's.
-pub fn activations(
-    network: &Network,
-    spec: &spec::Network,
-    images: Tensor<4>,
-) -> Result<Vec<Named>> {
+pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<Named>> {
     let _guard = tch::no_grad_guard();
     let mut layers = Vec::new();
     let images = native_float(images)?;
@@ -134,19 +131,23 @@ pub fn activations(
 type Taps<'a> = Option<&'a mut Vec<(&'static str, Native)>>;
 
 /// The network in libtorch's operations; memory is channels-last throughout.
-fn forward(
-    weights: &[Native],
-    spec: &spec::Network,
-    images: &Native,
-    mut taps: Taps,
-) -> Result<Native> {
+fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> Result<Native> {
+    let kind = match spec.compute.precision {
+        Precision::Float32 | Precision::Tf32 => tch::Kind::Float,
+        Precision::Bf16 => tch::Kind::BFloat16,
+    };
+    // No copies where they have that kind already.
+    let weights = weights.iter().map(|w| w.f_to_kind(kind));
+    let weights = weights.collect::<Result<Vec<_>, _>>()?;
+    let images = images.f_to_kind(kind)?;
+    let spec = &spec.network;
     let tapped = taps.is_some();
     let mut tap = |name: &'static str, x: &Native| {
         if let Some(taps) = &mut taps {
             taps.push((name, x.shallow_clone()));
         }
     };
-    let [c1w, c1b, c2w, c2b, dense @ ..] = weights else {
+    let [c1w, c1b, c2w, c2b, dense @ ..] = weights.as_slice() else {
         return Err(anyhow!(
             "got {} parameters, want {PARAMETERS}",
             weights.len()
@@ -170,7 +171,7 @@ fn forward(
     let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
     tap("pool2", &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
-    classifier(dense, &x, &mut tap)
+    Ok(classifier(dense, &x, &mut tap)?.f_to_kind(tch::Kind::Float)?)
 }
 
 /// The dense layers, from [n, features] to the logits.
@@ -218,7 +219,7 @@ pub(super) fn pool(x: &Native, spec: &spec::Pool) -> Result<Native> {
 /// a constant band matrix, which the matrix unit does faster than any sliding window of libtorch's.
 pub(super) fn local_response_norm(x: &Native, spec: &spec::Norm) -> Result<Native> {
     let channels = x.size()[1];
-    let options = (tch::Kind::Float, x.device());
+    let options = (x.kind(), x.device());
     let radius = spec.radius as i64;
     let band = Native::f_ones([channels, channels], options)?
         .f_tril(radius)?
@@ -228,14 +229,15 @@ pub(super) fn local_response_norm(x: &Native, spec: &spec::Norm) -> Result<Nativ
     let sum = x
         .f_square()?
         .f_conv2d::<&Native>(&band, None, [1, 1], [0, 0], [1, 1], 1)?;
-    let base = sum.f_add_scalar(spec.bias)?;
+    // Near its bias, the base needs more digits than a factor of a product.
+    let base = sum.f_to_kind(tch::Kind::Float)?.f_add_scalar(spec.bias)?;
     let scale = if spec.beta == 0.75 {
         let root = base.f_rsqrt()?; // base^-0.75 without a logarithm
         root.f_mul(&root.f_sqrt()?)?
     } else {
         base.f_pow_tensor_scalar(-spec.beta)?
     };
-    Ok(x.f_mul(&scale)?)
+    Ok(x.f_mul(&scale.f_to_kind(x.kind())?)?)
 }
 
 #[cfg(test)]
@@ -251,15 +253,16 @@ pub(super) mod tests {
     }
 
     /// A small network of uneven sizes, on which nothing agrees by accident.
-    pub fn small() -> (spec::Network, usize) {
-        let mut spec = spec::Network::default();
+    pub fn small() -> (Spec, usize) {
+        let mut whole = Spec::default();
+        let spec = &mut whole.network;
         (spec.conv1.channels, spec.conv2.channels) = (12, 16);
         (spec.conv1.stddev, spec.conv2.stddev) = (0.1, 0.1);
         (spec.local3.units, spec.local4.units) = (24, 16);
         spec.softmax_linear.stddev = 0.3;
         spec.norm.alpha = 0.1;
         spec.conv2.weight_decay = 0.01;
-        (spec, 11)
+        (whole, 11)
     }
 
     fn close(got: &[f32], want: &[f32], what: &str) {
@@ -285,10 +288,11 @@ pub(super) mod tests {
             ((3, 1), 0.5, (3, 7)),
         ] {
             let (mut spec, crop) = small();
-            (spec.pool.size, spec.pool.stride, spec.norm.beta) = (pool.0, pool.1, beta);
-            (spec.conv1.kernel, spec.conv2.kernel) = kernels;
+            let layers = &mut spec.network;
+            (layers.pool.size, layers.pool.stride, layers.norm.beta) = (pool.0, pool.1, beta);
+            (layers.conv1.kernel, layers.conv2.kernel) = kernels;
             let device = Device::libtorch();
-            let network = Network::init(&spec, crop, spec::Seed(3), &device);
+            let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
             let pixels = random(5 * crop * crop * 3, 7);
             let labels = vec![0, 9, 4, 4, 2];
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
@@ -296,9 +300,9 @@ pub(super) mod tests {
             let (losses, fast_gradients) = gradients(&network, &spec, images, targets).unwrap();
 
             let tracked = Device::libtorch().autodiff();
-            let oracle = Network::init(&spec, crop, spec::Seed(3), &tracked);
+            let oracle = Network::init(&spec.network, crop, spec::Seed(3), &tracked);
             let (images, targets) = upload(pixels, labels, crop, &tracked);
-            let slow = oracle.forward(&spec, images);
+            let slow = oracle.forward(&spec.network, images);
             let picked = burn::tensor::activation::log_softmax(slow.clone(), 1)
                 .gather(1, targets.unsqueeze_dim(1));
             let cross_entropy = -picked.mean();
@@ -344,6 +348,44 @@ pub(super) mod tests {
             for (got, want) in fast_gradients.named().iter().zip(&want) {
                 close(&got.values, want, &got.name);
             }
+        }
+    }
+
+    #[test]
+    fn products_in_bfloat16_are_near_those_in_float32() {
+        let (mut spec, crop) = small();
+        let device = Device::libtorch();
+        let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+        let labels: Vec<i64> = (0..32).map(|image| image % 10).collect();
+        let pixels = random(labels.len() * crop * crop * 3, 7);
+        let mut of = |precision| {
+            spec.compute.precision = precision;
+            let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
+            let logits = logits(&network, &spec, images.clone()).unwrap();
+            let (losses, gradients) = gradients(&network, &spec, images, targets).unwrap();
+            (logits, losses, gradients.named())
+        };
+        let exact = of(Precision::Float32);
+        assert_eq!(of(Precision::Tf32), exact); // on the CPU
+        let rounded = of(Precision::Bf16);
+        assert_ne!(rounded.0, exact.0);
+        // A factor is off by 2^-9 at most; of the many in a sum the errors add up at random.
+        let distance = |got: &[f32], want: &[f32]| {
+            let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
+            let between = square(&mut got.iter().zip(want).map(|(g, w)| g - w));
+            (between / square(&mut want.iter().copied())).sqrt()
+        };
+        assert!(distance(&rounded.0, &exact.0) < 0.01);
+        assert!((rounded.1.total - exact.1.total).abs() < 0.01 * exact.1.total);
+        for (got, want) in rounded.2.iter().zip(&exact.2) {
+            let distance = distance(&got.values, &want.values);
+            // Where rounding makes two of a pool equal, the gradient goes to another pixel.
+            let bound = if got.name.starts_with("conv1") {
+                0.25
+            } else {
+                0.1
+            };
+            assert!(distance < bound, "{}: {distance}", got.name);
         }
     }
 }

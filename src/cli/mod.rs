@@ -8,7 +8,7 @@ mod run;
 use crate::run::{RunDir, resolve};
 use crate::spec::{self, Experiment, Override};
 use crate::stop::Stop;
-use crate::{console, evaluator, trainer};
+use crate::{console, environment, evaluator, trainer};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -114,12 +114,16 @@ impl Cli {
             Command::Resume { run, detach } => run::resume(&find(run)?, *detach),
             Command::Stop { run } => run::stop(&find(run)?),
             Command::Train { run } => {
+                let run = find(run)?;
+                environment::complete(&run)?;
                 console::reserve();
-                Ok(trainer::train(&find(run)?, &Stop::on_signals()?)?.exit_code())
+                Ok(trainer::train(&run, &Stop::on_signals()?)?.exit_code())
             }
             Command::Eval { run, once } => {
+                let run = find(run)?;
+                environment::complete(&run)?;
                 console::reserve();
-                Ok(evaluator::evaluate(&find(run)?, &Stop::on_signals()?, *once)?.exit_code())
+                Ok(evaluator::evaluate(&run, &Stop::on_signals()?, *once)?.exit_code())
             }
             Command::List => list::list(&self.runs),
             Command::Check(chosen) => check::check(chosen),

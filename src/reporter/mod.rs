@@ -308,7 +308,7 @@ impl Reporter {
         network: &Network,
         images: &Tensor<4>,
     ) -> Result<()> {
-        let layers = backend::activations(network, &self.spec.network, images.clone())?;
+        let layers = backend::activations(network, &self.spec, images.clone())?;
         for layer in layers
             .iter()
             .filter(|layer| LAYERS.contains(&layer.name.as_str()))

@@ -31,6 +31,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("fidelity", OneOf(&["exact", "tutorial"])),
     ("compute.device", Device),
     ("compute.threads", THREADS),
+    ("compute.precision", OneOf(&["float32", "tf32", "bf16"])),
     ("data.source", OneOf(&["cifar10", "synthetic"])),
     ("data.folder", Folder),
     ("data.download", Flag),

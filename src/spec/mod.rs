@@ -78,6 +78,8 @@ pub struct Compute {
     pub device: String,
     /// Threads of the arithmetic; 0 means one for each core.
     pub threads: usize,
+    /// Of the products in convolutions and dense layers.
+    pub precision: Precision,
 }
 
 impl Default for Compute {
@@ -85,8 +87,23 @@ impl Default for Compute {
         Compute {
             device: "auto".into(),
             threads: 0,
+            precision: Precision::default(),
         }
     }
+}
+
+/// What the factors of the network's products are rounded to. Sums, weights, losses and the update are float32
+/// in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Not at all.
+    Float32,
+    /// On a GPU TensorFloat-32: 10 bits of mantissa instead of 23. The same as `float32` elsewhere.
+    #[default]
+    Tf32,
+    /// bfloat16: 7 bits of mantissa, in half the memory; so are the activations between the products.
+    Bf16,
 }
 
 /// Which images the experiment trains and is evaluated on.

@@ -13,11 +13,8 @@ use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
+use crate::environment::PATIENT;
 use crate::run::{Role, RunDir};
-
-/// How OpenMP's threads wait for work. Two processes whose threads wait by spinning take the cores from
-/// each other: trainer and evaluator side by side on two cores need twice the time (docs/performance.md).
-const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 /// Training comes first where there are not cores enough for both.
 const EVALUATOR_NICE: i32 = 10;
@@ -60,8 +57,9 @@ impl Child {
             .stdout(out)
             .stderr(err)
             .process_group(0);
-        if env::var_os(WAIT_POLICY).is_none() {
-            command.env(WAIT_POLICY, "PASSIVE");
+        let (name, value) = PATIENT; // so that it need not start itself again
+        if env::var_os(name).is_none() {
+            command.env(name, value);
         }
         let supervisor = process::id();
         let tie = move || {

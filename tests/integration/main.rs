@@ -4,6 +4,7 @@
 mod cases;
 mod checkpoints;
 mod divergence;
+mod environment;
 mod evaluations;
 mod faults;
 mod fuzz;

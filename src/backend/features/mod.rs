@@ -17,7 +17,7 @@ mod winograd;
 use super::native::{classifier, cross_entropy, host, tracked};
 use crate::data::CHANNELS;
 use crate::model::{same_padding, same_size};
-use crate::spec;
+use crate::spec::{Precision, Spec};
 use anyhow::Result;
 use convolution::Convolution;
 use norm::Norm;
@@ -46,11 +46,13 @@ pub struct Features {
 
 impl Features {
     /// Of this network on these images, [n, crop, crop, 3]; `None` where libtorch's operations serve better: on a
-    /// GPU, for another kernel than `winograd`'s, and without vector instructions.
-    pub fn of(spec: &spec::Network, images: &Native) -> Option<Self> {
+    /// GPU, for another kernel than `winograd`'s or another precision, and without vector instructions.
+    pub fn of(spec: &Spec, images: &Native) -> Option<Self> {
+        let float = spec.compute.precision != Precision::Bf16;
+        let spec = &spec.network;
         let vectors = !matches!(Arch::new(), Arch::Scalar);
         let cpu = images.device() == tch::Device::Cpu;
-        if !(vectors && cpu && spec.conv2.kernel == winograd::KERNEL) {
+        if !(vectors && cpu && float && spec.conv2.kernel == winograd::KERNEL) {
             return None;
         }
         let crop = usize::try_from(images.size()[1]).ok()?;

@@ -9,9 +9,10 @@ use rand::{Rng, SeedableRng};
 /// Uneven sizes: 6 x 6 cells between the poolings, 12 and 20 channels.
 fn uneven() -> Features {
     let images = Native::zeros([1, 11, 11, 3], (tch::Kind::Float, tch::Device::Cpu));
-    let mut spec = spec::Network::default();
-    (spec.conv1.channels, spec.conv2.channels) = (12, 20);
-    spec.norm.alpha = 0.1;
+    let mut spec = Spec::default();
+    let layers = &mut spec.network;
+    (layers.conv1.channels, layers.conv2.channels) = (12, 20);
+    layers.norm.alpha = 0.1;
     Features::of(&spec, &images).unwrap()
 }
 

@@ -1,0 +1,78 @@
+//! What the libraries of a process that computes read from its environment when they are loaded, before any code
+//! of ours runs.
+
+use crate::backend;
+use crate::run::RunDir;
+use crate::spec::{Precision, Spec};
+use anyhow::{Error, Result};
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// A variable and its value; one that the user has set stays as it is.
+pub type Variable = (&'static str, &'static str);
+
+/// OpenMP's threads wait for work without spinning. With two processes on the same cores, or two pools of threads in
+/// one, the threads that spin take the time of those that work (docs/performance.md).
+pub const PATIENT: Variable = ("OMP_WAIT_POLICY", "PASSIVE");
+
+/// libtorch multiplies float32 matrices as TensorFloat-32
+/// (<https://docs.pytorch.org/docs/stable/cuda_environment_variables.html>). Its convolutions do so by default.
+const TF32: Variable = ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1");
+/// NVIDIA's libraries never do, in convolutions neither
+/// (<https://docs.nvidia.com/deeplearning/cudnn/backend/latest/developer/misc.html#tensor-ops-tf32>).
+const NO_TF32: Variable = ("NVIDIA_TF32_OVERRIDE", "0");
+
+/// What the environment lacks, with an NVIDIA GPU or without.
+fn missing(precision: Precision, gpu: bool, set: impl Fn(&str) -> bool) -> Vec<Variable> {
+    let rounding = match precision {
+        Precision::Float32 => NO_TF32,
+        Precision::Tf32 | Precision::Bf16 => TF32,
+    };
+    let wanted = [Some(PATIENT), gpu.then_some(rounding)];
+    let wanted = wanted.into_iter().flatten();
+    wanted.filter(|(name, _)| !set(name)).collect()
+}
+
+/// Start this program anew, as the same process, if its environment lacks something that a process of `run` needs.
+///
+/// # Errors
+/// The program cannot be started again.
+pub fn complete(run: &RunDir) -> Result<()> {
+    // A spec or a device that is bad is for the process itself to report.
+    let Ok(spec) = Spec::read_frozen(&run.spec()) else {
+        return Ok(());
+    };
+    let gpu = backend::device(&spec.compute.device).is_ok_and(|(_, name)| name != "cpu");
+    let missing = missing(spec.compute.precision, gpu, |name| {
+        env::var_os(name).is_some()
+    });
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut words = env::args_os();
+    let mut command = Command::new(env::current_exe()?);
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    let error = command.args(words).envs(missing).exec();
+    Err(Error::new(error).context("failed to start runboard again with its environment completed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_follows_from_device_precision_and_what_is_set() {
+        let nothing = |_: &str| false;
+        assert_eq!(missing(Precision::Float32, false, nothing), [PATIENT]);
+        assert_eq!(missing(Precision::Tf32, true, nothing), [PATIENT, TF32]);
+        assert_eq!(missing(Precision::Bf16, true, nothing), [PATIENT, TF32]);
+        let float = missing(Precision::Float32, true, nothing);
+        assert_eq!(float, [PATIENT, NO_TF32]);
+        let patient = |name: &str| name == PATIENT.0;
+        assert_eq!(missing(Precision::Tf32, true, patient), [TF32]);
+        assert_eq!(missing(Precision::Tf32, false, patient), []);
+    }
+}

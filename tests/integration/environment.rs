@@ -1,0 +1,45 @@
+//! What a process finds in its environment, however it was started.
+
+use crate::support::{Project, json, signal, wait_for};
+use nix::sys::signal::Signal;
+use std::fs;
+
+const NAME: &str = "OMP_WAIT_POLICY";
+
+/// The variable, in a trainer that is started by hand with this value of it.
+fn found(value: Option<&str>) -> Option<String> {
+    let project = Project::new();
+    let run = project.fresh("small", &["train.steps=1000000"]);
+    let mut command = project.command(&["train", "--run", "small"]);
+    match value {
+        Some(value) => command.env(NAME, value),
+        None => command.env_remove(NAME),
+    };
+    let mut child = command.spawn().unwrap();
+    let pid = wait_for("the trainer's status", || {
+        let status = run.join("train.status.json");
+        status
+            .exists()
+            .then(|| json(&status)["process"]["pid"].clone())
+    });
+    assert_eq!(pid, child.id());
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let environment = String::from_utf8(environment).unwrap();
+    let mut variables = environment
+        .split('\0')
+        .filter_map(|line| line.split_once('='));
+    let (_, value) = variables.find(|(name, _)| *name == NAME)?;
+    Some(value.to_owned())
+}
+
+#[test]
+fn a_trainer_by_hand_waits_as_patiently_as_a_supervised_one() {
+    assert_eq!(found(None).unwrap(), "PASSIVE");
+}
+
+#[test]
+fn what_the_user_has_set_stays() {
+    assert_eq!(found(Some("ACTIVE")).unwrap(), "ACTIVE");
+}
