@@ -1,6 +1,6 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
-use crate::backend::{self, Losses};
+use crate::backend::{self, DeviceLosses, Losses, Parameters};
 use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoint, Restored, Retention};
 use crate::console;
@@ -18,11 +18,15 @@ use crate::user_error;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use std::fs;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often the status file tells the supervisor and the evaluator that training is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// After so many steps their losses are read, whatever the cadences are.
+const UNREAD: usize = 100;
 
 /// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step.
 ///
@@ -67,8 +71,12 @@ struct Trainer<'a> {
     batches: BatchStream,
     /// The first step of this session.
     first: u64,
-    network: Network,
-    ema: Network,
+    weights: Parameters,
+    ema: Parameters,
+    /// Steps taken whose losses nobody has read yet: to read them is to wait for the device.
+    unread: Vec<Unread>,
+    /// The losses read last.
+    losses: Losses,
     /// All of the run; each has lowered the learning rate.
     rollbacks: Vec<Rollback>,
     reporter: Reporter,
@@ -76,6 +84,13 @@ struct Trainer<'a> {
     interval: Interval,
     /// When the status was last saved.
     beaten: Instant,
+}
+
+/// A step whose losses are still on the device.
+struct Unread {
+    step: u64,
+    learning_rate: f64,
+    losses: DeviceLosses,
 }
 
 impl<'a> Trainer<'a> {
@@ -94,7 +109,7 @@ impl<'a> Trainer<'a> {
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         let Origin {
-            network,
+            weights,
             ema,
             state,
             first,
@@ -116,7 +131,7 @@ impl<'a> Trainer<'a> {
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();
-            reporter.introduce(&provenance, &network, &device)?;
+            reporter.introduce(&provenance, weights.network(), &device)?;
         }
         if let Some(rollbacks) = &rollbacks {
             reporter.show_rollbacks(first, rollbacks);
@@ -131,8 +146,10 @@ impl<'a> Trainer<'a> {
             images,
             batches,
             first,
-            network,
+            weights,
             ema,
+            unread: Vec::new(),
+            losses: Losses::default(),
             rollbacks: rollbacks.unwrap_or(state.rollbacks),
             reporter,
             status,
@@ -144,20 +161,25 @@ impl<'a> Trainer<'a> {
     fn run(mut self, stop: &Stop) -> Result<Ended> {
         let train = &self.spec.train;
         for step in self.first..train.steps {
-            let taken = self.step(step)?;
-            if step.is_multiple_of(train.log_every) {
-                self.print(&taken);
+            let last = step + 1 == train.steps;
+            let logged = step.is_multiple_of(train.log_every);
+            let saved = step.is_multiple_of(train.checkpoint_every);
+            let read = logged || saved || last || self.reporter.shows(step);
+            let taken = self.step(step, read)?;
+            if logged {
+                self.print(step);
             }
             let ready = self.batches.ready();
-            self.reporter.report(&taken, &self.network, ready)?;
-            let last = step + 1 == train.steps;
+            self.reporter
+                .report(&taken, self.weights.network(), ready)?;
             let stopped = stop.requested().filter(|_| !last);
             if last || stopped.is_some() {
+                self.read_losses()?;
                 self.save_last(&self.checkpoint(&taken)?)?;
-            } else if step.is_multiple_of(train.checkpoint_every) {
+            } else if saved {
                 self.save(&self.checkpoint(&taken)?)?;
             }
-            self.beat(&taken)?;
+            self.beat(step)?;
             if let Some(signal) = stopped {
                 console::timed(format_args!("stopped after step {step}, which is saved"));
                 return Ok(Ended::Interrupted(signal));
@@ -166,32 +188,54 @@ impl<'a> Trainer<'a> {
         Ok(Ended::Finished)
     }
 
-    /// One step of gradient descent.
-    fn step(&mut self, step: u64) -> Result<Taken> {
+    /// One step of gradient descent; `read` its losses and those before it.
+    fn step(&mut self, step: u64, read: bool) -> Result<Taken> {
         let begin = Instant::now();
         let batch = self.batches.next()?;
         let waited = begin.elapsed();
         let side = self.spec.input.crop;
         let (images, labels) = backend::upload(batch.images, batch.labels, side, &self.device);
         let (losses, gradients) =
-            backend::gradients(&self.network, self.spec, images.clone(), labels)?;
+            backend::gradients(self.weights.network(), self.spec, images.clone(), labels)?;
         let learning_rate = self.learning_rate(step);
-        if let Some(what) = divergence::in_losses(step, &losses) {
-            self.reporter.show_divergence(step, losses);
-            return Err(self.diverged(step, what, losses, learning_rate));
-        }
-        backend::descend(&self.network, &gradients, learning_rate)?;
+        self.weights.descend(&gradients, &losses, learning_rate)?;
         let decay = schedule::ema_decay(self.spec.optimizer.ema_decay, step + 1);
-        backend::average(&self.ema, &self.network, decay)?;
+        self.ema.follow(&self.weights, decay)?;
+        self.unread.push(Unread {
+            step,
+            learning_rate,
+            losses,
+        });
+        if read || self.unread.len() >= UNREAD {
+            self.read_losses()?;
+        }
         Ok(Taken {
             step,
-            losses,
             gradients,
             learning_rate,
             images,
             waited,
             computed: begin.elapsed() - waited,
         })
+    }
+
+    /// Read the losses that are still on the device. Weights that stood before a step without a finite loss stand
+    /// yet.
+    fn read_losses(&mut self) -> Result<()> {
+        let unread = mem::take(&mut self.unread);
+        let losses: Vec<&DeviceLosses> = unread.iter().map(|unread| &unread.losses).collect();
+        for (unread, losses) in unread.iter().zip(DeviceLosses::read(&losses)?) {
+            let (step, learning_rate) = (unread.step, unread.learning_rate);
+            if let Some(what) = divergence::in_losses(step, &losses) {
+                self.reporter.show_divergence(step, losses);
+                self.status.step = step;
+                return Err(self.diverged(step, what, losses, learning_rate));
+            }
+            self.reporter.take_in(losses);
+            self.losses = losses;
+            self.status.loss = Some(losses.total);
+        }
+        Ok(())
     }
 
     /// That of the schedule, lowered by every rollback.
@@ -220,7 +264,7 @@ impl<'a> Trainer<'a> {
         };
         // The batch of any step can be made again: it follows from the seed.
         let batch = batches(&self.images, self.spec, step).and_then(|mut again| again.next());
-        let weights = self.network.named();
+        let weights = self.weights.network().named();
         if let Err(error) = batch.and_then(|batch| divergence.keep(self.run, &weights, &batch)) {
             console::warning(format_args!("{error:#}"));
         }
@@ -228,13 +272,12 @@ impl<'a> Trainer<'a> {
     }
 
     /// The tutorial's console line, timed over the steps since the last one.
-    fn print(&mut self, taken: &Taken) {
-        let step = taken.step;
+    fn print(&mut self, step: u64) {
         let sec_per_batch = self.interval.close(step);
         let examples_per_sec = self.spec.train.batch_size as f64 / sec_per_batch;
         console::timed(format_args!(
             "step {step}, loss = {:.2} ({examples_per_sec:.1} examples/sec; {sec_per_batch:.3} sec/batch)",
-            taken.losses.total
+            self.losses.total
         ));
         self.status.examples_per_sec = Some(examples_per_sec);
     }
@@ -247,14 +290,14 @@ impl<'a> Trainer<'a> {
                 averages: self.reporter.averages().clone(),
                 rollbacks: self.rollbacks.clone(),
             },
-            weights: self.network.named(),
-            ema: self.ema.named(),
+            weights: self.weights.network().named(),
+            ema: self.ema.network().named(),
         };
         match divergence::in_checkpoint(&checkpoint) {
             None => Ok(checkpoint),
             // The next step could not be taken.
             Some(what) => {
-                Err(self.diverged(taken.step + 1, what, taken.losses, taken.learning_rate))
+                Err(self.diverged(taken.step + 1, what, self.losses, taken.learning_rate))
             }
         }
     }
@@ -292,9 +335,8 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn beat(&mut self, taken: &Taken) -> Result<()> {
-        self.status.step = taken.step + 1;
-        self.status.loss = Some(taken.losses.total);
+    fn beat(&mut self, step: u64) -> Result<()> {
+        self.status.step = step + 1;
         if self.beaten.elapsed() >= HEARTBEAT {
             self.beaten = Instant::now();
             self.run.check_present()?;
@@ -306,8 +348,8 @@ impl<'a> Trainer<'a> {
 
 /// What a session goes on from.
 struct Origin {
-    network: Network,
-    ema: Network,
+    weights: Parameters,
+    ema: Parameters,
     /// What else the checkpoint holds.
     state: checkpoint::State,
     /// The first step to take.
@@ -319,8 +361,8 @@ impl Origin {
     fn of(run: &RunDir, spec: &Spec, fresh: Network, device: &Device) -> Result<Self> {
         let Some(Restored { path, checkpoint }) = checkpoint::restore(&run.checkpoints())? else {
             return Ok(Origin {
-                ema: backend::copy(&fresh)?,
-                network: fresh,
+                weights: Parameters::of(&fresh)?,
+                ema: Parameters::of(&fresh)?,
                 state: checkpoint::State::default(),
                 first: 0,
             });
@@ -335,8 +377,8 @@ impl Origin {
             })
         };
         let origin = Origin {
-            network: values(checkpoint.weights)?,
-            ema: values(checkpoint.ema)?,
+            weights: Parameters::of(&values(checkpoint.weights)?)?,
+            ema: Parameters::of(&values(checkpoint.ema)?)?,
             first: checkpoint.state.step + 1,
             state: checkpoint.state,
         };

@@ -6,7 +6,7 @@ use crate::statistics::Spread;
 use anyhow::Result;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
-use runboard::backend;
+use runboard::backend::{self, DeviceLosses, Parameters};
 use runboard::checkpoint::{self, Checkpoint};
 use runboard::data::{Batch, BatchStream, Images, Split};
 use runboard::model::Network;
@@ -56,7 +56,6 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     backend::prepare(spec.compute.threads);
     let images = Arc::new(Images::read(&setting.images()?, Split::Train)?);
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let ema = backend::copy(&network)?;
     let folder = tempfile::tempdir_in(&setting.out)?;
 
     let stream = |prefetch, workers| {
@@ -66,7 +65,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     };
     let mut batches = stream(spec.data.prefetch, spec.data.workers)?;
     let batch = batches.next()?;
-    let mut parts = step(spec, &device, &mut batches, &network, &ema)?;
+    let mut parts = step(spec, &device, &mut batches, &network)?;
     drop(batches);
 
     let train = &spec.train;
@@ -77,9 +76,9 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let mut reporter = Reporter::start(folder.path(), spec, 0, Default::default(), false)?;
     let (pixels, labels) = upload(spec, &batch, &device);
     let (losses, gradients) = backend::gradients(&network, spec, pixels.clone(), labels)?;
+    reporter.take_in(DeviceLosses::read(&[&losses])?[0]);
     let taken = Taken {
         step: 0, // for which all cadences are due
-        losses,
         gradients,
         learning_rate: 0.1,
         images: pixels,
@@ -100,7 +99,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let checkpoint = Checkpoint {
         state: checkpoint::State::default(),
         weights: network.named(),
-        ema: ema.named(),
+        ema: network.named(),
     };
     let every = Cadence::Every(train.checkpoint_every);
     parts.push(timed("checkpoint save, synced", every, 20, || {
@@ -142,8 +141,9 @@ fn step(
     device: &Device,
     batches: &mut BatchStream,
     network: &Network,
-    ema: &Network,
 ) -> Result<Vec<Part>> {
+    let mut weights = Parameters::of(network)?;
+    let mut ema = Parameters::of(network)?;
     const NAMES: [&str; 4] = [
         "waiting for the batch",
         "upload",
@@ -162,11 +162,10 @@ fn step(
         mark()?;
         let (pixels, labels) = backend::upload(batch.images, batch.labels, spec.input.crop, device);
         mark()?;
-        let (_, gradients) = backend::gradients(network, spec, pixels, labels)?;
+        let (losses, gradients) = backend::gradients(weights.network(), spec, pixels, labels)?;
         mark()?;
-        // So small a rate that the weights stay good for what is measured after this.
-        backend::descend(network, &gradients, 1e-9)?;
-        backend::average(ema, network, 0.9999)?;
+        weights.descend(&gradients, &losses, 1e-9)?;
+        ema.follow(&weights, 0.9999)?;
         mark()?;
         if round >= 5 {
             for (seconds, pair) in seconds.iter_mut().zip(marks.windows(2)) {

@@ -1,7 +1,7 @@
 //! The network, its losses, gradients and updates against TensorFlow's.
 
 use super::native::{self, activations, gradients};
-use super::{average, copy, descend, upload};
+use super::{DeviceLosses, Parameters, upload};
 use crate::golden::{Golden, Tensor, assert_chances, assert_close, path};
 use crate::model::{Named, Network};
 use crate::schedule::{self, Average};
@@ -141,6 +141,7 @@ fn losses_and_every_gradient_are_tensorflows() {
     for case in CASES.map(|name| Case::of(name, &golden)) {
         let (images, labels) = case.batch();
         let (losses, slopes) = gradients(&case.network, &case.spec, images, labels).unwrap();
+        let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
         let [_, _, local3, local4, _] = losses.weight;
         assert!(
             local3 + local4 > 0.01 * losses.total,
@@ -166,17 +167,18 @@ fn weights_and_averages_are_tensorflows_after_one_and_five_steps() {
     let golden = Golden::read("network");
     for case in CASES.map(|name| Case::of(name, &golden)) {
         let optimizer = Optimizer::default();
-        let (network, ema) = (&case.network, copy(&case.network).unwrap());
+        let [mut weights, mut ema] = [(); 2].map(|()| Parameters::of(&case.network).unwrap());
         for step in 0..5 {
             let (images, labels) = case.batch();
-            let (_, slopes) = gradients(network, &case.spec, images, labels).unwrap();
+            let (losses, slopes) =
+                gradients(weights.network(), &case.spec, images, labels).unwrap();
             let rate = schedule::learning_rate(&optimizer, step, 50_000, 128);
-            descend(network, &slopes, rate).unwrap();
+            weights.descend(&slopes, &losses, rate).unwrap();
             let decay = schedule::ema_decay(optimizer.ema_decay, step + 1);
-            average(&ema, network, decay).unwrap();
+            ema.follow(&weights, decay).unwrap();
             if let 0 | 4 = step {
-                case.assert_parameters(&format!("weights-{}", step + 1), network);
-                case.assert_parameters(&format!("ema-{}", step + 1), &ema);
+                case.assert_parameters(&format!("weights-{}", step + 1), weights.network());
+                case.assert_parameters(&format!("ema-{}", step + 1), ema.network());
             }
         }
     }

@@ -11,9 +11,13 @@
 mod features;
 #[cfg(test)]
 mod golden;
+mod losses;
 mod native;
+mod parameters;
 
-pub use native::{Losses, activations, gradients, logits};
+pub use losses::{DeviceLosses, Losses};
+pub use native::{activations, gradients, logits};
+pub use parameters::Parameters;
 
 use crate::bail_user;
 use crate::model::{Network, PARAMETERS};
@@ -97,38 +101,6 @@ pub fn upload(
     )
 }
 
-/// One step of gradient descent, in place: w -= learning_rate * gradient.
-///
-/// # Errors
-/// libtorch's.
-pub fn descend(network: &Network, gradients: &Network, learning_rate: f64) -> Result<()> {
-    for (mut w, g) in handles(network)?.into_iter().zip(handles(gradients)?) {
-        let _ = w.f_sub_(&g.f_mul_scalar(learning_rate)?)?;
-    }
-    Ok(())
-}
-
-/// Move an exponential moving average towards the weights, in place:
-/// average -= (1 - decay) * (average - w).
-///
-/// # Errors
-/// libtorch's.
-pub fn average(average: &Network, network: &Network, decay: f64) -> Result<()> {
-    for (mut a, w) in handles(average)?.into_iter().zip(handles(network)?) {
-        let _ = a.f_lerp_(&w, 1.0 - decay)?;
-    }
-    Ok(())
-}
-
-/// A copy with memory of its own. (`clone` shares it, and the steps above write in place.)
-///
-/// # Errors
-/// libtorch's.
-pub fn copy(network: &Network) -> Result<Network> {
-    let copies = handles(network)?.iter().map(Native::copy).collect();
-    Ok(rebuilt(network, copies))
-}
-
 fn foreign<E: std::fmt::Debug>(error: E) -> anyhow::Error {
     anyhow!("a tensor is not libtorch's: {error:?}")
 }
@@ -177,30 +149,7 @@ impl ModuleMapper for Rebuild {
 
 #[cfg(test)]
 mod tests {
-    use super::native::tests::small;
     use super::*;
-    use crate::spec;
-
-    #[test]
-    fn steps_and_averages_follow_their_formulas_and_copies_are_apart() {
-        let (spec, crop) = small();
-        let device = Device::libtorch();
-        let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
-        let gradient = Network::init(&spec.network, crop, spec::Seed(4), &device);
-        let before = copy(&network).unwrap();
-        let mean = copy(&network).unwrap();
-        descend(&network, &gradient, 0.5).unwrap();
-        average(&mean, &network, 0.9).unwrap();
-        let (before, gradient) = (before.named(), gradient.named());
-        for (index, (after, mean)) in network.named().iter().zip(mean.named()).enumerate() {
-            for i in [0, after.values.len() - 1] {
-                let (old, g) = (before[index].values[i], gradient[index].values[i]);
-                assert!((after.values[i] - (old - 0.5 * g)).abs() < 1e-6);
-                let want = old - (1.0 - 0.9) * (old - after.values[i]);
-                assert!((mean.values[i] - want).abs() < 1e-6);
-            }
-        }
-    }
 
     #[test]
     fn the_versions_told_are_those_built_with() {

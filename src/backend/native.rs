@@ -1,24 +1,14 @@
 //! The network as one native block: losses, gradients and logits, by libtorch's own operations or `features`.
 
 use super::features::Features;
+use super::losses::DeviceLosses;
 use super::{foreign, handles, native_float, rebuilt};
-use crate::model::{self, LAYERS, Named, Network, PARAMETERS};
+use crate::model::{self, Named, Network, PARAMETERS};
 use crate::spec::{self, Precision, Spec};
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
 use tch::Tensor as Native;
-
-/// A step's losses.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Losses {
-    /// Mean cross-entropy plus weight decay: what is descended.
-    pub total: f64,
-    /// Mean cross-entropy of the batch.
-    pub cross_entropy: f64,
-    /// Each layer's weight decay, in the order of [`LAYERS`]; 0 where it has none.
-    pub weight: [f64; LAYERS.len()],
-}
 
 /// The losses on a batch and the gradient of the total one by every parameter.
 ///
@@ -29,7 +19,7 @@ pub fn gradients(
     spec: &Spec,
     images: Tensor<4>,
     labels: Tensor<1, Int>,
-) -> Result<(Losses, Network)> {
+) -> Result<(DeviceLosses, Network)> {
     let weights = handles(network)?;
     let images = native_float(images)?;
     let labels = labels.try_into_primitive::<LibTorch>().map_err(foreign)?;
@@ -43,29 +33,17 @@ pub fn gradients(
             (loss, gradients)
         }
     };
-    let mut total = cross_entropy.shallow_clone();
     let mut decays = Vec::new();
     for (layer, decay) in spec.network.weight_decays().into_iter().enumerate() {
         if decay != 0.0 {
             // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
             let w = &weights[2 * layer];
             let loss = w.f_square()?.f_sum(tch::Kind::Float)?;
-            let loss = loss.f_mul_scalar(decay / 2.0)?;
-            total = total.f_add(&loss)?;
-            decays.push((layer, loss));
+            decays.push((layer, loss.f_mul_scalar(decay / 2.0)?));
             let _ = gradients[2 * layer].f_add_(&w.f_mul_scalar(decay)?)?;
         }
     }
-    // Fetched only now: each of them waits for the device.
-    let mut weight = [0.0; LAYERS.len()];
-    for (layer, loss) in decays {
-        weight[layer] = loss.f_double_value(&[])?;
-    }
-    let losses = Losses {
-        total: total.f_double_value(&[])?,
-        cross_entropy: cross_entropy.f_double_value(&[])?,
-        weight,
-    };
+    let losses = DeviceLosses::new(cross_entropy, decays)?;
     Ok((losses, rebuilt(network, gradients)))
 }
 
@@ -298,6 +276,7 @@ pub(super) mod tests {
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
             let fast = logits(&network, &spec, images.clone()).unwrap();
             let (losses, fast_gradients) = gradients(&network, &spec, images, targets).unwrap();
+            let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
 
             let tracked = Device::libtorch().autodiff();
             let oracle = Network::init(&spec.network, crop, spec::Seed(3), &tracked);
@@ -363,6 +342,7 @@ pub(super) mod tests {
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
             let logits = logits(&network, &spec, images.clone()).unwrap();
             let (losses, gradients) = gradients(&network, &spec, images, targets).unwrap();
+            let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
             (logits, losses, gradients.named())
         };
         let exact = of(Precision::Float32);

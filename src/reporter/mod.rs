@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 pub struct Taken {
     /// Counted from 0.
     pub step: u64,
-    pub losses: Losses,
     /// Of the total loss, before the step.
     pub gradients: Network,
     pub learning_rate: f64,
@@ -41,6 +40,8 @@ pub struct Reporter {
     spec: Spec,
     /// Moving averages of the losses, by tag; they take in every step.
     averages: BTreeMap<String, Average>,
+    /// Those taken in last, by tag.
+    losses: Vec<(String, f64)>,
     meter: Meter,
     /// Since the last scalars: time, steps, and how long they waited and computed.
     since: Instant,
@@ -66,6 +67,7 @@ impl Reporter {
             events: EventWriter::resume(dir, first)?,
             spec: spec.clone(),
             averages,
+            losses: Vec::new(),
             meter: Meter::new(gpu),
             since: Instant::now(),
             steps: 0,
@@ -112,20 +114,30 @@ impl Reporter {
 
     /// Show the losses of a step that cannot be taken, whatever the cadence: NaN is then a mark in the curves.
     pub fn show_divergence(&mut self, step: u64, losses: Losses) {
-        let losses = self.take_in(losses);
+        self.take_in(losses);
         let mut summaries = Summaries::at(step);
-        self.add_losses(&mut summaries, &losses);
+        self.add_losses(&mut summaries);
         self.events.write(&summaries);
         self.flush();
     }
 
+    /// Whether something is written of this step.
+    pub fn shows(&self, step: u64) -> bool {
+        let train = &self.spec.train;
+        let cadences = [
+            train.scalars_every,
+            train.histograms_every,
+            train.images_every,
+        ];
+        cadences.into_iter().any(|every| step.is_multiple_of(every))
+    }
+
     /// Take in a step, and write what its cadences ask for. `network` has taken the step; `ready` batches
-    /// are waiting.
+    /// are waiting. Where something is shown of it, its losses have been taken in.
     ///
     /// # Errors
     /// libtorch's.
     pub fn report(&mut self, taken: &Taken, network: &Network, ready: usize) -> Result<()> {
-        let losses = self.take_in(taken.losses);
         self.steps += 1;
         self.waited += taken.waited;
         self.computed += taken.computed;
@@ -135,7 +147,7 @@ impl Reporter {
         let scalars = step.is_multiple_of(train.scalars_every);
         let histograms = step.is_multiple_of(train.histograms_every);
         let images = step.is_multiple_of(train.images_every);
-        if !(scalars || histograms || images) {
+        if !self.shows(step) {
             return Ok(());
         }
         let mut summaries = Summaries::at(step);
@@ -143,7 +155,7 @@ impl Reporter {
             let weights = network.named();
             let gradients = taken.gradients.named();
             if scalars {
-                self.add_losses(&mut summaries, &losses);
+                self.add_losses(&mut summaries);
                 self.add_norms(&mut summaries, taken.learning_rate, &weights, &gradients);
                 self.add_pace(&mut summaries, ready);
             }
@@ -165,30 +177,16 @@ impl Reporter {
         self.events.flush();
     }
 
-    /// Add a step's losses to their averages, and name them.
-    fn take_in(&mut self, losses: Losses) -> Vec<(String, f64)> {
-        let losses = self.named_losses(losses);
-        for (tag, loss) in &losses {
+    /// Take a step's losses into their averages; those of every step, in order.
+    pub fn take_in(&mut self, losses: Losses) {
+        self.losses = named(losses);
+        for (tag, loss) in &self.losses {
             self.averages.entry(tag.clone()).or_default().update(*loss);
         }
-        losses
     }
 
-    /// The losses that the tutorial collects: each layer's decay, cross-entropy, and the sum.
-    fn named_losses(&self, losses: Losses) -> Vec<(String, f64)> {
-        let decays = LAYERS.iter().zip(losses.weight);
-        decays
-            .filter(|(_, loss)| *loss != 0.0)
-            .map(|(layer, loss)| (format!("{layer}/weight_loss"), loss))
-            .chain([
-                ("cross_entropy".to_owned(), losses.cross_entropy),
-                ("total_loss".to_owned(), losses.total),
-            ])
-            .collect()
-    }
-
-    fn add_losses(&self, summaries: &mut Summaries, losses: &[(String, f64)]) {
-        for (tag, loss) in losses {
+    fn add_losses(&self, summaries: &mut Summaries) {
+        for (tag, loss) in &self.losses {
             let what = match tag.as_str() {
                 "total_loss" => "Mean cross-entropy of the step's batch plus weight decay",
                 "cross_entropy" => "Mean cross-entropy of the step's batch",
@@ -324,6 +322,19 @@ impl Reporter {
         }
         Ok(())
     }
+}
+
+/// The losses that the tutorial collects, by tag: each layer's decay, cross-entropy, and the sum.
+fn named(losses: Losses) -> Vec<(String, f64)> {
+    let decays = LAYERS.iter().zip(losses.weight);
+    decays
+        .filter(|(_, loss)| *loss != 0.0)
+        .map(|(layer, loss)| (format!("{layer}/weight_loss"), loss))
+        .chain([
+            ("cross_entropy".to_owned(), losses.cross_entropy),
+            ("total_loss".to_owned(), losses.total),
+        ])
+        .collect()
 }
 
 /// The distributions of all parameters and of their gradients.
