@@ -69,13 +69,13 @@ pub(super) fn host(tensor: &Native) -> Result<Vec<f32>> {
 }
 
 /// Leaves of a new graph on the same memory, by which gradients can be asked for.
-pub(super) fn tracked(weights: &[Native]) -> Result<Vec<Native>> {
+fn tracked(weights: &[Native]) -> Result<Vec<Native>> {
     let leaf = |w: &Native| Ok(w.f_detach()?.f_set_requires_grad(true)?);
     weights.iter().map(leaf).collect()
 }
 
 /// The mean cross-entropy of the batch.
-pub(super) fn cross_entropy(logits: &Native, labels: &Native) -> Result<Native> {
+fn cross_entropy(logits: &Native, labels: &Native) -> Result<Native> {
     let likelihoods = logits.f_log_softmax(-1, tch::Kind::Float)?;
     Ok(likelihoods.f_nll_loss::<&Native>(labels, None, tch::Reduction::Mean, -100)?)
 }
@@ -153,7 +153,7 @@ fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> 
 }
 
 /// The dense layers, from [n, features] to the logits.
-pub(super) fn classifier(
+fn classifier(
     weights: &[Native],
     x: &Native,
     tap: &mut dyn FnMut(&'static str, &Native),

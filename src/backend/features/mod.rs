@@ -1,12 +1,13 @@
-//! The network up to its dense layers, on the CPU: two convolutions, each with relu, pooling and normalisation.
+//! The network on the CPU: two convolutions, each with relu, pooling and normalisation, dense layers and the loss.
 //!
-//! Here is nearly all of the arithmetic. Each image passes through all layers while it is in the processor's
+//! Each image passes through all convolutions while it is in the processor's
 //! cache, instead of each layer going through all images in memory; the second convolution, 84 % of the
 //! network's multiplications, needs a sixth of them (`winograd`). What `native` computes with libtorch's
 //! operations is the same, and what other devices and kernel sizes use.
 
 mod backward;
 mod convolution;
+mod dense;
 mod forward;
 mod norm;
 mod pool;
@@ -14,12 +15,13 @@ mod product;
 mod weights;
 mod winograd;
 
-use super::native::{classifier, cross_entropy, host, tracked};
+use super::native::host;
 use crate::data::CHANNELS;
 use crate::model::{same_padding, same_size};
 use crate::spec::{Precision, Spec};
 use anyhow::Result;
 use convolution::Convolution;
+use dense::Dense;
 use norm::Norm;
 use pool::Pool;
 use pulp::Arch;
@@ -92,27 +94,23 @@ impl Features {
         let images = host(images)?;
         let weights = self.weights(convolutions)?;
         let passed = self.forward(&weights, &images);
-        let mut leaves = tracked(dense)?;
-        leaves.push(self.tensor(&passed)?.f_set_requires_grad(true)?);
-        let logits = classifier(&leaves[..dense.len()], &leaves[dense.len()], &mut |_, _| ())?;
-        let loss = cross_entropy(&logits, labels)?;
-        let mut back = Native::f_run_backward(&[&loss], &leaves, false, false)?;
-        let features = back
-            .pop()
-            .map_or(Ok(Vec::new()), |gradient| host(&gradient))?;
-        let sums = self.backward(&weights, &images, &passed, &features);
+        let labels = Vec::<i64>::try_from(labels)?;
+        let slopes = Dense::of(dense)?.slopes(features(&passed), &labels)?;
+        let sums = self.backward(&weights, &images, &passed, &slopes.features);
         let Parameters {
             conv1,
             bias1,
             conv2,
             bias2,
         } = sums.unpack(self);
-        let mut gradients = Vec::with_capacity(parameters.len());
-        for (values, like) in [conv1, bias1, conv2, bias2].iter().zip(convolutions) {
-            gradients.push(Native::f_from_slice(values)?.f_view(&like.size()[..])?);
-        }
-        gradients.extend(back);
-        Ok((loss, gradients))
+        let gradients = [conv1, bias1, conv2, bias2].into_iter();
+        let gradients = gradients.chain(slopes.parameters).zip(parameters);
+        let tensor = |(values, like): (Vec<f32>, &Native)| {
+            let tensor = Native::f_from_slice(&values)?.f_view(&like.size()[..])?;
+            Ok(tensor)
+        };
+        let gradients = gradients.map(tensor).collect::<Result<_>>()?;
+        Ok((Native::from(slopes.loss), gradients))
     }
 
     /// The logits, [n, classes].
@@ -123,7 +121,9 @@ impl Features {
         let (convolutions, dense) = parameters.split_at(4);
         let weights = self.weights(convolutions)?;
         let passed = self.forward(&weights, &host(images)?);
-        classifier(dense, &self.tensor(&passed)?, &mut |_, _| ())
+        let logits = Dense::of(dense)?.logits(features(&passed));
+        let n = images.size()[0];
+        Ok(Native::f_from_slice(&logits)?.f_view([n, -1])?)
     }
 
     fn weights(&self, convolutions: &[Native]) -> Result<Weights> {
@@ -135,13 +135,6 @@ impl Features {
             bias2: values(3)?,
         };
         Ok(Weights::pack(self, &parameters))
-    }
-
-    /// pool2 of all images, [n, features].
-    fn tensor(&self, passed: &[forward::Passed]) -> Result<Native> {
-        let parts: Vec<&[f32]> = passed.iter().map(|part| &part.features[..]).collect();
-        let values = parts.concat();
-        Ok(Native::f_from_slice(&values)?.f_view([-1, self.feature_count() as i64])?)
     }
 
     fn convolution(&self) -> Convolution {
@@ -201,3 +194,9 @@ impl Features {
 
 #[cfg(test)]
 mod tests;
+
+/// pool2 of all images, [n, features].
+fn features(passed: &[forward::Passed]) -> Vec<f32> {
+    let parts: Vec<&[f32]> = passed.iter().map(|part| &part.features[..]).collect();
+    parts.concat()
+}

@@ -1,0 +1,275 @@
+//! The dense layers and the loss.
+//!
+//! Their products are the same ones as the convolutions', each shared among the threads by rows of its result. No sum
+//! is: what comes out does not depend on the number of threads.
+
+use super::LANES;
+use super::product::{Left, multiply};
+use crate::backend::native::host;
+use anyhow::{Context, Result, ensure};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use tch::Tensor as Native;
+
+/// All dense layers. Each but the last is followed by relu.
+pub struct Dense(Vec<Layer>);
+
+struct Layer {
+    inputs: usize,
+    outputs: usize,
+    /// Outputs, padded.
+    width: usize,
+    /// [inputs, width]
+    weights: Vec<f32>,
+    /// [width]
+    biases: Vec<f32>,
+}
+
+/// What a batch comes to.
+pub struct Slopes {
+    /// The mean cross-entropy.
+    pub loss: f32,
+    /// Its gradient by the first layer's inputs, [n, inputs].
+    pub features: Vec<f32>,
+    /// Its gradient by each layer's weights, [inputs, outputs], and biases, [outputs].
+    pub parameters: Vec<Vec<f32>>,
+}
+
+impl Dense {
+    /// Of these weights, [in, out], and biases, [out], by turns.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of(parameters: &[Native]) -> Result<Self> {
+        let layers = parameters.chunks_exact(2).map(|pair| {
+            let (weights, biases) = (host(&pair[0])?, host(&pair[1])?);
+            let outputs = biases.len();
+            let width = outputs.next_multiple_of(LANES);
+            Ok(Layer {
+                inputs: weights.len() / outputs,
+                outputs,
+                width,
+                weights: padded(weights, outputs, width),
+                biases: padded(biases, outputs, width),
+            })
+        });
+        layers.collect::<Result<_>>().map(Dense)
+    }
+
+    /// The logits, [n, classes], of features [n, inputs].
+    pub fn logits(&self, features: Vec<f32>) -> Vec<f32> {
+        let mut passed = self.forward(features);
+        match (passed.pop(), self.0.last()) {
+            (Some(logits), Some(layer)) => cropped(logits, layer.width, layer.outputs),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The loss of features [n, inputs] with labels [n], and its gradients.
+    ///
+    /// # Errors
+    /// A label that is no class.
+    pub fn slopes(&self, features: Vec<f32>, labels: &[i64]) -> Result<Slopes> {
+        let mut passed = self.forward(features);
+        let last = self.0.last().context("no layer")?;
+        let mut gradient = passed.pop().context("no logits")?;
+        let loss = cross_entropy(&mut gradient, last.width, last.outputs, labels)?;
+        let mut parameters = Vec::new();
+        for (index, layer) in self.0.iter().enumerate().rev() {
+            let input = passed.pop().context("no input")?;
+            let width = input.len() / labels.len();
+            parameters.push(layer.bias_gradient(&gradient));
+            parameters.push(layer.weight_gradient(&input, width, &gradient));
+            gradient = layer.input_gradient(width, &gradient);
+            if index > 0 {
+                close(&input, &mut gradient);
+            }
+        }
+        parameters.reverse();
+        Ok(Slopes {
+            loss,
+            features: gradient,
+            parameters,
+        })
+    }
+
+    /// The features, what each layer makes of them in turn, [n, width], and the logits.
+    fn forward(&self, features: Vec<f32>) -> Vec<Vec<f32>> {
+        let mut passed = vec![features];
+        for (index, layer) in self.0.iter().enumerate() {
+            let input = &passed[index];
+            let width = match index {
+                0 => layer.inputs,
+                _ => self.0[index - 1].width,
+            };
+            let n = input.len() / width;
+            let mut out = layer.biases.repeat(n);
+            let left = Left {
+                row: width,
+                ..Left::matrix(input, layer.inputs)
+            };
+            product(left, &layer.weights, layer.width, &mut out, true);
+            if index + 1 < self.0.len() {
+                // max(x, 0), and NaN where x is
+                out.iter_mut()
+                    .for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+            }
+            passed.push(out);
+        }
+        passed
+    }
+}
+
+impl Layer {
+    fn bias_gradient(&self, gradient: &[f32]) -> Vec<f32> {
+        let mut sums = vec![0.0; self.width];
+        for row in gradient.chunks_exact(self.width) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+        sums.truncate(self.outputs);
+        sums
+    }
+
+    /// input^T * gradient; the input is [n, width].
+    fn weight_gradient(&self, input: &[f32], width: usize, gradient: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; self.inputs * self.width];
+        let left = Left {
+            step: width,
+            ..Left::transposed(input, self.inputs, gradient.len() / self.width)
+        };
+        product(left, gradient, self.width, &mut out, false);
+        cropped(out, self.width, self.outputs)
+    }
+
+    /// gradient * weights^T, as the transpose of weights * gradient^T: to turn the larger factor would cost more.
+    /// [n, width].
+    fn input_gradient(&self, width: usize, gradient: &[f32]) -> Vec<f32> {
+        let n = gradient.len() / self.width;
+        let columns = n.next_multiple_of(LANES);
+        let mut turned = vec![0.0; self.outputs * columns];
+        for (image, row) in gradient.chunks_exact(self.width).enumerate() {
+            for (output, value) in row[..self.outputs].iter().enumerate() {
+                turned[output * columns + image] = *value;
+            }
+        }
+        let mut product_turned = vec![0.0; self.inputs * columns];
+        let left = Left {
+            row: self.width,
+            ..Left::matrix(&self.weights, self.outputs)
+        };
+        product(left, &turned, columns, &mut product_turned, false);
+        let mut out = vec![0.0; n * width];
+        let groups = out.par_chunks_mut(LANES * width).enumerate();
+        groups.for_each(|(group, out)| {
+            let columns = product_turned.chunks_exact(columns).enumerate();
+            for (input, column) in columns {
+                let images = out.chunks_exact_mut(width).zip(&column[group * LANES..]);
+                images.for_each(|(image, value)| image[input] = *value);
+            }
+        });
+        out
+    }
+}
+
+/// The mean cross-entropy of logits [n, width], of which `classes` count; they become its gradient.
+fn cross_entropy(logits: &mut [f32], width: usize, classes: usize, labels: &[i64]) -> Result<f32> {
+    let mut loss = 0.0;
+    for (row, label) in logits.chunks_exact_mut(width).zip(labels) {
+        let (row, padding) = row.split_at_mut(classes);
+        let label = usize::try_from(*label)
+            .ok()
+            .filter(|label| *label < classes)
+            .with_context(|| format!("got label {label}, want 0 to {}", classes - 1))?;
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut sum = 0.0;
+        let picked = row[label] - largest;
+        for x in row.iter_mut() {
+            *x = (*x - largest).exp();
+            sum += *x;
+        }
+        loss += f64::from(sum.ln() - picked);
+        for x in row.iter_mut() {
+            *x /= sum * labels.len() as f32;
+        }
+        row[label] -= 1.0 / labels.len() as f32;
+        padding.fill(0.0);
+    }
+    ensure!(!labels.is_empty(), "a batch of no images");
+    Ok((loss / labels.len() as f64) as f32)
+}
+
+/// The gradient by what went into relu, of that by what came `out` of it.
+fn close(out: &[f32], gradient: &mut [f32]) {
+    for (gradient, out) in gradient.iter_mut().zip(out) {
+        *gradient = if *out > 0.0 { *gradient } else { 0.0 };
+    }
+}
+
+/// out[rows, columns] = left * right, or added to what is there; each thread takes some of the rows.
+fn product(left: Left, right: &[f32], columns: usize, out: &mut [f32], add: bool) {
+    let rows = out.len() / columns;
+    let each = rows.div_ceil(rayon::current_num_threads());
+    let each = each.next_multiple_of(6); // as many as a tile of the product
+    let arch = Arch::new();
+    let parts = out.par_chunks_mut(each * columns).enumerate();
+    parts.for_each(|(part, out)| {
+        let left = Left {
+            values: &left.values[part * each * left.row..],
+            ..left
+        };
+        arch.dispatch(Product {
+            left,
+            right,
+            columns,
+            out,
+            add,
+        });
+    });
+}
+
+struct Product<'a> {
+    left: Left<'a>,
+    right: &'a [f32],
+    columns: usize,
+    out: &'a mut [f32],
+    add: bool,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Product {
+            left,
+            right,
+            columns,
+            out,
+            add,
+        } = self;
+        multiply(simd, left, out.len() / columns, right, columns, out, add);
+    }
+}
+
+/// Rows of `from` values, with zeros up to `to`.
+fn padded(values: Vec<f32>, from: usize, to: usize) -> Vec<f32> {
+    if from == to {
+        return values;
+    }
+    let mut out = vec![0.0; values.len() / from * to];
+    for (out, row) in out.chunks_exact_mut(to).zip(values.chunks_exact(from)) {
+        out[..from].copy_from_slice(row);
+    }
+    out
+}
+
+/// Rows of `from` values, without those from `to` on.
+fn cropped(values: Vec<f32>, from: usize, to: usize) -> Vec<f32> {
+    if from == to {
+        return values;
+    }
+    let rows = values.chunks_exact(from);
+    rows.flat_map(|row| &row[..to]).copied().collect()
+}
