@@ -1,14 +1,13 @@
 //! The only libtorch code: devices, threads, and the network's arithmetic as one native block.
 //!
 //! burn holds the parameters and says which device they are on; the work is done on the same memory by libtorch's
-//! own forward and backward (`native`), and on the CPU by kernels of our own for the convolutions (`features`), as
-//! burn's own backward needs several times as long (docs/performance.md). `model::Network::forward` is the
+//! own forward and backward (`native`), and on the CPU by kernels of our own (`cpu`), as burn's own backward needs several times as long (docs/performance.md). `model::Network::forward` is the
 //! definition; tests hold all of them together.
 
 // burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
 #![allow(deprecated)]
 
-mod features;
+mod cpu;
 #[cfg(test)]
 mod golden;
 mod losses;

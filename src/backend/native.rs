@@ -1,6 +1,6 @@
-//! The network as one native block: losses, gradients and logits, by libtorch's own operations or `features`.
+//! The network as one native block: losses, gradients and logits, by libtorch's own operations or `cpu`.
 
-use super::features::Features;
+use super::cpu::Cpu;
 use super::losses::DeviceLosses;
 use super::{foreign, handles, native_float, rebuilt};
 use crate::model::{self, Named, Network, PARAMETERS};
@@ -23,8 +23,8 @@ pub fn gradients(
     let weights = handles(network)?;
     let images = native_float(images)?;
     let labels = labels.try_into_primitive::<LibTorch>().map_err(foreign)?;
-    let (cross_entropy, mut gradients) = match Features::of(spec, &images) {
-        Some(features) => features.gradients(&weights, &images, &labels.tensor)?,
+    let (cross_entropy, mut gradients) = match Cpu::of(spec, &images) {
+        Some(cpu) => cpu.gradients(&weights, &images, &labels.tensor)?,
         None => {
             let weights = tracked(&weights)?;
             let logits = forward(&weights, spec, &images, None)?;
@@ -54,8 +54,8 @@ pub fn gradients(
 pub fn logits(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<f32>> {
     let _guard = tch::no_grad_guard();
     let (weights, images) = (handles(network)?, native_float(images)?);
-    let logits = match Features::of(spec, &images) {
-        Some(features) => features.logits(&weights, &images)?,
+    let logits = match Cpu::of(spec, &images) {
+        Some(cpu) => cpu.logits(&weights, &images)?,
         None => forward(&weights, spec, &images, None)?,
     };
     host(&logits)
@@ -256,7 +256,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_native_block_agrees_with_burn_forward_and_backward() {
-        // A second kernel of 5 goes through `features`, another one through libtorch's operations.
+        // A second kernel of 5 goes through `cpu`, another one through libtorch's operations.
         for (pool, beta, kernels) in [
             ((3, 2), 0.75, (5, 5)),
             ((2, 2), 0.5, (3, 5)),

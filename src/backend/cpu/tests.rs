@@ -7,13 +7,13 @@ use pulp::{Simd, WithSimd};
 use rand::{Rng, SeedableRng};
 
 /// Uneven sizes: 6 x 6 cells between the poolings, 12 and 20 channels.
-fn uneven() -> Features {
+fn uneven() -> Cpu {
     let images = Native::zeros([1, 11, 11, 3], (tch::Kind::Float, tch::Device::Cpu));
     let mut spec = Spec::default();
     let layers = &mut spec.network;
     (layers.conv1.channels, layers.conv2.channels) = (12, 20);
     layers.norm.alpha = 0.1;
-    Features::of(&spec, &images).unwrap()
+    Cpu::of(&spec, &images).unwrap()
 }
 
 fn random(count: usize, scale: f32) -> Vec<f32> {
@@ -32,17 +32,17 @@ fn parameters() -> Parameters {
     }
 }
 
-fn images(features: &Features, n: usize) -> Vec<f32> {
-    random(n * features.image_len(), 1.5)
+fn images(cpu: &Cpu, n: usize) -> Vec<f32> {
+    random(n * cpu.image_len(), 1.5)
 }
 
 /// Every gradient of the sum of pool2 weighted by fixed numbers.
-fn gradients(features: &Features, weights: &Weights, images: &[f32]) -> Vec<f32> {
-    let passed = features.forward(weights, images);
-    let n = images.len() / features.image_len();
-    let gradient = random(n * features.feature_count(), 1.0);
-    let sums = features.backward(weights, images, &passed, &gradient);
-    flat(sums.unpack(features))
+fn gradients(cpu: &Cpu, weights: &Weights, images: &[f32]) -> Vec<f32> {
+    let passed = cpu.forward(weights, images);
+    let n = images.len() / cpu.image_len();
+    let gradient = random(n * cpu.feature_count(), 1.0);
+    let sums = cpu.backward(weights, images, &passed, &gradient);
+    flat(sums.unpack(cpu))
 }
 
 fn flat(all: Parameters) -> Vec<f32> {
@@ -64,41 +64,78 @@ fn assert_close(got: &[f32], want: &[f32]) {
 
 #[test]
 fn threads_change_nothing_but_the_last_bits_and_the_same_number_not_even_these() {
-    let features = uneven();
-    let weights = Weights::pack(&features, &parameters());
-    let images = images(&features, 11);
+    let cpu = uneven();
+    let weights = Weights::pack(&cpu, &parameters());
+    let images = images(&cpu, 11);
     let by = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| gradients(&features, &weights, &images))
+        pool.install(|| gradients(&cpu, &weights, &images))
     };
     let (one, three) = (by(1), by(3));
     assert_close(&three, &one);
     assert_eq!(three, by(3));
 }
 
+fn dense() -> Dense {
+    let sizes = [[37, 24], [24, 17], [17, 10]];
+    let layer = |[inputs, outputs]: [usize; 2]| {
+        let weights = Native::from_slice(&random(inputs * outputs, 0.5));
+        let weights = weights.view([inputs as i64, outputs as i64]);
+        [weights, Native::from_slice(&random(outputs, 0.5))]
+    };
+    let parameters: Vec<Native> = sizes.into_iter().flat_map(layer).collect();
+    Dense::of(&parameters).unwrap()
+}
+
+#[test]
+fn threads_change_nothing_in_the_dense_layers() {
+    let dense = dense();
+    let labels: Vec<i64> = (0..21).map(|image| image % 10).collect();
+    let features = random(labels.len() * 37, 1.0);
+    let by = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| dense.slopes(features.clone(), &labels).unwrap())
+    };
+    let (one, four) = (by(1), by(4));
+    assert_eq!(one.loss, four.loss);
+    assert!(one.features == four.features && one.parameters == four.parameters);
+    assert!(one.features.iter().any(|slope| *slope != 0.0));
+}
+
+#[test]
+fn a_label_that_is_no_class_is_an_error_and_not_a_slope() {
+    for label in [-1, 10] {
+        let error = dense().slopes(random(37, 1.0), &[label]).err().unwrap();
+        assert_eq!(error.to_string(), format!("got label {label}, want 0 to 9"));
+    }
+}
+
 #[test]
 fn narrower_vectors_agree_with_the_widest() {
-    fn both<S: Simd>(simd: S, features: &Features, images: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let weights = &Weights::pack(features, &parameters());
+    fn both<S: Simd>(simd: S, cpu: &Cpu, images: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let weights = &Weights::pack(cpu, &parameters());
         let passed: Passed = simd.vectorize(Forward {
-            features,
+            cpu,
             weights,
             images,
         });
         let gradient = random(passed.features.len(), 1.0);
         let sums = simd.vectorize(Backward {
-            features,
+            cpu,
             weights,
             images,
             passed: &passed,
             gradient: &gradient,
         });
-        (passed.features, flat(sums.unpack(features)))
+        (passed.features, flat(sums.unpack(cpu)))
     }
-    struct Both<'a>(&'a Features, &'a [f32]);
+    struct Both<'a>(&'a Cpu, &'a [f32]);
     impl WithSimd for Both<'_> {
         type Output = (Vec<f32>, Vec<f32>);
 
@@ -106,15 +143,15 @@ fn narrower_vectors_agree_with_the_widest() {
             both(simd, self.0, self.1)
         }
     }
-    let features = uneven();
-    let images = images(&features, 5);
-    let widest = Arch::new().dispatch(Both(&features, &images));
-    let plain = both(pulp::Scalar, &features, &images);
+    let cpu = uneven();
+    let images = images(&cpu, 5);
+    let widest = Arch::new().dispatch(Both(&cpu, &images));
+    let plain = both(pulp::Scalar, &cpu, &images);
     assert_close(&widest.0, &plain.0);
     assert_close(&widest.1, &plain.1);
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = pulp::x86::V3::try_new() {
-        let narrow = both(v3, &features, &images);
+        let narrow = both(v3, &cpu, &images);
         assert_close(&narrow.0, &plain.0);
         assert_close(&narrow.1, &plain.1);
     }
@@ -122,15 +159,15 @@ fn narrower_vectors_agree_with_the_widest() {
 
 #[test]
 fn nan_is_not_lost_on_the_way() {
-    let features = uneven();
-    let images = images(&features, 2);
+    let cpu = uneven();
+    let images = images(&cpu, 2);
     for place in [0, 1] {
         let mut parameters = parameters();
         match place {
             0 => parameters.conv1[3] = f32::NAN,
             _ => parameters.bias2[3] = f32::NAN,
         }
-        let passed = features.forward(&Weights::pack(&features, &parameters), &images);
+        let passed = cpu.forward(&Weights::pack(&cpu, &parameters), &images);
         assert!(
             passed[0].features.iter().any(|value| value.is_nan()),
             "{place}"

@@ -1,9 +1,9 @@
 //! The network on the CPU: two convolutions, each with relu, pooling and normalisation, dense layers and the loss.
 //!
-//! Each image passes through all convolutions while it is in the processor's
-//! cache, instead of each layer going through all images in memory; the second convolution, 84 % of the
-//! network's multiplications, needs a sixth of them (`winograd`). What `native` computes with libtorch's
-//! operations is the same, and what other devices and kernel sizes use.
+//! Each image passes through both convolutions and what follows them while it is in the processor's cache, instead
+//! of each layer going through all images in memory; the second convolution, 84 % of the network's multiplications,
+//! needs a sixth of them (`winograd`). What `native` computes with libtorch's operations is the same, and what other
+//! devices and kernel sizes use.
 
 mod backward;
 mod convolution;
@@ -38,7 +38,7 @@ const GROUP: usize = 4;
 
 /// The layers' sizes.
 #[derive(Clone, Copy, Debug)]
-pub struct Features {
+pub struct Cpu {
     crop: usize,
     kernel: usize,
     channels: [usize; 2],
@@ -46,7 +46,7 @@ pub struct Features {
     norm: Norm,
 }
 
-impl Features {
+impl Cpu {
     /// Of this network on these images, [n, crop, crop, 3]; `None` where libtorch's operations serve better: on a
     /// GPU, for another kernel than `winograd`'s or another precision, and without vector instructions.
     pub fn of(spec: &Spec, images: &Native) -> Option<Self> {
@@ -66,7 +66,7 @@ impl Features {
             output: same_size(input, spec.pool.stride),
         };
         let first = pool(crop);
-        Some(Features {
+        Some(Cpu {
             crop,
             kernel: spec.conv1.kernel,
             channels: [spec.conv1.channels, spec.conv2.channels],

@@ -2,7 +2,7 @@
 
 use super::convolution::Convolution;
 use super::winograd::{KERNEL, kernel_to_points, points_to_kernel};
-use super::{Features, LANES};
+use super::{Cpu, LANES};
 use crate::data::CHANNELS;
 
 /// Cells of the second convolution's kernel.
@@ -43,8 +43,8 @@ pub struct Sums {
 }
 
 impl Weights {
-    pub fn pack(features: &Features, from: &Parameters) -> Self {
-        let (first, [w1, w2]) = (features.convolution(), features.widths());
+    pub fn pack(cpu: &Cpu, from: &Parameters) -> Self {
+        let (first, [w1, w2]) = (cpu.convolution(), cpu.widths());
         let k = first.kernel;
         let mut conv1 = vec![0.0; k * k * CHANNELS * w1];
         for (out, filter) in from.conv1.chunks_exact(CHANNELS * k * k).enumerate() {
@@ -55,9 +55,9 @@ impl Weights {
             }
         }
         let filter = |out: usize, channel: usize| {
-            &from.conv2[(out * features.channels[0] + channel) * CELLS..][..CELLS]
+            &from.conv2[(out * cpu.channels[0] + channel) * CELLS..][..CELLS]
         };
-        let [c1, c2] = features.channels;
+        let [c1, c2] = cpu.channels;
         // Each in the order in which it is written.
         let straight = || {
             let mut kernel = vec![0.0; CELLS * w1 * w2];
@@ -119,9 +119,9 @@ impl Sums {
         }
     }
 
-    pub fn unpack(self, features: &Features) -> Parameters {
-        let (first, [w1, w2]) = (features.convolution(), features.widths());
-        let [c1, c2] = features.channels;
+    pub fn unpack(self, cpu: &Cpu) -> Parameters {
+        let (first, [w1, w2]) = (cpu.convolution(), cpu.widths());
+        let [c1, c2] = cpu.channels;
         let mut conv1 = Vec::with_capacity(c1 * CHANNELS * first.kernel * first.kernel);
         for out in 0..c1 {
             for channel in 0..CHANNELS {

@@ -4,7 +4,7 @@ use super::norm::{self, Neighbours};
 use super::product::{Left, multiply};
 use super::weights::Weights;
 use super::winograd::PLANES;
-use super::{Features, GROUP};
+use super::{Cpu, GROUP};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -22,14 +22,14 @@ pub struct Passed {
     pub second_places: Vec<u8>,
 }
 
-impl Features {
+impl Cpu {
     /// Pass images [n, crop, crop, 3] forward, in parts of which each is a thread's work.
     pub fn forward(&self, weights: &Weights, images: &[f32]) -> Vec<Passed> {
         let arch = Arch::new();
         let parts: Vec<_> = self.parts(images).collect();
         let pass = |images: &&[f32]| {
             arch.dispatch(Forward {
-                features: self,
+                cpu: self,
                 weights,
                 images,
             })
@@ -47,7 +47,7 @@ fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 /// A thread's part of the pass.
 pub(super) struct Forward<'a> {
-    pub features: &'a Features,
+    pub cpu: &'a Cpu,
     pub weights: &'a Weights,
     pub images: &'a [f32],
 }
@@ -58,7 +58,7 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Passed {
         let Forward {
-            features: f,
+            cpu: f,
             weights,
             images,
         } = self;

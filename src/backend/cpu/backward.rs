@@ -5,11 +5,11 @@ use super::norm::{self, Kept, Neighbours};
 use super::product::{Left, multiply};
 use super::weights::{Sums, Weights};
 use super::winograd::PLANES;
-use super::{Features, GROUP};
+use super::{Cpu, GROUP};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-impl Features {
+impl Cpu {
     /// The gradient by the parameters, of that by pool2, [n, features].
     pub fn backward(
         &self,
@@ -27,7 +27,7 @@ impl Features {
                 let (gradient, later) = rest.split_at(passed.features.len());
                 rest = later;
                 Backward {
-                    features: self,
+                    cpu: self,
                     weights,
                     images,
                     passed,
@@ -68,7 +68,7 @@ fn pass_relu<S: Simd>(simd: S, out: &[S::f32s], gradient: &mut [S::f32s], biases
 
 /// A thread's part of the pass.
 pub(super) struct Backward<'a> {
-    pub features: &'a Features,
+    pub cpu: &'a Cpu,
     pub weights: &'a Weights,
     pub images: &'a [f32],
     pub passed: &'a Passed,
@@ -81,7 +81,7 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Sums {
         let Backward {
-            features: f,
+            cpu: f,
             weights,
             images,
             passed,
