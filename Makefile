@@ -61,7 +61,7 @@ test-browser: build tensorboard-setup ## look at every TensorBoard tab of real r
 	@$(BROWSER)/bin/python tests/browser.py $(or $(CARGO_TARGET_DIR),target)/release/runboard \
 		$(TENSORBOARD)/bin/tensorboard "$$(command -v chromium)" $(or $(CARGO_TARGET_DIR),target)/browser
 
-fuzz: build ## feed random edits of valid files to whatever reads them (MINUTES=10 of processor time each)
+fuzz: build ## feed random edits of valid files to whatever reads them (MINUTES=10 each)
 	@FUZZ_SECONDS=$$((60 * $(or $(MINUTES),10))) cargo test --release --lib --test integration fuzz:: -- --skip fuzz::tests:: --nocapture --test-threads 1
 
 soak: build tensorboard-setup ## kill, stop and starve runs at random, and check that nothing is lost (MINUTES=15 SEED=n)
