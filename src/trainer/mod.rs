@@ -1,8 +1,11 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
+mod interval;
+mod origin;
+
 use crate::backend::{self, DeviceLosses, Losses, Parameters};
 use crate::backlog::Backlog;
-use crate::checkpoint::{self, Checkpoint, Restored, Retention};
+use crate::checkpoint::{self, Checkpoint, Retention};
 use crate::console;
 use crate::data::{self, BatchStream, Images, Split};
 use crate::divergence::{self, Divergence, Rollback};
@@ -14,9 +17,10 @@ use crate::schedule;
 use crate::session::{self, Ended};
 use crate::spec::{Policy, Spec};
 use crate::stop::Stop;
-use crate::user_error;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
+use interval::Interval;
+use origin::Origin;
 use std::fs;
 use std::mem;
 use std::sync::Arc;
@@ -113,7 +117,10 @@ impl<'a> Trainer<'a> {
             ema,
             state,
             first,
-        } = Origin::of(run, spec, network, &device)?;
+        } = Origin::of(run, network, &device)?;
+        if first > 0 {
+            retain(run, spec); // which an earlier session may not have come to
+        }
         console::timed(format_args!(
             "training {} on {device_name}: {} images, steps {first} to {}",
             run.id(),
@@ -346,47 +353,6 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// What a session goes on from.
-struct Origin {
-    weights: Parameters,
-    ema: Parameters,
-    /// What else the checkpoint holds.
-    state: checkpoint::State,
-    /// The first step to take.
-    first: u64,
-}
-
-impl Origin {
-    /// The newest whole checkpoint, or `fresh` weights where there is none yet.
-    fn of(run: &RunDir, spec: &Spec, fresh: Network, device: &Device) -> Result<Self> {
-        let Some(Restored { path, checkpoint }) = checkpoint::restore(&run.checkpoints())? else {
-            return Ok(Origin {
-                weights: Parameters::of(&fresh)?,
-                ema: Parameters::of(&fresh)?,
-                state: checkpoint::State::default(),
-                first: 0,
-            });
-        };
-        let values = |named| {
-            fresh.clone().with_values(named, device).map_err(|error| {
-                user_error!(
-                    "{} does not fit the network of {}: {error:#}",
-                    path.display(),
-                    run.spec().display()
-                )
-            })
-        };
-        let origin = Origin {
-            weights: Parameters::of(&values(checkpoint.weights)?)?,
-            ema: Parameters::of(&values(checkpoint.ema)?)?,
-            first: checkpoint.state.step + 1,
-            state: checkpoint.state,
-        };
-        retain(run, spec); // which an earlier session may not have come to
-        Ok(origin)
-    }
-}
-
 /// Remove the checkpoints that the spec does not keep. That they cannot be removed now is no reason to end: the
 /// next time may do.
 fn retain(run: &RunDir, spec: &Spec) {
@@ -416,28 +382,4 @@ fn batches(images: &Arc<Images>, spec: &Spec, first: u64) -> Result<BatchStream>
         spec.data.prefetch,
         spec.data.workers,
     )
-}
-
-/// Times the steps between console lines.
-struct Interval {
-    since: Instant,
-    /// The first step that is not in an earlier interval.
-    next: u64,
-}
-
-impl Interval {
-    fn start(first: u64) -> Self {
-        Interval {
-            since: Instant::now(),
-            next: first,
-        }
-    }
-
-    /// Close the interval after `step`; seconds a step.
-    fn close(&mut self, step: u64) -> f64 {
-        let steps = (step + 1 - self.next) as f64;
-        let seconds = self.since.elapsed().as_secs_f64();
-        *self = Self::start(step + 1);
-        seconds / steps
-    }
 }

@@ -1,0 +1,27 @@
+//! How long steps take, from one console line to the next.
+
+use std::time::Instant;
+
+/// Times the steps between console lines.
+pub(super) struct Interval {
+    since: Instant,
+    /// The first step that is not in an earlier interval.
+    next: u64,
+}
+
+impl Interval {
+    pub fn start(first: u64) -> Self {
+        Interval {
+            since: Instant::now(),
+            next: first,
+        }
+    }
+
+    /// Close the interval after `step`; seconds a step.
+    pub fn close(&mut self, step: u64) -> f64 {
+        let steps = (step + 1 - self.next) as f64;
+        let seconds = self.since.elapsed().as_secs_f64();
+        *self = Self::start(step + 1);
+        seconds / steps
+    }
+}

@@ -1,0 +1,51 @@
+//! What a session of training goes on from.
+
+use crate::backend::Parameters;
+use crate::checkpoint::{self, Restored};
+use crate::model::Network;
+use crate::run::RunDir;
+use crate::user_error;
+use anyhow::Result;
+use burn::tensor::Device;
+
+/// What a session goes on from.
+pub(super) struct Origin {
+    pub weights: Parameters,
+    pub ema: Parameters,
+    /// What else the checkpoint holds.
+    pub state: checkpoint::State,
+    /// The first step to take.
+    pub first: u64,
+}
+
+impl Origin {
+    /// The newest whole checkpoint, or `fresh` weights where there is none yet.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read, and a user error for one of another network.
+    pub fn of(run: &RunDir, fresh: Network, device: &Device) -> Result<Self> {
+        let Some(Restored { path, checkpoint }) = checkpoint::restore(&run.checkpoints())? else {
+            return Ok(Origin {
+                weights: Parameters::of(&fresh)?,
+                ema: Parameters::of(&fresh)?,
+                state: checkpoint::State::default(),
+                first: 0,
+            });
+        };
+        let values = |named| {
+            fresh.clone().with_values(named, device).map_err(|error| {
+                user_error!(
+                    "{} does not fit the network of {}: {error:#}",
+                    path.display(),
+                    run.spec().display()
+                )
+            })
+        };
+        Ok(Origin {
+            weights: Parameters::of(&values(checkpoint.weights)?)?,
+            ema: Parameters::of(&values(checkpoint.ema)?)?,
+            first: checkpoint.state.step + 1,
+            state: checkpoint.state,
+        })
+    }
+}
