@@ -46,8 +46,22 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         .with_context(|| format!("failed to sync {}", folder.display()))
 }
 
-/// Replaces the folder at `path` by one of these files, made with its parents where it is missing. There is
-/// never half a folder, but for a moment there may be none.
+/// Makes a folder where there is none, but not those around it: a run that is removed while its processes
+/// write stays so.
+///
+/// # Errors
+/// If the folder cannot be made.
+pub fn make_folder(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("failed to create {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Replaces the folder at `path` by one of these files; the one around it is made where it is missing. There
+/// is never half a folder, but for a moment there may be none.
 ///
 /// # Errors
 /// If the folder cannot be written or the disk is full; the old folder then stays as it was.
@@ -67,7 +81,8 @@ pub fn replace_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
 
 fn fill(folder: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     remove_folder(folder)?;
-    fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    folder.parent().map_or(Ok(()), make_folder)?;
+    make_folder(folder)?;
     for (name, bytes) in files {
         write_atomic(&folder.join(name), bytes)?;
     }
@@ -243,5 +258,9 @@ mod tests {
         assert_eq!(fs::read(path.join("a")).unwrap(), b"3");
         let beside = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(beside, 1, "something is left beside it");
+        // What lies further out is another's to make.
+        let gone = folder.path().join("gone");
+        replace_folder(&gone.join("deep/step-1"), &[("a", b"1")]).unwrap_err();
+        assert!(!gone.exists());
     }
 }

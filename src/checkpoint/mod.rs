@@ -84,8 +84,8 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
     let path = folder.join(name(checkpoint.state.step));
     let temporary = path.with_extension("tmp");
     remove(&temporary)?;
-    fs::create_dir_all(&temporary)
-        .with_context(|| format!("failed to create {}", temporary.display()))?;
+    files::make_folder(folder)?;
+    files::make_folder(&temporary)?;
     let written =
         format::write(&temporary, checkpoint).and_then(|()| put(folder, &temporary, &path));
     if written.is_err() {
@@ -367,6 +367,8 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(save(&file, &sample(1)).is_err());
+        // Nor does it make a run again that is gone.
+        assert!(save(&folder.path().join("run/checkpoints"), &sample(1)).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

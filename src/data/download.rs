@@ -242,7 +242,7 @@ mod tests {
         let part = home.path().join("part");
         fs::write(&part, before).unwrap();
         let (url, server) = serve(answers);
-        let result = download(url, Duration::from_secs(20)).run(&part);
+        let result = download(url, Duration::from_secs(600)).run(&part);
         let result = result.map_err(|error| format!("{error:#}"));
         (result, fs::read(&part).unwrap(), server.join().unwrap())
     }

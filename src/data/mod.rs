@@ -92,7 +92,7 @@ mod tests {
             download: Download {
                 url: serve(answers).0,
                 delay: Duration::from_millis(1),
-                patience: Duration::from_secs(20),
+                patience: Duration::from_secs(600),
                 most: 1 << 20,
             },
             md5: "0".repeat(32),

@@ -3,6 +3,7 @@
 use super::queue::Sink;
 use super::record::encode;
 use super::summaries::{event, wall_time};
+use crate::files::make_folder;
 use anyhow::{Context, Result};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
@@ -84,12 +85,7 @@ impl Sink for EventFile {
         if !self.removed() {
             return Ok(false);
         }
-        match fs::create_dir(&self.dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(error).with_context(|| format!("failed to create {}", self.dir.display()))?;
-            }
-            _ => {}
-        }
+        make_folder(&self.dir)?;
         *self = Self::create(&self.dir, &list(&self.dir)?, wall_time())?;
         Ok(true)
     }

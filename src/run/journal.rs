@@ -269,6 +269,7 @@ const SHOWN: usize = 60;
 mod tests {
     use super::*;
     use crate::error::is_user_error;
+    use chrono::TimeDelta;
 
     fn found(step: u64, found: Result<Scores, String>) -> Evaluation {
         let manifest = Some(format!("{step:x}"));
@@ -413,7 +414,7 @@ mod tests {
     #[test]
     fn a_checkpoint_is_known_by_its_manifest_and_a_damaged_one_by_its_time_too() {
         let whole = scored(10, 0.5);
-        let later = Some(Local::now());
+        let later = Some(Local::now() + TimeDelta::days(1));
         assert!(whole.is_of(10, Some("a"), whole.written));
         assert!(whole.is_of(10, Some("a"), later), "the same bytes again");
         assert!(!whole.is_of(11, Some("a"), whole.written));

@@ -326,11 +326,12 @@ mod tests {
             loss: Some(4.64),
             examples_per_sec: None,
         };
-        let begun = status.process.heartbeat;
+        let before = status.process.heartbeat - TimeDelta::days(1);
+        status.process.heartbeat = before;
         status.process.state = State::Running;
         status.save(&run).unwrap();
         assert_eq!(TrainStatus::load(&run).unwrap(), Some(status.clone()));
-        assert!(status.process.heartbeat >= begun);
+        assert!(status.process.heartbeat > before);
 
         status.loss = Some(f64::NAN);
         status.save(&run).unwrap();

@@ -53,7 +53,7 @@ fn checkpoint(run: &Path, step: usize) -> std::path::PathBuf {
 #[test]
 fn whatever_is_damaged_is_named_and_set_aside_and_the_rest_is_trained_again() {
     let project = project();
-    let run = project.prepare("saving", "saving/20260101-000000");
+    let run = project.prepare("saving", "saving/20260101-000000", &[]);
     assert_eq!(train(&project, &run).code, Some(0));
     let (want, kept) = (last_weights(&run), names(&run.join("checkpoints")));
     assert_eq!(kept.len(), 25);
@@ -86,7 +86,7 @@ fn whatever_is_damaged_is_named_and_set_aside_and_the_rest_is_trained_again() {
         assert!(what.contains(told), "{file} {kind}: {what}");
     }
     assert!(done.out.contains(", steps 9 to 24\n"), "{}", done.out);
-    assert_eq!(last_weights(&run), want);
+    assert!(last_weights(&run) == want);
     let whole = names(&run.join("checkpoints"));
     let whole: Vec<_> = whole.iter().filter(|name| !name.contains('.')).collect();
     assert_eq!(whole, kept.iter().collect::<Vec<_>>());
@@ -95,7 +95,7 @@ fn whatever_is_damaged_is_named_and_set_aside_and_the_rest_is_trained_again() {
 #[test]
 fn without_a_whole_checkpoint_training_does_not_begin_anew_by_itself() {
     let project = project();
-    let run = project.prepare("saving", "saving/20260101-000000");
+    let run = project.prepare("saving", "saving/20260101-000000", &[]);
     assert_eq!(train(&project, &run).code, Some(0));
     let curves = fs::metadata(run.join("train").join(&names(&run.join("train"))[0])).unwrap();
     for step in 0..25 {
@@ -127,7 +127,7 @@ fn without_a_whole_checkpoint_training_does_not_begin_anew_by_itself() {
 #[test]
 fn a_checkpoint_of_another_network_is_refused() {
     let project = project();
-    let run = project.prepare("saving", "saving/20260101-000000");
+    let run = project.prepare("saving", "saving/20260101-000000", &[]);
     assert_eq!(train(&project, &run).code, Some(0));
     let spec = fs::read_to_string(run.join("spec.yaml")).unwrap();
     fs::write(
@@ -149,7 +149,7 @@ fn a_checkpoint_of_another_network_is_refused() {
 #[test]
 fn the_best_by_evaluation_stays_and_is_linked() {
     let project = project();
-    let run = project.prepare("saving", "saving/20260101-000000");
+    let run = project.prepare("saving", "saving/20260101-000000", &[]);
     let spec = fs::read_to_string(run.join("spec.yaml")).unwrap();
     let spec = spec.replace("keep_checkpoints: 100", "keep_checkpoints: 1");
     fs::write(run.join("spec.yaml"), spec.replace("steps: 25", "steps: 3")).unwrap();
@@ -176,7 +176,7 @@ fn the_best_by_evaluation_stays_and_is_linked() {
 #[test]
 fn a_checkpoint_that_another_process_reads_is_not_removed() {
     let project = project();
-    let run = project.prepare("saving", "saving/20260101-000000");
+    let run = project.prepare("saving", "saving/20260101-000000", &[]);
     let spec = fs::read_to_string(run.join("spec.yaml")).unwrap();
     let spec = spec.replace("keep_checkpoints: 100", "keep_checkpoints: 1");
     let train_to = |steps: u64| {

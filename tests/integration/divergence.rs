@@ -1,6 +1,8 @@
 //! Training that diverges: told, kept, and, where the spec wants it, rolled back.
 
-use crate::support::{Done, Project, json, last_weights, names, steps, tensorboard_reads};
+use crate::support::{
+    Done, Project, json, last_weights, names, steps, tensorboard_reads, with_sets,
+};
 use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -89,10 +91,11 @@ fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_when_killed_amid() {
         let mut child = project.start(&["train", "--run", parted.to_str().unwrap()]);
         let said = format!("; rollback {rollback} of at most 3: ");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = lines.any(|line| line.unwrap().contains(&said));
+        // Where a trainer was faster than its kill, the next one has less or nothing to roll back.
+        assert!(told || rollback > 1, "no {said}");
         // At once, or after the first step that follows.
-        let at_once = lines.any(|line| line.unwrap().contains(&said));
-        assert!(at_once, "no {said}");
-        if rollback == 2 {
+        if told && rollback == 2 {
             assert!(lines.any(|line| line.unwrap().contains(": step ")));
         }
         child.kill().unwrap();
@@ -100,7 +103,7 @@ fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_when_killed_amid() {
     }
     let done = train(&project, &parted);
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
-    assert_eq!(last_weights(&parted), last_weights(&whole));
+    assert!(last_weights(&parted) == last_weights(&whole));
     assert_eq!(
         names(&parted.join("checkpoints")),
         names(&whole.join("checkpoints"))
@@ -126,9 +129,7 @@ fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_when_killed_amid() {
 fn rollbacks_have_an_end_and_an_evaluator_beside_them() {
     let project = Project::new();
     let sets = [&EXPLODES[..], &[ROLLBACK, "train.max_rollbacks=2"]].concat();
-    let mut arguments = vec!["run", "small"];
-    arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-    let done = project.runboard(&arguments);
+    let done = project.runboard(&with_sets(&["run", "small"], &sets));
     assert_eq!(done.code, Some(4), "{}\n{}", done.out, done.err);
     let shown = format!("{}{}", done.out, done.err);
     assert!(

@@ -210,10 +210,8 @@ fn an_evaluator_whose_trainer_is_killed_scores_what_it_left_and_says_so() {
     let run = project.fresh("alone", &sets);
     let evaluator = project.start(&["eval", "--run", "alone"]);
     let status = run.join("eval.status.json");
-    wait_for("the evaluator", || {
-        let text = fs::read_to_string(&status).ok()?;
-        text.contains("\"running\"").then_some(())
-    });
+    let row = run.join("hparams/running");
+    wait_for("the evaluator", || row.exists().then_some(()));
     assert_eq!(names(&run.join("hparams")), ["running"]);
     let mut trainer = project.start(&["train", "--run", "alone"]);
     wait_for("the first checkpoint", || {

@@ -1,19 +1,10 @@
 //! One writer, and readers that may not write.
 
-use crate::support::{Project, json, names, signal, wait_for};
+use crate::support::{Project, json, names, running, signal, wait_for};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Child, Command};
-
-/// Wait until the process has written this into its status.
-fn wait_until_running(status: &Path) {
-    wait_for("the process to run", || {
-        let text = fs::read_to_string(status).ok()?;
-        text.contains("\"running\"").then_some(())
-    });
-}
 
 fn refused(project: &Project, arguments: &[&str], holder: &str, child: &Child) {
     let done = project.runboard(arguments);
@@ -28,20 +19,27 @@ fn refused(project: &Project, arguments: &[&str], holder: &str, child: &Child) {
 #[test]
 fn a_second_process_of_a_kind_is_refused_and_changes_nothing() {
     let project = Project::new();
-    let long = "train: {steps: 1000000, checkpoint_every: 1000000}\n";
-    project.write("experiments/long.yaml", format!("extends: small\n{long}"));
-    let run = project.prepare("long", "long/20260101-000000");
+    // It says so little that the pipe which nobody reads is never full.
+    let sets = [
+        "train.steps=1000000",
+        "train.checkpoint_every=1000000",
+        "train.log_every=1000",
+    ];
+    let run = project.fresh("long", &sets);
+    let wait_until_running = |role: &str| {
+        wait_for("the process to run", || running(&run, role));
+    };
     let status = |role: &str| run.join(format!("{role}.status.json"));
 
     let mut trainer = project.start(&["train", "--run", "long"]);
-    wait_until_running(&status("train"));
+    wait_until_running("train");
     refused(&project, &["train", "--run", "long"], "train", &trainer);
     refused(&project, &["resume", "long"], "train", &trainer);
     assert_eq!(json(&status("train"))["process"]["pid"], trainer.id());
     assert_eq!(names(&run.join("train")).len(), 1, "another event file");
 
     let mut evaluator = project.start(&["eval", "--run", "long"]);
-    wait_until_running(&status("eval"));
+    wait_until_running("eval");
     for once in [&[][..], &["--once"]] {
         let arguments = [&["eval", "--run", "long"], once].concat();
         refused(&project, &arguments, "eval", &evaluator);
@@ -54,9 +52,8 @@ fn a_second_process_of_a_kind_is_refused_and_changes_nothing() {
     trainer.wait().unwrap();
     evaluator.wait().unwrap();
     assert!(run.join("train.lock").exists() && run.join("eval.lock").exists());
-    fs::remove_file(status("train")).unwrap();
     let mut supervisor = project.start(&["resume", "long"]);
-    wait_until_running(&status("train"));
+    wait_until_running("train");
     refused(&project, &["resume", "long"], "supervisor", &supervisor);
     signal(&supervisor, Signal::SIGTERM);
     let code = wait_for("the end", || supervisor.try_wait().unwrap()).code();

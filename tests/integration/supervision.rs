@@ -1,7 +1,8 @@
 //! Processes of a run that die, are stopped, or lose their terminal.
 
 use crate::support::{
-    Done, Project, at_work, json, last_weights, signal, steps, tensorboard_reads, wait_for,
+    Done, Project, at_work, checkpoints, hold, json, last_weights, respecify, running, signal,
+    status, steps, tensorboard_reads, wait_for, with_sets,
 };
 use crate::terminal::Terminal;
 use nix::sys::signal::{Signal, kill};
@@ -15,44 +16,37 @@ use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-/// Longer than any test waits: such a run must be stopped.
-const ENDLESS: [&str; 2] = ["--set", "train.steps=1000000"];
+/// Longer than any test waits: such a run must be stopped. It says so little that a pipe which is read only at
+/// its end holds it.
+const ENDLESS: [&str; 2] = ["train.steps=1000000", "train.log_every=1000"];
 
-fn status(run: &Path, role: &str) -> Option<Value> {
-    let text = fs::read(run.join(format!("{role}.status.json"))).ok()?;
-    Some(serde_json::from_slice(&text).unwrap())
-}
+const ROLES: [&str; 3] = ["supervisor", "train", "eval"];
 
-fn pid(run: &Path, role: &str) -> i32 {
+/// The process that wrote a status of the run, and has not ended.
+fn pid(run: &Path, role: &str) -> Pid {
     let status = status(run, role).expect("a status");
-    i32::try_from(status["process"]["pid"].as_u64().unwrap()).unwrap()
+    at_work(&status).unwrap_or_else(|| panic!("{role} is at work: {status}"))
 }
 
-fn send(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).unwrap();
+fn send(pid: Pid, signal: Signal) {
+    kill(pid, signal).unwrap();
 }
 
 /// The run, once trainer and evaluator are at it and the trainer has taken some steps beyond `step`.
 fn under_way(project: &Project, step: u64) -> PathBuf {
     wait_for("a run under way", || {
         let run = project.newest("small")?;
-        let running = |role| {
-            status(&run, role).filter(|status| {
-                let pid = i32::try_from(status["process"]["pid"].as_u64().unwrap()).unwrap();
-                status["process"]["state"] == "running" && at_work(pid)
-            })
-        };
-        running("eval")?;
-        (running("train")?["step"].as_u64()? > step).then_some(run)
+        running(&run, "eval")?;
+        running(&run, "train")?;
+        (status(&run, "train")?["step"].as_u64()? > step).then_some(run)
     })
 }
 
 /// Until nothing is left of the run's processes.
 fn nothing_left(run: &Path) {
-    let pids =
-        ["supervisor", "train", "eval"].map(|role| status(run, role).map(|_| pid(run, role)));
+    let last = ROLES.map(|role| status(run, role));
     wait_for("the end of all processes", || {
-        let left = pids.iter().flatten().any(|&pid| at_work(pid));
+        let left = last.iter().flatten().any(|last| at_work(last).is_some());
         (!left).then_some(())
     });
 }
@@ -63,30 +57,30 @@ fn finish(child: Child) -> Done {
 
 #[test]
 fn what_is_killed_is_started_again_and_nothing_is_missing() {
-    let sets = [
-        "--set",
-        "train={steps: 1000, checkpoint_every: 100, keep_checkpoints: 20}",
-    ];
-    let arguments = [&["run", "small"], &sets[..]].concat();
-    let whole = Project::new();
-    whole.succeed(&arguments);
-
+    let sets = ["train.checkpoint_every=100", "train.keep_checkpoints=1000"];
     let parted = Project::new();
-    let child = parted.start(&arguments);
+    let child = parted.start(&with_sets(
+        &["run", "small"],
+        &[&ENDLESS[..], &sets].concat(),
+    ));
     let run = wait_for("a checkpoint beyond the first", || {
         let run = parted.newest("small")?;
         run.join("checkpoints/step-00000100")
             .exists()
             .then_some(run)
     });
-    // However fast the machine is, training does not end before the evaluator has begun.
+    // However fast the machine is, training does not end before the evaluator has begun ...
     let trainer = pid(&run, "train");
-    send(trainer, Signal::SIGSTOP);
+    hold(trainer);
     let evaluator = wait_for("the evaluator", || {
         status(&run, "eval").map(|_| pid(&run, "eval"))
     });
     let list = parted.succeed(&["list"]).out;
     assert!(list.lines().nth(1).unwrap().contains(" running "), "{list}");
+    // ... and ends soon after it has begun again.
+    let end = checkpoints(&run).pop().unwrap() + 150;
+    let end_set = format!("train.steps={end}");
+    respecify(&run, "steps: 1000000", &format!("steps: {end}"));
     send(trainer, Signal::SIGKILL);
     send(evaluator, Signal::SIGKILL);
     let done = finish(child);
@@ -98,6 +92,11 @@ fn what_is_killed_is_started_again_and_nothing_is_missing() {
     ] {
         assert!(done.out.contains(line), "no {line:?} in {}", done.out);
     }
+    let whole = Project::new();
+    whole.succeed(&with_sets(
+        &["run", "small"],
+        &[&[end_set.as_str()], &sets[..]].concat(),
+    ));
     assert!(last_weights(&run) == last_weights(&whole.run("small")));
     let restarts = &status(&run, "supervisor").unwrap()["restarts"];
     assert_eq!(restarts, &json!({"train": 1, "eval": 1}));
@@ -110,7 +109,7 @@ fn what_is_killed_is_started_again_and_nothing_is_missing() {
                 .unwrap()
         })
         .collect();
-    let wanted: Vec<u64> = (0..1000).step_by(100).chain([999]).collect();
+    let wanted: Vec<u64> = (0..end).step_by(100).chain([end - 1]).collect();
     assert_eq!(evaluated, wanted);
     if let Some(events) = tensorboard_reads(&run.join("eval")) {
         assert_eq!(steps(&events["scalars"]["Precision @ 1"]), wanted);
@@ -158,18 +157,15 @@ fn bad_input_is_not_tried_again() {
 fn a_trainer_that_gets_nowhere_is_given_up() {
     let project = Project::new();
     let sets = ["train.restarts=1", "train.checkpoint_every=1000000"];
-    let sets = sets.iter().flat_map(|set| ["--set", set]);
-    let arguments: Vec<&str> = ["run", "small"]
-        .into_iter()
-        .chain(ENDLESS)
-        .chain(sets)
-        .collect();
-    let child = project.start(&arguments);
+    let child = project.start(&with_sets(
+        &["run", "small"],
+        &[&ENDLESS[..], &sets].concat(),
+    ));
     let run = under_way(&project, 1);
     let first = pid(&run, "train");
     send(first, Signal::SIGKILL);
     let second = wait_for("the second trainer", || {
-        Some(pid(&run, "train")).filter(|&pid| pid != first)
+        at_work(&status(&run, "train")?).filter(|&pid| pid != first)
     });
     send(second, Signal::SIGKILL);
     let done = finish(child);
@@ -212,14 +208,17 @@ fn a_stop_at_any_moment_of_the_start_loses_nothing() {
 #[test]
 fn a_signal_to_every_process_asks_each_of_them_once() {
     let project = Project::new();
-    let child = project.start(&[&["run", "small"], &ENDLESS[..]].concat());
+    let child = project.start(&with_sets(&["run", "small"], &ENDLESS));
     let run = under_way(&project, 1);
-    for role in ["supervisor", "train", "eval"] {
-        send(pid(&run, role), Signal::SIGTERM);
+    // Held meanwhile: each has the signal before any of them acts on its own.
+    let pids = ROLES.map(|role| pid(&run, role));
+    pids.into_iter().for_each(hold);
+    for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+        pids.into_iter().for_each(|pid| send(pid, signal));
     }
     let done = finish(child);
     assert_eq!(done.code, Some(143), "{}\n{}", done.out, done.err);
-    for role in ["supervisor", "train", "eval"] {
+    for role in ROLES {
         let state = &status(&run, role).unwrap()["process"]["state"];
         assert_eq!(state, "interrupted", "{role}");
     }
@@ -228,7 +227,7 @@ fn a_signal_to_every_process_asks_each_of_them_once() {
 #[test]
 fn a_closing_terminal_stops_a_run_in_good_order() {
     let project = Project::new();
-    let mut command = project.command(&[&["run", "small"], &ENDLESS[..]].concat());
+    let mut command = project.command(&with_sets(&["run", "small"], &ENDLESS));
     let mut terminal = Terminal::open();
     let mut child = terminal.start(&mut command);
     let run = wait_for("a run under way", || {
@@ -248,7 +247,7 @@ fn a_closing_terminal_stops_a_run_in_good_order() {
 #[test]
 fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
     let project = Project::new();
-    let arguments = [&["run", "small", "--detach"], &ENDLESS[..]].concat();
+    let arguments = with_sets(&["run", "small", "--detach"], &ENDLESS);
     let mut terminal = Terminal::open();
     let mut child = terminal.start(&mut project.command(&arguments));
     let ended = wait_for("the prompt", || {
@@ -259,9 +258,10 @@ fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
     assert!(ended.success(), "{said}");
     let run = project.run("small");
     let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
-    let supervisor = pid(&run, "supervisor");
+    let supervisor = status(&run, "supervisor").unwrap();
+    let pid = at_work(&supervisor).expect("a supervisor");
     for part in [
-        format!("running {id} in runs/{id}, detached, with pid {supervisor}"),
+        format!("running {id} in runs/{id}, detached, with pid {pid}"),
         format!("tail -f runs/{id}/supervisor.log"),
         format!("runboard stop {id}"),
     ] {
@@ -271,7 +271,7 @@ fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
     let run = under_way(&project, 1);
     let step = status(&run, "train").unwrap()["step"].as_u64().unwrap();
     under_way(&project, step + 5);
-    assert!(at_work(supervisor));
+    assert_eq!(at_work(&supervisor), Some(pid));
     let again = project.runboard(&["resume", "small", "--detach"]);
     assert_eq!(again.code, Some(2), "{}", again.err);
     assert!(again.err.contains(" is at work already: "), "{}", again.err);
@@ -281,10 +281,10 @@ fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
         stopped.starts_with(&format!("{id} is stopped, at step ")),
         "{stopped}"
     );
-    for role in ["supervisor", "train", "eval"] {
-        assert!(!at_work(pid(&run, role)), "{role}");
-        let state = &status(&run, role).unwrap()["process"]["state"];
-        assert_eq!(state, "interrupted", "{role}");
+    for role in ROLES {
+        let status = status(&run, role).unwrap();
+        assert_eq!(at_work(&status), None, "{role}");
+        assert_eq!(status["process"]["state"], "interrupted", "{role}");
     }
     let log = fs::read_to_string(run.join("supervisor.log")).unwrap();
     assert!(
@@ -298,7 +298,7 @@ fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
 #[test]
 fn a_killed_supervisor_takes_its_children_along() {
     let project = Project::new();
-    let arguments = [&["run", "small", "--detach"], &ENDLESS[..]].concat();
+    let arguments = with_sets(&["run", "small", "--detach"], &ENDLESS);
     project.succeed(&arguments);
     let run = under_way(&project, 1);
     send(pid(&run, "supervisor"), Signal::SIGKILL);
@@ -313,16 +313,13 @@ fn a_killed_supervisor_takes_its_children_along() {
 #[test]
 fn processes_without_a_supervisor_are_stopped_as_well() {
     let project = Project::new();
-    let child = project.start(&[&["run", "small"], &ENDLESS[..]].concat());
+    let child = project.start(&with_sets(&["run", "small"], &ENDLESS));
     under_way(&project, 1);
     project.succeed(&["stop", "small"]);
     assert_eq!(finish(child).code, Some(143));
     let child = project.start(&["train", "--run", "small"]);
     let run = project.run("small");
-    wait_for("the trainer", || {
-        let process = &status(&run, "train")?["process"];
-        (process["state"] == "running").then_some(())
-    });
+    wait_for("the trainer", || running(&run, "train"));
     project.succeed(&["stop", "small"]);
     assert_eq!(finish(child).code, Some(143));
 }

@@ -1,5 +1,8 @@
 //! A project folder in a temporary place, and the real binary run in it.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -7,8 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a slow machine; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Longer than anything here takes on a machine that is slow and busy; only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// A small network on a small drawn set: seconds to train, with the real one's every layer.
 pub const SMALL: &str = "
@@ -94,21 +97,16 @@ impl Project {
         self.command(arguments).spawn().unwrap()
     }
 
-    /// A run directory of an experiment, `runs/ID`, that no process has worked in yet.
-    pub fn prepare(&self, experiment: &str, id: &str) -> PathBuf {
-        let spec = self.succeed(&["check", experiment]).out;
+    /// A run directory of an experiment with these settings, `runs/ID`, that no process has worked in yet.
+    pub fn prepare(&self, experiment: &str, id: &str, sets: &[&str]) -> PathBuf {
+        let spec = self.succeed(&with_sets(&["check", experiment], sets)).out;
         self.write(&format!("runs/{id}/spec.yaml"), spec);
         self.path("runs").join(id)
     }
 
-    /// A run directory of `small`, with these settings, in which nothing has run yet.
+    /// One of `small`, to be named by its folder.
     pub fn fresh(&self, name: &str, sets: &[&str]) -> PathBuf {
-        let sets = sets.iter().flat_map(|set| ["--set", set]);
-        let arguments: Vec<&str> = ["check", "small"].into_iter().chain(sets).collect();
-        let spec = self.succeed(&arguments).out;
-        let run = format!("runs/{name}/20260101-000000");
-        self.write(&format!("{run}/spec.yaml"), spec);
-        self.path(&run)
+        self.prepare("small", &format!("{name}/20260101-000000"), sets)
     }
 
     /// The newest run of an experiment, once there is one.
@@ -127,6 +125,12 @@ impl Project {
         assert_eq!(runs.len(), 1, "{runs:?}");
         runs.remove(0)
     }
+}
+
+/// A command with `--set` before each of these.
+pub fn with_sets<'a>(command: &[&'a str], sets: &[&'a str]) -> Vec<&'a str> {
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    command.iter().copied().chain(sets).collect()
 }
 
 impl Done {
@@ -151,10 +155,66 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The id of a process that nobody has waited for yet.
+pub fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
 /// Send a signal to a process.
-pub fn signal(child: &Child, signal: nix::sys::signal::Signal) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, signal).unwrap();
+pub fn signal(child: &Child, signal: Signal) {
+    kill(pid(child), signal).unwrap();
+}
+
+/// Halt a process where it is, until it is told to go on or killed.
+pub fn hold(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+    wait_for("a process to halt", || {
+        (proc_stat(pid)?[0] == "T").then_some(())
+    });
+}
+
+/// The fields of `/proc/PID/stat` from the third one on: the state.
+fn proc_stat(pid: Pid) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The status of a run's process, once there is one.
+pub fn status(run: &Path, role: &str) -> Option<Value> {
+    let text = fs::read(run.join(format!("{role}.status.json"))).ok()?;
+    Some(serde_json::from_slice(&text).unwrap())
+}
+
+/// The process that a status is of, unless it has ended; one that nobody has waited for yet has. Its pid may
+/// be another's by now, so the start counts as well.
+pub fn at_work(status: &Value) -> Option<Pid> {
+    let process = &status["process"];
+    let pid = Pid::from_raw(i32::try_from(process["pid"].as_u64()?).unwrap());
+    let stat = proc_stat(pid)?;
+    let is_it = stat[19].parse().ok() == process["start_ticks"].as_u64();
+    (is_it && !["Z", "X"].contains(&stat[0].as_str())).then_some(pid)
+}
+
+/// The run's process of this role, once it is at its work.
+pub fn running(run: &Path, role: &str) -> Option<Pid> {
+    let status = status(run, role)?;
+    at_work(&status).filter(|_| status["process"]["state"] == "running")
+}
+
+/// Change the frozen spec of a run, which its processes read when they start.
+pub fn respecify(run: &Path, from: &str, to: &str) {
+    let path = run.join("spec.yaml");
+    let spec = fs::read_to_string(&path).unwrap();
+    assert!(spec.contains(from), "no {from:?} in {spec}");
+    fs::write(path, spec.replace(from, to)).unwrap();
+}
+
+/// The steps of a run's checkpoints, in order.
+pub fn checkpoints(run: &Path) -> Vec<u64> {
+    let names = names(&run.join("checkpoints"));
+    let steps = names.iter().filter_map(|name| name.strip_prefix("step-"));
+    steps.filter_map(|step| step.parse().ok()).collect()
 }
 
 /// Names in a folder, sorted.
@@ -168,17 +228,15 @@ pub fn names(folder: &Path) -> Vec<String> {
 }
 
 /// A point's step, for each point of a curve.
-pub fn steps(curve: &serde_json::Value) -> Vec<u64> {
+pub fn steps(curve: &Value) -> Vec<u64> {
     let points = curve.as_array().expect("a curve").iter();
     points.map(|point| point[0].as_u64().unwrap()).collect()
 }
 
 /// The bytes of the last checkpoint's weights, averages and state.
 pub fn last_weights(run: &Path) -> Vec<Vec<u8>> {
-    let folder = run.join("checkpoints");
-    let whole = |name: &String| name.starts_with("step-") && !name.contains('.');
-    let last = names(&folder).into_iter().rfind(whole).unwrap();
-    let last = folder.join(last);
+    let last = checkpoints(run).pop().expect("a checkpoint");
+    let last = run.join(format!("checkpoints/step-{last:08}"));
     ["weights.safetensors", "ema.safetensors", "state.json"]
         .map(|name| fs::read(last.join(name)).unwrap())
         .to_vec()
@@ -190,21 +248,14 @@ pub fn timed(tag: &str) -> bool {
     timed.iter().any(|part| tag.contains(part))
 }
 
-/// Whether there is a process of this id that has not ended; one that nobody has reaped has.
-pub fn at_work(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, fields)| &fields[..1]);
-    state.is_some_and(|state| state != "Z" && state != "X")
-}
-
 /// A JSON file.
-pub fn json(path: &Path) -> serde_json::Value {
+pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// What TensorBoard's own reader finds in a folder, where TensorBoard is installed (`make test` installs
 /// it).
-pub fn tensorboard_reads(folder: &Path) -> Option<serde_json::Value> {
+pub fn tensorboard_reads(folder: &Path) -> Option<Value> {
     python("tests/read_events.py", folder)
 }
 
@@ -221,7 +272,7 @@ impl TensorBoard {
     }
 
     /// Wait until both readers show the run in the HParams tab with this status; its rows.
-    pub fn shows(&mut self, run: &str, status: &str) -> serde_json::Value {
+    pub fn shows(&mut self, run: &str, status: &str) -> Value {
         let request = format!("{run} STATUS_{status}\n");
         let questions = self.0.stdin.as_mut().unwrap();
         questions.write_all(request.as_bytes()).unwrap();
@@ -245,13 +296,13 @@ impl Drop for TensorBoard {
 }
 
 /// What a served TensorBoard shows of a folder in every plugin, by each of its two readers.
-pub fn tensorboard_shows(folder: &Path) -> Option<serde_json::Value> {
+pub fn tensorboard_shows(folder: &Path) -> Option<Value> {
     python("tests/read_plugins.py", folder)
 }
 
 /// What a script of the tests prints of a file or folder, where the Python that it wants is installed (`make
 /// test` installs it). It says so with exit code 3 if it misses a package.
-pub fn python(script: &str, path: &Path) -> Option<serde_json::Value> {
+pub fn python(script: &str, path: &Path) -> Option<Value> {
     let output = tensorboards_python(script)?.arg(path).output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(3) {

@@ -1,7 +1,8 @@
 //! What TensorBoard makes of the event files.
 
 use crate::support::{
-    Project, TensorBoard, json, signal, tensorboard_reads, tensorboard_shows, wait_for,
+    Project, TensorBoard, checkpoints, hold, json, respecify, running, signal, tensorboard_reads,
+    tensorboard_shows, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -135,17 +136,10 @@ impl Drop for Held {
 }
 
 /// Hold the run's trainer, once it is at work.
-fn hold(run: &Path) -> Held {
-    wait_for("the trainer", || {
-        let status = fs::read(run.join("train.status.json")).ok()?;
-        let status: Value = serde_json::from_slice(&status).ok()?;
-        let process = &status["process"];
-        let pid = process["pid"]
-            .as_i64()
-            .filter(|_| process["state"] == "running")?;
-        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
-        kill(pid, Signal::SIGSTOP).is_ok().then_some(Held(pid))
-    })
+fn hold_trainer(run: &Path) -> Held {
+    let trainer = wait_for("the trainer", || running(run, "train"));
+    hold(trainer);
+    Held(trainer)
 }
 
 #[test]
@@ -156,17 +150,13 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
         return;
     };
     let sets = [
-        "train.steps=500",
+        "train.steps=1000000", // never over before it is held
+        "train.log_every=1000",
         "train.checkpoint_every=100",
         "train.restarts=0",
     ];
-    let sets = sets.iter().flat_map(|set| ["--set", set]);
-    let mut child = project.start(&["run", "small"].into_iter().chain(sets).collect::<Vec<_>>());
-    wait_for("the run", || {
-        let mut runs = fs::read_dir(project.path("runs/small")).ok()?;
-        runs.next()?.ok()
-    });
-    let run = project.run("small");
+    let mut child = project.start(&with_sets(&["run", "small"], &sets));
+    let run = wait_for("the run", || project.newest("small"));
     let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
     let mut shows = |status: &str, directory: &str| {
         let rows = tensorboard.shows(&id, status);
@@ -175,7 +165,7 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
         rows
     };
 
-    let trainer = hold(&run);
+    let trainer = hold_trainer(&run);
     shows("RUNNING", "running");
     signal(&child, Signal::SIGTERM);
     drop(trainer);
@@ -183,16 +173,19 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     shows("UNKNOWN", "interrupted");
 
     let mut child = project.start(&["resume", "small"]);
-    let trainer = hold(&run);
+    let trainer = hold_trainer(&run);
     shows("RUNNING", "running-2");
     kill(trainer.0, Signal::SIGKILL).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(137));
     shows("FAILURE", "failed-2");
 
+    respecify(&run, "restarts: 0", "restarts: 3");
     let mut child = project.start(&["resume", "small"]);
-    let trainer = hold(&run);
+    let trainer = hold_trainer(&run);
     shows("RUNNING", "running-3");
-    drop(trainer);
+    let end = checkpoints(&run).pop().unwrap() + 150;
+    respecify(&run, "steps: 1000000", &format!("steps: {end}"));
+    kill(trainer.0, Signal::SIGKILL).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let rows = shows("SUCCESS", "finished-3");
 

@@ -98,11 +98,11 @@ impl Write for Shown {
     }
 }
 
-/// Waits for what must come to pass; the limit only turns a hang into a failure.
+/// Waits for what must come to pass; only a hang reaches the limit, however busy the machine is.
 pub(super) fn wait_for(mut passed: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !passed() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
+        assert!(begin.elapsed() < Duration::from_secs(600), "waited in vain");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -124,7 +124,7 @@ fn both_end_well_and_every_line_is_shown() {
     let id = fake.run.id();
     let told = outcome.to_string();
     assert!(
-        told.starts_with(&format!("{id} is finished, after 00:00:0")),
+        told.starts_with(&format!("{id} is finished, after ")),
         "{told}"
     );
     assert!(!told.contains("resume"), "{told}");

@@ -143,7 +143,11 @@ fn a_stop_cancels_the_restart_that_is_due() {
 
 #[test]
 fn a_run_that_vanished_is_not_tried_again() {
-    let fake = Fake::both("rm -r \"$3\"; exit 1", WHILE_TRAINING);
+    // At one stroke, and not before the evaluator is at work in it.
+    let fake = Fake::both(
+        "until [ -e up ]; do sleep 0.02; done; mv \"$3\" \"$3.gone\"; exit 1",
+        &format!("touch up; {WHILE_TRAINING}"),
+    );
     let options = Options {
         delay: Duration::from_millis(1),
         ..Options::new(3)
