@@ -302,6 +302,26 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_is_fresh_weights_whatever_was_set_aside() {
+        let (_folder, run) = run();
+        let folder = run.checkpoints();
+        let saved = checkpoint::save(&folder, &checkpoint(10, 1.0, 1.0)).unwrap();
+        checkpoint::save(&folder, &checkpoint(20, 1.0, 1.0)).unwrap();
+        let damaged = folder.join("step-00000020/state.json");
+        fs::write(damaged, "").unwrap();
+        let restored = checkpoint::restore(&folder).unwrap().unwrap();
+        assert_eq!(restored.path, saved);
+        assert!(folder.join("step-00000020.damaged").exists());
+        let spec = Train {
+            on_divergence: OnDivergence::Rollback,
+            ..Train::default()
+        };
+        let rollbacks = divergence(11, &[]).roll_back(&run, &spec).unwrap();
+        assert_eq!(rollbacks[0].to, None);
+        assert!(checkpoint::restore(&folder).unwrap().is_none());
+    }
+
+    #[test]
     fn to_stop_leaves_every_checkpoint() {
         let (_folder, run) = run();
         checkpoint::save(&run.checkpoints(), &checkpoint(10, 1.0, 1.0)).unwrap();

@@ -186,12 +186,14 @@ fn contents(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Remove the checkpoints in `folder` of step `first_step` and later ones, which a rollback makes way for.
-/// Whoever is reading one notices.
+/// Remove the checkpoints in `folder` of step `first_step` and later ones, which a rollback makes way for, and
+/// those that were set aside. Whoever is reading one notices.
 ///
 /// # Errors
 /// I/O errors.
 pub fn cut(folder: &Path, first_step: u64) -> Result<()> {
+    // First those set aside: once no other is left, they would keep training from beginning anew.
+    restore::cut_aside(folder, first_step)?;
     // From the newest down, so that a cut which breaks off leaves those that belong together.
     for entry in list(folder)?.iter().rev() {
         if entry.step >= first_step {
@@ -326,8 +328,13 @@ mod tests {
         for step in [0, 10, 20, 30] {
             save(folder.path(), &sample(step)).unwrap();
         }
+        for aside in ["step-00000005.damaged", "step-00000040.damaged"] {
+            fs::create_dir(folder.path().join(aside)).unwrap();
+        }
         cut(folder.path(), 11).unwrap();
         assert_eq!(latest(folder.path()).unwrap().unwrap().step, 10);
+        assert!(folder.path().join("step-00000005.damaged").exists());
+        assert!(!folder.path().join("step-00000040.damaged").exists());
         cut(folder.path(), 0).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         cut(&folder.path().join("absent"), 0).unwrap();

@@ -1,11 +1,11 @@
 //! What a run goes on from.
 
-use super::{Checkpoint, Entry, contents, list, load, remove, rename};
+use super::{Checkpoint, Entry, contents, list, load, remove, rename, step};
 use crate::{bail_user, console};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// Extension of a checkpoint that was set aside. Nothing reads or removes it.
+/// Extension of a checkpoint that was set aside. Nothing reads it, and only a rollback to before it removes it.
 const DAMAGED: &str = "damaged";
 
 /// A checkpoint and where it lies.
@@ -61,6 +61,17 @@ fn set_aside(entry: &Entry, error: &anyhow::Error) -> Result<()> {
         "{error:#}; it is set aside as {}",
         aside.display()
     ));
+    Ok(())
+}
+
+/// Remove what was set aside in `folder` of step `first_step` and later ones.
+pub(super) fn cut_aside(folder: &Path, first_step: u64) -> Result<()> {
+    for path in aside(folder)? {
+        let step = path.file_stem().and_then(|stem| step(stem.to_str()?));
+        if step.is_some_and(|step| step >= first_step) {
+            remove(&path)?;
+        }
+    }
     Ok(())
 }
 
