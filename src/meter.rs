@@ -1,6 +1,6 @@
 //! What the process takes of the machine: cores, memory, GPU.
 
-use nvml_wrapper::Nvml;
+use nvml_wrapper::{Device, Nvml};
 use std::process;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -22,13 +22,14 @@ pub struct Usage {
     pub memory_mib: f64,
 }
 
-/// A reading of the GPU: of everything that runs on it.
-#[derive(Clone, Copy, Debug)]
+/// A reading of the GPU: of everything that runs on it. None of what it does not tell, such as the utilisation
+/// of a part of one (MIG).
+#[derive(Clone, Copy, Debug, Default)]
 pub struct GpuUsage {
     /// Share of the last moments in which a kernel was running, 0 to 1.
-    pub utilisation: f64,
+    pub utilisation: Option<f64>,
     /// Memory in use, in MiB.
-    pub memory_mib: f64,
+    pub memory_mib: Option<f64>,
 }
 
 impl Meter {
@@ -55,23 +56,31 @@ impl Meter {
         })
     }
 
-    /// Read the GPU that this process computes on; `None` without one, or where it cannot be told.
+    /// Read the GPU that this process computes on; nothing without one, or where it cannot be told.
     ///
     /// CUDA and NVML count GPUs differently, so it is the only one there is or else the one that lists
     /// this process (in a container it may list other process numbers).
-    pub fn read_gpu(&self) -> Option<GpuUsage> {
+    pub fn read_gpu(&self) -> GpuUsage {
+        let Some(device) = self.device() else {
+            return GpuUsage::default();
+        };
+        let utilisation = device.utilization_rates().ok();
+        let memory = device.memory_info().ok();
+        GpuUsage {
+            utilisation: utilisation.map(|rates| f64::from(rates.gpu) / 100.0),
+            memory_mib: memory.map(|memory| memory.used as f64 / MIB),
+        }
+    }
+
+    fn device(&self) -> Option<Device<'_>> {
         let nvml = self.nvml.as_ref()?;
         let count = nvml.device_count().ok()?;
-        let device = (0..count)
+        (0..count)
             .filter_map(|i| nvml.device_by_index(i).ok())
             .find(|device| {
                 let listed = device.running_compute_processes().unwrap_or_default();
                 count == 1 || listed.iter().any(|other| other.pid == process::id())
-            })?;
-        Some(GpuUsage {
-            utilisation: f64::from(device.utilization_rates().ok()?.gpu) / 100.0,
-            memory_mib: device.memory_info().ok()?.used as f64 / MIB,
-        })
+            })
     }
 }
 
@@ -97,7 +106,7 @@ mod tests {
         let share = 0.3 / begin.elapsed().as_secs_f64();
         assert!(usage.cores > share / 2.0, "{usage:?}, want {share}");
         assert!(usage.memory_mib > 64.0, "{usage:?}");
-        assert!(meter.read_gpu().is_none());
+        assert!(meter.read_gpu().memory_mib.is_none());
     }
 
     /// Keep a core busy for so many seconds of this thread's own, however long that takes.
@@ -123,8 +132,7 @@ mod tests {
         const MACHINE: &str = "NVML_STAND_IN";
         if env::var_os(MACHINE).is_some() {
             let usage = Meter::new(true).read_gpu();
-            let usage = usage.map(|gpu| (gpu.utilisation, gpu.memory_mib));
-            println!("read {usage:?}");
+            println!("read {:?} {:?}", usage.utilisation, usage.memory_mib);
             return;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -141,11 +149,12 @@ mod tests {
         }
         let name = thread::current().name().unwrap().to_owned();
         for (machine, want) in [
-            ("one", "Some((0.4, 2048.0))"),
-            ("two", "Some((0.75, 3072.0))"),
-            ("lost", "None"),
-            ("old", "None"),
-            ("none", "None"),
+            ("one", "Some(0.4) Some(2048.0)"),
+            ("two", "Some(0.75) Some(3072.0)"),
+            ("part", "None Some(2048.0)"),
+            ("old", "Some(0.4) None"),
+            ("lost", "None None"),
+            ("none", "None None"),
         ] {
             let done = Command::new(env::current_exe().unwrap())
                 .args(["--exact", &name, "--test-threads=1", "--nocapture"])

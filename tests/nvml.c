@@ -6,6 +6,7 @@
 // NVML_STAND_IN says what machine it plays:
 //   one      one GPU that lists no process, as in a container
 //   two      two GPUs, of which only the second lists the calling process
+//   part     a part of a GPU (MIG), of which no utilisation is told
 //   lost     one GPU that has fallen off the bus
 //   old      one GPU under a driver that does not know this version of the memory's structure
 //   none     no driver is loaded
@@ -16,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15,
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15,
        ARGUMENT_VERSION_MISMATCH = 25 };
 
 typedef struct { unsigned index; } Device;
@@ -69,6 +70,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *count, Pro
 
 int nvmlDeviceGetUtilizationRates(Device *device, Utilization *utilization) {
     if (plays("lost")) return GPU_IS_LOST;
+    if (plays("part")) return NOT_SUPPORTED;
     *utilization = (Utilization){device->index == 1 ? 75 : 40, 12};
     return SUCCESS;
 }

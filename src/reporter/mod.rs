@@ -282,16 +282,19 @@ impl Reporter {
                 usage.memory_mib,
             );
         }
-        if let Some(usage) = self.meter.read_gpu() {
+        let gpu = self.meter.read_gpu();
+        if let Some(utilisation) = gpu.utilisation {
             add(
                 "gpu/utilisation",
                 "Share of the time in which the GPU was computing.",
-                usage.utilisation,
+                utilisation,
             );
+        }
+        if let Some(memory_mib) = gpu.memory_mib {
             add(
                 "gpu/memory_mib",
                 "Memory in use on the GPU, in MiB.",
-                usage.memory_mib,
+                memory_mib,
             );
         }
         self.since = Instant::now();
