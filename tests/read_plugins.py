@@ -31,8 +31,10 @@ from tensorboard import program
 
 # The fast reader shows runs before it has read them. It is done when it shows what the other one does, or
 # nothing new for this many seconds, which are only spent where the two differ.
-PATIENCE = 20
+PATIENCE = 120
+# An answer that does not come in so many seconds is asked for again, so often: on a busy machine one may get lost.
 LIMIT = 30
+TRIES = 20
 
 SERIES = ["scalars", "images", "histograms", "distributions", "text", "pr_curves"]
 
@@ -74,7 +76,7 @@ def serve(logdir, fast, interval=0):
     # The Python reader's thread ends when it has read everything, if it reads once.
     for thread in threading.enumerate():
         if thread.name == "Reloader" and not interval:
-            thread.join(LIMIT)
+            thread.join(TRIES * LIMIT)
     return url
 
 
@@ -177,12 +179,15 @@ def show(url):
 
 def fetch(address, body=None):
     headers = {} if body is None else {"Content-Type": "application/json"}
-    try:
-        request = urllib.request.Request(address, body, headers)
-        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
-            return answer.read()
-    except urllib.error.URLError as error:
-        raise Unexpected(f"{address}: {error}") from error
+    request = urllib.request.Request(address, body, headers)
+    for left in reversed(range(TRIES)):
+        try:
+            with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+                return answer.read()
+        except (urllib.error.URLError, TimeoutError) as error:
+            late = isinstance(getattr(error, "reason", error), TimeoutError)
+            if not (late and left):
+                raise Unexpected(f"{address}: {error}") from error
 
 
 def nodes(graph):

@@ -21,7 +21,7 @@ import urllib.parse
 from read_plugins import Unexpected, fetch, hparams, serve
 
 # Only something that never comes takes so many seconds.
-PATIENCE = 120
+PATIENCE = 600
 
 
 def main():
