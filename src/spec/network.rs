@@ -1,0 +1,131 @@
+//! The network of an experiment: its layers and their initialisation.
+
+use serde::{Deserialize, Serialize};
+
+/// Two convolutions with pooling and local response normalisation, two dense layers, a linear one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub conv1: Convolution,
+    pub conv2: Convolution,
+    pub pool: Pool,
+    pub norm: Norm,
+    pub local3: Dense,
+    pub local4: Dense,
+    pub softmax_linear: Linear,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        let conv = |bias| Convolution {
+            channels: 64,
+            kernel: 5,
+            stddev: 1e-4,
+            bias,
+            weight_decay: 0.0,
+        };
+        let dense = |units| Dense {
+            units,
+            stddev: 0.04,
+            bias: 0.1,
+            weight_decay: 0.004,
+        };
+        Network {
+            conv1: conv(0.0),
+            conv2: conv(0.1),
+            pool: Pool::default(),
+            norm: Norm::default(),
+            local3: dense(384),
+            local4: dense(192),
+            softmax_linear: Linear {
+                stddev: 1.0 / 192.0,
+                bias: 0.0,
+                weight_decay: 0.0,
+            },
+        }
+    }
+}
+
+impl Network {
+    /// Decay of each layer's weights, from conv1 to softmax_linear.
+    pub fn weight_decays(&self) -> [f64; 5] {
+        [
+            self.conv1.weight_decay,
+            self.conv2.weight_decay,
+            self.local3.weight_decay,
+            self.local4.weight_decay,
+            self.softmax_linear.weight_decay,
+        ]
+    }
+}
+
+/// A convolution of stride 1, padded to the same size, followed by relu.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Convolution {
+    /// Output channels.
+    pub channels: usize,
+    /// Side of the square kernel; odd.
+    pub kernel: usize,
+    /// Standard deviation of the truncated normal that initialises the weights.
+    pub stddev: f64,
+    /// Initial value of every bias.
+    pub bias: f32,
+    /// The loss gains weight_decay * sum(w^2) / 2.
+    pub weight_decay: f64,
+}
+
+/// A dense layer followed by relu.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dense {
+    pub units: usize,
+    pub stddev: f64,
+    pub bias: f32,
+    pub weight_decay: f64,
+}
+
+/// The last layer, one unit a class, no activation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Linear {
+    pub stddev: f64,
+    pub bias: f32,
+    pub weight_decay: f64,
+}
+
+/// Max-pooling with TensorFlow's SAME padding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Side of the square window.
+    pub size: usize,
+    pub stride: usize,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool { size: 3, stride: 2 }
+    }
+}
+
+/// Local response normalisation: x / (bias + alpha * sum of x^2 over 2 * radius + 1 channels)^beta.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Norm {
+    pub radius: usize,
+    pub bias: f64,
+    pub alpha: f64,
+    pub beta: f64,
+}
+
+impl Default for Norm {
+    fn default() -> Self {
+        Norm {
+            radius: 4,
+            bias: 1.0,
+            alpha: 0.001 / 9.0,
+            beta: 0.75,
+        }
+    }
+}
