@@ -63,12 +63,6 @@ impl Node {
         Node { def }
     }
 
-    /// The device the operation runs on, as TensorFlow writes it: `/device:CPU:0`.
-    pub fn device(&mut self, device: &str) -> &mut Self {
-        self.def.set_device(device.into());
-        self
-    }
-
     /// A constant of the operation, such as its strides; shown when the node is selected.
     pub fn attribute(&mut self, key: &str, value: impl Into<Attribute>) -> &mut Self {
         self.def.mut_attr().insert(key.into(), value.into().value);
@@ -120,12 +114,11 @@ mod tests {
     use protobuf::Message;
 
     #[test]
-    fn a_node_has_inputs_shape_device_and_attributes() {
+    fn a_node_has_inputs_shape_and_attributes() {
         let mut graph = Graph::new();
         graph.node("conv1/weights", "VariableV2", &[], &[5, 5, 3, 64]);
         graph
             .node("conv1/Conv2D", "Conv2D", &["x", "conv1/weights"], &[8, 24])
-            .device("/device:CPU:0")
             .attribute("padding", "SAME")
             .attribute("radius", 4usize)
             .attribute("beta", 0.75)
@@ -137,7 +130,6 @@ mod tests {
         assert!(weights.get_input().is_empty());
         assert_eq!((conv.get_name(), conv.get_op()), ("conv1/Conv2D", "Conv2D"));
         assert_eq!(conv.get_input(), ["x", "conv1/weights"]);
-        assert_eq!(conv.get_device(), "/device:CPU:0");
         let attributes = conv.get_attr();
         assert_eq!(attributes["padding"].get_s(), b"SAME");
         assert_eq!(attributes["radius"].get_i(), 4);

@@ -182,7 +182,7 @@ mod tests {
         version.set_file_version("brain.Event:2".into());
         let mut step = Summaries::at_time(7, 1234567891.25);
         let loss = Tag::new("total_loss");
-        step.scalar(&loss.display_name("Loss").description("*sum*"), 0.75)
+        step.scalar(&loss.description("*sum*"), 0.75)
             .histogram(&Tag::new("conv1/weights"), &[-1.0, 0.0, 0.5, 0.5, f32::NAN])
             .text(&Tag::new("spec"), "```yaml\nseed: 1\n```");
         let mut graph = Graph::new();

@@ -6,7 +6,6 @@ use tensorboard_proto::summary::{SummaryMetadata, SummaryMetadata_PluginData};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     name: String,
-    display_name: String,
     description: String,
 }
 
@@ -27,15 +26,8 @@ impl Tag {
     pub fn new(name: impl Into<String>) -> Self {
         Tag {
             name: name.into(),
-            display_name: String::new(),
             description: String::new(),
         }
-    }
-
-    /// The title TensorBoard shows in place of the name.
-    pub fn display_name(mut self, text: impl Into<String>) -> Self {
-        self.display_name = text.into();
-        self
     }
 
     /// What the series means, in Markdown; behind the info icon of its card.
@@ -63,7 +55,6 @@ impl Tag {
         plugin_data.set_content(content);
         let mut metadata = SummaryMetadata::new();
         metadata.set_plugin_data(plugin_data);
-        metadata.set_display_name(self.display_name.clone());
         metadata.set_summary_description(self.description.clone());
         metadata
             .unknown_fields
@@ -79,11 +70,11 @@ mod tests {
 
     #[test]
     fn metadata_carries_the_data_class_behind_the_known_fields() {
-        let tag = Tag::new("loss").display_name("L").description("d");
+        let tag = Tag::new("loss").description("d");
         let bytes = tag
             .metadata("scalars", Vec::new(), DataClass::Scalar)
             .write_to_bytes()
             .unwrap();
-        assert_eq!(bytes, b"\x0a\x09\x0a\x07scalars\x12\x01L\x1a\x01d\x20\x01");
+        assert_eq!(bytes, b"\x0a\x09\x0a\x07scalars\x1a\x01d\x20\x01");
     }
 }
