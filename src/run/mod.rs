@@ -2,22 +2,24 @@
 //! of each, and how to find it again.
 
 mod directory;
+mod evaluation;
 #[cfg(test)]
 mod fuzz;
 mod journal;
 mod lock;
+mod process;
 mod provenance;
 mod registry;
 mod status;
 
 pub use directory::{Role, RunDir};
-pub use journal::{Evaluation, Journal, Scores, Standing};
+pub use evaluation::{Evaluation, Scores, Standing};
+pub use journal::Journal;
 pub use lock::Lock;
+pub use process::{Process, State};
 pub use provenance::{Provenance, Software};
 pub use registry::{Entry, latest, list, resolve, state};
-pub use status::{
-    EvalStatus, Process, Restarts, Score, State, Status, SupervisorStatus, TrainStatus,
-};
+pub use status::{EvalStatus, Restarts, Score, Status, SupervisorStatus, TrainStatus};
 
 #[cfg(test)]
 pub(crate) use provenance::tests::provenance;

@@ -1,142 +1,19 @@
 //! How a run's processes are doing: one small JSON file each, which only its own process writes.
 
-use std::fmt;
-use std::fs;
 use std::io::ErrorKind;
 use std::mem;
-use std::process;
 
 use anyhow::{Context, Result};
-use chrono::{DateTime, Local, TimeDelta};
+use chrono::Local;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sysinfo::System;
 
-use super::{Role, RunDir, Standing};
+use super::{Process, Role, RunDir, Standing};
 use crate::console;
 use crate::files::{read_small, replace};
 
 /// A status has a few hundred bytes, and the message of the error that ended the process.
 const MAX_BYTES: u64 = 1 << 20;
-
-/// Longer than a trainer or an evaluator at work goes without writing its status, on a slow machine, and than
-/// the clocks of two machines differ.
-const SILENCE: TimeDelta = TimeDelta::minutes(5);
-
-/// What a process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Preparing: reading the data, building the network.
-    Starting,
-    /// At its work.
-    Running,
-    /// Ended, with all its work done.
-    Finished,
-    /// Stopped by a signal in good order; it can go on from where it stopped.
-    Interrupted,
-    /// Ended by an error.
-    Failed,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            State::Starting => "starting",
-            State::Running => "running",
-            State::Finished => "finished",
-            State::Interrupted => "interrupted",
-            State::Failed => "failed",
-        })
-    }
-}
-
-/// The part of a status that all processes share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Process {
-    /// What the process said last; [`Process::observed`] tells whether that can still be so.
-    pub state: State,
-    /// The process id.
-    pub pid: u32,
-    /// The machine's name; pid and start mean something there alone.
-    #[serde(default)]
-    pub host: Option<String>,
-    /// When the kernel started the process, in clock ticks since boot: with the pid, its identity.
-    start_ticks: Option<u64>,
-    /// When the process began this session.
-    pub started: DateTime<Local>,
-    /// When the status was last written.
-    pub heartbeat: DateTime<Local>,
-    /// The error that ended the process.
-    pub error: Option<String>,
-    /// Whether the last heartbeat could not be written, and the user knows.
-    #[serde(skip)]
-    mute: bool,
-}
-
-impl Process {
-    /// The calling process, as one that is starting.
-    pub fn current() -> Self {
-        let now = Local::now();
-        let pid = process::id();
-        Process {
-            state: State::Starting,
-            pid,
-            host: System::host_name(),
-            start_ticks: start_ticks(pid),
-            started: now,
-            heartbeat: now,
-            error: None,
-            mute: false,
-        }
-    }
-
-    /// Whether the process is at work: it has not said that it ended, and it is there. On another machine (or
-    /// in a container of another name) that cannot be asked; there its heartbeat decides, which is silent for
-    /// [`SILENCE`] at most.
-    pub fn alive(&self) -> bool {
-        matches!(self.state, State::Starting | State::Running)
-            && match self.is_here() {
-                true => self.exists(),
-                false => !self.silent(),
-            }
-    }
-
-    /// Whether the process is there, on this machine: its pid is not gone or taken by another process.
-    pub fn exists(&self) -> bool {
-        self.is_here() && self.start_ticks.is_some() && self.start_ticks == start_ticks(self.pid)
-    }
-
-    fn is_here(&self) -> bool {
-        self.host.is_none() || self.host == System::host_name()
-    }
-
-    /// Whether the process has not written its status for longer than [`SILENCE`]. One on this machine may be
-    /// alive all the same: stopped, hanging, or at something that takes long.
-    pub fn silent(&self) -> bool {
-        Local::now() - self.heartbeat > SILENCE
-    }
-
-    /// The state, but `Failed` for a process that vanished without a word.
-    pub fn observed(&self) -> State {
-        match self.state {
-            State::Starting | State::Running if !self.alive() => State::Failed,
-            state => state,
-        }
-    }
-}
-
-/// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold blanks and brackets
-/// itself (proc_pid_stat(5)). `None` for a process that is not there or only waits to be reaped.
-fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace(); // the first one is field 3, the state
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
-    }
-}
 
 /// A status file. How often it is saved is the caller's choice: once a second is plenty.
 pub trait Status: Serialize + DeserializeOwned {
@@ -306,8 +183,9 @@ impl Status for EvalStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::provenance;
-    use std::process::Command;
+    use crate::run::{State, provenance};
+    use chrono::TimeDelta;
+    use std::fs;
 
     fn run() -> (tempfile::TempDir, RunDir) {
         let folder = tempfile::tempdir().unwrap();
@@ -370,62 +248,5 @@ mod tests {
         );
         fs::write(run.status(Role::Eval), "null").unwrap();
         assert!(EvalStatus::load(&run).is_err());
-    }
-
-    #[test]
-    fn a_process_of_another_machine_is_alive_while_its_heart_beats() {
-        let beating = Process {
-            host: Some("another machine".into()),
-            start_ticks: Some(1),
-            state: State::Running,
-            ..Process::current()
-        };
-        assert!(beating.alive());
-        let silent = Process {
-            heartbeat: Local::now() - SILENCE - TimeDelta::seconds(1),
-            ..beating.clone()
-        };
-        assert!(silent.silent() && !silent.alive());
-        assert_eq!(silent.observed(), State::Failed);
-        // Here the process itself is asked, however long it says nothing.
-        let here = Process {
-            heartbeat: silent.heartbeat,
-            ..Process::current()
-        };
-        assert!(here.silent() && here.alive());
-    }
-
-    #[test]
-    fn only_the_very_process_is_alive() {
-        let own = Process::current();
-        assert!(own.alive());
-
-        let reused = Process {
-            start_ticks: own.start_ticks.map(|ticks| ticks + 1),
-            ..own.clone()
-        };
-        assert!(!reused.alive());
-        assert_eq!(reused.observed(), State::Failed);
-
-        let ended = Process {
-            state: State::Interrupted,
-            ..own.clone()
-        };
-        assert!(!ended.alive());
-        assert_eq!(ended.observed(), State::Interrupted);
-
-        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
-        let sleeping = Process {
-            pid: child.id(),
-            start_ticks: start_ticks(child.id()),
-            ..own
-        };
-        assert!(sleeping.alive());
-        let mut ended = sleeping.clone();
-        ended.state = State::Finished;
-        assert!(ended.exists() && !ended.alive());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(!sleeping.alive() && !ended.exists());
     }
 }

@@ -1,0 +1,191 @@
+//! What the evaluator has found of the checkpoints, and what that comes to.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Local};
+use serde::{Deserialize, Serialize};
+
+use super::Score;
+
+/// What the evaluator found of one checkpoint: scores, or damage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The checkpoint's step.
+    pub step: u64,
+    /// SHA-256 of the checkpoint's manifest; none if that could not be read.
+    pub manifest: Option<String>,
+    /// When the checkpoint was written.
+    pub written: Option<DateTime<Local>>,
+    /// When it was judged.
+    pub time: DateTime<Local>,
+    /// How long that took.
+    pub seconds: f64,
+    /// Precision @ 1 of the averaged weights over the test set, in 0..=1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<f64>,
+    /// The same of the raw weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_precision: Option<f64>,
+    /// Mean cross-entropy of the averaged weights; none if it is not finite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Why the checkpoint has no scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+}
+
+/// What a checkpoint was found to be worth, over the test set.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// Precision @ 1 of the averaged weights, in 0..=1.
+    pub precision: f64,
+    /// The same of the raw weights.
+    pub raw_precision: f64,
+    /// Mean cross-entropy of the averaged weights.
+    pub loss: f64,
+}
+
+impl Evaluation {
+    /// What was found just now, within `took`, of the checkpoint of `step` that has this manifest and was
+    /// written then: scores, or damage.
+    pub fn new(
+        step: u64,
+        manifest: Option<String>,
+        written: Option<DateTime<Local>>,
+        found: Result<Scores, String>,
+        took: Duration,
+    ) -> Self {
+        let (scores, damage) = match found {
+            Ok(scores) => (Some(scores), None),
+            Err(damage) => (None, Some(damage)),
+        };
+        let loss = scores.map(|scores| scores.loss);
+        Evaluation {
+            step,
+            manifest,
+            written,
+            time: Local::now(),
+            seconds: took.as_secs_f64(),
+            precision: scores.map(|scores| scores.precision),
+            raw_precision: scores.map(|scores| scores.raw_precision),
+            loss: loss.filter(|loss| loss.is_finite()),
+            damage,
+        }
+    }
+
+    /// The precision with its step; none of a damaged checkpoint.
+    pub fn score(&self) -> Option<Score> {
+        let step = self.step;
+        self.precision.map(|precision| Score { step, precision })
+    }
+
+    /// Whether this is about the very checkpoint of `step` that has this manifest and was written then. The
+    /// manifest tells, for one that could be read. A damaged one has the manifest of the whole one that was
+    /// or will be in its place, so there the time counts as well.
+    pub fn is_of(
+        &self,
+        step: u64,
+        manifest: Option<&str>,
+        written: Option<DateTime<Local>>,
+    ) -> bool {
+        self.step == step
+            && self.manifest.as_deref() == manifest
+            && (self.damage.is_none() || self.written == written)
+    }
+}
+
+/// What evaluations, in force and in their order, come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// The checkpoint scored last.
+    pub last: Option<Score>,
+    /// Its loss, if that is finite.
+    pub last_loss: Option<f64>,
+    /// The best checkpoint; of equals the first.
+    pub best: Option<Score>,
+    /// The lowest loss, whichever checkpoint had it.
+    pub lowest_loss: Option<f64>,
+}
+
+impl Standing {
+    /// What these evaluations come to.
+    pub fn of(evaluations: &[Evaluation]) -> Self {
+        let mut standing = Self::default();
+        for evaluation in evaluations {
+            let Some(score) = evaluation.score() else {
+                continue;
+            };
+            standing.last = Some(score);
+            standing.last_loss = evaluation.loss;
+            standing.best = match standing.best {
+                Some(best) if best.precision >= score.precision => Some(best),
+                _ => Some(score),
+            };
+            let losses = standing.lowest_loss.into_iter().chain(evaluation.loss);
+            standing.lowest_loss = losses.reduce(f64::min);
+        }
+        standing
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    fn found(step: u64, found: Result<Scores, String>) -> Evaluation {
+        let manifest = Some(format!("{step:x}"));
+        let took = Duration::from_millis(250);
+        Evaluation::new(step, manifest, Some(Local::now()), found, took)
+    }
+
+    pub(in crate::run) fn scored(step: u64, precision: f64) -> Evaluation {
+        let scores = Scores {
+            precision,
+            raw_precision: 0.1,
+            loss: 1.0 - precision,
+        };
+        found(step, Ok(scores))
+    }
+
+    pub(in crate::run) fn damaged(step: u64) -> Evaluation {
+        found(step, Err("a byte is missing".into()))
+    }
+
+    #[test]
+    fn the_standing_is_that_of_scores_and_finite_losses() {
+        assert_eq!(Standing::of(&[damaged(0)]), Standing::default());
+        let score = |step, precision| Some(Score { step, precision });
+        let infinite = Scores {
+            precision: 0.3,
+            raw_precision: 0.1,
+            loss: f64::INFINITY,
+        };
+        let all = [
+            scored(0, 0.1),
+            scored(10, 0.5),
+            scored(20, 0.5),
+            damaged(30),
+            found(40, Ok(infinite)),
+        ];
+        let standing = Standing::of(&all);
+        assert_eq!(standing.last, score(40, 0.3));
+        assert_eq!(standing.last_loss, None);
+        assert_eq!(standing.best, score(10, 0.5));
+        assert_eq!(standing.lowest_loss, Some(0.5));
+    }
+
+    #[test]
+    fn a_checkpoint_is_known_by_its_manifest_and_a_damaged_one_by_its_time_too() {
+        let whole = scored(10, 0.5);
+        let later = Some(Local::now() + TimeDelta::days(1));
+        assert!(whole.is_of(10, Some("a"), whole.written));
+        assert!(whole.is_of(10, Some("a"), later), "the same bytes again");
+        assert!(!whole.is_of(11, Some("a"), whole.written));
+        assert!(!whole.is_of(10, Some("b"), whole.written));
+        assert!(!whole.is_of(10, None, whole.written));
+        let broken = damaged(10);
+        assert!(broken.is_of(10, Some("a"), broken.written));
+        assert!(!broken.is_of(10, Some("a"), later), "written anew");
+    }
+}
