@@ -120,7 +120,7 @@ pub fn insist<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
 }
 
 /// Whether this is the disk's refusal of a write, which another time it may take: full, out of quota, against
-/// a limit, without permission.
+/// a limit, without permission, or without an answer.
 pub fn is_refusal(error: &anyhow::Error) -> bool {
     let cause = error.chain().find_map(|cause| cause.downcast_ref());
     cause.is_some_and(|cause: &io::Error| {
@@ -131,6 +131,7 @@ pub fn is_refusal(error: &anyhow::Error) -> bool {
                 | ErrorKind::FileTooLarge
                 | ErrorKind::PermissionDenied
                 | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::TimedOut
         )
     })
 }

@@ -50,6 +50,8 @@ struct State {
     /// Records given up.
     dropped: u64,
     failures: u64,
+    /// Why the last write failed, unless that was reported or one has succeeded since.
+    refusal: Option<anyhow::Error>,
     retry_now: bool,
     closing: bool,
     ended: bool,
@@ -89,13 +91,15 @@ impl Shared {
         let mut state = self.lock();
         state.bytes -= record.len();
         state.written += 1;
+        state.refusal = None;
         self.changed.notify_all();
     }
 
     /// A write was refused: wait until the next try is due. Returns whether there is to be one.
-    fn refused(&self) -> bool {
+    fn refused(&self, error: anyhow::Error) -> bool {
         let mut state = self.lock();
         state.failures += 1;
+        state.refusal = Some(error);
         state.retry_now = false;
         self.changed.notify_all();
         if state.closing {
@@ -145,17 +149,24 @@ impl RecordQueue {
         self.shared.changed.notify_all();
     }
 
-    /// Wait until all records accepted so far are in the file, or until a write fails that the thread will
-    /// try again. Returns whether they are.
-    pub fn flush(&self) -> bool {
+    /// Wait until all records accepted so far are in the file.
+    ///
+    /// # Errors
+    /// That of a write that failed meanwhile, which the thread will try again; [`io::ErrorKind::TimedOut`] if
+    /// the disk neither took nor refused them.
+    pub fn flush(&self) -> Result<()> {
         let mut state = self.shared.lock();
         let (wanted, failures) = (state.accepted, state.failures);
         state.retry_now = true;
         self.shared.changed.notify_all();
-        let state = self.shared.wait_while(state, PATIENCE, |state| {
+        let mut state = self.shared.wait_while(state, PATIENCE, |state| {
             state.written < wanted && state.failures == failures && !state.ended
         });
-        state.written >= wanted
+        if state.written >= wanted {
+            return Ok(());
+        }
+        let silent = || io::Error::from(io::ErrorKind::TimedOut).into();
+        Err(state.refusal.take().unwrap_or_else(silent))
     }
 }
 
@@ -187,7 +198,7 @@ fn empty(mut out: impl Sink, shared: &Shared) {
                 Ok(count) => rest = &rest[count..],
                 Err(error) => {
                     trouble.tell(&error, shared);
-                    if !shared.refused() {
+                    if !shared.refused(error) {
                         return;
                     }
                 }
@@ -311,7 +322,8 @@ mod tests {
             queue.push(vec![n; 10]);
         }
         for _ in 0..3 {
-            assert!(!queue.flush());
+            let error = queue.flush().unwrap_err();
+            assert_eq!(error.to_string(), "no storage space");
         }
         assert_eq!(disk.content().len(), 25);
         // At most what was written and what the queue holds could be taken.
@@ -320,9 +332,9 @@ mod tests {
 
         disk.free(10_000);
         // A try that began before there was room may still fail, one.
-        assert!(queue.flush() || queue.flush());
+        queue.flush().or_else(|_| queue.flush()).unwrap();
         queue.push(vec![99; 10]);
-        assert!(queue.flush());
+        queue.flush().unwrap();
         let content = disk.content();
         assert!(
             content
@@ -350,7 +362,7 @@ mod tests {
         for _ in 0..1000 {
             queue.push(vec![0; 60]);
         }
-        assert!(!queue.flush());
+        queue.flush().unwrap_err();
         drop(queue);
         let lines = said.lines();
         let end = "1000 could not be written and are lost";
@@ -362,7 +374,7 @@ mod tests {
         let disk = Disk::default();
         let queue = Said::default().start(disk.clone(), 100);
         queue.push(vec![7; 10]);
-        assert!(!queue.flush());
+        queue.flush().unwrap_err();
         disk.free(10);
         // A minute is no limit on the retry, only an end for a test that fails.
         for _ in 0..6000 {

@@ -11,7 +11,6 @@ use crate::console;
 use crate::files::sync_folder;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use tensorboard_proto::event::{SessionLog, SessionLog_SessionStatus};
 
@@ -107,19 +106,17 @@ impl EventWriter {
     /// Wait until everything written so far is in the file, or until the disk refuses it: then it is kept
     /// and tried again every second, and the user knows. Does not sync it to the device.
     pub fn flush(&self) {
-        self.queue.flush();
+        let _ = self.queue.flush(); // the queue tells why, as it happens
     }
 
     /// As [`EventWriter::flush`], and wait until all of it would survive a power cut as well.
     ///
-    /// Fails when the disk refuses; what it refuses is kept and tried again.
+    /// Fails when the disk refuses, with its reason; what it refuses is kept and tried again.
     pub fn sync(&self) -> Result<()> {
         let dir = &self.dir;
-        if !self.queue.flush() {
-            // Why is told by the queue as it happens.
-            return Err(io::Error::from(ErrorKind::StorageFull))
-                .with_context(|| format!("failed to write the events of {}", dir.display()));
-        }
+        self.queue
+            .flush()
+            .with_context(|| format!("failed to write the events of {}", dir.display()))?;
         if let Some(path) = file::list(dir)?.last() {
             File::open(path)
                 .and_then(|file| file.sync_all())
@@ -259,6 +256,23 @@ mod tests {
         describe(&EventWriter::resume(dir.path(), 0).unwrap());
         let once = ["version", "start@0", "graph@0", "session@0", "0"];
         assert_eq!(events(dir.path()), [vec!["version"], once.to_vec()]);
+    }
+
+    #[test]
+    fn a_sync_that_fails_says_why() {
+        let run = tempfile::tempdir().unwrap();
+        let dir = run.path().join("run/eval");
+        let writer = EventWriter::open(&dir).unwrap();
+        write(&writer, &[0]);
+        writer.sync().unwrap();
+        fs::remove_dir_all(run.path().join("run")).unwrap();
+        write(&writer, &[1]);
+        let error = writer.sync().unwrap_err();
+        let want = format!(
+            "failed to write the events of {0}: failed to create {0}: No such file or directory",
+            dir.display()
+        );
+        assert!(format!("{error:#}").starts_with(&want), "{error:#}");
     }
 
     #[test]
