@@ -161,15 +161,41 @@ pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
-    let folder = match path.parent() {
+/// Removes what writes of `path` left beside it that were cut short, by a SIGKILL say, as far as it can be
+/// removed. Nobody else may be writing it.
+pub fn sweep(path: &Path) {
+    let prefix = temporary_prefix(path);
+    let entries = fs::read_dir(folder_of(path)).into_iter().flatten();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(TEMPORARY_SUFFIX) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What the names begin with of the temporary files that become `path`.
+fn temporary_prefix(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    format!(".{}.", name.to_string_lossy())
+}
+
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    let folder = folder_of(path);
     // A temporary file is private by default; a run directory may be read by everyone the umask allows.
     let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".tmp")
+        .prefix(&temporary_prefix(path))
+        .suffix(TEMPORARY_SUFFIX)
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
     file.as_file_mut().write_all(bytes)?; // whose error does not name the temporary file
@@ -202,6 +228,22 @@ mod tests {
             0,
             "not even writable by its owner"
         );
+    }
+
+    #[test]
+    fn what_a_write_left_behind_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        replace(&path, b"whole").unwrap();
+        let others = ["b.json", ".b.json.x.tmp", ".a.json", "a.json.tmp"];
+        for name in others.iter().chain(&[".a.json.x.tmp", ".a.json.y.tmp"]) {
+            fs::write(folder.path().join(name), "half").unwrap();
+        }
+        sweep(&path);
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1 + others.len());
+        assert!(others.iter().all(|name| folder.path().join(name).exists()));
+        sweep(&folder.path().join("none/a.json"));
     }
 
     #[test]

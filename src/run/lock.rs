@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use sysinfo::System;
 
 use super::{Role, RunDir};
-use crate::{bail_user, console};
+use crate::{bail_user, console, files};
 
 /// The right to write in a run directory, until it is dropped.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ impl Lock {
             .with_context(|| format!("failed to open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => {
+                files::sweep(&run.status(role)); // what an earlier process of the role was just writing
                 // For people and messages only: a full disk must not keep a run from going on.
                 let host = System::host_name().unwrap_or_default();
                 let _ = file.set_len(0);
@@ -65,7 +66,8 @@ impl Lock {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::provenance;
+    use crate::run::{Process, Status, TrainStatus, provenance};
+    use std::collections::HashSet;
     use std::fs;
 
     #[test]
@@ -97,6 +99,38 @@ mod tests {
         while Lock::take(&run, Role::Train).is_err() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn what_a_killed_process_was_writing_goes_with_the_next_of_its_role() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        let status = TrainStatus {
+            process: Process::current(),
+            step: 1,
+            steps: 2,
+            loss: None,
+            examples_per_sec: None,
+        };
+        status.clone().save(&run).unwrap();
+        let names = || {
+            let entries = fs::read_dir(run.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<HashSet<_>>()
+        };
+        let before = names();
+        let leftover = |role: &str| run.path().join(format!(".{role}.status.json.x1Y2z3.tmp"));
+        fs::write(leftover("train"), "{").unwrap();
+        fs::write(leftover("eval"), "{").unwrap();
+        let _lock = Lock::take(&run, Role::Train).unwrap();
+        assert!(!leftover("train").exists() && leftover("eval").exists());
+        assert_eq!(TrainStatus::load(&run).unwrap().unwrap().step, 1);
+        let _lock = Lock::take(&run, Role::Eval).unwrap();
+        let new: HashSet<_> = names().difference(&before).cloned().collect();
+        assert_eq!(
+            new,
+            HashSet::from(["train.lock", "eval.lock"].map(String::from))
+        );
     }
 
     #[test]
