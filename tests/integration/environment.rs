@@ -1,6 +1,6 @@
 //! What a process finds in its environment, however it was started.
 
-use crate::support::{Project, json, signal, wait_for};
+use crate::support::{self, Project, running, signal, wait_for};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -9,20 +9,17 @@ const NAME: &str = "OMP_WAIT_POLICY";
 /// The variable, in a trainer that is started by hand with this value of it.
 fn found(value: Option<&str>) -> Option<String> {
     let project = Project::new();
-    let run = project.fresh("small", &["train.steps=1000000"]);
+    // It says so little that the pipe which nobody reads is never full.
+    let sets = ["train.steps=1000000", "train.log_every=1000"];
+    let run = project.fresh("small", &sets);
     let mut command = project.command(&["train", "--run", "small"]);
     match value {
         Some(value) => command.env(NAME, value),
         None => command.env_remove(NAME),
     };
     let mut child = command.spawn().unwrap();
-    let pid = wait_for("the trainer's status", || {
-        let status = run.join("train.status.json");
-        status
-            .exists()
-            .then(|| json(&status)["process"]["pid"].clone())
-    });
-    assert_eq!(pid, child.id());
+    let pid = wait_for("the trainer", || running(&run, "train"));
+    assert_eq!(pid, support::pid(&child));
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
     signal(&child, Signal::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(143));
