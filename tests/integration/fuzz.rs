@@ -15,7 +15,7 @@ const MEMORY: &str = "8000000";
 
 /// Run the binary to its end, which must have one of the documented exit codes. What hangs is killed.
 fn ends_well(project: &Project, arguments: &[OsString], full: bool) {
-    let limited = format!("ulimit -v {MEMORY}; exec timeout -s KILL 200 \"$0\" \"$@\"");
+    let limited = format!("ulimit -v {MEMORY}; exec timeout -s KILL 600 \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     command
         .args(["-c", &limited])
