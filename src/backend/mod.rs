@@ -13,10 +13,12 @@ mod golden;
 mod losses;
 mod native;
 mod parameters;
+mod resident;
 
 pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, gradients, logits};
 pub use parameters::Parameters;
+pub use resident::Resident;
 
 use crate::bail_user;
 use crate::model::{Network, PARAMETERS};

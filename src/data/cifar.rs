@@ -141,6 +141,11 @@ impl Images {
         self.record(index)[0]
     }
 
+    /// All images, each its label and its pixels: [n, 1 + 3 * 32 * 32] bytes.
+    pub fn records(&self) -> &[u8] {
+        &self.records
+    }
+
     fn record(&self, index: usize) -> &[u8] {
         &self.records[index * RECORD_BYTES..][..RECORD_BYTES]
     }

@@ -80,11 +80,7 @@ pub fn apply(draw: &Draw, pixels: &[u8], input: &Input, out: &mut [f32]) {
     let row = |channel: usize, y: usize| {
         &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..crop]
     };
-    let [red, green, blue] = affine(
-        draw,
-        input,
-        std::array::from_fn(|channel| Moments::of((0..crop).map(|y| row(channel, y)))),
-    );
+    let [red, green, blue] = affine(draw, pixels, input);
     for (y, out) in out.chunks_exact_mut(crop * CHANNELS).enumerate() {
         let rows = row(0, y).iter().zip(row(1, y)).zip(row(2, y));
         let write = |(out, ((&r, &g), &b)): (&mut [f32], ((&u8, &u8), &u8))| {
@@ -99,6 +95,15 @@ pub fn apply(draw: &Draw, pixels: &[u8], input: &Input, out: &mut [f32]) {
             out.zip(rows).for_each(write);
         }
     }
+}
+
+/// The map of each channel's pixels, for a draw and an image as [`apply`] takes them.
+pub(super) fn affine(draw: &Draw, pixels: &[u8], input: &Input) -> [Affine; CHANNELS] {
+    let row = |channel: usize, y: usize| {
+        &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..input.crop]
+    };
+    let moments = |channel| Moments::of((0..input.crop).map(|y| row(channel, y)));
+    maps(draw, input, std::array::from_fn(moments))
 }
 
 /// Mean and population variance of one channel over the crop.
@@ -131,10 +136,10 @@ impl Moments {
 /// x -> (x - pivot) * factor + offset. The pivot is a whole number near the mean, which makes the
 /// difference exact in 32 bits even where a flat image is blown up by a large factor.
 #[derive(Clone, Copy)]
-struct Affine {
-    pivot: f32,
-    factor: f32,
-    offset: f32,
+pub(super) struct Affine {
+    pub pivot: f32,
+    pub factor: f32,
+    pub offset: f32,
 }
 
 impl Affine {
@@ -145,7 +150,7 @@ impl Affine {
 }
 
 /// Brightness, contrast and standardisation as one map a channel.
-fn affine(draw: &Draw, input: &Input, channels: [Moments; CHANNELS]) -> [Affine; CHANNELS] {
+fn maps(draw: &Draw, input: &Input, channels: [Moments; CHANNELS]) -> [Affine; CHANNELS] {
     let average =
         |f: &dyn Fn(&Moments) -> f64| channels.iter().map(f).sum::<f64>() / CHANNELS as f64;
     let contrast = f64::from(draw.contrast);

@@ -1,8 +1,8 @@
 //! Batches: an endless, shuffled, distorted stream for training in which batch k is a pure function of
 //! (seed, k), and one pass in order for evaluation.
 
-use super::cifar::{Images, SIDE};
-use super::distort::{Draw, apply, input_len};
+use super::cifar::{CHANNELS, Images, SIDE};
+use super::distort::{Draw, affine, apply, input_len};
 use super::prefetch::Prefetch;
 use super::random;
 use crate::bail_user;
@@ -22,11 +22,29 @@ pub struct Batch {
     pub labels: Vec<i64>,
 }
 
-/// Training batches, prepared on background threads. Dropping it stops them.
-#[derive(Debug)]
-pub struct BatchStream(Prefetch<Batch>);
+/// What becomes of the images of one training batch on their way into the network: all that a device needs to know
+/// that has the images themselves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The step that the batch is for.
+    pub step: u64,
+    /// Which image of the split, [n].
+    pub images: Vec<i64>,
+    /// Its rows, from top to bottom of the crop, [n, crop].
+    pub rows: Vec<i64>,
+    /// Its columns, from left to right of the crop or, mirrored, back, [n, crop].
+    pub columns: Vec<i64>,
+    /// What is taken from a channel's bytes, then multiplied, then added, [n, 3 of these, 3 channels].
+    pub maps: Vec<f32>,
+    /// Labels, [n], each 0 to 9.
+    pub labels: Vec<i64>,
+}
 
-impl BatchStream {
+/// Training batches, or plans for them, prepared on background threads. Dropping it stops them.
+#[derive(Debug)]
+pub struct BatchStream<T = Batch>(Prefetch<T>);
+
+impl BatchStream<Batch> {
     /// Starts with the batch of `first_step`. `prefetch` batches are kept ready; each of `workers` threads
     /// holds one more.
     ///
@@ -44,30 +62,42 @@ impl BatchStream {
         first_step: u64,
         prefetch: usize,
         workers: usize,
-    ) -> Result<BatchStream> {
-        check_input(input)?;
-        if batch_size == 0 {
-            bail_user!("train.batch_size: got 0, want at least 1");
-        }
-        let mut source = Source {
-            order: Order::new(seed, images.len()),
-            images,
-            input: input.clone(),
-            batch_size,
-            seed,
-        };
+    ) -> Result<Self> {
+        let mut source = Source::new(images, input, batch_size, seed)?;
         let make = move |step| source.batch(step);
-        Ok(BatchStream(Prefetch::start(
-            first_step, prefetch, workers, make,
-        )?))
+        let prefetch = Prefetch::start(first_step, prefetch, workers, make)?;
+        Ok(BatchStream(prefetch))
     }
+}
 
+impl BatchStream<Plan> {
+    /// As [`BatchStream::start`], plans for the same batches.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn plans(
+        images: Arc<Images>,
+        input: &Input,
+        batch_size: usize,
+        seed: Seed,
+        first_step: u64,
+        prefetch: usize,
+        workers: usize,
+    ) -> Result<Self> {
+        let mut source = Source::new(images, input, batch_size, seed)?;
+        let make = move |step| source.plan(step);
+        let prefetch = Prefetch::start(first_step, prefetch, workers, make)?;
+        Ok(BatchStream(prefetch))
+    }
+}
+
+impl<T: Send + 'static> BatchStream<T> {
     /// The next step's batch; waits until it is ready.
     ///
     /// # Errors
     /// If the thread that had to prepare it has panicked.
     #[expect(clippy::should_implement_trait, reason = "endless and fallible")]
-    pub fn next(&mut self) -> Result<Batch> {
+    pub fn next(&mut self) -> Result<T> {
         self.0.next()
     }
 
@@ -109,16 +139,64 @@ struct Source {
 }
 
 impl Source {
+    fn new(images: Arc<Images>, input: &Input, batch_size: usize, seed: Seed) -> Result<Self> {
+        check_input(input)?;
+        if batch_size == 0 {
+            bail_user!("train.batch_size: got 0, want at least 1");
+        }
+        Ok(Source {
+            order: Order::new(seed, images.len()),
+            images,
+            input: input.clone(),
+            batch_size,
+            seed,
+        })
+    }
+
+    /// What chance decides about the image at a position of the stream.
+    fn draw(&self, position: u64) -> Draw {
+        let mut random = random::stream(self.seed, b"distort ", position);
+        Draw::sample(&self.input, &mut random)
+    }
+
+    fn plan(&mut self, step: u64) -> Plan {
+        let first = step * self.batch_size as u64;
+        let crop = self.input.crop;
+        let mut plan = Plan {
+            step,
+            images: Vec::with_capacity(self.batch_size),
+            rows: Vec::with_capacity(self.batch_size * crop),
+            columns: Vec::with_capacity(self.batch_size * crop),
+            maps: Vec::with_capacity(self.batch_size * 3 * CHANNELS),
+            labels: Vec::with_capacity(self.batch_size),
+        };
+        for position in first..first + self.batch_size as u64 {
+            let index = self.order.at(position);
+            let draw = self.draw(position);
+            let maps = affine(&draw, self.images.pixels(index), &self.input);
+            let columns = (draw.left..draw.left + crop).map(|column| column as i64);
+            match draw.mirror {
+                true => plan.columns.extend(columns.rev()),
+                false => plan.columns.extend(columns),
+            }
+            let rows = draw.top..draw.top + crop;
+            plan.rows.extend(rows.map(|row| row as i64));
+            plan.maps.extend(maps.map(|map| map.pivot));
+            plan.maps.extend(maps.map(|map| map.factor));
+            plan.maps.extend(maps.map(|map| map.offset));
+            plan.images.push(index as i64);
+            plan.labels.push(self.images.label(index).into());
+        }
+        plan
+    }
+
     fn batch(&mut self, step: u64) -> Batch {
         let first = step * self.batch_size as u64;
         let mut batch = Batch::zeros(step, self.batch_size, &self.input);
         let outputs = batch.images.chunks_exact_mut(input_len(&self.input));
         for ((position, out), label) in (first..).zip(outputs).zip(&mut batch.labels) {
             let index = self.order.at(position);
-            let draw = Draw::sample(
-                &self.input,
-                &mut random::stream(self.seed, b"distort ", position),
-            );
+            let draw = self.draw(position);
             apply(&draw, self.images.pixels(index), &self.input, out);
             *label = self.images.label(index).into();
         }

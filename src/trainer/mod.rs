@@ -1,5 +1,6 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
+mod input;
 mod interval;
 mod origin;
 
@@ -7,7 +8,7 @@ use crate::backend::{self, DeviceLosses, Losses, Parameters};
 use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoint, Retention};
 use crate::console;
-use crate::data::{self, BatchStream, Images, Split};
+use crate::data::{self, Images, Split};
 use crate::divergence::{self, Divergence, Rollback};
 use crate::files;
 use crate::model::Network;
@@ -18,7 +19,7 @@ use crate::session::{self, Ended};
 use crate::spec::{Policy, Spec};
 use crate::stop::Stop;
 use anyhow::{Context, Result};
-use burn::tensor::Device;
+use input::{Input, Inputs, batches};
 use interval::Interval;
 use origin::Origin;
 use std::fs;
@@ -70,9 +71,8 @@ fn persist(run: &RunDir, status: &mut TrainStatus, stop: &Stop) -> Result<Ended>
 struct Trainer<'a> {
     run: &'a RunDir,
     spec: &'a Spec,
-    device: Device,
     images: Arc<Images>,
-    batches: BatchStream,
+    input: Input,
     /// The first step of this session.
     first: u64,
     weights: Parameters,
@@ -127,14 +127,9 @@ impl<'a> Trainer<'a> {
             images.len(),
             spec.train.steps - 1
         ));
-        let batches = batches(&images, spec, first)?;
-        let reporter = Reporter::start(
-            &run.events(Role::Train),
-            spec,
-            first,
-            state.averages,
-            device_name != "cpu",
-        )?;
+        let gpu = device_name != "cpu";
+        let input = Input::start(&images, spec, first, &device, gpu)?;
+        let reporter = Reporter::start(&run.events(Role::Train), spec, first, state.averages, gpu)?;
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();
@@ -149,9 +144,8 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             run,
             spec,
-            device,
             images,
-            batches,
+            input,
             first,
             weights,
             ema,
@@ -176,7 +170,7 @@ impl<'a> Trainer<'a> {
             if logged {
                 self.print(step);
             }
-            let ready = self.batches.ready();
+            let ready = self.input.ready();
             self.reporter
                 .report(&taken, self.weights.network(), ready)?;
             let stopped = stop.requested().filter(|_| !last);
@@ -198,10 +192,11 @@ impl<'a> Trainer<'a> {
     /// One step of gradient descent; `read` its losses and those before it.
     fn step(&mut self, step: u64, read: bool) -> Result<Taken> {
         let begin = Instant::now();
-        let batch = self.batches.next()?;
-        let waited = begin.elapsed();
-        let side = self.spec.input.crop;
-        let (images, labels) = backend::upload(batch.images, batch.labels, side, &self.device);
+        let Inputs {
+            images,
+            labels,
+            waited,
+        } = self.input.next()?;
         let (losses, gradients) =
             backend::gradients(self.weights.network(), self.spec, images.clone(), labels)?;
         let learning_rate = self.learning_rate(step);
@@ -369,17 +364,4 @@ fn retain(run: &RunDir, spec: &Spec) {
     if let Err(error) = retained {
         console::warning(format_args!("{error:#}"));
     }
-}
-
-/// The batches from step `first` on.
-fn batches(images: &Arc<Images>, spec: &Spec, first: u64) -> Result<BatchStream> {
-    BatchStream::start(
-        Arc::clone(images),
-        &spec.input,
-        spec.train.batch_size,
-        spec.seed,
-        first,
-        spec.data.prefetch,
-        spec.data.workers,
-    )
 }

@@ -1,0 +1,116 @@
+//! Images that stay on the device, and are distorted there.
+
+use super::native_float;
+use crate::data::{CHANNELS, Images, Plan, SIDE};
+use anyhow::Result;
+use burn::backend::LibTorch;
+use burn::tensor::{Device, Int, Tensor};
+use burn_tch::TchTensor;
+use tch::{Kind, Tensor as Native};
+
+/// A split's images in a device's memory, as bytes. A step sends it 60 kB of plan instead of 900 kB of batch, and need
+/// not wait until they have arrived.
+#[derive(Debug)]
+pub struct Resident {
+    /// [images, channel, row, column]
+    pixels: Native,
+}
+
+impl Resident {
+    /// Copy the images to the device.
+    ///
+    /// # Errors
+    /// libtorch's, such as memory that does not suffice.
+    pub fn new(images: &Images, device: &Device) -> Result<Self> {
+        let device = native_float(Tensor::<1>::zeros([1], device))?.device();
+        let (n, side) = (images.len() as i64, SIDE as i64);
+        let records = Native::f_from_slice(images.records())?.f_view([n, -1])?;
+        let pixels = records.f_narrow(1, 1, records.size()[1] - 1)?;
+        let pixels = pixels.f_reshape([n, CHANNELS as i64, side, side])?;
+        Ok(Resident {
+            pixels: pixels.f_to_device(device)?,
+        })
+    }
+
+    /// The batch of a plan: images as [n, crop, crop, 3] and labels as [n], on the device.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn batch(&self, plan: &Plan) -> Result<(Tensor<4>, Tensor<1, Int>)> {
+        let (n, values) = (plan.labels.len(), plan.rows.len());
+        let places = [&plan.labels, &plan.images, &plan.rows, &plan.columns];
+        let places = self.send(&Native::f_from_slice(&places.map(Vec::as_slice).concat())?)?;
+        let places = places.f_split_with_sizes([n, n, values, values].map(|n| n as i64), 0)?;
+        let [labels, images, rows, columns] = &places[..] else {
+            anyhow::bail!("got {} parts of a plan, want 4", places.len());
+        };
+        let n = n as i64;
+        let (images, rows) = (images.f_view([n, 1, 1])?, rows.f_view([n, -1, 1])?);
+        let columns = columns.f_view([n, 1, -1])?;
+        // The channels, between the three that are chosen by, come last: [n, crop, crop, 3].
+        let chosen = [Some(&images), None, Some(&rows), Some(&columns)];
+        let pixels = self.pixels.f_index(&chosen)?.f_to_kind(Kind::Float)?;
+        let maps = self.send(&Native::f_from_slice(&plan.maps)?)?;
+        let maps = maps.f_view([n, 3, 1, 1, CHANNELS as i64])?;
+        let map = |which| maps.f_select(1, which);
+        // The host's `distort::apply`, with the same roundings.
+        let input = pixels.f_sub(&map(0)?)?.f_mul(&map(1)?)?.f_add(&map(2)?)?;
+        let labels = TchTensor::new(labels.f_contiguous()?);
+        Ok((
+            Tensor::from_primitive::<LibTorch>(TchTensor::new(input)),
+            Tensor::from_primitive::<LibTorch>(labels),
+        ))
+    }
+
+    /// To the device, which need not have come to it when this returns: from memory that it cannot read by itself
+    /// the driver takes a copy first
+    /// (<https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html>).
+    fn send(&self, values: &Native) -> Result<Native> {
+        let device = self.pixels.device();
+        Ok(values.f_to_device_(device, values.kind(), true, false)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::BatchStream;
+    use crate::spec::{Input, Seed};
+    use rand::{RngCore, SeedableRng};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_batch_is_the_hosts_bit_for_bit() {
+        const RECORD: usize = 1 + CHANNELS * SIDE * SIDE;
+        let mut records = vec![0; 7 * RECORD];
+        rand_chacha::ChaCha8Rng::seed_from_u64(1).fill_bytes(&mut records);
+        for (index, record) in records.chunks_exact_mut(RECORD).enumerate() {
+            record[0] = index as u8;
+        }
+        records[6 * RECORD + 1..].fill(9); // flat: the largest factors
+        let images = Arc::new(Images::from_records(records));
+        let resident = Resident::new(&images, &Device::libtorch()).unwrap();
+        for (crop, standardize) in [(24, true), (24, false), (32, true), (1, true)] {
+            let input = Input {
+                crop,
+                standardize,
+                ..Input::default()
+            };
+            let (size, seed) = (10, Seed(4));
+            let mut batches =
+                BatchStream::start(Arc::clone(&images), &input, size, seed, 3, 1, 1).unwrap();
+            let mut plans =
+                BatchStream::plans(Arc::clone(&images), &input, size, seed, 3, 1, 1).unwrap();
+            for _ in 0..4 {
+                let (want, plan) = (batches.next().unwrap(), plans.next().unwrap());
+                assert_eq!(plan.step, want.step);
+                let (inputs, labels) = resident.batch(&plan).unwrap();
+                assert_eq!(inputs.dims(), [size, crop, crop, CHANNELS]);
+                let inputs: Vec<f32> = inputs.into_data().iter::<f32>().collect();
+                assert!(inputs == want.images, "crop {crop}");
+                let labels: Vec<i64> = labels.into_data().iter::<i64>().collect();
+                assert_eq!(labels, want.labels);
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Where a step's batch comes from.
+
+use crate::backend::{self, Resident};
+use crate::data::{Batch, BatchStream, Images, Plan};
+use crate::spec::Spec;
+use anyhow::Result;
+use burn::tensor::{Device, Int, Tensor};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The batches from some step on: made on the host, or planned there and made on a GPU that holds the images.
+pub(super) enum Input {
+    Host {
+        batches: BatchStream<Batch>,
+        side: usize,
+        device: Device,
+    },
+    Gpu {
+        plans: BatchStream<Plan>,
+        images: Resident,
+    },
+}
+
+/// What a step takes in, on the device.
+pub(super) struct Inputs {
+    /// [n, crop, crop, 3]
+    pub images: Tensor<4>,
+    /// [n]
+    pub labels: Tensor<1, Int>,
+    /// How long they were waited for.
+    pub waited: Duration,
+}
+
+impl Input {
+    /// Begin with the batch of step `first`; `gpu` says whether the device is one.
+    ///
+    /// # Errors
+    /// As [`BatchStream::start`] and [`Resident::new`].
+    pub fn start(
+        images: &Arc<Images>,
+        spec: &Spec,
+        first: u64,
+        device: &Device,
+        gpu: bool,
+    ) -> Result<Self> {
+        if !gpu {
+            return Ok(Input::Host {
+                batches: batches(images, spec, first)?,
+                side: spec.input.crop,
+                device: device.clone(),
+            });
+        }
+        Ok(Input::Gpu {
+            plans: BatchStream::plans(
+                Arc::clone(images),
+                &spec.input,
+                spec.train.batch_size,
+                spec.seed,
+                first,
+                spec.data.prefetch,
+                spec.data.workers,
+            )?,
+            images: Resident::new(images, device)?,
+        })
+    }
+
+    /// The next step's; waits until they are ready.
+    ///
+    /// # Errors
+    /// As [`BatchStream::next`] and [`Resident::batch`].
+    pub fn next(&mut self) -> Result<Inputs> {
+        let begin = Instant::now();
+        let ((images, labels), waited) = match self {
+            Input::Host {
+                batches,
+                side,
+                device,
+            } => {
+                let batch = batches.next()?;
+                let waited = begin.elapsed();
+                let inputs = backend::upload(batch.images, batch.labels, *side, device);
+                (inputs, waited)
+            }
+            Input::Gpu { plans, images } => {
+                let plan = plans.next()?;
+                let waited = begin.elapsed();
+                (images.batch(&plan)?, waited)
+            }
+        };
+        Ok(Inputs {
+            images,
+            labels,
+            waited,
+        })
+    }
+
+    /// How many batches are ready.
+    pub fn ready(&self) -> usize {
+        match self {
+            Input::Host { batches, .. } => batches.ready(),
+            Input::Gpu { plans, .. } => plans.ready(),
+        }
+    }
+}
+
+/// The batches from step `first` on, made on the host.
+///
+/// # Errors
+/// As [`BatchStream::start`].
+pub(super) fn batches(images: &Arc<Images>, spec: &Spec, first: u64) -> Result<BatchStream> {
+    BatchStream::start(
+        Arc::clone(images),
+        &spec.input,
+        spec.train.batch_size,
+        spec.seed,
+        first,
+        spec.data.prefetch,
+        spec.data.workers,
+    )
+}
