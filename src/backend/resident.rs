@@ -74,7 +74,7 @@ impl Resident {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::BatchStream;
+    use crate::data::{Batch, BatchStream};
     use crate::spec::{Input, Seed};
     use rand::{RngCore, SeedableRng};
     use std::sync::Arc;
@@ -97,10 +97,11 @@ mod tests {
                 ..Input::default()
             };
             let (size, seed) = (10, Seed(4));
+            let images = || Arc::clone(&images);
             let mut batches =
-                BatchStream::start(Arc::clone(&images), &input, size, seed, 3, 1, 1).unwrap();
+                BatchStream::<Batch>::start(images(), &input, size, seed, 3, 1, 1).unwrap();
             let mut plans =
-                BatchStream::plans(Arc::clone(&images), &input, size, seed, 3, 1, 1).unwrap();
+                BatchStream::<Plan>::start(images(), &input, size, seed, 3, 1, 1).unwrap();
             for _ in 0..4 {
                 let (want, plan) = (batches.next().unwrap(), plans.next().unwrap());
                 assert_eq!(plan.step, want.step);

@@ -3,7 +3,7 @@
 use super::cifar::{Images, RECORD_BYTES};
 use super::distort::{Draw, apply, input_len};
 use super::random;
-use super::stream::BatchStream;
+use super::stream::{Batch, BatchStream};
 use crate::golden::{Golden, assert_chance, assert_close, error};
 use crate::spec::{Contrast, Input, Seed};
 use std::sync::Arc;
@@ -163,7 +163,7 @@ fn an_image_comes_at_any_place_of_an_epoch_whatever_its_place_before() {
         standardize: false,
     };
     let images = Arc::new(Images::from_records(records));
-    let mut stream = BatchStream::start(images, &input, COUNT, Seed(3), 0, 4, 1).unwrap();
+    let mut stream = BatchStream::<Batch>::start(images, &input, COUNT, Seed(3), 0, 4, 1).unwrap();
     let mut places = vec![0; COUNT * COUNT];
     let mut moves = vec![0; COUNT * COUNT];
     let mut before: Option<Vec<usize>> = None;

@@ -32,7 +32,7 @@ mod write;
 pub use cifar::{CHANNELS, CLASS_COUNT, CLASSES, Images, SIDE, Split};
 pub use files::class_names;
 pub use import::import;
-pub use stream::{Batch, BatchStream, Plan, evaluation_batches};
+pub use stream::{Batch, BatchStream, Plan, Prepared, evaluation_batches};
 pub use summary::{Summary, check};
 pub use synthetic::draw;
 

@@ -44,7 +44,25 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct BatchStream<T = Batch>(Prefetch<T>);
 
-impl BatchStream<Batch> {
+/// What a [`BatchStream`] can be of.
+pub trait Prepared: Send + 'static {
+    /// That of a step.
+    fn prepare(source: &mut Source, step: u64) -> Self;
+}
+
+impl Prepared for Batch {
+    fn prepare(source: &mut Source, step: u64) -> Self {
+        source.batch(step)
+    }
+}
+
+impl Prepared for Plan {
+    fn prepare(source: &mut Source, step: u64) -> Self {
+        source.plan(step)
+    }
+}
+
+impl<T: Prepared> BatchStream<T> {
     /// Starts with the batch of `first_step`. `prefetch` batches are kept ready; each of `workers` threads
     /// holds one more.
     ///
@@ -64,34 +82,11 @@ impl BatchStream<Batch> {
         workers: usize,
     ) -> Result<Self> {
         let mut source = Source::new(images, input, batch_size, seed)?;
-        let make = move |step| source.batch(step);
+        let make = move |step| T::prepare(&mut source, step);
         let prefetch = Prefetch::start(first_step, prefetch, workers, make)?;
         Ok(BatchStream(prefetch))
     }
-}
 
-impl BatchStream<Plan> {
-    /// As [`BatchStream::start`], plans for the same batches.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn plans(
-        images: Arc<Images>,
-        input: &Input,
-        batch_size: usize,
-        seed: Seed,
-        first_step: u64,
-        prefetch: usize,
-        workers: usize,
-    ) -> Result<Self> {
-        let mut source = Source::new(images, input, batch_size, seed)?;
-        let make = move |step| source.plan(step);
-        let prefetch = Prefetch::start(first_step, prefetch, workers, make)?;
-        Ok(BatchStream(prefetch))
-    }
-}
-
-impl<T: Send + 'static> BatchStream<T> {
     /// The next step's batch; waits until it is ready.
     ///
     /// # Errors
@@ -130,7 +125,7 @@ fn check_input(input: &Input) -> Result<()> {
 
 /// Makes any batch of the stream.
 #[derive(Clone)]
-struct Source {
+pub struct Source {
     images: Arc<Images>,
     order: Order,
     input: Input,
@@ -319,7 +314,7 @@ mod tests {
     }
 
     fn start(count: usize, input: &Input, size: usize, first: u64, workers: usize) -> BatchStream {
-        BatchStream::start(images(count), input, size, Seed(5), first, 3, workers).unwrap()
+        BatchStream::<Batch>::start(images(count), input, size, Seed(5), first, 3, workers).unwrap()
     }
 
     #[test]
@@ -352,7 +347,7 @@ mod tests {
         }
         let mut middle = start(20, &input, 16, 7, 2);
         assert_eq!(middle.next().unwrap(), expected[7]);
-        let other = BatchStream::start(images(20), &input, 16, Seed(6), 0, 3, 1);
+        let other = BatchStream::<Batch>::start(images(20), &input, 16, Seed(6), 0, 3, 1);
         assert_ne!(other.unwrap().next().unwrap(), expected[0]);
     }
 
@@ -369,7 +364,7 @@ mod tests {
             crop: 2,
             ..Input::default()
         };
-        let mut stream = BatchStream::start(single, &input, 2, Seed(1), 0, 0, 1).unwrap();
+        let mut stream = BatchStream::<Batch>::start(single, &input, 2, Seed(1), 0, 0, 1).unwrap();
         let batch = stream.next().unwrap();
         assert_ne!(batch.images[..12], batch.images[12..]);
     }
@@ -389,7 +384,8 @@ mod tests {
     #[test]
     fn input_that_cannot_be_made_is_refused() {
         let bad = |input: Input, size| {
-            let error = BatchStream::start(images(1), &input, size, Seed(1), 0, 1, 1).unwrap_err();
+            let error =
+                BatchStream::<Batch>::start(images(1), &input, size, Seed(1), 0, 1, 1).unwrap_err();
             assert!(is_user_error(&error));
             error.to_string()
         };

@@ -1,7 +1,7 @@
 //! Where a step's batch comes from.
 
 use crate::backend::{self, Resident};
-use crate::data::{Batch, BatchStream, Images, Plan};
+use crate::data::{Batch, BatchStream, Images, Plan, Prepared};
 use crate::spec::Spec;
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor};
@@ -51,15 +51,7 @@ impl Input {
             });
         }
         Ok(Input::Gpu {
-            plans: BatchStream::plans(
-                Arc::clone(images),
-                &spec.input,
-                spec.train.batch_size,
-                spec.seed,
-                first,
-                spec.data.prefetch,
-                spec.data.workers,
-            )?,
+            plans: batches(images, spec, first)?,
             images: Resident::new(images, device)?,
         })
     }
@@ -103,11 +95,15 @@ impl Input {
     }
 }
 
-/// The batches from step `first` on, made on the host.
+/// The batches from step `first` on, or plans for them.
 ///
 /// # Errors
 /// As [`BatchStream::start`].
-pub(super) fn batches(images: &Arc<Images>, spec: &Spec, first: u64) -> Result<BatchStream> {
+pub(super) fn batches<T: Prepared>(
+    images: &Arc<Images>,
+    spec: &Spec,
+    first: u64,
+) -> Result<BatchStream<T>> {
     BatchStream::start(
         Arc::clone(images),
         &spec.input,
