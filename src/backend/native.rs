@@ -125,7 +125,7 @@ fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> 
             taps.push((name, x.shallow_clone()));
         }
     };
-    let [c1w, c1b, c2w, c2b, dense @ ..] = weights.as_slice() else {
+    let [c1w, c1b, c2w, c2b, l3w, l3b, l4w, l4b, sw, sb] = weights.as_slice() else {
         return Err(anyhow!(
             "got {} parameters, want {PARAMETERS}",
             weights.len()
@@ -149,25 +149,13 @@ fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> 
     let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
     tap("pool2", &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
-    Ok(classifier(dense, &x, &mut tap)?.f_to_kind(tch::Kind::Float)?)
-}
-
-/// The dense layers, from [n, features] to the logits.
-fn classifier(
-    weights: &[Native],
-    x: &Native,
-    tap: &mut dyn FnMut(&'static str, &Native),
-) -> Result<Native> {
-    let [l3w, l3b, l4w, l4b, sw, sb] = weights else {
-        return Err(anyhow!("got {} dense parameters, want 6", weights.len()));
-    };
-    let x = l3b.f_addmm(x, l3w)?.f_relu()?; // [n, 384]
+    let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
     tap("local3", &x);
     let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
     tap("local4", &x);
     let x = sb.f_addmm(&x, sw)?; // [n, 10]
     tap("softmax_linear", &x);
-    Ok(x)
+    Ok(x.f_to_kind(tch::Kind::Float)?)
 }
 
 fn convolution(x: &Native, weights: &Native, biases: &Native) -> Result<Native> {
