@@ -3,8 +3,8 @@
 //! Their products are the same ones as the convolutions', each shared among the threads by rows of its result. No sum
 //! is: what comes out does not depend on the number of threads.
 
-use super::LANES;
-use super::product::{Left, multiply};
+use super::product::{Left, ROWS, multiply};
+use super::{LANES, padded};
 use crate::backend::native::host;
 use anyhow::{Context, Result, ensure};
 use pulp::{Arch, Simd, WithSimd};
@@ -49,8 +49,8 @@ impl Dense {
                 inputs: weights.len() / outputs,
                 outputs,
                 width,
-                weights: padded(weights, outputs, width),
-                biases: padded(biases, outputs, width),
+                weights: padded(weights, outputs),
+                biases: padded(biases, outputs),
             })
         });
         layers.collect::<Result<_>>().map(Dense)
@@ -211,7 +211,7 @@ fn close(out: &[f32], gradient: &mut [f32]) {
 fn product(left: Left, right: &[f32], columns: usize, out: &mut [f32], add: bool) {
     let rows = out.len() / columns;
     let each = rows.div_ceil(rayon::current_num_threads());
-    let each = each.next_multiple_of(6); // as many as a tile of the product
+    let each = each.next_multiple_of(ROWS);
     let arch = Arch::new();
     let parts = out.par_chunks_mut(each * columns).enumerate();
     parts.for_each(|(part, out)| {
@@ -251,18 +251,6 @@ impl WithSimd for Product<'_> {
         } = self;
         multiply(simd, left, out.len() / columns, right, columns, out, add);
     }
-}
-
-/// Rows of `from` values, with zeros up to `to`.
-fn padded(values: Vec<f32>, from: usize, to: usize) -> Vec<f32> {
-    if from == to {
-        return values;
-    }
-    let mut out = vec![0.0; values.len() / from * to];
-    for (out, row) in out.chunks_exact_mut(to).zip(values.chunks_exact(from)) {
-        out[..from].copy_from_slice(row);
-    }
-    out
 }
 
 /// Rows of `from` values, without those from `to` on.

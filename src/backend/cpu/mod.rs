@@ -200,3 +200,16 @@ fn features(passed: &[forward::Passed]) -> Vec<f32> {
     let parts: Vec<&[f32]> = passed.iter().map(|part| &part.features[..]).collect();
     parts.concat()
 }
+
+/// Rows of `length` values, each with zeros up to the next multiple of [`LANES`].
+fn padded(values: Vec<f32>, length: usize) -> Vec<f32> {
+    let width = length.next_multiple_of(LANES);
+    if length == width {
+        return values;
+    }
+    let mut out = vec![0.0; values.len() / length * width];
+    for (out, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(length)) {
+        out[..length].copy_from_slice(row);
+    }
+    out
+}

@@ -3,6 +3,9 @@
 use super::LANES;
 use pulp::Simd;
 
+/// Rows of the result that are summed up side by side, where there are so many.
+pub const ROWS: usize = 6;
+
 /// The left factor, read in place: element (i, (s, k)) is `values[i * row + s * segment + k * step]`, for s below
 /// `segments` and k below `depth`. Two indices make up the inner one, so that a window of an image, rows of
 /// pixels that lie apart, is a row of the matrix without being copied.
@@ -95,7 +98,7 @@ fn strip<S: Simd, const W: usize>(
         };
         let out = &mut out[i * width..];
         i += match rows - i {
-            6.. => tile::<S, 6, W>(simd, left, right, width, at, out, add),
+            ROWS.. => tile::<S, ROWS, W>(simd, left, right, width, at, out, add),
             4.. => tile::<S, 4, W>(simd, left, right, width, at, out, add),
             _ => tile::<S, 1, W>(simd, left, right, width, at, out, add),
         };

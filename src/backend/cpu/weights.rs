@@ -2,13 +2,13 @@
 
 use super::convolution::Convolution;
 use super::winograd::{KERNEL, kernel_to_points, points_to_kernel};
-use super::{Cpu, LANES};
+use super::{Cpu, padded};
 use crate::data::CHANNELS;
 
 /// Cells of the second convolution's kernel.
 const CELLS: usize = KERNEL * KERNEL;
 
-/// The parameters, channels padded with zeros to a multiple of [`LANES`].
+/// The parameters, channels padded with zeros to a multiple of [`super::LANES`].
 pub struct Weights {
     /// [row, column and input channel, out]
     pub conv1: Vec<f32>,
@@ -84,18 +84,12 @@ impl Weights {
         let (conv2, turned2) = rayon::join(straight, turned);
         Weights {
             conv1,
-            bias1: padded(&from.bias1),
+            bias1: padded(from.bias1.clone(), from.bias1.len()),
             conv2,
-            bias2: padded(&from.bias2),
+            bias2: padded(from.bias2.clone(), from.bias2.len()),
             turned2,
         }
     }
-}
-
-fn padded(values: &[f32]) -> Vec<f32> {
-    let mut padded = values.to_vec();
-    padded.resize(values.len().next_multiple_of(LANES), 0.0);
-    padded
 }
 
 impl Sums {

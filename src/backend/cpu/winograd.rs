@@ -194,22 +194,7 @@ impl Tiles {
         image: usize,
         points: &mut [f32],
     ) {
-        let vectors = width / S::F32_LANES;
-        let canvas = S::as_simd_f32s(canvas).0;
-        let points = S::as_mut_simd_f32s(points).0;
-        let grids = (Grid::of(self.canvas(), vectors), self.planes(vectors));
-        for tile in 0..self.each() {
-            let (y, x) = (tile / self.side * TILE, tile % self.side * TILE);
-            let from = &canvas[(y * self.canvas() + x) * vectors..];
-            let to = &mut points[(image * self.each() + tile) * vectors..];
-            for vector in 0..vectors {
-                square::<S, Input, POINTS, POINTS>(
-                    simd,
-                    (&from[vector..], grids.0),
-                    (&mut to[vector..], grids.1),
-                );
-            }
-        }
+        self.points::<S, Input, POINTS>(simd, 0, width, canvas, image, points);
     }
 
     /// The points of the gradient by a convolution's output, as a factor of that by its kernel. The canvas has
@@ -223,17 +208,31 @@ impl Tiles {
         image: usize,
         points: &mut [f32],
     ) {
+        self.points::<S, Kernel, TILE>(simd, BORDER, width, canvas, image, points);
+    }
+
+    /// The points of a canvas's tiles, of squares of `I` cells that begin `border` cells in.
+    #[inline(always)]
+    fn points<S: Simd, T: Transform<I, POINTS>, const I: usize>(
+        &self,
+        simd: S,
+        border: usize,
+        width: usize,
+        canvas: &[f32],
+        image: usize,
+        points: &mut [f32],
+    ) {
         let vectors = width / S::F32_LANES;
         let canvas = S::as_simd_f32s(canvas).0;
         let points = S::as_mut_simd_f32s(points).0;
         let grids = (Grid::of(self.canvas(), vectors), self.planes(vectors));
         for tile in 0..self.each() {
-            let y = tile / self.side * TILE + BORDER;
-            let x = tile % self.side * TILE + BORDER;
+            let y = tile / self.side * TILE + border;
+            let x = tile % self.side * TILE + border;
             let from = &canvas[(y * self.canvas() + x) * vectors..];
             let to = &mut points[(image * self.each() + tile) * vectors..];
             for vector in 0..vectors {
-                square::<S, Kernel, TILE, POINTS>(
+                square::<S, T, I, POINTS>(
                     simd,
                     (&from[vector..], grids.0),
                     (&mut to[vector..], grids.1),
