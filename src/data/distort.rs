@@ -77,9 +77,7 @@ pub fn apply(draw: &Draw, pixels: &[u8], input: &Input, out: &mut [f32]) {
     assert_eq!(pixels.len(), PIXEL_BYTES, "bytes of an image");
     assert_eq!(out.len(), input_len(input), "floats of an input");
     let crop = input.crop;
-    let row = |channel: usize, y: usize| {
-        &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..crop]
-    };
+    let row = |channel, y| row(draw, pixels, crop, channel, y);
     let [red, green, blue] = affine(draw, pixels, input);
     for (y, out) in out.chunks_exact_mut(crop * CHANNELS).enumerate() {
         let rows = row(0, y).iter().zip(row(1, y)).zip(row(2, y));
@@ -99,11 +97,15 @@ pub fn apply(draw: &Draw, pixels: &[u8], input: &Input, out: &mut [f32]) {
 
 /// The map of each channel's pixels, for a draw and an image as [`apply`] takes them.
 pub(super) fn affine(draw: &Draw, pixels: &[u8], input: &Input) -> [Affine; CHANNELS] {
-    let row = |channel: usize, y: usize| {
-        &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..input.crop]
-    };
-    let moments = |channel| Moments::of((0..input.crop).map(|y| row(channel, y)));
+    let crop = input.crop;
+    let row = |channel, y| row(draw, pixels, crop, channel, y);
+    let moments = |channel| Moments::of((0..crop).map(|y| row(channel, y)));
     maps(draw, input, std::array::from_fn(moments))
+}
+
+/// Row `y` of a channel's crop.
+fn row<'a>(draw: &Draw, pixels: &'a [u8], crop: usize, channel: usize, y: usize) -> &'a [u8] {
+    &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..crop]
 }
 
 /// Mean and population variance of one channel over the crop.
