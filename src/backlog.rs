@@ -79,9 +79,14 @@ impl Backlog {
     /// # Errors
     /// The folder cannot be listed.
     pub fn is_crowded(&self, evaluations: &[Evaluation]) -> Result<bool> {
-        let there = checkpoint::list(&self.folder)?.len();
-        let waiting = there.saturating_sub(self.evaluated(evaluations)?.len());
-        Ok(self.policy == Policy::Every && waiting >= self.room)
+        if self.policy != Policy::Every {
+            return Ok(false);
+        }
+        let candidates = checkpoint::list(&self.folder)?
+            .into_iter()
+            .map(Candidate::of);
+        let waiting = candidates.filter(|candidate| !candidate.is_known(evaluations));
+        Ok(waiting.take(self.room).count() >= self.room)
     }
 
     /// Where the checkpoints are.
