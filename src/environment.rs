@@ -14,7 +14,7 @@ pub type Variable = (&'static str, &'static str);
 
 /// OpenMP's threads wait for work without spinning. With two processes on the same cores, or two pools of threads in
 /// one, the threads that spin take the time of those that work (docs/performance.md).
-pub const PATIENT: Variable = ("OMP_WAIT_POLICY", "PASSIVE");
+const PATIENT: Variable = ("OMP_WAIT_POLICY", "PASSIVE");
 
 /// libtorch multiplies float32 matrices as TensorFloat-32
 /// (<https://docs.pytorch.org/docs/stable/cuda_environment_variables.html>). Its convolutions do so by default.
@@ -22,6 +22,15 @@ const TF32: Variable = ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1");
 /// NVIDIA's libraries never do, in convolutions neither
 /// (<https://docs.nvidia.com/deeplearning/cudnn/backend/latest/developer/misc.html#tensor-ops-tf32>).
 const NO_TF32: Variable = ("NVIDIA_TF32_OVERRIDE", "0");
+
+/// What every process that computes needs, unless this one has it to pass on.
+pub fn patience() -> Option<Variable> {
+    Some(PATIENT).filter(|(name, _)| !is_set(name))
+}
+
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some()
+}
 
 /// What the environment lacks, with an NVIDIA GPU or without.
 fn missing(precision: Precision, gpu: bool, set: impl Fn(&str) -> bool) -> Vec<Variable> {
@@ -44,9 +53,7 @@ pub fn complete(run: &RunDir) -> Result<()> {
         return Ok(());
     };
     let gpu = backend::device(&spec.compute.device).is_ok_and(|(_, name)| name != "cpu");
-    let missing = missing(spec.compute.precision, gpu, |name| {
-        env::var_os(name).is_some()
-    });
+    let missing = missing(spec.compute.precision, gpu, is_set);
     if missing.is_empty() {
         return Ok(());
     }

@@ -6,10 +6,9 @@ use crate::floor;
 use crate::setting::{Reference, Setting};
 use crate::statistics::Spread;
 use anyhow::Result;
-use runboard::backend;
 use runboard::spec::Spec;
+use runboard::{backend, environment};
 use serde::Serialize;
-use std::env;
 use std::process::Command;
 
 /// Steps over which times are summed before they are compared: the summaries' default cadence, so that each
@@ -106,9 +105,7 @@ fn runboard(setting: &Setting, spec: &Spec, name: &str, slice: u64) -> Result<En
 
 /// With the environment that runboard's supervisor gives its processes.
 fn supervised(mut command: Command) -> Command {
-    if env::var_os("OMP_WAIT_POLICY").is_none() {
-        command.env("OMP_WAIT_POLICY", "PASSIVE");
-    }
+    command.envs(environment::patience());
     command
 }
 

@@ -1,6 +1,5 @@
 //! One child process: started so that it survives nothing it should not, and is never left behind.
 
-use std::env;
 use std::fs::OpenOptions;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -13,7 +12,7 @@ use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
-use crate::environment::PATIENT;
+use crate::environment;
 use crate::run::{Role, RunDir};
 
 /// Training comes first where there are not cores enough for both.
@@ -56,11 +55,8 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
-            .process_group(0);
-        let (name, value) = PATIENT; // so that it need not start itself again
-        if env::var_os(name).is_none() {
-            command.env(name, value);
-        }
+            .process_group(0)
+            .envs(environment::patience()); // so that it need not start itself again
         let supervisor = process::id();
         let tie = move || {
             // Ignored under `nohup`, which is meant for the terminal's and not for ours.
