@@ -1,26 +1,22 @@
 //! The evaluator's journal: each checkpoint is judged once, whatever happens to either process.
 
-use crate::support::{Done, Project, json, names, signal, tensorboard_reads, wait_for};
+use crate::support::{
+    Done, Project, journal, json, judged, names, signal, tensorboard_reads, wait_for,
+};
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-fn journal(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("evaluations.jsonl")).unwrap_or_default();
-    let parse = |line: &str| serde_json::from_str(line).unwrap();
-    text.lines().map(parse).collect()
-}
-
 /// Steps of the journal's lines in the order of the file, with `key`.
 fn lines(run: &Path, key: &str) -> Vec<u64> {
-    let journal = journal(run).into_iter();
-    let with = journal.filter(|line| line.get(key).is_some());
-    with.map(|line| line["step"].as_u64().unwrap()).collect()
+    let mut journal = journal(run);
+    journal.retain(|line| line.get(key).is_some());
+    judged(&journal)
 }
 
 /// TensorBoard's readers see a point at each of these steps, once and in order.

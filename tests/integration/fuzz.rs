@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use walkdir::WalkDir;
 
 /// Virtual memory of a process, in KiB; half of it is libtorch and the threads' arenas.
 const MEMORY: &str = "8000000";
@@ -179,19 +180,10 @@ fn command_lines_end_with_a_documented_code() {
 
 /// All files of a folder and the folders in it.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut entries: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    entries.sort();
-    for path in entries {
-        match path.is_dir() && !path.is_symlink() {
-            true => found.extend(files(&path)),
-            false => found.push(path),
-        }
-    }
-    found
+    let entries = WalkDir::new(folder).sort_by_file_name().into_iter();
+    let entries = entries.map(Result::unwrap);
+    let files = entries.filter(|entry| !entry.file_type().is_dir());
+    files.map(|entry| entry.into_path()).collect()
 }
 
 fn copy(from: &Path, to: &Path) {

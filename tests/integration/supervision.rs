@@ -1,15 +1,15 @@
 //! Processes of a run that die, are stopped, or lose their terminal.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, hold, json, last_weights, respecify, running, signal,
-    status, steps, tensorboard_reads, wait_for, with_sets,
+    Done, Project, at_work, checkpoints, hold, journal, json, judged, last_weights, respecify,
+    running, signal, status, steps, tensorboard_reads, wait_for, with_sets,
 };
 use crate::terminal::Terminal;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -100,15 +100,7 @@ fn what_is_killed_is_started_again_and_nothing_is_missing() {
     assert!(last_weights(&run) == last_weights(&whole.run("small")));
     let restarts = &status(&run, "supervisor").unwrap()["restarts"];
     assert_eq!(restarts, &json!({"train": 1, "eval": 1}));
-    let journal = fs::read_to_string(run.join("evaluations.jsonl")).unwrap();
-    let evaluated: Vec<u64> = journal
-        .lines()
-        .map(|line| {
-            serde_json::from_str::<Value>(line).unwrap()["step"]
-                .as_u64()
-                .unwrap()
-        })
-        .collect();
+    let evaluated = judged(&journal(&run));
     let wanted: Vec<u64> = (0..end).step_by(100).chain([end - 1]).collect();
     assert_eq!(evaluated, wanted);
     if let Some(events) = tensorboard_reads(&run.join("eval")) {

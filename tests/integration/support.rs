@@ -210,6 +210,19 @@ pub fn respecify(run: &Path, from: &str, to: &str) {
     fs::write(path, spec.replace(from, to)).unwrap();
 }
 
+/// The lines of the evaluator's journal, in the order of the file.
+pub fn journal(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("evaluations.jsonl")).unwrap_or_default();
+    let parse = |line: &str| serde_json::from_str(line).unwrap();
+    text.lines().map(parse).collect()
+}
+
+/// The steps that these lines are about.
+pub fn judged(journal: &[Value]) -> Vec<u64> {
+    let steps = journal.iter().map(|line| line["step"].as_u64().unwrap());
+    steps.collect()
+}
+
 /// The steps of a run's checkpoints, in order.
 pub fn checkpoints(run: &Path) -> Vec<u64> {
     let names = names(&run.join("checkpoints"));

@@ -1,8 +1,8 @@
 //! What TensorBoard makes of the event files.
 
 use crate::support::{
-    Project, TensorBoard, checkpoints, hold, json, respecify, running, signal, tensorboard_reads,
-    tensorboard_shows, wait_for, with_sets,
+    Project, TensorBoard, checkpoints, hold, journal, json, judged, respecify, running, signal,
+    tensorboard_reads, tensorboard_shows, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -189,13 +189,9 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let rows = shows("SUCCESS", "finished-3");
 
-    let journal = fs::read_to_string(run.join("evaluations.jsonl")).unwrap();
-    let lines = journal
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    let lines: Vec<Value> = lines.collect();
-    let steps: Vec<&Value> = lines.iter().map(|line| &line["step"]).collect();
-    assert!(steps.is_sorted_by_key(|step| step.as_u64()), "{steps:?}");
+    let lines = journal(&run);
+    let steps = judged(&lines);
+    assert!(steps.is_sorted(), "{steps:?}");
     let last = lines.last().unwrap()["precision"].as_f64().unwrap();
     for reader in ["fast", "python"] {
         assert_eq!(rows[reader]["steps"], json!(steps), "{reader}");
