@@ -1,9 +1,52 @@
-//! The one distinction that callers of runboard need among errors: whose mistake it was.
+//! What `main` needs to know of an error: with which exit code it ends the process, and with it whose mistake it
+//! was.
 
+use std::error::Error;
 use std::fmt::{self, Write};
 
-/// Bad input: a spec, a data file, a name on the command line. `main` exits with 2 for it, and with 1
-/// for everything else.
+/// Exit code of a failure that has no code of its own.
+const FAILURE: i32 = 1;
+
+/// Exit code of bad input.
+pub const BAD_INPUT: i32 = 2;
+
+/// An error with an exit code of its own. Its text and its causes are those of the error inside, so that it can
+/// stand for it anywhere.
+#[derive(Debug)]
+pub struct ExitError {
+    code: i32,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl ExitError {
+    /// `error`, which ends the process with `code`.
+    pub fn new(code: i32, error: impl Error + Send + Sync + 'static) -> Self {
+        ExitError {
+            code,
+            error: Box::new(error),
+        }
+    }
+}
+
+impl fmt::Display for ExitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for ExitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// The exit code of an error: that of the first [`ExitError`] in its chain, else 1.
+pub fn exit_code(error: &anyhow::Error) -> i32 {
+    let code = |cause: &(dyn Error + 'static)| Some(cause.downcast_ref::<ExitError>()?.code);
+    error.chain().find_map(code).unwrap_or(FAILURE)
+}
+
+/// Bad input: a spec, a data file, a name on the command line. `main` exits with [`BAD_INPUT`] for it.
 #[derive(Debug)]
 pub struct UserError(pub String);
 
@@ -22,13 +65,16 @@ impl fmt::Display for UserError {
     }
 }
 
-impl std::error::Error for UserError {}
+impl Error for UserError {}
 
 /// An [`anyhow::Error`] around a [`UserError`], formatted as `format!` does.
 #[macro_export]
 macro_rules! user_error {
     ($($arg:tt)*) => {
-        ::anyhow::Error::new($crate::error::UserError(format!($($arg)*)))
+        ::anyhow::Error::new($crate::error::ExitError::new(
+            $crate::error::BAD_INPUT,
+            $crate::error::UserError(format!($($arg)*)),
+        ))
     };
 }
 
@@ -40,9 +86,9 @@ macro_rules! bail_user {
     };
 }
 
-/// Whether a [`UserError`] is anywhere in the chain.
+/// Whether the input is to blame: a [`UserError`] is in the chain.
 pub fn is_user_error(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<UserError>())
+    exit_code(error) == BAD_INPUT
 }
 
 #[cfg(test)]
@@ -57,7 +103,8 @@ mod tests {
             .unwrap_err();
         assert!(is_user_error(&bad));
         assert_eq!(format!("{bad:#}"), "failed to read x: got 2, want 1");
-        assert!(!is_user_error(&anyhow::anyhow!("disk on fire")));
+        let other = anyhow::anyhow!("disk on fire");
+        assert_eq!((is_user_error(&other), exit_code(&other)), (false, 1));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The command line's entry: print the error chain, set the exit code.
 
 use clap::Parser;
-use runboard::{cli, console, files, session};
+use runboard::{cli, console, error, files};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     files::refuse_instead_of_dying();
     let code = cli::Cli::parse().run().unwrap_or_else(|error| {
         console::aside(format_args!("error: {error:#}"));
-        session::exit_code(&error)
+        error::exit_code(&error)
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::Parser;
 use report::Report;
 use runboard::data::{Images, Split, evaluation_batches};
-use runboard::metrics::Metrics;
+use runboard::evaluator::metrics::Metrics;
 use runboard::model::Network;
 use runboard::{backend, console, data};
 use setting::{Options, Section, Setting, Work};

@@ -2,10 +2,10 @@
 
 use super::native::{self, activations, gradients};
 use super::{DeviceLosses, Parameters, upload};
-use crate::golden::{Golden, Tensor, assert_chances, assert_close, path};
 use crate::model::{Named, Network};
 use crate::schedule::{self, Average};
 use crate::spec::{self, Fidelity, Optimizer, Spec};
+use crate::testing::golden::{Golden, Tensor, assert_chances, assert_close, path};
 use burn::tensor::{Device, Int, Tensor as Burn};
 use tch::Tensor as Native;
 

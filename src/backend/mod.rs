@@ -8,6 +8,7 @@
 #![allow(deprecated)]
 
 mod cpu;
+pub mod environment;
 #[cfg(test)]
 mod golden;
 mod losses;

@@ -3,8 +3,8 @@
 use super::tests::sample;
 use super::{load, restore, save};
 use crate::error::is_user_error;
-use crate::fuzz::{check, edited, edited_text, pick};
-use crate::heap::within;
+use crate::testing::fuzz::{check, edited, edited_text, pick};
+use crate::testing::heap::within;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};

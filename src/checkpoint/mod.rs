@@ -19,15 +19,17 @@ mod format;
 #[cfg(test)]
 mod fuzz;
 mod lease;
+pub mod queue;
 mod restore;
 mod retention;
+mod rollback;
 
 pub(crate) use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
 pub use retention::{Retention, link_best, retain};
+pub use rollback::Rollback;
 
-use crate::divergence::Rollback;
 use crate::files;
 use crate::model::Named;
 use crate::schedule::Average;

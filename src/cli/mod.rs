@@ -6,8 +6,8 @@ mod list;
 mod run;
 
 use crate::run::{RunDir, resolve};
+use crate::shutdown::Stop;
 use crate::spec::{self, Experiment, Override};
-use crate::stop::Stop;
 use crate::{console, environment, evaluator, trainer};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};

@@ -1,10 +1,10 @@
 //! `runboard run`, `resume` and `stop`: a run directory and the processes at work in it.
 
 use super::Chosen;
-use crate::progress::Display;
 use crate::run::{Provenance, Role, RunDir, Software, State, Status, TrainStatus};
+use crate::shutdown::Stop;
 use crate::spec::Spec;
-use crate::stop::Stop;
+use crate::supervisor::display::Display;
 use crate::supervisor::{self, Options, supervise};
 use crate::{backend, comparison, console, data};
 use anyhow::{Context, Result};

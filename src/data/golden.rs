@@ -1,11 +1,11 @@
 //! The network's input against TensorFlow's, and the chances that decide about it.
 
+use super::augmentation::{Draw, apply, input_len};
 use super::cifar::{Images, RECORD_BYTES};
-use super::distort::{Draw, apply, input_len};
 use super::random;
 use super::stream::{Batch, BatchStream};
-use crate::golden::{Golden, assert_chance, assert_close, error};
 use crate::spec::{Contrast, Input, Seed};
+use crate::testing::golden::{Golden, assert_chance, assert_close, error};
 use std::sync::Arc;
 
 /// Relative to the image's largest value.

@@ -1,8 +1,8 @@
 //! Batches: an endless, shuffled, distorted stream for training in which batch k is a pure function of
 //! (seed, k), and one pass in order for evaluation.
 
+use super::augmentation::{Draw, affine, apply, input_len};
 use super::cifar::{CHANNELS, Images, SIDE};
-use super::distort::{Draw, affine, apply, input_len};
 use super::prefetch::Prefetch;
 use super::random;
 use crate::bail_user;

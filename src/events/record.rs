@@ -240,7 +240,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         RecordWriter::new(&mut file).write(&data).unwrap();
         let mut reader = EventReader::open(file.path()).unwrap();
-        let event = crate::heap::within(3 << 20, || reader.read())
+        let event = crate::testing::heap::within(3 << 20, || reader.read())
             .unwrap()
             .unwrap();
         assert_eq!((event.step, event.is_version), (7, false));
@@ -256,7 +256,7 @@ mod tests {
         io::Write::write_all(&mut file, &header).unwrap();
         file.as_file().set_len(2 << 40).unwrap();
         let mut reader = EventReader::open(file.path()).unwrap();
-        let error = crate::heap::within(1 << 20, || reader.read()).unwrap_err();
+        let error = crate::testing::heap::within(1 << 20, || reader.read()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the record at byte 0 has 1099511627776 bytes, want at most 268435456"

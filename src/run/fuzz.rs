@@ -5,8 +5,8 @@ use super::{
     TrainStatus, list, provenance,
 };
 use crate::error::is_user_error;
-use crate::fuzz::{check, edited_text};
-use crate::heap::within;
+use crate::testing::fuzz::{check, edited_text};
+use crate::testing::heap::within;
 use std::fs;
 use std::time::Duration;
 

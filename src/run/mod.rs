@@ -3,6 +3,7 @@
 
 mod directory;
 mod evaluation;
+mod exit;
 #[cfg(test)]
 mod fuzz;
 mod journal;
@@ -14,6 +15,7 @@ mod status;
 
 pub use directory::{Role, RunDir};
 pub use evaluation::{Evaluation, Scores, Standing};
+pub use exit::{Ended, conclude};
 pub use journal::Journal;
 pub use lock::Lock;
 pub use process::{Process, State};

@@ -12,7 +12,7 @@ use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
-use crate::environment;
+use crate::backend::environment;
 use crate::run::{Role, RunDir};
 
 /// Training comes first where there are not cores enough for both.

@@ -16,8 +16,8 @@ use nix::unistd::{Pid, setsid};
 use super::child::describe;
 use super::log::Log;
 use super::refuse_if_at_work;
+use crate::error::BAD_INPUT;
 use crate::run::{EvalStatus, Process, Role, RunDir, Status, SupervisorStatus, TrainStatus};
-use crate::session::BAD_INPUT;
 use crate::{bail_user, user_error};
 
 /// How often something awaited is looked for.

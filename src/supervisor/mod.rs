@@ -3,6 +3,7 @@
 
 mod child;
 mod detached;
+pub mod display;
 mod log;
 mod outcome;
 mod restart;
@@ -20,12 +21,12 @@ use nix::sys::signal::Signal;
 pub use self::detached::{detach, stop};
 pub use self::outcome::{Death, Ending, Outcome};
 use crate::checkpoint;
-use crate::progress::Display;
+use crate::evaluator::TrainerDied;
 use crate::run::{
     EvalStatus, Lock, Process, Restarts, Role, RunDir, State, Status, SupervisorStatus, TrainStatus,
 };
-use crate::session::TrainerDied;
-use crate::stop::Stop;
+use crate::shutdown::Stop;
+use display::Display;
 use worker::Worker;
 
 /// How often the supervisor's status is renewed that has not changed.

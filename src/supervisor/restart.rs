@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::session::BAD_INPUT;
+use crate::error::BAD_INPUT;
 
 /// The longest wait before a restart.
 const LONGEST: Duration = Duration::from_secs(60);

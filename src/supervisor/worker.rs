@@ -8,9 +8,9 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::child::Child;
+use super::display::Display;
 use super::outcome::Death;
 use super::restart::{End, Restarts};
-use crate::progress::Display;
 use crate::run::{RunDir, Status};
 
 /// How many lines of a dead child's log are shown.

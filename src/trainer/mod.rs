@@ -1,31 +1,36 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
+mod divergence;
+mod graph;
 mod input;
-mod interval;
 mod origin;
+pub mod reporter;
+pub mod system_metrics;
+mod timer;
 
 use crate::backend::{self, DeviceLosses, Losses, Parameters};
-use crate::backlog::Backlog;
-use crate::checkpoint::{self, Checkpoint, Retention};
+use crate::checkpoint::queue::Backlog;
+use crate::checkpoint::{self, Checkpoint, Retention, Rollback};
 use crate::console;
 use crate::data::{self, Images, Split};
-use crate::divergence::{self, Divergence, Rollback};
 use crate::files;
 use crate::model::Network;
-use crate::reporter::{Reporter, Taken};
-use crate::run::{Journal, Lock, Process, Role, RunDir, Standing, State, Status, TrainStatus};
+use crate::run::{
+    self, Ended, Journal, Lock, Process, Role, RunDir, Standing, State, Status, TrainStatus,
+};
 use crate::schedule;
-use crate::session::{self, Ended};
+use crate::shutdown::Stop;
 use crate::spec::{Policy, Spec};
-use crate::stop::Stop;
 use anyhow::{Context, Result};
+use divergence::Divergence;
 use input::{Input, Inputs, batches};
-use interval::Interval;
 use origin::Origin;
+use reporter::{Reporter, Taken};
 use std::fs;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use timer::Interval;
 
 /// How often the status file tells the supervisor and the evaluator that training is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -50,7 +55,7 @@ pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
         examples_per_sec: None,
     };
     let result = persist(run, &mut status, stop);
-    session::conclude(&mut status, run, result)
+    run::conclude(&mut status, run, result)
 }
 
 /// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.

@@ -1,6 +1,6 @@
 //! The real binary, from the command line to what it leaves on disk.
 
-#[path = "../../src/fuzz.rs"]
+#[path = "../../src/testing/fuzz.rs"]
 mod cases;
 mod checkpoints;
 mod divergence;

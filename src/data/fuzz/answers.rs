@@ -1,8 +1,8 @@
 //! Random answers of a server.
 
-use crate::data::download::{Download, server};
-use crate::fuzz::{check, edited_text, pick};
-use crate::heap::within;
+use crate::data::sources::download::{Download, server};
+use crate::testing::fuzz::{check, edited_text, pick};
+use crate::testing::heap::within;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

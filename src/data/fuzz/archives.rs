@@ -1,10 +1,10 @@
 //! Random archives in place of the official one.
 
 use crate::data::cifar::{META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
-use crate::data::staging::Turn;
-use crate::data::unpack::{tests::official, unpack};
-use crate::fuzz::{check, edited, pick};
-use crate::heap::within;
+use crate::data::sources::staging::Turn;
+use crate::data::sources::unpack::{tests::official, unpack};
+use crate::testing::fuzz::{check, edited, pick};
+use crate::testing::heap::within;
 use flate2::write::GzEncoder;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

@@ -1,9 +1,9 @@
 //! Random images to import.
 
 use crate::data::cifar::PIXEL_BYTES;
-use crate::data::import;
-use crate::fuzz::{check, edited, pick};
-use crate::heap::within;
+use crate::data::sources::import;
+use crate::testing::fuzz::{check, edited, pick};
+use crate::testing::heap::within;
 use flate2::Crc;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use rand::Rng;

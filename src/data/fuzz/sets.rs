@@ -6,8 +6,8 @@ use crate::data::cifar::{
 };
 use crate::data::class_names;
 use crate::error::is_user_error;
-use crate::fuzz::{check, edited, pick};
-use crate::heap::within;
+use crate::testing::fuzz::{check, edited, pick};
+use crate::testing::heap::within;
 use anyhow::Result;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

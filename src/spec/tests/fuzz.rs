@@ -1,9 +1,9 @@
 //! Random experiments: edited files that extend each other, and random overrides.
 
 use super::*;
-use crate::fuzz::{check, edited_text, pick};
-use crate::heap::within;
 use crate::spec::{conflict, fields};
+use crate::testing::fuzz::{check, edited_text, pick};
+use crate::testing::heap::within;
 use crate::user_error;
 
 /// Lies beside the folder of the experiments, where no `extends` reaches.

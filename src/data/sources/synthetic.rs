@@ -5,13 +5,13 @@
 //! and clutter of every image are random. The bytes follow from the parameters alone, on every machine.
 
 use super::canvas::{Canvas, Colour, Stroke};
-use super::cifar::{CHANNELS, SIDE, Split};
 use super::figures::{Figure, Texture, distance, length};
-use super::files;
-use super::random;
 use super::staging::Turn;
 use super::write::Set;
 use crate::bail_user;
+use crate::data::cifar::{CHANNELS, SIDE, Split};
+use crate::data::files;
+use crate::data::random;
 use crate::files::read_small;
 use crate::spec::{Seed, Synthetic};
 use anyhow::{Context, Result};

@@ -5,14 +5,14 @@
 mod layout;
 
 use crate::backend::{self, Losses};
-use crate::divergence::Rollback;
+use crate::checkpoint::Rollback;
 use crate::events::{EventWriter, Summaries, Tag};
-use crate::graph::graph;
-use crate::meter::Meter;
 use crate::model::{LAYERS, Named, Network};
 use crate::pictures;
 use crate::schedule::Average;
 use crate::spec::Spec;
+use crate::trainer::graph::graph;
+use crate::trainer::system_metrics::Meter;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! What evaluation shows of a checkpoint in TensorBoard: curves and pictures.
 
+use super::metrics::Metrics;
 use crate::data::Images;
 use crate::events::{EventWriter, Summaries, Tag};
-use crate::metrics::Metrics;
 use crate::pictures;
 use crate::run::{Role, RunDir};
 use anyhow::Result;

@@ -5,13 +5,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// What is counted.
 #[derive(Clone, Copy)]
-pub(super) enum Unit {
+pub(in crate::data) enum Unit {
     Bytes,
     Images,
 }
 
 /// A bar on standard error that `total` completes. Where that is no terminal, `message` appears once.
-pub(super) fn bar(total: u64, message: String, unit: Unit) -> ProgressBar {
+pub(in crate::data) fn bar(total: u64, message: String, unit: Unit) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if bar.is_hidden() {
         console::aside(&message);

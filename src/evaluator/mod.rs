@@ -4,27 +4,32 @@
 //! which were. A checkpoint's point is in the curve before its line is in the journal, and a point without a
 //! line is removed before the next is written.
 
+pub mod hparams;
+pub mod metrics;
+mod reporter;
+
 use crate::backend;
-use crate::backlog::{Backlog, Candidate};
+use crate::checkpoint::queue::{Backlog, Candidate};
 use crate::checkpoint::{self, Checkpoint, Lease};
-use crate::comparison::{self, Comparison};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
+use crate::error::ExitError;
 use crate::files;
-use crate::metrics::Metrics;
 use crate::model::Network;
 use crate::run::{
-    EvalStatus, Journal, Lock, Process, Role, RunDir, Scores, Standing, State, Status,
+    self, Ended, EvalStatus, Journal, Lock, Process, Role, RunDir, Scores, Standing, State, Status,
     SupervisorStatus, TrainStatus,
 };
-use crate::scoreboard::Scoreboard;
-use crate::session::{self, Ended, TrainerDied};
+use crate::shutdown::Stop;
 use crate::spec::{Fidelity, Spec};
-use crate::stop::Stop;
 use crate::user_error;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use chrono::{DateTime, Local};
+use hparams::Comparison;
+use metrics::Metrics;
+use reporter::Scoreboard;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
@@ -67,13 +72,37 @@ pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
             evaluator.follow(stop)
         }
     });
-    let result = session::conclude(&mut status, run, result);
+    let result = run::conclude(&mut status, run, result);
     if result.is_err() && !run.comparison().exists() {
         return result; // it came to nothing that could be compared
     }
-    let concluded = comparison::conclude(run);
+    let concluded = hparams::conclude(run);
     result.and_then(|ended| concluded.map(|()| ended))
 }
+
+/// What ends an evaluator that has nothing left to do for a trainer that is gone.
+#[derive(Debug)]
+pub struct TrainerDied {
+    /// The trainer's error; none if it ended without a word.
+    pub error: Option<String>,
+}
+
+impl TrainerDied {
+    /// Exit code of a process that this ends.
+    pub const EXIT_CODE: i32 = 3;
+}
+
+impl fmt::Display for TrainerDied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the trainer died; what it left is evaluated")?;
+        match &self.error {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for TrainerDied {}
 
 struct Evaluator<'a> {
     run: &'a RunDir,
@@ -189,7 +218,9 @@ impl<'a> Evaluator<'a> {
                 },
                 (None, Training::Open) => self.wait(stop)?,
                 (None, Training::Ended) => return self.finish(),
-                (None, Training::Died(death)) => return Err(death.into()),
+                (None, Training::Died(death)) => {
+                    return Err(ExitError::new(TrainerDied::EXIT_CODE, death).into());
+                }
             }
             if let Some(signal) = stop.requested() {
                 return Ok(Ended::Interrupted(signal));

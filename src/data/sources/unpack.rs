@@ -1,7 +1,7 @@
 //! Takes the known files, and nothing else, out of the official archive.
 
-use super::cifar::{BATCHES_FOLDER, META_FILE, TEST_FILE, TRAIN_FILES};
 use super::staging::Staging;
+use crate::data::cifar::{BATCHES_FOLDER, META_FILE, TEST_FILE, TRAIN_FILES};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::io::Read;
@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 100 << 20;
 /// # Errors
 /// No gzip or tar; an entry that leaves the folder; a known file twice, too large, not a regular file or
 /// missing.
-pub(super) fn unpack(archive: impl Read, staging: &Staging) -> Result<()> {
+pub(in crate::data) fn unpack(archive: impl Read, staging: &Staging) -> Result<()> {
     let mut tar = tar::Archive::new(GzDecoder::new(archive).take(MAX_UNPACKED));
     let mut missing: Vec<&str> = TRAIN_FILES.into_iter().chain([TEST_FILE]).collect();
     // Raw, as the library would hold long names and extensions of any size in memory; the known files need
@@ -74,7 +74,7 @@ fn known_name(path: &Path) -> Result<Option<&'static str>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::data) mod tests {
     use super::*;
     use crate::data::cifar::RECORD_BYTES;
     use crate::data::staging::Turn;
@@ -191,7 +191,7 @@ pub(super) mod tests {
         tar.append(&header, std::io::repeat(b'a').take(size))
             .unwrap();
         let bytes = tar.into_inner().unwrap().finish().unwrap();
-        let error = crate::heap::within(1 << 20, || unpacked(&bytes)).unwrap_err();
+        let error = crate::testing::heap::within(1 << 20, || unpacked(&bytes)).unwrap_err();
         assert!(error.starts_with("the archive lacks "), "{error}");
     }
 

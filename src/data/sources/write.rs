@@ -1,9 +1,9 @@
 //! Writes a set in CIFAR-10's layout from a function that makes each record.
 
-use super::cifar::{CLASS_COUNT, MAX_IMAGES, META_FILE, RECORD_BYTES, Split};
 use super::progress::{self, Unit};
 use super::staging::Staging;
 use crate::bail_user;
+use crate::data::cifar::{CLASS_COUNT, MAX_IMAGES, META_FILE, RECORD_BYTES, Split};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
@@ -11,15 +11,15 @@ use indicatif::ProgressBar;
 const PIECE: usize = 10_000;
 
 /// What the set is.
-pub(super) struct Set<'a> {
+pub(in crate::data) struct Set<'a> {
     /// Names in the order of the labels.
-    pub(super) classes: [&'a str; CLASS_COUNT],
+    pub(in crate::data) classes: [&'a str; CLASS_COUNT],
     /// Images in the training files, spread evenly over the five of them.
-    pub(super) train_images: usize,
+    pub(in crate::data) train_images: usize,
     /// Images in the test file.
-    pub(super) test_images: usize,
+    pub(in crate::data) test_images: usize,
     /// Heads the progress bar.
-    pub(super) message: String,
+    pub(in crate::data) message: String,
 }
 
 impl Set<'_> {
@@ -29,7 +29,7 @@ impl Set<'_> {
     /// # Errors
     /// A user error if a file would be empty or a split larger than can be read; the first that `record`
     /// returns.
-    pub(super) fn write(
+    pub(in crate::data) fn write(
         &self,
         staging: &Staging,
         record: impl Fn(Split, usize, &mut [u8]) -> Result<()> + Sync,
@@ -155,7 +155,7 @@ mod tests {
             Ok(())
         };
         let write = || set(5, 2 * PIECE + 3).write(&staging, record);
-        crate::heap::within(PIECE * RECORD_BYTES + (1 << 20), write).unwrap();
+        crate::testing::heap::within(PIECE * RECORD_BYTES + (1 << 20), write).unwrap();
         let test = Images::read(&staging.commit().unwrap(), Split::Test).unwrap();
         assert_eq!(test.len(), 2 * PIECE + 3);
         for index in 0..test.len() {

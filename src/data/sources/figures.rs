@@ -4,7 +4,7 @@ use rand::Rng;
 
 /// What an image shows. In the order of the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Figure {
+pub(in crate::data) enum Figure {
     Disc,
     Ring,
     Square,
@@ -19,7 +19,7 @@ pub(super) enum Figure {
 
 impl Figure {
     /// All of them. Each is its own mirror image, up to the turns in which it is drawn anyway.
-    pub(super) const ALL: [Figure; 10] = [
+    pub(in crate::data) const ALL: [Figure; 10] = [
         Figure::Disc,
         Figure::Ring,
         Figure::Square,
@@ -33,7 +33,7 @@ impl Figure {
     ];
 
     /// Class name for people.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::data) fn name(self) -> &'static str {
         match self {
             Figure::Disc => "disc",
             Figure::Ring => "ring",
@@ -49,26 +49,26 @@ impl Figure {
     }
 
     /// Whether its direction is what tells it from another figure.
-    pub(super) fn is_directed(self) -> bool {
+    pub(in crate::data) fn is_directed(self) -> bool {
         matches!(self, Figure::HorizontalStripes | Figure::VerticalStripes)
     }
 
     /// Whether it is a pattern within a window, as opposed to an outline.
-    pub(super) fn is_texture(self) -> bool {
+    pub(in crate::data) fn is_texture(self) -> bool {
         self.is_directed() || matches!(self, Figure::Checkerboard | Figure::Dots)
     }
 }
 
 /// A pattern's window and grid. Lengths in units of the figure's radius.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Texture {
-    pub(super) square_window: bool,
-    pub(super) period: f32,
-    pub(super) phase: [f32; 2],
+pub(in crate::data) struct Texture {
+    pub(in crate::data) square_window: bool,
+    pub(in crate::data) period: f32,
+    pub(in crate::data) phase: [f32; 2],
 }
 
 impl Texture {
-    pub(super) fn sample(period: f32, rng: &mut impl Rng) -> Texture {
+    pub(in crate::data) fn sample(period: f32, rng: &mut impl Rng) -> Texture {
         Texture {
             square_window: rng.random(),
             period,
@@ -98,7 +98,7 @@ impl Texture {
 
 /// Signed distance from (x, y) to the figure's edge, in units of its radius; negative inside. Close to
 /// the edge it is exact but for corners, which is all that smooth edges need.
-pub(super) fn distance(figure: Figure, texture: &Texture, x: f32, y: f32) -> f32 {
+pub(in crate::data) fn distance(figure: Figure, texture: &Texture, x: f32, y: f32) -> f32 {
     let chebyshev = x.abs().max(y.abs());
     match figure {
         Figure::Disc => length(x, y) - 0.95,
@@ -132,7 +132,7 @@ pub(super) fn distance(figure: Figure, texture: &Texture, x: f32, y: f32) -> f32
 
 /// Square roots are exact in IEEE arithmetic, unlike `hypot`, sines and logarithms: the drawn bytes are
 /// the same on every machine.
-pub(super) fn length(x: f32, y: f32) -> f32 {
+pub(in crate::data) fn length(x: f32, y: f32) -> f32 {
     (x * x + y * y).sqrt()
 }
 

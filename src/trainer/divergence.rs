@@ -5,39 +5,19 @@
 //! diverges at the same step and decides the same.
 
 use crate::backend::Losses;
-use crate::checkpoint::{self, Checkpoint, Entry};
+use crate::checkpoint::{self, Checkpoint, Entry, Rollback};
 use crate::console;
 use crate::data::{Batch, CHANNELS};
+use crate::error::ExitError;
 use crate::files;
 use crate::model::{LAYERS, Named};
 use crate::run::RunDir;
 use crate::spec::{OnDivergence, Train};
 use anyhow::Result;
 use safetensors::tensor::{Dtype, TensorView};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::path::PathBuf;
-
-/// A return to an earlier checkpoint. Those of a run are part of its checkpoints: the learning rate follows
-/// from how many there were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rollback {
-    /// The step that diverged.
-    pub diverged: u64,
-    /// The step whose checkpoint training went back to; `None` for the beginning.
-    pub to: Option<u64>,
-}
-
-impl fmt::Display for Rollback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "from step {} back to ", self.diverged)?;
-        match self.to {
-            Some(step) => write!(f, "the checkpoint of step {step}"),
-            None => write!(f, "the beginning"),
-        }
-    }
-}
 
 /// The error that ends training which diverges, unless a rollback follows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +76,9 @@ pub fn in_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
 }
 
 impl Divergence {
+    /// Exit code of training that diverged. On a CPU it would do so again; the supervisor finds out, once.
+    pub const EXIT_CODE: i32 = 4;
+
     /// Keep what shows the divergence: the weights and the batch of its step, as safetensors, and the
     /// numbers. The message says where they are.
     ///
@@ -145,7 +128,7 @@ impl Divergence {
     pub fn roll_back(self, run: &RunDir, spec: &Train) -> Result<Vec<Rollback>> {
         let count = self.rollbacks.len();
         if spec.on_divergence == OnDivergence::Stop || count >= spec.max_rollbacks {
-            return Err(self.into());
+            return Err(ExitError::new(Divergence::EXIT_CODE, self).into());
         }
         let folder = run.checkpoints();
         let to = self.target(&checkpoint::list(&folder)?);
@@ -196,7 +179,7 @@ fn safetensors(batch: &Batch) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::checkpoint::State;
-    use crate::error::is_user_error;
+    use crate::error::exit_code;
     use crate::run::provenance;
     use std::fs;
 
@@ -293,7 +276,7 @@ mod tests {
         let error = divergence(2, &rollbacks)
             .roll_back(&run, &spec)
             .unwrap_err();
-        assert!(error.is::<Divergence>() && !is_user_error(&error));
+        assert_eq!(exit_code(&error), Divergence::EXIT_CODE);
         assert_eq!(
             error.to_string(),
             "the loss at step 2 is NaN: training diverged, after 5 rollbacks; try a lower \

@@ -1,11 +1,11 @@
 //! Fetches the official archive: downloads, verifies and unpacks it.
 
 use super::WAYS_ON;
-use super::cifar::BATCHES_FOLDER;
 use super::download::Download;
-use super::files;
 use super::staging::Turn;
 use super::unpack::unpack;
+use crate::data::cifar::BATCHES_FOLDER;
+use crate::data::files;
 use anyhow::{Context, Result, anyhow, bail};
 use md5::{Digest, Md5};
 use std::fs::{self, File};
@@ -23,15 +23,15 @@ const URL_VARIABLE: &str = "RUNBOARD_CIFAR10_URL";
 
 /// An archive to fetch.
 #[derive(Clone, Debug)]
-pub(super) struct Archive {
-    pub(super) download: Download,
+pub(in crate::data) struct Archive {
+    pub(in crate::data) download: Download,
     /// In lower-case hexadecimal.
-    pub(super) md5: String,
+    pub(in crate::data) md5: String,
 }
 
 impl Archive {
     /// The official archive, or the mirror that the environment variable `RUNBOARD_CIFAR10_URL` names.
-    pub(super) fn official() -> Archive {
+    pub(in crate::data) fn official() -> Archive {
         Archive {
             download: Download {
                 url: std::env::var(URL_VARIABLE).unwrap_or_else(|_| URL.into()),
@@ -47,7 +47,7 @@ impl Archive {
     ///
     /// # Errors
     /// The archive cannot be fetched, or is not the one that the MD5 is of.
-    pub(super) fn fetch(&self, folder: &Path) -> Result<PathBuf> {
+    pub(in crate::data) fn fetch(&self, folder: &Path) -> Result<PathBuf> {
         let turn = Turn::take(folder)?;
         // Another process may have fetched it while this one waited.
         if let Some(holder) = files::locate(folder)? {

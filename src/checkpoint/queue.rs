@@ -1,6 +1,6 @@
 //! The checkpoints that wait for their evaluation: those on disk that the journal does not know.
 
-use crate::checkpoint::{self, Entry};
+use super::{self as checkpoint, Entry};
 use crate::run::{Evaluation, RunDir, Scores};
 use crate::spec::{Policy, Spec};
 use anyhow::Result;

@@ -1,33 +1,33 @@
 //! The surface that synthetic images are painted on.
 
-use super::cifar::{CHANNELS, SIDE};
 use super::figures::length;
+use crate::data::cifar::{CHANNELS, SIDE};
 use std::ops::Range;
 
 /// Red, green and blue on the 0..255 scale; painting may leave it.
-pub(super) type Colour = [f32; CHANNELS];
+pub(in crate::data) type Colour = [f32; CHANNELS];
 
 /// A straight line with round ends. Lengths in pixels.
-pub(super) struct Stroke {
-    pub(super) ink: Colour,
-    pub(super) opacity: f32,
-    pub(super) from: [f32; 2],
+pub(in crate::data) struct Stroke {
+    pub(in crate::data) ink: Colour,
+    pub(in crate::data) opacity: f32,
+    pub(in crate::data) from: [f32; 2],
     /// Unit vector.
-    pub(super) along: [f32; 2],
-    pub(super) length: f32,
+    pub(in crate::data) along: [f32; 2],
+    pub(in crate::data) length: f32,
     /// Half the width.
-    pub(super) radius: f32,
+    pub(in crate::data) radius: f32,
 }
 
 /// An image in the making.
-pub(super) struct Canvas {
+pub(in crate::data) struct Canvas {
     /// [row * SIDE + column].
-    pub(super) pixels: Vec<Colour>,
+    pub(in crate::data) pixels: Vec<Colour>,
 }
 
 impl Canvas {
     /// `middle`, plus `slope` for each half side along the unit vector `along`.
-    pub(super) fn gradient(middle: Colour, slope: Colour, along: [f32; 2]) -> Canvas {
+    pub(in crate::data) fn gradient(middle: Colour, slope: Colour, along: [f32; 2]) -> Canvas {
         let half = SIDE as f32 / 2.0;
         let at = |place: usize| (place as f32 + 0.5) / half - 1.0;
         let pixels = (0..SIDE * SIDE).map(|pixel| {
@@ -40,11 +40,11 @@ impl Canvas {
     }
 
     /// Blends `ink` in where `distance`, in pixels, is negative, with edges one pixel soft.
-    pub(super) fn fill(&mut self, ink: Colour, distance: impl Fn(f32, f32) -> f32) {
+    pub(in crate::data) fn fill(&mut self, ink: Colour, distance: impl Fn(f32, f32) -> f32) {
         self.paint(ink, 1.0, 0..SIDE, 0..SIDE, distance);
     }
 
-    pub(super) fn stroke(&mut self, stroke: &Stroke) {
+    pub(in crate::data) fn stroke(&mut self, stroke: &Stroke) {
         let [columns, rows] = std::array::from_fn(|axis| {
             let from = stroke.from[axis];
             let to = from + stroke.along[axis] * stroke.length;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// The sole right to fill a place in a folder, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(in crate::data) struct Turn {
     /// None where the file system has no locks, as some network ones: then two processes may do the
     /// same work twice, and the rename decides whose stays.
     _lock: Option<File>,
@@ -18,7 +18,7 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Creates `folder` if need be and waits until no other process is filling it.
-    pub(super) fn take(folder: &Path) -> Result<Turn> {
+    pub(in crate::data) fn take(folder: &Path) -> Result<Turn> {
         fs::create_dir_all(folder)
             .with_context(|| format!("failed to create the folder {}", folder.display()))?;
         let path = folder.join(".lock");
@@ -41,7 +41,7 @@ impl Turn {
     }
 
     /// An empty folder to fill, to become `place`. Left-overs of processes that died are removed.
-    pub(super) fn stage(&self, place: &Path) -> Result<Staging> {
+    pub(in crate::data) fn stage(&self, place: &Path) -> Result<Staging> {
         let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
             anyhow::bail!("{} is no place for a folder", place.display());
         };
@@ -74,24 +74,24 @@ fn remove_leftovers(parent: &Path, prefix: &str) -> Result<()> {
 
 /// A folder being filled. Dropped without [`Staging::commit`], it disappears.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(in crate::data) struct Staging {
     folder: TempDir,
     place: PathBuf,
 }
 
 impl Staging {
     /// Where to write.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::data) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes one file of the folder through to the disk.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(in crate::data) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.write_pieces(name, [Ok(bytes)])
     }
 
     /// As [`Staging::write`], piece after piece, until there is none or one is an error.
-    pub(super) fn write_pieces<B: AsRef<[u8]>>(
+    pub(in crate::data) fn write_pieces<B: AsRef<[u8]>>(
         &self,
         name: &str,
         pieces: impl IntoIterator<Item = Result<B>>,
@@ -107,7 +107,7 @@ impl Staging {
 
     /// Puts the folder in its place and returns that. A folder with files that is there already stays:
     /// another process was faster.
-    pub(super) fn commit(self) -> Result<PathBuf> {
+    pub(in crate::data) fn commit(self) -> Result<PathBuf> {
         match fs::rename(self.path(), &self.place) {
             Ok(()) => {
                 // The temporary name is gone; nothing is left to clean up.

@@ -1,10 +1,10 @@
 //! Turns class folders of PNG and JPEG images into CIFAR-10's layout.
 
-use super::cifar::{BATCHES_FOLDER, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
-use super::files::{self, bad_name};
-use super::random;
 use super::staging::Turn;
 use super::write::Set;
+use crate::data::cifar::{BATCHES_FOLDER, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
+use crate::data::files::{self, bad_name};
+use crate::data::random;
 use crate::spec::Seed;
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
@@ -169,7 +169,9 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     })
 }
 
-pub(super) fn decode_from(file: impl std::io::BufRead + Seek) -> image::ImageResult<DynamicImage> {
+pub(in crate::data) fn decode_from(
+    file: impl std::io::BufRead + Seek,
+) -> image::ImageResult<DynamicImage> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
     let mut reader = ImageReader::new(file).with_guessed_format()?;
@@ -184,7 +186,7 @@ pub(super) fn decode_from(file: impl std::io::BufRead + Seek) -> image::ImageRes
 }
 
 /// Writes the image as red, green and blue plane of 32x32.
-pub(super) fn planes(image: &DynamicImage, out: &mut [u8]) {
+pub(in crate::data) fn planes(image: &DynamicImage, out: &mut [u8]) {
     let side = SIDE as u32;
     let (width, height) = (image.width(), image.height());
     let fitted = if (width, height) == (side, side) {
@@ -345,7 +347,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_whatever_the_header_claims() {
         let decoded = |bytes: &[u8]| {
-            crate::heap::within(64 << 20, || {
+            crate::testing::heap::within(64 << 20, || {
                 let image = decode_from(std::io::Cursor::new(bytes))?;
                 planes(&image, &mut [1; PIXEL_BYTES]);
                 image::ImageResult::Ok(())

@@ -17,14 +17,14 @@ const RETRIES: usize = 4;
 
 /// What to fetch, and how patiently.
 #[derive(Clone, Debug)]
-pub(super) struct Download {
-    pub(super) url: String,
+pub(in crate::data) struct Download {
+    pub(in crate::data) url: String,
     /// Before the first retry; doubles with each.
-    pub(super) delay: Duration,
+    pub(in crate::data) delay: Duration,
     /// A transfer without a byte for this long is broken off.
-    pub(super) patience: Duration,
+    pub(in crate::data) patience: Duration,
     /// Of bytes; a larger transfer is broken off.
-    pub(super) most: u64,
+    pub(in crate::data) most: u64,
 }
 
 impl Download {
@@ -32,7 +32,7 @@ impl Download {
     ///
     /// # Errors
     /// The server refuses, cannot be reached or breaks off again and again. What came stays in `part`.
-    pub(super) fn run(&self, part: &Path) -> Result<()> {
+    pub(in crate::data) fn run(&self, part: &Path) -> Result<()> {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             // A server that adds a compression of its own would change bytes and offsets.
@@ -158,7 +158,7 @@ fn content_range(response: &Response<Body>) -> Result<(Option<u64>, Option<u64>)
 
 /// A server that follows a script.
 #[cfg(test)]
-pub(super) mod server {
+pub(in crate::data) mod server {
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
     use std::thread::JoinHandle;

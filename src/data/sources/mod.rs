@@ -1,0 +1,148 @@
+//! Where a set's files come from: the official archive, folders of PNG and JPEG images, or a generator.
+//!
+//! [`prepare`] makes sure that the files which a spec names are there. Each source fills a temporary folder
+//! ([`staging`]) and renames it, so that a folder which has the files has all of them.
+
+mod canvas;
+pub(in crate::data) mod download;
+pub(in crate::data) mod fetch;
+mod figures;
+pub(in crate::data) mod import;
+mod progress;
+pub(in crate::data) mod staging;
+mod synthetic;
+pub(in crate::data) mod unpack;
+mod write;
+
+pub use import::import;
+pub use synthetic::draw;
+
+use crate::bail_user;
+use crate::data::files;
+use crate::spec::{Data, Source};
+use anyhow::Result;
+use fetch::Archive;
+use std::path::PathBuf;
+
+/// What to do where the real images cannot be had.
+const WAYS_ON: &str = "\
+go on with one of
+  a folder that holds the files: DATA=folder with make, RUNBOARD_DATA, or data.folder in the spec
+  images in class folders:       runboard data import DIR
+  drawn images:                  data.source: synthetic in the spec";
+
+/// Makes sure that the images are there and returns the folder that holds the files.
+///
+/// `source: cifar10` takes what `folder` holds, else fetches the official archive into it (or the mirror
+/// named by the environment variable `RUNBOARD_CIFAR10_URL`). `source: synthetic` draws its set into a
+/// folder of its own in `folder` and never touches other files. Several processes may prepare at once.
+///
+/// # Errors
+/// A user error if images are missing and not to be fetched, or if the folder holds part of a set. Others:
+/// the download fails, the folder cannot be written.
+pub fn prepare(data: &Data) -> Result<PathBuf> {
+    prepare_from(data, &Archive::official())
+}
+
+fn prepare_from(data: &Data, archive: &Archive) -> Result<PathBuf> {
+    let folder = data.folder.as_path();
+    if folder.exists() && !folder.is_dir() {
+        bail_user!("data.folder: {} is no folder", folder.display());
+    }
+    match data.source {
+        Source::Synthetic => draw(&data.synthetic, folder),
+        Source::Cifar10 => match files::locate(folder)? {
+            Some(holder) => Ok(holder),
+            None if data.download => archive.fetch(folder),
+            None => bail_user!("{}; data.download is off\n{WAYS_ON}", files::absent(folder)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use crate::spec::Synthetic;
+    use download::Download;
+    use download::server::{answer, serve, whole};
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn archive(answers: Vec<Vec<u8>>) -> Archive {
+        Archive {
+            download: Download {
+                url: serve(answers).0,
+                delay: Duration::from_millis(1),
+                patience: Duration::from_secs(600),
+                most: 1 << 20,
+            },
+            md5: "0".repeat(32),
+        }
+    }
+
+    fn data(source: Source, folder: &Path) -> Data {
+        let synthetic = Synthetic {
+            train_images: 10,
+            test_images: 10,
+            ..Synthetic::default()
+        };
+        Data {
+            source,
+            folder: folder.to_path_buf(),
+            synthetic,
+            ..Data::default()
+        }
+    }
+
+    #[test]
+    fn a_folder_that_holds_the_files_needs_no_server() {
+        let home = tempfile::tempdir().unwrap();
+        let drawn = prepare(&data(Source::Synthetic, home.path())).unwrap();
+        let given = data(Source::Cifar10, &drawn);
+        assert_eq!(prepare_from(&given, &archive(vec![])).unwrap(), drawn);
+    }
+
+    #[test]
+    fn drawn_images_are_not_taken_for_real_ones() {
+        let home = tempfile::tempdir().unwrap();
+        prepare(&data(Source::Synthetic, home.path())).unwrap();
+        let mut real = data(Source::Cifar10, home.path());
+        real.download = false;
+        assert!(is_user_error(&prepare(&real).unwrap_err()));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_the_ways_on() {
+        let home = tempfile::tempdir().unwrap();
+        let mut given = data(Source::Cifar10, home.path());
+        given.download = false;
+        let error = prepare(&given).unwrap_err();
+        assert!(is_user_error(&error));
+        let text = error.to_string();
+        assert!(text.contains("data.download is off\n"), "{text}");
+        assert!(text.ends_with(WAYS_ON), "{text}");
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+
+        given.download = true;
+        let gone = answer("404 Not Found\r\nContent-Length: 0", b"");
+        let error = prepare_from(&given, &archive(vec![gone])).unwrap_err();
+        assert!(!is_user_error(&error));
+        let text = error.to_string();
+        assert!(
+            text.starts_with("failed to download http://127.0.0.1"),
+            "{text}"
+        );
+        assert!(text.ends_with(WAYS_ON), "{text}");
+        let error = prepare_from(&given, &archive(vec![whole(b"portal")])).unwrap_err();
+        assert!(error.to_string().contains("MD5 mismatch"));
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_folder_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(is_user_error(
+            &prepare(&data(Source::Cifar10, file.path())).unwrap_err()
+        ));
+    }
+}
