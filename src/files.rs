@@ -1,4 +1,4 @@
-//! Files and folders that are either the old ones or the new ones, never half of each, and patience with a
+//! Files and directories that are either the old ones or the new ones, never half of each, and patience with a
 //! disk that refuses them.
 
 use std::fs::{self, File, Permissions};
@@ -19,10 +19,10 @@ const RETRIES: usize = 4;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Replaces `path` by `bytes`, durably: after a crash or a power cut the file holds the old bytes or all
-/// of the new ones, and after an `Ok` the new ones. The folder must exist.
+/// of the new ones, and after an `Ok` the new ones. The directory must exist.
 ///
 /// # Errors
-/// If the folder cannot be written or the disk is full; the old file then stays as it was.
+/// If the directory cannot be written or the disk is full; the old file then stays as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes, true).with_context(|| format!("failed to write {}", path.display()))
 }
@@ -36,22 +36,22 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes, false).with_context(|| format!("failed to write {}", path.display()))
 }
 
-/// Makes the names in `folder` durable: files created, renamed or removed there stay so after a power cut.
+/// Makes the names in `directory` durable: files created, renamed or removed there stay so after a power cut.
 ///
 /// # Errors
-/// If the folder cannot be opened or synced.
-pub fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .with_context(|| format!("failed to sync {}", folder.display()))
+/// If the directory cannot be opened or synced.
+pub fn sync_dir(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .with_context(|| format!("failed to sync {}", directory.display()))
 }
 
-/// Makes a folder where there is none, but not those around it: a run that is removed while its processes
+/// Makes a directory where there is none, but not those around it: a run that is removed while its processes
 /// write stays so.
 ///
 /// # Errors
-/// If the folder cannot be made.
-pub fn make_folder(path: &Path) -> Result<()> {
+/// If the directory cannot be made.
+pub fn make_dir(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             Err(error).with_context(|| format!("failed to create {}", path.display()))
@@ -60,36 +60,36 @@ pub fn make_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Replaces the folder at `path` by one of these files; the one around it is made where it is missing. There
-/// is never half a folder, but for a moment there may be none.
+/// Replaces the directory at `path` by one of these files; the one around it is made where it is missing. There
+/// is never half a directory, but for a moment there may be none.
 ///
 /// # Errors
-/// If the folder cannot be written or the disk is full; the old folder then stays as it was.
-pub fn replace_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+/// If the directory cannot be written or the disk is full; the old directory then stays as it was.
+pub fn replace_dir(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     let temporary = path.with_extension("tmp");
     let written = fill(&temporary, files)
-        .and_then(|()| remove_folder(path))
+        .and_then(|()| remove_dir(path))
         .and_then(|()| {
             fs::rename(&temporary, path)
                 .with_context(|| format!("failed to create {}", path.display()))
         });
     if written.is_err() {
-        let _ = remove_folder(&temporary); // best effort, and the next try does it again
+        let _ = remove_dir(&temporary); // best effort, and the next try does it again
     }
     written
 }
 
-fn fill(folder: &Path, files: &[(&str, &[u8])]) -> Result<()> {
-    remove_folder(folder)?;
-    folder.parent().map_or(Ok(()), make_folder)?;
-    make_folder(folder)?;
+fn fill(directory: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    remove_dir(directory)?;
+    directory.parent().map_or(Ok(()), make_dir)?;
+    make_dir(directory)?;
     for (name, bytes) in files {
-        write_atomic(&folder.join(name), bytes)?;
+        write_atomic(&directory.join(name), bytes)?;
     }
     Ok(())
 }
 
-fn remove_folder(path: &Path) -> Result<()> {
+fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove {}", path.display()))
@@ -165,7 +165,7 @@ pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// removed. Nobody else may be writing it.
 pub fn sweep(path: &Path) {
     let prefix = temporary_prefix(path);
-    let entries = fs::read_dir(folder_of(path)).into_iter().flatten();
+    let entries = fs::read_dir(dir_of(path)).into_iter().flatten();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -183,7 +183,7 @@ fn temporary_prefix(path: &Path) -> String {
 
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-fn folder_of(path: &Path) -> &Path {
+fn dir_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -191,20 +191,20 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
-    let folder = folder_of(path);
+    let directory = dir_of(path);
     // A temporary file is private by default; a run directory may be read by everyone the umask allows.
     let mut file = tempfile::Builder::new()
         .prefix(&temporary_prefix(path))
         .suffix(TEMPORARY_SUFFIX)
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
+        .tempfile_in(directory)?;
     file.as_file_mut().write_all(bytes)?; // whose error does not name the temporary file
     if durable {
         file.as_file().sync_all()?;
     }
     file.persist(path).map_err(|error| error.error)?;
     if durable {
-        sync_folder(folder)?; // the rename itself
+        sync_dir(directory)?; // the rename itself
     }
     Ok(())
 }
@@ -215,14 +215,14 @@ mod tests {
 
     #[test]
     fn replaces_the_whole_file_and_leaves_nothing_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
         write_atomic(&path, b"a long first version").unwrap();
         write_atomic(&path, b"short").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"short");
         replace(&path, b"shorter").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"shorter");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert_ne!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o200,
             0,
@@ -232,24 +232,28 @@ mod tests {
 
     #[test]
     fn what_a_write_left_behind_is_swept_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
         replace(&path, b"whole").unwrap();
         let others = ["b.json", ".b.json.x.tmp", ".a.json", "a.json.tmp"];
         for name in others.iter().chain(&[".a.json.x.tmp", ".a.json.y.tmp"]) {
-            fs::write(folder.path().join(name), "half").unwrap();
+            fs::write(directory.path().join(name), "half").unwrap();
         }
         sweep(&path);
-        let left = fs::read_dir(folder.path()).unwrap().count();
+        let left = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(left, 1 + others.len());
-        assert!(others.iter().all(|name| folder.path().join(name).exists()));
-        sweep(&folder.path().join("none/a.json"));
+        assert!(
+            others
+                .iter()
+                .all(|name| directory.path().join(name).exists())
+        );
+        sweep(&directory.path().join("none/a.json"));
     }
 
     #[test]
     fn a_small_file_is_read_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
         fs::write(&path, b"12345").unwrap();
         assert_eq!(read_small(&path, 5).unwrap(), b"12345");
         let refused = |path: &Path| {
@@ -258,8 +262,8 @@ mod tests {
             error.to_string()
         };
         assert_eq!(refused(&path), "got more than 4 bytes");
-        assert_eq!(refused(folder.path()), "it is no regular file");
-        let pipe = folder.path().join("pipe");
+        assert_eq!(refused(directory.path()), "it is no regular file");
+        let pipe = directory.path().join("pipe");
         assert!(
             std::process::Command::new("mkfifo")
                 .arg(&pipe)
@@ -268,42 +272,42 @@ mod tests {
                 .success()
         );
         assert_eq!(refused(&pipe), "it is no regular file");
-        let missing = read_small(&folder.path().join("none"), 4).unwrap_err();
+        let missing = read_small(&directory.path().join("none"), 4).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 
     #[test]
     fn a_failed_write_names_the_file_and_leaves_no_temporary_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("none/a.json");
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("none/a.json");
         let error = format!("{:#}", write_atomic(&missing, b"x").unwrap_err());
         assert!(
             error.starts_with(&format!("failed to write {}: ", missing.display())),
             "{error}"
         );
 
-        let taken = folder.path().join("taken"); // a folder, which no file can replace
+        let taken = directory.path().join("taken"); // a directory, which no file can replace
         fs::create_dir(&taken).unwrap();
         assert!(write_atomic(&taken, b"x").is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_folder_is_replaced_as_a_whole_or_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/step-1");
-        replace_folder(&path, &[("a", b"1"), ("b", b"2")]).unwrap();
-        replace_folder(&path, &[("a", b"3")]).unwrap();
+    fn a_directory_is_replaced_as_a_whole_or_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/step-1");
+        replace_dir(&path, &[("a", b"1"), ("b", b"2")]).unwrap();
+        replace_dir(&path, &[("a", b"3")]).unwrap();
         assert_eq!(fs::read(path.join("a")).unwrap(), b"3");
         assert!(!path.join("b").exists());
-        // A name in a folder that is not there cannot be written.
-        replace_folder(&path, &[("a", b"4"), ("none/b", b"5")]).unwrap_err();
+        // A name in a directory that is not there cannot be written.
+        replace_dir(&path, &[("a", b"4"), ("none/b", b"5")]).unwrap_err();
         assert_eq!(fs::read(path.join("a")).unwrap(), b"3");
         let beside = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(beside, 1, "something is left beside it");
         // What lies further out is another's to make.
-        let gone = folder.path().join("gone");
-        replace_folder(&gone.join("deep/step-1"), &[("a", b"1")]).unwrap_err();
+        let gone = directory.path().join("gone");
+        replace_dir(&gone.join("deep/step-1"), &[("a", b"1")]).unwrap_err();
         assert!(!gone.exists());
     }
 }

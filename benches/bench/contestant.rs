@@ -25,9 +25,9 @@ pub struct Contestant {
 
 impl Contestant {
     /// Start a program, let it take at least `warm_up` steps, and stop it until its first turn. What it writes on
-    /// standard error goes into `folder`.
-    pub fn start(name: &str, mut command: Command, warm_up: u64, folder: &Path) -> Result<Self> {
-        let errors = folder.join(format!("{name}.log"));
+    /// standard error goes into `directory`.
+    pub fn start(name: &str, mut command: Command, warm_up: u64, directory: &Path) -> Result<Self> {
+        let errors = directory.join(format!("{name}.log"));
         let log = File::create(&errors)
             .with_context(|| format!("failed to create {}", errors.display()))?;
         command

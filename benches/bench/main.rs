@@ -74,9 +74,9 @@ fn evaluate(setting: &Setting) -> Result<()> {
     let spec = &setting.spec;
     let (device, _) = backend::device(&setting.device)?;
     backend::prepare(spec.compute.threads);
-    let folder = setting.images()?;
-    let images = Images::read(&folder, Split::Test)?;
-    let classes = data::class_names(&folder)?;
+    let directory = setting.images()?;
+    let images = Images::read(&directory, Split::Test)?;
+    let classes = data::class_names(&directory)?;
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     for step in 0u64.. {
         let mut metrics = Metrics::new(classes.len(), 16);

@@ -56,7 +56,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     backend::prepare(spec.compute.threads);
     let images = Arc::new(Images::read(&setting.images()?, Split::Train)?);
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let folder = tempfile::tempdir_in(&setting.out)?;
+    let directory = tempfile::tempdir_in(&setting.out)?;
 
     let stream = |prefetch, workers| {
         let (input, seed) = (&spec.input, spec.seed);
@@ -73,7 +73,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         .scalars_every
         .min(train.histograms_every)
         .min(train.images_every);
-    let mut reporter = Reporter::start(folder.path(), spec, 0, Default::default(), false)?;
+    let mut reporter = Reporter::start(directory.path(), spec, 0, Default::default(), false)?;
     let (pixels, labels) = upload(spec, &batch, &device);
     let (losses, gradients) = backend::gradients(&network, spec, pixels.clone(), labels)?;
     reporter.take_in(DeviceLosses::read(&[&losses])?[0]);
@@ -103,9 +103,9 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     };
     let every = Cadence::Every(train.checkpoint_every);
     parts.push(timed("checkpoint save, synced", every, 20, || {
-        checkpoint::save(folder.path(), &checkpoint).map(drop)
+        checkpoint::save(directory.path(), &checkpoint).map(drop)
     })?);
-    let path = checkpoint::save(folder.path(), &checkpoint)?;
+    let path = checkpoint::save(directory.path(), &checkpoint)?;
     parts.push(timed(
         "checkpoint load, verified",
         Cadence::Start,

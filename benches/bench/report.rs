@@ -51,11 +51,11 @@ impl Report {
         })
     }
 
-    /// Write `bench.json` and `bench.md` into `folder`.
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    /// Write `bench.json` and `bench.md` into `directory`.
+    pub fn write(&self, directory: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self)?;
-        write_atomic(&folder.join("bench.json"), &json)?;
-        write_atomic(&folder.join("bench.md"), self.to_string().as_bytes())
+        write_atomic(&directory.join("bench.json"), &json)?;
+        write_atomic(&directory.join("bench.md"), self.to_string().as_bytes())
     }
 }
 

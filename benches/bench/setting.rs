@@ -24,7 +24,7 @@ pub struct Options {
     /// Set a field of its spec, such as train.batch_size=512; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE", global = true)]
     overrides: Vec<String>,
-    /// Folder of CIFAR-10's binary files; without it, drawn images
+    /// Directory of CIFAR-10's binary files; without it, drawn images
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<String>,
     /// cpu, cuda or cuda:N
@@ -51,7 +51,7 @@ pub struct Options {
     /// A python with tensorflow, to compare with TensorFlow
     #[arg(long, value_name = "PYTHON", global = true)]
     tensorflow: Option<PathBuf>,
-    /// Folder of the references' scripts
+    /// Directory of the references' scripts
     #[arg(
         long,
         value_name = "DIR",
@@ -62,7 +62,7 @@ pub struct Options {
     /// runboard's binary
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_runboard"), global = true)]
     runboard: PathBuf,
-    /// Folder of the results
+    /// Directory of the results
     #[arg(
         long,
         value_name = "DIR",
@@ -135,11 +135,11 @@ impl Options {
             Override::parse("train.steps=1000000000")?, // until it is stopped
         ];
         match &self.data {
-            Some(folder) => overrides.push(Override::text("data.folder", folder)),
+            Some(directory) => overrides.push(Override::text("data.folder", directory)),
             None => {
                 overrides.push(Override::parse("data.source=synthetic")?);
-                let folder = self.out.join("data");
-                overrides.push(Override::text("data.folder", &folder.to_string_lossy()));
+                let directory = self.out.join("data");
+                overrides.push(Override::text("data.folder", &directory.to_string_lossy()));
             }
         }
         for set in &self.overrides {
@@ -216,7 +216,7 @@ impl Setting {
         self.references.clone()
     }
 
-    /// The folder that holds the images' files; they are drawn or fetched if need be.
+    /// The directory that holds the images' files; they are drawn or fetched if need be.
     pub fn images(&self) -> Result<PathBuf> {
         data::prepare(&self.spec.data)
     }

@@ -65,9 +65,9 @@ impl<'a> Case<'a> {
         upload(images.floats(), labels.collect(), side, &self.device)
     }
 
-    fn assert_parameters(&self, folder: &str, network: &Network) {
+    fn assert_parameters(&self, directory: &str, network: &Network) {
         for got in network.named() {
-            let name = format!("{folder}/{}", got.name);
+            let name = format!("{directory}/{}", got.name);
             let want = self.want(&name);
             assert_eq!(got.shape, want.shape, "{name}");
             let name = format!("{}/{name}", self.name);

@@ -42,8 +42,8 @@ struct Digested {
     sha256: String,
 }
 
-/// Write all files of `checkpoint` into `folder` and sync them.
-pub fn write(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
+/// Write all files of `checkpoint` into `directory` and sync them.
+pub fn write(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let state = serde_json::to_vec_pretty(&checkpoint.state)?;
     let files = [
         (WEIGHTS, safetensors(&checkpoint.weights)?),
@@ -55,7 +55,7 @@ pub fn write(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         files: BTreeMap::new(),
     };
     for (name, bytes) in &files {
-        files::write_atomic(&folder.join(name), bytes)?;
+        files::write_atomic(&directory.join(name), bytes)?;
         let digested = Digested {
             bytes: bytes.len() as u64,
             sha256: sha256(bytes),
@@ -63,11 +63,11 @@ pub fn write(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         manifest.files.insert((*name).to_owned(), digested);
     }
     let manifest = serde_json::to_vec_pretty(&manifest)?;
-    files::write_atomic(&folder.join(MANIFEST), &manifest)
+    files::write_atomic(&directory.join(MANIFEST), &manifest)
 }
 
 /// Read and verify all files of a leased checkpoint.
-pub fn read(folder: &Path, lease: &Lease) -> Result<Checkpoint> {
+pub fn read(directory: &Path, lease: &Lease) -> Result<Checkpoint> {
     let text = read_all(lease.manifest(), MANIFEST_BYTES);
     let text = text.with_context(|| format!("failed to read {MANIFEST}"))?;
     let format: Format = serde_json::from_slice(&text).context(MANIFEST)?;
@@ -81,7 +81,7 @@ pub fn read(folder: &Path, lease: &Lease) -> Result<Checkpoint> {
         let want = manifest.files.get(name);
         let want = want.with_context(|| format!("{MANIFEST}: no entry for {name}"))?;
         let failed = || format!("failed to read {name}");
-        let file = File::open(folder.join(name)).with_context(failed)?;
+        let file = File::open(directory.join(name)).with_context(failed)?;
         // Before memory is taken for it.
         let got = file.metadata().with_context(failed)?.len();
         ensure!(
@@ -118,8 +118,8 @@ fn read_all(file: &File, limit: u64) -> io::Result<Vec<u8>> {
 
 /// The SHA-256 of a checkpoint's manifest, which holds those of all its files; `None` where there is no manifest
 /// to be read.
-pub fn fingerprint(folder: &Path) -> Option<String> {
-    let manifest = std::fs::read(folder.join(MANIFEST)).ok()?;
+pub fn fingerprint(directory: &Path) -> Option<String> {
+    let manifest = std::fs::read(directory.join(MANIFEST)).ok()?;
     Some(sha256(&manifest))
 }
 
@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_damaged_checkpoint_is_refused_and_says_what_differs() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = save(folder.path(), &sample(7)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = save(directory.path(), &sample(7)).unwrap();
         let ema = path.join("ema.safetensors");
         let mut bytes = fs::read(&ema).unwrap();
         bytes.pop();
@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_manifest_may_be_damaged_anywhere() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = save(folder.path(), &sample(7)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = save(directory.path(), &sample(7)).unwrap();
         let manifest = path.join(MANIFEST);
         let whole = fs::read(&manifest).unwrap();
         for at in 0..whole.len() {
@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn a_foreign_format_is_named_whatever_else_it_holds() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = save(folder.path(), &sample(7)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = save(directory.path(), &sample(7)).unwrap();
         let refusal = |manifest: &str| {
             fs::write(path.join(MANIFEST), manifest).unwrap();
             let error = format!("{:#}", load(&path).unwrap_err());
@@ -288,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_file_larger_than_any_network_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = save(folder.path(), &sample(7)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = save(directory.path(), &sample(7)).unwrap();
         let length: u64 = 1 << 40;
         let ema = File::options().write(true).open(path.join(EMA)).unwrap();
         ema.set_len(length).unwrap();

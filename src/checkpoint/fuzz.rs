@@ -74,11 +74,11 @@ fn lying(rng: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 /// Let the manifest say what is there.
-fn seal(folder: &Path) {
-    let manifest = folder.join("manifest.json");
+fn seal(directory: &Path) {
+    let manifest = directory.join("manifest.json");
     let mut value: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
     for name in &FILES[..3] {
-        let bytes = fs::read(folder.join(name)).unwrap();
+        let bytes = fs::read(directory.join(name)).unwrap();
         let sha256 = format!("{:x}", Sha256::digest(&bytes));
         value["files"][*name] = json!({"bytes": bytes.len(), "sha256": sha256});
     }
@@ -91,8 +91,8 @@ fn checkpoints_are_whole_or_named() {
     let original = save(original.path(), &sample(7)).unwrap();
     let files = FILES.map(|name| fs::read(original.join(name)).unwrap());
     check(300, |rng| {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("step-00000007");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("step-00000007");
         fs::create_dir(&path).unwrap();
         for (name, file) in FILES.iter().zip(&files) {
             fs::write(path.join(name), file).unwrap();
@@ -115,15 +115,15 @@ fn checkpoints_are_whole_or_named() {
                     let size: usize = named.shape.iter().product();
                     assert_eq!(named.values.len(), size, "{}", named.name);
                 }
-                assert!(restore(folder.path()).unwrap().is_some());
+                assert!(restore(directory.path()).unwrap().is_some());
             }
             Err(error) => {
                 let named = format!("failed to load checkpoint {}: ", path.display());
                 assert!(format!("{error:#}").starts_with(&named), "{error:#}");
-                let refused = restore(folder.path()).unwrap_err();
+                let refused = restore(directory.path()).unwrap_err();
                 assert!(is_user_error(&refused), "{refused:#}");
             }
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     });
 }

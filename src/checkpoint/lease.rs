@@ -70,7 +70,7 @@ impl Vacancy {
     }
 }
 
-/// Whether there is no such file; a checkpoint may be a plain file itself, or its manifest a folder.
+/// Whether there is no such file; a checkpoint may be a plain file itself, or its manifest a directory.
 fn absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -83,16 +83,16 @@ mod tests {
     use super::*;
 
     fn checkpoint() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("step-00000001");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("step-00000001");
         fs::create_dir(&path).unwrap();
         fs::write(path.join(MANIFEST), "").unwrap();
-        (folder, path)
+        (directory, path)
     }
 
     #[test]
     fn there_is_no_vacancy_as_long_as_anybody_has_a_lease() {
-        let (_folder, path) = checkpoint();
+        let (_directory, path) = checkpoint();
         let first = Lease::take(&path).unwrap();
         let second = Lease::take(&path).unwrap();
         assert!(Vacancy::of(&path).unwrap().is_none());
@@ -107,23 +107,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_leased_is_vacant() {
-        let (folder, path) = checkpoint();
+        let (directory, path) = checkpoint();
         fs::remove_file(path.join(MANIFEST)).unwrap();
         assert!(Lease::take(&path).is_err());
         assert!(Vacancy::of(&path).unwrap().is_some());
         fs::create_dir(path.join(MANIFEST)).unwrap();
         assert!(Vacancy::of(&path).unwrap().is_some());
-        let file = folder.path().join("step-00000002");
+        let file = directory.path().join("step-00000002");
         fs::write(&file, "").unwrap();
         assert!(Vacancy::of(&file).unwrap().is_some());
     }
 
     #[test]
     fn a_lease_is_lost_when_its_checkpoint_is_replaced_or_gone() {
-        let (folder, path) = checkpoint();
+        let (directory, path) = checkpoint();
         let lease = Lease::take(&path).unwrap();
         assert!(!lease.lost());
-        fs::rename(&path, folder.path().join("away")).unwrap();
+        fs::rename(&path, directory.path().join("away")).unwrap();
         assert!(lease.lost());
         fs::create_dir(&path).unwrap();
         fs::write(path.join(MANIFEST), "").unwrap();

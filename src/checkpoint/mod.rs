@@ -78,18 +78,18 @@ impl Entry {
     }
 }
 
-/// Write a checkpoint into `folder`, so that it is whole or absent whatever happens meanwhile.
+/// Write a checkpoint into `directory`, so that it is whole or absent whatever happens meanwhile.
 ///
 /// # Errors
 /// I/O errors; checkpoints already there are untouched by them.
-pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
-    let path = folder.join(name(checkpoint.state.step));
+pub fn save(directory: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
+    let path = directory.join(name(checkpoint.state.step));
     let temporary = path.with_extension("tmp");
     remove(&temporary)?;
-    files::make_folder(folder)?;
-    files::make_folder(&temporary)?;
+    files::make_dir(directory)?;
+    files::make_dir(&temporary)?;
     let written =
-        format::write(&temporary, checkpoint).and_then(|()| put(folder, &temporary, &path));
+        format::write(&temporary, checkpoint).and_then(|()| put(directory, &temporary, &path));
     if written.is_err() {
         // Best effort: a leftover is ignored by readers and removed by the next save of this step.
         let _ = fs::remove_dir_all(&temporary);
@@ -100,14 +100,14 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
 
 /// Rename a whole checkpoint to where it is found, in place of one of the same step if there is one. Who is
 /// reading that one notices and reads the new one.
-fn put(folder: &Path, temporary: &Path, path: &Path) -> Result<()> {
+fn put(directory: &Path, temporary: &Path, path: &Path) -> Result<()> {
     let old = path.with_extension("old");
     if path.exists() {
         remove(&old)?;
         rename(path, &old)?;
     }
     rename(temporary, path)?;
-    files::sync_folder(folder)?;
+    files::sync_dir(directory)?;
     remove(&old)
 }
 
@@ -128,7 +128,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     }
 }
 
-/// Pass a checkpoint whose step is the one that its folder is named after, if it is named after any.
+/// Pass a checkpoint whose step is the one that its directory is named after, if it is named after any.
 fn in_its_place(path: &Path, checkpoint: Checkpoint) -> Result<Checkpoint> {
     let got = checkpoint.state.step;
     let want = path.file_name().and_then(|name| step(name.to_str()?));
@@ -138,12 +138,12 @@ fn in_its_place(path: &Path, checkpoint: Checkpoint) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// The checkpoints in `folder`, oldest first; none where there is no such folder.
+/// The checkpoints in `directory`, oldest first; none where there is no such directory.
 ///
 /// # Errors
 /// I/O errors.
-pub fn list(folder: &Path) -> Result<Vec<Entry>> {
-    let mut entries: Vec<Entry> = contents(folder)?
+pub fn list(directory: &Path) -> Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = contents(directory)?
         .into_iter()
         .filter_map(|path| {
             let step = step(path.file_name()?.to_str()?)?;
@@ -154,50 +154,50 @@ pub fn list(folder: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The newest checkpoint in `folder`.
+/// The newest checkpoint in `directory`.
 ///
 /// # Errors
 /// I/O errors.
-pub fn latest(folder: &Path) -> Result<Option<Entry>> {
-    Ok(list(folder)?.pop())
+pub fn latest(directory: &Path) -> Result<Option<Entry>> {
+    Ok(list(directory)?.pop())
 }
 
-/// What a checkpoint's folder is called.
+/// What a checkpoint's directory is called.
 fn name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// The step of a checkpoint's folder; none for any other name.
-fn step(folder: &str) -> Option<u64> {
-    let step = folder.strip_prefix("step-")?.parse().ok()?;
+/// The step of a checkpoint's directory; none for any other name.
+fn step(directory: &str) -> Option<u64> {
+    let step = directory.strip_prefix("step-")?.parse().ok()?;
     // The event files' steps are signed, and the next one must be a number too.
-    (step < i64::MAX as u64 && name(step) == folder).then_some(step)
+    (step < i64::MAX as u64 && name(step) == directory).then_some(step)
 }
 
-/// The paths in `folder`, sorted; none where there is no such folder.
-fn contents(folder: &Path) -> Result<Vec<PathBuf>> {
-    let read = match fs::read_dir(folder) {
+/// The paths in `directory`, sorted; none where there is no such directory.
+fn contents(directory: &Path) -> Result<Vec<PathBuf>> {
+    let read = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         read => read.and_then(|entries| {
             let paths = entries.map(|entry| entry.map(|entry| entry.path()));
             paths.collect::<io::Result<Vec<_>>>()
         }),
     };
-    let mut paths = read.with_context(|| format!("failed to list {}", folder.display()))?;
+    let mut paths = read.with_context(|| format!("failed to list {}", directory.display()))?;
     paths.sort();
     Ok(paths)
 }
 
-/// Remove the checkpoints in `folder` of step `first_step` and later ones, which a rollback makes way for, and
+/// Remove the checkpoints in `directory` of step `first_step` and later ones, which a rollback makes way for, and
 /// those that were set aside. Whoever is reading one notices.
 ///
 /// # Errors
 /// I/O errors.
-pub fn cut(folder: &Path, first_step: u64) -> Result<()> {
+pub fn cut(directory: &Path, first_step: u64) -> Result<()> {
     // First those set aside: once no other is left, they would keep training from beginning anew.
-    restore::cut_aside(folder, first_step)?;
+    restore::cut_aside(directory, first_step)?;
     // From the newest down, so that a cut which breaks off leaves those that belong together.
-    for entry in list(folder)?.iter().rev() {
+    for entry in list(directory)?.iter().rev() {
         if entry.step >= first_step {
             let doomed = entry.path.with_extension("old");
             remove(&doomed)?;
@@ -228,7 +228,7 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("failed to rename {} to {}", from.display(), to.display()))
 }
 
-/// Remove a folder with its contents, or a file that is in its place.
+/// Remove a directory with its contents, or a file that is in its place.
 fn remove(path: &Path) -> Result<()> {
     let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(path),
@@ -275,24 +275,24 @@ mod tests {
 
     #[test]
     fn what_is_saved_is_loaded_bit_for_bit() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut checkpoint = sample(1000);
         for average in checkpoint.state.averages.values_mut() {
             average.update(1.0 / 3.0);
         }
-        let path = save(folder.path(), &checkpoint).unwrap();
+        let path = save(directory.path(), &checkpoint).unwrap();
         assert_eq!(path.file_name().unwrap(), "step-00001000");
         assert_eq!(load(&path).unwrap(), checkpoint);
-        save(folder.path(), &checkpoint).unwrap();
-        assert_eq!(list(folder.path()).unwrap().len(), 1);
+        save(directory.path(), &checkpoint).unwrap();
+        assert_eq!(list(directory.path()).unwrap().len(), 1);
     }
 
     #[test]
     fn only_checkpoints_are_listed() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(latest(&folder.path().join("absent")).unwrap(), None);
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(latest(&directory.path().join("absent")).unwrap(), None);
         for step in [9, 10, 100_000_000, 11] {
-            save(folder.path(), &sample(step)).unwrap();
+            save(directory.path(), &sample(step)).unwrap();
         }
         for foreign in [
             "step-00000999.tmp",
@@ -302,23 +302,23 @@ mod tests {
             "step-9223372036854775807",
             "best",
         ] {
-            fs::create_dir(folder.path().join(foreign)).unwrap();
+            fs::create_dir(directory.path().join(foreign)).unwrap();
         }
-        let entries = list(folder.path()).unwrap();
+        let entries = list(directory.path()).unwrap();
         let steps: Vec<_> = entries.iter().map(|e| e.step).collect();
         assert_eq!(steps, [9, 10, 11, 100_000_000]);
-        assert_eq!(latest(folder.path()).unwrap().unwrap().step, 100_000_000);
+        assert_eq!(latest(directory.path()).unwrap().unwrap().step, 100_000_000);
     }
 
     #[test]
     fn rollbacks_are_kept_and_a_state_from_before_there_were_any_is_read() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut checkpoint = sample(30);
         checkpoint.state.rollbacks = vec![Rollback {
             diverged: 17,
             to: None,
         }];
-        let path = save(folder.path(), &checkpoint).unwrap();
+        let path = save(directory.path(), &checkpoint).unwrap();
         assert_eq!(load(&path).unwrap(), checkpoint);
         let before: State = serde_json::from_str(r#"{"step": 3, "averages": {}}"#).unwrap();
         assert_eq!(before.rollbacks, []);
@@ -326,58 +326,58 @@ mod tests {
 
     #[test]
     fn a_cut_leaves_what_is_older() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for step in [0, 10, 20, 30] {
-            save(folder.path(), &sample(step)).unwrap();
+            save(directory.path(), &sample(step)).unwrap();
         }
         for aside in ["step-00000005.damaged", "step-00000040.damaged"] {
-            fs::create_dir(folder.path().join(aside)).unwrap();
+            fs::create_dir(directory.path().join(aside)).unwrap();
         }
-        cut(folder.path(), 11).unwrap();
-        assert_eq!(latest(folder.path()).unwrap().unwrap().step, 10);
-        assert!(folder.path().join("step-00000005.damaged").exists());
-        assert!(!folder.path().join("step-00000040.damaged").exists());
-        cut(folder.path(), 0).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        cut(&folder.path().join("absent"), 0).unwrap();
+        cut(directory.path(), 11).unwrap();
+        assert_eq!(latest(directory.path()).unwrap().unwrap().step, 10);
+        assert!(directory.path().join("step-00000005.damaged").exists());
+        assert!(!directory.path().join("step-00000040.damaged").exists());
+        cut(directory.path(), 0).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        cut(&directory.path().join("absent"), 0).unwrap();
     }
 
     #[test]
     fn the_same_step_again_takes_the_place_of_the_first_even_while_that_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = save(folder.path(), &sample(7)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = save(directory.path(), &sample(7)).unwrap();
         let lease = Lease::take(&path).unwrap();
         let mut changed = sample(7);
         changed.weights[0].values[0] = 5.0;
-        save(folder.path(), &changed).unwrap();
+        save(directory.path(), &changed).unwrap();
         // What a reader finds that had just leased the first one.
         assert!(format::read(&path, &lease).is_err() && lease.lost());
         assert_eq!(load(&path).unwrap(), changed);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_checkpoint_under_the_name_of_another_step_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = save(folder.path(), &sample(7)).unwrap();
-        let renamed = folder.path().join(name(8));
+        let directory = tempfile::tempdir().unwrap();
+        let path = save(directory.path(), &sample(7)).unwrap();
+        let renamed = directory.path().join(name(8));
         fs::rename(&path, &renamed).unwrap();
         let error = format!("{:#}", load(&renamed).unwrap_err());
         assert!(error.ends_with(": it holds step 7, want 8"), "{error}");
         // A copy for somebody to look at may be called anything.
-        let copy = folder.path().join("copy");
+        let copy = directory.path().join("copy");
         fs::rename(&renamed, &copy).unwrap();
         assert_eq!(load(&copy).unwrap(), sample(7));
     }
 
     #[test]
     fn a_failed_save_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(save(&file, &sample(1)).is_err());
         // Nor does it make a run again that is gone.
-        assert!(save(&folder.path().join("run/checkpoints"), &sample(1)).is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(save(&directory.path().join("run/checkpoints"), &sample(1)).is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Where checkpoints come, and which of them are wanted.
 pub struct Backlog {
-    folder: PathBuf,
+    directory: PathBuf,
     policy: Policy,
     /// How many may wait.
     room: usize,
@@ -30,7 +30,7 @@ impl Backlog {
     /// The backlog of a run.
     pub fn new(run: &RunDir, spec: &Spec) -> Self {
         Backlog {
-            folder: run.checkpoints(),
+            directory: run.checkpoints(),
             policy: spec.eval.policy,
             room: spec.train.keep_checkpoints,
         }
@@ -43,9 +43,9 @@ impl Backlog {
     /// there on everything is evaluated again.
     ///
     /// # Errors
-    /// The folder cannot be listed.
+    /// The directory cannot be listed.
     pub fn next(&self, evaluations: &[Evaluation]) -> Result<Option<Candidate>> {
-        let mut entries = checkpoint::list(&self.folder)?;
+        let mut entries = checkpoint::list(&self.directory)?;
         if self.policy == Policy::Latest {
             entries.drain(..entries.len().saturating_sub(1));
         }
@@ -56,18 +56,18 @@ impl Backlog {
     /// The newest checkpoint, evaluated or not.
     ///
     /// # Errors
-    /// The folder cannot be listed.
+    /// The directory cannot be listed.
     pub fn newest(&self) -> Result<Option<Candidate>> {
-        Ok(checkpoint::latest(&self.folder)?.map(Candidate::of))
+        Ok(checkpoint::latest(&self.directory)?.map(Candidate::of))
     }
 
     /// The steps of the checkpoints there that these evaluations are about, and not about others of their
     /// steps, which were trained before.
     ///
     /// # Errors
-    /// The folder cannot be listed.
+    /// The directory cannot be listed.
     pub fn evaluated(&self, evaluations: &[Evaluation]) -> Result<BTreeSet<u64>> {
-        let entries = checkpoint::list(&self.folder)?.into_iter();
+        let entries = checkpoint::list(&self.directory)?.into_iter();
         let known = entries
             .map(Candidate::of)
             .filter(|candidate| candidate.is_known(evaluations));
@@ -77,12 +77,12 @@ impl Backlog {
     /// Whether so many of them all wait as training keeps: soon it would have to give one up.
     ///
     /// # Errors
-    /// The folder cannot be listed.
+    /// The directory cannot be listed.
     pub fn is_crowded(&self, evaluations: &[Evaluation]) -> Result<bool> {
         if self.policy != Policy::Every {
             return Ok(false);
         }
-        let candidates = checkpoint::list(&self.folder)?
+        let candidates = checkpoint::list(&self.directory)?
             .into_iter()
             .map(Candidate::of);
         let waiting = candidates.filter(|candidate| !candidate.is_known(evaluations));
@@ -90,14 +90,14 @@ impl Backlog {
     }
 
     /// Where the checkpoints are.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 }
 
 impl Candidate {
     fn of(entry: Entry) -> Self {
-        let written = fs::metadata(&entry.path).and_then(|folder| folder.modified());
+        let written = fs::metadata(&entry.path).and_then(|directory| directory.modified());
         Candidate {
             manifest: entry.fingerprint(),
             written: written.ok().map(Into::into),
@@ -110,7 +110,7 @@ impl Candidate {
         self.entry.step
     }
 
-    /// Its folder.
+    /// Its directory.
     pub fn path(&self) -> &Path {
         &self.entry.path
     }
@@ -146,18 +146,18 @@ mod tests {
     use std::fs::File;
     use std::time::SystemTime;
 
-    /// A folder of checkpoints, each with a manifest of the given text, and written a second after the last.
+    /// A directory of checkpoints, each with a manifest of the given text, and written a second after the last.
     struct Checkpoints(tempfile::TempDir, Backlog, Cell<u64>);
 
     impl Checkpoints {
         fn new(policy: Policy, checkpoints: &[(u64, &str)]) -> Self {
-            let folder = tempfile::tempdir().unwrap();
+            let directory = tempfile::tempdir().unwrap();
             let backlog = Backlog {
-                folder: folder.path().to_owned(),
+                directory: directory.path().to_owned(),
                 policy,
                 room: 2,
             };
-            let there = Checkpoints(folder, backlog, Cell::new(0));
+            let there = Checkpoints(directory, backlog, Cell::new(0));
             for &(step, manifest) in checkpoints {
                 there.write(step, manifest);
             }

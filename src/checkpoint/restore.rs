@@ -15,7 +15,7 @@ pub struct Restored {
     pub checkpoint: Checkpoint,
 }
 
-/// The newest whole checkpoint in `folder`; none if there are no checkpoints at all. Newer ones that cannot
+/// The newest whole checkpoint in `directory`; none if there are no checkpoints at all. Newer ones that cannot
 /// be loaded are set aside as `step-N.damaged`, with a warning that says what is wrong with each.
 ///
 /// Only the run's trainer may call it.
@@ -23,9 +23,9 @@ pub struct Restored {
 /// # Errors
 /// A user error if there are checkpoints but none is whole: to begin anew then, over curves and weights that
 /// may yet be saved, is for the user to say. Nothing is changed in that case. Otherwise I/O errors.
-pub fn restore(folder: &Path) -> Result<Option<Restored>> {
+pub fn restore(directory: &Path) -> Result<Option<Restored>> {
     let mut refused = Vec::new();
-    for entry in list(folder)?.into_iter().rev() {
+    for entry in list(directory)?.into_iter().rev() {
         match load(&entry.path) {
             Ok(checkpoint) => {
                 for (refused, error) in refused {
@@ -37,7 +37,7 @@ pub fn restore(folder: &Path) -> Result<Option<Restored>> {
             Err(error) => refused.push((entry, error)),
         }
     }
-    let aside = aside(folder)?;
+    let aside = aside(directory)?;
     if refused.is_empty() && aside.is_empty() {
         return Ok(None);
     }
@@ -47,8 +47,8 @@ pub fn restore(folder: &Path) -> Result<Option<Restored>> {
         .map(|path| format!("\n  {} was set aside earlier", path.display()));
     bail_user!(
         "no whole checkpoint in {}: put one there from a copy, or, to train from the beginning, remove the \
-         folder{}",
-        folder.display(),
+         directory{}",
+        directory.display(),
         wrong.chain(aside).collect::<String>()
     )
 }
@@ -64,9 +64,9 @@ fn set_aside(entry: &Entry, error: &anyhow::Error) -> Result<()> {
     Ok(())
 }
 
-/// Remove what was set aside in `folder` of step `first_step` and later ones.
-pub(super) fn cut_aside(folder: &Path, first_step: u64) -> Result<()> {
-    for path in aside(folder)? {
+/// Remove what was set aside in `directory` of step `first_step` and later ones.
+pub(super) fn cut_aside(directory: &Path, first_step: u64) -> Result<()> {
+    for path in aside(directory)? {
         let step = path.file_stem().and_then(|stem| step(stem.to_str()?));
         if step.is_some_and(|step| step >= first_step) {
             remove(&path)?;
@@ -75,9 +75,9 @@ pub(super) fn cut_aside(folder: &Path, first_step: u64) -> Result<()> {
     Ok(())
 }
 
-/// What was set aside in `folder`.
-fn aside(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = contents(folder)?;
+/// What was set aside in `directory`.
+fn aside(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = contents(directory)?;
     paths.retain(|path| path.extension().is_some_and(|e| e == DAMAGED));
     Ok(paths)
 }
@@ -91,17 +91,17 @@ mod tests {
     use std::fs;
 
     fn saved(steps: &[u64]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for &step in steps {
-            save(folder.path(), &sample(step)).unwrap();
+            save(directory.path(), &sample(step)).unwrap();
         }
-        folder
+        directory
     }
 
     #[test]
     fn the_newest_whole_one_is_restored_and_newer_ones_are_set_aside() {
-        let folder = saved(&[1, 2, 3, 4]);
-        let path = |name: &str| folder.path().join(name);
+        let directory = saved(&[1, 2, 3, 4]);
+        let path = |name: &str| directory.path().join(name);
         fs::write(path("step-00000002/state.json"), "").unwrap(); // too old to matter
         fs::remove_file(path("step-00000004/manifest.json")).unwrap();
         // One of the same step was set aside before.
@@ -110,13 +110,13 @@ mod tests {
         fs::write(path("step-00000005"), "a file in the way").unwrap();
 
         for _ in 0..2 {
-            let restored = restore(folder.path()).unwrap().unwrap();
+            let restored = restore(directory.path()).unwrap().unwrap();
             assert_eq!(restored.path, path("step-00000003"));
             assert_eq!(restored.checkpoint, sample(3));
-            assert_eq!(latest(folder.path()).unwrap().unwrap().step, 3);
+            assert_eq!(latest(directory.path()).unwrap().unwrap().step, 3);
         }
         assert_eq!(
-            aside(folder.path()).unwrap(),
+            aside(directory.path()).unwrap(),
             [path("step-00000004.damaged"), path("step-00000005.damaged")]
         );
         assert!(path("step-00000004.damaged/weights.safetensors").exists());
@@ -125,32 +125,32 @@ mod tests {
 
     #[test]
     fn without_a_whole_one_there_is_no_new_beginning() {
-        let folder = saved(&[1, 2]);
+        let directory = saved(&[1, 2]);
         for step in ["step-00000001", "step-00000002"] {
-            fs::write(folder.path().join(step).join("state.json"), "{}").unwrap();
+            fs::write(directory.path().join(step).join("state.json"), "{}").unwrap();
         }
         let refusal = || {
-            let error = restore(folder.path()).unwrap_err();
+            let error = restore(directory.path()).unwrap_err();
             assert!(is_user_error(&error));
             error
                 .to_string()
-                .replace(folder.path().to_str().unwrap(), "F")
+                .replace(directory.path().to_str().unwrap(), "F")
         };
-        let got = fs::metadata(folder.path().join("step-00000001/weights.safetensors"));
+        let got = fs::metadata(directory.path().join("step-00000001/weights.safetensors"));
         assert!(got.is_ok(), "nothing is moved");
         assert!(
             refusal().starts_with(
                 "no whole checkpoint in F: put one there from a copy, or, to train from the beginning, remove \
-                 the folder\n  failed to load checkpoint F/step-00000002: state.json: got 2 bytes, want "
+                 the directory\n  failed to load checkpoint F/step-00000002: state.json: got 2 bytes, want "
             ),
             "{}",
             refusal()
         );
         assert_eq!(refusal().lines().count(), 3);
-        assert_eq!(latest(folder.path()).unwrap().unwrap().step, 2);
+        assert_eq!(latest(directory.path()).unwrap().unwrap().step, 2);
         // Even if all were set aside.
         for step in ["step-00000001", "step-00000002"] {
-            let path = folder.path().join(step);
+            let path = directory.path().join(step);
             fs::rename(&path, path.with_extension(DAMAGED)).unwrap();
         }
         assert!(
@@ -162,9 +162,9 @@ mod tests {
 
     #[test]
     fn nothing_is_restored_where_nothing_was_saved() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(restore(&folder.path().join("none")).unwrap().is_none());
-        fs::create_dir(folder.path().join("step-00000000.tmp")).unwrap();
-        assert!(restore(folder.path()).unwrap().is_none());
+        let directory = tempfile::tempdir().unwrap();
+        assert!(restore(&directory.path().join("none")).unwrap().is_none());
+        fs::create_dir(directory.path().join("step-00000000.tmp")).unwrap();
+        assert!(restore(directory.path()).unwrap().is_none());
     }
 }

@@ -74,7 +74,7 @@ impl Retention {
     }
 }
 
-/// Remove the checkpoints in `folder` that there is no reason to keep, and what interrupted saves left
+/// Remove the checkpoints in `directory` that there is no reason to keep, and what interrupted saves left
 /// behind; link the best one. A checkpoint that is being read stays until the next time. `wanted` tells what
 /// there is reason to keep now; while it cannot tell, all stay.
 ///
@@ -82,10 +82,10 @@ impl Retention {
 ///
 /// # Errors
 /// I/O errors.
-pub fn retain(folder: &Path, wanted: impl Fn() -> Option<Retention>) -> Result<()> {
+pub fn retain(directory: &Path, wanted: impl Fn() -> Option<Retention>) -> Result<()> {
     if let Some(retention) = wanted() {
-        link_best(folder, retention.best);
-        let entries = list(folder)?;
+        link_best(directory, retention.best);
+        let entries = list(directory)?;
         for entry in retention.surplus(&entries) {
             let waits = Cell::new(false);
             let removed = discard(&entry.path, || {
@@ -103,22 +103,22 @@ pub fn retain(folder: &Path, wanted: impl Fn() -> Option<Retention>) -> Result<(
             }
         }
     }
-    sweep(folder)
+    sweep(directory)
 }
 
-/// Let the link `best` in `folder` lead to the checkpoint of this step; without one, or if that is not
+/// Let the link `best` in `directory` lead to the checkpoint of this step; without one, or if that is not
 /// there, there is no link. It is for people: where it cannot be made, training goes on with a warning.
 ///
 /// Trainer and evaluator both may call it, at any time.
-pub fn link_best(folder: &Path, best: Option<u64>) {
-    let link = folder.join(BEST);
-    let target = best.map(name).filter(|name| folder.join(name).is_dir());
+pub fn link_best(directory: &Path, best: Option<u64>) {
+    let link = directory.join(BEST);
+    let target = best.map(name).filter(|name| directory.join(name).is_dir());
     let linked = match (target, fs::read_link(&link)) {
         (Some(target), Ok(now)) if now == Path::new(&target) => Ok(()),
         // Relative, so that the run may be moved.
         (Some(target), _) => tempfile::Builder::new()
             .prefix(".best-")
-            .make_in(folder, |path| symlink(&target, path))
+            .make_in(directory, |path| symlink(&target, path))
             .and_then(|made| made.into_temp_path().persist(&link).map_err(Into::into)),
         (None, Ok(_)) => fs::remove_file(&link),
         (None, Err(_)) => Ok(()),
@@ -132,8 +132,8 @@ pub fn link_best(folder: &Path, best: Option<u64>) {
 }
 
 /// Remove what saves and removals left behind that were cut short.
-fn sweep(folder: &Path) -> Result<()> {
-    for path in contents(folder)? {
+fn sweep(directory: &Path) -> Result<()> {
+    for path in contents(directory)? {
         let cut_short = path.extension().is_some_and(|e| e == "tmp" || e == "old");
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         if cut_short && stem.and_then(step).is_some() {
@@ -232,9 +232,9 @@ mod tests {
         assert_eq!(kept(&retention, &steps), [0, 30, 60, 90, 100]);
     }
 
-    fn names(folder: &Path) -> Vec<String> {
+    fn names(directory: &Path) -> Vec<String> {
         let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
-        let mut names: Vec<String> = fs::read_dir(folder)
+        let mut names: Vec<String> = fs::read_dir(directory)
             .unwrap()
             .map(|entry| name(entry).into_string().unwrap())
             .collect();
@@ -244,9 +244,9 @@ mod tests {
 
     #[test]
     fn leftovers_go_and_foreign_things_stay() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for step in [1, 2] {
-            save(folder.path(), &sample(step)).unwrap();
+            save(directory.path(), &sample(step)).unwrap();
         }
         let foreign = [
             "notes.tmp",
@@ -258,35 +258,35 @@ mod tests {
             .iter()
             .chain(&foreign[..3])
         {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::create_dir(directory.path().join(name)).unwrap();
         }
-        fs::write(folder.path().join(foreign[3]), "a file in the way").unwrap();
-        retain(folder.path(), || Some(last(1))).unwrap();
+        fs::write(directory.path().join(foreign[3]), "a file in the way").unwrap();
+        retain(directory.path(), || Some(last(1))).unwrap();
         let mut want = foreign.to_vec();
         want.sort();
-        assert_eq!(names(folder.path()), want);
+        assert_eq!(names(directory.path()), want);
     }
 
     #[test]
     fn a_checkpoint_that_is_read_stays_until_it_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = save(folder.path(), &sample(1)).unwrap();
-        save(folder.path(), &sample(2)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = save(directory.path(), &sample(1)).unwrap();
+        save(directory.path(), &sample(2)).unwrap();
         let lease = Lease::take(&path).unwrap();
-        retain(folder.path(), || Some(last(1))).unwrap();
+        retain(directory.path(), || Some(last(1))).unwrap();
         assert_eq!(load(&path).unwrap(), sample(1));
         drop(lease);
         // A process that another test is starting has inherited the lease, until it is started.
-        while names(folder.path()) != [name(2)] {
-            retain(folder.path(), || Some(last(1))).unwrap();
+        while names(directory.path()) != [name(2)] {
+            retain(directory.path(), || Some(last(1))).unwrap();
         }
     }
 
     #[test]
     fn a_checkpoint_that_turns_out_the_best_just_before_its_removal_stays() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for step in [1, 2, 3] {
-            save(folder.path(), &sample(step)).unwrap();
+            save(directory.path(), &sample(step)).unwrap();
         }
         let asked = Cell::new(0);
         let wanted = || {
@@ -294,35 +294,35 @@ mod tests {
             let best = (asked.get() > 1).then_some(1);
             Some(Retention { best, ..last(1) })
         };
-        retain(folder.path(), wanted).unwrap();
-        assert_eq!(names(folder.path()), [name(1), name(3)]);
-        retain(folder.path(), || None).unwrap();
-        assert_eq!(names(folder.path()), [name(1), name(3)]);
+        retain(directory.path(), wanted).unwrap();
+        assert_eq!(names(directory.path()), [name(1), name(3)]);
+        retain(directory.path(), || None).unwrap();
+        assert_eq!(names(directory.path()), [name(1), name(3)]);
     }
 
     #[test]
     fn the_link_leads_to_the_best_that_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
         for step in [1, 2, 3] {
-            save(folder, &sample(step)).unwrap();
+            save(directory, &sample(step)).unwrap();
         }
         let best = |best| {
-            retain(folder, || Some(Retention { best, ..last(1) })).unwrap();
-            let found = load(&folder.join(BEST)).ok();
-            assert_eq!(found.is_some(), names(folder).contains(&BEST.to_owned()));
+            retain(directory, || Some(Retention { best, ..last(1) })).unwrap();
+            let found = load(&directory.join(BEST)).ok();
+            assert_eq!(found.is_some(), names(directory).contains(&BEST.to_owned()));
             found.map(|checkpoint| checkpoint.state.step)
         };
         assert_eq!(best(Some(2)), Some(2));
         assert_eq!(best(Some(2)), Some(2));
         assert_eq!(best(Some(3)), Some(3));
-        assert_eq!(names(folder), [BEST.to_owned(), name(3)]);
-        assert_eq!(list(folder).unwrap().len(), 1);
+        assert_eq!(names(directory), [BEST.to_owned(), name(3)]);
+        assert_eq!(list(directory).unwrap().len(), 1);
         assert_eq!(best(Some(2)), None);
         assert_eq!(best(None), None);
         // In the way of the link, which is not worth the run.
-        fs::create_dir(folder.join(BEST)).unwrap();
-        link_best(folder, Some(3));
-        assert_eq!(names(folder), [BEST.to_owned(), name(3)]);
+        fs::create_dir(directory.join(BEST)).unwrap();
+        link_best(directory, Some(3));
+        assert_eq!(names(directory), [BEST.to_owned(), name(3)]);
     }
 }

@@ -11,19 +11,19 @@ pub enum Command {
     /// Fetch and verify the official CIFAR-10 archive
     Fetch {
         #[arg(default_value = "data/cifar10")]
-        folder: PathBuf,
+        directory: PathBuf,
     },
     /// Take PNG or JPEG images from FROM/train/CLASS/ and FROM/test/CLASS/, ten classes
     Import {
         from: PathBuf,
-        /// Folder to write the binary files to
+        /// Directory to write the binary files to
         #[arg(long, default_value = "data/imported")]
         into: PathBuf,
     },
     /// Draw the synthetic set
     Synthesize {
         #[arg(default_value = "data/synthetic")]
-        folder: PathBuf,
+        directory: PathBuf,
         #[arg(long, default_value_t = 50_000)]
         train_images: usize,
         #[arg(long, default_value_t = 10_000)]
@@ -31,19 +31,19 @@ pub enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Read a folder's files and count what is in them
+    /// Read a directory's files and count what is in them
     Check {
         #[arg(default_value = "data/cifar10")]
-        folder: PathBuf,
+        directory: PathBuf,
     },
 }
 
 pub fn run(command: &Command) -> Result<i32> {
     match command {
-        Command::Fetch { folder } => {
+        Command::Fetch { directory } => {
             let spec = Data {
                 source: Source::Cifar10,
-                folder: folder.clone(),
+                folder: directory.clone(),
                 download: true,
                 ..Data::default()
             };
@@ -51,7 +51,7 @@ pub fn run(command: &Command) -> Result<i32> {
         }
         Command::Import { from, into } => report(data::import(from, into)?),
         Command::Synthesize {
-            folder,
+            directory,
             train_images,
             test_images,
             seed,
@@ -61,13 +61,13 @@ pub fn run(command: &Command) -> Result<i32> {
                 test_images: *test_images,
                 seed: Seed(*seed),
             };
-            report(data::draw(&synthetic, folder)?)
+            report(data::draw(&synthetic, directory)?)
         }
-        Command::Check { folder } => report(folder.clone()),
+        Command::Check { directory } => report(directory.clone()),
     }
 }
 
-fn report(folder: PathBuf) -> Result<i32> {
-    console::line(data::check(&folder)?);
+fn report(directory: PathBuf) -> Result<i32> {
+    console::line(data::check(&directory)?);
     Ok(0)
 }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Folder of the run directories
+    /// Directory of the run directories
     #[arg(long, global = true, value_name = "DIR", default_value = "runs")]
     runs: PathBuf,
 }
@@ -75,15 +75,15 @@ enum Command {
 /// An experiment and what is changed of it.
 #[derive(Args, Debug)]
 struct Chosen {
-    /// Name of a file in the experiments folder, or a path ending in .yaml
+    /// Name of a file in the experiments directory, or a path ending in .yaml
     name: String,
     /// Set a field of the spec, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     overrides: Vec<String>,
-    /// Folder of the images, in place of the spec's data.folder
+    /// Directory of the images, in place of the spec's data.folder
     #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA")]
     data: Option<String>,
-    /// Folder of the experiments
+    /// Directory of the experiments
     #[arg(long, value_name = "DIR", default_value = "experiments")]
     experiments: PathBuf,
 }
@@ -95,8 +95,12 @@ impl Chosen {
             .iter()
             .map(|set| Override::parse(set))
             .collect::<Result<_>>()?;
-        if let Some(folder) = self.data.as_deref().filter(|folder| !folder.is_empty()) {
-            overrides.push(Override::text("data.folder", folder));
+        if let Some(directory) = self
+            .data
+            .as_deref()
+            .filter(|directory| !directory.is_empty())
+        {
+            overrides.push(Override::text("data.folder", directory));
         }
         spec::load(&self.name, &self.experiments, &overrides)
     }

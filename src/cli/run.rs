@@ -15,7 +15,7 @@ pub fn run(runs: &Path, chosen: &Chosen, detach: bool) -> Result<i32> {
     let mut experiment = chosen.load()?;
     let spec = &mut experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
-    // The run must find its images again from any folder, and in a later session.
+    // The run must find its images again from any directory, and in a later session.
     spec.data.folder = path::absolute(&spec.data.folder)
         .with_context(|| format!("failed to make {} absolute", spec.data.folder.display()))?;
     data::prepare(&spec.data)?;

@@ -38,8 +38,8 @@ pub const PIXEL_BYTES: usize = CHANNELS * SIDE * SIDE;
 /// Bytes of a record: label and image.
 pub const RECORD_BYTES: usize = 1 + PIXEL_BYTES;
 
-/// The folder that the official archive unpacks to.
-pub(super) const BATCHES_FOLDER: &str = "cifar-10-batches-bin";
+/// The directory that the official archive unpacks to.
+pub(super) const BATCHES_DIR: &str = "cifar-10-batches-bin";
 /// Class names, one a line, in the order of the labels.
 pub(super) const META_FILE: &str = "batches.meta.txt";
 pub(super) const TRAIN_FILES: [&str; 5] = [
@@ -82,23 +82,23 @@ pub struct Images {
 }
 
 impl Images {
-    /// Reads a split. `folder` holds the files or `cifar-10-batches-bin/` with them.
+    /// Reads a split. `directory` holds the files or `cifar-10-batches-bin/` with them.
     ///
     /// # Errors
     /// User errors that name the file and the byte: a missing or empty file, one that ends within a
     /// record, a label over 9. Others: files that cannot be read.
-    pub fn read(folder: &Path, split: Split) -> Result<Images> {
-        let folder = require(folder)?;
+    pub fn read(directory: &Path, split: Split) -> Result<Images> {
+        let directory = require(directory)?;
         let files: Vec<SizedFile> = split
             .files()
             .iter()
-            .map(|name| SizedFile::open(folder.join(name)))
+            .map(|name| SizedFile::open(directory.join(name)))
             .collect::<Result<_>>()?;
         let total: u64 = files.iter().map(|file| file.bytes as u64).sum();
         if total > MAX_SPLIT_BYTES {
             bail_user!(
                 "{}: got {total} bytes of images, want at most {MAX_SPLIT_BYTES}",
-                folder.display()
+                directory.display()
             );
         }
         let total = total as usize;
@@ -216,7 +216,7 @@ mod tests {
     use std::fs;
 
     /// Two records a training file, one test record; labels and pixels tell the position.
-    fn write_set(folder: &Path) {
+    fn write_set(directory: &Path) {
         let record = |value: u8| {
             let mut record = vec![value; RECORD_BYTES];
             record[0] = value % 10;
@@ -225,18 +225,18 @@ mod tests {
         for (file, name) in TRAIN_FILES.iter().enumerate() {
             let first = 2 * file as u8;
             fs::write(
-                folder.join(name),
+                directory.join(name),
                 [record(first), record(first + 1)].concat(),
             )
             .unwrap();
         }
-        fs::write(folder.join(TEST_FILE), record(99)).unwrap();
+        fs::write(directory.join(TEST_FILE), record(99)).unwrap();
     }
 
     fn set() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        write_set(folder.path());
-        folder
+        let directory = tempfile::tempdir().unwrap();
+        write_set(directory.path());
+        directory
     }
 
     fn user_message(result: Result<Images>) -> String {
@@ -247,29 +247,32 @@ mod tests {
 
     #[test]
     fn reads_records_in_the_order_of_the_files() {
-        let folder = set();
-        let train = Images::read(folder.path(), Split::Train).unwrap();
+        let directory = set();
+        let train = Images::read(directory.path(), Split::Train).unwrap();
         assert_eq!(train.len(), 10);
         for index in 0..10 {
             assert_eq!(train.label(index), index as u8);
             assert_eq!(train.pixels(index), [index as u8; PIXEL_BYTES]);
         }
-        let test = Images::read(folder.path(), Split::Test).unwrap();
+        let test = Images::read(directory.path(), Split::Test).unwrap();
         assert_eq!((test.len(), test.label(0), test.pixels(0)[0]), (1, 9, 99));
     }
 
     #[test]
-    fn finds_the_files_in_the_archives_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join(BATCHES_FOLDER)).unwrap();
-        write_set(&folder.path().join(BATCHES_FOLDER));
-        assert_eq!(Images::read(folder.path(), Split::Test).unwrap().len(), 1);
+    fn finds_the_files_in_the_archives_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join(BATCHES_DIR)).unwrap();
+        write_set(&directory.path().join(BATCHES_DIR));
+        assert_eq!(
+            Images::read(directory.path(), Split::Test).unwrap().len(),
+            1
+        );
     }
 
     #[test]
     fn truncation_names_file_record_and_byte() {
-        let folder = set();
-        let path = folder.path().join("data_batch_3.bin");
+        let directory = set();
+        let path = directory.path().join("data_batch_3.bin");
         File::options()
             .write(true)
             .open(&path)
@@ -277,7 +280,7 @@ mod tests {
             .set_len(3073 + 100)
             .unwrap();
         assert_eq!(
-            user_message(Images::read(folder.path(), Split::Train)),
+            user_message(Images::read(directory.path(), Split::Train)),
             format!(
                 "{} is truncated: record 1 at byte 3073 has 100 bytes, want 3073",
                 path.display()
@@ -285,20 +288,20 @@ mod tests {
         );
         fs::write(&path, []).unwrap();
         assert_eq!(
-            user_message(Images::read(folder.path(), Split::Train)),
+            user_message(Images::read(directory.path(), Split::Train)),
             format!("{} is empty", path.display())
         );
     }
 
     #[test]
     fn a_label_over_9_names_file_record_and_byte() {
-        let folder = set();
-        let path = folder.path().join("data_batch_5.bin");
+        let directory = set();
+        let path = directory.path().join("data_batch_5.bin");
         let mut bytes = fs::read(&path).unwrap();
         bytes[RECORD_BYTES] = 10;
         fs::write(&path, bytes).unwrap();
         assert_eq!(
-            user_message(Images::read(folder.path(), Split::Train)),
+            user_message(Images::read(directory.path(), Split::Train)),
             format!(
                 "{}: record 1 at byte 3073 has label 10, want 0 to 9",
                 path.display()
@@ -308,23 +311,25 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_refused_without_waiting_for_it() {
-        let folder = set();
-        let path = folder.path().join("data_batch_2.bin");
+        let directory = set();
+        let path = directory.path().join("data_batch_2.bin");
         fs::remove_file(&path).unwrap();
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
         assert_eq!(
-            user_message(Images::read(folder.path(), Split::Train)),
+            user_message(Images::read(directory.path(), Split::Train)),
             format!("{} is no regular file", path.display())
         );
     }
 
     #[test]
     fn an_absurd_size_is_refused_before_memory_is_asked_for() {
-        let folder = set();
-        let path = folder.path().join("data_batch_1.bin");
+        let directory = set();
+        let path = directory.path().join("data_batch_1.bin");
         let file = File::options().write(true).open(&path).unwrap();
         file.set_len(3073 * 10_000_000).unwrap();
-        assert!(user_message(Images::read(folder.path(), Split::Train)).contains("want at most"));
+        assert!(
+            user_message(Images::read(directory.path(), Split::Train)).contains("want at most")
+        );
     }
 }

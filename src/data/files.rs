@@ -1,6 +1,6 @@
 //! Finds a set's files, and reads the names of its classes.
 
-use super::cifar::{BATCHES_FOLDER, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
+use super::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
 use crate::files::read_small;
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
@@ -12,14 +12,14 @@ const MAX_NAME: usize = 100;
 /// Of the file of class names.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The folder that holds the files: `folder` itself or `cifar-10-batches-bin/` in it. None if neither
+/// The directory that holds the files: `directory` itself or `cifar-10-batches-bin/` in it. None if neither
 /// holds any of them.
 ///
 /// # Errors
 /// A user error if some of the files are there and others are not.
-pub(super) fn locate(folder: &Path) -> Result<Option<PathBuf>> {
+pub(super) fn locate(directory: &Path) -> Result<Option<PathBuf>> {
     let names = || TRAIN_FILES.iter().chain([&TEST_FILE]);
-    for holder in [folder.to_path_buf(), folder.join(BATCHES_FOLDER)] {
+    for holder in [directory.to_path_buf(), directory.join(BATCHES_DIR)] {
         let missing: Vec<&str> = names()
             .filter(|name| !holder.join(name).exists())
             .copied()
@@ -39,27 +39,27 @@ pub(super) fn locate(folder: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// As [`locate`], where the files have to be there.
-pub(super) fn require(folder: &Path) -> Result<PathBuf> {
-    locate(folder)?.ok_or_else(|| absent(folder))
+pub(super) fn require(directory: &Path) -> Result<PathBuf> {
+    locate(directory)?.ok_or_else(|| absent(directory))
 }
 
-/// Neither `folder` nor the archive's folder in it holds the files.
-pub(super) fn absent(folder: &Path) -> anyhow::Error {
+/// Neither `directory` nor the archive's directory in it holds the files.
+pub(super) fn absent(directory: &Path) -> anyhow::Error {
     user_error!(
-        "no CIFAR-10 binary files in {}: want {} to {} and {TEST_FILE}, there or in {BATCHES_FOLDER}/",
-        folder.display(),
+        "no CIFAR-10 binary files in {}: want {} to {} and {TEST_FILE}, there or in {BATCHES_DIR}/",
+        directory.display(),
         TRAIN_FILES[0],
         TRAIN_FILES[4],
     )
 }
 
 /// Names of the classes in the order of their labels: from `batches.meta.txt`, else CIFAR-10's own.
-/// `folder` is as for [`Images::read`](super::Images::read).
+/// `directory` is as for [`Images::read`](super::Images::read).
 ///
 /// # Errors
 /// A user error if the files are missing or `batches.meta.txt` does not hold ten different names.
-pub fn class_names(folder: &Path) -> Result<Vec<String>> {
-    let path = require(folder)?.join(META_FILE);
+pub fn class_names(directory: &Path) -> Result<Vec<String>> {
+    let path = require(directory)?.join(META_FILE);
     if !path.exists() {
         return Ok(CLASSES.map(String::from).to_vec());
     }
@@ -119,19 +119,19 @@ mod tests {
     use std::fs;
 
     fn set() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for name in TRAIN_FILES.into_iter().chain([TEST_FILE]) {
-            fs::write(folder.path().join(name), b"").unwrap();
+            fs::write(directory.path().join(name), b"").unwrap();
         }
-        folder
+        directory
     }
 
     #[test]
-    fn the_files_are_found_in_the_folder_or_the_archives_folder_in_it() {
+    fn the_files_are_found_in_the_directory_or_the_archives_directory_in_it() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(locate(home.path()).unwrap(), None);
         assert_eq!(locate(&home.path().join("absent")).unwrap(), None);
-        let holder = home.path().join(BATCHES_FOLDER);
+        let holder = home.path().join(BATCHES_DIR);
         fs::rename(set().keep(), &holder).unwrap();
         assert_eq!(locate(home.path()).unwrap().unwrap(), holder);
         assert_eq!(locate(&holder).unwrap().unwrap(), holder);
@@ -139,14 +139,14 @@ mod tests {
 
     #[test]
     fn missing_files_are_named() {
-        let folder = set();
-        fs::remove_file(folder.path().join("data_batch_2.bin")).unwrap();
-        let error = require(folder.path()).unwrap_err();
+        let directory = set();
+        fs::remove_file(directory.path().join("data_batch_2.bin")).unwrap();
+        let error = require(directory.path()).unwrap_err();
         assert!(is_user_error(&error));
         let want = "holds part of a set: data_batch_2.bin missing";
         assert_eq!(
             error.to_string(),
-            format!("{} {want}", folder.path().display())
+            format!("{} {want}", directory.path().display())
         );
         let empty = tempfile::tempdir().unwrap();
         let error = require(empty.path()).unwrap_err();
@@ -159,15 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn class_names_come_from_the_folder() {
-        let folder = set();
-        assert_eq!(class_names(folder.path()).unwrap(), CLASSES);
-        let meta = folder.path().join(META_FILE);
+    fn class_names_come_from_the_directory() {
+        let directory = set();
+        assert_eq!(class_names(directory.path()).unwrap(), CLASSES);
+        let meta = directory.path().join(META_FILE);
         fs::write(&meta, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
-        assert_eq!(class_names(folder.path()).unwrap()[9], "j");
+        assert_eq!(class_names(directory.path()).unwrap()[9], "j");
         let refused = |bytes: &[u8]| {
             fs::write(&meta, bytes).unwrap();
-            let error = class_names(folder.path()).unwrap_err();
+            let error = class_names(directory.path()).unwrap_err();
             assert!(is_user_error(&error), "{error:#}");
             error
                 .to_string()
@@ -198,7 +198,7 @@ mod tests {
         );
         fs::remove_file(&meta).unwrap();
         fs::create_dir(&meta).unwrap();
-        let error = class_names(folder.path()).unwrap_err();
+        let error = class_names(directory.path()).unwrap_err();
         assert!(is_user_error(&error), "{error:#}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a data folder holds, for people.
+//! What a data directory holds, for people.
 
 use super::cifar::{CLASS_COUNT, Images, Split};
 use super::files::class_names;
@@ -17,13 +17,13 @@ pub struct Summary {
     pub test: [usize; CLASS_COUNT],
 }
 
-/// Reads every file of the set in `folder` (as [`Images::read`] finds it) and counts.
+/// Reads every file of the set in `directory` (as [`Images::read`] finds it) and counts.
 ///
 /// # Errors
 /// As [`Images::read`] and [`class_names`].
-pub fn check(folder: &Path) -> Result<Summary> {
+pub fn check(directory: &Path) -> Result<Summary> {
     let count = |split| -> Result<[usize; CLASS_COUNT]> {
-        let images = Images::read(folder, split)?;
+        let images = Images::read(directory, split)?;
         let mut counts = [0; CLASS_COUNT];
         for index in 0..images.len() {
             counts[usize::from(images.label(index))] += 1;
@@ -33,7 +33,7 @@ pub fn check(folder: &Path) -> Result<Summary> {
     Ok(Summary {
         train: count(Split::Train)?,
         test: count(Split::Test)?,
-        classes: class_names(folder)?,
+        classes: class_names(directory)?,
     })
 }
 
@@ -61,8 +61,8 @@ mod tests {
             test_images: 10,
             ..Synthetic::default()
         };
-        let folder = crate::data::draw(&parameters, home.path()).unwrap();
-        let summary = check(&folder).unwrap();
+        let directory = crate::data::draw(&parameters, home.path()).unwrap();
+        let summary = check(&directory).unwrap();
         assert_eq!(summary.train, [3, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
         assert_eq!(summary.test, [1; 10]);
         let text = summary.to_string();

@@ -9,7 +9,7 @@
 //! All of the row follows from the spec, the journal and the statuses, so that it can be written at any time.
 
 use crate::events::{EventWriter, SessionStatus, Summaries, Tag};
-use crate::files::sync_folder;
+use crate::files::sync_dir;
 use crate::run::{Evaluation, Journal, RunDir, Standing, State, state};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
@@ -47,10 +47,10 @@ impl Comparison {
         evaluations: &[Evaluation],
         state: State,
     ) -> Result<Comparison> {
-        let folder = run.comparison();
-        let before = places(&folder)?;
+        let directory = run.comparison();
+        let before = places(&directory)?;
         let place = Place::after(&before, state);
-        let events = EventWriter::open(&folder.join(place.to_string()))?;
+        let events = EventWriter::open(&directory.join(place.to_string()))?;
         events.session(&run.id(), &hyperparameters(spec)?, status(state));
         for count in 1..=evaluations.len() {
             if let Some(point) = point(&evaluations[..count]) {
@@ -59,11 +59,11 @@ impl Comparison {
         }
         events.sync()?;
         for earlier in before {
-            let path = folder.join(earlier.to_string());
+            let path = directory.join(earlier.to_string());
             fs::remove_dir_all(&path)
                 .with_context(|| format!("failed to remove {}", path.display()))?;
         }
-        sync_folder(&folder)?;
+        sync_dir(&directory)?;
         Ok(Comparison { events })
     }
 }
@@ -194,9 +194,9 @@ impl fmt::Display for Place {
 }
 
 /// The row's directories: one, or what a process left that was killed between two.
-fn places(folder: &Path) -> Result<Vec<Place>> {
-    let list = || format!("failed to list {}", folder.display());
-    let entries = match fs::read_dir(folder) {
+fn places(directory: &Path) -> Result<Vec<Place>> {
+    let list = || format!("failed to list {}", directory.display());
+    let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(list)?,
     };
@@ -230,10 +230,10 @@ mod tests {
 
     #[test]
     fn the_row_of_a_killed_evaluator_is_settled_once() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let spec = Spec::default();
         let yaml = spec.to_yaml().unwrap();
-        let run = RunDir::create(folder.path(), "a", &yaml, &provenance()).unwrap();
+        let run = RunDir::create(directory.path(), "a", &yaml, &provenance()).unwrap();
         let mut train = TrainStatus {
             process: Process::current(),
             step: 1,

@@ -149,9 +149,9 @@ impl<'a> Evaluator<'a> {
             0 => spec.compute.threads,
             threads => threads,
         });
-        let folder = data::prepare(&spec.data)?;
-        let images = Images::read(&folder, Split::Test)?;
-        let classes = data::class_names(&folder)?;
+        let directory = data::prepare(&spec.data)?;
+        let images = Images::read(&directory, Split::Test)?;
+        let classes = data::class_names(&directory)?;
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         status.process.state = State::Running;
         status.save(run)?;
@@ -180,9 +180,9 @@ impl<'a> Evaluator<'a> {
     /// Judge what waits, and the newest checkpoint whether or not that was done before.
     fn once(&mut self, stop: &Stop) -> Result<Ended> {
         let newest = |backlog: &Backlog| {
-            let folder = backlog.folder().display();
+            let directory = backlog.directory().display();
             let newest = backlog.newest()?;
-            newest.ok_or_else(|| user_error!("no checkpoint in {folder}: train first"))
+            newest.ok_or_else(|| user_error!("no checkpoint in {directory}: train first"))
         };
         let last = newest(&self.backlog)?.step();
         loop {
@@ -204,7 +204,7 @@ impl<'a> Evaluator<'a> {
     fn follow(&mut self, stop: &Stop) -> Result<Ended> {
         self.compare()?;
         loop {
-            // Asked before the look at the folder: a checkpoint written just before the end counts.
+            // Asked before the look at the directory: a checkpoint written just before the end counts.
             let training = self.training()?;
             match (self.backlog.next(self.journal.evaluations())?, training) {
                 (Some(candidate), training) => match self.judge(&candidate, stop) {

@@ -3,7 +3,7 @@
 use super::queue::Sink;
 use super::record::encode;
 use super::summaries::{event, wall_time};
-use crate::files::make_folder;
+use crate::files::make_dir;
 use anyhow::{Context, Result};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
@@ -85,7 +85,7 @@ impl Sink for EventFile {
         if !self.removed() {
             return Ok(false);
         }
-        make_folder(&self.dir)?;
+        make_dir(&self.dir)?;
         *self = Self::create(&self.dir, &list(&self.dir)?, wall_time())?;
         Ok(true)
     }

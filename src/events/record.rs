@@ -228,8 +228,8 @@ mod tests {
     #[test]
     #[ignore = "freezes the format anew"]
     fn freeze() {
-        let folder = Path::new(file!()).parent().unwrap().join("testdata");
-        std::fs::write(folder.join("golden.tfevents"), bytes(&example())).unwrap();
+        let directory = Path::new(file!()).parent().unwrap().join("testdata");
+        std::fs::write(directory.join("golden.tfevents"), bytes(&example())).unwrap();
     }
 
     #[test]

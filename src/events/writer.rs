@@ -8,7 +8,7 @@ use super::queue::RecordQueue;
 use super::record::encode;
 use super::summaries::{Summaries, event, wall_time};
 use crate::console;
-use crate::files::sync_folder;
+use crate::files::sync_dir;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ impl EventWriter {
                 .and_then(|file| file.sync_all())
                 .with_context(|| format!("failed to sync {}", path.display()))?;
         }
-        sync_folder(dir)
+        sync_dir(dir)
     }
 }
 

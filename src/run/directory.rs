@@ -45,7 +45,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// The paths of one run, `RUNS/NAME/TIMESTAMP/`. A handle of a folder known to hold a frozen spec.
+/// The paths of one run, `RUNS/NAME/TIMESTAMP/`. A handle of a directory known to hold a frozen spec.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
@@ -57,7 +57,7 @@ impl RunDir {
     /// after the time.
     ///
     /// # Errors
-    /// A user error for a name that cannot be one folder's; otherwise if the files cannot be written.
+    /// A user error for a name that cannot be one directory's; otherwise if the files cannot be written.
     /// Nothing is left behind then.
     pub fn create(
         runs: &Path,
@@ -79,19 +79,19 @@ impl RunDir {
     }
 
     fn fill(&self, spec_yaml: &str, provenance: &Provenance) -> Result<()> {
-        for folder in [
+        for directory in [
             self.events(Role::Train),
             self.events(Role::Eval),
             self.checkpoints(),
         ] {
-            fs::create_dir(&folder)
-                .with_context(|| format!("failed to create {}", folder.display()))?;
+            fs::create_dir(&directory)
+                .with_context(|| format!("failed to create {}", directory.display()))?;
         }
         if let Some(diff) = &provenance.diff {
             write_atomic(&self.path.join("provenance.diff"), diff)?;
         }
         write_atomic(&self.provenance(), &provenance.to_json()?)?;
-        // Last: the spec is what makes the folder a run.
+        // Last: the spec is what makes the directory a run.
         write_atomic(&self.spec(), spec_yaml.as_bytes())
     }
 
@@ -107,14 +107,14 @@ impl RunDir {
             return Ok(run);
         }
         let found = if path.is_dir() {
-            "a folder without spec.yaml"
+            "a directory without spec.yaml"
         } else if path.exists() {
             "a file"
         } else {
             "nothing"
         };
         bail_user!(
-            "{} is no run directory: got {found}, want a folder that `runboard run` has made",
+            "{} is no run directory: got {found}, want a directory that `runboard run` has made",
             path.display()
         )
     }
@@ -145,7 +145,7 @@ impl RunDir {
         format!("{}/{}", self.name(), self.stamp())
     }
 
-    /// The experiment's name: that of the folder the directory lies in.
+    /// The experiment's name: that of the directory the directory lies in.
     pub fn name(&self) -> String {
         last_component(self.absolute().parent())
     }
@@ -155,7 +155,7 @@ impl RunDir {
         last_component(Some(&self.absolute()))
     }
 
-    /// The folder of this name's runs, for TensorBoard's `--logdir`.
+    /// The directory of this name's runs, for TensorBoard's `--logdir`.
     pub fn siblings(&self) -> PathBuf {
         match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -177,7 +177,7 @@ impl RunDir {
         self.path.join("evaluations.jsonl")
     }
 
-    /// The folder of the evaluator's second event directory: the run as one row of the HParams tab. On its own,
+    /// The directory of the evaluator's second event directory: the run as one row of the HParams tab. On its own,
     /// because TensorBoard takes every curve of a row's directory for a metric.
     pub fn comparison(&self) -> PathBuf {
         self.path.join("hparams")
@@ -188,12 +188,12 @@ impl RunDir {
         self.path.join("provenance.json")
     }
 
-    /// The folder of the role's event files.
+    /// The directory of the role's event files.
     pub fn events(&self, role: Role) -> PathBuf {
         self.path.join(role.to_string())
     }
 
-    /// The folder of the checkpoints.
+    /// The directory of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
@@ -225,15 +225,16 @@ fn last_component(path: Option<&Path>) -> String {
         .unwrap_or_default()
 }
 
-/// Creates `folder/stamp`, or the first free one of `stamp-2`, `stamp-3`, ... Creating a folder is
+/// Creates `directory/stamp`, or the first free one of `stamp-2`, `stamp-3`, ... Creating a directory is
 /// atomic, so it is the claim as well.
-fn claim(folder: &Path, stamp: &str) -> Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
-    let mut path = folder.join(stamp);
+fn claim(directory: &Path, stamp: &str) -> Result<PathBuf> {
+    fs::create_dir_all(directory)
+        .with_context(|| format!("failed to create {}", directory.display()))?;
+    let mut path = directory.join(stamp);
     for n in 2.. {
         match fs::create_dir(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                path = folder.join(format!("{stamp}-{n}"));
+                path = directory.join(format!("{stamp}-{n}"));
             }
             made => {
                 made.with_context(|| format!("failed to create {}", path.display()))?;
@@ -244,7 +245,7 @@ fn claim(folder: &Path, stamp: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A name becomes a folder, a make variable and a part of TensorBoard's run names.
+/// A name becomes a directory, a make variable and a part of TensorBoard's run names.
 fn check_name(name: &str) -> Result<()> {
     const WANTED: &str = "want a letter or digit, then letters, digits and any of \"-_.=,+@\"";
     let Some(first) = name.chars().next() else {
@@ -270,24 +271,24 @@ mod tests {
 
     #[test]
     fn runs_started_at_once_get_directories_of_their_own() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let paths: HashSet<PathBuf> = thread::scope(|scope| {
             let claims: Vec<_> = (0..8)
                 .map(|_| {
-                    scope.spawn(|| claim(&folder.path().join("a"), "20261123-031000").unwrap())
+                    scope.spawn(|| claim(&directory.path().join("a"), "20261123-031000").unwrap())
                 })
                 .collect();
             claims.into_iter().map(|c| c.join().unwrap()).collect()
         });
         assert_eq!(paths.len(), 8);
-        assert!(paths.contains(&folder.path().join("a/20261123-031000")));
-        assert!(paths.contains(&folder.path().join("a/20261123-031000-8")));
+        assert!(paths.contains(&directory.path().join("a/20261123-031000")));
+        assert!(paths.contains(&directory.path().join("a/20261123-031000-8")));
     }
 
     #[test]
     fn a_new_run_holds_its_spec_and_opens_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a=1,b", "steps: 5\n", &provenance()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a=1,b", "steps: 5\n", &provenance()).unwrap();
         assert_eq!(fs::read_to_string(run.spec()).unwrap(), "steps: 5\n");
         assert!(run.events(Role::Train).is_dir() && run.events(Role::Eval).is_dir());
         assert!(run.checkpoints().is_dir());
@@ -295,15 +296,15 @@ mod tests {
 
         let again = RunDir::open(run.path()).unwrap();
         assert_eq!(again.id(), format!("a=1,b/{}", again.stamp()));
-        assert_eq!(again.siblings(), folder.path().join("a=1,b"));
+        assert_eq!(again.siblings(), directory.path().join("a=1,b"));
         assert!(again.log(Role::Eval).ends_with("eval.log"));
         assert!(again.status(Role::Train).ends_with("train.status.json"));
     }
 
     #[test]
     fn a_run_that_is_removed_at_work_is_missed() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         run.check_present().unwrap();
         fs::remove_dir_all(run.path()).unwrap();
         let error = run.check_present().unwrap_err().to_string();
@@ -312,8 +313,8 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_single_folder_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
+    fn names_that_are_no_single_directory_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
         let wanted = "want a letter or digit, then letters, digits and any of \"-_.=,+@\"";
         for (name, found) in [
             ("", "the run's name is empty; "),
@@ -323,29 +324,29 @@ mod tests {
             ("-v", "run name \"-v\": got '-', "),
             ("a b", "run name \"a b\": got ' ', "),
         ] {
-            let error = RunDir::create(folder.path(), name, "", &provenance()).unwrap_err();
+            let error = RunDir::create(directory.path(), name, "", &provenance()).unwrap_err();
             assert!(is_user_error(&error));
             assert_eq!(error.to_string(), format!("{found}{wanted}"));
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn what_is_no_run_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         for (path, found) in [
-            (folder.path().to_owned(), "a folder without spec.yaml"),
+            (directory.path().to_owned(), "a directory without spec.yaml"),
             (file, "a file"),
-            (folder.path().join("none"), "nothing"),
+            (directory.path().join("none"), "nothing"),
         ] {
             let error = RunDir::open(&path).unwrap_err();
             assert!(is_user_error(&error));
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "{} is no run directory: got {found}, want a folder that `runboard run` has made",
+                    "{} is no run directory: got {found}, want a directory that `runboard run` has made",
                     path.display()
                 )
             );

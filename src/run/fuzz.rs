@@ -34,8 +34,8 @@ const WORDS: &[&[u8]] = &[
 
 #[test]
 fn statuses_are_read_or_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
     let score = Some(Score {
         step: 10,
         precision: 0.5,
@@ -62,14 +62,14 @@ fn statuses_are_read_or_named() {
         fs::write(run.status(Role::Eval), edited_text(rng, &eval, WORDS)).unwrap();
         is_read_or_named(&run, within(1 << 20, || TrainStatus::load(&run)));
         is_read_or_named(&run, within(1 << 20, || EvalStatus::load(&run)));
-        assert_eq!(within(1 << 20, || list(folder.path())).len(), 1);
+        assert_eq!(within(1 << 20, || list(directory.path())).len(), 1);
     });
 }
 
 #[test]
 fn journals_are_read_or_point_at_the_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("evaluations.jsonl");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("evaluations.jsonl");
     let scores = Scores {
         precision: 0.5,
         raw_precision: 0.25,

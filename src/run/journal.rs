@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Evaluation;
-use crate::files::sync_folder;
+use crate::files::sync_dir;
 use crate::user_error;
 
 /// The journal of the run's one evaluator.
@@ -54,7 +54,7 @@ impl Journal {
             let whole = journal.length()? - torn;
             journal.cut(whole)?;
         }
-        path.parent().map_or(Ok(()), sync_folder)?;
+        path.parent().map_or(Ok(()), sync_dir)?;
         Ok((journal, torn))
     }
 
@@ -151,22 +151,22 @@ mod tests {
         evaluations.iter().map(|e| e.step).collect()
     }
 
-    /// A journal's file in a folder of its own, with these evaluations.
+    /// A journal's file in a directory of its own, with these evaluations.
     fn journal(evaluations: &[Evaluation]) -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("evaluations.jsonl");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("evaluations.jsonl");
         let (mut journal, torn) = Journal::open(&path).unwrap();
         assert_eq!(torn, 0);
         for evaluation in evaluations {
             journal.add(evaluation.clone()).unwrap();
         }
-        (folder, path)
+        (directory, path)
     }
 
     #[test]
     fn comes_back_as_it_was_written() {
         let evaluations = [scored(0, 0.1), damaged(10), scored(20, 1.0 / 3.0)];
-        let (_folder, path) = journal(&evaluations);
+        let (_directory, path) = journal(&evaluations);
         assert_eq!(Journal::read(&path).unwrap(), evaluations);
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 3);
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_line_takes_back_its_own_step_and_later_ones() {
         let again = scored(10, 0.5);
-        let (_folder, path) = journal(&[
+        let (_directory, path) = journal(&[
             scored(0, 0.1),
             scored(10, 0.2),
             scored(20, 0.3),
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_torn_last_line_is_cut_wherever_it_is_torn() {
-        let (_folder, path) = journal(&[scored(0, 0.1), scored(10, 0.2)]);
+        let (_directory, path) = journal(&[scored(0, 0.1), scored(10, 0.2)]);
         let whole = fs::read(&path).unwrap();
         let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
         for length in first + 1..whole.len() {
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_foreign_line_is_refused_by_its_number() {
-        let (_folder, path) = journal(&[scored(0, 0.1)]);
+        let (_directory, path) = journal(&[scored(0, 0.1)]);
         let whole = fs::read_to_string(&path).unwrap();
         for (foreign, problem) in [
             ("notes", "expected ident at line 1 column 2"),
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_refuses_leaves_the_journal_as_it_was() {
-        let (_folder, path) = journal(&[scored(0, 0.1)]);
+        let (_directory, path) = journal(&[scored(0, 0.1)]);
         let (mut journal, _) = Journal::open(&path).unwrap();
         // Not open for writing, as a disk that takes nothing.
         journal.file = File::open(&path).unwrap();

@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn there_is_one_writer_of_each_kind() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         // What a process left behind that was killed.
         fs::write(
             run.lock(Role::Train),
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn what_a_killed_process_was_writing_goes_with_the_next_of_its_role() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let status = TrainStatus {
             process: Process::current(),
             step: 1,
@@ -135,8 +135,8 @@ mod tests {
 
     #[test]
     fn a_lock_file_that_cannot_be_written_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         fs::create_dir(run.lock(Role::Train)).unwrap();
         let error = Lock::take(&run, Role::Train).unwrap_err();
         assert!(!is_user_error(&error));

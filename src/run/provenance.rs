@@ -53,7 +53,7 @@ struct Git {
 }
 
 impl Provenance {
-    /// Looks around, with `checkout` as the folder to ask git about. What cannot be found out (no git, no
+    /// Looks around, with `checkout` as the directory to ask git about. What cannot be found out (no git, no
     /// repository) is left out, and never keeps a run from starting.
     pub fn collect(checkout: &Path, software: Software) -> Self {
         let system =
@@ -165,8 +165,8 @@ pub(crate) mod tests {
 
     #[test]
     fn tells_commit_and_changes_of_a_checkout() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = json(&Provenance::collect(folder.path(), software()));
+        let directory = tempfile::tempdir().unwrap();
+        let outside = json(&Provenance::collect(directory.path(), software()));
         assert_eq!(outside["software"]["burn"], "0.22.1");
         assert_eq!(outside["software"]["device"], "cpu");
         assert!(outside["cores"].as_u64().unwrap() >= 1);
@@ -176,7 +176,7 @@ pub(crate) mod tests {
         let run = |arguments: &[&str]| {
             Command::new("git")
                 .arg("-C")
-                .arg(folder.path())
+                .arg(directory.path())
                 .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
                 .args(arguments)
                 .output()
@@ -185,21 +185,23 @@ pub(crate) mod tests {
         if !run(&["init"]) {
             return; // a machine without git: the absence was tested above
         }
-        fs::write(folder.path().join("a"), "one\n").unwrap();
+        fs::write(directory.path().join("a"), "one\n").unwrap();
         assert!(run(&["add", "a"]) && run(&["commit", "-m", "first"]));
-        let clean = Provenance::collect(folder.path(), software());
+        let clean = Provenance::collect(directory.path(), software());
         assert_eq!(json(&clean)["git"]["commit"].as_str().unwrap().len(), 40);
         assert_eq!(json(&clean)["git"]["dirty"], false);
         assert!(clean.diff.is_none());
 
-        fs::write(folder.path().join("a"), "two\n").unwrap();
-        let dirty = Provenance::collect(folder.path(), software());
+        fs::write(directory.path().join("a"), "two\n").unwrap();
+        let dirty = Provenance::collect(directory.path(), software());
         assert_eq!(json(&dirty)["git"]["dirty"], true);
         let diff = String::from_utf8(dirty.diff.unwrap()).unwrap();
         assert!(diff.ends_with("-one\n+two\n"), "{diff}");
 
-        fs::write(folder.path().join("a"), "a long line\n".repeat(200_000)).unwrap();
-        let cut = Provenance::collect(folder.path(), software()).diff.unwrap();
+        fs::write(directory.path().join("a"), "a long line\n".repeat(200_000)).unwrap();
+        let cut = Provenance::collect(directory.path(), software())
+            .diff
+            .unwrap();
         assert!(cut.ends_with(b"[cut: the diff is longer than 1 MiB]\n"));
         assert!((cut.len() as u64) < DIFF_LIMIT + 100);
     }

@@ -1,4 +1,4 @@
-//! Finding runs again: a walk over the runs folder, which may hold anything else as well.
+//! Finding runs again: a walk over the runs directory, which may hold anything else as well.
 
 use std::path::Path;
 
@@ -79,8 +79,8 @@ impl Statuses {
     }
 }
 
-/// All runs in the folder `runs`, by name and then by age. Whatever is no run, or cannot be read, is
-/// passed over; a folder that is not there holds none.
+/// All runs in the directory `runs`, by name and then by age. Whatever is no run, or cannot be read, is
+/// passed over; a directory that is not there holds none.
 pub fn list(runs: &Path) -> Vec<Entry> {
     find(runs).into_iter().map(Entry::read).collect()
 }
@@ -90,7 +90,7 @@ pub fn latest(runs: &Path, name: &str) -> Option<RunDir> {
     find(runs).into_iter().rfind(|run| run.name() == name)
 }
 
-/// The run that a user means by `what`: a run's folder, `NAME` for its latest run, or `NAME/TIMESTAMP`.
+/// The run that a user means by `what`: a run's directory, `NAME` for its latest run, or `NAME/TIMESTAMP`.
 ///
 /// # Errors
 /// A user error if there is none, with the nearest that there is.
@@ -119,7 +119,7 @@ pub fn resolve(runs: &Path, what: &str) -> Result<RunDir> {
         None => String::new(),
     };
     Err(user_error!(
-        "no run {what:?} in {}{nearest}; want NAME, NAME/TIMESTAMP or a run's folder, as `runboard list` shows them",
+        "no run {what:?} in {}{nearest}; want NAME, NAME/TIMESTAMP or a run's directory, as `runboard list` shows them",
         runs.display()
     ))
 }
@@ -178,14 +178,14 @@ mod tests {
     use crate::run::{Process, Restarts, Role};
     use std::fs;
 
-    /// A runs folder with runs at the given places, each of which holds an empty spec.
+    /// A runs directory with runs at the given places, each of which holds an empty spec.
     fn runs(ids: &[&str]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for id in ids {
-            fs::create_dir_all(folder.path().join(id)).unwrap();
-            fs::write(folder.path().join(id).join("spec.yaml"), "").unwrap();
+            fs::create_dir_all(directory.path().join(id)).unwrap();
+            fs::write(directory.path().join(id).join("spec.yaml"), "").unwrap();
         }
-        folder
+        directory
     }
 
     fn ids(runs: &Path) -> Vec<String> {
@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn lists_runs_by_name_and_age_among_foreign_folders() {
-        let folder = runs(&[
+    fn lists_runs_by_name_and_age_among_foreign_directories() {
+        let directory = runs(&[
             "b/20261123-031000-10",
             "b/20261123-031000-2",
             "b/20261123-031000",
@@ -204,12 +204,12 @@ mod tests {
             ".trash/20261123-031000",
             "too/deep/20261123-031000",
         ]);
-        fs::write(folder.path().join(".gitignore"), "*").unwrap();
-        fs::write(folder.path().join("a/notes.txt"), "").unwrap();
-        fs::create_dir(folder.path().join("a/20271123-031000")).unwrap(); // no spec: no run
-        std::os::unix::fs::symlink("nowhere", folder.path().join("a/dangling")).unwrap();
+        fs::write(directory.path().join(".gitignore"), "*").unwrap();
+        fs::write(directory.path().join("a/notes.txt"), "").unwrap();
+        fs::create_dir(directory.path().join("a/20271123-031000")).unwrap(); // no spec: no run
+        std::os::unix::fs::symlink("nowhere", directory.path().join("a/dangling")).unwrap();
         assert_eq!(
-            ids(folder.path()),
+            ids(directory.path()),
             [
                 "a/20261123-031000",
                 "b/renamed by hand",
@@ -220,17 +220,17 @@ mod tests {
             ]
         );
         assert_eq!(
-            latest(folder.path(), "b").unwrap().stamp(),
+            latest(directory.path(), "b").unwrap().stamp(),
             "20261123-031000-10"
         );
-        assert!(latest(folder.path(), "c").is_none());
-        assert!(list(&folder.path().join("none")).is_empty());
+        assert!(latest(directory.path(), "c").is_none());
+        assert!(list(&directory.path().join("none")).is_empty());
     }
 
     #[test]
     fn an_entry_tells_state_progress_and_precision() {
-        let folder = runs(&["a/20261123-031000", "a/20261123-031001"]);
-        let run = latest(folder.path(), "a").unwrap();
+        let directory = runs(&["a/20261123-031000", "a/20261123-031001"]);
+        let run = latest(directory.path(), "a").unwrap();
         let mut train = TrainStatus {
             process: Process::current(),
             step: 7,
@@ -253,7 +253,7 @@ mod tests {
         eval.process.state = State::Failed;
         eval.save(&run).unwrap();
 
-        let entries = list(folder.path());
+        let entries = list(directory.path());
         assert_eq!(
             (entries[0].state, entries[0].progress, entries[0].last),
             (None, None, None)
@@ -264,8 +264,8 @@ mod tests {
 
         train.process.state = State::Finished;
         train.save(&run).unwrap();
-        assert_eq!(list(folder.path())[1].state, Some(State::Failed));
-        assert_eq!(list(folder.path())[1].restarts, 0);
+        assert_eq!(list(directory.path())[1].state, Some(State::Failed));
+        assert_eq!(list(directory.path())[1].restarts, 0);
 
         let mut supervisor = SupervisorStatus {
             process: Process::current(),
@@ -275,33 +275,34 @@ mod tests {
         };
         supervisor.process.state = State::Running;
         supervisor.save(&run).unwrap();
-        let entry = &list(folder.path())[1];
+        let entry = &list(directory.path())[1];
         assert_eq!((entry.state, entry.restarts), (Some(State::Running), 3));
         train.process.state = State::Failed;
         train.save(&run).unwrap();
-        assert_eq!(list(folder.path())[1].state, Some(State::Failed));
+        assert_eq!(list(directory.path())[1].state, Some(State::Failed));
         supervisor.training = true;
         supervisor.save(&run).unwrap();
-        assert_eq!(list(folder.path())[1].state, Some(State::Running));
+        assert_eq!(list(directory.path())[1].state, Some(State::Running));
         fs::write(run.status(Role::Train), "{").unwrap();
-        assert_eq!(list(folder.path())[1].state, None);
+        assert_eq!(list(directory.path())[1].state, None);
     }
 
     #[test]
     fn resolves_paths_names_and_ids() {
-        let folder = runs(&["base/20261123-031000", "base/20261123-031001"]);
-        let resolved = |what: &str| resolve(folder.path(), what).unwrap().stamp();
+        let directory = runs(&["base/20261123-031000", "base/20261123-031001"]);
+        let resolved = |what: &str| resolve(directory.path(), what).unwrap().stamp();
         assert_eq!(resolved("base"), "20261123-031001");
         assert_eq!(resolved("base/20261123-031000"), "20261123-031000");
-        let path = folder.path().join("base/20261123-031000");
+        let path = directory.path().join("base/20261123-031000");
         assert_eq!(resolved(path.to_str().unwrap()), "20261123-031000");
     }
 
     #[test]
     fn names_the_nearest_of_what_is_not_there() {
-        let folder = runs(&["baseline/20261123-031000", "quick/20261123-031000"]);
-        let shown = folder.path().display();
-        let wanted = "want NAME, NAME/TIMESTAMP or a run's folder, as `runboard list` shows them";
+        let directory = runs(&["baseline/20261123-031000", "quick/20261123-031000"]);
+        let shown = directory.path().display();
+        let wanted =
+            "want NAME, NAME/TIMESTAMP or a run's directory, as `runboard list` shows them";
         for (what, hint) in [
             ("basline", " (nearest: \"baseline\")"),
             (
@@ -310,18 +311,18 @@ mod tests {
             ),
             ("zzz", ""),
         ] {
-            let error = resolve(folder.path(), what).unwrap_err();
+            let error = resolve(directory.path(), what).unwrap_err();
             assert!(is_user_error(&error));
             assert_eq!(
                 error.to_string(),
                 format!("no run {what:?} in {shown}{hint}; {wanted}")
             );
         }
-        let error = resolve(folder.path(), &shown.to_string()).unwrap_err();
+        let error = resolve(directory.path(), &shown.to_string()).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
-                "{shown} is no run directory: got a folder without spec.yaml, want a folder that `runboard run` has made"
+                "{shown} is no run directory: got a directory without spec.yaml, want a directory that `runboard run` has made"
             )
         );
     }

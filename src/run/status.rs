@@ -188,14 +188,14 @@ mod tests {
     use std::fs;
 
     fn run() -> (tempfile::TempDir, RunDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
-        (folder, run)
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        (directory, run)
     }
 
     #[test]
     fn comes_back_as_it_was_saved() {
-        let (_folder, run) = run();
+        let (_directory, run) = run();
         assert_eq!(TrainStatus::load(&run).unwrap(), None);
         let mut status = TrainStatus {
             process: Process::current(),
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_that_cannot_be_written_waits_for_the_next() {
-        let (_folder, run) = run();
+        let (_directory, run) = run();
         let mut status = TrainStatus {
             process: Process::current(),
             step: 1,
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_foreign_file_is_an_error_that_names_it() {
-        let (_folder, run) = run();
+        let (_directory, run) = run();
         fs::write(run.status(Role::Eval), "{}").unwrap();
         let error = format!("{:#}", EvalStatus::load(&run).unwrap_err());
         assert!(

@@ -2,7 +2,7 @@
 
 use super::names;
 use super::rule::Rule::{
-    self, Above, Below, Device, Fives, Flag, Folder, Line, Name, Odd, OneOf, Whole, Within,
+    self, Above, Below, Device, Directory, Fives, Flag, Line, Name, Odd, OneOf, Whole, Within,
 };
 use super::rule::shown;
 use serde_yaml::Value;
@@ -33,7 +33,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("compute.threads", THREADS),
     ("compute.precision", OneOf(&["float32", "tf32", "bf16"])),
     ("data.source", OneOf(&["cifar10", "synthetic"])),
-    ("data.folder", Folder),
+    ("data.folder", Directory),
     ("data.download", Flag),
     ("data.prefetch", Whole(1, 1_024)),
     ("data.workers", Whole(1, 64)),

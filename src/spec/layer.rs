@@ -96,7 +96,7 @@ fn read_text(path: &Path) -> Result<String> {
     let kind = path.metadata().map_err(failed)?;
     if !kind.is_file() {
         let found = if kind.is_dir() {
-            "a folder"
+            "a directory"
         } else {
             "no regular file"
         };

@@ -17,7 +17,7 @@ pub struct Experiment {
     pub spec: Spec,
 }
 
-/// Load an experiment by its name (`baseline` means `baseline.yaml` in the folder `experiments`) or by
+/// Load an experiment by its name (`baseline` means `baseline.yaml` in the directory `experiments`) or by
 /// the path of a file that ends in `.yaml` or `.yml`; what it extends is looked up in `experiments`.
 ///
 /// # Errors
@@ -57,7 +57,7 @@ impl Spec {
     /// for bit.
     ///
     /// # Errors
-    /// If the data folder's path is not Unicode.
+    /// If the data directory's path is not Unicode.
     pub fn to_yaml(&self) -> Result<String> {
         serde_yaml::to_string(self).context("failed to write the spec as YAML")
     }

@@ -112,10 +112,10 @@ pub enum Precision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// `cifar10` (the official archive, or any folder in its layout) or `synthetic` (drawn by runboard).
+    /// `cifar10` (the official archive, or any directory in its layout) or `synthetic` (drawn by runboard).
     pub source: Source,
-    /// Folder that holds the binary files, or `cifar-10-batches-bin/` with them. Relative to the
-    /// current folder.
+    /// Directory that holds the binary files, or `cifar-10-batches-bin/` with them. Relative to the
+    /// current directory.
     pub folder: PathBuf,
     /// Fetch the official archive when `folder` lacks the files (`source: cifar10` only).
     pub download: bool,
@@ -140,7 +140,7 @@ impl Default for Data {
     }
 }
 
-/// Where a data folder's files come from when they are missing.
+/// Where a data directory's files come from when they are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {

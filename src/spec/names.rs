@@ -1,13 +1,13 @@
-//! Names: of the experiments in a folder, and the nearest one to a misspelt name.
+//! Names: of the experiments in a directory, and the nearest one to a misspelt name.
 
 use crate::{bail_user, user_error};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// The names of the experiments in a folder, sorted.
+/// The names of the experiments in a directory, sorted.
 ///
 /// # Errors
-/// A user error if the folder cannot be read.
+/// A user error if the directory cannot be read.
 pub fn available(experiments: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in walkdir::WalkDir::new(experiments).min_depth(1).max_depth(1) {
@@ -16,7 +16,7 @@ pub fn available(experiments: &Path) -> Result<Vec<String>> {
                 .into_io_error()
                 .unwrap_or(std::io::ErrorKind::Other.into());
             user_error!(
-                "failed to list the folder {}: {error}",
+                "failed to list the directory {}: {error}",
                 experiments.display()
             )
         })?;
@@ -66,7 +66,7 @@ pub(super) fn resolve(name_or_path: &str, experiments: &Path) -> Result<(String,
     Ok((name.to_owned(), path.to_owned()))
 }
 
-/// The file of the experiment with this name, which must be [`valid`]: so it lies in the folder.
+/// The file of the experiment with this name, which must be [`valid`]: so it lies in the directory.
 pub(super) fn find(name: &str, experiments: &Path) -> Result<PathBuf> {
     let path = experiments.join(format!("{name}.yaml"));
     // Any kind of entry counts as found: what is wrong with it, reading it will say.

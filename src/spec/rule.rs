@@ -10,7 +10,7 @@ pub(super) enum Rule {
     Flag,
     /// Text without line breaks and control characters: it is printed in tables.
     Line,
-    Folder,
+    Directory,
     Device,
     /// The name of an experiment.
     Name,
@@ -55,7 +55,7 @@ impl Rule {
     fn allows_text(&self, text: &str) -> bool {
         match self {
             Rule::Line => !text.contains(char::is_control),
-            Rule::Folder => !text.is_empty() && !text.contains(char::is_control),
+            Rule::Directory => !text.is_empty() && !text.contains(char::is_control),
             Rule::Device => is_device(text),
             Rule::Name => names::valid(text),
             Rule::OneOf(choices) => choices.contains(&text),
@@ -114,7 +114,7 @@ impl fmt::Display for Rule {
         match self {
             Rule::Flag => write!(f, "true or false"),
             Rule::Line => write!(f, "one line of text"),
-            Rule::Folder => write!(f, "the path of a folder"),
+            Rule::Directory => write!(f, "the path of a directory"),
             Rule::Device => write!(f, "auto, cpu, cuda or cuda:N"),
             Rule::Name => write!(f, "the bare name of an experiment, such as baseline"),
             Rule::OneOf(choices) => write!(f, "{}", choices.join(" or ")),

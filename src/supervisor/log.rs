@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn gives_each_line_once_it_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("train.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("train.log");
         let append = |text: &str| {
             let file = OpenOptions::new().create(true).append(true).open(&path);
             file.unwrap().write_all(text.as_bytes()).unwrap();
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_log_without_end_stays_in_bounds() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("train.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("train.log");
         let mut log = Log::follow(path.clone());
         assert!(log.lines(false).is_empty() && log.tail(20).is_empty());
         fs::write(&path, vec![b'x'; WINDOW as usize + 1]).unwrap();

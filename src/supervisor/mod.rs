@@ -147,7 +147,7 @@ impl Supervisor<'_> {
     fn settle(&mut self, display: &mut Display, limit: u32) {
         if self.trainer.ended().is_some() {
             let step = self.trainer.status().map(|status| status.step);
-            // Unreadable, the folder shows no progress.
+            // Unreadable, the directory shows no progress.
             let newest = checkpoint::latest(&self.run.checkpoints()).ok().flatten();
             let safe = newest.map(|entry| entry.step);
             let died = self.trainer.settle(step, safe, display).is_some();

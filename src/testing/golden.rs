@@ -39,27 +39,27 @@ impl Golden {
         tensor.unwrap_or_else(|| panic!("no {name} in the golden file"))
     }
 
-    /// The tensors below `folder/`, by the rest of their names.
-    pub fn below(&self, folder: &str) -> Vec<(&str, &Tensor)> {
+    /// The tensors below `directory/`, by the rest of their names.
+    pub fn below(&self, directory: &str) -> Vec<(&str, &Tensor)> {
         let found: Vec<_> = (self.0.iter())
             .filter_map(|(name, tensor)| {
-                Some((name.strip_prefix(folder)?.strip_prefix('/')?, tensor))
+                Some((name.strip_prefix(directory)?.strip_prefix('/')?, tensor))
             })
             .collect();
         assert!(
             !found.is_empty(),
-            "nothing below {folder} in the golden file"
+            "nothing below {directory} in the golden file"
         );
         found
     }
 
-    /// The folders `folder/0`, `folder/1` and so on, in order.
-    pub fn numbered(&self, folder: &str) -> Vec<String> {
+    /// The directories `directory/0`, `directory/1` and so on, in order.
+    pub fn numbered(&self, directory: &str) -> Vec<String> {
         let found: Vec<_> = (0..)
-            .map(|index| format!("{folder}/{index}"))
+            .map(|index| format!("{directory}/{index}"))
             .take_while(|name| self.0.keys().any(|k| k.starts_with(&format!("{name}/"))))
             .collect();
-        assert!(!found.is_empty(), "no {folder}/0 in the golden file");
+        assert!(!found.is_empty(), "no {directory}/0 in the golden file");
         found
     }
 }

@@ -49,7 +49,7 @@ impl fmt::Display for Divergence {
             write!(f, " or train.on_divergence=rollback")?;
         }
         match &self.kept {
-            Some(folder) => write!(f, "; weights and batch are in {}", folder.display()),
+            Some(directory) => write!(f, "; weights and batch are in {}", directory.display()),
             None => Ok(()),
         }
     }
@@ -85,8 +85,8 @@ impl Divergence {
     /// # Errors
     /// If it cannot be written; there is then no half of it.
     pub fn keep(&mut self, run: &RunDir, weights: &[Named], batch: &Batch) -> Result<()> {
-        run.check_present()?; // or this would make its folder again
-        let folder = run.divergence(self.step);
+        run.check_present()?; // or this would make its directory again
+        let directory = run.divergence(self.step);
         let mut numbers = serde_json::to_vec_pretty(&self.numbers())?;
         numbers.push(b'\n');
         let files: [(&str, &[u8]); 3] = [
@@ -94,8 +94,8 @@ impl Divergence {
             ("weights.safetensors", &checkpoint::safetensors(weights)?),
             ("batch.safetensors", &safetensors(batch)?),
         ];
-        files::replace_folder(&folder, &files)?;
-        self.kept = Some(folder);
+        files::replace_dir(&directory, &files)?;
+        self.kept = Some(directory);
         Ok(())
     }
 
@@ -130,9 +130,9 @@ impl Divergence {
         if spec.on_divergence == OnDivergence::Stop || count >= spec.max_rollbacks {
             return Err(ExitError::new(Divergence::EXIT_CODE, self).into());
         }
-        let folder = run.checkpoints();
-        let to = self.target(&checkpoint::list(&folder)?);
-        checkpoint::cut(&folder, to.map_or(0, |step| step + 1))?;
+        let directory = run.checkpoints();
+        let to = self.target(&checkpoint::list(&directory)?);
+        checkpoint::cut(&directory, to.map_or(0, |step| step + 1))?;
         let rollback = Rollback {
             diverged: self.step,
             to,
@@ -222,9 +222,9 @@ mod tests {
     }
 
     fn run() -> (tempfile::TempDir, RunDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
-        (folder, run)
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        (directory, run)
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn each_rollback_goes_where_none_was_in_vain() {
-        let (_folder, run) = run();
+        let (_directory, run) = run();
         for step in [0, 10, 20, 30] {
             checkpoint::save(&run.checkpoints(), &checkpoint(step, 1.0, 1.0)).unwrap();
         }
@@ -286,27 +286,27 @@ mod tests {
 
     #[test]
     fn the_beginning_is_fresh_weights_whatever_was_set_aside() {
-        let (_folder, run) = run();
-        let folder = run.checkpoints();
-        let saved = checkpoint::save(&folder, &checkpoint(10, 1.0, 1.0)).unwrap();
-        checkpoint::save(&folder, &checkpoint(20, 1.0, 1.0)).unwrap();
-        let damaged = folder.join("step-00000020/state.json");
+        let (_directory, run) = run();
+        let directory = run.checkpoints();
+        let saved = checkpoint::save(&directory, &checkpoint(10, 1.0, 1.0)).unwrap();
+        checkpoint::save(&directory, &checkpoint(20, 1.0, 1.0)).unwrap();
+        let damaged = directory.join("step-00000020/state.json");
         fs::write(damaged, "").unwrap();
-        let restored = checkpoint::restore(&folder).unwrap().unwrap();
+        let restored = checkpoint::restore(&directory).unwrap().unwrap();
         assert_eq!(restored.path, saved);
-        assert!(folder.join("step-00000020.damaged").exists());
+        assert!(directory.join("step-00000020.damaged").exists());
         let spec = Train {
             on_divergence: OnDivergence::Rollback,
             ..Train::default()
         };
         let rollbacks = divergence(11, &[]).roll_back(&run, &spec).unwrap();
         assert_eq!(rollbacks[0].to, None);
-        assert!(checkpoint::restore(&folder).unwrap().is_none());
+        assert!(checkpoint::restore(&directory).unwrap().is_none());
     }
 
     #[test]
     fn to_stop_leaves_every_checkpoint() {
-        let (_folder, run) = run();
+        let (_directory, run) = run();
         checkpoint::save(&run.checkpoints(), &checkpoint(10, 1.0, 1.0)).unwrap();
         let error = divergence(11, &[])
             .roll_back(&run, &Train::default())
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn weights_batch_and_numbers_are_kept() {
-        let (_folder, run) = run();
+        let (_directory, run) = run();
         let batch = Batch {
             step: 7,
             images: (0..24).map(|value| value as f32).collect(),
@@ -329,20 +329,20 @@ mod tests {
         };
         let mut divergence = divergence(7, &[]);
         divergence.keep(&run, &weights(f32::NAN), &batch).unwrap();
-        let folder = run.divergence(7);
+        let directory = run.divergence(7);
         let said = divergence.to_string();
-        let place = format!("; weights and batch are in {}", folder.display());
+        let place = format!("; weights and batch are in {}", directory.display());
         assert!(said.ends_with(&place), "{said}");
 
-        let file = fs::read(folder.join("batch.safetensors")).unwrap();
+        let file = fs::read(directory.join("batch.safetensors")).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
         assert_eq!(tensors.tensor("images").unwrap().shape(), [2, 2, 2, 3]);
         let labels = tensors.tensor("labels").unwrap();
         assert_eq!((labels.dtype(), labels.data()[8]), (Dtype::I64, 9));
-        let file = fs::read(folder.join("weights.safetensors")).unwrap();
+        let file = fs::read(directory.join("weights.safetensors")).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
         assert_eq!(tensors.names(), ["conv1/biases"]);
-        let numbers = fs::read(folder.join("divergence.json")).unwrap();
+        let numbers = fs::read(directory.join("divergence.json")).unwrap();
         let numbers: Value = serde_json::from_slice(&numbers).unwrap();
         assert_eq!(numbers["total_loss"], "NaN");
         assert_eq!(numbers["cross_entropy"], 1.5);

@@ -312,7 +312,7 @@ impl<'a> Trainer<'a> {
     /// Save a checkpoint on the way. If the disk refuses, the older ones stay, and the next one is another
     /// try.
     fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
-        self.run.check_present()?; // or saving would make its folder again
+        self.run.check_present()?; // or saving would make its directory again
         // Curves first: a resumed run cuts what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
         match checkpoint::save(&self.run.checkpoints(), checkpoint) {
@@ -329,9 +329,9 @@ impl<'a> Trainer<'a> {
     fn save_last(&self, checkpoint: &Checkpoint) -> Result<()> {
         self.run.check_present()?;
         self.reporter.flush();
-        let folder = self.run.checkpoints();
-        files::insist(|| checkpoint::save(&folder, checkpoint)).with_context(|| {
-            let newest = match checkpoint::latest(&folder) {
+        let directory = self.run.checkpoints();
+        files::insist(|| checkpoint::save(&directory, checkpoint)).with_context(|| {
+            let newest = match checkpoint::latest(&directory) {
                 Ok(Some(entry)) => format!("the newest one is of step {}", entry.step),
                 _ => "there is no other one".to_owned(),
             };

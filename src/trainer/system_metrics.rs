@@ -135,14 +135,14 @@ mod tests {
             println!("read {:?} {:?}", usage.utilisation, usage.memory_mib);
             return;
         }
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
-            .arg(folder.path().join("libnvidia-ml.so.1"))
+            .arg(directory.path().join("libnvidia-ml.so.1"))
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvml.c"))
             .status();
         assert!(built.unwrap().success());
-        let mut path = folder.path().as_os_str().to_owned();
+        let mut path = directory.path().as_os_str().to_owned();
         if let Some(others) = env::var_os("LD_LIBRARY_PATH") {
             path.push(":");
             path.push(others);

@@ -105,20 +105,20 @@ fn without_a_whole_checkpoint_training_does_not_begin_anew_by_itself() {
     }
     let done = train(&project, &run);
     assert_eq!(done.code, Some(2), "{}", done.err);
-    let folder = run.join("checkpoints");
+    let directory = run.join("checkpoints");
     let begin = format!(
         "error: no whole checkpoint in {}: put one there from a copy, or, to train from the beginning, \
-         remove the folder\n  failed to load checkpoint {}: manifest.json: got format 7, want 1\n",
-        folder.display(),
+         remove the directory\n  failed to load checkpoint {}: manifest.json: got format 7, want 1\n",
+        directory.display(),
         checkpoint(&run, 24).display()
     );
     assert!(done.err.starts_with(&begin), "{}", done.err);
     // All is as it was: another version can go on.
-    assert_eq!(names(&folder).len(), 25);
+    assert_eq!(names(&directory).len(), 25);
     let after = fs::metadata(run.join("train").join(&names(&run.join("train"))[0])).unwrap();
     assert_eq!(after.len(), curves.len());
 
-    fs::remove_dir_all(&folder).unwrap();
+    fs::remove_dir_all(&directory).unwrap();
     let done = train(&project, &run);
     assert_eq!(done.code, Some(0), "{}", done.err);
     assert!(done.out.contains(", steps 0 to 24\n"), "{}", done.out);
@@ -157,19 +157,22 @@ fn the_best_by_evaluation_stays_and_is_linked() {
     let path = run.to_str().unwrap();
     project.succeed(&["eval", "--run", path]);
     let best = "step-00000002";
-    let folder = run.join("checkpoints");
+    let directory = run.join("checkpoints");
 
     // Steps further, which nobody has evaluated yet.
     fs::write(run.join("spec.yaml"), spec).unwrap();
     assert_eq!(train(&project, &run).code, Some(0));
-    assert_eq!(names(&folder), ["best", best, "step-00000024"]);
-    assert_eq!(fs::read_link(folder.join("best")).unwrap(), Path::new(best));
+    assert_eq!(names(&directory), ["best", best, "step-00000024"]);
+    assert_eq!(
+        fs::read_link(directory.join("best")).unwrap(),
+        Path::new(best)
+    );
     // Nobody trips over the link, which follows what evaluation finds.
     let eval = project.succeed(&["eval", "--run", path]).out;
     assert!(eval.contains("precision @ 1 = "), "{eval}");
     assert_eq!(train(&project, &run).code, Some(0));
     let best = json(&run.join("eval.status.json"))["best"]["step"].clone();
-    let linked = json(&folder.join("best/state.json"))["step"].clone();
+    let linked = json(&directory.join("best/state.json"))["step"].clone();
     assert_eq!(linked, best);
 }
 

@@ -31,11 +31,11 @@ fn training_that_diverges_stops_and_keeps_what_shows_it() {
         panic!("{kept:?}")
     };
     let number: u64 = step.strip_prefix("step-").unwrap().parse().unwrap();
-    let folder = run.join("divergence").join(step);
+    let directory = run.join("divergence").join(step);
     let error = format!(
         "the loss at step {number} is inf: training diverged; try a lower optimizer.learning_rate or \
          train.on_divergence=rollback; weights and batch are in {}",
-        folder.display()
+        directory.display()
     );
     assert_eq!(done.err.lines().last(), Some(&*format!("error: {error}")));
     let status = json(&run.join("train.status.json"));
@@ -46,8 +46,8 @@ fn training_that_diverges_stops_and_keeps_what_shows_it() {
         "divergence.json",
         "weights.safetensors",
     ];
-    assert_eq!(names(&folder), files);
-    let numbers = json(&folder.join("divergence.json"));
+    assert_eq!(names(&directory), files);
+    let numbers = json(&directory.join("divergence.json"));
     assert_eq!(
         (&numbers["step"], &numbers["total_loss"]),
         (&json!(number), &json!("inf"))

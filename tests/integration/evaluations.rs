@@ -24,16 +24,16 @@ fn assert_curve(run: &Path, steps: &[u64]) {
     let row = names(&run.join("hparams"));
     assert_eq!(row.len(), 1, "{row:?}");
     let row = run.join("hparams").join(&row[0]);
-    for (folder, tag) in [
+    for (directory, tag) in [
         (run.join("eval"), "Precision @ 1"),
         (row, "final precision"),
     ] {
-        let Some(events) = tensorboard_reads(&folder) else {
+        let Some(events) = tensorboard_reads(&directory) else {
             return;
         };
         let curve = events["scalars"][tag].as_array().unwrap().iter();
         let seen: Vec<u64> = curve.map(|point| point[0].as_u64().unwrap()).collect();
-        assert_eq!(seen, steps, "{}", folder.display());
+        assert_eq!(seen, steps, "{}", directory.display());
     }
 }
 

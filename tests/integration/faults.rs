@@ -1,4 +1,4 @@
-//! A disk that refuses, folders that vanish: training goes on where it can, and says what it could not save.
+//! A disk that refuses, directories that vanish: training goes on where it can, and says what it could not save.
 
 use crate::support::{
     Project, checkpoints, hold, journal, json, judged, last_weights, names, pid, signal, steps,
@@ -75,8 +75,8 @@ impl Drop for Trainer {
 }
 
 fn newest(run: &Path) -> Option<String> {
-    let folder = fs::read_dir(run.join("checkpoints")).ok()?;
-    let names = folder.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let directory = fs::read_dir(run.join("checkpoints")).ok()?;
+    let names = directory.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| !name.contains('.')).max()
 }
 
@@ -98,12 +98,12 @@ struct SmallDisk {
 
 impl SmallDisk {
     /// `None` where the machine does not let its users mount one.
-    fn mount(folder: &Path) -> Option<Self> {
+    fn mount(directory: &Path) -> Option<Self> {
         const MOUNT: &str =
             "mount -t tmpfs -o size=64m tmpfs \"$0\" && echo mounted && exec cat > /dev/null";
         let mut holder = Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c", MOUNT])
-            .arg(folder)
+            .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -111,7 +111,7 @@ impl SmallDisk {
         let mut answer = String::new();
         let out = holder.stdout.as_mut().unwrap();
         BufReader::new(out).read_line(&mut answer).unwrap();
-        let path = PathBuf::from(format!("/proc/{}/root{}", holder.id(), folder.display()));
+        let path = PathBuf::from(format!("/proc/{}/root{}", holder.id(), directory.display()));
         let disk = SmallDisk { holder, path };
         (answer == "mounted\n").then_some(disk)
     }
@@ -189,9 +189,9 @@ fn outlives(project: &Project, run: &Path, (refuse, refused): Turn, (take, taken
 #[test]
 fn training_outlives_a_full_disk_and_misses_nothing() {
     let project = Project::new();
-    let folder = project.path("disk");
-    fs::create_dir(&folder).unwrap();
-    let Some(disk) = SmallDisk::mount(&folder) else {
+    let directory = project.path("disk");
+    fs::create_dir(&directory).unwrap();
+    let Some(disk) = SmallDisk::mount(&directory) else {
         eprintln!("not checked on a full disk: this user may not mount one (unshare)");
         return;
     };
@@ -253,15 +253,15 @@ fn a_last_checkpoint_that_cannot_be_saved_is_an_error_and_can_be_made_up_for() {
 }
 
 #[test]
-fn folders_that_vanish_are_made_again_but_not_a_run() {
+fn directories_that_vanish_are_made_again_but_not_a_run() {
     let project = Project::new();
     let run = project.fresh("vanished", &ENDLESS);
     let mut trainer = Trainer::start(&project, &run);
     let first = trainer.saves();
-    for folder in ["train", "checkpoints"] {
+    for directory in ["train", "checkpoints"] {
         // The trainer may put something there meanwhile.
-        wait_for("the end of a folder", || {
-            fs::remove_dir_all(run.join(folder)).ok()
+        wait_for("the end of a directory", || {
+            fs::remove_dir_all(run.join(directory)).ok()
         });
     }
     trainer.says(&["their file was removed; they go on in a new one"]);

@@ -178,9 +178,9 @@ fn command_lines_end_with_a_documented_code() {
     });
 }
 
-/// All files of a folder and the folders in it.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = WalkDir::new(folder).sort_by_file_name().into_iter();
+/// All files of a directory and the directories in it.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = WalkDir::new(directory).sort_by_file_name().into_iter();
     let entries = entries.map(Result::unwrap);
     let files = entries.filter(|entry| !entry.file_type().is_dir());
     files.map(|entry| entry.into_path()).collect()

@@ -67,8 +67,8 @@ fn as_nobody(command: &Command) -> Option<Command> {
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(command.get_program())
         .args(command.get_args());
-    if let Some(folder) = command.get_current_dir() {
-        other.current_dir(folder);
+    if let Some(directory) = command.get_current_dir() {
+        other.current_dir(directory);
     }
     Some(other)
 }
@@ -78,7 +78,7 @@ fn a_run_is_read_by_who_may_not_write_it() {
     let project = Project::new();
     project.succeed(&["run", "small"]);
     let run = project.run("small");
-    // The temporary folder is private; the run in it is as the umask says.
+    // The temporary directory is private; the run in it is as the umask says.
     fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let nobody = |command: Command| as_nobody(&command).and_then(|mut c| c.output().ok());
     let reaches_the_binary = nobody(project.command(&["--version"]));

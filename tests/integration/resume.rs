@@ -218,10 +218,10 @@ fn twenty_kills_at_random_moments_leave_no_trace() {
     while kills < KILLS {
         let id = format!("tiny/parted-{}", ids.len());
         let run = project.prepare("tiny", &id, &[]);
-        let folder = run.to_str().unwrap();
+        let directory = run.to_str().unwrap();
         while kills < KILLS {
             let moment = Moment::draw(kills, start, &mut random);
-            let mut trainer = project.start(&["train", "--run", folder]);
+            let mut trainer = project.start(&["train", "--run", directory]);
             moment.wait(&mut trainer, &run);
             trainer.kill().unwrap();
             let end = trainer.wait().unwrap();
@@ -234,7 +234,7 @@ fn twenty_kills_at_random_moments_leave_no_trace() {
             torn_saves += u64::from(torn);
             println!("kill {kills}: {moment:?}, while saving: {torn}");
         }
-        project.succeed(&["train", "--run", folder]);
+        project.succeed(&["train", "--run", directory]);
 
         assert!(last_weights(&run) == last_weights(&whole));
         assert_eq!(names(&run.join("checkpoints")), kept);
@@ -258,9 +258,9 @@ fn a_stop_during_a_save_lets_it_end_and_a_second_one_does_not() {
     let project = tiny();
     // Training does not end before it is stopped.
     let run = project.prepare("tiny", "tiny/stopped", &["train.steps=1000000"]);
-    let folder = run.to_str().unwrap();
+    let directory = run.to_str().unwrap();
     for signals in [1, 2, 1] {
-        let mut trainer = project.start(&["train", "--run", folder]);
+        let mut trainer = project.start(&["train", "--run", directory]);
         Moment::Save(5, Duration::ZERO).wait(&mut trainer, &run);
         for _ in 0..signals {
             signal(&trainer, Signal::SIGTERM);
@@ -276,7 +276,7 @@ fn a_stop_during_a_save_lets_it_end_and_a_second_one_does_not() {
     // So far that only what an uninterrupted run keeps is left.
     let steps = checkpoints(&run).pop().unwrap() + 30;
     respecify(&run, "steps: 1000000", &format!("steps: {steps}"));
-    project.succeed(&["train", "--run", folder]);
+    project.succeed(&["train", "--run", directory]);
     let whole = project.prepare("tiny", "tiny/whole", &[&format!("train.steps={steps}")]);
     project.succeed(&["train", "--run", whole.to_str().unwrap()]);
     assert!(last_weights(&run) == last_weights(&whole));

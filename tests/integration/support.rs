@@ -1,4 +1,4 @@
-//! A project folder in a temporary place, and the real binary run in it.
+//! A project directory in a temporary place, and the real binary run in it.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,7 +19,7 @@ seed: 7
 compute: {device: cpu, threads: 1}
 data:
   source: synthetic
-  folder: data
+  directory: data
   synthetic: {train_images: 1000, test_images: 200}
 network:
   conv1: {channels: 8, stddev: 0.05}
@@ -30,9 +30,9 @@ train: {steps: 25, batch_size: 16, log_every: 5, scalars_every: 10, histograms_e
 eval: {interval_secs: 0.1, batch_size: 64}
 ";
 
-/// A folder with `experiments/`, to run runboard in.
+/// A directory with `experiments/`, to run runboard in.
 pub struct Project {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What a finished process left behind.
@@ -45,14 +45,14 @@ pub struct Done {
 impl Project {
     /// A project whose experiment `small` is [`SMALL`].
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let project = Project { folder };
+        let directory = tempfile::tempdir().unwrap();
+        let project = Project { directory };
         project.write("experiments/small.yaml", SMALL);
         project
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().join(relative)
+        self.directory.path().join(relative)
     }
 
     pub fn write(&self, relative: &str, text: impl AsRef<[u8]>) {
@@ -65,7 +65,7 @@ impl Project {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runboard"));
         command
             .args(arguments)
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env_remove("RUNBOARD_DATA")
             .env_remove("RUNBOARD_CIFAR10_URL")
             .stdin(Stdio::null())
@@ -104,7 +104,7 @@ impl Project {
         self.path("runs").join(id)
     }
 
-    /// One of `small`, to be named by its folder.
+    /// One of `small`, to be named by its directory.
     pub fn fresh(&self, name: &str, sets: &[&str]) -> PathBuf {
         self.prepare("small", &format!("{name}/20260101-000000"), sets)
     }
@@ -230,9 +230,9 @@ pub fn checkpoints(run: &Path) -> Vec<u64> {
     steps.filter_map(|step| step.parse().ok()).collect()
 }
 
-/// Names in a folder, sorted.
-pub fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
+/// Names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -266,20 +266,20 @@ pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// What TensorBoard's own reader finds in a folder, where TensorBoard is installed (`make test` installs
+/// What TensorBoard's own reader finds in a directory, where TensorBoard is installed (`make test` installs
 /// it).
-pub fn tensorboard_reads(folder: &Path) -> Option<Value> {
-    python("tests/read_events.py", folder)
+pub fn tensorboard_reads(directory: &Path) -> Option<Value> {
+    python("tests/read_events.py", directory)
 }
 
 /// A live TensorBoard, by each of its two readers, where TensorBoard is installed.
 pub struct TensorBoard(Child);
 
 impl TensorBoard {
-    /// Serve a folder, until this is dropped.
-    pub fn serve(folder: &Path) -> Option<Self> {
+    /// Serve a directory, until this is dropped.
+    pub fn serve(directory: &Path) -> Option<Self> {
         let mut command = tensorboards_python("tests/watch_rows.py")?;
-        command.arg(folder).stdin(Stdio::piped());
+        command.arg(directory).stdin(Stdio::piped());
         let script = command.stdout(Stdio::piped()).stderr(Stdio::null());
         Some(TensorBoard(script.spawn().unwrap()))
     }
@@ -308,12 +308,12 @@ impl Drop for TensorBoard {
     }
 }
 
-/// What a served TensorBoard shows of a folder in every plugin, by each of its two readers.
-pub fn tensorboard_shows(folder: &Path) -> Option<Value> {
-    python("tests/read_plugins.py", folder)
+/// What a served TensorBoard shows of a directory in every plugin, by each of its two readers.
+pub fn tensorboard_shows(directory: &Path) -> Option<Value> {
+    python("tests/read_plugins.py", directory)
 }
 
-/// What a script of the tests prints of a file or folder, where the Python that it wants is installed (`make
+/// What a script of the tests prints of a file or directory, where the Python that it wants is installed (`make
 /// test` installs it). It says so with exit code 3 if it misses a package.
 pub fn python(script: &str, path: &Path) -> Option<Value> {
     let output = tensorboards_python(script)?.arg(path).output().unwrap();

@@ -45,11 +45,11 @@ fn both_readers_show_every_plugin_of_runs_that_compare() {
     }
 
     let status =
-        |folder: &Path| json(&folder.join("train.status.json"))["process"]["state"].clone();
+        |directory: &Path| json(&directory.join("train.status.json"))["process"]["state"].clone();
     let runs = fs::read_dir(project.path("runs/small")).unwrap();
     let whole = runs
         .map(|entry| entry.unwrap().path())
-        .find(|folder| status(folder) == "finished")
+        .find(|directory| status(directory) == "finished")
         .unwrap();
     let id = format!("small/{}", whole.file_name().unwrap().to_str().unwrap());
     let (train, eval) = (format!("{id}/train"), format!("{id}/eval"));

@@ -79,7 +79,7 @@ fn entry(rng: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 #[test]
-fn archives_stay_in_their_folder() {
+fn archives_stay_in_their_directory() {
     let mut whole = tar::Builder::new(Vec::new());
     for (path, bytes) in official() {
         let mut header = tar::Header::new_gnu();
@@ -110,11 +110,14 @@ fn archives_stay_in_their_folder() {
         let turn = Turn::take(&home).unwrap();
         let staging = turn.stage(&home.join("set")).unwrap();
         let _ = within(16 << 20, || unpack(archive.as_slice(), &staging));
-        let entries = |folder: &Path| -> Vec<fs::DirEntry> {
-            fs::read_dir(folder).unwrap().map(Result::unwrap).collect()
+        let entries = |directory: &Path| -> Vec<fs::DirEntry> {
+            fs::read_dir(directory)
+                .unwrap()
+                .map(Result::unwrap)
+                .collect()
         };
         assert_eq!(entries(outside.path()).len(), 1);
-        assert_eq!(entries(&home).len(), 2, "the lock and the new folder");
+        assert_eq!(entries(&home).len(), 2, "the lock and the new directory");
         for entry in entries(staging.path()) {
             let name = entry.file_name();
             let mut known = TRAIN_FILES.into_iter().chain([TEST_FILE, META_FILE]);

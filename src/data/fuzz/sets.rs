@@ -1,7 +1,7 @@
 //! Random sets in CIFAR-10's layout.
 
 use crate::data::cifar::{
-    BATCHES_FOLDER, CLASS_COUNT, Images, META_FILE, PIXEL_BYTES, RECORD_BYTES, Split, TEST_FILE,
+    BATCHES_DIR, CLASS_COUNT, Images, META_FILE, PIXEL_BYTES, RECORD_BYTES, Split, TEST_FILE,
     TRAIN_FILES,
 };
 use crate::data::class_names;
@@ -49,13 +49,16 @@ fn place(rng: &mut ChaCha8Rng, path: &Path, file: &[u8]) {
     .unwrap();
 }
 
-/// What is fine; else it must be a user error that names something in the folder.
-fn fine<T>(folder: &Path, result: Result<T>) -> Option<T> {
+/// What is fine; else it must be a user error that names something in the directory.
+fn fine<T>(directory: &Path, result: Result<T>) -> Option<T> {
     result
         .map_err(|error| {
             let message = format!("{error:#}");
             assert!(is_user_error(&error), "{message}");
-            assert!(message.contains(&folder.display().to_string()), "{message}");
+            assert!(
+                message.contains(&directory.display().to_string()),
+                "{message}"
+            );
         })
         .ok()
 }
@@ -68,24 +71,24 @@ fn sets_are_read_or_refused() {
     };
     check(150, |rng| {
         let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join(pick(rng, &["", BATCHES_FOLDER]));
-        fs::create_dir_all(&folder).unwrap();
+        let directory = home.path().join(pick(rng, &["", BATCHES_DIR]));
+        fs::create_dir_all(&directory).unwrap();
         for name in TRAIN_FILES.into_iter().chain([TEST_FILE]) {
             let file = records(rng.random_range(1..4));
             // Most are whole, or no set would be read.
             match rng.random_bool(0.8) {
-                true => fs::write(folder.join(name), file).unwrap(),
-                false => place(rng, &folder.join(name), &file),
+                true => fs::write(directory.join(name), file).unwrap(),
+                false => place(rng, &directory.join(name), &file),
             }
         }
-        place(rng, &folder.join(META_FILE), NAMES);
+        place(rng, &directory.join(META_FILE), NAMES);
 
         for split in [Split::Train, Split::Test] {
             let read = within(1 << 20, || Images::read(home.path(), split));
             let Some(images) = fine(home.path(), read) else {
                 continue;
             };
-            let size = |name: &&str| fs::metadata(folder.join(name)).unwrap().len();
+            let size = |name: &&str| fs::metadata(directory.join(name)).unwrap().len();
             let bytes: u64 = split.files().iter().map(size).sum();
             assert_eq!((images.len() * RECORD_BYTES) as u64, bytes);
             assert!((0..images.len()).all(|index| usize::from(images.label(index)) < CLASS_COUNT));

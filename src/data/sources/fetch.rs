@@ -4,7 +4,7 @@ use super::WAYS_ON;
 use super::download::Download;
 use super::staging::Turn;
 use super::unpack::unpack;
-use crate::data::cifar::BATCHES_FOLDER;
+use crate::data::cifar::BATCHES_DIR;
 use crate::data::files;
 use anyhow::{Context, Result, anyhow, bail};
 use md5::{Digest, Md5};
@@ -43,27 +43,27 @@ impl Archive {
         }
     }
 
-    /// Makes sure that `folder` holds the files and returns the folder that does.
+    /// Makes sure that `directory` holds the files and returns the directory that does.
     ///
     /// # Errors
     /// The archive cannot be fetched, or is not the one that the MD5 is of.
-    pub(in crate::data) fn fetch(&self, folder: &Path) -> Result<PathBuf> {
-        let turn = Turn::take(folder)?;
+    pub(in crate::data) fn fetch(&self, directory: &Path) -> Result<PathBuf> {
+        let turn = Turn::take(directory)?;
         // Another process may have fetched it while this one waited.
-        if let Some(holder) = files::locate(folder)? {
+        if let Some(holder) = files::locate(directory)? {
             return Ok(holder);
         }
-        self.obtain(folder, &turn)
+        self.obtain(directory, &turn)
             .map_err(|error| anyhow!("{error:#}\n{WAYS_ON}"))
     }
 
-    fn obtain(&self, folder: &Path, turn: &Turn) -> Result<PathBuf> {
-        let part = folder.join("cifar-10-binary.tar.gz.part");
+    fn obtain(&self, directory: &Path, turn: &Turn) -> Result<PathBuf> {
+        let part = directory.join("cifar-10-binary.tar.gz.part");
         self.download
             .run(&part)
             .with_context(|| format!("failed to download {}", self.download.url))?;
         self.verify(&part)?;
-        let staging = turn.stage(&folder.join(BATCHES_FOLDER))?;
+        let staging = turn.stage(&directory.join(BATCHES_DIR))?;
         let file =
             File::open(&part).with_context(|| format!("failed to open {}", part.display()))?;
         unpack(io::BufReader::new(file), &staging)
@@ -134,10 +134,10 @@ mod tests {
             self.home.path().join("cifar-10-binary.tar.gz.part")
         }
 
-        /// Fetches, and checks the folder. Returns the requests.
+        /// Fetches, and checks the directory. Returns the requests.
         fn succeeds(self) -> Vec<String> {
             let holder = self.archive.fetch(self.home.path()).unwrap();
-            assert_eq!(holder, self.home.path().join(BATCHES_FOLDER));
+            assert_eq!(holder, self.home.path().join(BATCHES_DIR));
             for (path, bytes) in official() {
                 if path.ends_with(".bin") {
                     assert_eq!(fs::read(self.home.path().join(path)).unwrap(), bytes);
@@ -150,7 +150,7 @@ mod tests {
         /// Fetches in vain and checks that no files appeared. Returns the error and the requests.
         fn fails(self) -> (String, Vec<String>) {
             let error = self.archive.fetch(self.home.path()).unwrap_err();
-            assert!(!self.home.path().join(BATCHES_FOLDER).exists());
+            assert!(!self.home.path().join(BATCHES_DIR).exists());
             (format!("{error:#}"), self.server.join().unwrap())
         }
     }
@@ -181,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_leaves_the_folder_is_refused() {
+    fn an_archive_that_leaves_the_directory_is_refused() {
         let bytes = archive(&[official(), vec![("../evil", b"evil".to_vec())]].concat());
         let (error, _) = Case::new(&bytes, vec![whole(&bytes)]).fails();
         assert!(
-            error.contains("entry ../evil leaves the folder\n"),
+            error.contains("entry ../evil leaves the directory\n"),
             "{error}"
         );
     }

@@ -1,8 +1,8 @@
-//! Turns class folders of PNG and JPEG images into CIFAR-10's layout.
+//! Turns class directories of PNG and JPEG images into CIFAR-10's layout.
 
 use super::staging::Turn;
 use super::write::Set;
-use crate::data::cifar::{BATCHES_FOLDER, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
+use crate::data::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
 use crate::data::files::{self, bad_name};
 use crate::data::random;
 use crate::spec::Seed;
@@ -22,7 +22,7 @@ const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 const MAX_IMAGE_BYTES: u64 = 256 << 20;
 
 /// Writes the images of `from/train/CLASS/` and `from/test/CLASS/` into `to/cifar-10-batches-bin/` and
-/// returns that folder.
+/// returns that directory.
 ///
 /// There are ten classes, the same in both. CIFAR-10's own names get CIFAR-10's labels, other names
 /// labels in alphabetical order. Of an image of another size the central square is taken and scaled
@@ -33,17 +33,17 @@ const MAX_IMAGE_BYTES: u64 = 256 << 20;
 /// User errors that name the place: not ten classes, a class without images, a file that is no image,
 /// `to` holds a set already.
 pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
-    let classes = class_folders(from)?;
+    let classes = class_directories(from)?;
     let train = listing(from, Split::Train, &classes)?;
     let test = listing(from, Split::Test, &classes)?;
     let turn = Turn::take(to)?;
     if let Some(holder) = files::locate(to)? {
         bail_user!(
-            "{} holds a set already: give another folder",
+            "{} holds a set already: give another directory",
             holder.display()
         );
     }
-    let staging = turn.stage(&to.join(BATCHES_FOLDER))?;
+    let staging = turn.stage(&to.join(BATCHES_DIR))?;
     let set = Set {
         classes: classes.each_ref().map(String::as_str),
         train_images: train.len(),
@@ -68,20 +68,20 @@ struct Source {
     label: u8,
 }
 
-fn split_folder(from: &Path, split: Split) -> PathBuf {
+fn split_dir(from: &Path, split: Split) -> PathBuf {
     from.join(match split {
         Split::Train => "train",
         Split::Test => "test",
     })
 }
 
-/// Names of the class folders in the order of their labels.
-fn class_folders(from: &Path) -> Result<[String; CLASS_COUNT]> {
+/// Names of the class directories in the order of their labels.
+fn class_directories(from: &Path) -> Result<[String; CLASS_COUNT]> {
     let names = |split| -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for path in entries(&split_folder(from, split))? {
+        for path in entries(&split_dir(from, split))? {
             if !path.is_dir() {
-                bail_user!("{} is no class folder", path.display());
+                bail_user!("{} is no class directory", path.display());
             }
             let name = path.file_name().and_then(|name| name.to_str());
             let name = name.ok_or_else(|| user_error!("{} is no UTF-8", path.display()))?;
@@ -99,29 +99,29 @@ fn class_folders(from: &Path) -> Result<[String; CLASS_COUNT]> {
         );
     }
     if let Some(message) = bad_name(&train) {
-        bail_user!("{}: {message}", split_folder(from, Split::Train).display());
+        bail_user!("{}: {message}", split_dir(from, Split::Train).display());
     }
     if train.iter().all(|name| CLASSES.contains(&name.as_str())) && train.len() == CLASS_COUNT {
         return Ok(CLASSES.map(String::from));
     }
     train.try_into().map_err(|names: Vec<String>| {
         user_error!(
-            "{}: got {} class folders, want {CLASS_COUNT}",
-            split_folder(from, Split::Train).display(),
+            "{}: got {} class directories, want {CLASS_COUNT}",
+            split_dir(from, Split::Train).display(),
             names.len()
         )
     })
 }
 
-/// What lies in a folder, sorted by name, without hidden files.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
+/// What lies in a directory, sorted by name, without hidden files.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    if !directory.is_dir() {
         bail_user!(
-            "no folder {}: want train/CLASS/ and test/CLASS/ with images",
-            folder.display()
+            "no directory {}: want train/CLASS/ and test/CLASS/ with images",
+            directory.display()
         );
     }
-    let walk = WalkDir::new(folder)
+    let walk = WalkDir::new(directory)
         .min_depth(1)
         .max_depth(1)
         .follow_links(true)
@@ -134,17 +134,17 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
         })
         .map(|entry| Ok(entry?.into_path()))
         .collect::<Result<_>>()
-        .with_context(|| format!("failed to list {}", folder.display()))
+        .with_context(|| format!("failed to list {}", directory.display()))
 }
 
 /// All images of a split, shuffled.
 fn listing(from: &Path, split: Split, classes: &[String]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for (class, label) in classes.iter().zip(0..) {
-        let folder = split_folder(from, split).join(class);
-        let paths = entries(&folder)?;
+        let directory = split_dir(from, split).join(class);
+        let paths = entries(&directory)?;
         if paths.is_empty() {
-            bail_user!("no images in {}", folder.display());
+            bail_user!("no images in {}", directory.display());
         }
         for path in paths {
             let ending = path.extension().unwrap_or_default().to_string_lossy();
@@ -217,16 +217,16 @@ mod tests {
     use std::fs;
 
     /// Two training images and a test image a class, each in one colour that tells class and number.
-    fn folders(classes: &[&str]) -> tempfile::TempDir {
+    fn directories(classes: &[&str]) -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
         for (class, name) in classes.iter().enumerate() {
             for (split, count) in [("train", 2), ("test", 1)] {
-                let folder = home.path().join(split).join(name);
-                fs::create_dir_all(&folder).unwrap();
+                let directory = home.path().join(split).join(name);
+                fs::create_dir_all(&directory).unwrap();
                 for number in 0..count {
                     let colour = Rgb([10 * class as u8, 100 + number, 200]);
                     let image = RgbImage::from_pixel(32, 32, colour);
-                    image.save(folder.join(format!("{number}.png"))).unwrap();
+                    image.save(directory.join(format!("{number}.png"))).unwrap();
                 }
             }
         }
@@ -236,7 +236,7 @@ mod tests {
     fn imported(from: &Path) -> (tempfile::TempDir, Images, Images) {
         let to = tempfile::tempdir().unwrap();
         let holder = import(from, to.path()).unwrap();
-        assert_eq!(holder, to.path().join(BATCHES_FOLDER));
+        assert_eq!(holder, to.path().join(BATCHES_DIR));
         let train = Images::read(to.path(), Split::Train).unwrap();
         let test = Images::read(to.path(), Split::Test).unwrap();
         (to, train, test)
@@ -246,7 +246,7 @@ mod tests {
         let to = tempfile::tempdir().unwrap();
         let error = import(from, to.path()).unwrap_err();
         assert!(is_user_error(&error), "{error:#}");
-        assert!(!to.path().join(BATCHES_FOLDER).exists());
+        assert!(!to.path().join(BATCHES_DIR).exists());
         format!("{error:#}")
     }
 
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn own_classes_get_labels_in_alphabetical_order() {
-        let from = folders(&OWN);
+        let from = directories(&OWN);
         let (to, train, test) = imported(from.path());
         assert_eq!((train.len(), test.len()), (20, 10));
         let mut seen: Vec<(u8, u8)> = (0..20)
@@ -280,7 +280,7 @@ mod tests {
     fn cifar_names_get_cifar_labels() {
         let mut names = CLASSES;
         names.reverse();
-        let from = folders(&names);
+        let from = directories(&names);
         let (to, train, _) = imported(from.path());
         for index in 0..20 {
             assert_eq!(train.pixels(index)[0], 10 * (9 - train.label(index)));
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn of_other_sizes_the_central_square_is_scaled() {
-        let from = folders(&OWN);
+        let from = directories(&OWN);
         let wide = RgbImage::from_fn(128, 64, |x, _| match x {
             32..96 => Rgb([50, 60, 70]),
             _ => Rgb([255; 3]),
@@ -307,20 +307,20 @@ mod tests {
 
     #[test]
     fn jpeg_grey_and_transparent_images_are_taken() {
-        let from = folders(&OWN);
-        let folder = from.path().join("train/b");
+        let from = directories(&OWN);
+        let directory = from.path().join("train/b");
         let grey = image::GrayImage::from_pixel(32, 32, image::Luma([90]));
-        grey.save(folder.join("2.JPEG")).unwrap();
+        grey.save(directory.join("2.JPEG")).unwrap();
         let clear = image::RgbaImage::from_pixel(32, 32, image::Rgba([1, 2, 3, 0]));
-        clear.save(folder.join("3.png")).unwrap();
-        fs::write(folder.join(".hidden"), b"").unwrap();
+        clear.save(directory.join("3.png")).unwrap();
+        fs::write(directory.join(".hidden"), b"").unwrap();
         let (_to, train, _) = imported(from.path());
         assert_eq!(train.len(), 22);
     }
 
     #[test]
     fn what_is_no_image_is_named() {
-        let from = folders(&OWN);
+        let from = directories(&OWN);
         let path = from.path().join("test/c/x.png");
         fs::write(&path, b"no image").unwrap();
         let message = refusal(from.path());
@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn a_class_name_that_its_file_cannot_hold_is_refused() {
         let message =
-            refusal(folders(&["a\nb", "b", "c", "d", "e", "f", "g", "h", "i", "j"]).path());
+            refusal(directories(&["a\nb", "b", "c", "d", "e", "f", "g", "h", "i", "j"]).path());
         assert!(
             message.contains("got the class name \"a\\nb\", want"),
             "{message}"
@@ -375,11 +375,13 @@ mod tests {
     }
 
     #[test]
-    fn wrong_folders_are_named() {
+    fn wrong_directories_are_named() {
         let home = tempfile::tempdir().unwrap();
         assert!(refusal(home.path()).contains("want train/CLASS/ and test/CLASS/"));
-        assert!(refusal(folders(&OWN[..9]).path()).ends_with("got 9 class folders, want 10"));
-        let from = folders(&OWN);
+        assert!(
+            refusal(directories(&OWN[..9]).path()).ends_with("got 9 class directories, want 10")
+        );
+        let from = directories(&OWN);
         fs::remove_dir_all(from.path().join("test/c")).unwrap();
         assert!(refusal(from.path()).contains("want the same"));
         fs::create_dir(from.path().join("test/c")).unwrap();
@@ -392,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_set_is_never_overwritten() {
-        let from = folders(&OWN);
+        let from = directories(&OWN);
         let (to, ..) = imported(from.path());
         let error = import(from.path(), to.path()).unwrap_err();
         assert!(is_user_error(&error));

@@ -1,7 +1,7 @@
-//! Where a set's files come from: the official archive, folders of PNG and JPEG images, or a generator.
+//! Where a set's files come from: the official archive, directories of PNG and JPEG images, or a generator.
 //!
-//! [`prepare`] makes sure that the files which a spec names are there. Each source fills a temporary folder
-//! ([`staging`]) and renames it, so that a folder which has the files has all of them.
+//! [`prepare`] makes sure that the files which a spec names are there. Each source fills a temporary directory
+//! ([`staging`]) and renames it, so that a directory which has the files has all of them.
 
 mod canvas;
 pub(in crate::data) mod download;
@@ -27,34 +27,37 @@ use std::path::PathBuf;
 /// What to do where the real images cannot be had.
 const WAYS_ON: &str = "\
 go on with one of
-  a folder that holds the files: DATA=folder with make, RUNBOARD_DATA, or data.folder in the spec
-  images in class folders:       runboard data import DIR
+  a directory that holds the files: DATA=folder with make, RUNBOARD_DATA, or data.folder in the spec
+  images in class directories:       runboard data import DIR
   drawn images:                  data.source: synthetic in the spec";
 
-/// Makes sure that the images are there and returns the folder that holds the files.
+/// Makes sure that the images are there and returns the directory that holds the files.
 ///
-/// `source: cifar10` takes what `folder` holds, else fetches the official archive into it (or the mirror
+/// `source: cifar10` takes what `directory` holds, else fetches the official archive into it (or the mirror
 /// named by the environment variable `RUNBOARD_CIFAR10_URL`). `source: synthetic` draws its set into a
-/// folder of its own in `folder` and never touches other files. Several processes may prepare at once.
+/// directory of its own in `directory` and never touches other files. Several processes may prepare at once.
 ///
 /// # Errors
-/// A user error if images are missing and not to be fetched, or if the folder holds part of a set. Others:
-/// the download fails, the folder cannot be written.
+/// A user error if images are missing and not to be fetched, or if the directory holds part of a set. Others:
+/// the download fails, the directory cannot be written.
 pub fn prepare(data: &Data) -> Result<PathBuf> {
     prepare_from(data, &Archive::official())
 }
 
 fn prepare_from(data: &Data, archive: &Archive) -> Result<PathBuf> {
-    let folder = data.folder.as_path();
-    if folder.exists() && !folder.is_dir() {
-        bail_user!("data.folder: {} is no folder", folder.display());
+    let directory = data.folder.as_path();
+    if directory.exists() && !directory.is_dir() {
+        bail_user!("data.folder: {} is no directory", directory.display());
     }
     match data.source {
-        Source::Synthetic => draw(&data.synthetic, folder),
-        Source::Cifar10 => match files::locate(folder)? {
+        Source::Synthetic => draw(&data.synthetic, directory),
+        Source::Cifar10 => match files::locate(directory)? {
             Some(holder) => Ok(holder),
-            None if data.download => archive.fetch(folder),
-            None => bail_user!("{}; data.download is off\n{WAYS_ON}", files::absent(folder)),
+            None if data.download => archive.fetch(directory),
+            None => bail_user!(
+                "{}; data.download is off\n{WAYS_ON}",
+                files::absent(directory)
+            ),
         },
     }
 }
@@ -81,7 +84,7 @@ mod tests {
         }
     }
 
-    fn data(source: Source, folder: &Path) -> Data {
+    fn data(source: Source, directory: &Path) -> Data {
         let synthetic = Synthetic {
             train_images: 10,
             test_images: 10,
@@ -89,14 +92,14 @@ mod tests {
         };
         Data {
             source,
-            folder: folder.to_path_buf(),
+            folder: directory.to_path_buf(),
             synthetic,
             ..Data::default()
         }
     }
 
     #[test]
-    fn a_folder_that_holds_the_files_needs_no_server() {
+    fn a_directory_that_holds_the_files_needs_no_server() {
         let home = tempfile::tempdir().unwrap();
         let drawn = prepare(&data(Source::Synthetic, home.path())).unwrap();
         let given = data(Source::Cifar10, &drawn);
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_place_of_the_folder_is_refused() {
+    fn a_file_in_place_of_the_directory_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(is_user_error(
             &prepare(&data(Source::Cifar10, file.path())).unwrap_err()

@@ -1,4 +1,4 @@
-//! A folder that appears whole or not at all: filled under a temporary name beside its place, then
+//! A directory that appears whole or not at all: filled under a temporary name beside its place, then
 //! renamed; processes that want the same one take turns.
 
 use crate::console;
@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The sole right to fill a place in a folder, until it is dropped.
+/// The sole right to fill a place in a directory, until it is dropped.
 #[derive(Debug)]
 pub(in crate::data) struct Turn {
     /// None where the file system has no locks, as some network ones: then two processes may do the
@@ -17,18 +17,18 @@ pub(in crate::data) struct Turn {
 }
 
 impl Turn {
-    /// Creates `folder` if need be and waits until no other process is filling it.
-    pub(in crate::data) fn take(folder: &Path) -> Result<Turn> {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("failed to create the folder {}", folder.display()))?;
-        let path = folder.join(".lock");
+    /// Creates `directory` if need be and waits until no other process is filling it.
+    pub(in crate::data) fn take(directory: &Path) -> Result<Turn> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("failed to create the directory {}", directory.display()))?;
+        let path = directory.join(".lock");
         let lock =
             File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
         let held = match lock.try_lock() {
             Err(fs::TryLockError::WouldBlock) => {
                 console::aside(format_args!(
                     "another process is filling {}: waiting",
-                    folder.display()
+                    directory.display()
                 ));
                 lock.lock()
             }
@@ -40,21 +40,21 @@ impl Turn {
         })
     }
 
-    /// An empty folder to fill, to become `place`. Left-overs of processes that died are removed.
+    /// An empty directory to fill, to become `place`. Left-overs of processes that died are removed.
     pub(in crate::data) fn stage(&self, place: &Path) -> Result<Staging> {
         let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
-            anyhow::bail!("{} is no place for a folder", place.display());
+            anyhow::bail!("{} is no place for a directory", place.display());
         };
         let prefix = format!(".{}.", name.to_string_lossy());
         if self._lock.is_some() {
             remove_leftovers(parent, &prefix)?;
         }
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix(&prefix)
             .tempdir_in(parent)
-            .with_context(|| format!("failed to create a folder in {}", parent.display()))?;
+            .with_context(|| format!("failed to create a directory in {}", parent.display()))?;
         Ok(Staging {
-            folder,
+            directory,
             place: place.to_path_buf(),
         })
     }
@@ -72,20 +72,20 @@ fn remove_leftovers(parent: &Path, prefix: &str) -> Result<()> {
     Ok(())
 }
 
-/// A folder being filled. Dropped without [`Staging::commit`], it disappears.
+/// A directory being filled. Dropped without [`Staging::commit`], it disappears.
 #[derive(Debug)]
 pub(in crate::data) struct Staging {
-    folder: TempDir,
+    directory: TempDir,
     place: PathBuf,
 }
 
 impl Staging {
     /// Where to write.
     pub(in crate::data) fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
-    /// Writes one file of the folder through to the disk.
+    /// Writes one file of the directory through to the disk.
     pub(in crate::data) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.write_pieces(name, [Ok(bytes)])
     }
@@ -105,16 +105,16 @@ impl Staging {
         file.sync_all().with_context(failed)
     }
 
-    /// Puts the folder in its place and returns that. A folder with files that is there already stays:
+    /// Puts the directory in its place and returns that. A directory with files that is there already stays:
     /// another process was faster.
     pub(in crate::data) fn commit(self) -> Result<PathBuf> {
         match fs::rename(self.path(), &self.place) {
             Ok(()) => {
                 // The temporary name is gone; nothing is left to clean up.
-                let _ = self.folder.keep();
+                let _ = self.directory.keep();
                 if let Some(parent) = self.place.parent() {
                     File::open(parent)
-                        .and_then(|folder| folder.sync_all())
+                        .and_then(|directory| directory.sync_all())
                         .with_context(|| format!("failed to sync {}", parent.display()))?;
                 }
                 Ok(self.place)
@@ -131,12 +131,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_appears_whole_and_the_first_stays() {
+    fn the_directory_appears_whole_and_the_first_stays() {
         let home = tempfile::tempdir().unwrap();
         let place = home.path().join("set");
         let turn = Turn::take(home.path()).unwrap();
         let (winner, loser) = (turn.stage(&place).unwrap(), {
-            // As on a file system without locks, where nobody clears the other's folder.
+            // As on a file system without locks, where nobody clears the other's directory.
             Turn { _lock: None }.stage(&place).unwrap()
         });
         winner.write("x", b"winner").unwrap();
@@ -175,8 +175,8 @@ mod tests {
         }
     }
 
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(folder)
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 // How hard the set is. Whoever changes one of these, or the drawing, raises GENERATOR.
 
-/// Version of the drawing: sets of different versions have different folders.
+/// Version of the drawing: sets of different versions have different directories.
 const GENERATOR: u32 = 1;
 /// Radius of a shape, in pixels.
 const SHAPE_RADIUS: Range<f32> = 6.0..10.0;
@@ -62,14 +62,14 @@ struct Record {
     parameters: Synthetic,
 }
 
-/// Makes sure that the set is drawn and returns the folder that holds it: one of its own in `folder`,
+/// Makes sure that the set is drawn and returns the directory that holds it: one of its own in `directory`,
 /// named for the parameters, so that neither other sets nor real images are in its way.
 ///
 /// # Errors
-/// User errors: too few images for the six files, or the folder holds something else. Others: it
+/// User errors: too few images for the six files, or the directory holds something else. Others: it
 /// cannot be written.
-pub fn draw(parameters: &Synthetic, folder: &Path) -> Result<PathBuf> {
-    let place = folder.join(format!(
+pub fn draw(parameters: &Synthetic, directory: &Path) -> Result<PathBuf> {
+    let place = directory.join(format!(
         "synthetic-v{GENERATOR}-{}-{}-seed{}",
         parameters.train_images, parameters.test_images, parameters.seed.0
     ));
@@ -80,7 +80,7 @@ pub fn draw(parameters: &Synthetic, folder: &Path) -> Result<PathBuf> {
     if is_drawn(&place, &record)? {
         return Ok(place);
     }
-    let turn = Turn::take(folder)?;
+    let turn = Turn::take(directory)?;
     // Another process may have drawn it while this one waited.
     if is_drawn(&place, &record)? {
         return Ok(place);
@@ -111,7 +111,7 @@ fn is_drawn(place: &Path, want: &Record) -> Result<bool> {
     match serde_json::from_slice::<Record>(&text) {
         Ok(got) if got == *want => Ok(true),
         _ => bail_user!(
-            "{} does not tell of the set that its folder is named for: remove the folder",
+            "{} does not tell of the set that its directory is named for: remove the directory",
             path.display()
         ),
     }
@@ -230,24 +230,24 @@ mod tests {
 
     fn drawn(parameters: &Synthetic) -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
-        let folder = draw(parameters, home.path()).unwrap();
-        (home, folder)
+        let directory = draw(parameters, home.path()).unwrap();
+        (home, directory)
     }
 
     /// Whoever changes the drawing raises [`GENERATOR`] and then this value.
     #[test]
     fn the_bytes_are_frozen() {
-        let (_home, folder) = drawn(&small());
-        let bytes = fs::read(folder.join("data_batch_5.bin")).unwrap();
+        let (_home, directory) = drawn(&small());
+        let bytes = fs::read(directory.join("data_batch_5.bin")).unwrap();
         let digest = format!("v{GENERATOR} {:x}", Md5::digest(bytes));
         assert_eq!(digest, "v1 7e164175aaffe38fe9c40547ae391057");
     }
 
     #[test]
     fn labels_are_balanced_and_seeds_and_splits_differ() {
-        let (_home, folder) = drawn(&small());
-        let train = Images::read(&folder, Split::Train).unwrap();
-        let test = Images::read(&folder, Split::Test).unwrap();
+        let (_home, directory) = drawn(&small());
+        let train = Images::read(&directory, Split::Train).unwrap();
+        let test = Images::read(&directory, Split::Test).unwrap();
         for label in 0..10 {
             let count = |images: &Images| {
                 (0..images.len())
@@ -257,35 +257,35 @@ mod tests {
             assert_eq!((count(&train), count(&test)), (100, 20));
         }
         assert_ne!(train.pixels(0), test.pixels(0));
-        assert_eq!(class_names(&folder).unwrap()[5], "cross");
-        let (_other, folder) = drawn(&Synthetic {
+        assert_eq!(class_names(&directory).unwrap()[5], "cross");
+        let (_other, directory) = drawn(&Synthetic {
             seed: Seed(2),
             ..small()
         });
         assert_ne!(
-            Images::read(&folder, Split::Train).unwrap().pixels(0),
+            Images::read(&directory, Split::Train).unwrap().pixels(0),
             train.pixels(0)
         );
     }
 
     #[test]
     fn a_drawn_set_is_used_again_and_others_go_beside_it() {
-        let (home, folder) = drawn(&small());
+        let (home, directory) = drawn(&small());
         let modified = || {
-            fs::metadata(folder.join("test_batch.bin"))
+            fs::metadata(directory.join("test_batch.bin"))
                 .unwrap()
                 .modified()
                 .unwrap()
         };
         let before = modified();
-        assert_eq!(draw(&small(), home.path()).unwrap(), folder);
+        assert_eq!(draw(&small(), home.path()).unwrap(), directory);
         assert_eq!(modified(), before);
         let more = Synthetic {
             test_images: 30,
             ..small()
         };
-        assert_ne!(draw(&more, home.path()).unwrap(), folder);
-        fs::write(folder.join(RECORD_FILE), b"{}").unwrap();
+        assert_ne!(draw(&more, home.path()).unwrap(), directory);
+        fs::write(directory.join(RECORD_FILE), b"{}").unwrap();
         assert!(is_user_error(&draw(&small(), home.path()).unwrap_err()));
     }
 
@@ -322,9 +322,9 @@ mod tests {
 
     #[test]
     fn raw_pixels_do_not_give_the_class_away() {
-        let (_home, folder) = drawn(&small());
-        let train = Images::read(&folder, Split::Train).unwrap();
-        let test = Images::read(&folder, Split::Test).unwrap();
+        let (_home, directory) = drawn(&small());
+        let train = Images::read(&directory, Split::Train).unwrap();
+        let test = Images::read(&directory, Split::Test).unwrap();
         let all: Vec<(u8, Vec<f32>)> = (0..train.len())
             .map(|i| {
                 (

@@ -1,7 +1,7 @@
 //! Takes the known files, and nothing else, out of the official archive.
 
 use super::staging::Staging;
-use crate::data::cifar::{BATCHES_FOLDER, META_FILE, TEST_FILE, TRAIN_FILES};
+use crate::data::cifar::{BATCHES_DIR, META_FILE, TEST_FILE, TRAIN_FILES};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::io::Read;
@@ -15,7 +15,7 @@ const MAX_FILE: u64 = 100 << 20;
 /// Writes the archive's batches and class names into `staging`, by their bare names.
 ///
 /// # Errors
-/// No gzip or tar; an entry that leaves the folder; a known file twice, too large, not a regular file or
+/// No gzip or tar; an entry that leaves the directory; a known file twice, too large, not a regular file or
 /// missing.
 pub(in crate::data) fn unpack(archive: impl Read, staging: &Staging) -> Result<()> {
     let mut tar = tar::Archive::new(GzDecoder::new(archive).take(MAX_UNPACKED));
@@ -61,15 +61,15 @@ pub(in crate::data) fn unpack(archive: impl Read, staging: &Staging) -> Result<(
     Ok(())
 }
 
-/// The known file that an entry holds: by its bare name or in the archive's own folder.
+/// The known file that an entry holds: by its bare name or in the archive's own directory.
 fn known_name(path: &Path) -> Result<Option<&'static str>> {
     let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
     if !path.components().all(inside) {
-        bail!("entry {} leaves the folder", path.display());
+        bail!("entry {} leaves the directory", path.display());
     }
     let known = TRAIN_FILES.into_iter().chain([TEST_FILE, META_FILE]);
     let bare = path.strip_prefix(".").unwrap_or(path);
-    let bare = bare.strip_prefix(BATCHES_FOLDER).unwrap_or(bare);
+    let bare = bare.strip_prefix(BATCHES_DIR).unwrap_or(bare);
     Ok(known.into_iter().find(|name| bare == Path::new(name)))
 }
 
@@ -121,14 +121,14 @@ pub(in crate::data) mod tests {
         ]
     }
 
-    /// Unpacks into a folder of its own: the error, or the names of the files.
+    /// Unpacks into a directory of its own: the error, or the names of the files.
     fn unpacked(bytes: &[u8]) -> Result<Vec<String>, String> {
         let home = tempfile::tempdir().unwrap();
         let turn = Turn::take(home.path()).unwrap();
         let staging = turn.stage(&home.path().join("set")).unwrap();
         let result = unpack(bytes, &staging);
         let outside = fs::read_dir(home.path()).unwrap().count();
-        assert_eq!(outside, 2, "only the lock and the staging folder");
+        assert_eq!(outside, 2, "only the lock and the staging directory");
         result.map_err(|error| format!("{error:#}"))?;
         let mut names: Vec<String> = fs::read_dir(staging.path())
             .unwrap()
@@ -148,7 +148,7 @@ pub(in crate::data) mod tests {
     }
 
     #[test]
-    fn entries_that_leave_the_folder_are_refused() {
+    fn entries_that_leave_the_directory_are_refused() {
         for evil in [
             "../evil",
             "/tmp/evil",
@@ -157,7 +157,7 @@ pub(in crate::data) mod tests {
             let mut entries = official();
             entries.push((evil, b"evil".to_vec()));
             let error = unpacked(&archive(&entries)).unwrap_err();
-            assert_eq!(error, format!("entry {evil} leaves the folder"));
+            assert_eq!(error, format!("entry {evil} leaves the directory"));
         }
     }
 

@@ -131,18 +131,18 @@ mod tests {
             Ok(())
         };
         set(12, 3).write(&staging, record).unwrap();
-        let folder = staging.commit().unwrap();
-        let size = |name| std::fs::metadata(folder.join(name)).unwrap().len() / 3073;
+        let directory = staging.commit().unwrap();
+        let size = |name| std::fs::metadata(directory.join(name)).unwrap().len() / 3073;
         assert_eq!(size("data_batch_2.bin"), 3);
         assert_eq!(size("data_batch_3.bin"), 2);
-        let train = Images::read(&folder, Split::Train).unwrap();
+        let train = Images::read(&directory, Split::Train).unwrap();
         let order: Vec<u8> = (0..train.len())
             .map(|index| train.pixels(index)[0])
             .collect();
         assert_eq!(order, (0..12).collect::<Vec<_>>());
-        let test = Images::read(&folder, Split::Test).unwrap();
+        let test = Images::read(&directory, Split::Test).unwrap();
         assert_eq!((test.len(), test.pixels(2)[0]), (3, 102));
-        assert_eq!(class_names(&folder).unwrap()[0], "zero");
+        assert_eq!(class_names(&directory).unwrap()[0], "zero");
     }
 
     #[test]

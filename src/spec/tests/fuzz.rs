@@ -6,7 +6,7 @@ use crate::testing::fuzz::{check, edited_text, pick};
 use crate::testing::heap::within;
 use crate::user_error;
 
-/// Lies beside the folder of the experiments, where no `extends` reaches.
+/// Lies beside the directory of the experiments, where no `extends` reaches.
 const SECRET: &str = "outside";
 
 /// 64 KiB of YAML become a few hundred bytes an event.
@@ -154,25 +154,25 @@ fn specs_are_fine_or_point_at_the_mistake() {
     ];
     check(300, |rng| {
         let case = Case::random(rng, &texts);
-        let folder = Folder::new(&[]);
+        let directory = Directory::new(&[]);
         fs::write(
-            folder.path("../outside.yaml"),
+            directory.path("../outside.yaml"),
             format!("description: {SECRET}"),
         )
         .unwrap();
         for (index, file) in case.files.iter().enumerate() {
-            fs::write(folder.path(&format!("f{index}.yaml")), file).unwrap();
+            fs::write(directory.path(&format!("f{index}.yaml")), file).unwrap();
         }
         let set: Vec<&str> = case.set.iter().map(String::as_str).collect();
-        match within(MEMORY, || folder.load(case.name, &set)) {
-            Ok(spec) => is_fine(&folder, &spec),
+        match within(MEMORY, || directory.load(case.name, &set)) {
+            Ok(spec) => is_fine(&directory, &spec),
             Err(message) => points_at_the_mistake(&case, &message),
         }
     });
 }
 
 /// Every field of a resolved spec is allowed, and its frozen copy is the same spec.
-fn is_fine(folder: &Folder, spec: &Spec) {
+fn is_fine(directory: &Directory, spec: &Spec) {
     assert_ne!(spec.description, SECRET);
     let value = serde_yaml::to_value(spec).unwrap();
     for path in fields::paths().filter(|path| *path != "extends") {
@@ -180,7 +180,7 @@ fn is_fine(folder: &Folder, spec: &Spec) {
         fields::check(path, value.clone()).unwrap();
     }
     assert!(conflict::conflict(spec).is_none());
-    let frozen = folder.path("frozen.yaml");
+    let frozen = directory.path("frozen.yaml");
     fs::write(&frozen, spec.to_yaml().unwrap()).unwrap();
     assert_eq!(Spec::read_frozen(&frozen).unwrap(), *spec);
 }

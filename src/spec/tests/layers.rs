@@ -5,9 +5,9 @@ use super::*;
 #[test]
 fn empty_files_are_all_defaults() {
     for text in ["", "\n", "# nothing\n", "{}", "\u{feff}seed: 1\r\n"] {
-        let folder = Folder::new(&[("empty.yaml", text.as_bytes())]);
+        let directory = Directory::new(&[("empty.yaml", text.as_bytes())]);
         assert_eq!(
-            folder.load("empty", &[]).unwrap(),
+            directory.load("empty", &[]).unwrap(),
             Spec::default(),
             "{text:?}"
         );
@@ -16,60 +16,65 @@ fn empty_files_are_all_defaults() {
 
 #[test]
 fn unreadable_files_are_named() {
-    let folder = Folder::new(&[]);
-    fs::create_dir(folder.path("folder.yaml")).unwrap();
+    let directory = Directory::new(&[]);
+    fs::create_dir(directory.path("directory.yaml")).unwrap();
     assert_eq!(
-        folder.load("folder", &[]).unwrap_err(),
-        "experiments/folder.yaml: got a folder, want a YAML file"
+        directory.load("directory", &[]).unwrap_err(),
+        "experiments/directory.yaml: got a directory, want a YAML file"
     );
-    let gone = folder.path("gone.yaml");
+    let gone = directory.path("gone.yaml");
     assert_eq!(
-        folder.load(gone.to_str().unwrap(), &[]).unwrap_err(),
+        directory.load(gone.to_str().unwrap(), &[]).unwrap_err(),
         "failed to read experiments/gone.yaml: No such file or directory (os error 2)"
     );
-    let empty = Folder::new(&[]);
+    let empty = Directory::new(&[]);
     assert_eq!(
         empty.load("baseline", &[]).unwrap_err(),
         "no experiment 'baseline' in experiments/; there are none"
     );
-    let error = load("baseline", Path::new("no-such-folder"), &[]).unwrap_err();
+    let error = load("baseline", Path::new("no-such-directory"), &[]).unwrap_err();
     assert_eq!(
-        folder.message(&error),
-        "failed to list the folder no-such-folder: No such file or directory (os error 2)"
+        directory.message(&error),
+        "failed to list the directory no-such-directory: No such file or directory (os error 2)"
     );
 }
 
 #[test]
-fn names_are_looked_up_in_the_folder_and_nowhere_else() {
-    let folder = Folder::new(&[
+fn names_are_looked_up_in_the_directory_and_nowhere_else() {
+    let directory = Directory::new(&[
         ("baseline.yaml", b""),
         ("other.yaml", b"seed: 7"),
         ("notes.txt", b""),
     ]);
-    assert_eq!(available(&folder.path("")).unwrap(), ["baseline", "other"]);
-    let path = folder.path("other.yaml");
-    let experiment = load(path.to_str().unwrap(), &folder.path(""), &[]).unwrap();
+    assert_eq!(
+        available(&directory.path("")).unwrap(),
+        ["baseline", "other"]
+    );
+    let path = directory.path("other.yaml");
+    let experiment = load(path.to_str().unwrap(), &directory.path(""), &[]).unwrap();
     assert_eq!(
         (experiment.name.as_str(), experiment.spec.seed),
         ("other", Seed(7))
     );
     assert_eq!(
-        folder.load("baselin", &[]).unwrap_err(),
+        directory.load("baselin", &[]).unwrap_err(),
         "no experiment 'baselin' in experiments/; did you mean 'baseline'? there are: baseline, other"
     );
     assert_eq!(
-        folder.load("xyz", &[]).unwrap_err(),
+        directory.load("xyz", &[]).unwrap_err(),
         "no experiment 'xyz' in experiments/; there are: baseline, other"
     );
     assert_eq!(
-        folder.load("no-such-folder/other.yaml", &[]).unwrap_err(),
-        "no file 'no-such-folder/other.yaml'; did you mean the experiment 'other'?"
+        directory
+            .load("no-such-directory/other.yaml", &[])
+            .unwrap_err(),
+        "no file 'no-such-directory/other.yaml'; did you mean the experiment 'other'?"
     );
     for name in [
         "../other", "a/b", "", ".", "..", ".hidden", "-x", "a b", "a\0b", ".yaml",
     ] {
         assert_eq!(
-            folder.load(name, &[]).unwrap_err(),
+            directory.load(name, &[]).unwrap_err(),
             format!(
                 "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
                  or the path of a file NAME.yaml"
@@ -80,7 +85,7 @@ fn names_are_looked_up_in_the_folder_and_nowhere_else() {
 
 #[test]
 fn files_extend_others_by_name() {
-    let folder = Folder::new(&[
+    let directory = Directory::new(&[
         ("base.yaml", b"seed: 3\ntrain: {steps: 10, log_every: 2}"),
         ("middle.yaml", b"extends: base\ntrain: {steps: 20}"),
         ("top.yaml", b"extends: middle\ndescription: top"),
@@ -92,7 +97,7 @@ fn files_extend_others_by_name() {
         ("broken.yaml", b"extends: worse"),
         ("worse.yaml", b"seed: x"),
     ]);
-    let spec = folder
+    let spec = directory
         .load("top", &["train.log_every=5", "train={keep_checkpoints: 2}"])
         .unwrap();
     let mut want = Spec {
@@ -130,17 +135,17 @@ fn files_extend_others_by_name() {
             "experiments/worse.yaml:1:7: seed: got \"x\", want a whole number from 0 to 18446744073709551615",
         ),
     ] {
-        assert_eq!(folder.load(name, &[]).unwrap_err(), message);
+        assert_eq!(directory.load(name, &[]).unwrap_err(), message);
     }
     for depth in 0..9 {
         fs::write(
-            folder.path(&format!("c{depth}.yaml")),
+            directory.path(&format!("c{depth}.yaml")),
             format!("extends: c{}", depth + 1),
         )
         .unwrap();
     }
     assert_eq!(
-        folder.load("c0", &[]).unwrap_err(),
+        directory.load("c0", &[]).unwrap_err(),
         "experiments/c7.yaml:1:10: extends: got a chain of more than 8 files, want at most 8"
     );
 }
@@ -192,20 +197,20 @@ fn overrides_say_which_one_is_wrong() {
 
 #[test]
 fn text_overrides_are_not_yaml() {
-    let folder = Folder::new(&[("empty.yaml", b"")]);
+    let directory = Directory::new(&[("empty.yaml", b"")]);
     for text in ["5", "null", "a: b", "[x", " # no comment", "~/x"] {
         let set = [Override::text("data.folder", text)];
-        let spec = load("empty", &folder.path(""), &set).unwrap().spec;
+        let spec = load("empty", &directory.path(""), &set).unwrap().spec;
         assert_eq!(spec.data.folder, Path::new(text));
     }
     let error = load(
         "empty",
-        &folder.path(""),
+        &directory.path(""),
         &[Override::text("data.folder", "")],
     )
     .unwrap_err();
     assert_eq!(
-        folder.message(&error),
-        "data.folder=: got \"\", want the path of a folder"
+        directory.message(&error),
+        "data.folder=: got \"\", want the path of a directory"
     );
 }

@@ -100,7 +100,7 @@ fn values_say_what_was_got_and_what_is_wanted() {
         ),
         (
             "data: {folder: ''}",
-            "1:16: data.folder: got \"\", want the path of a folder",
+            "1:16: data.folder: got \"\", want the path of a directory",
         ),
         (
             "data: {download: yes}",
@@ -164,9 +164,9 @@ fn conflicts_blame_the_field_set_last() {
         "experiments/bad.yaml:2:21: train.batch_size: got 65536 images a batch, of which the convolutions make \
          19931332608 values, want at most 4294967296"
     );
-    let folder = Folder::new(&[("high.yaml", b"input: {contrast: {lower: 1, upper: 1}}")]);
+    let directory = Directory::new(&[("high.yaml", b"input: {contrast: {lower: 1, upper: 1}}")]);
     assert_eq!(
-        folder
+        directory
             .load("high", &["input.contrast.upper=0.5"])
             .unwrap_err(),
         "--set input.contrast.upper=0.5: got lower 1 with upper 0.5, want lower <= upper"

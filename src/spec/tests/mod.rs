@@ -18,17 +18,17 @@ fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments")
 }
 
-/// A folder of experiments; its path is cut from messages.
-struct Folder(tempfile::TempDir);
+/// A directory of experiments; its path is cut from messages.
+struct Directory(tempfile::TempDir);
 
-impl Folder {
+impl Directory {
     fn new(files: &[(&str, &[u8])]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("experiments")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("experiments")).unwrap();
         for (name, bytes) in files {
-            fs::write(folder.path().join("experiments").join(name), bytes).unwrap();
+            fs::write(directory.path().join("experiments").join(name), bytes).unwrap();
         }
-        Folder(folder)
+        Directory(directory)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -53,13 +53,13 @@ fn bad(text: &str) -> String {
 }
 
 fn bad_bytes(bytes: &[u8]) -> String {
-    Folder::new(&[("bad.yaml", bytes)])
+    Directory::new(&[("bad.yaml", bytes)])
         .load("bad", &[])
         .unwrap_err()
 }
 
 fn bad_set(set: &str) -> String {
-    Folder::new(&[("empty.yaml", b"")])
+    Directory::new(&[("empty.yaml", b"")])
         .load("empty", &[set])
         .unwrap_err()
 }

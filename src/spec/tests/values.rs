@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn every_range_ends_where_it_says() {
-    let folder = Folder::new(&[("empty.yaml", b"")]);
+    let directory = Directory::new(&[("empty.yaml", b"")]);
     for (field, allowed, refused) in [
         (
             "train.steps",
@@ -40,11 +40,11 @@ fn every_range_ends_where_it_says() {
     ] {
         for value in allowed {
             let set = format!("{field}={value}");
-            assert!(folder.load("empty", &[&set]).is_ok(), "{set}");
+            assert!(directory.load("empty", &[&set]).is_ok(), "{set}");
         }
         for value in refused {
             let set = format!("{field}={value}");
-            assert!(folder.load("empty", &[&set]).is_err(), "{set}");
+            assert!(directory.load("empty", &[&set]).is_err(), "{set}");
         }
     }
 }
@@ -92,8 +92,8 @@ fn the_defaults_are_the_tutorials() {
         train: {steps: 100000, batch_size: 128, log_every: 10, scalars_every: 100, histograms_every: 100, images_every: 100, checkpoint_every: 1000}
         eval: {interval_secs: 300}
         data: {source: cifar10}";
-    let folder = Folder::new(&[("tutorial.yaml", tutorial.as_bytes())]);
-    assert_eq!(folder.load("tutorial", &[]).unwrap(), Spec::default());
+    let directory = Directory::new(&[("tutorial.yaml", tutorial.as_bytes())]);
+    assert_eq!(directory.load("tutorial", &[]).unwrap(), Spec::default());
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn the_shipped_experiments_load() {
 
 #[test]
 fn frozen_specs_come_back_bit_for_bit() {
-    let folder = Folder::new(&[]);
-    let path = folder.path("spec.yaml");
+    let directory = Directory::new(&[]);
+    let path = directory.path("spec.yaml");
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for round in 0..300 {
         let mut spec = Spec::default();
@@ -148,7 +148,7 @@ fn frozen_specs_come_back_bit_for_bit() {
 
 #[test]
 fn frozen_specs_are_resolved_and_whole() {
-    let folder = Folder::new(&[("spec.yaml", b"extends: x\n"), ("empty.yaml", b"\n")]);
+    let directory = Directory::new(&[("spec.yaml", b"extends: x\n"), ("empty.yaml", b"\n")]);
     for (name, message) in [
         (
             "spec.yaml",
@@ -159,8 +159,8 @@ fn frozen_specs_are_resolved_and_whole() {
             "experiments/empty.yaml: got an empty file, want a run's resolved spec",
         ),
     ] {
-        let error = Spec::read_frozen(&folder.path(name)).unwrap_err();
-        assert_eq!(folder.message(&error), message);
+        let error = Spec::read_frozen(&directory.path(name)).unwrap_err();
+        assert_eq!(directory.message(&error), message);
     }
 }
 

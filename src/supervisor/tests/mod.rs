@@ -19,14 +19,14 @@ const SIGTERM: i32 = 15;
 pub(super) struct Fake {
     pub(super) run: RunDir,
     pub(super) program: PathBuf,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Fake {
     pub(super) fn new(script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path(), "a", "", &provenance()).unwrap();
-        let program = folder.path().join("program");
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let program = directory.path().join("program");
         // A shell writes it: a script open for writing here would be inherited by a child that another
         // test forks right now, and could not be started then ("text file busy").
         let written = Command::new("sh")
@@ -38,7 +38,7 @@ impl Fake {
         Fake {
             run,
             program,
-            _folder: folder,
+            _directory: directory,
         }
     }
 
