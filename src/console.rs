@@ -31,7 +31,7 @@ pub fn warning(text: impl Display) {
 }
 
 /// Print a line on standard error.
-pub fn aside(text: impl Display) {
+pub fn stderr_line(text: impl Display) {
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 

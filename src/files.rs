@@ -102,7 +102,7 @@ fn remove_dir(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// That of the last try.
-pub fn insist<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn retry_io<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
     let mut told = false;
     write
         .retry(
@@ -121,7 +121,7 @@ pub fn insist<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
 
 /// Whether this is the disk's refusal of a write, which another time it may take: full, out of quota, against
 /// a limit, without permission, or without an answer.
-pub fn is_refusal(error: &anyhow::Error) -> bool {
+pub fn is_retryable(error: &anyhow::Error) -> bool {
     let cause = error.chain().find_map(|cause| cause.downcast_ref());
     cause.is_some_and(|cause: &io::Error| {
         matches!(
@@ -138,7 +138,7 @@ pub fn is_refusal(error: &anyhow::Error) -> bool {
 
 /// Makes a limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is,
 /// and not a signal that ends the process.
-pub fn refuse_instead_of_dying() {
+pub fn ignore_sigxfsz() {
     // SAFETY: ignoring a signal runs no code. That it may fail changes nothing.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }

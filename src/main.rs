@@ -5,9 +5,9 @@ use runboard::{cli, console, error, files};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    files::refuse_instead_of_dying();
+    files::ignore_sigxfsz();
     let code = cli::Cli::parse().run().unwrap_or_else(|error| {
-        console::aside(format_args!("error: {error:#}"));
+        console::stderr_line(format_args!("error: {error:#}"));
         error::exit_code(&error)
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))

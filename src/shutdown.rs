@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 /// once. SIGHUP never does, however often it comes: a closing terminal sends it from the kernel and from
 /// the shell, and the supervisor sends it to its children, whom a `killall` may have told already.
 #[derive(Clone, Default)]
-pub struct Stop {
+pub struct Shutdown {
     shared: Arc<Shared>,
 }
 
@@ -34,8 +34,8 @@ struct Requests {
     count: usize,
 }
 
-impl Stop {
-    /// A stop that only [`Stop::request`] sets.
+impl Shutdown {
+    /// A shutdown that only [`Shutdown::request`] sets.
     pub fn new() -> Self {
         Self::default()
     }
@@ -73,7 +73,7 @@ impl Stop {
             .spawn(move || {
                 for signal in signals.forever() {
                     setter.request(signal);
-                    if setter.insisted() {
+                    if setter.forced() {
                         on_insisting(signal);
                     }
                 }
@@ -98,7 +98,7 @@ impl Stop {
     }
 
     /// Whether it was asked for again, by a signal that insists.
-    pub fn insisted(&self) -> bool {
+    pub fn forced(&self) -> bool {
         self.lock().count > 1
     }
 
@@ -134,9 +134,9 @@ fn ignored(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
-impl fmt::Debug for Stop {
+impl fmt::Debug for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Stop").field(&self.requested()).finish()
+        f.debug_tuple("Shutdown").field(&self.requested()).finish()
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_first_request_decides_and_ends_every_sleep() {
-        let stop = Stop::new();
+        let stop = Shutdown::new();
         assert!(!stop.sleep(Duration::ZERO));
         assert_eq!(stop.requested(), None);
 
@@ -158,22 +158,22 @@ mod tests {
         let sleeper = thread::spawn(move || asleep.sleep(Duration::from_secs(3600)));
         stop.request(SIGINT);
         assert!(sleeper.join().unwrap());
-        assert!(!stop.insisted());
+        assert!(!stop.forced());
         stop.request(SIGTERM);
-        assert!(stop.insisted());
+        assert!(stop.forced());
         assert_eq!(stop.requested(), Some(SIGINT));
     }
 
     #[test]
     fn a_closing_terminal_asks_but_never_insists() {
-        let stop = Stop::new();
+        let stop = Shutdown::new();
         for _ in 0..3 {
             stop.request(SIGHUP);
         }
         stop.request(SIGTERM);
-        assert_eq!((stop.requested(), stop.insisted()), (Some(SIGHUP), false));
+        assert_eq!((stop.requested(), stop.forced()), (Some(SIGHUP), false));
         stop.request(SIGTERM);
-        assert!(stop.insisted());
+        assert!(stop.forced());
     }
 
     /// This test again, in a process of its own, which the variable tells to play the other side, and which
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn the_second_signal_ends_the_process() {
         if env::var_os(PLAYER).is_some() {
-            let stop = Stop::on_signals().unwrap();
+            let stop = Shutdown::on_signals().unwrap();
             signal_hook::low_level::raise(SIGINT).unwrap();
             assert!(stop.sleep(Duration::from_secs(3600)));
             assert_eq!(stop.requested(), Some(SIGINT));
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn nohup_is_respected() {
         if env::var_os(PLAYER).is_some() {
-            let stop = Stop::on_signals().unwrap();
+            let stop = Shutdown::on_signals().unwrap();
             signal_hook::low_level::raise(SIGHUP).unwrap();
             if !ignored(SIGHUP) {
                 assert!(stop.sleep(Duration::from_secs(3600)));

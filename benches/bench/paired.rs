@@ -6,8 +6,8 @@ use crate::floor;
 use crate::setting::{Reference, Setting};
 use crate::statistics::Spread;
 use anyhow::Result;
+use runboard::backend::{self, environment};
 use runboard::spec::Spec;
-use runboard::{backend, environment};
 use serde::Serialize;
 use std::process::Command;
 

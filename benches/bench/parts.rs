@@ -11,7 +11,7 @@ use runboard::checkpoint::{self, Checkpoint};
 use runboard::data::{Batch, BatchStream, Images, Split};
 use runboard::model::Network;
 use runboard::spec::Spec;
-use runboard::trainer::reporter::{Reporter, Taken};
+use runboard::trainer::reporter::{Reporter, StepOutput};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let (pixels, labels) = upload(spec, &batch, &device);
     let (losses, gradients) = backend::gradients(&network, spec, pixels.clone(), labels)?;
     reporter.take_in(DeviceLosses::read(&[&losses])?[0]);
-    let taken = Taken {
+    let taken = StepOutput {
         step: 0, // for which all cadences are due
         gradients,
         learning_rate: 0.1,
@@ -97,7 +97,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     )?);
 
     let checkpoint = Checkpoint {
-        state: checkpoint::State::default(),
+        state: checkpoint::CheckpointState::default(),
         weights: network.named(),
         ema: network.named(),
     };

@@ -2,7 +2,6 @@
 //! of ours runs.
 
 use crate::backend;
-use crate::run::RunDir;
 use crate::spec::{Precision, Spec};
 use anyhow::{Error, Result};
 use std::env;
@@ -43,15 +42,13 @@ fn missing(precision: Precision, gpu: bool, set: impl Fn(&str) -> bool) -> Vec<V
     wanted.filter(|(name, _)| !set(name)).collect()
 }
 
-/// Start this program anew, as the same process, if its environment lacks something that a process of `run` needs.
+/// Start this program anew, as the same process, if its environment lacks something that a process which computes what `spec`
+/// says needs.
 ///
 /// # Errors
 /// The program cannot be started again.
-pub fn complete(run: &RunDir) -> Result<()> {
-    // A spec or a device that is bad is for the process itself to report.
-    let Ok(spec) = Spec::read_frozen(&run.spec()) else {
-        return Ok(());
-    };
+pub fn complete(spec: &Spec) -> Result<()> {
+    // A device that is not there is for the process itself to report.
     let gpu = backend::device(&spec.compute.device).is_ok_and(|(_, name)| name != "cpu");
     let missing = missing(spec.compute.precision, gpu, is_set);
     if missing.is_empty() {

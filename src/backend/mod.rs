@@ -8,18 +8,18 @@
 #![allow(deprecated)]
 
 mod cpu;
+mod device_images;
 pub mod environment;
 #[cfg(test)]
 mod golden;
 mod losses;
 mod native;
 mod parameters;
-mod resident;
 
+pub use device_images::DeviceImages;
 pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, gradients, logits};
 pub use parameters::Parameters;
-pub use resident::Resident;
 
 use crate::bail_user;
 use crate::model::{Network, PARAMETERS};

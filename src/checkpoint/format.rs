@@ -1,6 +1,6 @@
 //! The bytes of a checkpoint directory.
 
-use super::{Checkpoint, Lease, State};
+use super::{Checkpoint, CheckpointState, Lease};
 use crate::files;
 use crate::model::Named;
 use crate::spec::MAX_WEIGHTS;
@@ -102,7 +102,7 @@ pub fn read(directory: &Path, lease: &Lease) -> Result<Checkpoint> {
         );
         Ok(bytes)
     };
-    let state: State = serde_json::from_slice(&verified(STATE)?).context(STATE)?;
+    let state: CheckpointState = serde_json::from_slice(&verified(STATE)?).context(STATE)?;
     Ok(Checkpoint {
         state,
         weights: tensors(&verified(WEIGHTS)?).context(WEIGHTS)?,

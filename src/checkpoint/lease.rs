@@ -47,9 +47,9 @@ impl Lease {
 }
 
 /// The right to remove a checkpoint: nobody has leased it, and nobody can until this is dropped.
-pub(super) struct Vacancy(#[expect(dead_code, reason = "holds the lock")] Option<File>);
+pub(super) struct RemovalLock(#[expect(dead_code, reason = "holds the lock")] Option<File>);
 
-impl Vacancy {
+impl RemovalLock {
     /// Without waiting: none while a reader has leased the checkpoint at `path`. One without a manifest
     /// cannot be leased.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
@@ -60,12 +60,12 @@ impl Vacancy {
             .open(path.join(MANIFEST));
         let manifest = match manifest {
             Ok(manifest) => manifest,
-            Err(error) if absent(&error) => return Ok(Some(Vacancy(None))),
+            Err(error) if absent(&error) => return Ok(Some(RemovalLock(None))),
             Err(error) => return Err(error),
         };
         match manifest.try_lock() {
             Err(TryLockError::WouldBlock) => Ok(None),
-            _ => Ok(Some(Vacancy(Some(manifest)))),
+            _ => Ok(Some(RemovalLock(Some(manifest)))),
         }
     }
 }
@@ -95,12 +95,12 @@ mod tests {
         let (_directory, path) = checkpoint();
         let first = Lease::take(&path).unwrap();
         let second = Lease::take(&path).unwrap();
-        assert!(Vacancy::of(&path).unwrap().is_none());
+        assert!(RemovalLock::of(&path).unwrap().is_none());
         drop(first);
-        assert!(Vacancy::of(&path).unwrap().is_none());
+        assert!(RemovalLock::of(&path).unwrap().is_none());
         drop(second);
         // A process that another test is starting has inherited the leases, until it is started.
-        while Vacancy::of(&path).unwrap().is_none() {
+        while RemovalLock::of(&path).unwrap().is_none() {
             std::thread::yield_now();
         }
     }
@@ -110,12 +110,12 @@ mod tests {
         let (directory, path) = checkpoint();
         fs::remove_file(path.join(MANIFEST)).unwrap();
         assert!(Lease::take(&path).is_err());
-        assert!(Vacancy::of(&path).unwrap().is_some());
+        assert!(RemovalLock::of(&path).unwrap().is_some());
         fs::create_dir(path.join(MANIFEST)).unwrap();
-        assert!(Vacancy::of(&path).unwrap().is_some());
+        assert!(RemovalLock::of(&path).unwrap().is_some());
         let file = directory.path().join("step-00000002");
         fs::write(&file, "").unwrap();
-        assert!(Vacancy::of(&file).unwrap().is_some());
+        assert!(RemovalLock::of(&file).unwrap().is_some());
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::files;
 use crate::model::Named;
 use crate::schedule::Average;
 use anyhow::{Context, Result, ensure};
-use lease::Vacancy;
+use lease::RemovalLock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 /// All that a run needs to go on after a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    pub state: State,
+    pub state: CheckpointState,
     /// The weights after the step.
     pub weights: Vec<Named>,
     /// Their moving average.
@@ -53,7 +53,7 @@ pub struct Checkpoint {
 
 /// What a checkpoint holds besides the weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct CheckpointState {
     /// The last step taken, counted from 0; the batch stream goes on at the next.
     pub step: u64,
     /// Moving averages of the losses, by their tags.
@@ -65,12 +65,12 @@ pub struct State {
 
 /// A checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct CheckpointEntry {
     pub step: u64,
     pub path: PathBuf,
 }
 
-impl Entry {
+impl CheckpointEntry {
     /// What tells it from another checkpoint of the same step, such as one that was trained again: the SHA-256
     /// of its manifest, which holds those of all its files. `None` where that cannot be read.
     pub fn fingerprint(&self) -> Option<String> {
@@ -142,12 +142,12 @@ fn in_its_place(path: &Path, checkpoint: Checkpoint) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// I/O errors.
-pub fn list(directory: &Path) -> Result<Vec<Entry>> {
-    let mut entries: Vec<Entry> = contents(directory)?
+pub fn list(directory: &Path) -> Result<Vec<CheckpointEntry>> {
+    let mut entries: Vec<CheckpointEntry> = contents(directory)?
         .into_iter()
         .filter_map(|path| {
             let step = step(path.file_name()?.to_str()?)?;
-            Some(Entry { step, path })
+            Some(CheckpointEntry { step, path })
         })
         .collect();
     entries.sort_by_key(|entry| entry.step);
@@ -158,7 +158,7 @@ pub fn list(directory: &Path) -> Result<Vec<Entry>> {
 ///
 /// # Errors
 /// I/O errors.
-pub fn latest(directory: &Path) -> Result<Option<Entry>> {
+pub fn latest(directory: &Path) -> Result<Option<CheckpointEntry>> {
     Ok(list(directory)?.pop())
 }
 
@@ -195,7 +195,7 @@ fn contents(directory: &Path) -> Result<Vec<PathBuf>> {
 /// I/O errors.
 pub fn cut(directory: &Path, first_step: u64) -> Result<()> {
     // First those set aside: once no other is left, they would keep training from beginning anew.
-    restore::cut_aside(directory, first_step)?;
+    restore::remove_quarantined(directory, first_step)?;
     // From the newest down, so that a cut which breaks off leaves those that belong together.
     for entry in list(directory)?.iter().rev() {
         if entry.step >= first_step {
@@ -211,7 +211,7 @@ pub fn cut(directory: &Path, first_step: u64) -> Result<()> {
 /// Remove a checkpoint, renamed first: a reader sees a whole one or none. One that is being read stays, and
 /// so does one that is not `unwanted` once nobody reads it. Returns whether it is removed.
 fn discard(path: &Path, unwanted: impl Fn() -> bool) -> Result<bool> {
-    let vacancy = Vacancy::of(path)
+    let vacancy = RemovalLock::of(path)
         .with_context(|| format!("failed to remove checkpoint {}", path.display()))?;
     if vacancy.is_none() || !unwanted() {
         return Ok(false);
@@ -263,7 +263,7 @@ mod tests {
             ]
         };
         Checkpoint {
-            state: State {
+            state: CheckpointState {
                 step,
                 averages: BTreeMap::from([("total_loss".into(), Average::default())]),
                 rollbacks: Vec::new(),
@@ -320,7 +320,8 @@ mod tests {
         }];
         let path = save(directory.path(), &checkpoint).unwrap();
         assert_eq!(load(&path).unwrap(), checkpoint);
-        let before: State = serde_json::from_str(r#"{"step": 3, "averages": {}}"#).unwrap();
+        let before: CheckpointState =
+            serde_json::from_str(r#"{"step": 3, "averages": {}}"#).unwrap();
         assert_eq!(before.rollbacks, []);
     }
 

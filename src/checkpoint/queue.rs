@@ -1,6 +1,6 @@
 //! The checkpoints that wait for their evaluation: those on disk that the journal does not know.
 
-use super::{self as checkpoint, Entry};
+use super::{self as checkpoint, CheckpointEntry};
 use crate::run::{Evaluation, RunDir, Scores};
 use crate::spec::{Policy, Spec};
 use anyhow::Result;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where checkpoints come, and which of them are wanted.
-pub struct Backlog {
+pub struct EvaluationQueue {
     directory: PathBuf,
     policy: Policy,
     /// How many may wait.
@@ -21,15 +21,15 @@ pub struct Backlog {
 /// A checkpoint as it was when it was found.
 #[derive(Debug, PartialEq)]
 pub struct Candidate {
-    entry: Entry,
+    entry: CheckpointEntry,
     manifest: Option<String>,
     written: Option<DateTime<Local>>,
 }
 
-impl Backlog {
+impl EvaluationQueue {
     /// The backlog of a run.
     pub fn new(run: &RunDir, spec: &Spec) -> Self {
-        Backlog {
+        EvaluationQueue {
             directory: run.checkpoints(),
             policy: spec.eval.policy,
             room: spec.train.keep_checkpoints,
@@ -96,7 +96,7 @@ impl Backlog {
 }
 
 impl Candidate {
-    fn of(entry: Entry) -> Self {
+    fn of(entry: CheckpointEntry) -> Self {
         let written = fs::metadata(&entry.path).and_then(|directory| directory.modified());
         Candidate {
             manifest: entry.fingerprint(),
@@ -147,12 +147,12 @@ mod tests {
     use std::time::SystemTime;
 
     /// A directory of checkpoints, each with a manifest of the given text, and written a second after the last.
-    struct Checkpoints(tempfile::TempDir, Backlog, Cell<u64>);
+    struct Checkpoints(tempfile::TempDir, EvaluationQueue, Cell<u64>);
 
     impl Checkpoints {
         fn new(policy: Policy, checkpoints: &[(u64, &str)]) -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let backlog = Backlog {
+            let backlog = EvaluationQueue {
                 directory: directory.path().to_owned(),
                 policy,
                 room: 2,

@@ -1,6 +1,6 @@
 //! What a run goes on from.
 
-use super::{Checkpoint, Entry, contents, list, load, remove, rename, step};
+use super::{Checkpoint, CheckpointEntry, contents, list, load, remove, rename, step};
 use crate::{bail_user, console};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub fn restore(directory: &Path) -> Result<Option<Restored>> {
         match load(&entry.path) {
             Ok(checkpoint) => {
                 for (refused, error) in refused {
-                    set_aside(&refused, &error)?;
+                    quarantine(&refused, &error)?;
                 }
                 let path = entry.path;
                 return Ok(Some(Restored { path, checkpoint }));
@@ -37,23 +37,23 @@ pub fn restore(directory: &Path) -> Result<Option<Restored>> {
             Err(error) => refused.push((entry, error)),
         }
     }
-    let aside = aside(directory)?;
-    if refused.is_empty() && aside.is_empty() {
+    let earlier = quarantined(directory)?;
+    if refused.is_empty() && earlier.is_empty() {
         return Ok(None);
     }
     let wrong = refused.iter().map(|(_, error)| format!("\n  {error:#}"));
-    let aside = aside
+    let earlier = earlier
         .iter()
         .map(|path| format!("\n  {} was set aside earlier", path.display()));
     bail_user!(
         "no whole checkpoint in {}: put one there from a copy, or, to train from the beginning, remove the \
          directory{}",
         directory.display(),
-        wrong.chain(aside).collect::<String>()
+        wrong.chain(earlier).collect::<String>()
     )
 }
 
-fn set_aside(entry: &Entry, error: &anyhow::Error) -> Result<()> {
+fn quarantine(entry: &CheckpointEntry, error: &anyhow::Error) -> Result<()> {
     let aside = entry.path.with_extension(DAMAGED);
     remove(&aside)?; // of the same step: one to look at is enough
     rename(&entry.path, &aside)?;
@@ -65,8 +65,8 @@ fn set_aside(entry: &Entry, error: &anyhow::Error) -> Result<()> {
 }
 
 /// Remove what was set aside in `directory` of step `first_step` and later ones.
-pub(super) fn cut_aside(directory: &Path, first_step: u64) -> Result<()> {
-    for path in aside(directory)? {
+pub(super) fn remove_quarantined(directory: &Path, first_step: u64) -> Result<()> {
+    for path in quarantined(directory)? {
         let step = path.file_stem().and_then(|stem| step(stem.to_str()?));
         if step.is_some_and(|step| step >= first_step) {
             remove(&path)?;
@@ -76,7 +76,7 @@ pub(super) fn cut_aside(directory: &Path, first_step: u64) -> Result<()> {
 }
 
 /// What was set aside in `directory`.
-fn aside(directory: &Path) -> Result<Vec<PathBuf>> {
+fn quarantined(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = contents(directory)?;
     paths.retain(|path| path.extension().is_some_and(|e| e == DAMAGED));
     Ok(paths)
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_whole_one_is_restored_and_newer_ones_are_set_aside() {
+    fn the_newest_whole_one_is_restored_and_newer_ones_are_quarantine() {
         let directory = saved(&[1, 2, 3, 4]);
         let path = |name: &str| directory.path().join(name);
         fs::write(path("step-00000002/state.json"), "").unwrap(); // too old to matter
@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(latest(directory.path()).unwrap().unwrap().step, 3);
         }
         assert_eq!(
-            aside(directory.path()).unwrap(),
+            quarantined(directory.path()).unwrap(),
             [path("step-00000004.damaged"), path("step-00000005.damaged")]
         );
         assert!(path("step-00000004.damaged/weights.safetensors").exists());

@@ -1,6 +1,6 @@
 //! Which checkpoints stay.
 
-use super::{Entry, contents, discard, list, name, remove, step};
+use super::{CheckpointEntry, contents, discard, list, name, remove, step};
 use crate::console;
 use crate::spec;
 use anyhow::Result;
@@ -45,16 +45,16 @@ impl Retention {
     }
 
     /// Whether its evaluation is still to come.
-    fn awaits(&self, entry: &Entry) -> bool {
+    fn awaits(&self, entry: &CheckpointEntry) -> bool {
         let evaluated = self.evaluated.as_ref();
         evaluated.is_some_and(|evaluated| !evaluated.contains(&entry.step))
     }
 
     /// Those of `entries`, oldest first, that there is no reason to keep.
-    fn surplus<'a>(&self, entries: &'a [Entry]) -> Vec<&'a Entry> {
+    fn surplus<'a>(&self, entries: &'a [CheckpointEntry]) -> Vec<&'a CheckpointEntry> {
         let latest = entries.len().saturating_sub(self.last);
         let mut waiting = 0;
-        let mut surplus: Vec<&Entry> = entries
+        let mut surplus: Vec<&CheckpointEntry> = entries
             .iter()
             .enumerate()
             .rev() // so that the newest of those that wait are counted first
@@ -151,11 +151,11 @@ mod tests {
 
     /// What is left of checkpoints of these steps.
     fn kept(retention: &Retention, steps: &[u64]) -> Vec<u64> {
-        let entry = |&step| Entry {
+        let entry = |&step| CheckpointEntry {
             step,
             path: name(step).into(),
         };
-        let entries: Vec<Entry> = steps.iter().map(entry).collect();
+        let entries: Vec<CheckpointEntry> = steps.iter().map(entry).collect();
         let surplus = retention.surplus(&entries);
         assert!(surplus.is_sorted_by_key(|entry| entry.step));
         let left = entries.iter().filter(|entry| !surplus.contains(entry));

@@ -1,7 +1,7 @@
 //! `runboard list`: the runs there are and how they stand.
 
 use crate::console;
-use crate::run::{self, Entry, Score};
+use crate::run::{self, RunEntry, Score};
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub fn list(runs: &Path) -> Result<i32> {
     Ok(0)
 }
 
-fn row(entry: &Entry) -> [String; 5] {
+fn row(entry: &RunEntry) -> [String; 5] {
     let none = || "-".to_owned();
     let precision = |score: Score| format!("{:.3} at step {}", score.precision, score.step);
     [

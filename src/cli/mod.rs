@@ -5,10 +5,11 @@ mod data;
 mod list;
 mod run;
 
+use crate::backend::environment;
 use crate::run::{RunDir, resolve};
-use crate::shutdown::Stop;
-use crate::spec::{self, Experiment, Override};
-use crate::{console, environment, evaluator, trainer};
+use crate::shutdown::Shutdown;
+use crate::spec::{self, Experiment, Override, Spec};
+use crate::{console, evaluator, trainer};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -119,21 +120,29 @@ impl Cli {
             Command::Stop { run } => run::stop(&find(run)?),
             Command::Train { run } => {
                 let run = find(run)?;
-                environment::complete(&run)?;
-                console::reserve();
-                Ok(trainer::train(&run, &Stop::on_signals()?)?.exit_code())
+                prepare(&run)?;
+                Ok(trainer::train(&run, &Shutdown::on_signals()?)?.exit_code())
             }
             Command::Eval { run, once } => {
                 let run = find(run)?;
-                environment::complete(&run)?;
-                console::reserve();
-                Ok(evaluator::evaluate(&run, &Stop::on_signals()?, *once)?.exit_code())
+                prepare(&run)?;
+                Ok(evaluator::evaluate(&run, &Shutdown::on_signals()?, *once)?.exit_code())
             }
             Command::List => list::list(&self.runs),
             Command::Check(chosen) => check::check(chosen),
             Command::Data(command) => data::run(command),
         }
     }
+}
+
+/// Ready this process for the work of a trainer or an evaluator of `run`.
+fn prepare(run: &RunDir) -> Result<()> {
+    // A spec that is bad is for the process itself to report, in its status.
+    if let Ok(spec) = Spec::read_frozen(&run.spec()) {
+        environment::complete(&spec)?;
+    }
+    console::reserve();
+    Ok(())
 }
 
 #[cfg(test)]

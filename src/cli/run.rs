@@ -1,12 +1,13 @@
 //! `runboard run`, `resume` and `stop`: a run directory and the processes at work in it.
 
 use super::Chosen;
-use crate::run::{Provenance, Role, RunDir, Software, State, Status, TrainStatus};
-use crate::shutdown::Stop;
+use crate::evaluator::hparams;
+use crate::run::{ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus};
+use crate::shutdown::Shutdown;
 use crate::spec::Spec;
 use crate::supervisor::display::Display;
 use crate::supervisor::{self, Options, supervise};
-use crate::{backend, comparison, console, data};
+use crate::{backend, console, data};
 use anyhow::{Context, Result};
 use std::env;
 use std::path::{self, Path};
@@ -31,7 +32,7 @@ pub fn run(runs: &Path, chosen: &Chosen, detach: bool) -> Result<i32> {
 
 pub fn resume(run: &RunDir, detach: bool) -> Result<i32> {
     let train = TrainStatus::load(run)?;
-    if train.is_some_and(|status| status.process.state == State::Finished) {
+    if train.is_some_and(|status| status.process.state == ProcessState::Finished) {
         console::line(format_args!(
             "{} is trained to its last step already",
             run.id()
@@ -50,7 +51,7 @@ pub fn stop(run: &RunDir) -> Result<i32> {
         "not at work"
     };
     match TrainStatus::load(run)? {
-        Some(train) if train.process.state == State::Finished => {
+        Some(train) if train.process.state == ProcessState::Finished => {
             console::line(format_args!(
                 "{id} is {state}, and trained to its last step"
             ));
@@ -83,11 +84,11 @@ fn start(run: &RunDir, detach: bool) -> Result<i32> {
     }
     console::line(format_args!("running {id} in {}", run.path().display()));
     let options = Options::new(Spec::read_frozen(&run.spec())?.train.restarts);
-    let stop = Stop::counting_signals()?;
+    let stop = Shutdown::counting_signals()?;
     let mut display = Display::detect();
     let outcome = supervise(run, &program, &stop, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
-    if let Err(error) = comparison::settle(run) {
+    if let Err(error) = hparams::settle(run) {
         console::warning(format_args!("{error:#}"));
     }
     console::line(&outcome);

@@ -7,7 +7,7 @@ use rand::Rng;
 
 /// What chance decides about one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
+pub struct Augmentation {
     /// First row of the crop.
     pub top: usize,
     /// First column of the crop.
@@ -20,15 +20,15 @@ pub struct Draw {
     pub contrast: f32,
 }
 
-impl Draw {
+impl Augmentation {
     /// A training draw. It always takes the same number of random values, so that switching one
     /// distortion off leaves the others as they were.
     ///
     /// # Panics
     /// If `input` is out of range (see [`super::stream::BatchStream::start`], which checks it).
-    pub fn sample(input: &Input, rng: &mut impl Rng) -> Draw {
+    pub fn sample(input: &Input, rng: &mut impl Rng) -> Augmentation {
         let most = (SIDE - input.crop) as u32;
-        Draw {
+        Augmentation {
             top: rng.random_range(0..=most) as usize,
             left: rng.random_range(0..=most) as usize,
             mirror: rng.random::<bool>() && input.flip,
@@ -38,8 +38,8 @@ impl Draw {
     }
 
     /// The evaluation input: central crop, nothing else.
-    pub fn central(input: &Input) -> Draw {
-        Draw {
+    pub fn central(input: &Input) -> Augmentation {
+        Augmentation {
             top: (SIDE - input.crop) / 2,
             left: (SIDE - input.crop) / 2,
             mirror: false,
@@ -73,7 +73,7 @@ pub fn input_len(input: &Input) -> usize {
 ///
 /// # Panics
 /// If a slice has another length or the crop leaves the image.
-pub fn apply(draw: &Draw, pixels: &[u8], input: &Input, out: &mut [f32]) {
+pub fn apply(draw: &Augmentation, pixels: &[u8], input: &Input, out: &mut [f32]) {
     assert_eq!(pixels.len(), PIXEL_BYTES, "bytes of an image");
     assert_eq!(out.len(), input_len(input), "floats of an input");
     let crop = input.crop;
@@ -96,7 +96,7 @@ pub fn apply(draw: &Draw, pixels: &[u8], input: &Input, out: &mut [f32]) {
 }
 
 /// The map of each channel's pixels, for a draw and an image as [`apply`] takes them.
-pub(super) fn affine(draw: &Draw, pixels: &[u8], input: &Input) -> [Affine; CHANNELS] {
+pub(super) fn affine(draw: &Augmentation, pixels: &[u8], input: &Input) -> [Affine; CHANNELS] {
     let crop = input.crop;
     let row = |channel, y| row(draw, pixels, crop, channel, y);
     let moments = |channel| Moments::of((0..crop).map(|y| row(channel, y)));
@@ -104,7 +104,13 @@ pub(super) fn affine(draw: &Draw, pixels: &[u8], input: &Input) -> [Affine; CHAN
 }
 
 /// Row `y` of a channel's crop.
-fn row<'a>(draw: &Draw, pixels: &'a [u8], crop: usize, channel: usize, y: usize) -> &'a [u8] {
+fn row<'a>(
+    draw: &Augmentation,
+    pixels: &'a [u8],
+    crop: usize,
+    channel: usize,
+    y: usize,
+) -> &'a [u8] {
     &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..crop]
 }
 
@@ -152,7 +158,7 @@ impl Affine {
 }
 
 /// Brightness, contrast and standardisation as one map a channel.
-fn maps(draw: &Draw, input: &Input, channels: [Moments; CHANNELS]) -> [Affine; CHANNELS] {
+fn maps(draw: &Augmentation, input: &Input, channels: [Moments; CHANNELS]) -> [Affine; CHANNELS] {
     let average =
         |f: &dyn Fn(&Moments) -> f64| channels.iter().map(f).sum::<f64>() / CHANNELS as f64;
     let contrast = f64::from(draw.contrast);
@@ -192,7 +198,7 @@ mod tests {
     }
 
     /// The definition, step by step in f64.
-    fn reference(draw: &Draw, pixels: &[u8], input: &Input) -> Vec<f64> {
+    fn reference(draw: &Augmentation, pixels: &[u8], input: &Input) -> Vec<f64> {
         let crop = input.crop;
         let mut out = vec![0.0; input_len(input)];
         for y in 0..crop {
@@ -231,7 +237,7 @@ mod tests {
         }
     }
 
-    fn applied(draw: &Draw, pixels: &[u8], input: &Input) -> Vec<f32> {
+    fn applied(draw: &Augmentation, pixels: &[u8], input: &Input) -> Vec<f32> {
         let mut out = vec![f32::NAN; input_len(input)];
         apply(draw, pixels, input, &mut out);
         out
@@ -248,7 +254,7 @@ mod tests {
                     ..Input::default()
                 };
                 for seed in 0..5 {
-                    let (draw, pixels) = (Draw::sample(&input, &mut rng), image(seed));
+                    let (draw, pixels) = (Augmentation::sample(&input, &mut rng), image(seed));
                     let out = applied(&draw, &pixels, &input);
                     assert_close(&out, &reference(&draw, &pixels, &input));
                 }
@@ -259,7 +265,7 @@ mod tests {
     #[test]
     fn a_constant_image_becomes_zeros_and_a_nearly_constant_one_stays_exact() {
         let input = Input::default();
-        let draw = Draw::central(&input);
+        let draw = Augmentation::central(&input);
         let mut pixels = vec![201; PIXEL_BYTES];
         assert_eq!(
             applied(&draw, &pixels, &input),
@@ -280,19 +286,19 @@ mod tests {
             ..Input::default()
         };
         let pixels: Vec<u8> = (0..PIXEL_BYTES).map(|i| (i % SIDE) as u8).collect();
-        let out = applied(&Draw::central(&input), &pixels, &input);
+        let out = applied(&Augmentation::central(&input), &pixels, &input);
         let columns: Vec<f32> = out[..72].iter().step_by(3).copied().collect();
         assert_eq!(columns, (4..28).map(|x| x as f32).collect::<Vec<_>>());
         let odd = Input { crop: 25, ..input };
-        assert_eq!(Draw::central(&odd).top, 3);
+        assert_eq!(Augmentation::central(&odd).top, 3);
     }
 
     #[test]
     fn draws_are_uniform_within_their_bounds() {
         let input = Input::default();
         let mut rng = random::stream(Seed(1), b"testing ", 2);
-        let draws: Vec<Draw> = (0..20_000)
-            .map(|_| Draw::sample(&input, &mut rng))
+        let draws: Vec<Augmentation> = (0..20_000)
+            .map(|_| Augmentation::sample(&input, &mut rng))
             .collect();
         let n = draws.len() as f64;
         // Offsets: each of the nine values one ninth of the time, within five standard deviations.
@@ -338,11 +344,15 @@ mod tests {
         };
         let mut rng = random::stream(Seed(1), b"testing ", 3);
         for _ in 0..100 {
-            assert_eq!(Draw::sample(&off, &mut rng), Draw::central(&off));
+            assert_eq!(
+                Augmentation::sample(&off, &mut rng),
+                Augmentation::central(&off)
+            );
         }
         // The other draws stay what they are with everything on.
-        let draw =
-            |input: &Input| Draw::sample(input, &mut random::stream(Seed(1), b"testing ", 4));
+        let draw = |input: &Input| {
+            Augmentation::sample(input, &mut random::stream(Seed(1), b"testing ", 4))
+        };
         let still = Input {
             flip: false,
             brightness: 0.0,
@@ -362,7 +372,8 @@ mod tests {
         let start = std::time::Instant::now();
         let count = 200_000;
         for position in 0..count {
-            let draw = Draw::sample(&input, &mut random::stream(Seed(1), b"distort ", position));
+            let draw =
+                Augmentation::sample(&input, &mut random::stream(Seed(1), b"distort ", position));
             apply(&draw, &images[position as usize % 100], &input, &mut out);
             std::hint::black_box(&mut out);
         }

@@ -1,6 +1,6 @@
 //! The network's input against TensorFlow's, and the chances that decide about it.
 
-use super::augmentation::{Draw, apply, input_len};
+use super::augmentation::{Augmentation, apply, input_len};
 use super::cifar::{Images, RECORD_BYTES};
 use super::random;
 use super::stream::{Batch, BatchStream};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Relative to the image's largest value.
 const BOUND: f64 = 1e-4;
 
-fn made(golden: &Golden, image: usize, draw: &Draw, input: &Input) -> Vec<f32> {
+fn made(golden: &Golden, image: usize, draw: &Augmentation, input: &Input) -> Vec<f32> {
     let pixels = golden.get("pixels");
     let bytes = pixels.values.len() / pixels.shape[0];
     let bytes: Vec<u8> = (pixels.values[image * bytes..][..bytes].iter())
@@ -31,7 +31,7 @@ fn distorted_images_are_tensorflows() {
         let [image, crop, top, left, mirror, brightness, contrast] = want("draw")[..] else {
             panic!("{case}: a draw has 7 numbers");
         };
-        let draw = Draw {
+        let draw = Augmentation {
             top: top as usize,
             left: left as usize,
             mirror: mirror == 1.0,
@@ -85,7 +85,7 @@ fn central_crops_are_tensorflows_flat_images_included() {
         ] {
             let want = golden.get(&format!("central/{crop}/{name}"));
             for (image, want) in want.values.chunks_exact(input_len(input)).enumerate() {
-                let got = made(&golden, image, &Draw::central(input), input);
+                let got = made(&golden, image, &Augmentation::central(input), input);
                 assert_close(&format!("central/{crop}/{name}/{image}"), &got, want, bound);
             }
         }
@@ -93,10 +93,12 @@ fn central_crops_are_tensorflows_flat_images_included() {
 }
 
 /// The draws of successive positions, each from its own stream, as training takes them.
-fn draws(count: u64) -> Vec<Draw> {
+fn draws(count: u64) -> Vec<Augmentation> {
     let input = Input::default();
     (0..count)
-        .map(|position| Draw::sample(&input, &mut random::stream(Seed(9), b"distort ", position)))
+        .map(|position| {
+            Augmentation::sample(&input, &mut random::stream(Seed(9), b"distort ", position))
+        })
         .collect()
 }
 
@@ -118,7 +120,7 @@ fn crop_and_mirror_are_uniform_together_and_apart_from_the_neighbours() {
 #[test]
 fn brightness_and_contrast_are_uniform_and_independent() {
     let draws = draws(20_000);
-    let unit = |draw: &Draw| {
+    let unit = |draw: &Augmentation| {
         let brightness = (f64::from(draw.brightness) + 63.0) / 126.0;
         [brightness, (f64::from(draw.contrast) - 0.2) / 1.6]
     };

@@ -24,5 +24,5 @@ mod summary;
 pub use cifar::{CHANNELS, CLASS_COUNT, CLASSES, Images, SIDE, Split};
 pub use files::class_names;
 pub use sources::{draw, import, prepare};
-pub use stream::{Batch, BatchStream, Plan, Prepared, evaluation_batches};
+pub use stream::{Batch, BatchPlan, BatchStream, Prepared, evaluation_batches};
 pub use summary::{Summary, check};

@@ -1,7 +1,7 @@
 //! Batches: an endless, shuffled, distorted stream for training in which batch k is a pure function of
 //! (seed, k), and one pass in order for evaluation.
 
-use super::augmentation::{Draw, affine, apply, input_len};
+use super::augmentation::{Augmentation, affine, apply, input_len};
 use super::cifar::{CHANNELS, Images, SIDE};
 use super::prefetch::Prefetch;
 use super::random;
@@ -25,7 +25,7 @@ pub struct Batch {
 /// What becomes of the images of one training batch on their way into the network: all that a device needs to know
 /// that has the images themselves.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct BatchPlan {
     /// The step that the batch is for.
     pub step: u64,
     /// Which image of the split, [n].
@@ -47,17 +47,17 @@ pub struct BatchStream<T = Batch>(Prefetch<T>);
 /// What a [`BatchStream`] can be of.
 pub trait Prepared: Send + 'static {
     /// That of a step.
-    fn prepare(source: &mut Source, step: u64) -> Self;
+    fn prepare(source: &mut BatchMaker, step: u64) -> Self;
 }
 
 impl Prepared for Batch {
-    fn prepare(source: &mut Source, step: u64) -> Self {
+    fn prepare(source: &mut BatchMaker, step: u64) -> Self {
         source.batch(step)
     }
 }
 
-impl Prepared for Plan {
-    fn prepare(source: &mut Source, step: u64) -> Self {
+impl Prepared for BatchPlan {
+    fn prepare(source: &mut BatchMaker, step: u64) -> Self {
         source.plan(step)
     }
 }
@@ -81,7 +81,7 @@ impl<T: Prepared> BatchStream<T> {
         prefetch: usize,
         workers: usize,
     ) -> Result<Self> {
-        let mut source = Source::new(images, input, batch_size, seed)?;
+        let mut source = BatchMaker::new(images, input, batch_size, seed)?;
         let make = move |step| T::prepare(&mut source, step);
         let prefetch = Prefetch::start(first_step, prefetch, workers, make)?;
         Ok(BatchStream(prefetch))
@@ -125,7 +125,7 @@ fn check_input(input: &Input) -> Result<()> {
 
 /// Makes any batch of the stream.
 #[derive(Clone)]
-pub struct Source {
+pub struct BatchMaker {
     images: Arc<Images>,
     order: Order,
     input: Input,
@@ -133,13 +133,13 @@ pub struct Source {
     seed: Seed,
 }
 
-impl Source {
+impl BatchMaker {
     fn new(images: Arc<Images>, input: &Input, batch_size: usize, seed: Seed) -> Result<Self> {
         check_input(input)?;
         if batch_size == 0 {
             bail_user!("train.batch_size: got 0, want at least 1");
         }
-        Ok(Source {
+        Ok(BatchMaker {
             order: Order::new(seed, images.len()),
             images,
             input: input.clone(),
@@ -149,15 +149,15 @@ impl Source {
     }
 
     /// What chance decides about the image at a position of the stream.
-    fn draw(&self, position: u64) -> Draw {
+    fn draw(&self, position: u64) -> Augmentation {
         let mut random = random::stream(self.seed, b"distort ", position);
-        Draw::sample(&self.input, &mut random)
+        Augmentation::sample(&self.input, &mut random)
     }
 
-    fn plan(&mut self, step: u64) -> Plan {
+    fn plan(&mut self, step: u64) -> BatchPlan {
         let first = step * self.batch_size as u64;
         let crop = self.input.crop;
-        let mut plan = Plan {
+        let mut plan = BatchPlan {
             step,
             images: Vec::with_capacity(self.batch_size),
             rows: Vec::with_capacity(self.batch_size * crop),
@@ -267,7 +267,12 @@ pub fn evaluation_batches(
         let mut batch = Batch::zeros(step, indices.len(), input);
         let outputs = batch.images.chunks_exact_mut(input_len(input));
         for ((index, out), label) in indices.zip(outputs).zip(&mut batch.labels) {
-            apply(&Draw::central(input), images.pixels(index), input, out);
+            apply(
+                &Augmentation::central(input),
+                images.pixels(index),
+                input,
+                out,
+            );
             *label = images.label(index).into();
         }
         batch

@@ -10,7 +10,7 @@
 
 use crate::events::{EventWriter, SessionStatus, Summaries, Tag};
 use crate::files::sync_dir;
-use crate::run::{Evaluation, Journal, RunDir, Standing, State, state};
+use crate::run::{Evaluation, EvaluationProgress, Journal, ProcessState, RunDir, state};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
 use std::fmt;
@@ -19,17 +19,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// The row of a run that is being evaluated.
-pub struct Comparison {
+pub struct HparamsSession {
     events: EventWriter,
 }
 
-impl Comparison {
+impl HparamsSession {
     /// Show the run as running, with the scores of these evaluations.
     ///
     /// # Errors
     /// The row cannot be written, or the one before it cannot be removed.
     pub fn start(run: &RunDir, spec: &Spec, evaluations: &[Evaluation]) -> Result<Self> {
-        Self::write(run, spec, evaluations, State::Running)
+        Self::write(run, spec, evaluations, ProcessState::Running)
     }
 
     /// Add the last of these evaluations, which is new.
@@ -45,8 +45,8 @@ impl Comparison {
         run: &RunDir,
         spec: &Spec,
         evaluations: &[Evaluation],
-        state: State,
-    ) -> Result<Comparison> {
+        state: ProcessState,
+    ) -> Result<HparamsSession> {
         let directory = run.comparison();
         let before = places(&directory)?;
         let place = Place::after(&before, state);
@@ -64,7 +64,7 @@ impl Comparison {
                 .with_context(|| format!("failed to remove {}", path.display()))?;
         }
         sync_dir(&directory)?;
-        Ok(Comparison { events })
+        Ok(HparamsSession { events })
     }
 }
 
@@ -76,7 +76,7 @@ impl Comparison {
 pub fn conclude(run: &RunDir) -> Result<()> {
     let spec = Spec::read_frozen(&run.spec())?;
     let evaluations = Journal::read(&run.evaluations())?;
-    Comparison::write(run, &spec, &evaluations, standing(run))?;
+    HparamsSession::write(run, &spec, &evaluations, standing(run))?;
     Ok(())
 }
 
@@ -94,20 +94,20 @@ pub fn settle(run: &RunDir) -> Result<()> {
 
 /// How a run stands that is not being evaluated. A trainer may well be at work, but what becomes of it nobody
 /// would tell.
-fn standing(run: &RunDir) -> State {
+fn standing(run: &RunDir) -> ProcessState {
     match state(run) {
-        Some(ended @ (State::Finished | State::Failed)) => ended,
-        _ => State::Interrupted,
+        Some(ended @ (ProcessState::Finished | ProcessState::Failed)) => ended,
+        _ => ProcessState::Interrupted,
     }
 }
 
 /// What TensorBoard calls it.
-fn status(state: State) -> Option<SessionStatus> {
+fn status(state: ProcessState) -> Option<SessionStatus> {
     match state {
-        State::Starting | State::Running => Some(SessionStatus::Running),
-        State::Finished => Some(SessionStatus::Success),
-        State::Failed => Some(SessionStatus::Failure),
-        State::Interrupted => None,
+        ProcessState::Starting | ProcessState::Running => Some(SessionStatus::Running),
+        ProcessState::Finished => Some(SessionStatus::Success),
+        ProcessState::Failed => Some(SessionStatus::Failure),
+        ProcessState::Interrupted => None,
     }
 }
 
@@ -115,7 +115,7 @@ fn status(state: State) -> Option<SessionStatus> {
 fn point(evaluations: &[Evaluation]) -> Option<Summaries> {
     let last = evaluations.last()?;
     last.score()?;
-    let standing = Standing::of(evaluations);
+    let standing = EvaluationProgress::of(evaluations);
     let time = last.time.timestamp_micros() as f64 * 1e-6;
     let mut summaries = Summaries::at_time(last.step, time);
     for (tag, value) in [
@@ -150,18 +150,18 @@ fn hyperparameters(spec: &Spec) -> Result<serde_json::Value> {
 /// A directory of the row: `running`, or `running-2` for the second one of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
-    state: State,
+    state: ProcessState,
     number: u32,
 }
 
 impl Place {
     /// A place that was not used before. Each time that the run goes on has its number, so that its end has
     /// that of its beginning.
-    fn after(before: &[Place], state: State) -> Self {
+    fn after(before: &[Place], state: ProcessState) -> Self {
         let last = before.iter().map(|place| place.number).max();
         let number = last.unwrap_or(1);
         let same = Place { state, number };
-        let used = state == State::Running && last.is_some() || before.contains(&same);
+        let used = state == ProcessState::Running && last.is_some() || before.contains(&same);
         Place {
             state,
             number: if used { number + 1 } else { number },
@@ -174,10 +174,10 @@ impl Place {
             None => (name, 1),
         };
         let states = [
-            State::Running,
-            State::Finished,
-            State::Failed,
-            State::Interrupted,
+            ProcessState::Running,
+            ProcessState::Finished,
+            ProcessState::Failed,
+            ProcessState::Interrupted,
         ];
         let state = states.into_iter().find(|state| state.to_string() == word)?;
         Some(Place { state, number })
@@ -242,7 +242,7 @@ mod tests {
             examples_per_sec: None,
         };
         train.save(&run).unwrap();
-        drop(Comparison::start(&run, &spec, &[]).unwrap());
+        drop(HparamsSession::start(&run, &spec, &[]).unwrap());
         assert_eq!(directories(&run), ["running"]);
         // It was killed between two directories before, and training goes on.
         fs::create_dir(run.comparison().join("failed")).unwrap();
@@ -253,11 +253,11 @@ mod tests {
         settle(&run).unwrap();
         settle(&run).unwrap();
         assert_eq!(directories(&run), ["failed"]);
-        train.process.state = State::Finished;
+        train.process.state = ProcessState::Finished;
         train.save(&run).unwrap();
         settle(&run).unwrap();
         assert_eq!(directories(&run), ["finished"]);
-        drop(Comparison::start(&run, &spec, &[]).unwrap());
+        drop(HparamsSession::start(&run, &spec, &[]).unwrap());
         assert_eq!(directories(&run), ["running-2"]);
     }
 
@@ -266,15 +266,15 @@ mod tests {
         let mut before = Vec::new();
         let mut names = Vec::new();
         for state in [
-            State::Running,
-            State::Failed,
-            State::Running,
-            State::Running, // the second one was killed
-            State::Interrupted,
-            State::Failed,
-            State::Failed,
-            State::Running,
-            State::Finished,
+            ProcessState::Running,
+            ProcessState::Failed,
+            ProcessState::Running,
+            ProcessState::Running, // the second one was killed
+            ProcessState::Interrupted,
+            ProcessState::Failed,
+            ProcessState::Failed,
+            ProcessState::Running,
+            ProcessState::Finished,
         ] {
             let place = Place::after(&before, state);
             assert_eq!(Place::parse(&place.to_string()), Some(place));

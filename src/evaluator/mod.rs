@@ -9,7 +9,7 @@ pub mod metrics;
 mod reporter;
 
 use crate::backend;
-use crate::checkpoint::queue::{Backlog, Candidate};
+use crate::checkpoint::queue::{Candidate, EvaluationQueue};
 use crate::checkpoint::{self, Checkpoint, Lease};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
@@ -17,18 +17,18 @@ use crate::error::ExitError;
 use crate::files;
 use crate::model::Network;
 use crate::run::{
-    self, Ended, EvalStatus, Journal, Lock, Process, Role, RunDir, Scores, Standing, State, Status,
-    SupervisorStatus, TrainStatus,
+    self, Ended, EvalStatus, EvaluationProgress, Journal, Lock, Process, ProcessState, Role,
+    RunDir, Scores, Status, SupervisorStatus, TrainStatus,
 };
-use crate::shutdown::Stop;
+use crate::shutdown::Shutdown;
 use crate::spec::{Fidelity, Spec};
 use crate::user_error;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use chrono::{DateTime, Local};
-use hparams::Comparison;
+use hparams::HparamsSession;
 use metrics::Metrics;
-use reporter::Scoreboard;
+use reporter::EvaluationReporter;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest
 /// checkpoint that is damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
-pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
+pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Ended> {
     let _lock = Lock::take(run, Role::Eval)?;
     let (mut journal, torn) = Journal::open(&run.evaluations())?;
     if torn > 0 {
@@ -64,7 +64,7 @@ pub fn evaluate(run: &RunDir, stop: &Stop, once: bool) -> Result<Ended> {
         best: None,
         lowest_loss: None,
     };
-    status.update(Standing::of(journal.evaluations()));
+    status.update(EvaluationProgress::of(journal.evaluations()));
     let result = Evaluator::start(run, &mut journal, &mut status).and_then(|mut evaluator| {
         if once {
             evaluator.once(stop)
@@ -113,12 +113,12 @@ struct Evaluator<'a> {
     classes: Vec<String>,
     /// The network whose values each checkpoint replaces.
     network: Network,
-    backlog: Backlog,
+    backlog: EvaluationQueue,
     journal: &'a mut Journal,
     /// Opened at the first score.
-    scoreboard: Option<Scoreboard>,
+    scoreboard: Option<EvaluationReporter>,
     /// The run's row; there is none with `once`.
-    comparison: Option<Comparison>,
+    comparison: Option<HparamsSession>,
     status: &'a mut EvalStatus,
     /// The trainer's heartbeat after which it was said to be silent.
     silent_since: Option<DateTime<Local>>,
@@ -153,7 +153,7 @@ impl<'a> Evaluator<'a> {
         let images = Images::read(&directory, Split::Test)?;
         let classes = data::class_names(&directory)?;
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-        status.process.state = State::Running;
+        status.process.state = ProcessState::Running;
         status.save(run)?;
         console::timed(format_args!(
             "evaluating {} on {device_name}: {} images",
@@ -162,7 +162,7 @@ impl<'a> Evaluator<'a> {
         ));
         Ok(Evaluator {
             run,
-            backlog: Backlog::new(run, &spec),
+            backlog: EvaluationQueue::new(run, &spec),
             spec,
             device,
             images,
@@ -178,8 +178,8 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Judge what waits, and the newest checkpoint whether or not that was done before.
-    fn once(&mut self, stop: &Stop) -> Result<Ended> {
-        let newest = |backlog: &Backlog| {
+    fn once(&mut self, stop: &Shutdown) -> Result<Ended> {
+        let newest = |backlog: &EvaluationQueue| {
             let directory = backlog.directory().display();
             let newest = backlog.newest()?;
             newest.ok_or_else(|| user_error!("no checkpoint in {directory}: train first"))
@@ -201,14 +201,14 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Judge what comes until training is over and its last checkpoint is done.
-    fn follow(&mut self, stop: &Stop) -> Result<Ended> {
+    fn follow(&mut self, stop: &Shutdown) -> Result<Ended> {
         self.compare()?;
         loop {
             // Asked before the look at the directory: a checkpoint written just before the end counts.
             let training = self.training()?;
             match (self.backlog.next(self.journal.evaluations())?, training) {
                 (Some(candidate), training) => match self.judge(&candidate, stop) {
-                    Err(error) if files::is_refusal(&error) => {
+                    Err(error) if files::is_retryable(&error) => {
                         self.sit_out(error, &candidate, &training, stop)?;
                     }
                     judged => {
@@ -235,7 +235,7 @@ impl<'a> Evaluator<'a> {
         error: anyhow::Error,
         candidate: &Candidate,
         training: &Training,
-        stop: &Stop,
+        stop: &Shutdown,
     ) -> Result<()> {
         self.run.check_present()?;
         if self.refused_since.is_none() {
@@ -283,7 +283,7 @@ impl<'a> Evaluator<'a> {
         Ok(match train {
             // The supervisor is just starting it, for the first time or again.
             _ if supervisor.as_ref().is_some_and(|status| status.training) => Training::Open,
-            Some(process) if process.observed() != State::Failed => Training::Ended,
+            Some(process) if process.observed() != ProcessState::Failed => Training::Ended,
             Some(Process { error, .. }) => Training::Died(TrainerDied { error }),
             // It did not get as far as a status.
             None if supervisor.is_some() => Training::Died(TrainerDied { error: None }),
@@ -292,7 +292,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Wait for the spec's interval, or until training is over, too many checkpoints wait, or a signal comes.
-    fn wait(&mut self, stop: &Stop) -> Result<()> {
+    fn wait(&mut self, stop: &Shutdown) -> Result<()> {
         let until = Instant::now() + Duration::from_secs_f64(self.spec.eval.interval_secs);
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             let over = stop.sleep(left.min(HEARTBEAT))
@@ -309,7 +309,7 @@ impl<'a> Evaluator<'a> {
 
     /// Score a checkpoint, its averaged weights in full and the precision of its raw ones, or find it damaged.
     /// Returns false if neither was done: it was removed or replaced meanwhile, or a signal cut it short.
-    fn judge(&mut self, candidate: &Candidate, stop: &Stop) -> Result<bool> {
+    fn judge(&mut self, candidate: &Candidate, stop: &Shutdown) -> Result<bool> {
         let begin = Instant::now();
         // The lease keeps it until it is known whether it is the best one.
         let (loaded, _lease) = match Lease::take(candidate.path()) {
@@ -332,7 +332,7 @@ impl<'a> Evaluator<'a> {
         let next = self.journal.evaluations().last();
         let next = next.map_or(0, |last| last.step + 1);
         // Nothing stays that the journal does not know, or will take back.
-        let scoreboard = Scoreboard::cut(&mut self.scoreboard, self.run, step.min(next))?;
+        let scoreboard = EvaluationReporter::cut(&mut self.scoreboard, self.run, step.min(next))?;
         let found = match measured {
             Ok((averaged, raw)) => {
                 scoreboard.publish(step, &averaged, &raw, &self.images, &self.classes)?;
@@ -350,7 +350,8 @@ impl<'a> Evaluator<'a> {
             }
         };
         self.journal.add(candidate.judged(found, begin.elapsed()))?;
-        self.status.update(Standing::of(self.journal.evaluations()));
+        self.status
+            .update(EvaluationProgress::of(self.journal.evaluations()));
         self.status.beat(self.run);
         if self.spec.train.keep_best {
             let best = self.status.best.map(|best| best.step);
@@ -367,7 +368,7 @@ impl<'a> Evaluator<'a> {
     /// Show the run as running in the HParams tab, in a new row.
     fn compare(&mut self) -> Result<()> {
         let evaluations = self.journal.evaluations();
-        self.comparison = Some(Comparison::start(self.run, &self.spec, evaluations)?);
+        self.comparison = Some(HparamsSession::start(self.run, &self.spec, evaluations)?);
         Ok(())
     }
 
@@ -383,7 +384,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The metrics of a network; `None` if a signal cut it short.
-    fn measure(&self, network: &Network, stop: &Stop) -> Result<Option<Metrics>> {
+    fn measure(&self, network: &Network, stop: &Shutdown) -> Result<Option<Metrics>> {
         let spec = &self.spec;
         let count = self.images.len();
         // The tutorial evaluates whole batches of the training's size and goes round to the first images

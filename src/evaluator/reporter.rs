@@ -8,13 +8,13 @@ use crate::run::{Role, RunDir};
 use anyhow::Result;
 
 /// The evaluator's event files: curves and pictures of every scored checkpoint.
-pub struct Scoreboard {
+pub struct EvaluationReporter {
     events: EventWriter,
     /// The first step that is not shown yet.
     next: u64,
 }
 
-impl Scoreboard {
+impl EvaluationReporter {
     /// The scoreboard in `slot`, opened where it is not yet, with nothing on it of `step` and later ones.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ impl Scoreboard {
         }
         Ok(match slot {
             Some(scoreboard) => scoreboard,
-            none => none.insert(Scoreboard {
+            none => none.insert(EvaluationReporter {
                 events: EventWriter::resume(&run.events(Role::Eval), step)?,
                 next: step,
             }),

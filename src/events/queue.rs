@@ -34,14 +34,14 @@ pub(super) struct RecordQueue {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
     /// How the user is told what goes wrong.
     say: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<Vec<u8>>,
     /// Of the waiting records and the one being written.
     bytes: usize,
@@ -59,17 +59,17 @@ struct State {
 
 impl Shared {
     /// No code panics while it holds the lock, so a poisoned state is a whole one.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wait while `condition` holds, at most for `limit`.
     fn wait_while<'a>(
         &self,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, QueueState>,
         limit: Duration,
-        condition: impl FnMut(&mut State) -> bool,
-    ) -> MutexGuard<'a, State> {
+        condition: impl FnMut(&mut QueueState) -> bool,
+    ) -> MutexGuard<'a, QueueState> {
         self.changed
             .wait_timeout_while(state, limit, condition)
             .unwrap_or_else(PoisonError::into_inner)
@@ -78,7 +78,7 @@ impl Shared {
 
     /// The next record, waited for; `None` if the queue is closed and empty.
     fn next(&self) -> Option<Vec<u8>> {
-        let more = |state: &mut State| state.waiting.is_empty() && !state.closing;
+        let more = |state: &mut QueueState| state.waiting.is_empty() && !state.closing;
         let mut state = self
             .changed
             .wait_while(self.lock(), more)

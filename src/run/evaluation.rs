@@ -96,7 +96,7 @@ impl Evaluation {
 
 /// What evaluations, in force and in their order, come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Standing {
+pub struct EvaluationProgress {
     /// The checkpoint scored last.
     pub last: Option<Score>,
     /// Its loss, if that is finite.
@@ -107,7 +107,7 @@ pub struct Standing {
     pub lowest_loss: Option<f64>,
 }
 
-impl Standing {
+impl EvaluationProgress {
     /// What these evaluations come to.
     pub fn of(evaluations: &[Evaluation]) -> Self {
         let mut standing = Self::default();
@@ -154,7 +154,10 @@ pub(super) mod tests {
 
     #[test]
     fn the_standing_is_that_of_scores_and_finite_losses() {
-        assert_eq!(Standing::of(&[damaged(0)]), Standing::default());
+        assert_eq!(
+            EvaluationProgress::of(&[damaged(0)]),
+            EvaluationProgress::default()
+        );
         let score = |step, precision| Some(Score { step, precision });
         let infinite = Scores {
             precision: 0.3,
@@ -168,7 +171,7 @@ pub(super) mod tests {
             damaged(30),
             found(40, Ok(infinite)),
         ];
-        let standing = Standing::of(&all);
+        let standing = EvaluationProgress::of(&all);
         assert_eq!(standing.last, score(40, 0.3));
         assert_eq!(standing.last_loss, None);
         assert_eq!(standing.best, score(10, 0.5));

@@ -1,6 +1,6 @@
 //! How the trainer's and the evaluator's process ends, and what it leaves in its status.
 
-use super::{RunDir, State, Status};
+use super::{ProcessState, RunDir, Status};
 use crate::files;
 use anyhow::Result;
 
@@ -31,13 +31,13 @@ impl Ended {
 pub fn conclude<S: Status>(status: &mut S, run: &RunDir, result: Result<Ended>) -> Result<Ended> {
     let process = status.process_mut();
     process.state = match &result {
-        Ok(Ended::Finished) => State::Finished,
-        Ok(Ended::Interrupted(_)) => State::Interrupted,
-        Err(_) => State::Failed,
+        Ok(Ended::Finished) => ProcessState::Finished,
+        Ok(Ended::Interrupted(_)) => ProcessState::Interrupted,
+        Err(_) => ProcessState::Failed,
     };
     process.error = result.as_ref().err().map(|error| format!("{error:#}"));
     match result {
-        Ok(ended) => files::insist(|| status.save(run)).map(|()| ended),
+        Ok(ended) => files::retry_io(|| status.save(run)).map(|()| ended),
         Err(error) => {
             // The error is the news; that it cannot be written either would only hide it.
             let _ = status.save(run);

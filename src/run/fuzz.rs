@@ -1,8 +1,8 @@
 //! Random statuses and journals, as `runboard list` and both processes read them.
 
 use super::{
-    EvalStatus, Evaluation, Journal, Process, Role, RunDir, Score, Scores, Standing, Status,
-    TrainStatus, list, provenance,
+    EvalStatus, Evaluation, EvaluationProgress, Journal, Process, Role, RunDir, Score, Scores,
+    Status, TrainStatus, list, provenance,
 };
 use crate::error::is_user_error;
 use crate::testing::fuzz::{check, edited_text};
@@ -101,7 +101,7 @@ fn journals_are_read_or_point_at_the_line() {
                 let left = fs::metadata(&path).unwrap().len();
                 assert_eq!(left + torn, edited.len() as u64);
                 assert_eq!(Journal::read(&path).unwrap(), journal.evaluations());
-                let _ = Standing::of(journal.evaluations());
+                let _ = EvaluationProgress::of(journal.evaluations());
             }
             Err(error) => {
                 let named = format!("{}:", path.display());

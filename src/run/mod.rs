@@ -14,13 +14,13 @@ mod registry;
 mod status;
 
 pub use directory::{Role, RunDir};
-pub use evaluation::{Evaluation, Scores, Standing};
+pub use evaluation::{Evaluation, EvaluationProgress, Scores};
 pub use exit::{Ended, conclude};
 pub use journal::Journal;
 pub use lock::Lock;
-pub use process::{Process, State};
+pub use process::{Process, ProcessState};
 pub use provenance::{Provenance, Software};
-pub use registry::{Entry, latest, list, resolve, state};
+pub use registry::{RunEntry, latest, list, resolve, state};
 pub use status::{EvalStatus, Restarts, Score, Status, SupervisorStatus, TrainStatus};
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ const SILENCE: TimeDelta = TimeDelta::minutes(5);
 /// What a process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ProcessState {
     /// Preparing: reading the data, building the network.
     Starting,
     /// At its work.
@@ -28,14 +28,14 @@ pub enum State {
     Failed,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for ProcessState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            State::Starting => "starting",
-            State::Running => "running",
-            State::Finished => "finished",
-            State::Interrupted => "interrupted",
-            State::Failed => "failed",
+            ProcessState::Starting => "starting",
+            ProcessState::Running => "running",
+            ProcessState::Finished => "finished",
+            ProcessState::Interrupted => "interrupted",
+            ProcessState::Failed => "failed",
         })
     }
 }
@@ -44,7 +44,7 @@ impl fmt::Display for State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
     /// What the process said last; [`Process::observed`] tells whether that can still be so.
-    pub state: State,
+    pub state: ProcessState,
     /// The process id.
     pub pid: u32,
     /// The machine's name; pid and start mean something there alone.
@@ -69,7 +69,7 @@ impl Process {
         let now = Local::now();
         let pid = process::id();
         Process {
-            state: State::Starting,
+            state: ProcessState::Starting,
             pid,
             host: System::host_name(),
             start_ticks: start_ticks(pid),
@@ -84,7 +84,7 @@ impl Process {
     /// in a container of another name) that cannot be asked; there its heartbeat decides, which is silent for
     /// [`SILENCE`] at most.
     pub fn alive(&self) -> bool {
-        matches!(self.state, State::Starting | State::Running)
+        matches!(self.state, ProcessState::Starting | ProcessState::Running)
             && match self.is_here() {
                 true => self.exists(),
                 false => !self.silent(),
@@ -107,9 +107,9 @@ impl Process {
     }
 
     /// The state, but `Failed` for a process that vanished without a word.
-    pub fn observed(&self) -> State {
+    pub fn observed(&self) -> ProcessState {
         match self.state {
-            State::Starting | State::Running if !self.alive() => State::Failed,
+            ProcessState::Starting | ProcessState::Running if !self.alive() => ProcessState::Failed,
             state => state,
         }
     }
@@ -137,7 +137,7 @@ mod tests {
         let beating = Process {
             host: Some("another machine".into()),
             start_ticks: Some(1),
-            state: State::Running,
+            state: ProcessState::Running,
             ..Process::current()
         };
         assert!(beating.alive());
@@ -146,7 +146,7 @@ mod tests {
             ..beating.clone()
         };
         assert!(silent.silent() && !silent.alive());
-        assert_eq!(silent.observed(), State::Failed);
+        assert_eq!(silent.observed(), ProcessState::Failed);
         // Here the process itself is asked, however long it says nothing.
         let here = Process {
             heartbeat: silent.heartbeat,
@@ -165,14 +165,14 @@ mod tests {
             ..own.clone()
         };
         assert!(!reused.alive());
-        assert_eq!(reused.observed(), State::Failed);
+        assert_eq!(reused.observed(), ProcessState::Failed);
 
         let ended = Process {
-            state: State::Interrupted,
+            state: ProcessState::Interrupted,
             ..own.clone()
         };
         assert!(!ended.alive());
-        assert_eq!(ended.observed(), State::Interrupted);
+        assert_eq!(ended.observed(), ProcessState::Interrupted);
 
         let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
         let sleeping = Process {
@@ -182,7 +182,7 @@ mod tests {
         };
         assert!(sleeping.alive());
         let mut ended = sleeping.clone();
-        ended.state = State::Finished;
+        ended.state = ProcessState::Finished;
         assert!(ended.exists() && !ended.alive());
         child.kill().unwrap();
         child.wait().unwrap();

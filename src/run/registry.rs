@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
 
-use super::{EvalStatus, RunDir, Score, State, Status, SupervisorStatus, TrainStatus};
+use super::{EvalStatus, ProcessState, RunDir, Score, Status, SupervisorStatus, TrainStatus};
 use crate::user_error;
 
 /// How alike (Jaro-Winkler, in 0..=1) a name must be to be suggested.
@@ -13,11 +13,11 @@ const ALIKE: f64 = 0.7;
 
 /// A run as `runboard list` shows it.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct RunEntry {
     /// The run.
     pub run: RunDir,
     /// As [`state`] tells.
-    pub state: Option<State>,
+    pub state: Option<ProcessState>,
     /// How often the last supervisor started a process again.
     pub restarts: u32,
     /// Steps done, and steps to do in all.
@@ -26,11 +26,11 @@ pub struct Entry {
     pub last: Option<Score>,
 }
 
-impl Entry {
+impl RunEntry {
     fn read(run: RunDir) -> Self {
         let statuses = Statuses::read(&run);
         let restarts = statuses.supervisor.as_ref().map(|status| status.restarts);
-        Entry {
+        RunEntry {
             run,
             state: statuses.state(),
             restarts: restarts.map_or(0, |restarts| restarts.train + restarts.eval),
@@ -42,7 +42,7 @@ impl Entry {
 
 /// How a run stands: the trainer's state; while that is `Finished`, the evaluator's. `None` before either
 /// started. One that died is `Running` as long as a supervisor sees to it.
-pub fn state(run: &RunDir) -> Option<State> {
+pub fn state(run: &RunDir) -> Option<ProcessState> {
     Statuses::read(run).state()
 }
 
@@ -63,17 +63,19 @@ impl Statuses {
         }
     }
 
-    fn state(&self) -> Option<State> {
+    fn state(&self) -> Option<ProcessState> {
         let alive = |status: &&SupervisorStatus| status.process.alive();
         let supervisor = self.supervisor.as_ref().filter(alive);
         let train = self.train.as_ref()?.process.observed();
         let eval = self.eval.as_ref().map(|status| status.process.observed());
         Some(match (train, eval) {
-            (State::Failed, _) if supervisor.is_some_and(|status| status.training) => {
-                State::Running
+            (ProcessState::Failed, _) if supervisor.is_some_and(|status| status.training) => {
+                ProcessState::Running
             }
-            (State::Finished, Some(State::Failed)) if supervisor.is_some() => State::Running,
-            (State::Finished, Some(eval)) => eval,
+            (ProcessState::Finished, Some(ProcessState::Failed)) if supervisor.is_some() => {
+                ProcessState::Running
+            }
+            (ProcessState::Finished, Some(eval)) => eval,
             (train, _) => train,
         })
     }
@@ -81,8 +83,8 @@ impl Statuses {
 
 /// All runs in the directory `runs`, by name and then by age. Whatever is no run, or cannot be read, is
 /// passed over; a directory that is not there holds none.
-pub fn list(runs: &Path) -> Vec<Entry> {
-    find(runs).into_iter().map(Entry::read).collect()
+pub fn list(runs: &Path) -> Vec<RunEntry> {
+    find(runs).into_iter().map(RunEntry::read).collect()
 }
 
 /// The latest run of a name, if there is one.
@@ -238,7 +240,7 @@ mod tests {
             loss: None,
             examples_per_sec: None,
         };
-        train.process.state = State::Running;
+        train.process.state = ProcessState::Running;
         train.save(&run).unwrap();
         let score = Score {
             step: 5,
@@ -250,7 +252,7 @@ mod tests {
             best: Some(score),
             lowest_loss: None,
         };
-        eval.process.state = State::Failed;
+        eval.process.state = ProcessState::Failed;
         eval.save(&run).unwrap();
 
         let entries = list(directory.path());
@@ -258,13 +260,13 @@ mod tests {
             (entries[0].state, entries[0].progress, entries[0].last),
             (None, None, None)
         );
-        assert_eq!(entries[1].state, Some(State::Running));
+        assert_eq!(entries[1].state, Some(ProcessState::Running));
         assert_eq!(entries[1].progress, Some((7, 9)));
         assert_eq!(entries[1].last, Some(score));
 
-        train.process.state = State::Finished;
+        train.process.state = ProcessState::Finished;
         train.save(&run).unwrap();
-        assert_eq!(list(directory.path())[1].state, Some(State::Failed));
+        assert_eq!(list(directory.path())[1].state, Some(ProcessState::Failed));
         assert_eq!(list(directory.path())[1].restarts, 0);
 
         let mut supervisor = SupervisorStatus {
@@ -273,16 +275,19 @@ mod tests {
             stopping: false,
             restarts: Restarts { train: 1, eval: 2 },
         };
-        supervisor.process.state = State::Running;
+        supervisor.process.state = ProcessState::Running;
         supervisor.save(&run).unwrap();
         let entry = &list(directory.path())[1];
-        assert_eq!((entry.state, entry.restarts), (Some(State::Running), 3));
-        train.process.state = State::Failed;
+        assert_eq!(
+            (entry.state, entry.restarts),
+            (Some(ProcessState::Running), 3)
+        );
+        train.process.state = ProcessState::Failed;
         train.save(&run).unwrap();
-        assert_eq!(list(directory.path())[1].state, Some(State::Failed));
+        assert_eq!(list(directory.path())[1].state, Some(ProcessState::Failed));
         supervisor.training = true;
         supervisor.save(&run).unwrap();
-        assert_eq!(list(directory.path())[1].state, Some(State::Running));
+        assert_eq!(list(directory.path())[1].state, Some(ProcessState::Running));
         fs::write(run.status(Role::Train), "{").unwrap();
         assert_eq!(list(directory.path())[1].state, None);
     }

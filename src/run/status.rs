@@ -8,7 +8,7 @@ use chrono::Local;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Process, Role, RunDir, Standing};
+use super::{EvaluationProgress, Process, Role, RunDir};
 use crate::console;
 use crate::files::{read_small, replace};
 
@@ -161,7 +161,7 @@ pub struct EvalStatus {
 
 impl EvalStatus {
     /// Take over what the journal comes to by now.
-    pub fn update(&mut self, standing: Standing) {
+    pub fn update(&mut self, standing: EvaluationProgress) {
         self.last = standing.last;
         self.best = standing.best;
         self.lowest_loss = standing.lowest_loss;
@@ -183,7 +183,7 @@ impl Status for EvalStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{State, provenance};
+    use crate::run::{ProcessState, provenance};
     use chrono::TimeDelta;
     use std::fs;
 
@@ -206,7 +206,7 @@ mod tests {
         };
         let before = status.process.heartbeat - TimeDelta::days(1);
         status.process.heartbeat = before;
-        status.process.state = State::Running;
+        status.process.state = ProcessState::Running;
         status.save(&run).unwrap();
         assert_eq!(TrainStatus::load(&run).unwrap(), Some(status.clone()));
         assert!(status.process.heartbeat > before);

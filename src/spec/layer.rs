@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 /// One layer of values and where it comes from.
 pub(super) struct Layer {
-    pub source: Source,
+    pub source: Origin,
     /// Known keys and allowed values only.
     pub values: Value,
 }
 
 /// Where values come from.
-pub(super) enum Source {
+pub(super) enum Origin {
     File { path: PathBuf, text: String },
     Override(Override),
 }
@@ -27,7 +27,7 @@ impl Layer {
     pub fn file(path: PathBuf) -> Result<Self> {
         let text = read_text(&path)?;
         let read = read::read(&text, "");
-        let source = Source::File { path, text };
+        let source = Origin::File { path, text };
         match read {
             Ok(values) => Ok(Layer { source, values }),
             Err(fault) => Err(source.error(fault)),
@@ -36,7 +36,7 @@ impl Layer {
 
     /// Read an override.
     pub fn over(given: &Override) -> Result<Self> {
-        let source = Source::Override(given.clone());
+        let source = Origin::Override(given.clone());
         let values = given.values().map_err(|fault| source.error(fault))?;
         Ok(Layer { source, values })
     }
@@ -55,12 +55,12 @@ impl Layer {
     }
 }
 
-impl Source {
+impl Origin {
     /// An error about a field that this source sets.
     pub fn error_at(&self, field: &str, message: &str) -> anyhow::Error {
         let place = match self {
-            Source::File { text, .. } => read::locate(text, field),
-            Source::Override(_) => None,
+            Origin::File { text, .. } => read::locate(text, field),
+            Origin::Override(_) => None,
         };
         self.error(Fault {
             place,
@@ -71,14 +71,14 @@ impl Source {
 
     fn error(&self, fault: Fault) -> anyhow::Error {
         let mut message = match (self, fault.place) {
-            (Source::File { path, .. }, Some((line, column))) => {
+            (Origin::File { path, .. }, Some((line, column))) => {
                 format!("{}:{line}:{column}: ", path.display())
             }
-            (Source::File { path, .. }, None) => format!("{}: ", path.display()),
-            (Source::Override(given), _) => format!("{given}: "),
+            (Origin::File { path, .. }, None) => format!("{}: ", path.display()),
+            (Origin::Override(given), _) => format!("{given}: "),
         };
         // The label of an override tells its path already.
-        let told = matches!(self, Source::Override(given) if given.path() == fault.field);
+        let told = matches!(self, Origin::Override(given) if given.path() == fault.field);
         if !told && !fault.field.is_empty() {
             message += &format!("{}: ", fault.field);
         }

@@ -23,9 +23,10 @@ pub use self::outcome::{Death, Ending, Outcome};
 use crate::checkpoint;
 use crate::evaluator::TrainerDied;
 use crate::run::{
-    EvalStatus, Lock, Process, Restarts, Role, RunDir, State, Status, SupervisorStatus, TrainStatus,
+    EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, SupervisorStatus,
+    TrainStatus,
 };
-use crate::shutdown::Stop;
+use crate::shutdown::Shutdown;
 use display::Display;
 use worker::Worker;
 
@@ -58,7 +59,7 @@ impl Options {
 /// and `program eval --run DIR`, and returns when both have ended.
 ///
 /// - The first request to `stop` is passed on to both as SIGHUP, and they take their time to end well.
-///   When it insists they are killed. So `stop` must count, see [`Stop::counting_signals`].
+///   When it insists they are killed. So `stop` must count, see [`Shutdown::counting_signals`].
 /// - A trainer that dies is started again, which resumes it from its newest checkpoint: at most
 ///   [`Options::restarts`] times without a new checkpoint, and not after a failure that would repeat
 ///   itself: bad input, or the same exit code at the same step as the last time.
@@ -76,7 +77,7 @@ impl Options {
 pub fn supervise(
     run: &RunDir,
     program: &Path,
-    stop: &Stop,
+    stop: &Shutdown,
     display: &mut Display,
     options: Options,
 ) -> Result<Outcome> {
@@ -88,7 +89,7 @@ pub fn supervise(
         stopping: false,
         restarts: Restarts::default(),
     };
-    status.process.state = State::Running;
+    status.process.state = ProcessState::Running;
     // Before the evaluator starts, which must not take an earlier trainer's word that training is over.
     status.save(run)?;
     let mut supervisor = Supervisor {
@@ -128,7 +129,7 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    fn work(&mut self, stop: &Stop, display: &mut Display, options: Options) -> Result<()> {
+    fn work(&mut self, stop: &Shutdown, display: &mut Display, options: Options) -> Result<()> {
         loop {
             self.pass_on(stop, display);
             self.trainer.look(display)?;
@@ -172,14 +173,14 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Passes on to the children that a stop was requested, or insisted on.
-    fn pass_on(&mut self, stop: &Stop, display: &mut Display) {
+    /// Passes on to the children that a stop was requested, or forced on.
+    fn pass_on(&mut self, stop: &Shutdown, display: &mut Display) {
         let signal = if stop.requested().is_some() && !self.status.stopping {
             display.note("stopping after a last checkpoint; ask again to end at once, without it");
             self.status.stopping = true;
             // One that a child may get from others as well without taking it for insistence.
             Signal::SIGHUP
-        } else if stop.insisted() && !self.killed {
+        } else if stop.forced() && !self.killed {
             display.note("ending at once");
             self.killed = true;
             Signal::SIGKILL
@@ -211,7 +212,7 @@ impl Supervisor<'_> {
     fn conclude(
         mut self,
         result: Result<()>,
-        stop: &Stop,
+        stop: &Shutdown,
         display: &mut Display,
     ) -> Result<Outcome> {
         let told = self.trainer.told() || self.evaluator.told();
@@ -222,10 +223,10 @@ impl Supervisor<'_> {
             (None, _) => Ending::Finished,
         };
         let (state, error) = match (&result, &ending) {
-            (Err(error), _) => (State::Failed, Some(format!("{error:#}"))),
-            (Ok(()), Ending::Died(death)) => (State::Failed, Some(death.headline())),
-            (Ok(()), Ending::Stopped(_)) => (State::Interrupted, None),
-            (Ok(()), Ending::Finished) => (State::Finished, None),
+            (Err(error), _) => (ProcessState::Failed, Some(format!("{error:#}"))),
+            (Ok(()), Ending::Died(death)) => (ProcessState::Failed, Some(death.headline())),
+            (Ok(()), Ending::Stopped(_)) => (ProcessState::Interrupted, None),
+            (Ok(()), Ending::Finished) => (ProcessState::Finished, None),
         };
         (self.status.process.state, self.status.process.error) = (state, error);
         if let Err(error) = self.status.save(self.run) {

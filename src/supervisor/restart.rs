@@ -31,7 +31,7 @@ impl End {
 
 /// The restarts of one process. Its deaths are a series for as long as its work gets no further; progress
 /// begins a new one, with short waits.
-pub(super) struct Restarts {
+pub(super) struct RestartPolicy {
     backoff: ExponentialBuilder,
     /// What is left of the waits of this series.
     waits: ExponentialBackoff,
@@ -44,7 +44,7 @@ pub(super) struct Restarts {
     reached: Option<u64>,
 }
 
-impl Restarts {
+impl RestartPolicy {
     /// With `shortest` as the first wait of a series; each one after is twice as long, up to a minute.
     pub(super) fn new(shortest: Duration) -> Self {
         let backoff = ExponentialBuilder::default()
@@ -52,7 +52,7 @@ impl Restarts {
             .with_max_delay(LONGEST)
             .with_factor(2.0)
             .without_max_times();
-        Restarts {
+        RestartPolicy {
             waits: backoff.build(),
             backoff,
             series: 0,
@@ -95,7 +95,7 @@ impl Restarts {
         self.waits = self.backoff.build();
     }
 
-    /// As [`Restarts::after`], of a process that could not even be started.
+    /// As [`RestartPolicy::after`], of a process that could not even be started.
     pub(super) fn next(&mut self) -> Result<Duration, String> {
         if let Some(limit) = self.limit
             && self.series >= limit
@@ -128,15 +128,15 @@ mod tests {
         End::new(ExitStatus::from_raw(9), Some(step), Some(safe))
     }
 
-    fn restarts(limit: Option<u32>) -> Restarts {
-        let mut restarts = Restarts::new(Duration::from_secs(1));
+    fn restarts(limit: Option<u32>) -> RestartPolicy {
+        let mut restarts = RestartPolicy::new(Duration::from_secs(1));
         if let Some(limit) = limit {
             restarts.limit(limit);
         }
         restarts
     }
 
-    fn seconds(restarts: &mut Restarts, end: End) -> Option<u64> {
+    fn seconds(restarts: &mut RestartPolicy, end: End) -> Option<u64> {
         restarts.after(end).ok().map(|wait| wait.as_secs())
     }
 

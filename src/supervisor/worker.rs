@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::child::Child;
 use super::display::Display;
 use super::outcome::Death;
-use super::restart::{End, Restarts};
+use super::restart::{End, RestartPolicy};
 use crate::run::{RunDir, Status};
 
 /// How many lines of a dead child's log are shown.
@@ -23,7 +23,7 @@ pub(super) struct Worker<'a, S> {
     phase: Phase,
     /// How often it was started.
     starts: u32,
-    pub(super) restarts: Restarts,
+    pub(super) restarts: RestartPolicy,
     /// Whether it was asked to stop while there was work left.
     told: bool,
     /// The status of its latest process, or of one before until that has written its own.
@@ -44,7 +44,7 @@ impl<'a, S: Status> Worker<'a, S> {
             program,
             phase: Phase::Due(Instant::now()),
             starts: 0,
-            restarts: Restarts::new(shortest),
+            restarts: RestartPolicy::new(shortest),
             told: false,
             status: None,
         }

@@ -25,50 +25,50 @@ const ROOMS: [&str; 18] = [
     "main",
 ];
 
-/// Where a module stands; `None` for macros and for what only tests import.
-fn floor(room: &str) -> Option<usize> {
+/// Where a module stands; `None` for macros and the errors of this crate's root.
+fn place(room: &str) -> Option<usize> {
     ROOMS.iter().position(|known| *known == room)
 }
 
 #[test]
 fn no_module_imports_one_that_stands_after_it() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files = WalkDir::new(&src).into_iter().map(Result::unwrap);
-    for path in files.map(|file| file.path().to_owned()) {
-        let inside = path.strip_prefix(&src).unwrap();
-        let room = inside.iter().next().unwrap().to_str().unwrap();
-        let room = room.trim_end_matches(".rs");
-        let test = ["tests", "fuzz", "fuzz.rs", "golden.rs", "testing", "lib.rs"];
-        if path.is_dir()
-            || inside
-                .iter()
-                .any(|part| test.iter().any(|test| part == *test))
+    let tests = ["tests", "fuzz", "fuzz.rs", "golden.rs", "testing", "lib.rs"];
+    for file in WalkDir::new(&src).into_iter().map(Result::unwrap) {
+        let inside = file.path().strip_prefix(&src).unwrap();
+        let parts: Vec<&str> = inside.iter().map(|part| part.to_str().unwrap()).collect();
+        if inside.extension().is_none_or(|it| it != "rs")
+            || parts.iter().any(|part| tests.contains(part))
         {
             continue;
         }
-        let own = floor(room).unwrap_or_else(|| panic!("src/{room} has no place in the order"));
-        let text = fs::read_to_string(&path).unwrap();
+        let room = parts[0].trim_end_matches(".rs");
+        let own = place(room).unwrap_or_else(|| panic!("src/{room} has no place in the order"));
+        let text = fs::read_to_string(file.path()).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        let code = code.replace("use crate::{\n    ", "use crate::{"); // as rustfmt breaks a long list
-        for import in code.split("crate::").skip(1) {
-            let names = import
-                .strip_prefix('{')
-                .and_then(|list| list.split('}').next());
-            for name in names.unwrap_or(import).split(',') {
-                let name = name
-                    .trim()
-                    .split(|c: char| !c.is_alphanumeric() && c != '_')
-                    .next();
-                let imported = floor(name.unwrap_or_default());
-                assert!(
-                    imported.is_none_or(|imported| imported <= own),
-                    "{} imports {name:?}, which stands after it",
-                    inside.display()
-                );
-                if names.is_none() {
-                    break;
-                }
-            }
+        for name in code.split("crate::").skip(1).flat_map(imported) {
+            assert!(
+                place(name).is_none_or(|place| place <= own),
+                "src/{} imports {name}, which stands after {room}",
+                inside.display()
+            );
         }
     }
+}
+
+/// The modules that `crate::REST` names: one, or all in braces.
+fn imported(rest: &str) -> Vec<&str> {
+    let list = rest
+        .strip_prefix('{')
+        .and_then(|list| list.split_once("};"));
+    match list {
+        Some((list, _)) => list.split(',').map(first_word).collect(),
+        None => vec![first_word(rest)],
+    }
+}
+
+fn first_word(text: &str) -> &str {
+    let text = text.trim_start();
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
+    &text[..end.unwrap_or(text.len())]
 }

@@ -5,7 +5,7 @@
 //! diverges at the same step and decides the same.
 
 use crate::backend::Losses;
-use crate::checkpoint::{self, Checkpoint, Entry, Rollback};
+use crate::checkpoint::{self, Checkpoint, CheckpointEntry, Rollback};
 use crate::console;
 use crate::data::{Batch, CHANNELS};
 use crate::error::ExitError;
@@ -149,7 +149,7 @@ impl Divergence {
 
     /// The newest checkpoint from which a lower rate can help: not one whose very weights, before any step,
     /// give no finite loss, and not the one that the last rollback went to in vain.
-    fn target(&self, checkpoints: &[Entry]) -> Option<u64> {
+    fn target(&self, checkpoints: &[CheckpointEntry]) -> Option<u64> {
         let tried = self.rollbacks.last().and_then(|rollback| rollback.to);
         let steps = checkpoints.iter().rev().map(|entry| entry.step);
         steps
@@ -178,7 +178,7 @@ fn safetensors(batch: &Batch) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::State;
+    use crate::checkpoint::CheckpointState;
     use crate::error::exit_code;
     use crate::run::provenance;
     use std::fs;
@@ -212,9 +212,9 @@ mod tests {
 
     fn checkpoint(step: u64, value: f32, average: f32) -> Checkpoint {
         Checkpoint {
-            state: State {
+            state: CheckpointState {
                 step,
-                ..State::default()
+                ..CheckpointState::default()
             },
             weights: weights(value),
             ema: weights(average),

@@ -1,7 +1,7 @@
 //! Where a step's batch comes from.
 
-use crate::backend::{self, Resident};
-use crate::data::{Batch, BatchStream, Images, Plan, Prepared};
+use crate::backend::{self, DeviceImages};
+use crate::data::{Batch, BatchPlan, BatchStream, Images, Prepared};
 use crate::spec::Spec;
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor};
@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The batches from some step on: made on the host, or planned there and made on a GPU that holds the images.
-pub(super) enum Input {
+pub(super) enum BatchSource {
     Host {
         batches: BatchStream<Batch>,
         side: usize,
         device: Device,
     },
     Gpu {
-        plans: BatchStream<Plan>,
-        images: Resident,
+        plans: BatchStream<BatchPlan>,
+        images: DeviceImages,
     },
 }
 
 /// What a step takes in, on the device.
-pub(super) struct Inputs {
+pub(super) struct StepInput {
     /// [n, crop, crop, 3]
     pub images: Tensor<4>,
     /// [n]
@@ -31,11 +31,11 @@ pub(super) struct Inputs {
     pub waited: Duration,
 }
 
-impl Input {
+impl BatchSource {
     /// Begin with the batch of step `first`; `gpu` says whether the device is one.
     ///
     /// # Errors
-    /// As [`BatchStream::start`] and [`Resident::new`].
+    /// As [`BatchStream::start`] and [`DeviceImages::new`].
     pub fn start(
         images: &Arc<Images>,
         spec: &Spec,
@@ -44,26 +44,26 @@ impl Input {
         gpu: bool,
     ) -> Result<Self> {
         if !gpu {
-            return Ok(Input::Host {
+            return Ok(BatchSource::Host {
                 batches: batches(images, spec, first)?,
                 side: spec.input.crop,
                 device: device.clone(),
             });
         }
-        Ok(Input::Gpu {
+        Ok(BatchSource::Gpu {
             plans: batches(images, spec, first)?,
-            images: Resident::new(images, device)?,
+            images: DeviceImages::new(images, device)?,
         })
     }
 
     /// The next step's; waits until they are ready.
     ///
     /// # Errors
-    /// As [`BatchStream::next`] and [`Resident::batch`].
-    pub fn next(&mut self) -> Result<Inputs> {
+    /// As [`BatchStream::next`] and [`DeviceImages::batch`].
+    pub fn next(&mut self) -> Result<StepInput> {
         let begin = Instant::now();
         let ((images, labels), waited) = match self {
-            Input::Host {
+            BatchSource::Host {
                 batches,
                 side,
                 device,
@@ -73,13 +73,13 @@ impl Input {
                 let inputs = backend::upload(batch.images, batch.labels, *side, device);
                 (inputs, waited)
             }
-            Input::Gpu { plans, images } => {
+            BatchSource::Gpu { plans, images } => {
                 let plan = plans.next()?;
                 let waited = begin.elapsed();
                 (images.batch(&plan)?, waited)
             }
         };
-        Ok(Inputs {
+        Ok(StepInput {
             images,
             labels,
             waited,
@@ -89,8 +89,8 @@ impl Input {
     /// How many batches are ready.
     pub fn ready(&self) -> usize {
         match self {
-            Input::Host { batches, .. } => batches.ready(),
-            Input::Gpu { plans, .. } => plans.ready(),
+            BatchSource::Host { batches, .. } => batches.ready(),
+            BatchSource::Gpu { plans, .. } => plans.ready(),
         }
     }
 }

@@ -3,34 +3,35 @@
 mod divergence;
 mod graph;
 mod input;
-mod origin;
 pub mod reporter;
+mod start;
 pub mod system_metrics;
 mod timer;
 
 use crate::backend::{self, DeviceLosses, Losses, Parameters};
-use crate::checkpoint::queue::Backlog;
+use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, Retention, Rollback};
 use crate::console;
 use crate::data::{self, Images, Split};
 use crate::files;
 use crate::model::Network;
 use crate::run::{
-    self, Ended, Journal, Lock, Process, Role, RunDir, Standing, State, Status, TrainStatus,
+    self, Ended, EvaluationProgress, Journal, Lock, Process, ProcessState, Role, RunDir, Status,
+    TrainStatus,
 };
 use crate::schedule;
-use crate::shutdown::Stop;
+use crate::shutdown::Shutdown;
 use crate::spec::{Policy, Spec};
 use anyhow::{Context, Result};
 use divergence::Divergence;
-use input::{Input, Inputs, batches};
-use origin::Origin;
-use reporter::{Reporter, Taken};
+use input::{BatchSource, StepInput, batches};
+use reporter::{Reporter, StepOutput};
+use start::StartPoint;
 use std::fs;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use timer::Interval;
+use timer::StepTimer;
 
 /// How often the status file tells the supervisor and the evaluator that training is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -45,7 +46,7 @@ const UNREAD: usize = 100;
 /// # Errors
 /// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
 /// directory that vanished; the status file then holds the message.
-pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
+pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Ended> {
     let _lock = Lock::take(run, Role::Train)?;
     let mut status = TrainStatus {
         process: Process::current(),
@@ -59,7 +60,7 @@ pub fn train(run: &RunDir, stop: &Stop) -> Result<Ended> {
 }
 
 /// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.
-fn persist(run: &RunDir, status: &mut TrainStatus, stop: &Stop) -> Result<Ended> {
+fn persist(run: &RunDir, status: &mut TrainStatus, stop: &Shutdown) -> Result<Ended> {
     let spec = Spec::read_frozen(&run.spec())?;
     let mut rollbacks = None;
     loop {
@@ -77,7 +78,7 @@ struct Trainer<'a> {
     run: &'a RunDir,
     spec: &'a Spec,
     images: Arc<Images>,
-    input: Input,
+    input: BatchSource,
     /// The first step of this session.
     first: u64,
     weights: Parameters,
@@ -90,7 +91,7 @@ struct Trainer<'a> {
     rollbacks: Vec<Rollback>,
     reporter: Reporter,
     status: &'a mut TrainStatus,
-    interval: Interval,
+    interval: StepTimer,
     /// When the status was last saved.
     beaten: Instant,
 }
@@ -117,12 +118,12 @@ impl<'a> Trainer<'a> {
         let images = Arc::new(Images::read(&data::prepare(&spec.data)?, Split::Train)?);
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-        let Origin {
+        let StartPoint {
             weights,
             ema,
             state,
             first,
-        } = Origin::of(run, network, &device)?;
+        } = StartPoint::of(run, network, &device)?;
         if first > 0 {
             retain(run, spec); // which an earlier session may not have come to
         }
@@ -133,7 +134,7 @@ impl<'a> Trainer<'a> {
             spec.train.steps - 1
         ));
         let gpu = device_name != "cpu";
-        let input = Input::start(&images, spec, first, &device, gpu)?;
+        let input = BatchSource::start(&images, spec, first, &device, gpu)?;
         let reporter = Reporter::start(&run.events(Role::Train), spec, first, state.averages, gpu)?;
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
@@ -143,7 +144,7 @@ impl<'a> Trainer<'a> {
         if let Some(rollbacks) = &rollbacks {
             reporter.show_rollbacks(first, rollbacks);
         }
-        status.process.state = State::Running;
+        status.process.state = ProcessState::Running;
         status.step = first;
         status.save(run)?;
         Ok(Trainer {
@@ -159,12 +160,12 @@ impl<'a> Trainer<'a> {
             rollbacks: rollbacks.unwrap_or(state.rollbacks),
             reporter,
             status,
-            interval: Interval::start(first),
+            interval: StepTimer::start(first),
             beaten: Instant::now(),
         })
     }
 
-    fn run(mut self, stop: &Stop) -> Result<Ended> {
+    fn run(mut self, stop: &Shutdown) -> Result<Ended> {
         let train = &self.spec.train;
         for step in self.first..train.steps {
             let last = step + 1 == train.steps;
@@ -195,9 +196,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// One step of gradient descent; `read` its losses and those before it.
-    fn step(&mut self, step: u64, read: bool) -> Result<Taken> {
+    fn step(&mut self, step: u64, read: bool) -> Result<StepOutput> {
         let begin = Instant::now();
-        let Inputs {
+        let StepInput {
             images,
             labels,
             waited,
@@ -216,7 +217,7 @@ impl<'a> Trainer<'a> {
         if read || self.unread.len() >= UNREAD {
             self.read_losses()?;
         }
-        Ok(Taken {
+        Ok(StepOutput {
             step,
             gradients,
             learning_rate,
@@ -290,9 +291,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// The state after a step, if it is good.
-    fn checkpoint(&self, taken: &Taken) -> Result<Checkpoint> {
+    fn checkpoint(&self, taken: &StepOutput) -> Result<Checkpoint> {
         let checkpoint = Checkpoint {
-            state: checkpoint::State {
+            state: checkpoint::CheckpointState {
                 step: taken.step,
                 averages: self.reporter.averages().clone(),
                 rollbacks: self.rollbacks.clone(),
@@ -330,7 +331,7 @@ impl<'a> Trainer<'a> {
         self.run.check_present()?;
         self.reporter.flush();
         let directory = self.run.checkpoints();
-        files::insist(|| checkpoint::save(&directory, checkpoint)).with_context(|| {
+        files::retry_io(|| checkpoint::save(&directory, checkpoint)).with_context(|| {
             let newest = match checkpoint::latest(&directory) {
                 Ok(Some(entry)) => format!("the newest one is of step {}", entry.step),
                 _ => "there is no other one".to_owned(),
@@ -359,9 +360,9 @@ fn retain(run: &RunDir, spec: &Spec) {
     let retained = checkpoint::retain(&run.checkpoints(), || {
         // While the journal cannot be read, which is for the evaluator to report, all stay.
         let judged = Journal::read(&run.evaluations()).ok()?;
-        let best = Standing::of(&judged).best.map(|best| best.step);
+        let best = EvaluationProgress::of(&judged).best.map(|best| best.step);
         let evaluated = match spec.eval.policy {
-            Policy::Every => Some(Backlog::new(run, spec).evaluated(&judged).ok()?),
+            Policy::Every => Some(EvaluationQueue::new(run, spec).evaluated(&judged).ok()?),
             Policy::Latest => None,
         };
         Some(Retention::new(&spec.train, best, evaluated))

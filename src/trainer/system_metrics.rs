@@ -7,7 +7,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 const MIB: f64 = (1 << 20) as f64;
 
 /// Reads this process's use of the machine.
-pub struct Meter {
+pub struct SystemMetrics {
     system: System,
     pid: Pid,
     nvml: Option<Nvml>,
@@ -18,7 +18,7 @@ pub struct Meter {
 pub struct Usage {
     /// Cores kept busy since the last reading; 0 at the first.
     pub cores: f64,
-    /// Resident memory, in MiB.
+    /// DeviceImages memory, in MiB.
     pub memory_mib: f64,
 }
 
@@ -32,10 +32,10 @@ pub struct GpuUsage {
     pub memory_mib: Option<f64>,
 }
 
-impl Meter {
+impl SystemMetrics {
     /// A meter of the calling process; `gpu` says whether it computes on an NVIDIA GPU.
     pub fn new(gpu: bool) -> Self {
-        let mut meter = Meter {
+        let mut meter = SystemMetrics {
             system: System::new(),
             pid: Pid::from_u32(process::id()),
             nvml: gpu.then(Nvml::init).and_then(Result::ok),
@@ -97,7 +97,7 @@ mod tests {
     fn a_busy_process_uses_a_core_and_what_it_holds() {
         work(0.05); // Linux does not tell the use of one that has hardly worked yet
         let begin = Instant::now();
-        let mut meter = Meter::new(false);
+        let mut meter = SystemMetrics::new(false);
         let held = vec![1u8; 64 << 20];
         work(0.3);
         let usage = meter.read().unwrap();
@@ -131,7 +131,7 @@ mod tests {
     fn the_gpu_of_this_process_is_read_and_a_driver_that_errs_is_no_gpu() {
         const MACHINE: &str = "NVML_STAND_IN";
         if env::var_os(MACHINE).is_some() {
-            let usage = Meter::new(true).read_gpu();
+            let usage = SystemMetrics::new(true).read_gpu();
             println!("read {:?} {:?}", usage.utilisation, usage.memory_mib);
             return;
         }

@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 /// Times the steps between console lines.
-pub(super) struct Interval {
+pub(super) struct StepTimer {
     since: Instant,
     /// The first step that is not in an earlier interval.
     next: u64,
 }
 
-impl Interval {
+impl StepTimer {
     pub fn start(first: u64) -> Self {
-        Interval {
+        StepTimer {
             since: Instant::now(),
             next: first,
         }

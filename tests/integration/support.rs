@@ -19,7 +19,7 @@ seed: 7
 compute: {device: cpu, threads: 1}
 data:
   source: synthetic
-  directory: data
+  folder: data
   synthetic: {train_images: 1000, test_images: 200}
 network:
   conv1: {channels: 8, stddev: 0.05}

@@ -52,7 +52,7 @@ impl Download {
             )
             .when(|error| !error.is::<Refused>())
             .notify(|error, delay| {
-                console::aside(format_args!(
+                console::stderr_line(format_args!(
                     "{error:#}; trying again in {} s",
                     delay.as_secs_f32()
                 ));

@@ -101,8 +101,8 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::download::server::{answer, half, rest, serve, whole};
-    use crate::data::unpack::tests::{archive, official};
+    use crate::data::sources::download::server::{answer, half, rest, serve, whole};
+    use crate::data::sources::unpack::tests::{archive, official};
     use std::thread::JoinHandle;
 
     struct Case {

@@ -63,7 +63,7 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
 }
 
 /// One image to come.
-struct Source {
+struct ImageFile {
     path: PathBuf,
     label: u8,
 }
@@ -138,7 +138,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// All images of a split, shuffled.
-fn listing(from: &Path, split: Split, classes: &[String]) -> Result<Vec<Source>> {
+fn listing(from: &Path, split: Split, classes: &[String]) -> Result<Vec<ImageFile>> {
     let mut sources = Vec::new();
     for (class, label) in classes.iter().zip(0..) {
         let directory = split_dir(from, split).join(class);
@@ -151,7 +151,7 @@ fn listing(from: &Path, split: Split, classes: &[String]) -> Result<Vec<Source>>
             if !ENDINGS.contains(&ending.to_lowercase().as_str()) {
                 bail_user!("{}: want a .png, .jpg or .jpeg file", path.display());
             }
-            sources.push(Source { path, label });
+            sources.push(ImageFile { path, label });
         }
     }
     sources.shuffle(&mut random::stream(Seed(1), b"import  ", split as u64));

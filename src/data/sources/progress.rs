@@ -14,7 +14,7 @@ pub(in crate::data) enum Unit {
 pub(in crate::data) fn bar(total: u64, message: String, unit: Unit) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if bar.is_hidden() {
-        console::aside(&message);
+        console::stderr_line(&message);
     }
     let counts = match unit {
         Unit::Bytes => "{bytes}/{total_bytes}, {bytes_per_sec}",

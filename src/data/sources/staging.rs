@@ -26,7 +26,7 @@ impl Turn {
             File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
         let held = match lock.try_lock() {
             Err(fs::TryLockError::WouldBlock) => {
-                console::aside(format_args!(
+                console::stderr_line(format_args!(
                     "another process is filling {}: waiting",
                     directory.display()
                 ));

@@ -77,7 +77,7 @@ fn known_name(path: &Path) -> Result<Option<&'static str>> {
 pub(in crate::data) mod tests {
     use super::*;
     use crate::data::cifar::RECORD_BYTES;
-    use crate::data::staging::Turn;
+    use crate::data::sources::staging::Turn;
     use flate2::write::GzEncoder;
     use std::fs;
 

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::data::cifar::{CLASSES, Images};
     use crate::data::files::class_names;
-    use crate::data::staging::Turn;
+    use crate::data::sources::staging::Turn;
     use crate::error::is_user_error;
 
     fn set(train_images: usize, test_images: usize) -> Set<'static> {

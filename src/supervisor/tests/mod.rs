@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::*;
 use crate::error::is_user_error;
-use crate::run::{Process, Role, State, provenance};
+use crate::run::{Process, ProcessState, Role, provenance};
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -48,11 +48,11 @@ impl Fake {
         ))
     }
 
-    fn supervise(&self, stop: &Stop) -> (Outcome, String) {
+    fn supervise(&self, stop: &Shutdown) -> (Outcome, String) {
         self.supervise_patiently(stop, Duration::from_millis(1))
     }
 
-    fn supervise_patiently(&self, stop: &Stop, delay: Duration) -> (Outcome, String) {
+    fn supervise_patiently(&self, stop: &Shutdown, delay: Duration) -> (Outcome, String) {
         let shown = Shown::default();
         let options = Options {
             restarts: 2,
@@ -65,7 +65,7 @@ impl Fake {
         (outcome, String::from_utf8(bytes).unwrap())
     }
 
-    fn in_background(self, stop: &Stop) -> JoinHandle<(Outcome, String, Self)> {
+    fn in_background(self, stop: &Shutdown) -> JoinHandle<(Outcome, String, Self)> {
         let stop = stop.clone();
         thread::spawn(move || {
             let (outcome, shown) = self.supervise(&stop);
@@ -113,7 +113,7 @@ fn both_end_well_and_every_line_is_shown() {
         "echo step 0; echo a warning >&2; touch trained; printf 'no line end'",
         "while ! [ -e trained ]; do sleep 0.02; done; echo precision",
     );
-    let (outcome, shown) = fake.supervise(&Stop::new());
+    let (outcome, shown) = fake.supervise(&Shutdown::new());
     assert_eq!(outcome.exit_code(), 0);
     let train: Vec<&str> = shown.lines().filter(|line| line.starts_with('t')).collect();
     assert_eq!(
@@ -138,7 +138,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
         "sed s/12345678/$$/ eval.template > eval.status.json",
     );
     let mut process = Process::current();
-    (process.pid, process.state) = (12_345_678, State::Finished);
+    (process.pid, process.state) = (12_345_678, ProcessState::Finished);
     let score = |step, precision| Some(crate::run::Score { step, precision });
     let mut train = TrainStatus {
         process: process.clone(),
@@ -158,7 +158,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
     std::fs::rename(fake.run.status(Role::Train), fake.file("train.template")).unwrap();
     std::fs::copy(fake.run.status(Role::Eval), fake.file("eval.template")).unwrap();
 
-    let (mut outcome, _) = fake.supervise(&Stop::new());
+    let (mut outcome, _) = fake.supervise(&Shutdown::new());
     outcome.elapsed = Duration::from_secs(3723);
     let (id, path) = (fake.run.id(), fake.run.path().display());
     let runs = fake.run.siblings();
@@ -176,7 +176,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
 
 #[test]
 fn a_stop_that_came_first_starts_nothing() {
-    let stop = Stop::new();
+    let stop = Shutdown::new();
     stop.request(SIGTERM);
     let fake = Fake::new("touch started");
     let (outcome, _) = fake.supervise(&stop);
@@ -188,7 +188,7 @@ fn a_stop_that_came_first_starts_nothing() {
 fn a_request_to_stop_is_passed_on_and_waited_for() {
     let tidy =
         "trap 'sleep 0.1; echo saved; exit 129' HUP; touch $1.up; while :; do sleep 0.02; done";
-    let stop = Stop::new();
+    let stop = Shutdown::new();
     let fake = Fake::new(tidy);
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
     let running = fake.in_background(&stop);
@@ -212,7 +212,7 @@ fn a_request_to_stop_is_passed_on_and_waited_for() {
 
 #[test]
 fn a_trainer_that_fails_while_stopping_has_failed() {
-    let stop = Stop::new();
+    let stop = Shutdown::new();
     let fake = Fake::new("trap 'exit 1' HUP; touch $1.up; while :; do sleep 0.02; done");
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
     let running = fake.in_background(&stop);
@@ -233,7 +233,7 @@ fn a_trainer_that_fails_while_stopping_has_failed() {
 fn only_a_second_request_kills() {
     // The trap shows that the first request has arrived, and ignores it.
     let stubborn = "trap 'touch $1.asked' HUP; touch $1.up; while :; do sleep 0.02; touch $1.$(ls $1.asked); done";
-    let stop = Stop::new();
+    let stop = Shutdown::new();
     let fake = Fake::new(stubborn);
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
     let outlived = [fake.file("train.train.asked"), fake.file("eval.eval.asked")];
@@ -258,7 +258,7 @@ fn a_run_that_is_at_work_is_left_alone() {
         let error = supervise(
             &fake.run,
             &fake.program,
-            &Stop::new(),
+            &Shutdown::new(),
             &mut display,
             Options::new(3),
         )

@@ -12,7 +12,7 @@ fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() 
         "seq 30; echo no data >&2; echo >> sessions; exit 2",
         &format!("{WHILE_TRAINING}; touch done"),
     );
-    let (outcome, shown) = fake.supervise(&Stop::new());
+    let (outcome, shown) = fake.supervise(&Shutdown::new());
     assert_eq!(outcome.exit_code(), 2);
     assert!(fake.file("done").exists());
     assert_eq!(fake.lines("sessions"), 1);
@@ -34,7 +34,7 @@ fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() 
         "{told}"
     );
     let status = SupervisorStatus::load(&fake.run).unwrap().unwrap();
-    assert_eq!(status.process.state, State::Failed);
+    assert_eq!(status.process.state, ProcessState::Failed);
     let error = status.process.error.unwrap();
     assert_eq!(error, "the trainer died (exit code 2)");
 }
@@ -45,7 +45,7 @@ fn an_evaluator_that_dies_is_started_again_while_training_goes_on() {
         "until [ -e second ]; do sleep 0.02; done; echo trained",
         &format!("[ -e first ] || {{ touch first; kill -9 $$; }}; touch second; {WHILE_TRAINING}"),
     );
-    let (outcome, shown) = fake.supervise(&Stop::new());
+    let (outcome, shown) = fake.supervise(&Shutdown::new());
     assert_eq!(outcome.exit_code(), 0);
     assert_eq!(
         shown,
@@ -58,7 +58,7 @@ fn an_evaluator_that_dies_is_started_again_while_training_goes_on() {
     );
     let status = SupervisorStatus::load(&fake.run).unwrap().unwrap();
     assert_eq!(status.restarts, Restarts { train: 0, eval: 1 });
-    assert_eq!(status.process.state, State::Finished);
+    assert_eq!(status.process.state, ProcessState::Finished);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn training_goes_on_without_an_evaluator_that_has_bad_input_but_the_run_has_fail
         "until [ -e pid ] && ! kill -0 $(cat pid) 2> errors; do sleep 0.02; done; echo trained",
         "echo no images; echo $$ > unseen; mv unseen pid; exit 2",
     );
-    let (outcome, shown) = fake.supervise(&Stop::new());
+    let (outcome, shown) = fake.supervise(&Shutdown::new());
     assert_eq!(outcome.exit_code(), 2);
     let (before, after) = shown
         .split_once("the evaluator died (exit code 2)\n")
@@ -90,7 +90,7 @@ fn a_trainer_that_gets_further_each_time_is_started_again_without_limit() {
         "n=$(ls checkpoints | wc -l); [ $n = 5 ] || { mkdir checkpoints/step-0000000$n; kill -9 $$; }",
         WHILE_TRAINING,
     );
-    let (outcome, shown) = fake.supervise(&Stop::new());
+    let (outcome, shown) = fake.supervise(&Shutdown::new());
     assert_eq!(outcome.exit_code(), 0, "{shown}");
     assert_eq!(outcome.restarts, Restarts { train: 5, eval: 0 });
     let line = "the trainer died (signal 9, SIGKILL); restart 1 of 2 in 0 s\n";
@@ -104,7 +104,7 @@ fn a_trainer_that_gets_nowhere_is_given_up() {
         ("exit 7", 2, 7, "it has died so at this very step before"),
     ] {
         let fake = Fake::both(&format!("echo >> sessions; {end}"), WHILE_TRAINING);
-        let (outcome, _) = fake.supervise(&Stop::new());
+        let (outcome, _) = fake.supervise(&Shutdown::new());
         assert_eq!(outcome.exit_code(), code);
         assert_eq!(fake.lines("sessions"), sessions);
         let told = outcome.to_string();
@@ -121,14 +121,14 @@ fn an_evaluator_that_dies_when_training_is_over_is_given_up_in_the_end() {
         "touch trained",
         &format!("{WHILE_TRAINING}; echo >> sessions; kill -9 $$"),
     );
-    let (outcome, _) = fake.supervise(&Stop::new());
+    let (outcome, _) = fake.supervise(&Shutdown::new());
     assert_eq!(outcome.exit_code(), 137);
     assert_eq!(fake.lines("sessions"), 3);
 }
 
 #[test]
 fn a_stop_cancels_the_restart_that_is_due() {
-    let stop = Stop::new();
+    let stop = Shutdown::new();
     let fake = Fake::both("touch dead; kill -9 $$", WHILE_TRAINING);
     let dead = fake.file("dead");
     let asking = stop.clone();
@@ -156,7 +156,7 @@ fn a_run_that_vanished_is_not_tried_again() {
     let error = supervise(
         &fake.run,
         &fake.program,
-        &Stop::new(),
+        &Shutdown::new(),
         &mut display,
         options,
     )

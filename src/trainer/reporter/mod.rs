@@ -12,7 +12,7 @@ use crate::pictures;
 use crate::schedule::Average;
 use crate::spec::Spec;
 use crate::trainer::graph::graph;
-use crate::trainer::system_metrics::Meter;
+use crate::trainer::system_metrics::SystemMetrics;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A step that was taken, as far as it is reported.
-pub struct Taken {
+pub struct StepOutput {
     /// Counted from 0.
     pub step: u64,
     /// Of the total loss, before the step.
@@ -42,7 +42,7 @@ pub struct Reporter {
     averages: BTreeMap<String, Average>,
     /// Those taken in last, by tag.
     losses: Vec<(String, f64)>,
-    meter: Meter,
+    meter: SystemMetrics,
     /// Since the last scalars: time, steps, and how long they waited and computed.
     since: Instant,
     steps: u32,
@@ -68,7 +68,7 @@ impl Reporter {
             spec: spec.clone(),
             averages,
             losses: Vec::new(),
-            meter: Meter::new(gpu),
+            meter: SystemMetrics::new(gpu),
             since: Instant::now(),
             steps: 0,
             waited: Duration::ZERO,
@@ -137,7 +137,7 @@ impl Reporter {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn report(&mut self, taken: &Taken, network: &Network, ready: usize) -> Result<()> {
+    pub fn report(&mut self, taken: &StepOutput, network: &Network, ready: usize) -> Result<()> {
         self.steps += 1;
         self.waited += taken.waited;
         self.computed += taken.computed;
@@ -278,7 +278,7 @@ impl Reporter {
             );
             add(
                 "process/memory_mib",
-                "Resident memory of the trainer, in MiB.",
+                "DeviceImages memory of the trainer, in MiB.",
                 usage.memory_mib,
             );
         }

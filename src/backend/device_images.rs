@@ -1,7 +1,7 @@
 //! Images that stay on the device, and are distorted there.
 
 use super::native_float;
-use crate::data::{CHANNELS, Images, Plan, SIDE};
+use crate::data::{BatchPlan, CHANNELS, Images, SIDE};
 use anyhow::Result;
 use burn::backend::LibTorch;
 use burn::tensor::{Device, Int, Tensor};
@@ -11,12 +11,12 @@ use tch::{Kind, Tensor as Native};
 /// A split's images in a device's memory, as bytes. A step sends it 60 kB of plan instead of 900 kB of batch, and need
 /// not wait until they have arrived.
 #[derive(Debug)]
-pub struct Resident {
+pub struct DeviceImages {
     /// [images, channel, row, column]
     pixels: Native,
 }
 
-impl Resident {
+impl DeviceImages {
     /// Copy the images to the device.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Resident {
         let records = Native::f_from_slice(images.records())?.f_view([n, -1])?;
         let pixels = records.f_narrow(1, 1, records.size()[1] - 1)?;
         let pixels = pixels.f_reshape([n, CHANNELS as i64, side, side])?;
-        Ok(Resident {
+        Ok(DeviceImages {
             pixels: pixels.f_to_device(device)?,
         })
     }
@@ -36,7 +36,7 @@ impl Resident {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn batch(&self, plan: &Plan) -> Result<(Tensor<4>, Tensor<1, Int>)> {
+    pub fn batch(&self, plan: &BatchPlan) -> Result<(Tensor<4>, Tensor<1, Int>)> {
         let (n, values) = (plan.labels.len(), plan.rows.len());
         let places = [&plan.labels, &plan.images, &plan.rows, &plan.columns];
         let places = self.send(&Native::f_from_slice(&places.map(Vec::as_slice).concat())?)?;
@@ -89,7 +89,7 @@ mod tests {
         }
         records[6 * RECORD + 1..].fill(9); // flat: the largest factors
         let images = Arc::new(Images::from_records(records));
-        let resident = Resident::new(&images, &Device::libtorch()).unwrap();
+        let resident = DeviceImages::new(&images, &Device::libtorch()).unwrap();
         for (crop, standardize) in [(24, true), (24, false), (32, true), (1, true)] {
             let input = Input {
                 crop,
@@ -101,7 +101,7 @@ mod tests {
             let mut batches =
                 BatchStream::<Batch>::start(images(), &input, size, seed, 3, 1, 1).unwrap();
             let mut plans =
-                BatchStream::<Plan>::start(images(), &input, size, seed, 3, 1, 1).unwrap();
+                BatchStream::<BatchPlan>::start(images(), &input, size, seed, 3, 1, 1).unwrap();
             for _ in 0..4 {
                 let (want, plan) = (batches.next().unwrap(), plans.next().unwrap());
                 assert_eq!(plan.step, want.step);

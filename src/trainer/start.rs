@@ -9,26 +9,26 @@ use anyhow::Result;
 use burn::tensor::Device;
 
 /// What a session goes on from.
-pub(super) struct Origin {
+pub(super) struct StartPoint {
     pub weights: Parameters,
     pub ema: Parameters,
     /// What else the checkpoint holds.
-    pub state: checkpoint::State,
+    pub state: checkpoint::CheckpointState,
     /// The first step to take.
     pub first: u64,
 }
 
-impl Origin {
+impl StartPoint {
     /// The newest whole checkpoint, or `fresh` weights where there is none yet.
     ///
     /// # Errors
     /// A checkpoint that cannot be read, and a user error for one of another network.
     pub fn of(run: &RunDir, fresh: Network, device: &Device) -> Result<Self> {
         let Some(Restored { path, checkpoint }) = checkpoint::restore(&run.checkpoints())? else {
-            return Ok(Origin {
+            return Ok(StartPoint {
                 weights: Parameters::of(&fresh)?,
                 ema: Parameters::of(&fresh)?,
-                state: checkpoint::State::default(),
+                state: checkpoint::CheckpointState::default(),
                 first: 0,
             });
         };
@@ -41,7 +41,7 @@ impl Origin {
                 )
             })
         };
-        Ok(Origin {
+        Ok(StartPoint {
             weights: Parameters::of(&values(checkpoint.weights)?)?,
             ema: Parameters::of(&values(checkpoint.ema)?)?,
             first: checkpoint.state.step + 1,
