@@ -29,8 +29,8 @@ TABS = {
     "custom_scalars": ["Training beside evaluation", "Speed", "cross-entropy"],
 }
 # Views inside a tab, and what must be written at the axes of their charts.
-VIEWS = {"hparams": {"PARALLEL COORDINATES VIEW": ["best precision", "learning_rate"],
-                     "SCATTER PLOT MATRIX VIEW": ["best precision", "learning_rate"]}}
+VIEWS = {"hparams": {"PARALLEL COORDINATES VIEW": ["best accuracy", "learning_rate"],
+                     "SCATTER PLOT MATRIX VIEW": ["best accuracy", "learning_rate"]}}
 PATIENCE = 60_000  # milliseconds for a text to appear
 
 

@@ -123,7 +123,7 @@ class Comparison:
 
     def check_evaluations(self, run, log):
         lines = in_force(run)
-        scored = {line["step"]: line for line in lines if "precision" in line}
+        scored = {line["step"]: line for line in lines if "accuracy" in line}
         demand(STEPS - 1 in scored, "the last checkpoint has no score")
         due = set(range(0, STEPS, CHECKPOINT_EVERY)) | {int(path.name[5:]) for path in checkpoints(run)}
         refused = {int(step) for step in re.findall(r"failed to save checkpoint \S*step-(\d{8})", log)}
@@ -150,7 +150,7 @@ class Comparison:
         lines = in_force(truth)
         demand({line["step"] for line in lines} == scored.keys(), "the reference has other steps")
         for line in lines:
-            for key in ("precision", "raw_precision", "loss"):
+            for key in ("accuracy", "raw_accuracy", "loss"):
                 got = scored[line["step"]].get(key)
                 demand(got == line.get(key), f"{key} at step {line['step']}: got {got}, want {line.get(key)}")
         got, want = events(run / "eval"), events(truth / "eval")

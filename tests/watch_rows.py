@@ -9,7 +9,7 @@ of that status, then prints a line:
 
     {"fast": ROW, "python": ROW}      ROW is {"session": NAME, "metrics": {TAG: VALUE}, "steps": [STEP, ...]}
 
-where the steps are those of the row's curve of final precision. A wait in vain ends it with exit code 1.
+where the steps are those of the row's curve of final accuracy. A wait in vain ends it with exit code 1.
 """
 
 import json
@@ -53,7 +53,7 @@ def wait(url, run, status):
 
 
 def steps(url, session):
-    tag = "final precision"
+    tag = "final accuracy"
     if tag not in json.loads(fetch(f"{url}data/plugin/scalars/tags")).get(session, {}):
         return []
     query = urllib.parse.urlencode({"run": session, "tag": tag})

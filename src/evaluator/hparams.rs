@@ -119,11 +119,8 @@ fn point(evaluations: &[Evaluation]) -> Option<Summaries> {
     let time = last.time.timestamp_micros() as f64 * 1e-6;
     let mut summaries = Summaries::at_time(last.step, time);
     for (tag, value) in [
-        (
-            "final precision",
-            standing.last.map(|score| score.precision),
-        ),
-        ("best precision", standing.best.map(|score| score.precision)),
+        ("final accuracy", standing.last.map(|score| score.accuracy)),
+        ("best accuracy", standing.best.map(|score| score.accuracy)),
         ("final loss", standing.last_loss),
         ("lowest loss", standing.lowest_loss),
     ] {

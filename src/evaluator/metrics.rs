@@ -1,4 +1,4 @@
-//! What a classifier's logits say about it: precision, loss, confusion, scores, its worst mistakes.
+//! What a classifier's logits say about it: accuracy, loss, confusion, scores, its worst mistakes.
 
 use anyhow::{Result, ensure};
 
@@ -10,11 +10,11 @@ use anyhow::{Result, ensure};
 /// matrix or among the mistakes, and scores 0 for every class. Methods on a class panic where there is no
 /// such class.
 ///
-/// # Precision @ 1
-/// A hit is what `tf.nn.in_top_k` calls one with k = 1: every logit is finite and none is larger than the
+/// # Accuracy
+/// The share of the images that are hits, which the tutorial calls precision @ 1. A hit is what `tf.nn.in_top_k` calls one with k = 1: every logit is finite and none is larger than the
 /// label's ([`in_topk_op.h`](https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/in_topk_op.h)).
 /// So every one of equal largest classes is a hit, and a network whose logits are all the same has
-/// precision 1; its confusion matrix, where only the first of them is predicted, shows it.
+/// accuracy 1; its confusion matrix, where only the first of them is predicted, shows it.
 #[derive(Debug)]
 pub struct Metrics {
     classes: usize,
@@ -133,8 +133,8 @@ impl Metrics {
         }
     }
 
-    /// Share of the images that are hits. NaN without images.
-    pub fn precision_at_1(&self) -> f64 {
+    /// Share of the images that are hits, in 0..=1. NaN without images.
+    pub fn accuracy(&self) -> f64 {
         self.hits as f64 / self.labels.len() as f64
     }
 
@@ -144,7 +144,7 @@ impl Metrics {
         self.loss_sum / self.labels.len() as f64
     }
 
-    /// Share of a class's images that are predicted to be of it, also called the class's accuracy. `None`
+    /// Share of a class's images that are predicted to be of it, `None`
     /// where it has no images.
     pub fn recall(&self, class: usize) -> Option<f64> {
         // Not the confusion matrix's row: an image without a prediction is missed, too.
@@ -225,7 +225,7 @@ mod tests {
             [ln(8.0), ln(1.0), ln(1.0)],
         ];
         let m = metrics(3, logits.as_flattened(), &[1, 0, 2, 0]);
-        assert_eq!(m.precision_at_1(), 0.5);
+        assert_eq!(m.accuracy(), 0.5);
         let want = -(0.5f64.ln() + 0.375f64.ln() + 0.2f64.ln() + 0.8f64.ln()) / 4.0;
         assert!((m.loss() - want).abs() < 1e-7, "{} {want}", m.loss());
         assert_eq!(m.confusion(), [1, 1, 0, 0, 1, 0, 0, 1, 0]);
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn every_label_among_equal_largest_logits_is_a_hit() {
         let m = metrics(3, &[1.0, 1.0, 0.0, 1.0, 1.0, 0.0], &[0, 1]);
-        assert_eq!(m.precision_at_1(), 1.0);
+        assert_eq!(m.accuracy(), 1.0);
         assert_eq!(m.confusion(), [1, 0, 0, 1, 0, 0, 0, 0, 0], "the first");
         assert!(m.mistakes().is_empty());
     }
@@ -260,7 +260,7 @@ mod tests {
         // tf.nn.in_top_k([[0, 1, bad], ...], [1, ...], 1) is false for each
         for bad in [NAN, INF, -INF] {
             let m = metrics(3, &[0.0, 1.0, bad, 0.0, 1.0, 0.0], &[1, 1]);
-            assert_eq!(m.precision_at_1(), 0.5, "{bad}");
+            assert_eq!(m.accuracy(), 0.5, "{bad}");
             assert_eq!(m.recall(1), Some(0.5));
             assert_eq!(m.precision(1), Some(1.0));
             assert_eq!(m.confusion().iter().sum::<u64>(), 1);
@@ -287,11 +287,11 @@ mod tests {
     #[test]
     fn nothing_and_one_class() {
         let m = metrics(10, &[], &[]);
-        assert!(m.precision_at_1().is_nan() && m.loss().is_nan());
+        assert!(m.accuracy().is_nan() && m.loss().is_nan());
         assert_eq!((m.recall(9), m.precision(9)), (None, None));
         assert_eq!(m.one_versus_rest(0), (vec![], vec![]));
         let m = metrics(1, &[-5.0, 7.0], &[0, 0]);
-        assert_eq!((m.precision_at_1(), m.loss()), (1.0, 0.0));
+        assert_eq!((m.accuracy(), m.loss()), (1.0, 0.0));
         assert_eq!(m.one_versus_rest(0), (vec![1.0; 2], vec![true; 2]));
         assert_eq!(m.confusion(), [2]);
         metrics(0, &[], &[]);
@@ -312,7 +312,7 @@ mod tests {
                 format!("image 8: got label {bad}, want 0 to 1")
             );
         }
-        assert!(m.precision_at_1().is_nan(), "nothing was counted");
+        assert!(m.accuracy().is_nan(), "nothing was counted");
     }
 
     #[test]
@@ -334,14 +334,14 @@ mod tests {
         };
         let every = all(usize::MAX, &images);
         assert!(every.mistakes().is_sorted_by(|a, b| a.rank(b).is_lt()));
-        let misses = images.len() as f64 * (1.0 - every.precision_at_1());
+        let misses = images.len() as f64 * (1.0 - every.accuracy());
         assert_eq!(every.mistakes().len(), misses.round() as usize);
         for keep in [0, 1, 16] {
             images.shuffle(&mut random);
             let m = all(keep, &images);
             assert_eq!(m.mistakes(), &every.mistakes()[..keep]);
             assert_eq!(m.confusion(), every.confusion());
-            assert_eq!(m.precision_at_1(), every.precision_at_1());
+            assert_eq!(m.accuracy(), every.accuracy());
             assert!((m.loss() - every.loss()).abs() < 1e-12);
         }
         let twice = [images.clone(), images].concat();
@@ -372,7 +372,7 @@ mod tests {
         let loss: f64 = (0..n).map(|i| -softmax(i, label(i)).ln()).sum();
         assert!((m.loss() - loss / n as f64).abs() < 1e-12);
         let hits = (0..n).filter(|&i| argmax(i) == Some(label(i))).count();
-        assert_eq!(m.precision_at_1(), hits as f64 / n as f64);
+        assert_eq!(m.accuracy(), hits as f64 / n as f64);
         for class in 0..classes {
             let (scores, truth) = m.one_versus_rest(class);
             for i in 0..n {

@@ -307,7 +307,7 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Score a checkpoint, its averaged weights in full and the precision of its raw ones, or find it damaged.
+    /// Score a checkpoint, its averaged weights in full and the accuracy of its raw ones, or find it damaged.
     /// Returns false if neither was done: it was removed or replaced meanwhile, or a signal cut it short.
     fn judge(&mut self, candidate: &Candidate, stop: &Shutdown) -> Result<bool> {
         let begin = Instant::now();
@@ -337,11 +337,11 @@ impl<'a> Evaluator<'a> {
             Ok((averaged, raw)) => {
                 scoreboard.publish(step, &averaged, &raw, &self.images, &self.classes)?;
                 let scores = Scores {
-                    precision: averaged.precision_at_1(),
-                    raw_precision: raw.precision_at_1(),
+                    accuracy: averaged.accuracy(),
+                    raw_accuracy: raw.accuracy(),
                     loss: averaged.loss(),
                 };
-                console::timed(format_args!("precision @ 1 = {:.3}", scores.precision));
+                console::timed(format_args!("precision @ 1 = {:.3}", scores.accuracy));
                 Ok(scores)
             }
             Err(damage) => {

@@ -32,7 +32,7 @@ impl EvaluationReporter {
         })
     }
 
-    /// Show the checkpoint of `step` by its averaged weights, and the precision of its raw ones. After an `Ok`
+    /// Show the checkpoint of `step` by its averaged weights, and the accuracy of its raw ones. After an `Ok`
     /// that survives a power cut.
     ///
     /// # Errors
@@ -49,12 +49,8 @@ impl EvaluationReporter {
         let mut add = |tag: &str, what: &str, value: f64| {
             summaries.scalar(&Tag::new(tag).description(what), value);
         };
-        add("Precision @ 1", PRECISION, averaged.precision_at_1());
-        add(
-            "Precision @ 1 (raw weights)",
-            RAW_PRECISION,
-            raw.precision_at_1(),
-        );
+        add("Precision @ 1", ACCURACY, averaged.accuracy());
+        add("Precision @ 1 (raw weights)", RAW_ACCURACY, raw.accuracy());
         add("cross_entropy", LOSS, averaged.loss());
         for (class, name) in classes.iter().enumerate() {
             if let Some(recall) = averaged.recall(class) {
@@ -96,8 +92,8 @@ impl EvaluationReporter {
 /// Points of a precision-recall curve, as many as TensorBoard's own pr_curve summary has by default.
 const PR_THRESHOLDS: usize = 201;
 
-const PRECISION: &str = "Share of the test images whose likeliest class is their own, by the moving average of the weights.";
-const RAW_PRECISION: &str = "The same by the weights themselves.";
+const ACCURACY: &str = "Share of the test images whose likeliest class is their own, by the moving average of the weights.";
+const RAW_ACCURACY: &str = "The same by the weights themselves.";
 const LOSS: &str = "Mean cross-entropy over the test images, by the moving average of the weights.";
 const RECALL: &str = "Share of the class's test images that are taken for it.";
 const CLASS_PRECISION: &str = "Share of the test images taken for the class that are of it.";

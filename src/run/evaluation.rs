@@ -20,12 +20,16 @@ pub struct Evaluation {
     pub time: DateTime<Local>,
     /// How long that took.
     pub seconds: f64,
-    /// Precision @ 1 of the averaged weights over the test set, in 0..=1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precision: Option<f64>,
+    /// Accuracy of the averaged weights over the test set, in 0..=1: the tutorial's precision @ 1.
+    #[serde(default, alias = "precision", skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// The same of the raw weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw_precision: Option<f64>,
+    #[serde(
+        default,
+        alias = "raw_precision",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub raw_accuracy: Option<f64>,
     /// Mean cross-entropy of the averaged weights; none if it is not finite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
@@ -37,10 +41,10 @@ pub struct Evaluation {
 /// What a checkpoint was found to be worth, over the test set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Scores {
-    /// Precision @ 1 of the averaged weights, in 0..=1.
-    pub precision: f64,
+    /// Accuracy of the averaged weights, in 0..=1.
+    pub accuracy: f64,
     /// The same of the raw weights.
-    pub raw_precision: f64,
+    pub raw_accuracy: f64,
     /// Mean cross-entropy of the averaged weights.
     pub loss: f64,
 }
@@ -66,17 +70,17 @@ impl Evaluation {
             written,
             time: Local::now(),
             seconds: took.as_secs_f64(),
-            precision: scores.map(|scores| scores.precision),
-            raw_precision: scores.map(|scores| scores.raw_precision),
+            accuracy: scores.map(|scores| scores.accuracy),
+            raw_accuracy: scores.map(|scores| scores.raw_accuracy),
             loss: loss.filter(|loss| loss.is_finite()),
             damage,
         }
     }
 
-    /// The precision with its step; none of a damaged checkpoint.
+    /// The accuracy with its step; none of a damaged checkpoint.
     pub fn score(&self) -> Option<Score> {
         let step = self.step;
-        self.precision.map(|precision| Score { step, precision })
+        self.accuracy.map(|accuracy| Score { step, accuracy })
     }
 
     /// Whether this is about the very checkpoint of `step` that has this manifest and was written then. The
@@ -118,7 +122,7 @@ impl EvaluationProgress {
             standing.last = Some(score);
             standing.last_loss = evaluation.loss;
             standing.best = match standing.best {
-                Some(best) if best.precision >= score.precision => Some(best),
+                Some(best) if best.accuracy >= score.accuracy => Some(best),
                 _ => Some(score),
             };
             let losses = standing.lowest_loss.into_iter().chain(evaluation.loss);
@@ -139,11 +143,11 @@ pub(super) mod tests {
         Evaluation::new(step, manifest, Some(Local::now()), found, took)
     }
 
-    pub(in crate::run) fn scored(step: u64, precision: f64) -> Evaluation {
+    pub(in crate::run) fn scored(step: u64, accuracy: f64) -> Evaluation {
         let scores = Scores {
-            precision,
-            raw_precision: 0.1,
-            loss: 1.0 - precision,
+            accuracy,
+            raw_accuracy: 0.1,
+            loss: 1.0 - accuracy,
         };
         found(step, Ok(scores))
     }
@@ -158,10 +162,10 @@ pub(super) mod tests {
             EvaluationProgress::of(&[damaged(0)]),
             EvaluationProgress::default()
         );
-        let score = |step, precision| Some(Score { step, precision });
+        let score = |step, accuracy| Some(Score { step, accuracy });
         let infinite = Scores {
-            precision: 0.3,
-            raw_precision: 0.1,
+            accuracy: 0.3,
+            raw_accuracy: 0.1,
             loss: f64::INFINITY,
         };
         let all = [

@@ -38,7 +38,7 @@ fn statuses_are_read_or_named() {
     let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
     let score = Some(Score {
         step: 10,
-        precision: 0.5,
+        accuracy: 0.5,
     });
     let mut train = TrainStatus {
         process: Process::current(),
@@ -71,8 +71,8 @@ fn journals_are_read_or_point_at_the_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("evaluations.jsonl");
     let scores = Scores {
-        precision: 0.5,
-        raw_precision: 0.25,
+        accuracy: 0.5,
+        raw_accuracy: 0.25,
         loss: 1.5,
     };
     let mut journal = Journal::open(&path).unwrap().0;

@@ -1,7 +1,7 @@
 //! The evaluator's journal, `evaluations.jsonl`: one line for each checkpoint that it has judged.
 //!
 //! ```text
-//! {"step":20,"manifest":"5ca1...","written":"...","time":"...","seconds":1.5,"precision":0.7,"raw_precision":0.6,"loss":0.9}
+//! {"step":20,"manifest":"5ca1...","written":"...","time":"...","seconds":1.5,"accuracy":0.7,"raw_accuracy":0.6,"loss":0.9}
 //! {"step":30,"manifest":"ab1e...","written":"...","time":"...","seconds":0.1,"damage":"failed to load checkpoint ..."}
 //! ```
 //!
@@ -116,7 +116,7 @@ fn parse(path: &Path) -> Result<(Vec<Evaluation>, u64)> {
     for (number, line) in lines.split_inclusive(|&byte| byte == b'\n').enumerate() {
         let parsed = serde_json::from_slice(line).map_err(|error| error.to_string());
         let evaluation = parsed.and_then(|parsed: Evaluation| match parsed.score() {
-            None if parsed.damage.is_none() => Err("neither precision nor damage".to_owned()),
+            None if parsed.damage.is_none() => Err("neither accuracy nor damage".to_owned()),
             // The event files' steps are signed, and the next one must be a number too.
             _ if parsed.step >= i64::MAX as u64 => Err("no run has so many steps".to_owned()),
             _ => Ok(parsed),
@@ -175,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn journal_of_an_earlier_version_is_read() {
+        let (_directory, path) = journal(&[scored(0, 0.1), scored(10, 0.2)]);
+        let want = Journal::read(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"accuracy\":0.1,\"raw_accuracy\":0.1,"));
+        fs::write(&path, text.replace("accuracy\"", "precision\"")).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), want);
+    }
+
+    #[test]
     fn a_line_takes_back_its_own_step_and_later_ones() {
         let again = scored(10, 0.5);
         let (_directory, path) = journal(&[
@@ -227,10 +237,10 @@ mod tests {
             );
             assert_eq!(error.to_string(), message);
         }
-        let empty = whole.replace("precision", "position");
+        let empty = whole.replace("accuracy", "position");
         fs::write(&path, empty).unwrap();
         let error = Journal::read(&path).unwrap_err().to_string();
-        assert!(error.contains(": neither precision nor damage;"), "{error}");
+        assert!(error.contains(": neither accuracy nor damage;"), "{error}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct RunEntry {
     pub restarts: u32,
     /// Steps done, and steps to do in all.
     pub progress: Option<(u64, u64)>,
-    /// The precision found last.
+    /// The accuracy found last.
     pub last: Option<Score>,
 }
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_tells_state_progress_and_precision() {
+    fn entry_tells_state_progress_and_accuracy() {
         let directory = runs(&["a/20261123-031000", "a/20261123-031001"]);
         let run = latest(directory.path(), "a").unwrap();
         let mut train = TrainStatus {
@@ -244,7 +244,7 @@ mod tests {
         train.save(&run).unwrap();
         let score = Score {
             step: 5,
-            precision: 0.5,
+            accuracy: 0.5,
         };
         let mut eval = EvalStatus {
             process: Process::current(),

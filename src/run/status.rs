@@ -137,13 +137,14 @@ impl Status for TrainStatus {
     }
 }
 
-/// A checkpoint's precision.
+/// A checkpoint's accuracy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The checkpoint's step.
     pub step: u64,
-    /// Precision @ 1 over the test set, in 0..=1.
-    pub precision: f64,
+    /// Share of the test images whose likeliest class is their own, in 0..=1: the tutorial's precision @ 1.
+    #[serde(alias = "precision")] // as earlier versions wrote it
+    pub accuracy: f64,
 }
 
 /// The evaluator's status.
@@ -235,6 +236,27 @@ mod tests {
         status.beat(&run);
         assert!(!status.process.mute);
         assert_eq!(TrainStatus::load(&run).unwrap().unwrap().step, 2);
+    }
+
+    #[test]
+    fn status_of_an_earlier_version_is_read() {
+        let (_directory, run) = run();
+        let score = Some(Score {
+            step: 10,
+            accuracy: 0.5,
+        });
+        let mut status = EvalStatus {
+            process: Process::current(),
+            last: score,
+            best: score,
+            lowest_loss: None,
+        };
+        status.save(&run).unwrap();
+        let path = run.status(Role::Eval);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("\"accuracy\": 0.5").count(), 2, "{text}");
+        fs::write(&path, text.replace("accuracy", "precision")).unwrap();
+        assert_eq!(EvalStatus::load(&run).unwrap(), Some(status));
     }
 
     #[test]

@@ -259,7 +259,7 @@ pub struct Train {
     pub keep_checkpoints: usize,
     /// Checkpoints of steps that are multiples of this stay as well; 0: none.
     pub keep_every: u64,
-    /// The checkpoint with the best precision by evaluation stays as well.
+    /// The checkpoint with the best accuracy by evaluation stays as well.
     pub keep_best: bool,
     /// What to do when the loss or the weights are no finite numbers any more.
     pub on_divergence: OnDivergence,

@@ -168,9 +168,9 @@ fn scores(status: Option<&EvalStatus>) -> String {
     let Some(last) = status.last else {
         return "waiting for the first checkpoint".to_owned();
     };
-    let mut text = format!("precision @ 1 {:.3} at step {}", last.precision, last.step);
+    let mut text = format!("accuracy {:.3} at step {}", last.accuracy, last.step);
     if let Some(best) = status.best.filter(|best| best.step != last.step) {
-        text += &format!(", best {:.3} at step {}", best.precision, best.step);
+        text += &format!(", best {:.3} at step {}", best.accuracy, best.step);
     }
     text
 }
@@ -191,13 +191,13 @@ mod tests {
         };
         assert_eq!(scores(None), "starting");
         assert_eq!(scores(Some(&status)), "waiting for the first checkpoint");
-        let score = |step, precision| Some(Score { step, precision });
+        let score = |step, accuracy| Some(Score { step, accuracy });
         (status.last, status.best) = (score(500, 0.712), score(500, 0.712));
-        assert_eq!(scores(Some(&status)), "precision @ 1 0.712 at step 500");
+        assert_eq!(scores(Some(&status)), "accuracy 0.712 at step 500");
         status.best = score(400, 0.7154);
         assert_eq!(
             scores(Some(&status)),
-            "precision @ 1 0.712 at step 500, best 0.715 at step 400"
+            "accuracy 0.712 at step 500, best 0.715 at step 400"
         );
     }
 

@@ -112,8 +112,8 @@ impl fmt::Display for Outcome {
         {
             write!(
                 f,
-                "\n  precision @ 1  {:.3} at step {}, best {:.3} at step {}",
-                last.precision, last.step, best.precision, best.step
+                "\n  accuracy       {:.3} at step {}, best {:.3} at step {}",
+                last.accuracy, last.step, best.accuracy, best.step
             )?;
         }
         let Restarts { train, eval } = self.restarts;

@@ -24,10 +24,7 @@ fn assert_curve(run: &Path, steps: &[u64]) {
     let row = names(&run.join("hparams"));
     assert_eq!(row.len(), 1, "{row:?}");
     let row = run.join("hparams").join(&row[0]);
-    for (directory, tag) in [
-        (run.join("eval"), "Precision @ 1"),
-        (row, "final precision"),
-    ] {
+    for (directory, tag) in [(run.join("eval"), "Precision @ 1"), (row, "final accuracy")] {
         let Some(events) = tensorboard_reads(&directory) else {
             return;
         };
@@ -64,7 +61,7 @@ fn every_checkpoint_is_scored_once_however_often_the_evaluator_is_killed() {
     assert!(journal_length(&run) > 0);
     project.succeed(&["eval", "--run", "killed"]);
     assert_eq!(lines(&run, "step"), all);
-    assert_eq!(lines(&run, "precision"), all);
+    assert_eq!(lines(&run, "accuracy"), all);
     assert_curve(&run, &all);
     let again = project.succeed(&["eval", "--run", "killed"]).out;
     assert!(!again.contains("precision @ 1 = "), "{again}");
@@ -91,7 +88,7 @@ fn a_point_whose_line_is_lost_or_torn_is_scored_again_and_shown_once() {
         assert_eq!(out.matches("precision @ 1 = ").count(), 1, "{out}");
         let said = "evaluations.jsonl was not finished: its 30 bytes are removed";
         assert_eq!(out.contains(said), torn, "{out}");
-        assert_eq!(lines(&run, "precision"), [0, 10, 20, 24]);
+        assert_eq!(lines(&run, "accuracy"), [0, 10, 20, 24]);
         assert_curve(&run, &[0, 10, 20, 24]);
     }
     // Points without a line go even if their checkpoint is no longer there.
@@ -99,7 +96,7 @@ fn a_point_whose_line_is_lost_or_torn_is_scored_again_and_shown_once() {
     fs::write(&path, lines_kept).unwrap();
     fs::remove_dir_all(run.join("checkpoints/step-00000020")).unwrap();
     project.succeed(&["eval", "--run", "small"]);
-    assert_eq!(lines(&run, "precision"), [0, 10, 24]);
+    assert_eq!(lines(&run, "accuracy"), [0, 10, 24]);
     assert_curve(&run, &[0, 10, 24]);
 
     fs::write(&path, format!("{whole}no evaluation\n")).unwrap();
@@ -115,14 +112,14 @@ fn of_the_latest_only_that_one_is_scored_and_once_scores_what_waits() {
     let latest = project.fresh("latest", &["eval.policy=latest"]);
     project.succeed(&["train", "--run", "latest"]);
     project.succeed(&["eval", "--run", "latest"]);
-    assert_eq!(lines(&latest, "precision"), [24]);
+    assert_eq!(lines(&latest, "accuracy"), [24]);
 
     let every = project.fresh("every", &[]);
     project.succeed(&["train", "--run", "every"]);
     project.succeed(&["eval", "--run", "every", "--once"]);
-    assert_eq!(lines(&every, "precision"), [0, 10, 20, 24]);
+    assert_eq!(lines(&every, "accuracy"), [0, 10, 20, 24]);
     project.succeed(&["eval", "--run", "every", "--once"]);
-    assert_eq!(lines(&every, "precision"), [0, 10, 20, 24, 24]);
+    assert_eq!(lines(&every, "accuracy"), [0, 10, 20, 24, 24]);
     assert_curve(&every, &[0, 10, 20, 24]);
     assert_eq!(names(&every.join("hparams")), ["finished-2"]);
 }
@@ -139,7 +136,7 @@ fn weights_that_were_trained_again_are_scored_again_from_there_on() {
         fs::copy(other.join(step).join(&name), run.join(step).join(&name)).unwrap();
     }
     project.succeed(&["eval", "--run", "small"]);
-    assert_eq!(lines(&run, "precision"), [0, 10, 20, 24, 20, 24]);
+    assert_eq!(lines(&run, "accuracy"), [0, 10, 20, 24, 20, 24]);
     assert_curve(&run, &[0, 10, 20, 24]);
 }
 
@@ -152,7 +149,7 @@ fn weights_that_are_trained_again_stay_until_they_are_scored_again() {
         let time = "2026-01-01T00:00:00Z";
         let line = json!({
             "step": step, "manifest": "of others", "written": time, "time": time, "seconds": 1.0,
-            "precision": 0.1, "raw_precision": 0.1, "loss": 2.3,
+            "accuracy": 0.1, "raw_accuracy": 0.1, "loss": 2.3,
         });
         format!("{line}\n")
     };
@@ -160,7 +157,7 @@ fn weights_that_are_trained_again_stay_until_they_are_scored_again() {
     fs::write(run.join("evaluations.jsonl"), earlier).unwrap();
     project.succeed(&["train", "--run", "again"]);
     project.succeed(&["eval", "--run", "again"]);
-    assert_eq!(lines(&run, "precision"), [0, 10, 20, 0, 10, 20, 24]);
+    assert_eq!(lines(&run, "accuracy"), [0, 10, 20, 0, 10, 20, 24]);
     assert_curve(&run, &[0, 10, 20, 24]);
 }
 
@@ -181,7 +178,7 @@ fn a_damaged_checkpoint_is_said_and_skipped_unless_it_is_the_last() {
         out.contains("step-00000010: ema.safetensors: got ") && out.contains("; it is skipped\n"),
         "{out}"
     );
-    assert_eq!(lines(&run, "precision"), [0, 20, 24]);
+    assert_eq!(lines(&run, "accuracy"), [0, 20, 24]);
     assert_eq!(lines(&run, "damage"), [10]);
     assert_curve(&run, &[0, 20, 24]);
     let again = project.succeed(&["eval", "--run", "damaged"]).out;
@@ -220,7 +217,7 @@ fn an_evaluator_whose_trainer_is_killed_scores_what_it_left_and_says_so() {
     assert_eq!(done.code, Some(3), "{}", done.out);
     let said = "error: the trainer died; what it left is evaluated\n";
     assert!(done.err.ends_with(said), "{}", done.err);
-    assert_eq!(lines(&run, "precision"), [0]);
+    assert_eq!(lines(&run, "accuracy"), [0]);
     assert_eq!(json(&status)["process"]["state"], json!("failed"));
     assert_eq!(names(&run.join("hparams")), ["failed"]);
 }

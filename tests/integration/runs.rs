@@ -99,10 +99,10 @@ fn an_experiment_trains_writes_curves_and_is_evaluated_alongside() {
         );
     }
     let log = fs::read_to_string(run.join("eval.log")).unwrap();
-    let precision = eval["last"]["precision"].as_f64().unwrap();
+    let accuracy = eval["last"]["accuracy"].as_f64().unwrap();
     let last = log.lines().last().unwrap();
     assert!(
-        last.ends_with(&format!(": precision @ 1 = {precision:.3}")),
+        last.ends_with(&format!(": precision @ 1 = {accuracy:.3}")),
         "{log}"
     );
     assert!(
@@ -156,7 +156,7 @@ fn an_experiment_trains_writes_curves_and_is_evaluated_alongside() {
         let got = curve.as_array().unwrap().last().unwrap()[1]
             .as_f64()
             .unwrap();
-        assert!((got - precision).abs() < 1e-6);
+        assert!((got - accuracy).abs() < 1e-6);
     }
 
     let list = project.succeed(&["list"]).out;
@@ -179,8 +179,8 @@ fn training_learns() {
     ];
     project.succeed(&with_sets(&["run", "small"], &sets));
     let eval = json(&project.run("small").join("eval.status.json"));
-    let precision = eval["best"]["precision"].as_f64().unwrap();
-    assert!(precision > 0.2, "precision {precision} is near chance, 0.1");
+    let accuracy = eval["best"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.2, "accuracy {accuracy} is near chance, 0.1");
 }
 
 #[test]
@@ -190,14 +190,14 @@ fn the_tutorials_quirks_are_kept_on_demand() {
     let run = project.run("small");
     // 200 images in batches of 16 are evaluated as 13 * 16, the first 8 of them twice.
     let eval = json(&run.join("eval.status.json"));
-    let hits = 208.0 * eval["last"]["precision"].as_f64().unwrap();
+    let hits = 208.0 * eval["last"]["accuracy"].as_f64().unwrap();
     assert!((hits - hits.round()).abs() < 1e-9, "{hits} of 208");
     // A batch of more images than there are goes round until it is full.
     let large = Project::new();
     let sets = ["fidelity=tutorial", "train.batch_size=512", "train.steps=1"];
     large.succeed(&with_sets(&["run", "small"], &sets));
     let eval = json(&large.run("small").join("eval.status.json"));
-    let hits = 512.0 * eval["last"]["precision"].as_f64().unwrap();
+    let hits = 512.0 * eval["last"]["accuracy"].as_f64().unwrap();
     assert!((hits - hits.round()).abs() < 1e-9, "{hits} of 512");
     if let Some(events) = tensorboard_reads(&run.join("train")) {
         let first = |tag: &str| events["scalars"][tag][0][1].as_f64().unwrap();
@@ -210,7 +210,7 @@ fn the_tutorials_quirks_are_kept_on_demand() {
     project.succeed(&["run", "small"]);
     let run = project.run("small");
     let eval = json(&run.join("eval.status.json"));
-    let hits = 200.0 * eval["last"]["precision"].as_f64().unwrap();
+    let hits = 200.0 * eval["last"]["accuracy"].as_f64().unwrap();
     assert!((hits - hits.round()).abs() < 1e-9, "{hits} of 200");
     if let Some(events) = tensorboard_reads(&run.join("train")) {
         let first = |tag: &str| events["scalars"][tag][0][1].as_f64().unwrap();

@@ -105,16 +105,16 @@ fn both_readers_show_every_plugin_of_runs_that_compare() {
     assert_eq!(
         metrics,
         [
-            "best precision",
+            "best accuracy",
+            "final accuracy",
             "final loss",
-            "final precision",
             "lowest loss"
         ]
     );
     let row = &compared["groups"][&id];
-    let precision = json(&whole.join("eval.status.json"))["last"]["precision"].as_f64();
-    let found = row["metrics"]["final precision"].as_f64();
-    assert!((found.unwrap() - precision.unwrap()).abs() < 1e-6);
+    let accuracy = json(&whole.join("eval.status.json"))["last"]["accuracy"].as_f64();
+    let found = row["metrics"]["final accuracy"].as_f64();
+    assert!((found.unwrap() - accuracy.unwrap()).abs() < 1e-6);
     let ends: Vec<&str> = compared["groups"]
         .as_object()
         .unwrap()
@@ -192,10 +192,10 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     let lines = journal(&run);
     let steps = judged(&lines);
     assert!(steps.is_sorted(), "{steps:?}");
-    let last = lines.last().unwrap()["precision"].as_f64().unwrap();
+    let last = lines.last().unwrap()["accuracy"].as_f64().unwrap();
     for reader in ["fast", "python"] {
         assert_eq!(rows[reader]["steps"], json!(steps), "{reader}");
-        let found = rows[reader]["metrics"]["final precision"].as_f64();
+        let found = rows[reader]["metrics"]["final accuracy"].as_f64();
         assert!((found.unwrap() - last).abs() < 1e-6, "{reader}");
     }
 }

@@ -139,7 +139,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
     );
     let mut process = Process::current();
     (process.pid, process.state) = (12_345_678, ProcessState::Finished);
-    let score = |step, precision| Some(crate::run::Score { step, precision });
+    let score = |step, accuracy| Some(crate::run::Score { step, accuracy });
     let mut train = TrainStatus {
         process: process.clone(),
         step: 500,
@@ -166,7 +166,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
         outcome.to_string(),
         format!(
             "{id} is finished at step 500 of 500, after 01:02:03\n  \
-             precision @ 1  0.712 at step 500, best 0.715 at step 400\n  \
+             accuracy       0.712 at step 500, best 0.715 at step 400\n  \
              curves         {path}/train and {path}/eval\n  \
              to see them    make tensorboard, or: tensorboard --logdir {}",
             runs.display()
