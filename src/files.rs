@@ -163,7 +163,7 @@ pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 /// Removes what writes of `path` left beside it that were cut short, by a SIGKILL say, as far as it can be
 /// removed. Nobody else may be writing it.
-pub fn sweep(path: &Path) {
+pub fn remove_stale(path: &Path) {
     let prefix = temporary_prefix(path);
     let entries = fs::read_dir(dir_of(path)).into_iter().flatten();
     for entry in entries.flatten() {
@@ -239,7 +239,7 @@ mod tests {
         for name in others.iter().chain(&[".a.json.x.tmp", ".a.json.y.tmp"]) {
             fs::write(directory.path().join(name), "half").unwrap();
         }
-        sweep(&path);
+        remove_stale(&path);
         let left = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(left, 1 + others.len());
         assert!(
@@ -247,7 +247,7 @@ mod tests {
                 .iter()
                 .all(|name| directory.path().join(name).exists())
         );
-        sweep(&directory.path().join("none/a.json"));
+        remove_stale(&directory.path().join("none/a.json"));
     }
 
     #[test]

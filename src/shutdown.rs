@@ -1,4 +1,4 @@
-//! The wish to stop: a signal or a test sets it, the loops ask for it.
+//! The request to stop: a signal or a test makes it, the loops ask for it.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 
 /// A request to stop, shared by its clones. Handed down as an argument to whatever loops or waits.
 ///
-/// SIGINT, SIGTERM and SIGHUP ask for it. The second SIGINT or SIGTERM insists: what is at work ends at
+/// SIGINT, SIGTERM and SIGHUP ask for it. The second SIGINT or SIGTERM forces it: whatever runs ends at
 /// once. SIGHUP never does, however often it comes: a closing terminal sends it from the kernel and from
 /// the shell, and the supervisor sends it to its children, whom a `killall` may have told already.
 #[derive(Clone, Default)]
@@ -30,7 +30,7 @@ struct Shared {
 #[derive(Default)]
 struct Requests {
     first: Option<i32>,
-    /// Those that count as insisting.
+    /// How many of them may force it.
     count: usize,
 }
 
@@ -40,7 +40,7 @@ impl Shutdown {
         Self::default()
     }
 
-    /// A stop that signals set, for the trainer and the evaluator. Insisting ends the process on the spot
+    /// A shutdown that signals request, for the trainer and the evaluator. A second one ends the process on the spot
     /// with 128 + the signal's number, whatever it is busy with.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Shutdown {
         Self::listen(|signal| signal_hook::low_level::exit(128 + signal))
     }
 
-    /// A stop that signals set and that only notes whether they insist: for the supervisor, which has two
+    /// A shutdown that signals request and that only notes when it is forced: for the supervisor, which has two
     /// children to end before itself.
     ///
     /// # Errors
@@ -59,27 +59,27 @@ impl Shutdown {
         Self::listen(|_| ())
     }
 
-    fn listen(on_insisting: fn(i32)) -> Result<Self> {
+    fn listen(on_forced: fn(i32)) -> Result<Self> {
         let mut watched = vec![SIGINT, SIGTERM];
         if !ignored(SIGHUP) {
             watched.push(SIGHUP); // else `nohup` asked for it to be ignored
         }
         let mut signals = Signals::new(watched)
             .context("failed to install the handlers of SIGINT, SIGTERM and SIGHUP")?;
-        let stop = Self::new();
-        let setter = stop.clone();
+        let shutdown = Self::new();
+        let setter = shutdown.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
                     setter.request(signal);
                     if setter.forced() {
-                        on_insisting(signal);
+                        on_forced(signal);
                     }
                 }
             })
             .context("failed to start the thread that receives signals")?;
-        Ok(stop)
+        Ok(shutdown)
     }
 
     /// Asks to stop as `signal` would.
@@ -97,7 +97,7 @@ impl Shutdown {
         self.lock().first
     }
 
-    /// Whether it was asked for again, by a signal that insists.
+    /// Whether it was asked for again, by a SIGINT or SIGTERM.
     pub fn forced(&self) -> bool {
         self.lock().count > 1
     }
@@ -150,30 +150,33 @@ mod tests {
 
     #[test]
     fn the_first_request_decides_and_ends_every_sleep() {
-        let stop = Shutdown::new();
-        assert!(!stop.sleep(Duration::ZERO));
-        assert_eq!(stop.requested(), None);
+        let shutdown = Shutdown::new();
+        assert!(!shutdown.sleep(Duration::ZERO));
+        assert_eq!(shutdown.requested(), None);
 
-        let asleep = stop.clone();
+        let asleep = shutdown.clone();
         let sleeper = thread::spawn(move || asleep.sleep(Duration::from_secs(3600)));
-        stop.request(SIGINT);
+        shutdown.request(SIGINT);
         assert!(sleeper.join().unwrap());
-        assert!(!stop.forced());
-        stop.request(SIGTERM);
-        assert!(stop.forced());
-        assert_eq!(stop.requested(), Some(SIGINT));
+        assert!(!shutdown.forced());
+        shutdown.request(SIGTERM);
+        assert!(shutdown.forced());
+        assert_eq!(shutdown.requested(), Some(SIGINT));
     }
 
     #[test]
-    fn a_closing_terminal_asks_but_never_insists() {
-        let stop = Shutdown::new();
+    fn sighup_requests_a_stop_but_never_forces_it() {
+        let shutdown = Shutdown::new();
         for _ in 0..3 {
-            stop.request(SIGHUP);
+            shutdown.request(SIGHUP);
         }
-        stop.request(SIGTERM);
-        assert_eq!((stop.requested(), stop.forced()), (Some(SIGHUP), false));
-        stop.request(SIGTERM);
-        assert!(stop.forced());
+        shutdown.request(SIGTERM);
+        assert_eq!(
+            (shutdown.requested(), shutdown.forced()),
+            (Some(SIGHUP), false)
+        );
+        shutdown.request(SIGTERM);
+        assert!(shutdown.forced());
     }
 
     /// This test again, in a process of its own, which the variable tells to play the other side, and which
@@ -196,12 +199,12 @@ mod tests {
     const PLAYER: &str = "RUNBOARD_TEST_SIGNALLED";
 
     #[test]
-    fn the_second_signal_ends_the_process() {
+    fn second_signal_ends_the_process() {
         if env::var_os(PLAYER).is_some() {
-            let stop = Shutdown::on_signals().unwrap();
+            let shutdown = Shutdown::on_signals().unwrap();
             signal_hook::low_level::raise(SIGINT).unwrap();
-            assert!(stop.sleep(Duration::from_secs(3600)));
-            assert_eq!(stop.requested(), Some(SIGINT));
+            assert!(shutdown.sleep(Duration::from_secs(3600)));
+            assert_eq!(shutdown.requested(), Some(SIGINT));
             signal_hook::low_level::raise(SIGTERM).unwrap();
             thread::sleep(Duration::from_secs(3600));
         }
@@ -209,16 +212,16 @@ mod tests {
     }
 
     #[test]
-    fn nohup_is_respected() {
+    fn sighup_that_nohup_ignores_stays_ignored() {
         if env::var_os(PLAYER).is_some() {
-            let stop = Shutdown::on_signals().unwrap();
+            let shutdown = Shutdown::on_signals().unwrap();
             signal_hook::low_level::raise(SIGHUP).unwrap();
             if !ignored(SIGHUP) {
-                assert!(stop.sleep(Duration::from_secs(3600)));
+                assert!(shutdown.sleep(Duration::from_secs(3600)));
             }
             signal_hook::low_level::raise(SIGTERM).unwrap();
-            assert!(stop.sleep(Duration::from_secs(3600)));
-            let first = stop.requested().unwrap();
+            assert!(shutdown.sleep(Duration::from_secs(3600)));
+            let first = shutdown.requested().unwrap();
             signal_hook::low_level::exit(first);
         }
         assert_eq!(play(SigHandler::SigDfl), Some(SIGHUP));

@@ -78,19 +78,19 @@ fn start(run: &RunDir, detach: bool) -> Result<i32> {
              to stop it     make stop NAME={name}, or: runboard stop {id}",
             run.path().display(),
             run.log(Role::Supervisor).display(),
-            run.siblings().display(),
+            run.logdir().display(),
         ));
         return Ok(0);
     }
     console::line(format_args!("running {id} in {}", run.path().display()));
     let options = Options::new(Spec::read_frozen(&run.spec())?.train.restarts);
-    let stop = Shutdown::counting_signals()?;
+    let shutdown = Shutdown::counting_signals()?;
     let mut display = Display::detect();
-    let outcome = supervise(run, &program, &stop, &mut display, options)?;
+    let summary = supervise(run, &program, &shutdown, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
     if let Err(error) = hparams::settle(run) {
         console::warning(format_args!("{error:#}"));
     }
-    console::line(&outcome);
-    Ok(outcome.exit_code())
+    console::line(&summary);
+    Ok(summary.exit_code())
 }

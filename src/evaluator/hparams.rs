@@ -47,7 +47,7 @@ impl HparamsSession {
         evaluations: &[Evaluation],
         state: ProcessState,
     ) -> Result<HparamsSession> {
-        let directory = run.comparison();
+        let directory = run.hparams();
         let before = places(&directory)?;
         let place = Place::after(&before, state);
         let events = EventWriter::open(&directory.join(place.to_string()))?;
@@ -85,7 +85,7 @@ pub fn conclude(run: &RunDir) -> Result<()> {
 /// # Errors
 /// As [`conclude`].
 pub fn settle(run: &RunDir) -> Result<()> {
-    let told = places(&run.comparison())?;
+    let told = places(&run.hparams())?;
     match told.as_slice() {
         [place] if place.state == standing(run) => Ok(()),
         _ => conclude(run),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn directories(run: &RunDir) -> Vec<String> {
-        let places = places(&run.comparison()).unwrap();
+        let places = places(&run.hparams()).unwrap();
         places.iter().map(Place::to_string).collect()
     }
 
@@ -242,7 +242,7 @@ mod tests {
         drop(HparamsSession::start(&run, &spec, &[]).unwrap());
         assert_eq!(directories(&run), ["running"]);
         // It was killed between two directories before, and training goes on.
-        fs::create_dir(run.comparison().join("failed")).unwrap();
+        fs::create_dir(run.hparams().join("failed")).unwrap();
         settle(&run).unwrap();
         assert_eq!(directories(&run), ["interrupted"]);
         train.process.pid = u32::MAX; // which is nobody's

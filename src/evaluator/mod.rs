@@ -17,7 +17,7 @@ use crate::error::ExitError;
 use crate::files;
 use crate::model::Network;
 use crate::run::{
-    self, Ended, EvalStatus, EvaluationProgress, Journal, Lock, Process, ProcessState, Role,
+    self, Completion, EvalStatus, EvaluationProgress, Journal, Lock, Process, ProcessState, Role,
     RunDir, Scores, Status, SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest
 /// checkpoint that is damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
-pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Ended> {
+pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion> {
     let _lock = Lock::take(run, Role::Eval)?;
     let (mut journal, torn) = Journal::open(&run.evaluations())?;
     if torn > 0 {
@@ -72,8 +72,8 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Ended> {
             evaluator.follow(stop)
         }
     });
-    let result = run::conclude(&mut status, run, result);
-    if result.is_err() && !run.comparison().exists() {
+    let result = run::record_completion(&mut status, run, result);
+    if result.is_err() && !run.hparams().exists() {
         return result; // it came to nothing that could be compared
     }
     let concluded = hparams::conclude(run);
@@ -178,7 +178,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Judge what waits, and the newest checkpoint whether or not that was done before.
-    fn once(&mut self, stop: &Shutdown) -> Result<Ended> {
+    fn once(&mut self, stop: &Shutdown) -> Result<Completion> {
         let newest = |backlog: &EvaluationQueue| {
             let directory = backlog.directory().display();
             let newest = backlog.newest()?;
@@ -192,7 +192,7 @@ impl<'a> Evaluator<'a> {
             let candidate = before.map_or_else(|| newest(&self.backlog), Ok)?;
             let judged = self.judge(&candidate, stop)?;
             if let Some(signal) = stop.requested() {
-                return Ok(Ended::Interrupted(signal));
+                return Ok(Completion::Interrupted(signal));
             }
             if is_last && judged {
                 return self.finish();
@@ -201,7 +201,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Judge what comes until training is over and its last checkpoint is done.
-    fn follow(&mut self, stop: &Shutdown) -> Result<Ended> {
+    fn follow(&mut self, stop: &Shutdown) -> Result<Completion> {
         self.compare()?;
         loop {
             // Asked before the look at the directory: a checkpoint written just before the end counts.
@@ -223,7 +223,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
             if let Some(signal) = stop.requested() {
-                return Ok(Ended::Interrupted(signal));
+                return Ok(Completion::Interrupted(signal));
             }
         }
     }
@@ -248,13 +248,13 @@ impl<'a> Evaluator<'a> {
         if !matches!(training, Training::Open) && since.elapsed() > PATIENCE {
             return Err(error);
         }
-        self.status.beat(self.run);
+        self.status.save_heartbeat(self.run);
         stop.sleep(RETRY);
         Ok(())
     }
 
     /// All that was there to do is done, which is no good end if the newest checkpoint has no score.
-    fn finish(&self) -> Result<Ended> {
+    fn finish(&self) -> Result<Completion> {
         if let Some(newest) = self.backlog.newest()?
             && let Some(last) = self.journal.evaluations().last()
             && let Some(damage) = &last.damage
@@ -262,7 +262,7 @@ impl<'a> Evaluator<'a> {
         {
             bail!("the last checkpoint has no score: {damage}");
         }
-        Ok(Ended::Finished)
+        Ok(Completion::Finished)
     }
 
     fn training(&mut self) -> Result<Training> {
@@ -302,7 +302,7 @@ impl<'a> Evaluator<'a> {
                 break;
             }
             self.run.check_present()?;
-            self.status.beat(self.run);
+            self.status.save_heartbeat(self.run);
         }
         Ok(())
     }
@@ -352,7 +352,7 @@ impl<'a> Evaluator<'a> {
         self.journal.add(candidate.judged(found, begin.elapsed()))?;
         self.status
             .update(EvaluationProgress::of(self.journal.evaluations()));
-        self.status.beat(self.run);
+        self.status.save_heartbeat(self.run);
         if self.spec.train.keep_best {
             let best = self.status.best.map(|best| best.step);
             checkpoint::link_best(&self.run.checkpoints(), best);

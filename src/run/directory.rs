@@ -25,7 +25,7 @@ pub enum Role {
 
 impl Role {
     /// What people call the process.
-    pub fn noun(self) -> &'static str {
+    pub fn process_name(self) -> &'static str {
         match self {
             Role::Supervisor => "supervisor",
             Role::Train => "trainer",
@@ -142,7 +142,7 @@ impl RunDir {
 
     /// `NAME/TIMESTAMP`, taken from where the directory lies.
     pub fn id(&self) -> String {
-        format!("{}/{}", self.name(), self.stamp())
+        format!("{}/{}", self.name(), self.timestamp())
     }
 
     /// The experiment's name: that of the directory the directory lies in.
@@ -151,12 +151,12 @@ impl RunDir {
     }
 
     /// The directory's own name: the time of its creation.
-    pub fn stamp(&self) -> String {
+    pub fn timestamp(&self) -> String {
         last_component(Some(&self.absolute()))
     }
 
     /// The directory of this name's runs, for TensorBoard's `--logdir`.
-    pub fn siblings(&self) -> PathBuf {
+    pub fn logdir(&self) -> PathBuf {
         match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => self.path.clone(),
@@ -179,7 +179,7 @@ impl RunDir {
 
     /// The directory of the evaluator's second event directory: the run as one row of the HParams tab. On its own,
     /// because TensorBoard takes every curve of a row's directory for a metric.
-    pub fn comparison(&self) -> PathBuf {
+    pub fn hparams(&self) -> PathBuf {
         self.path.join("hparams")
     }
 
@@ -225,16 +225,16 @@ fn last_component(path: Option<&Path>) -> String {
         .unwrap_or_default()
 }
 
-/// Creates `directory/stamp`, or the first free one of `stamp-2`, `stamp-3`, ... Creating a directory is
+/// Creates `directory/timestamp`, or the first free one of `timestamp-2`, `timestamp-3`, ... Creating a directory is
 /// atomic, so it is the claim as well.
-fn claim(directory: &Path, stamp: &str) -> Result<PathBuf> {
+fn claim(directory: &Path, timestamp: &str) -> Result<PathBuf> {
     fs::create_dir_all(directory)
         .with_context(|| format!("failed to create {}", directory.display()))?;
-    let mut path = directory.join(stamp);
+    let mut path = directory.join(timestamp);
     for n in 2.. {
         match fs::create_dir(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                path = directory.join(format!("{stamp}-{n}"));
+                path = directory.join(format!("{timestamp}-{n}"));
             }
             made => {
                 made.with_context(|| format!("failed to create {}", path.display()))?;
@@ -295,8 +295,8 @@ mod tests {
         assert!(run.path().join("provenance.json").is_file());
 
         let again = RunDir::open(run.path()).unwrap();
-        assert_eq!(again.id(), format!("a=1,b/{}", again.stamp()));
-        assert_eq!(again.siblings(), directory.path().join("a=1,b"));
+        assert_eq!(again.id(), format!("a=1,b/{}", again.timestamp()));
+        assert_eq!(again.logdir(), directory.path().join("a=1,b"));
         assert!(again.log(Role::Eval).ends_with("eval.log"));
         assert!(again.status(Role::Train).ends_with("train.status.json"));
     }

@@ -35,7 +35,7 @@ impl Lock {
             .with_context(|| format!("failed to open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => {
-                files::sweep(&run.status(role)); // what an earlier process of the role was just writing
+                files::remove_stale(&run.status(role)); // what an earlier process of the role was just writing
                 // For people and messages only: a full disk must not keep a run from going on.
                 let host = System::host_name().unwrap_or_default();
                 let _ = file.set_len(0);

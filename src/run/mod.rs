@@ -1,9 +1,9 @@
 //! A run on disk: its directory, what it was started from, how its processes are doing, that there is one
 //! of each, and how to find it again.
 
+mod completion;
 mod directory;
 mod evaluation;
-mod exit;
 #[cfg(test)]
 mod fuzz;
 mod journal;
@@ -13,9 +13,9 @@ mod provenance;
 mod registry;
 mod status;
 
+pub use completion::{Completion, record_completion};
 pub use directory::{Role, RunDir};
 pub use evaluation::{Evaluation, EvaluationProgress, Scores};
-pub use exit::{Ended, conclude};
 pub use journal::Journal;
 pub use lock::Lock;
 pub use process::{Process, ProcessState};

@@ -20,11 +20,11 @@ pub enum ProcessState {
     Starting,
     /// At its work.
     Running,
-    /// Ended, with all its work done.
+    /// Completion, with all its work done.
     Finished,
     /// Stopped by a signal in good order; it can go on from where it stopped.
     Interrupted,
-    /// Ended by an error.
+    /// Completion by an error.
     Failed,
 }
 
@@ -60,7 +60,7 @@ pub struct Process {
     pub error: Option<String>,
     /// Whether the last heartbeat could not be written, and the user knows.
     #[serde(skip)]
-    pub(super) mute: bool,
+    pub(super) heartbeat_failed: bool,
 }
 
 impl Process {
@@ -76,7 +76,7 @@ impl Process {
             started: now,
             heartbeat: now,
             error: None,
-            mute: false,
+            heartbeat_failed: false,
         }
     }
 

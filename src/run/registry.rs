@@ -150,16 +150,16 @@ fn find(runs: &Path) -> Vec<RunDir> {
         .filter_map(|entry| RunDir::open(entry.path()).ok())
         .collect();
     found.sort_by_cached_key(|run| {
-        let stamp = run.stamp();
-        (run.name(), age(&stamp), stamp)
+        let timestamp = run.timestamp();
+        (run.name(), age(&timestamp), timestamp)
     });
     found
 }
 
 /// What sorts by age: the time, and the number of the run within its second. `None` for a run that
 /// somebody renamed, which sorts before the others.
-fn age(stamp: &str) -> Option<(String, u32)> {
-    let (time, rest) = stamp.split_at_checked("YYYYmmdd-HHMMSS".len())?;
+fn age(timestamp: &str) -> Option<(String, u32)> {
+    let (time, rest) = timestamp.split_at_checked("YYYYmmdd-HHMMSS".len())?;
     let digits = |c: char| c.is_ascii_digit();
     let (day, second) = time.split_once('-')?;
     if day.len() != 8 || !day.chars().all(digits) || !second.chars().all(digits) {
@@ -222,7 +222,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            latest(directory.path(), "b").unwrap().stamp(),
+            latest(directory.path(), "b").unwrap().timestamp(),
             "20261123-031000-10"
         );
         assert!(latest(directory.path(), "c").is_none());
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn resolves_paths_names_and_ids() {
         let directory = runs(&["base/20261123-031000", "base/20261123-031001"]);
-        let resolved = |what: &str| resolve(directory.path(), what).unwrap().stamp();
+        let resolved = |what: &str| resolve(directory.path(), what).unwrap().timestamp();
         assert_eq!(resolved("base"), "20261123-031001");
         assert_eq!(resolved("base/20261123-031000"), "20261123-031000");
         let path = directory.path().join("base/20261123-031000");

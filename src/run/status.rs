@@ -40,17 +40,17 @@ pub trait Status: Serialize + DeserializeOwned {
 
     /// [`Status::save`] as a sign of life, which is not worth the process: if it cannot be written, the user
     /// is told once, and the next one tries again.
-    fn beat(&mut self, run: &RunDir) {
+    fn save_heartbeat(&mut self, run: &RunDir) {
         let saved = self.save(run);
-        let mute = &mut self.process_mut().mute;
+        let heartbeat_failed = &mut self.process_mut().heartbeat_failed;
         match saved {
-            Ok(()) if mem::take(mute) => {
+            Ok(()) if mem::take(heartbeat_failed) => {
                 console::warning(format_args!(
                     "the status of {} is written again",
                     Self::ROLE
                 ));
             }
-            Err(error) if !mem::replace(mute, true) => console::warning(format_args!(
+            Err(error) if !mem::replace(heartbeat_failed, true) => console::warning(format_args!(
                 "{error:#}; {} goes on without showing how far it is",
                 Self::ROLE
             )),
@@ -229,12 +229,12 @@ mod tests {
         };
         fs::create_dir(run.status(Role::Train)).unwrap(); // no file can replace it
         status.save(&run).unwrap_err();
-        status.beat(&run);
-        assert!(status.process.mute);
+        status.save_heartbeat(&run);
+        assert!(status.process.heartbeat_failed);
         fs::remove_dir(run.status(Role::Train)).unwrap();
         status.step = 2;
-        status.beat(&run);
-        assert!(!status.process.mute);
+        status.save_heartbeat(&run);
+        assert!(!status.process.heartbeat_failed);
         assert_eq!(TrainStatus::load(&run).unwrap().unwrap().step, 2);
     }
 

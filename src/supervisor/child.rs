@@ -22,7 +22,7 @@ const EVALUATOR_NICE: i32 = 10;
 pub(super) struct Child {
     role: Role,
     process: process::Child,
-    ended: Option<ExitStatus>,
+    exit_status: Option<ExitStatus>,
     /// Whether it was told to end.
     told: bool,
     pub(super) log: Log,
@@ -58,13 +58,13 @@ impl Child {
             .process_group(0)
             .envs(environment::patience()); // so that it need not start itself again
         let supervisor = process::id();
-        let tie = move || {
+        let bind_to_supervisor = move || {
             // Ignored under `nohup`, which is meant for the terminal's and not for ours.
             // SAFETY: no handler is given that could be called.
             unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
             prctl::set_pdeathsig(Signal::SIGHUP)?;
             if getppid().as_raw() as u32 != supervisor {
-                return Err(Errno::ESRCH.into()); // it ended before the tie was made
+                return Err(Errno::ESRCH.into()); // it ended before it could be bound
             }
             if role == Role::Eval {
                 // SAFETY: a plain system call; that it may fail harms nothing.
@@ -72,16 +72,16 @@ impl Child {
             }
             Ok(())
         };
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `tie` makes plain
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind_to_supervisor` makes plain
         // system calls, and its errors are bare numbers that need no memory.
-        unsafe { command.pre_exec(tie) };
+        unsafe { command.pre_exec(bind_to_supervisor) };
         let process = command
             .spawn()
             .with_context(|| format!("failed to start {} {role}", program.display()))?;
         Ok(Child {
             role,
             process,
-            ended: None,
+            exit_status: None,
             told: false,
             log,
         })
@@ -93,8 +93,8 @@ impl Child {
 
     /// Looks whether the child has ended.
     pub(super) fn poll(&mut self) -> Result<()> {
-        if self.ended.is_none() {
-            self.ended = self
+        if self.exit_status.is_none() {
+            self.exit_status = self
                 .process
                 .try_wait()
                 .with_context(|| format!("failed to wait for the process {}", self.role))?;
@@ -103,8 +103,8 @@ impl Child {
     }
 
     /// How the child ended, `None` if it was running when it was last polled.
-    pub(super) fn ended(&self) -> Option<ExitStatus> {
-        self.ended
+    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
+        self.exit_status
     }
 
     /// How the child ended, if it ended otherwise than it was meant to: by an error of its own, or by
@@ -112,18 +112,18 @@ impl Child {
     pub(super) fn failure(&self) -> Option<ExitStatus> {
         const SIGNALLED: [i32; 4] = [128 + 1, 128 + 2, 128 + 15, 128 + 9]; // HUP, INT, TERM, KILL
         let asked_for = |status| self.told && SIGNALLED.contains(&exit_code(status));
-        self.ended
+        self.exit_status
             .filter(|&status| !status.success() && !asked_for(status))
     }
 
     /// The lines that the child has written since the last call.
     pub(super) fn new_lines(&mut self) -> Vec<String> {
-        self.log.lines(self.ended.is_some())
+        self.log.lines(self.exit_status.is_some())
     }
 
     /// Sends `signal`, which ends the child, to it and to whatever it has started, unless it has ended.
     pub(super) fn signal(&mut self, signal: Signal) {
-        if self.ended.is_none() {
+        if self.exit_status.is_none() {
             self.told = true;
             // Not reaped yet, its pid is still its own. A group that has just gone needs no signal.
             let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
@@ -177,9 +177,9 @@ mod tests {
         .unwrap();
         wait_for(|| {
             child.poll().unwrap();
-            child.ended().is_some()
+            child.exit_status().is_some()
         });
-        let status = child.ended().unwrap();
+        let status = child.exit_status().unwrap();
         assert_eq!(describe(status), "signal 1, SIGHUP");
         assert_eq!(exit_code(status), 129);
     }

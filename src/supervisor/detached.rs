@@ -14,8 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 
 use super::child::describe;
+use super::ensure_idle;
 use super::log::Log;
-use super::refuse_if_at_work;
 use crate::error::BAD_INPUT;
 use crate::run::{EvalStatus, Process, Role, RunDir, Status, SupervisorStatus, TrainStatus};
 use crate::{bail_user, user_error};
@@ -34,7 +34,7 @@ const TAIL: usize = 5;
 /// A user error if the run is at work already; otherwise if the supervisor cannot be started, or says
 /// that it cannot begin.
 pub fn detach(run: &RunDir, program: &Path) -> Result<u32> {
-    refuse_if_at_work(run, &[Role::Supervisor, Role::Train, Role::Eval])?;
+    ensure_idle(run, &[Role::Supervisor, Role::Train, Role::Eval])?;
     let log = Log::follow(run.log(Role::Supervisor));
     let open = || {
         OpenOptions::new()
@@ -115,7 +115,7 @@ pub fn stop(run: &RunDir) -> Result<bool> {
 }
 
 fn ask(process: &Process, role: Role) -> Result<()> {
-    let who = format!("the {} with pid {}", role.noun(), process.pid);
+    let who = format!("the {} with pid {}", role.process_name(), process.pid);
     if let Some(host) = process.host.as_ref().filter(|_| !process.exists()) {
         bail_user!("{who} is at work on another machine: stop it there, on {host}");
     }

@@ -10,10 +10,10 @@ use crate::run::{EvalStatus, Role, TrainStatus};
 /// Shows how trainer and evaluator are doing. A display that nobody can read any more (a closed terminal,
 /// a broken pipe) must not end a training, so what cannot be shown is dropped: the logs have it all.
 pub struct Display {
-    surface: Surface,
+    output: Output,
 }
 
-enum Surface {
+enum Output {
     Live(Live),
     Plain(Box<dyn Write>),
 }
@@ -34,7 +34,7 @@ impl Display {
             return Self::plain(io::stdout());
         }
         Display {
-            surface: Surface::Live(Live::new(MultiProgress::new())),
+            output: Output::Live(Live::new(MultiProgress::new())),
         }
     }
 
@@ -42,34 +42,34 @@ impl Display {
     /// nothing that redraws.
     pub fn plain(out: impl Write + 'static) -> Self {
         Display {
-            surface: Surface::Plain(Box::new(out)),
+            output: Output::Plain(Box::new(out)),
         }
     }
 
     /// A new line of a process's log.
     pub fn line(&mut self, role: Role, line: &str) {
-        match &mut self.surface {
-            Surface::Plain(out) => write_line(out, &format!("{role:<5} | {line}")),
-            Surface::Live(live) => match role {
-                Role::Train if !is_notable(line) => live.preparing(line),
-                _ => live.above(&format!("{role:<5} | {line}")),
+        match &mut self.output {
+            Output::Plain(out) => write_line(out, &format!("{role:<5} | {line}")),
+            Output::Live(live) => match role {
+                Role::Train if !is_warning_or_error(line) => live.show_preparation(line),
+                _ => live.print_above(&format!("{role:<5} | {line}")),
             },
         }
     }
 
     /// Something that the supervisor has to say.
     pub fn note(&mut self, text: &str) {
-        match &mut self.surface {
-            Surface::Plain(out) => write_line(out, text),
-            Surface::Live(live) => live.above(text),
+        match &mut self.output {
+            Output::Plain(out) => write_line(out, text),
+            Output::Live(live) => live.print_above(text),
         }
     }
 
     /// The statuses as they are now, `None` for a process that has not written one yet.
     pub fn update(&mut self, train: Option<&TrainStatus>, eval: Option<&EvalStatus>) {
-        if let Surface::Live(live) = &self.surface {
+        if let Output::Live(live) = &self.output {
             if let Some(train) = train.filter(|train| train.loss.is_some()) {
-                live.trained(train);
+                live.show_progress(train);
             }
             if !live.eval.is_finished() {
                 live.eval.set_message(scores(eval));
@@ -78,17 +78,17 @@ impl Display {
     }
 
     /// The evaluator has died, for the reason given; training goes on as long as it does.
-    pub fn evaluator_lost(&mut self, why: &str) {
+    pub fn evaluator_failed(&mut self, why: &str) {
         self.note(why);
-        if let Surface::Live(live) = &self.surface {
+        if let Output::Live(live) = &self.output {
             live.eval.abandon_with_message("died, see above");
         }
     }
 
     /// Leaves the last state of the live lines on the screen.
-    pub fn close(&mut self) {
-        if let Surface::Live(live) = &self.surface {
-            live.close();
+    pub fn finish(&mut self) {
+        if let Output::Live(live) = &self.output {
+            live.finish();
         }
     }
 }
@@ -102,13 +102,13 @@ impl Live {
     }
 
     /// What the trainer says before its first step stands in the place of the bar.
-    fn preparing(&self, line: &str) {
+    fn show_preparation(&self, line: &str) {
         if self.train.length().is_none() {
             self.train.set_message(line.to_owned());
         }
     }
 
-    fn trained(&self, status: &TrainStatus) {
+    fn show_progress(&self, status: &TrainStatus) {
         if self.train.length().is_none() {
             self.train.set_style(style(
                 "train | {wide_bar} {pos}/{len}  {msg}, {eta_precise} left",
@@ -118,14 +118,14 @@ impl Live {
             self.train.reset_eta(); // the rate is this session's, not that of the steps done before
         }
         self.train.set_position(status.step);
-        self.train.set_message(speed(status));
+        self.train.set_message(loss_and_rate(status));
     }
 
-    fn above(&self, text: &str) {
+    fn print_above(&self, text: &str) {
         let _ = self.lines.println(text);
     }
 
-    fn close(&self) {
+    fn finish(&self) {
         if self.train.length().is_some() {
             self.train
                 .set_style(style("train | {wide_bar} {pos}/{len}  {msg}"));
@@ -148,11 +148,11 @@ fn write_line(out: &mut impl Write, line: &str) {
 }
 
 /// Lines that the trainer marks as worth keeping; the others are steps, which the bar shows.
-fn is_notable(line: &str) -> bool {
+fn is_warning_or_error(line: &str) -> bool {
     line.starts_with("warning: ") || line.starts_with("error: ")
 }
 
-fn speed(status: &TrainStatus) -> String {
+fn loss_and_rate(status: &TrainStatus) -> String {
     let loss = status.loss.map(|loss| format!("loss {loss:.3}"));
     let rate = status
         .examples_per_sec
@@ -205,7 +205,7 @@ mod tests {
     fn the_bar_begins_with_the_first_loss_and_keeps_the_evaluators_end() {
         let hidden = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let mut display = Display {
-            surface: Surface::Live(Live::new(hidden)),
+            output: Output::Live(Live::new(hidden)),
         };
         let mut status = TrainStatus {
             process: Process::current(),
@@ -216,18 +216,18 @@ mod tests {
         };
         display.line(Role::Train, "reading data");
         display.update(Some(&status), None);
-        let lines = |display: &Display| match &display.surface {
-            Surface::Live(live) => (live.train.message(), live.eval.message()),
-            Surface::Plain(_) => unreachable!(),
+        let lines = |display: &Display| match &display.output {
+            Output::Live(live) => (live.train.message(), live.eval.message()),
+            Output::Plain(_) => unreachable!(),
         };
         assert_eq!(lines(&display).0, "reading data");
 
         status.loss = Some(1.23456);
         display.update(Some(&status), None);
         display.line(Role::Train, "2026-11-23: step 100");
-        display.evaluator_lost("the evaluator died");
+        display.evaluator_failed("the evaluator died");
         display.update(Some(&status), None);
-        display.close();
+        display.finish();
         let (train, eval) = lines(&display);
         assert_eq!(train, "loss 1.235, 467 images/s");
         assert_eq!(eval, "died, see above");

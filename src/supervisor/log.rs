@@ -11,8 +11,8 @@ const WINDOW: u64 = 64 << 10; // bytes
 pub(super) struct Log {
     path: PathBuf,
     /// Where the session begins, behind those before it.
-    begin: u64,
-    position: u64,
+    start: u64,
+    offset: u64,
     /// The beginning of a line whose end is not yet written.
     partial: Vec<u8>,
 }
@@ -20,11 +20,11 @@ pub(super) struct Log {
 impl Log {
     /// Begins at the present end of the file, which need not exist yet.
     pub(super) fn follow(path: PathBuf) -> Self {
-        let begin = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let start = fs::metadata(&path).map_or(0, |metadata| metadata.len());
         Log {
             path,
-            begin,
-            position: begin,
+            start,
+            offset: start,
             partial: Vec::new(),
         }
     }
@@ -36,11 +36,11 @@ impl Log {
     /// The lines completed since the last call; with `ended`, an unfinished last one as well. A log that
     /// cannot be read right now has no new lines.
     pub(super) fn lines(&mut self, ended: bool) -> Vec<String> {
-        let mut fresh = Vec::new();
-        if let Ok(read) = read_from(&self.path, self.position, u64::MAX, &mut fresh) {
-            self.position += read as u64;
+        let mut bytes = Vec::new();
+        if let Ok(read) = read_from(&self.path, self.offset, u64::MAX, &mut bytes) {
+            self.offset += read as u64;
         }
-        self.partial.append(&mut fresh);
+        self.partial.append(&mut bytes);
         let complete = if ended || self.partial.len() as u64 > WINDOW {
             self.partial.len()
         } else {
@@ -55,7 +55,7 @@ impl Log {
     pub(super) fn tail(&self, count: usize) -> Vec<String> {
         let mut bytes = Vec::new();
         let end = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        let from = end.saturating_sub(WINDOW).max(self.begin);
+        let from = end.saturating_sub(WINDOW).max(self.start);
         if read_from(&self.path, from, WINDOW, &mut bytes).is_err() {
             return Vec::new();
         }

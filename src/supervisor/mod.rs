@@ -19,7 +19,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 
 pub use self::detached::{detach, stop};
-pub use self::outcome::{Death, Ending, Outcome};
+pub use self::outcome::{Failure, Outcome, SessionSummary};
 use crate::checkpoint;
 use crate::evaluator::TrainerDied;
 use crate::run::{
@@ -58,8 +58,8 @@ impl Options {
 /// Trains and evaluates `run` in two processes of `program` (runboard itself), `program train --run DIR`
 /// and `program eval --run DIR`, and returns when both have ended.
 ///
-/// - The first request to `stop` is passed on to both as SIGHUP, and they take their time to end well.
-///   When it insists they are killed. So `stop` must count, see [`Shutdown::counting_signals`].
+/// - The first request to stop is passed on to both as SIGHUP, and they take their time to end well.
+///   When it is forced they are killed. So `shutdown` must count, see [`Shutdown::counting_signals`].
 /// - A trainer that dies is started again, which resumes it from its newest checkpoint: at most
 ///   [`Options::restarts`] times without a new checkpoint, and not after a failure that would repeat
 ///   itself: bad input, or the same exit code at the same step as the last time.
@@ -73,16 +73,16 @@ impl Options {
 ///
 /// # Errors
 /// A user error if the run is at work already; otherwise if a child cannot be started or waited for.
-/// What goes wrong in a child is no error here but an [`Outcome`].
+/// What goes wrong in a child is no error here but part of the [`SessionSummary`].
 pub fn supervise(
     run: &RunDir,
     program: &Path,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
     display: &mut Display,
     options: Options,
-) -> Result<Outcome> {
+) -> Result<SessionSummary> {
     let _lock = Lock::take(run, Role::Supervisor)?;
-    refuse_if_at_work(run, &[Role::Train, Role::Eval])?;
+    ensure_idle(run, &[Role::Train, Role::Eval])?;
     let mut status = SupervisorStatus {
         process: Process::current(),
         training: true,
@@ -102,14 +102,14 @@ pub fn supervise(
         begin: Instant::now(),
     };
     supervisor.trainer.restarts.limit(options.restarts);
-    let result = supervisor.work(stop, display, options);
-    display.close();
-    supervisor.conclude(result, stop, display)
+    let result = supervisor.supervise(shutdown, display, options);
+    display.finish();
+    supervisor.finish(result, shutdown, display)
 }
 
 /// # Errors
 /// A user error if a process of one of these roles is at work on the run.
-fn refuse_if_at_work(run: &RunDir, roles: &[Role]) -> Result<()> {
+fn ensure_idle(run: &RunDir, roles: &[Role]) -> Result<()> {
     // What is free is let go again: the processes take their locks themselves.
     roles
         .iter()
@@ -129,58 +129,63 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    fn work(&mut self, stop: &Shutdown, display: &mut Display, options: Options) -> Result<()> {
+    fn supervise(
+        &mut self,
+        shutdown: &Shutdown,
+        display: &mut Display,
+        options: Options,
+    ) -> Result<()> {
         loop {
-            self.pass_on(stop, display);
-            self.trainer.look(display)?;
-            self.evaluator.look(display)?;
+            self.forward_stop(shutdown, display);
+            self.trainer.poll(display)?;
+            self.evaluator.poll(display)?;
             display.update(self.trainer.status(), self.evaluator.status());
-            self.settle(display, options.restarts);
-            self.tell();
-            if self.trainer.over() && self.evaluator.over() {
+            self.handle_exits(display, options.restarts);
+            self.publish_status();
+            if self.trainer.is_done() && self.evaluator.is_done() {
                 return Ok(());
             }
             thread::sleep(options.poll);
         }
     }
 
-    /// Settles what follows from the ends of processes: restarts, or what the user must hear about.
-    fn settle(&mut self, display: &mut Display, limit: u32) {
-        if self.trainer.ended().is_some() {
+    /// Handles the ends of processes: restarts, or what the user must hear about.
+    fn handle_exits(&mut self, display: &mut Display, limit: u32) {
+        if self.trainer.exit_status().is_some() {
             let step = self.trainer.status().map(|status| status.step);
             // Unreadable, the directory shows no progress.
             let newest = checkpoint::latest(&self.run.checkpoints()).ok().flatten();
-            let safe = newest.map(|entry| entry.step);
-            let died = self.trainer.settle(step, safe, display).is_some();
+            let saved = newest.map(|entry| entry.step);
+            let died = self.trainer.handle_exit(step, saved, display).is_some();
             if died && !self.status.stopping {
                 display.note("the trainer died; the evaluator scores its last checkpoint");
             }
         }
-        let training = !self.trainer.over();
+        let training = !self.trainer.is_done();
         if !training {
             self.evaluator.restarts.limit(limit);
         }
-        let ended = self.evaluator.ended();
+        let ended = self.evaluator.exit_status();
         if !training && ended.and_then(|status| status.code()) == Some(TrainerDied::EXIT_CODE) {
-            self.evaluator.rest(); // that is not its own failure
+            self.evaluator.mark_done(); // that is not its own failure
         } else if ended.is_some() {
             let scored = self.evaluator.status().and_then(|status| status.last);
             let step = scored.map(|score| score.step);
-            let death = self.evaluator.settle(step, step, display);
-            if let Some(death) = death.filter(|_| training && !self.status.stopping) {
-                display.evaluator_lost(&format!("{death}\ntraining goes on without it"));
+            let failure = self.evaluator.handle_exit(step, step, display);
+            if let Some(failure) = failure.filter(|_| training && !self.status.stopping) {
+                display.evaluator_failed(&format!("{failure}\ntraining goes on without it"));
             }
         }
     }
 
-    /// Passes on to the children that a stop was requested, or forced on.
-    fn pass_on(&mut self, stop: &Shutdown, display: &mut Display) {
-        let signal = if stop.requested().is_some() && !self.status.stopping {
+    /// Passes on to the children that a stop was requested, or forced.
+    fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
+        let signal = if shutdown.requested().is_some() && !self.status.stopping {
             display.note("stopping after a last checkpoint; ask again to end at once, without it");
             self.status.stopping = true;
-            // One that a child may get from others as well without taking it for insistence.
+            // One that a child may get from others as well without taking it for a second request.
             Signal::SIGHUP
-        } else if stop.forced() && !self.killed {
+        } else if shutdown.forced() && !self.killed {
             display.note("ending at once");
             self.killed = true;
             Signal::SIGKILL
@@ -192,12 +197,12 @@ impl Supervisor<'_> {
         self.evaluator.stop(signal);
     }
 
-    /// Tells the evaluator and whoever else reads the status how the run is doing.
-    fn tell(&mut self) {
-        let training = !self.trainer.over();
+    /// Writes the status for the evaluator and whoever else reads it, when it has changed or is old.
+    fn publish_status(&mut self) {
+        let training = !self.trainer.is_done();
         let restarts = Restarts {
-            train: self.trainer.restarted(),
-            eval: self.evaluator.restarted(),
+            train: self.trainer.restart_count(),
+            eval: self.evaluator.restart_count(),
         };
         if (training, restarts) != (self.status.training, self.status.restarts) {
             (self.status.training, self.status.restarts) = (training, restarts);
@@ -209,32 +214,32 @@ impl Supervisor<'_> {
         }
     }
 
-    fn conclude(
+    fn finish(
         mut self,
         result: Result<()>,
-        stop: &Shutdown,
+        shutdown: &Shutdown,
         display: &mut Display,
-    ) -> Result<Outcome> {
-        let told = self.trainer.told() || self.evaluator.told();
-        let died = self.trainer.death().or(self.evaluator.death()).cloned();
-        let ending = match (died, stop.requested()) {
-            (Some(death), _) => Ending::Died(death),
-            (None, Some(signal)) if told => Ending::Stopped(signal),
-            (None, _) => Ending::Finished,
+    ) -> Result<SessionSummary> {
+        let stop_requested = self.trainer.stop_requested() || self.evaluator.stop_requested();
+        let failed = self.trainer.failure().or(self.evaluator.failure()).cloned();
+        let outcome = match (failed, shutdown.requested()) {
+            (Some(failure), _) => Outcome::Failed(failure),
+            (None, Some(signal)) if stop_requested => Outcome::Stopped(signal),
+            (None, _) => Outcome::Finished,
         };
-        let (state, error) = match (&result, &ending) {
+        let (state, error) = match (&result, &outcome) {
             (Err(error), _) => (ProcessState::Failed, Some(format!("{error:#}"))),
-            (Ok(()), Ending::Died(death)) => (ProcessState::Failed, Some(death.headline())),
-            (Ok(()), Ending::Stopped(_)) => (ProcessState::Interrupted, None),
-            (Ok(()), Ending::Finished) => (ProcessState::Finished, None),
+            (Ok(()), Outcome::Failed(failure)) => (ProcessState::Failed, Some(failure.headline())),
+            (Ok(()), Outcome::Stopped(_)) => (ProcessState::Interrupted, None),
+            (Ok(()), Outcome::Finished) => (ProcessState::Finished, None),
         };
         (self.status.process.state, self.status.process.error) = (state, error);
         if let Err(error) = self.status.save(self.run) {
             display.note(&format!("warning: {error:#}")); // the run itself is as it is
         }
-        result.map(|()| Outcome {
+        result.map(|()| SessionSummary {
             run: self.run.clone(),
-            ending,
+            outcome,
             elapsed: self.begin.elapsed(),
             restarts: self.status.restarts,
             train: self.trainer.status().cloned(),

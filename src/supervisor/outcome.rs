@@ -12,7 +12,7 @@ use crate::run::{EvalStatus, Restarts, Role, RunDir, TrainStatus};
 
 /// A child that ended badly.
 #[derive(Clone, Debug)]
-pub struct Death {
+pub struct Failure {
     /// Which one.
     pub role: Role,
     /// How it ended.
@@ -20,17 +20,21 @@ pub struct Death {
     /// The error it left in its status, if it could.
     pub error: Option<String>,
     /// Why it was not started again; `None` if the run was stopping.
-    pub why: Option<String>,
+    pub no_restart: Option<String>,
     /// The last lines of its log.
     pub tail: Vec<String>,
     /// The whole log.
     pub log: PathBuf,
 }
 
-impl Death {
+impl Failure {
     /// Who died, and of what, in a line.
     pub fn headline(&self) -> String {
-        let mut line = format!("the {} died ({})", self.role.noun(), describe(self.status));
+        let mut line = format!(
+            "the {} died ({})",
+            self.role.process_name(),
+            describe(self.status)
+        );
         if let Some(error) = &self.error {
             line += &format!(": {error}");
         }
@@ -38,11 +42,11 @@ impl Death {
     }
 }
 
-impl fmt::Display for Death {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
-        if let Some(why) = &self.why {
-            write!(f, "\nnot started again: {why}")?;
+        if let Some(reason) = &self.no_restart {
+            write!(f, "\nnot started again: {reason}")?;
         }
         if self.tail.is_empty() {
             return write!(f, "\n{} says nothing", self.log.display());
@@ -57,22 +61,22 @@ impl fmt::Display for Death {
 
 /// How the run ended.
 #[derive(Debug)]
-pub enum Ending {
+pub enum Outcome {
     /// All steps trained, the last checkpoint evaluated.
     Finished,
     /// By this signal, sent to the supervisor.
     Stopped(i32),
     /// A child died; if both did, this is the trainer.
-    Died(Death),
+    Failed(Failure),
 }
 
 /// The end of [`super::supervise`]; displays as the closing message for the user.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct SessionSummary {
     /// The run supervised.
     pub run: RunDir,
     /// How it ended.
-    pub ending: Ending,
+    pub outcome: Outcome,
     /// How long this session took.
     pub elapsed: Duration,
     /// How often a process was started again.
@@ -83,25 +87,25 @@ pub struct Outcome {
     pub eval: Option<EvalStatus>,
 }
 
-impl Outcome {
+impl SessionSummary {
     /// 0 for a finished run, 128 + signal for a stopped one, otherwise the dead child's own exit code
     /// (128 + signal if a signal killed it).
     pub fn exit_code(&self) -> i32 {
-        match &self.ending {
-            Ending::Finished => 0,
-            Ending::Stopped(signal) => 128 + signal,
-            Ending::Died(death) => exit_code(death.status),
+        match &self.outcome {
+            Outcome::Finished => 0,
+            Outcome::Stopped(signal) => 128 + signal,
+            Outcome::Failed(failure) => exit_code(failure.status),
         }
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for SessionSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (run, id) = (&self.run, self.run.id());
-        match &self.ending {
-            Ending::Finished => write!(f, "{id} is finished")?,
-            Ending::Stopped(_) => write!(f, "{id} is stopped")?,
-            Ending::Died(death) => write!(f, "{death}\n\n{id} failed")?,
+        match &self.outcome {
+            Outcome::Finished => write!(f, "{id} is finished")?,
+            Outcome::Stopped(_) => write!(f, "{id} is stopped")?,
+            Outcome::Failed(failure) => write!(f, "{failure}\n\n{id} failed")?,
         }
         if let Some(train) = &self.train {
             write!(f, " at step {} of {}", train.step, train.steps)?;
@@ -127,13 +131,13 @@ impl fmt::Display for Outcome {
             train.display(),
             eval.display()
         )?;
-        let logdir = run.siblings();
+        let logdir = run.logdir();
         write!(
             f,
             "\n  to see them    make tensorboard, or: tensorboard --logdir {}",
             logdir.display()
         )?;
-        if !matches!(self.ending, Ending::Finished) {
+        if !matches!(self.outcome, Outcome::Finished) {
             write!(
                 f,
                 "\n  to go on       make resume NAME={}, or: runboard resume {id}",

@@ -8,52 +8,52 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use crate::error::BAD_INPUT;
 
 /// The longest wait before a restart.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// A process's death, as far as it tells whether the next process will die of the same.
+/// An unwanted end of a process, as far as it tells whether the next process will end the same way.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct End {
+pub(super) struct Crash {
     /// The exit code; `None` for a signal, which comes from outside.
     code: Option<i32>,
     /// The step it had reached.
     step: Option<u64>,
-    /// How much of its work was safe by then: what the next process does not do again.
-    safe: Option<u64>,
+    /// How much of its work was saved by then: what the next process does not do again.
+    saved: Option<u64>,
 }
 
-impl End {
-    pub(super) fn new(status: ExitStatus, step: Option<u64>, safe: Option<u64>) -> Self {
+impl Crash {
+    pub(super) fn new(status: ExitStatus, step: Option<u64>, saved: Option<u64>) -> Self {
         // Beyond 128 it has ended in good order by a signal.
         let code = status.code().filter(|&code| code < 128);
-        End { code, step, safe }
+        Crash { code, step, saved }
     }
 }
 
-/// The restarts of one process. Its deaths are a series for as long as its work gets no further; progress
-/// begins a new one, with short waits.
+/// The restarts of one process. Its crashes are one series for as long as nothing new is saved; progress
+/// begins a new series, with short delays.
 pub(super) struct RestartPolicy {
     backoff: ExponentialBuilder,
-    /// What is left of the waits of this series.
-    waits: ExponentialBackoff,
+    /// The delays that are left of this series.
+    delays: ExponentialBackoff,
     /// Restarts in this series.
     series: u32,
     /// The most there may be in a series.
     limit: Option<u32>,
-    last: Option<End>,
-    /// The most that was ever safe.
+    last: Option<Crash>,
+    /// The most that was ever saved.
     reached: Option<u64>,
 }
 
 impl RestartPolicy {
-    /// With `shortest` as the first wait of a series; each one after is twice as long, up to a minute.
-    pub(super) fn new(shortest: Duration) -> Self {
+    /// A series begins with `first_delay`; each delay after it is twice as long, up to a minute.
+    pub(super) fn new(first_delay: Duration) -> Self {
         let backoff = ExponentialBuilder::default()
-            .with_min_delay(shortest)
-            .with_max_delay(LONGEST)
+            .with_min_delay(first_delay)
+            .with_max_delay(MAX_DELAY)
             .with_factor(2.0)
             .without_max_times();
         RestartPolicy {
-            waits: backoff.build(),
+            delays: backoff.build(),
             backoff,
             series: 0,
             limit: None,
@@ -67,43 +67,43 @@ impl RestartPolicy {
     pub(super) fn limit(&mut self, limit: u32) {
         if self.limit.replace(limit).is_none() {
             self.last = None;
-            self.begin();
+            self.start_series();
         }
     }
 
-    /// How long to wait before the next process, or why there must be none.
+    /// How long to wait before the next process is started, or why none must be.
     ///
     /// # Errors
     /// The reason, to follow "not started again: ".
-    pub(super) fn after(&mut self, end: End) -> Result<Duration, String> {
-        let last = self.last.replace(end);
-        if end.safe > self.reached {
-            self.reached = end.safe;
-            self.begin();
+    pub(super) fn next_delay(&mut self, crash: Crash) -> Result<Duration, String> {
+        let last = self.last.replace(crash);
+        if crash.saved > self.reached {
+            self.reached = crash.saved;
+            self.start_series();
         }
-        if end.code == Some(BAD_INPUT) {
+        if crash.code == Some(BAD_INPUT) {
             return Err("the same input would end it again".to_owned());
         }
-        if self.limit.is_some() && last == Some(end) && end.code.is_some() {
+        if self.limit.is_some() && last == Some(crash) && crash.code.is_some() {
             return Err("it has died so at this very step before".to_owned());
         }
-        self.next()
+        self.retry_delay()
     }
 
-    fn begin(&mut self) {
+    fn start_series(&mut self) {
         self.series = 0;
-        self.waits = self.backoff.build();
+        self.delays = self.backoff.build();
     }
 
-    /// As [`RestartPolicy::after`], of a process that could not even be started.
-    pub(super) fn next(&mut self) -> Result<Duration, String> {
+    /// As [`RestartPolicy::next_delay`], of a process that could not even be started.
+    pub(super) fn retry_delay(&mut self) -> Result<Duration, String> {
         if let Some(limit) = self.limit
             && self.series >= limit
         {
             return Err(format!("train.restarts is {limit}"));
         }
         self.series += 1;
-        Ok(self.waits.next().unwrap_or(LONGEST))
+        Ok(self.delays.next().unwrap_or(MAX_DELAY))
     }
 
     /// Where in its series the latest restart is: `1 of 3`, or `1` without a limit.
@@ -120,12 +120,12 @@ mod tests {
     use super::*;
     use std::os::unix::process::ExitStatusExt;
 
-    fn exit(code: i32, step: u64, safe: u64) -> End {
-        End::new(ExitStatus::from_raw(code << 8), Some(step), Some(safe))
+    fn exit(code: i32, step: u64, saved: u64) -> Crash {
+        Crash::new(ExitStatus::from_raw(code << 8), Some(step), Some(saved))
     }
 
-    fn killed(step: u64, safe: u64) -> End {
-        End::new(ExitStatus::from_raw(9), Some(step), Some(safe))
+    fn killed(step: u64, saved: u64) -> Crash {
+        Crash::new(ExitStatus::from_raw(9), Some(step), Some(saved))
     }
 
     fn restarts(limit: Option<u32>) -> RestartPolicy {
@@ -136,17 +136,17 @@ mod tests {
         restarts
     }
 
-    fn seconds(restarts: &mut RestartPolicy, end: End) -> Option<u64> {
-        restarts.after(end).ok().map(|wait| wait.as_secs())
+    fn seconds(restarts: &mut RestartPolicy, crash: Crash) -> Option<u64> {
+        restarts.next_delay(crash).ok().map(|wait| wait.as_secs())
     }
 
     #[test]
     fn waits_double_up_to_a_minute_and_begin_anew_with_progress() {
         let mut restarts = restarts(None);
-        let waits: Vec<_> = (0..8)
+        let delays: Vec<_> = (0..8)
             .filter_map(|_| seconds(&mut restarts, exit(1, 7, 5)))
             .collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(restarts.count(), "8");
         assert_eq!(seconds(&mut restarts, exit(1, 17, 15)), Some(1));
     }
@@ -154,51 +154,51 @@ mod tests {
     #[test]
     fn the_limit_counts_restarts_without_progress() {
         let mut restarts = restarts(Some(2));
-        for (step, safe, wait) in [
+        for (step, saved, wait) in [
             (3, 0, Some(1)),
             (3, 0, Some(2)), // a signal at the same step proves nothing
             (14, 10, Some(1)),
             (12, 10, Some(2)),
             (15, 10, None),
         ] {
-            let got = seconds(&mut restarts, killed(step, safe));
+            let got = seconds(&mut restarts, killed(step, saved));
             assert_eq!(got, wait, "at step {step}");
         }
         assert_eq!(restarts.count(), "2 of 2");
-        let why = restarts.after(killed(16, 10)).unwrap_err();
+        let why = restarts.next_delay(killed(16, 10)).unwrap_err();
         assert_eq!(why, "train.restarts is 2");
-        assert!(self::restarts(Some(0)).after(killed(0, 0)).is_err());
+        assert!(self::restarts(Some(0)).next_delay(killed(0, 0)).is_err());
     }
 
     #[test]
     fn a_failure_that_repeats_itself_is_not_tried_again() {
         let mut restarts = restarts(Some(3));
-        assert!(restarts.after(exit(1, 14, 10)).is_ok());
-        assert!(restarts.after(exit(1, 15, 10)).is_ok());
-        let why = restarts.after(exit(1, 15, 10)).unwrap_err();
+        assert!(restarts.next_delay(exit(1, 14, 10)).is_ok());
+        assert!(restarts.next_delay(exit(1, 15, 10)).is_ok());
+        let why = restarts.next_delay(exit(1, 15, 10)).unwrap_err();
         assert_eq!(why, "it has died so at this very step before");
         // Ended in good order by a signal, wherever that met it.
         let mut restarts = self::restarts(Some(3));
         for _ in 0..3 {
-            assert!(restarts.after(exit(143, 15, 10)).is_ok());
+            assert!(restarts.next_delay(exit(143, 15, 10)).is_ok());
         }
     }
 
     #[test]
     fn bad_input_is_not_tried_again() {
-        assert!(restarts(Some(3)).after(exit(2, 0, 0)).is_err());
-        assert!(restarts(None).after(exit(2, 0, 0)).is_err());
+        assert!(restarts(Some(3)).next_delay(exit(2, 0, 0)).is_err());
+        assert!(restarts(None).next_delay(exit(2, 0, 0)).is_err());
     }
 
     #[test]
     fn a_limit_counts_from_when_it_is_set() {
         let mut restarts = restarts(None);
         for _ in 0..5 {
-            assert!(restarts.after(exit(1, 9, 9)).is_ok());
+            assert!(restarts.next_delay(exit(1, 9, 9)).is_ok());
         }
         restarts.limit(3);
         assert_eq!(seconds(&mut restarts, exit(1, 9, 9)), Some(1));
         restarts.limit(3);
-        assert!(restarts.after(exit(1, 9, 9)).is_err());
+        assert!(restarts.next_delay(exit(1, 9, 9)).is_err());
     }
 }

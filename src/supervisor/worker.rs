@@ -9,14 +9,14 @@ use nix::sys::signal::Signal;
 
 use super::child::Child;
 use super::display::Display;
-use super::outcome::Death;
-use super::restart::{End, RestartPolicy};
+use super::outcome::Failure;
+use super::restart::{Crash, RestartPolicy};
 use crate::run::{RunDir, Status};
 
-/// How many lines of a dead child's log are shown.
+/// How many lines of a failed child's log are shown.
 const TAIL: usize = 20;
 
-/// The process whose status is `S`: due to be started, at work, or over for good.
+/// The process whose status is `S`: scheduled to start, running, or done for good.
 pub(super) struct Worker<'a, S> {
     run: &'a RunDir,
     program: &'a Path,
@@ -25,39 +25,39 @@ pub(super) struct Worker<'a, S> {
     starts: u32,
     pub(super) restarts: RestartPolicy,
     /// Whether it was asked to stop while there was work left.
-    told: bool,
+    stop_requested: bool,
     /// The status of its latest process, or of one before until that has written its own.
     status: Option<S>,
 }
 
 enum Phase {
-    Due(Instant),
+    Scheduled(Instant),
     Running(Child),
-    Over(Option<Death>),
+    Done(Option<Failure>),
 }
 
 impl<'a, S: Status> Worker<'a, S> {
-    /// Due now. Its restarts will begin with a wait of `shortest`.
-    pub(super) fn new(run: &'a RunDir, program: &'a Path, shortest: Duration) -> Self {
+    /// Scheduled to start now. Its restarts begin with a wait of `first_delay`.
+    pub(super) fn new(run: &'a RunDir, program: &'a Path, first_delay: Duration) -> Self {
         Worker {
             run,
             program,
-            phase: Phase::Due(Instant::now()),
+            phase: Phase::Scheduled(Instant::now()),
             starts: 0,
-            restarts: RestartPolicy::new(shortest),
-            told: false,
+            restarts: RestartPolicy::new(first_delay),
+            stop_requested: false,
             status: None,
         }
     }
 
-    /// Starts its process if that is due, and takes in what the process says.
+    /// Starts its process if it is time, and takes in what the process says.
     ///
     /// # Errors
     /// If it cannot be waited for, not be started at first, or not within the limit of its restarts; if the run
     /// directory has vanished.
-    pub(super) fn look(&mut self, display: &mut Display) -> Result<()> {
+    pub(super) fn poll(&mut self, display: &mut Display) -> Result<()> {
         match &mut self.phase {
-            Phase::Due(at) if *at <= Instant::now() => self.start(display),
+            Phase::Scheduled(at) if *at <= Instant::now() => self.start(display),
             Phase::Running(child) => {
                 // Polled before log and status are read, which then hold all that it had to say.
                 child.poll()?;
@@ -71,7 +71,7 @@ impl<'a, S: Status> Worker<'a, S> {
                 }
                 Ok(())
             }
-            Phase::Due(_) | Phase::Over(_) => Ok(()),
+            Phase::Scheduled(_) | Phase::Done(_) => Ok(()),
         }
     }
 
@@ -84,103 +84,107 @@ impl<'a, S: Status> Worker<'a, S> {
             }
             Err(error) if self.starts == 0 => return Err(error),
             // Short of memory or processes, or its binary is just being built: that may pass.
-            Err(error) => match self.restarts.next() {
-                Ok(wait) => self.wait(wait, &format!("{error:#}"), display),
+            Err(error) => match self.restarts.retry_delay() {
+                Ok(delay) => self.schedule(delay, &format!("{error:#}"), display),
                 Err(_) => return Err(error),
             },
         }
         Ok(())
     }
 
-    fn wait(&mut self, wait: Duration, why: &str, display: &mut Display) {
+    fn schedule(&mut self, delay: Duration, reason: &str, display: &mut Display) {
         let count = self.restarts.count();
-        display.note(&format!("{why}; restart {count} in {} s", wait.as_secs()));
-        self.phase = Phase::Due(Instant::now() + wait);
+        display.note(&format!(
+            "{reason}; restart {count} in {} s",
+            delay.as_secs()
+        ));
+        self.phase = Phase::Scheduled(Instant::now() + delay);
     }
 
-    /// How its process ended, until that is settled.
-    pub(super) fn ended(&self) -> Option<ExitStatus> {
+    /// How its process ended, until that is handled.
+    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
         match &self.phase {
-            Phase::Running(child) => child.ended(),
+            Phase::Running(child) => child.exit_status(),
             _ => None,
         }
     }
 
-    /// Settles what follows from the end of its process: it is over if it ended well, or as it was told to,
-    /// or if there is a reason against another one, else due again. `step` is what it had reached, `safe`
-    /// what will not be done again.
+    /// Decides what follows from the end of its process: it is done if it ended well, or as it was asked to, or if
+    /// there is a reason against a restart; else the restart is scheduled. `step` is what it had reached, `saved`
+    /// the step up to which its work is saved.
     ///
-    /// Returns how it died, if it did and is over.
-    pub(super) fn settle(
+    /// Returns the failure, if it failed and is not started again.
+    pub(super) fn handle_exit(
         &mut self,
         step: Option<u64>,
-        safe: Option<u64>,
+        saved: Option<u64>,
         display: &mut Display,
-    ) -> Option<&Death> {
+    ) -> Option<&Failure> {
         let Phase::Running(child) = &self.phase else {
             return None;
         };
         let Some(status) = child.failure() else {
-            self.phase = Phase::Over(None);
+            self.phase = Phase::Done(None);
             return None;
         };
         let said = self.status().map(Status::process);
-        let mut death = Death {
+        let mut failure = Failure {
             role: S::ROLE,
             status,
             error: said
                 .filter(|process| process.pid == child.pid())
                 .and_then(|process| process.error.clone()),
-            why: None,
+            no_restart: None,
             tail: child.log.tail(TAIL),
             log: child.log.path().to_owned(),
         };
-        if !self.told {
-            match self.restarts.after(End::new(status, step, safe)) {
-                Ok(wait) => {
-                    self.wait(wait, &death.headline(), display);
+        if !self.stop_requested {
+            match self.restarts.next_delay(Crash::new(status, step, saved)) {
+                Ok(delay) => {
+                    self.schedule(delay, &failure.headline(), display);
                     return None;
                 }
-                Err(why) => death.why = Some(why),
+                Err(reason) => failure.no_restart = Some(reason),
             }
         }
-        self.phase = Phase::Over(Some(death));
-        self.death()
+        self.phase = Phase::Done(Some(failure));
+        self.failure()
     }
 
-    /// Passes on the wish to stop, or with SIGKILL ends it at once. Nothing is started after that.
+    /// Sends its process a signal that ends it, now or (SIGHUP) after its last checkpoint. Nothing is started after
+    /// that.
     pub(super) fn stop(&mut self, signal: Signal) {
         match &mut self.phase {
-            Phase::Due(_) => self.phase = Phase::Over(None),
+            Phase::Scheduled(_) => self.phase = Phase::Done(None),
             Phase::Running(child) => child.signal(signal),
-            Phase::Over(_) => return,
+            Phase::Done(_) => return,
         }
-        self.told = true;
+        self.stop_requested = true;
     }
 
-    /// Takes the end of its process for a good one.
-    pub(super) fn rest(&mut self) {
-        self.phase = Phase::Over(None);
+    /// Counts the end of its process as a good one.
+    pub(super) fn mark_done(&mut self) {
+        self.phase = Phase::Done(None);
     }
 
-    pub(super) fn over(&self) -> bool {
-        matches!(self.phase, Phase::Over(_))
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done(_))
     }
 
-    pub(super) fn told(&self) -> bool {
-        self.told
+    pub(super) fn stop_requested(&self) -> bool {
+        self.stop_requested
     }
 
-    /// How it died, if that was its end.
-    pub(super) fn death(&self) -> Option<&Death> {
+    /// How it failed, if it did.
+    pub(super) fn failure(&self) -> Option<&Failure> {
         match &self.phase {
-            Phase::Over(death) => death.as_ref(),
+            Phase::Done(failure) => failure.as_ref(),
             _ => None,
         }
     }
 
     /// How often it was started again.
-    pub(super) fn restarted(&self) -> u32 {
+    pub(super) fn restart_count(&self) -> u32 {
         self.starts.saturating_sub(1)
     }
 

@@ -16,8 +16,8 @@ use crate::data::{self, Images, Split};
 use crate::files;
 use crate::model::Network;
 use crate::run::{
-    self, Ended, EvaluationProgress, Journal, Lock, Process, ProcessState, Role, RunDir, Status,
-    TrainStatus,
+    self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Role, RunDir,
+    Status, TrainStatus,
 };
 use crate::schedule;
 use crate::shutdown::Shutdown;
@@ -46,7 +46,7 @@ const UNREAD: usize = 100;
 /// # Errors
 /// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
 /// directory that vanished; the status file then holds the message.
-pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Ended> {
+pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
     let _lock = Lock::take(run, Role::Train)?;
     let mut status = TrainStatus {
         process: Process::current(),
@@ -56,11 +56,11 @@ pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Ended> {
         examples_per_sec: None,
     };
     let result = persist(run, &mut status, stop);
-    run::conclude(&mut status, run, result)
+    run::record_completion(&mut status, run, result)
 }
 
 /// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.
-fn persist(run: &RunDir, status: &mut TrainStatus, stop: &Shutdown) -> Result<Ended> {
+fn persist(run: &RunDir, status: &mut TrainStatus, stop: &Shutdown) -> Result<Completion> {
     let spec = Spec::read_frozen(&run.spec())?;
     let mut rollbacks = None;
     loop {
@@ -165,7 +165,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    fn run(mut self, stop: &Shutdown) -> Result<Ended> {
+    fn run(mut self, stop: &Shutdown) -> Result<Completion> {
         let train = &self.spec.train;
         for step in self.first..train.steps {
             let last = step + 1 == train.steps;
@@ -189,10 +189,10 @@ impl<'a> Trainer<'a> {
             self.beat(step)?;
             if let Some(signal) = stopped {
                 console::timed(format_args!("stopped after step {step}, which is saved"));
-                return Ok(Ended::Interrupted(signal));
+                return Ok(Completion::Interrupted(signal));
             }
         }
-        Ok(Ended::Finished)
+        Ok(Completion::Finished)
     }
 
     /// One step of gradient descent; `read` its losses and those before it.
@@ -348,7 +348,7 @@ impl<'a> Trainer<'a> {
         if self.beaten.elapsed() >= HEARTBEAT {
             self.beaten = Instant::now();
             self.run.check_present()?;
-            self.status.beat(self.run);
+            self.status.save_heartbeat(self.run);
         }
         Ok(())
     }

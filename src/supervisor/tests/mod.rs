@@ -48,11 +48,15 @@ impl Fake {
         ))
     }
 
-    fn supervise(&self, stop: &Shutdown) -> (Outcome, String) {
-        self.supervise_patiently(stop, Duration::from_millis(1))
+    fn supervise(&self, shutdown: &Shutdown) -> (SessionSummary, String) {
+        self.supervise_patiently(shutdown, Duration::from_millis(1))
     }
 
-    fn supervise_patiently(&self, stop: &Shutdown, delay: Duration) -> (Outcome, String) {
+    fn supervise_patiently(
+        &self,
+        shutdown: &Shutdown,
+        delay: Duration,
+    ) -> (SessionSummary, String) {
         let shown = Shown::default();
         let options = Options {
             restarts: 2,
@@ -60,16 +64,16 @@ impl Fake {
             poll: Duration::from_millis(5),
         };
         let mut display = Display::plain(shown.clone());
-        let outcome = supervise(&self.run, &self.program, stop, &mut display, options).unwrap();
+        let summary = supervise(&self.run, &self.program, shutdown, &mut display, options).unwrap();
         let bytes = shown.0.lock().unwrap().clone();
-        (outcome, String::from_utf8(bytes).unwrap())
+        (summary, String::from_utf8(bytes).unwrap())
     }
 
-    fn in_background(self, stop: &Shutdown) -> JoinHandle<(Outcome, String, Self)> {
-        let stop = stop.clone();
+    fn in_background(self, shutdown: &Shutdown) -> JoinHandle<(SessionSummary, String, Self)> {
+        let shutdown = shutdown.clone();
         thread::spawn(move || {
-            let (outcome, shown) = self.supervise(&stop);
-            (outcome, shown, self)
+            let (summary, shown) = self.supervise(&shutdown);
+            (summary, shown, self)
         })
     }
 
@@ -113,8 +117,8 @@ fn both_end_well_and_every_line_is_shown() {
         "echo step 0; echo a warning >&2; touch trained; printf 'no line end'",
         "while ! [ -e trained ]; do sleep 0.02; done; echo precision",
     );
-    let (outcome, shown) = fake.supervise(&Shutdown::new());
-    assert_eq!(outcome.exit_code(), 0);
+    let (summary, shown) = fake.supervise(&Shutdown::new());
+    assert_eq!(summary.exit_code(), 0);
     let train: Vec<&str> = shown.lines().filter(|line| line.starts_with('t')).collect();
     assert_eq!(
         train,
@@ -122,12 +126,12 @@ fn both_end_well_and_every_line_is_shown() {
     );
     assert!(shown.contains("eval  | precision\n"), "{shown}");
     let id = fake.run.id();
-    let told = outcome.to_string();
+    let text = summary.to_string();
     assert!(
-        told.starts_with(&format!("{id} is finished, after ")),
-        "{told}"
+        text.starts_with(&format!("{id} is finished, after ")),
+        "{text}"
     );
-    assert!(!told.contains("resume"), "{told}");
+    assert!(!text.contains("resume"), "{text}");
 }
 
 #[test]
@@ -158,12 +162,12 @@ fn the_closing_message_has_the_statuses_of_this_session() {
     std::fs::rename(fake.run.status(Role::Train), fake.file("train.template")).unwrap();
     std::fs::copy(fake.run.status(Role::Eval), fake.file("eval.template")).unwrap();
 
-    let (mut outcome, _) = fake.supervise(&Shutdown::new());
-    outcome.elapsed = Duration::from_secs(3723);
+    let (mut summary, _) = fake.supervise(&Shutdown::new());
+    summary.elapsed = Duration::from_secs(3723);
     let (id, path) = (fake.run.id(), fake.run.path().display());
-    let runs = fake.run.siblings();
+    let runs = fake.run.logdir();
     assert_eq!(
-        outcome.to_string(),
+        summary.to_string(),
         format!(
             "{id} is finished at step 500 of 500, after 01:02:03\n  \
              accuracy       0.712 at step 500, best 0.715 at step 400\n  \
@@ -176,11 +180,11 @@ fn the_closing_message_has_the_statuses_of_this_session() {
 
 #[test]
 fn a_stop_that_came_first_starts_nothing() {
-    let stop = Shutdown::new();
-    stop.request(SIGTERM);
+    let shutdown = Shutdown::new();
+    shutdown.request(SIGTERM);
     let fake = Fake::new("touch started");
-    let (outcome, _) = fake.supervise(&stop);
-    assert_eq!(outcome.exit_code(), 143);
+    let (summary, _) = fake.supervise(&shutdown);
+    assert_eq!(summary.exit_code(), 143);
     assert!(!fake.file("started").exists());
 }
 
@@ -188,41 +192,41 @@ fn a_stop_that_came_first_starts_nothing() {
 fn a_request_to_stop_is_passed_on_and_waited_for() {
     let tidy =
         "trap 'sleep 0.1; echo saved; exit 129' HUP; touch $1.up; while :; do sleep 0.02; done";
-    let stop = Shutdown::new();
+    let shutdown = Shutdown::new();
     let fake = Fake::new(tidy);
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
-    let running = fake.in_background(&stop);
+    let running = fake.in_background(&shutdown);
     wait_for(|| trainer.exists() && evaluator.exists());
-    stop.request(SIGINT);
-    let (outcome, shown, fake) = running.join().unwrap();
-    assert_eq!(outcome.exit_code(), 130);
+    shutdown.request(SIGINT);
+    let (summary, shown, fake) = running.join().unwrap();
+    assert_eq!(summary.exit_code(), 130);
     assert!(
         shown.contains("train | saved\n") && shown.contains("eval  | saved\n"),
         "{shown}"
     );
     let id = fake.run.id();
-    let told = outcome.to_string();
+    let text = summary.to_string();
     assert!(
-        told.starts_with(&format!("{id} is stopped, after ")),
-        "{told}"
+        text.starts_with(&format!("{id} is stopped, after ")),
+        "{text}"
     );
     let hint = format!("\n  to go on       make resume NAME=a, or: runboard resume {id}");
-    assert!(told.ends_with(&hint), "{told}");
+    assert!(text.ends_with(&hint), "{text}");
 }
 
 #[test]
 fn a_trainer_that_fails_while_stopping_has_failed() {
-    let stop = Shutdown::new();
+    let shutdown = Shutdown::new();
     let fake = Fake::new("trap 'exit 1' HUP; touch $1.up; while :; do sleep 0.02; done");
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
-    let running = fake.in_background(&stop);
+    let running = fake.in_background(&shutdown);
     wait_for(|| trainer.exists() && evaluator.exists());
-    stop.request(SIGTERM);
-    let (outcome, _, _) = running.join().unwrap();
-    assert_eq!(outcome.exit_code(), 1);
+    shutdown.request(SIGTERM);
+    let (summary, _, _) = running.join().unwrap();
+    assert_eq!(summary.exit_code(), 1);
     assert!(matches!(
-        outcome.ending,
-        Ending::Died(Death {
+        summary.outcome,
+        Outcome::Failed(Failure {
             role: Role::Train,
             ..
         })
@@ -233,19 +237,19 @@ fn a_trainer_that_fails_while_stopping_has_failed() {
 fn only_a_second_request_kills() {
     // The trap shows that the first request has arrived, and ignores it.
     let stubborn = "trap 'touch $1.asked' HUP; touch $1.up; while :; do sleep 0.02; touch $1.$(ls $1.asked); done";
-    let stop = Shutdown::new();
+    let shutdown = Shutdown::new();
     let fake = Fake::new(stubborn);
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
     let outlived = [fake.file("train.train.asked"), fake.file("eval.eval.asked")];
-    let running = fake.in_background(&stop);
+    let running = fake.in_background(&shutdown);
     wait_for(|| trainer.exists() && evaluator.exists());
-    stop.request(SIGTERM);
+    shutdown.request(SIGTERM);
     wait_for(|| outlived.iter().all(|file| file.exists()));
     assert!(!running.is_finished());
-    stop.request(SIGINT);
-    let (outcome, shown, _) = running.join().unwrap();
-    assert_eq!(outcome.exit_code(), 143, "the first signal counts");
-    assert!(matches!(outcome.ending, Ending::Stopped(SIGTERM)));
+    shutdown.request(SIGINT);
+    let (summary, shown, _) = running.join().unwrap();
+    assert_eq!(summary.exit_code(), 143, "the first signal counts");
+    assert!(matches!(summary.outcome, Outcome::Stopped(SIGTERM)));
     assert!(shown.contains("ending at once\n"), "{shown}");
 }
 

@@ -12,15 +12,15 @@ fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() 
         "seq 30; echo no data >&2; echo >> sessions; exit 2",
         &format!("{WHILE_TRAINING}; touch done"),
     );
-    let (outcome, shown) = fake.supervise(&Shutdown::new());
-    assert_eq!(outcome.exit_code(), 2);
+    let (summary, shown) = fake.supervise(&Shutdown::new());
+    assert_eq!(summary.exit_code(), 2);
     assert!(fake.file("done").exists());
     assert_eq!(fake.lines("sessions"), 1);
     assert!(
         shown.contains("the trainer died; the evaluator scores its last checkpoint\n"),
         "{shown}"
     );
-    let told = outcome.to_string();
+    let text = summary.to_string();
     let log = fake.run.log(Role::Train);
     let begin = format!(
         "the trainer died (exit code 2)\n\
@@ -28,10 +28,10 @@ fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() 
          the end of {}:\n  12\n",
         log.display()
     );
-    assert!(told.starts_with(&begin), "{told}");
+    assert!(text.starts_with(&begin), "{text}");
     assert!(
-        told.contains(&format!("  30\n  no data\n\n{} failed", fake.run.id())),
-        "{told}"
+        text.contains(&format!("  30\n  no data\n\n{} failed", fake.run.id())),
+        "{text}"
     );
     let status = SupervisorStatus::load(&fake.run).unwrap().unwrap();
     assert_eq!(status.process.state, ProcessState::Failed);
@@ -45,16 +45,16 @@ fn an_evaluator_that_dies_is_started_again_while_training_goes_on() {
         "until [ -e second ]; do sleep 0.02; done; echo trained",
         &format!("[ -e first ] || {{ touch first; kill -9 $$; }}; touch second; {WHILE_TRAINING}"),
     );
-    let (outcome, shown) = fake.supervise(&Shutdown::new());
-    assert_eq!(outcome.exit_code(), 0);
+    let (summary, shown) = fake.supervise(&Shutdown::new());
+    assert_eq!(summary.exit_code(), 0);
     assert_eq!(
         shown,
         "the evaluator died (signal 9, SIGKILL); restart 1 in 0 s\ntrain | trained\n"
     );
-    let told = outcome.to_string();
+    let text = summary.to_string();
     assert!(
-        told.contains("\n  restarts       trainer 0, evaluator 1\n"),
-        "{told}"
+        text.contains("\n  restarts       trainer 0, evaluator 1\n"),
+        "{text}"
     );
     let status = SupervisorStatus::load(&fake.run).unwrap().unwrap();
     assert_eq!(status.restarts, Restarts { train: 0, eval: 1 });
@@ -68,8 +68,8 @@ fn training_goes_on_without_an_evaluator_that_has_bad_input_but_the_run_has_fail
         "until [ -e pid ] && ! kill -0 $(cat pid) 2> errors; do sleep 0.02; done; echo trained",
         "echo no images; echo $$ > unseen; mv unseen pid; exit 2",
     );
-    let (outcome, shown) = fake.supervise(&Shutdown::new());
-    assert_eq!(outcome.exit_code(), 2);
+    let (summary, shown) = fake.supervise(&Shutdown::new());
+    assert_eq!(summary.exit_code(), 2);
     let (before, after) = shown
         .split_once("the evaluator died (exit code 2)\n")
         .expect("no word of it");
@@ -79,8 +79,8 @@ fn training_goes_on_without_an_evaluator_that_has_bad_input_but_the_run_has_fail
         "{shown}"
     );
     assert!(
-        outcome.to_string().contains("eval.log:\n  no images\n"),
-        "{outcome}"
+        summary.to_string().contains("eval.log:\n  no images\n"),
+        "{summary}"
     );
 }
 
@@ -90,9 +90,9 @@ fn a_trainer_that_gets_further_each_time_is_started_again_without_limit() {
         "n=$(ls checkpoints | wc -l); [ $n = 5 ] || { mkdir checkpoints/step-0000000$n; kill -9 $$; }",
         WHILE_TRAINING,
     );
-    let (outcome, shown) = fake.supervise(&Shutdown::new());
-    assert_eq!(outcome.exit_code(), 0, "{shown}");
-    assert_eq!(outcome.restarts, Restarts { train: 5, eval: 0 });
+    let (summary, shown) = fake.supervise(&Shutdown::new());
+    assert_eq!(summary.exit_code(), 0, "{shown}");
+    assert_eq!(summary.restarts, Restarts { train: 5, eval: 0 });
     let line = "the trainer died (signal 9, SIGKILL); restart 1 of 2 in 0 s\n";
     assert_eq!(shown, line.repeat(5));
 }
@@ -104,13 +104,13 @@ fn a_trainer_that_gets_nowhere_is_given_up() {
         ("exit 7", 2, 7, "it has died so at this very step before"),
     ] {
         let fake = Fake::both(&format!("echo >> sessions; {end}"), WHILE_TRAINING);
-        let (outcome, _) = fake.supervise(&Shutdown::new());
-        assert_eq!(outcome.exit_code(), code);
+        let (summary, _) = fake.supervise(&Shutdown::new());
+        assert_eq!(summary.exit_code(), code);
         assert_eq!(fake.lines("sessions"), sessions);
-        let told = outcome.to_string();
+        let text = summary.to_string();
         assert!(
-            told.contains(&format!("\nnot started again: {why}\n")),
-            "{told}"
+            text.contains(&format!("\nnot started again: {why}\n")),
+            "{text}"
         );
     }
 }
@@ -121,24 +121,24 @@ fn an_evaluator_that_dies_when_training_is_over_is_given_up_in_the_end() {
         "touch trained",
         &format!("{WHILE_TRAINING}; echo >> sessions; kill -9 $$"),
     );
-    let (outcome, _) = fake.supervise(&Shutdown::new());
-    assert_eq!(outcome.exit_code(), 137);
+    let (summary, _) = fake.supervise(&Shutdown::new());
+    assert_eq!(summary.exit_code(), 137);
     assert_eq!(fake.lines("sessions"), 3);
 }
 
 #[test]
 fn a_stop_cancels_the_restart_that_is_due() {
-    let stop = Shutdown::new();
+    let shutdown = Shutdown::new();
     let fake = Fake::both("touch dead; kill -9 $$", WHILE_TRAINING);
     let dead = fake.file("dead");
-    let asking = stop.clone();
+    let asking = shutdown.clone();
     let asked = thread::spawn(move || {
         wait_for(|| dead.exists());
         asking.request(SIGTERM);
     });
-    let (outcome, _) = fake.supervise_patiently(&stop, Duration::from_secs(3600));
+    let (summary, _) = fake.supervise_patiently(&shutdown, Duration::from_secs(3600));
     asked.join().unwrap();
-    assert!(matches!(outcome.ending, Ending::Stopped(SIGTERM)));
+    assert!(matches!(summary.outcome, Outcome::Stopped(SIGTERM)));
 }
 
 #[test]

@@ -6,19 +6,19 @@ use anyhow::Result;
 
 /// How a process ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Completion {
     /// All of its work is done.
     Finished,
     /// This signal stopped it; its work can go on later.
     Interrupted(i32),
 }
 
-impl Ended {
+impl Completion {
     /// 0, or 128 + signal as a shell reports it.
     pub fn exit_code(self) -> i32 {
         match self {
-            Ended::Finished => 0,
-            Ended::Interrupted(signal) => 128 + signal,
+            Completion::Finished => 0,
+            Completion::Interrupted(signal) => 128 + signal,
         }
     }
 }
@@ -28,11 +28,15 @@ impl Ended {
 ///
 /// # Errors
 /// The result's own, or else that of writing the status.
-pub fn conclude<S: Status>(status: &mut S, run: &RunDir, result: Result<Ended>) -> Result<Ended> {
+pub fn record_completion<S: Status>(
+    status: &mut S,
+    run: &RunDir,
+    result: Result<Completion>,
+) -> Result<Completion> {
     let process = status.process_mut();
     process.state = match &result {
-        Ok(Ended::Finished) => ProcessState::Finished,
-        Ok(Ended::Interrupted(_)) => ProcessState::Interrupted,
+        Ok(Completion::Finished) => ProcessState::Finished,
+        Ok(Completion::Interrupted(_)) => ProcessState::Interrupted,
         Err(_) => ProcessState::Failed,
     };
     process.error = result.as_ref().err().map(|error| format!("{error:#}"));
