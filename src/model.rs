@@ -45,7 +45,7 @@ pub struct Network {
 
 /// A parameter's value on the host. `name` is `layer/weights` or `layer/biases`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub struct NamedTensor {
     pub name: String,
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
@@ -94,7 +94,7 @@ impl Network {
     }
 
     /// Every parameter copied to the host, in the order of the fields.
-    pub fn named(&self) -> Vec<Named> {
+    pub fn named(&self) -> Vec<NamedTensor> {
         let mut export = Export::default();
         self.visit(&mut export);
         export.named
@@ -104,7 +104,7 @@ impl Network {
     ///
     /// # Errors
     /// Where a parameter is missing, left over, or has another shape.
-    pub fn with_values(self, named: Vec<Named>, device: &Device) -> Result<Self> {
+    pub fn with_values(self, named: Vec<NamedTensor>, device: &Device) -> Result<Self> {
         let mut values = HashMap::new();
         for (index, want) in self.named().into_iter().enumerate() {
             let found = named.iter().find(|n| n.name == want.name);
@@ -247,7 +247,7 @@ fn affine(x: Tensor<2>, layer: &Dense) -> Tensor<2> {
 #[derive(Default)]
 struct Export {
     path: Vec<String>,
-    named: Vec<Named>,
+    named: Vec<NamedTensor>,
 }
 
 impl ModuleVisitor for Export {
@@ -261,7 +261,7 @@ impl ModuleVisitor for Export {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        self.named.push(Named {
+        self.named.push(NamedTensor {
             name: self.path.join("/"),
             shape: tensor.dims().to_vec(),
             values: tensor.into_data().iter::<f32>().collect(),

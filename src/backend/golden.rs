@@ -2,7 +2,7 @@
 
 use super::native::{self, activations, gradients};
 use super::{DeviceLosses, Parameters, upload};
-use crate::model::{Named, Network};
+use crate::model::{NamedTensor, Network};
 use crate::schedule::{self, Average};
 use crate::spec::{self, Fidelity, Optimizer, Spec};
 use crate::testing::golden::{Golden, Tensor, assert_chances, assert_close, path};
@@ -37,7 +37,7 @@ impl<'a> Case<'a> {
         let crop = golden.get(&format!("{name}/images")).shape[1];
         let device = Device::libtorch();
         let values = golden.below(&format!("{name}/initial")).into_iter();
-        let values = values.map(|(name, tensor)| Named {
+        let values = values.map(|(name, tensor)| NamedTensor {
             name: name.to_owned(),
             shape: tensor.shape.clone(),
             values: tensor.floats(),
@@ -102,7 +102,7 @@ fn every_layer_is_tensorflows() {
         let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
         let want = "conv1 pool1 norm1 conv2 norm2 pool2 local3 local4 softmax_linear";
         assert_eq!(names.join(" "), want);
-        for Named {
+        for NamedTensor {
             name,
             shape,
             values,

@@ -3,7 +3,7 @@
 use super::cpu::Cpu;
 use super::losses::DeviceLosses;
 use super::{foreign, handles, native_float, rebuilt};
-use crate::model::{self, Named, Network, PARAMETERS};
+use crate::model::{self, NamedTensor, Network, PARAMETERS};
 use crate::spec::{self, Precision, Spec};
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
@@ -86,17 +86,17 @@ fn cross_entropy(logits: &Native, labels: &Native) -> Result<Native> {
 ///
 /// # Errors
 /// libtorch's.
-pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<Named>> {
+pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<NamedTensor>> {
     let _guard = tch::no_grad_guard();
     let mut layers = Vec::new();
     let images = native_float(images)?;
     let _logits = forward(&handles(network)?, spec, &images, Some(&mut layers))?;
-    let named = |(name, x): (&str, Native)| -> Result<Named> {
+    let named = |(name, x): (&str, Native)| -> Result<NamedTensor> {
         let x = match x.dim() {
             4 => x.f_permute([0, 2, 3, 1])?,
             _ => x,
         };
-        Ok(Named {
+        Ok(NamedTensor {
             name: name.to_owned(),
             shape: x.size().iter().map(|&size| size as usize).collect(),
             values: host(&x)?,

@@ -93,7 +93,7 @@ fn none_unless(condition: &Native, values: &Native) -> Result<Native> {
 mod tests {
     use super::super::native::tests::small;
     use super::*;
-    use crate::model::Named;
+    use crate::model::NamedTensor;
     use crate::spec;
 
     fn network(seed: u64) -> Network {
@@ -113,7 +113,7 @@ mod tests {
         let mut average = Parameters::of(&before).unwrap();
         weights.descend(&gradient, &loss(1.0), 0.5).unwrap();
         average.follow(&weights, 0.9).unwrap();
-        let [before, gradient, after, average]: [Vec<Named>; 4] =
+        let [before, gradient, after, average]: [Vec<NamedTensor>; 4] =
             [&before, &gradient, weights.network(), average.network()].map(Network::named);
         for (index, (after, average)) in after.iter().zip(average).enumerate() {
             assert_eq!(

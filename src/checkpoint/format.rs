@@ -2,7 +2,7 @@
 
 use super::{Checkpoint, CheckpointState, Lease};
 use crate::files;
-use crate::model::Named;
+use crate::model::NamedTensor;
 use crate::spec::MAX_WEIGHTS;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -129,7 +129,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// A file of these tensors.
-pub fn safetensors(named: &[Named]) -> Result<Vec<u8>> {
+pub fn safetensors(named: &[NamedTensor]) -> Result<Vec<u8>> {
     let bytes: Vec<Vec<u8>> = named
         .iter()
         .map(|n| n.values.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -171,7 +171,7 @@ fn check_offsets(bytes: &[u8]) -> Result<()> {
 }
 
 /// In alphabetical order, which is not the network's: readers go by name.
-fn tensors(bytes: &[u8]) -> Result<Vec<Named>> {
+fn tensors(bytes: &[u8]) -> Result<Vec<NamedTensor>> {
     check_offsets(bytes)?;
     let file = SafeTensors::deserialize(bytes)?;
     let mut named = Vec::new();
@@ -180,7 +180,7 @@ fn tensors(bytes: &[u8]) -> Result<Vec<Named>> {
             bail!("{name}: got {:?}, want F32", view.dtype());
         }
         let values = view.data().chunks_exact(4);
-        named.push(Named {
+        named.push(NamedTensor {
             name,
             shape: view.shape().to_vec(),
             values: values

@@ -31,7 +31,7 @@ pub use retention::{Retention, link_best, retain};
 pub use rollback::Rollback;
 
 use crate::files;
-use crate::model::Named;
+use crate::model::NamedTensor;
 use crate::schedule::Average;
 use anyhow::{Context, Result, ensure};
 use lease::RemovalLock;
@@ -46,9 +46,9 @@ use std::path::{Path, PathBuf};
 pub struct Checkpoint {
     pub state: CheckpointState,
     /// The weights after the step.
-    pub weights: Vec<Named>,
+    pub weights: Vec<NamedTensor>,
     /// Their moving average.
-    pub ema: Vec<Named>,
+    pub ema: Vec<NamedTensor>,
 }
 
 /// What a checkpoint holds besides the weights.
@@ -250,12 +250,12 @@ mod tests {
     pub(super) fn sample(step: u64) -> Checkpoint {
         let named = |scale: f32| {
             vec![
-                Named {
+                NamedTensor {
                     name: "conv1/biases".into(),
                     shape: vec![2],
                     values: vec![f32::MIN_POSITIVE, -0.0],
                 },
-                Named {
+                NamedTensor {
                     name: "conv1/weights".into(),
                     shape: vec![2, 1, 1, 3],
                     values: (0..6).map(|i| i as f32 * scale).collect(),

@@ -10,7 +10,7 @@ use crate::console;
 use crate::data::{Batch, CHANNELS};
 use crate::error::ExitError;
 use crate::files;
-use crate::model::{LAYERS, Named};
+use crate::model::{LAYERS, NamedTensor};
 use crate::run::RunDir;
 use crate::spec::{OnDivergence, Train};
 use anyhow::Result;
@@ -64,8 +64,8 @@ pub fn in_losses(step: u64, losses: &Losses) -> Option<String> {
 
 /// What is not finite in a checkpoint, in words; `None` if it is good. One that is not must never be saved.
 pub fn in_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
-    let broken = |named: &&Named| named.values.iter().any(|value| !value.is_finite());
-    let of = |what: &str, named: &[Named]| {
+    let broken = |named: &&NamedTensor| named.values.iter().any(|value| !value.is_finite());
+    let of = |what: &str, named: &[NamedTensor]| {
         let (found, step) = (named.iter().find(broken)?, checkpoint.state.step);
         Some(format!(
             "the {what} after step {step} are not finite: {}",
@@ -84,7 +84,7 @@ impl Divergence {
     ///
     /// # Errors
     /// If it cannot be written; there is then no half of it.
-    pub fn keep(&mut self, run: &RunDir, weights: &[Named], batch: &Batch) -> Result<()> {
+    pub fn keep(&mut self, run: &RunDir, weights: &[NamedTensor], batch: &Batch) -> Result<()> {
         run.check_present()?; // or this would make its directory again
         let directory = run.divergence(self.step);
         let mut numbers = serde_json::to_vec_pretty(&self.numbers())?;
@@ -202,8 +202,8 @@ mod tests {
         }
     }
 
-    fn weights(value: f32) -> Vec<Named> {
-        vec![Named {
+    fn weights(value: f32) -> Vec<NamedTensor> {
+        vec![NamedTensor {
             name: "conv1/biases".into(),
             shape: vec![2],
             values: vec![0.5, value],

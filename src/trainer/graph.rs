@@ -5,7 +5,7 @@
 
 use crate::backend;
 use crate::events::Graph;
-use crate::model::{LAYERS, Named, Network};
+use crate::model::{LAYERS, NamedTensor, Network};
 use crate::spec::Spec;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
@@ -43,8 +43,8 @@ pub fn graph(spec: &Spec, network: &Network, device: &Device) -> Result<Graph> {
 /// A convolution or dense layer; the name of its last node.
 fn weighted(
     graph: &mut Graph,
-    layer: &Named,
-    weights: &Named,
+    layer: &NamedTensor,
+    weights: &NamedTensor,
     (input, input_shape): &(String, Vec<usize>),
 ) -> String {
     let name = |part: &str| format!("{}/{part}", layer.name);
@@ -82,7 +82,7 @@ fn weighted(
 }
 
 /// A pooling or a normalisation; the name of its node.
-fn unweighted(graph: &mut Graph, spec: &Spec, layer: &Named, input: &str) -> String {
+fn unweighted(graph: &mut Graph, spec: &Spec, layer: &NamedTensor, input: &str) -> String {
     let (pool, norm) = (&spec.network.pool, &spec.network.norm);
     if layer.name.starts_with("pool") {
         graph
@@ -124,7 +124,7 @@ fn losses(graph: &mut Graph, spec: &Spec, logits: &str, batch: usize) -> String 
 }
 
 /// The gradient of each parameter, the step along it, and the moving average that follows.
-fn updates(graph: &mut Graph, parameters: &[Named], loss: &str) {
+fn updates(graph: &mut Graph, parameters: &[NamedTensor], loss: &str) {
     graph.node(
         "train/learning_rate",
         "ExponentialDecay",
@@ -132,7 +132,7 @@ fn updates(graph: &mut Graph, parameters: &[Named], loss: &str) {
         &[],
     );
     graph.node("train/global_step", "VariableV2", &[], &[]);
-    for Named { name, shape, .. } in parameters {
+    for NamedTensor { name, shape, .. } in parameters {
         let (gradient, step) = (format!("gradients/{name}"), format!("train/{name}"));
         graph.node(&gradient, "Gradient", &[loss, name], shape);
         let inputs = [name, "train/learning_rate", &gradient];

@@ -7,7 +7,7 @@ mod layout;
 use crate::backend::{self, Losses};
 use crate::checkpoint::Rollback;
 use crate::events::{EventWriter, Summaries, Tag};
-use crate::model::{LAYERS, Named, Network};
+use crate::model::{LAYERS, NamedTensor, Network};
 use crate::pictures;
 use crate::schedule::Average;
 use crate::spec::Spec;
@@ -204,8 +204,8 @@ impl Reporter {
         &self,
         summaries: &mut Summaries,
         learning_rate: f64,
-        weights: &[Named],
-        gradients: &[Named],
+        weights: &[NamedTensor],
+        gradients: &[NamedTensor],
     ) {
         let (weight, gradient) = (norm(weights), norm(gradients));
         let mut add = |tag: &str, what: &str, value: f64| {
@@ -341,7 +341,7 @@ fn named(losses: Losses) -> Vec<(String, f64)> {
 }
 
 /// The distributions of all parameters and of their gradients.
-fn add_parameters(summaries: &mut Summaries, weights: &[Named], gradients: &[Named]) {
+fn add_parameters(summaries: &mut Summaries, weights: &[NamedTensor], gradients: &[NamedTensor]) {
     for parameter in weights {
         let tag = Tag::new(&parameter.name).description("Values after the step.");
         summaries.histogram(&tag, &parameter.values);
@@ -367,7 +367,7 @@ fn add_inputs(summaries: &mut Summaries, images: &Tensor<4>) {
 }
 
 /// The first layer's filters.
-fn add_filters(summaries: &mut Summaries, weights: &[Named]) {
+fn add_filters(summaries: &mut Summaries, weights: &[NamedTensor]) {
     if let Some(conv1) = weights.iter().find(|named| named.name == "conv1/weights")
         && let Ok(shape) = <[usize; 4]>::try_from(conv1.shape.as_slice())
     {
@@ -379,7 +379,7 @@ fn add_filters(summaries: &mut Summaries, weights: &[Named]) {
 }
 
 /// Euclidean norm of all values together.
-fn norm(parameters: &[Named]) -> f64 {
+fn norm(parameters: &[NamedTensor]) -> f64 {
     let values = parameters.iter().flat_map(|named| &named.values);
     values
         .map(|&value| f64::from(value).powi(2))
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn the_norm_is_of_all_parameters_together() {
-        let named = |values: &[f32]| Named {
+        let named = |values: &[f32]| NamedTensor {
             name: String::new(),
             shape: vec![values.len()],
             values: values.to_vec(),
