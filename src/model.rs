@@ -3,7 +3,7 @@
 
 use crate::data;
 use crate::spec;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A convolution's parameters.
 #[derive(Module, Debug)]
@@ -49,6 +49,30 @@ pub struct NamedTensor {
     pub name: String,
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
+}
+
+/// Tensors in groups, such as "weights", "ema", or what an optimizer remembers: a checkpoint keeps a file for each.
+pub type TensorGroups = BTreeMap<String, Vec<NamedTensor>>;
+
+/// The group of the weights after a step.
+pub const WEIGHTS: &str = "weights";
+
+/// The group of the weights' moving average.
+pub const EMA: &str = "ema";
+
+/// The tensors of the group `name`.
+///
+/// # Errors
+/// If there is no such group.
+pub fn group<'a>(groups: &'a TensorGroups, name: &str) -> Result<&'a [NamedTensor]> {
+    let tensors = groups.get(name).with_context(|| {
+        let found: Vec<&str> = groups.keys().map(String::as_str).collect();
+        format!(
+            "got the tensors of {}, want those of {name}",
+            found.join(", ")
+        )
+    })?;
+    Ok(tensors)
 }
 
 /// The layers that have parameters, in the order of [`Network`]'s fields.
@@ -104,7 +128,7 @@ impl Network {
     ///
     /// # Errors
     /// Where a parameter is missing, left over, or has another shape.
-    pub fn with_values(self, named: Vec<NamedTensor>, device: &Device) -> Result<Self> {
+    pub fn with_values(self, named: &[NamedTensor], device: &Device) -> Result<Self> {
         let mut values = HashMap::new();
         for (index, want) in self.named().into_iter().enumerate() {
             let found = named.iter().find(|n| n.name == want.name);
@@ -337,14 +361,14 @@ mod tests {
         let network = |seed| Network::init(&spec, 24, spec::Seed(seed), &device);
         let mut values = network(1).named();
         values.reverse();
-        let copied = network(2).with_values(values.clone(), &device).unwrap();
+        let copied = network(2).with_values(&values, &device).unwrap();
         assert_eq!(copied.named(), network(1).named());
         let mut missing = values.clone();
         missing.pop();
-        let error = network(2).with_values(missing, &device).unwrap_err();
+        let error = network(2).with_values(&missing, &device).unwrap_err();
         assert_eq!(error.to_string(), "no parameter conv1/weights");
         values[0].shape = vec![5, 2];
-        let error = network(2).with_values(values, &device).unwrap_err();
+        let error = network(2).with_values(&values, &device).unwrap_err();
         let want = "parameter softmax_linear/biases: got shape [5, 2], want [10]";
         assert_eq!(error.to_string(), want);
     }

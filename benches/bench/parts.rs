@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use runboard::backend::{self, DeviceLosses, Parameters};
 use runboard::checkpoint::{self, Checkpoint};
 use runboard::data::{Batch, BatchStream, Images, Split};
-use runboard::model::Network;
+use runboard::model::{EMA, Network, WEIGHTS};
 use runboard::spec::Spec;
 use runboard::trainer::reporter::{Reporter, StepOutput};
 use serde::Serialize;
@@ -98,8 +98,9 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
 
     let checkpoint = Checkpoint {
         state: checkpoint::CheckpointState::default(),
-        weights: network.named(),
-        ema: network.named(),
+        tensors: [WEIGHTS, EMA]
+            .map(|group| (group.to_owned(), network.named()))
+            .into(),
     };
     let every = Cadence::Every(train.checkpoint_every);
     parts.push(timed("checkpoint save, synced", every, 20, || {

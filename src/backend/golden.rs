@@ -43,7 +43,7 @@ impl<'a> Case<'a> {
             values: tensor.floats(),
         });
         let network = Network::init(spec, crop, spec::Seed(1), &device)
-            .with_values(values.collect(), &device)
+            .with_values(&values.collect::<Vec<_>>(), &device)
             .unwrap();
         Case {
             name,

@@ -2,7 +2,7 @@
 
 use super::{Checkpoint, CheckpointState, Lease};
 use crate::files;
-use crate::model::NamedTensor;
+use crate::model::{NamedTensor, TensorGroups, WEIGHTS};
 use crate::spec::MAX_WEIGHTS;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -15,14 +15,14 @@ use std::path::Path;
 
 /// Version of the layout; a reader refuses others.
 const FORMAT: u32 = 1;
-const WEIGHTS: &str = "weights.safetensors";
-const EMA: &str = "ema.safetensors";
 const STATE: &str = "state.json";
 pub(super) const MANIFEST: &str = "manifest.json";
 /// No manifest is longer; what is read of a longer file is no manifest.
 const MANIFEST_BYTES: u64 = 64 << 10;
 /// No other file is longer: the largest network's weights as f32, with room for biases and a header.
 const MAX_BYTES: u64 = 4 * MAX_WEIGHTS + (1 << 20);
+/// No checkpoint has more groups of tensors: weights, moving average, and what an update rule remembers of each weight.
+const MAX_GROUPS: usize = 8;
 
 /// The part of a manifest that every version has.
 #[derive(Deserialize)]
@@ -44,29 +44,44 @@ struct Digested {
 
 /// Write all files of `checkpoint` into `directory` and sync them.
 pub fn write(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let state = serde_json::to_vec_pretty(&checkpoint.state)?;
-    let files = [
-        (WEIGHTS, safetensors(&checkpoint.weights)?),
-        (EMA, safetensors(&checkpoint.ema)?),
-        (STATE, state),
-    ];
     let mut manifest = Manifest {
         format: FORMAT,
         files: BTreeMap::new(),
     };
-    for (name, bytes) in &files {
-        files::write_atomic(&directory.join(name), bytes)?;
+    let mut write = |name: String, bytes: Vec<u8>| -> Result<()> {
+        files::write_atomic(&directory.join(&name), &bytes)?;
         let digested = Digested {
             bytes: bytes.len() as u64,
-            sha256: sha256(bytes),
+            sha256: sha256(&bytes),
         };
-        manifest.files.insert((*name).to_owned(), digested);
+        manifest.files.insert(name, digested);
+        Ok(())
+    };
+    for (group, tensors) in &checkpoint.tensors {
+        write(file_name(group), safetensors(tensors)?)?;
     }
+    write(
+        STATE.to_owned(),
+        serde_json::to_vec_pretty(&checkpoint.state)?,
+    )?;
     let manifest = serde_json::to_vec_pretty(&manifest)?;
     files::write_atomic(&directory.join(MANIFEST), &manifest)
 }
 
-/// Read and verify all files of a leased checkpoint.
+/// The file of a group of tensors.
+fn file_name(group: &str) -> String {
+    format!("{group}.safetensors")
+}
+
+/// The group of tensors that a file of this name holds; none where no group has such a name. A name that leads out of
+/// the directory is no group's.
+fn group_name(file: &str) -> Option<&str> {
+    let group = file.strip_suffix(".safetensors")?;
+    let simple = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    ((1..=32).contains(&group.len()) && group.bytes().all(simple)).then_some(group)
+}
+
+/// Read and verify all files of a leased checkpoint: its state, and the groups of tensors that the manifest lists.
 pub fn read(directory: &Path, lease: &Lease) -> Result<Checkpoint> {
     let text = read_all(lease.manifest(), MANIFEST_BYTES);
     let text = text.with_context(|| format!("failed to read {MANIFEST}"))?;
@@ -103,10 +118,26 @@ pub fn read(directory: &Path, lease: &Lease) -> Result<Checkpoint> {
         Ok(bytes)
     };
     let state: CheckpointState = serde_json::from_slice(&verified(STATE)?).context(STATE)?;
+    let mut groups = TensorGroups::new();
+    for file in manifest.files.keys().filter(|file| *file != STATE) {
+        let group = group_name(file).with_context(|| {
+            format!("{MANIFEST}: got a file {file:?}, want {STATE} or GROUP.safetensors")
+        })?;
+        ensure!(
+            groups.len() < MAX_GROUPS,
+            "{MANIFEST}: got more than {MAX_GROUPS} files of tensors, want at most {MAX_GROUPS}"
+        );
+        let tensors = tensors(&verified(file)?).with_context(|| file.clone())?;
+        groups.insert(group.to_owned(), tensors);
+    }
+    ensure!(
+        groups.contains_key(WEIGHTS),
+        "{MANIFEST}: no entry for {}",
+        file_name(WEIGHTS)
+    );
     Ok(Checkpoint {
         state,
-        weights: tensors(&verified(WEIGHTS)?).context(WEIGHTS)?,
-        ema: tensors(&verified(EMA)?).context(EMA)?,
+        tensors: groups,
     })
 }
 
@@ -267,6 +298,66 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_those_that_the_manifest_lists() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut checkpoint = sample(7);
+        let momentum = checkpoint.tensors["ema"].clone();
+        checkpoint.tensors.insert("momentum".into(), momentum);
+        let path = save(directory.path(), &checkpoint).unwrap();
+        assert!(path.join("momentum.safetensors").exists());
+        fs::write(path.join("notes.safetensors"), "of somebody else").unwrap();
+        assert_eq!(load(&path).unwrap(), checkpoint);
+
+        let manifest = path.join(MANIFEST);
+        let text = fs::read_to_string(&manifest).unwrap();
+        let refusal = |file: &str| {
+            let edited = text.replace("momentum.safetensors", file);
+            fs::write(&manifest, edited).unwrap();
+            let error = format!("{:#}", load(&path).unwrap_err());
+            let (_, refusal) = error.split_once("step-00000007: ").unwrap();
+            refusal.to_owned()
+        };
+        for file in [
+            "../secret.safetensors",
+            "/etc/passwd",
+            ".safetensors",
+            "A.safetensors",
+        ] {
+            assert_eq!(
+                refusal(file),
+                format!("manifest.json: got a file {file:?}, want state.json or GROUP.safetensors")
+            );
+        }
+        let absent = refusal("absent.safetensors");
+        assert!(
+            absent.starts_with("failed to read absent.safetensors: "),
+            "{absent}"
+        );
+        checkpoint.tensors.remove("weights");
+        let path = save(directory.path(), &checkpoint).unwrap();
+        let error = format!("{:#}", load(&path).unwrap_err());
+        let want = ": manifest.json: no entry for weights.safetensors";
+        assert!(error.ends_with(want), "{error}");
+    }
+
+    #[test]
+    fn groups_are_bounded_in_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut checkpoint = sample(7);
+        for group in 2..=MAX_GROUPS {
+            assert!(checkpoint.tensors.len() == group);
+            let path = save(directory.path(), &checkpoint).unwrap();
+            assert_eq!(load(&path).unwrap(), checkpoint);
+            let tensors = checkpoint.tensors["ema"].clone();
+            checkpoint.tensors.insert(format!("group_{group}"), tensors);
+        }
+        let path = save(directory.path(), &checkpoint).unwrap();
+        let error = format!("{:#}", load(&path).unwrap_err());
+        let want = ": manifest.json: got more than 8 files of tensors, want at most 8";
+        assert!(error.ends_with(want), "{error}");
+    }
+
+    #[test]
     fn tensors_that_no_file_holds_are_refused() {
         // Each fits into the address space; the last one ends, with the header, behind its end.
         let bytes = (1_u64 << 61) - 1;
@@ -291,11 +382,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(7)).unwrap();
         let length: u64 = 1 << 40;
-        let ema = File::options().write(true).open(path.join(EMA)).unwrap();
+        let ema = File::options()
+            .write(true)
+            .open(path.join("ema.safetensors"))
+            .unwrap();
         ema.set_len(length).unwrap();
         let manifest = path.join(MANIFEST);
         let mut value: Manifest = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
-        value.files.get_mut(EMA).unwrap().bytes = length;
+        value.files.get_mut("ema.safetensors").unwrap().bytes = length;
         fs::write(&manifest, serde_json::to_vec(&value).unwrap()).unwrap();
         let error = format!("{:#}", load(&path).unwrap_err());
         let want = "ema.safetensors: got 1099511627776 bytes, want at most 1074790400";

@@ -111,7 +111,7 @@ fn checkpoints_are_whole_or_named() {
         match within(1 << 20, || load(&path)) {
             Ok(checkpoint) => {
                 assert_eq!(checkpoint.state.step, 7);
-                for named in checkpoint.weights.iter().chain(&checkpoint.ema) {
+                for named in checkpoint.tensors.values().flatten() {
                     let size: usize = named.shape.iter().product();
                     assert_eq!(named.values.len(), size, "{}", named.name);
                 }

@@ -5,7 +5,7 @@
 //! checkpoints/
 //!   step-00001000/
 //!     weights.safetensors   the weights after the step
-//!     ema.safetensors       their moving average
+//!     ema.safetensors       their moving average; a file for each group of tensors
 //!     state.json            the step and what else a resumed run needs
 //!     manifest.json         format version, size and SHA-256 of each file
 //!   step-00002000.damaged/  one that could not be loaded, see [`restore`]
@@ -31,7 +31,7 @@ pub use retention::{Retention, link_best, retain};
 pub use rollback::Rollback;
 
 use crate::files;
-use crate::model::NamedTensor;
+use crate::model::TensorGroups;
 use crate::schedule::Average;
 use anyhow::{Context, Result, ensure};
 use lease::RemovalLock;
@@ -45,10 +45,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     pub state: CheckpointState,
-    /// The weights after the step.
-    pub weights: Vec<NamedTensor>,
-    /// Their moving average.
-    pub ema: Vec<NamedTensor>,
+    /// The weights after the step, their moving average, and what the update rule remembers.
+    pub tensors: TensorGroups,
 }
 
 /// What a checkpoint holds besides the weights.
@@ -245,6 +243,7 @@ fn remove(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{EMA, NamedTensor, WEIGHTS};
 
     /// Parameters in alphabetical order, as they are loaded.
     pub(super) fn sample(step: u64) -> Checkpoint {
@@ -268,8 +267,10 @@ mod tests {
                 averages: BTreeMap::from([("total_loss".into(), Average::default())]),
                 rollbacks: Vec::new(),
             },
-            weights: named(0.1),
-            ema: named(1.0 / 3.0),
+            tensors: TensorGroups::from([
+                (WEIGHTS.into(), named(0.1)),
+                (EMA.into(), named(1.0 / 3.0)),
+            ]),
         }
     }
 
@@ -349,7 +350,7 @@ mod tests {
         let path = save(directory.path(), &sample(7)).unwrap();
         let lease = Lease::take(&path).unwrap();
         let mut changed = sample(7);
-        changed.weights[0].values[0] = 5.0;
+        changed.tensors.get_mut(WEIGHTS).unwrap()[0].values[0] = 5.0;
         save(directory.path(), &changed).unwrap();
         // What a reader finds that had just leased the first one.
         assert!(format::read(&path, &lease).is_err() && lease.lost());

@@ -15,7 +15,7 @@ use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
 use crate::error::ExitError;
 use crate::files;
-use crate::model::Network;
+use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::{
     self, Completion, EvalStatus, EvaluationProgress, Journal, Lock, Process, ProcessState, Role,
     RunDir, Scores, Status, SupervisorStatus, TrainStatus,
@@ -375,12 +375,14 @@ impl<'a> Evaluator<'a> {
     /// A checkpoint's network of averaged weights, and that of its raw ones.
     fn load(&self, candidate: &Candidate) -> Result<(Network, Network)> {
         let path = candidate.path();
-        let Checkpoint { ema, weights, .. } = checkpoint::load(path)?;
-        let network = |values| {
-            let network = self.network.clone().with_values(values, &self.device);
+        let Checkpoint { tensors, .. } = checkpoint::load(path)?;
+        let network = |group| {
+            let values = model::group(&tensors, group);
+            let network =
+                values.and_then(|values| self.network.clone().with_values(values, &self.device));
             network.with_context(|| format!("failed to load checkpoint {}", path.display()))
         };
-        Ok((network(ema)?, network(weights)?))
+        Ok((network(EMA)?, network(WEIGHTS)?))
     }
 
     /// The metrics of a network; `None` if a signal cut it short.

@@ -10,7 +10,7 @@ use crate::console;
 use crate::data::{Batch, CHANNELS};
 use crate::error::ExitError;
 use crate::files;
-use crate::model::{LAYERS, NamedTensor};
+use crate::model::{EMA, LAYERS, NamedTensor, WEIGHTS};
 use crate::run::RunDir;
 use crate::spec::{OnDivergence, Train};
 use anyhow::Result;
@@ -64,15 +64,23 @@ pub fn in_losses(step: u64, losses: &Losses) -> Option<String> {
 
 /// What is not finite in a checkpoint, in words; `None` if it is good. One that is not must never be saved.
 pub fn in_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
-    let broken = |named: &&NamedTensor| named.values.iter().any(|value| !value.is_finite());
-    let of = |what: &str, named: &[NamedTensor]| {
-        let (found, step) = (named.iter().find(broken)?, checkpoint.state.step);
+    let broken = |tensor: &&NamedTensor| tensor.values.iter().any(|value| !value.is_finite());
+    let in_group = |(group, tensors): (&String, &Vec<NamedTensor>)| {
+        let (found, step) = (tensors.iter().find(broken)?, checkpoint.state.step);
+        let what = match group.as_str() {
+            WEIGHTS => "weights",
+            EMA => "averaged weights",
+            other => &format!("tensors of {other}"),
+        };
         Some(format!(
             "the {what} after step {step} are not finite: {}",
             found.name
         ))
     };
-    of("weights", &checkpoint.weights).or_else(|| of("averaged weights", &checkpoint.ema))
+    // The weights first: what else there is follows from them.
+    let groups = &checkpoint.tensors;
+    let weights = groups.get_key_value(WEIGHTS);
+    weights.into_iter().chain(groups).find_map(in_group)
 }
 
 impl Divergence {
@@ -180,6 +188,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::CheckpointState;
     use crate::error::exit_code;
+    use crate::model::TensorGroups;
     use crate::run::provenance;
     use std::fs;
 
@@ -216,8 +225,10 @@ mod tests {
                 step,
                 ..CheckpointState::default()
             },
-            weights: weights(value),
-            ema: weights(average),
+            tensors: TensorGroups::from([
+                (WEIGHTS.into(), weights(value)),
+                (EMA.into(), weights(average)),
+            ]),
         }
     }
 

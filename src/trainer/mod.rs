@@ -14,7 +14,7 @@ use crate::checkpoint::{self, Checkpoint, Retention, Rollback};
 use crate::console;
 use crate::data::{self, Images, Split};
 use crate::files;
-use crate::model::Network;
+use crate::model::{EMA, Network, TensorGroups, WEIGHTS};
 use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Role, RunDir,
     Status, TrainStatus,
@@ -298,8 +298,10 @@ impl<'a> Trainer<'a> {
                 averages: self.reporter.averages().clone(),
                 rollbacks: self.rollbacks.clone(),
             },
-            weights: self.weights.network().named(),
-            ema: self.ema.network().named(),
+            tensors: TensorGroups::from([
+                (WEIGHTS.into(), self.weights.network().named()),
+                (EMA.into(), self.ema.network().named()),
+            ]),
         };
         match divergence::in_checkpoint(&checkpoint) {
             None => Ok(checkpoint),

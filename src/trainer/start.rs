@@ -2,7 +2,7 @@
 
 use crate::backend::Parameters;
 use crate::checkpoint::{self, Restored};
-use crate::model::Network;
+use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::RunDir;
 use crate::user_error;
 use anyhow::Result;
@@ -32,18 +32,20 @@ impl StartPoint {
                 first: 0,
             });
         };
-        let values = |named| {
-            fresh.clone().with_values(named, device).map_err(|error| {
+        let parameters = |name| {
+            let values = model::group(&checkpoint.tensors, name);
+            let network = values.and_then(|values| fresh.clone().with_values(values, device));
+            Parameters::of(&network.map_err(|error| {
                 user_error!(
                     "{} does not fit the network of {}: {error:#}",
                     path.display(),
                     run.spec().display()
                 )
-            })
+            })?)
         };
         Ok(StartPoint {
-            weights: Parameters::of(&values(checkpoint.weights)?)?,
-            ema: Parameters::of(&values(checkpoint.ema)?)?,
+            weights: parameters(WEIGHTS)?,
+            ema: parameters(EMA)?,
             first: checkpoint.state.step + 1,
             state: checkpoint.state,
         })
