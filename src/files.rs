@@ -4,12 +4,13 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backon::{BlockingRetryable, ConstantBuilder};
+use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::console;
@@ -143,22 +144,37 @@ pub fn ignore_sigxfsz() {
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
+/// Opens a regular file to read it, and nothing else: to open a named pipe would wait for a writer.
+///
+/// # Errors
+/// I/O errors; [`ErrorKind::InvalidData`] for what is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let nonblocking = OFlag::O_NONBLOCK.bits(); // which regular files ignore
+    let file = File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(invalid("it is no regular file".into())),
+    }
+}
+
 /// The bytes of a regular file that has at most `most` of them.
 ///
 /// # Errors
-/// I/O errors; [`ErrorKind::InvalidData`] for a longer file and for what is no regular file: reading a named
-/// pipe would wait for a writer.
+/// As [`open_regular`]; [`ErrorKind::InvalidData`] for a longer file, too.
 pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let refused = |what: String| Err(io::Error::new(ErrorKind::InvalidData, what));
-    if !fs::metadata(path)?.is_file() {
-        return refused("it is no regular file".into());
-    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return refused(format!("got more than {most} bytes"));
+        return Err(invalid(format!("got more than {most} bytes")));
     }
     Ok(bytes)
+}
+
+fn invalid(what: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
 }
 
 /// Removes what writes of `path` left beside it that were cut short, by a SIGKILL say, as far as it can be
