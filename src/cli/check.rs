@@ -7,10 +7,7 @@ use anyhow::Result;
 pub fn check(chosen: &Chosen) -> Result<i32> {
     let experiment = chosen.load()?;
     let (_, device) = backend::device(&experiment.spec.compute.device)?;
-    console::line(format_args!(
-        "# {}: fine; runs on {device}",
-        experiment.name
-    ));
+    console::line(format_args!("# {}: ok, device {device}", experiment.name));
     console::line(experiment.spec.to_yaml()?.trim_end());
     Ok(0)
 }

@@ -2,16 +2,16 @@
 
 use super::names;
 use super::rule::Rule::{
-    self, Above, Below, Device, Directory, Fives, Flag, Line, Name, Odd, OneOf, Whole, Within,
+    self, Above, Below, Bool, Device, Directory, Int, MultipleOf, Name, Odd, OneOf, Text, Within,
 };
-use super::rule::shown;
+use super::rule::describe;
 use serde_yaml::Value;
 
-const COUNT: Rule = Whole(1, 1_000_000_000);
-const BATCH: Rule = Whole(1, 65_536);
-const THREADS: Rule = Whole(0, 1_024);
-const SEED: Rule = Whole(0, u64::MAX);
-const WIDTH: Rule = Whole(1, 4_096);
+const COUNT: Rule = Int(1, 1_000_000_000);
+const BATCH: Rule = Int(1, 65_536);
+const THREADS: Rule = Int(0, 1_024);
+const SEED: Rule = Int(0, u64::MAX);
+const WIDTH: Rule = Int(1, 4_096);
 // "Same" padding of an even kernel is lopsided, so kernels are odd.
 const KERNEL: Rule = Odd(1, 15);
 // A deviation of 0 (all weights equal) is a legitimate experiment. The upper bounds of this and the
@@ -20,13 +20,13 @@ const STDDEV: Rule = Within(0.0, 1_000.0);
 const BIAS: Rule = Within(-1_000.0, 1_000.0);
 const DECAY: Rule = Within(0.0, 1_000.0);
 const FACTOR: Rule = Within(0.0, 100.0);
-const POOL: Rule = Whole(1, 8);
+const POOL: Rule = Int(1, 8);
 const MILLION: f64 = 1_000_000.0;
 
 /// Every field, in the order of the struct; first the one key that files have and a spec has not.
 const FIELDS: &[(&str, Rule)] = &[
     ("extends", Name),
-    ("description", Line),
+    ("description", Text),
     ("seed", SEED),
     ("fidelity", OneOf(&["exact", "tutorial"])),
     ("compute.device", Device),
@@ -34,21 +34,21 @@ const FIELDS: &[(&str, Rule)] = &[
     ("compute.precision", OneOf(&["float32", "tf32", "bf16"])),
     ("data.source", OneOf(&["cifar10", "synthetic"])),
     ("data.folder", Directory),
-    ("data.download", Flag),
-    ("data.prefetch", Whole(1, 1_024)),
-    ("data.workers", Whole(1, 64)),
+    ("data.download", Bool),
+    ("data.prefetch", Int(1, 1_024)),
+    ("data.workers", Int(1, 64)),
     // Spread evenly over the five training files of the CIFAR-10 layout.
-    ("data.synthetic.train_images", Fives(10, 5_000_000)),
-    ("data.synthetic.test_images", Whole(10, 5_000_000)),
+    ("data.synthetic.train_images", MultipleOf(5, 10, 5_000_000)),
+    ("data.synthetic.test_images", Int(10, 5_000_000)),
     ("data.synthetic.seed", SEED),
     // The images are 32 pixels wide.
-    ("input.crop", Whole(1, 32)),
-    ("input.flip", Flag),
+    ("input.crop", Int(1, 32)),
+    ("input.flip", Bool),
     // A full 255 already turns black into white.
     ("input.brightness", Within(0.0, 255.0)),
     ("input.contrast.lower", FACTOR),
     ("input.contrast.upper", FACTOR),
-    ("input.standardize", Flag),
+    ("input.standardize", Bool),
     ("network.conv1.channels", WIDTH),
     ("network.conv1.kernel", KERNEL),
     ("network.conv1.stddev", STDDEV),
@@ -61,7 +61,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("network.conv2.weight_decay", DECAY),
     ("network.pool.size", POOL),
     ("network.pool.stride", POOL),
-    ("network.norm.radius", Whole(0, 64)),
+    ("network.norm.radius", Int(0, 64)),
     // The base of a negative power: 0 would divide by zero where all neighbours are 0.
     ("network.norm.bias", Above(0.0, MILLION)),
     ("network.norm.alpha", Within(0.0, MILLION)),
@@ -80,7 +80,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("optimizer.learning_rate", Above(0.0, MILLION)),
     ("optimizer.decay_factor", Above(0.0, 1.0)),
     ("optimizer.epochs_per_decay", Above(0.0, 1e9)),
-    ("optimizer.staircase", Flag),
+    ("optimizer.staircase", Bool),
     // At 1 the average would never leave its initial value.
     ("optimizer.ema_decay", Below(0.0, 1.0)),
     ("train.steps", COUNT),
@@ -91,13 +91,13 @@ const FIELDS: &[(&str, Rule)] = &[
     ("train.images_every", COUNT),
     ("train.checkpoint_every", COUNT),
     ("train.keep_checkpoints", COUNT),
-    ("train.keep_every", Whole(0, 1_000_000_000)),
-    ("train.keep_best", Flag),
+    ("train.keep_every", Int(0, 1_000_000_000)),
+    ("train.keep_best", Bool),
     ("train.on_divergence", OneOf(&["stop", "rollback"])),
-    ("train.max_rollbacks", Whole(1, 1_000)),
+    ("train.max_rollbacks", Int(1, 1_000)),
     // At 1 the same would happen again.
     ("train.rollback_factor", Above(0.0, 0.99)),
-    ("train.restarts", Whole(0, 1_000_000)),
+    ("train.restarts", Int(0, 1_000_000)),
     ("eval.policy", OneOf(&["every", "latest"])),
     // At least 10 ms, so that polling never spins; at most a day.
     ("eval.interval_secs", Within(0.01, 86_400.0)),
@@ -152,7 +152,7 @@ pub(super) fn wanted(path: &str) -> String {
 pub(super) fn check(field: &str, value: Value) -> Result<Value, String> {
     match rule(field) {
         Some(rule) => rule.check(value),
-        None => Err(format!("got {}, want {}", shown(&value), wanted(field))),
+        None => Err(format!("got {}, want {}", describe(&value), wanted(field))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One layer of an experiment: the values that a file or an override sets, and how errors point there.
 
 use super::overrides::Override;
-use super::read::{self, Fault};
+use super::read::{self, FieldError};
 use crate::{bail_user, user_error};
 use anyhow::Result;
 use serde_yaml::Value;
@@ -24,20 +24,20 @@ pub(super) enum Origin {
 
 impl Layer {
     /// Read an experiment's file.
-    pub fn file(path: PathBuf) -> Result<Self> {
+    pub fn from_file(path: PathBuf) -> Result<Self> {
         let text = read_text(&path)?;
         let read = read::read(&text, "");
         let source = Origin::File { path, text };
         match read {
             Ok(values) => Ok(Layer { source, values }),
-            Err(fault) => Err(source.error(fault)),
+            Err(error) => Err(source.error(error)),
         }
     }
 
     /// Read an override.
-    pub fn over(given: &Override) -> Result<Self> {
-        let source = Origin::Override(given.clone());
-        let values = given.values().map_err(|fault| source.error(fault))?;
+    pub fn from_override(setting: &Override) -> Result<Self> {
+        let source = Origin::Override(setting.clone());
+        let values = setting.values().map_err(|error| source.error(error))?;
         Ok(Layer { source, values })
     }
 
@@ -56,33 +56,38 @@ impl Layer {
 }
 
 impl Origin {
-    /// An error about a field that this source sets.
-    pub fn error_at(&self, field: &str, message: &str) -> anyhow::Error {
-        let place = match self {
+    /// Line and column of a field that this source sets; none in an override.
+    pub fn place(&self, field: &str) -> Option<(usize, usize)> {
+        match self {
             Origin::File { text, .. } => read::locate(text, field),
             Origin::Override(_) => None,
-        };
-        self.error(Fault {
-            place,
+        }
+    }
+
+    /// An error about a field that this source sets.
+    pub fn error_at(&self, field: &str, message: &str) -> anyhow::Error {
+        self.error(FieldError {
+            place: self.place(field),
             field: field.to_owned(),
             message: message.to_owned(),
         })
     }
 
-    fn error(&self, fault: Fault) -> anyhow::Error {
-        let mut message = match (self, fault.place) {
+    /// An error in this source, which it names.
+    pub fn error(&self, error: FieldError) -> anyhow::Error {
+        let mut message = match (self, error.place) {
             (Origin::File { path, .. }, Some((line, column))) => {
                 format!("{}:{line}:{column}: ", path.display())
             }
             (Origin::File { path, .. }, None) => format!("{}: ", path.display()),
-            (Origin::Override(given), _) => format!("{given}: "),
+            (Origin::Override(setting), _) => format!("{setting}: "),
         };
-        // The label of an override tells its path already.
-        let told = matches!(self, Origin::Override(given) if given.path() == fault.field);
-        if !told && !fault.field.is_empty() {
-            message += &format!("{}: ", fault.field);
+        // The label of an override holds its path already.
+        let named = matches!(self, Origin::Override(setting) if setting.path() == error.field);
+        if !named && !error.field.is_empty() {
+            message += &format!("{}: ", error.field);
         }
-        user_error!("{message}{}", fault.message)
+        user_error!("{message}{}", error.message)
     }
 }
 
@@ -90,7 +95,7 @@ impl Origin {
 fn read_text(path: &Path) -> Result<String> {
     // 30 times a full spec. libyaml's time grows with the square of the nesting: 2 s at this size, minutes
     // at 1 MiB.
-    const LARGEST: u64 = 64 << 10;
+    const MAX_BYTES: u64 = 64 << 10;
     let failed = |error: std::io::Error| user_error!("failed to read {}: {error}", path.display());
     // Asked before opening: opening a named pipe would wait for a writer.
     let kind = path.metadata().map_err(failed)?;
@@ -104,12 +109,12 @@ fn read_text(path: &Path) -> Result<String> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(LARGEST + 1)
+    file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() as u64 > LARGEST {
+    if bytes.len() as u64 > MAX_BYTES {
         bail_user!(
-            "{}: got more than {LARGEST} bytes, want a YAML file of at most that",
+            "{}: got more than {MAX_BYTES} bytes, want a YAML file of at most that",
             path.display()
         );
     }

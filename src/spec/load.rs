@@ -1,7 +1,8 @@
-//! The layers of an experiment - defaults, files it extends, its own file, overrides - made one [`Spec`].
+//! From the layers of an experiment (defaults, the files it extends, its own file, overrides) to one [`Spec`].
 
-use super::conflict::conflict;
+use super::constraints::violation;
 use super::layer::Layer;
+use super::read::FieldError;
 use super::{Override, Spec, names};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
@@ -25,8 +26,8 @@ pub struct Experiment {
 pub fn load(name_or_path: &str, experiments: &Path, overrides: &[Override]) -> Result<Experiment> {
     let (name, path) = names::resolve(name_or_path, experiments)?;
     let mut layers = chain(path, experiments)?;
-    for given in overrides {
-        layers.push(Layer::over(given)?);
+    for setting in overrides {
+        layers.push(Layer::from_override(setting)?);
     }
     let spec = resolve(&layers)?;
     Ok(Experiment { name, spec })
@@ -39,7 +40,7 @@ impl Spec {
     /// # Errors
     /// As [`load`]; also if the file is empty or extends another.
     pub fn read_frozen(path: &Path) -> Result<Self> {
-        let layer = Layer::file(path.to_owned())?;
+        let layer = Layer::from_file(path.to_owned())?;
         if let Some(base) = layer.extends() {
             let message = format!("got {base:?}, want a resolved spec, which extends nothing");
             return Err(layer.source.error_at("extends", &message));
@@ -65,29 +66,33 @@ impl Spec {
 
 /// An experiment's file and those it extends, the most basic one first.
 fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
-    const LONGEST: usize = 8; // deeper, no reader finds out where a value comes from
-    let mut layers = vec![Layer::file(path.clone())?];
+    const MAX_FILES: usize = 8; // deeper, no reader finds out where a value comes from
+    let mut layers = vec![Layer::from_file(path.clone())?];
     let mut paths = vec![path];
     while let Some(base) = layers[0].extends() {
         let source = &layers[0].source;
         let path = names::find(&base, experiments)
             .map_err(|error| source.error_at("extends", &error.to_string()))?;
-        let again = paths.contains(&path);
+        let cyclic = paths.contains(&path);
         paths.push(path.clone());
-        if again {
+        if cyclic {
             let names: Vec<_> = paths
                 .iter()
                 .filter_map(|path| path.file_stem()?.to_str())
                 .collect();
-            let message = format!("got the circle {}, want an end", names.join(" -> "));
-            return Err(source.error_at("extends", &message));
+            let message = format!("cyclic extends: {}", names.join(" -> "));
+            return Err(source.error(FieldError {
+                place: source.place("extends"),
+                message,
+                ..FieldError::default()
+            }));
         }
-        if paths.len() > LONGEST {
+        if paths.len() > MAX_FILES {
             let message =
-                format!("got a chain of more than {LONGEST} files, want at most {LONGEST}");
+                format!("got a chain of more than {MAX_FILES} files, want at most {MAX_FILES}");
             return Err(source.error_at("extends", &message));
         }
-        layers.insert(0, Layer::file(path)?);
+        layers.insert(0, Layer::from_file(path)?);
     }
     Ok(layers)
 }
@@ -102,8 +107,8 @@ fn resolve(layers: &[Layer]) -> Result<Spec> {
     if let Value::Mapping(top) = &mut merged {
         top.remove("extends");
     }
-    // Blame the topmost layer that sets any of the fields: it could have known the others.
-    let blame = |fields: &[&str], message: String| {
+    // At the topmost layer that sets any of the fields: it could have known the others.
+    let error_at = |fields: &[&str], message: String| {
         let set = layers.iter().rev().find_map(|layer| {
             let field = fields.iter().find(|field| layer.sets(field))?;
             Some(layer.source.error_at(field, &message))
@@ -112,26 +117,26 @@ fn resolve(layers: &[Layer]) -> Result<Spec> {
     };
     // The layers hold allowed values only; this speaks up where a rule is looser than its field's type.
     let spec: Spec = serde_path_to_error::deserialize(merged)
-        .map_err(|error| blame(&[&error.path().to_string()], error.inner().to_string()))?;
-    match conflict(&spec) {
-        Some(conflict) => Err(blame(conflict.fields, conflict.message)),
+        .map_err(|error| error_at(&[&error.path().to_string()], error.inner().to_string()))?;
+    match violation(&spec) {
+        Some(violation) => Err(error_at(violation.fields, violation.message)),
         None => Ok(spec),
     }
 }
 
-/// Lay `over` on `base`, mapping by mapping.
-fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Mapping(base), Value::Mapping(over)) => {
-            for (key, value) in over {
+/// Replace the values of `base` by those of `upper`, mapping by mapping.
+fn merge(base: &mut Value, upper: &Value) {
+    match (base, upper) {
+        (Value::Mapping(base), Value::Mapping(upper)) => {
+            for (key, value) in upper {
                 match base.get_mut(key) {
-                    Some(below) => merge(below, value),
+                    Some(lower) => merge(lower, value),
                     None => {
                         base.insert(key.clone(), value.clone());
                     }
                 }
             }
         }
-        (base, over) => *base = over.clone(),
+        (base, upper) => *base = upper.clone(),
     }
 }

@@ -3,7 +3,7 @@
 //! A file under `experiments/` states only what differs from these defaults. [`load`] reads it; the
 //! trainer and the evaluator read the resolved copy frozen into the run directory.
 
-mod conflict;
+mod constraints;
 mod fields;
 mod layer;
 mod load;
@@ -15,7 +15,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-pub use conflict::MAX_WEIGHTS;
+pub use constraints::MAX_WEIGHTS;
 pub use load::{Experiment, load};
 pub use names::available;
 pub use network::{Convolution, Dense, Linear, Network, Norm, Pool};

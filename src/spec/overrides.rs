@@ -1,7 +1,7 @@
-//! Values given on the command line, above all files.
+//! Values set on the command line, above all files.
 
 use super::fields;
-use super::read::{self, Fault};
+use super::read::{self, FieldError};
 use crate::bail_user;
 use anyhow::Result;
 use serde_yaml::{Mapping, Value};
@@ -11,11 +11,11 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Override {
     path: String,
-    value: Given,
+    value: Setting,
 }
 
 #[derive(Clone, Debug)]
-enum Given {
+enum Setting {
     Yaml(String),
     Text(String),
 }
@@ -31,7 +31,7 @@ impl Override {
         };
         Ok(Override {
             path: path.to_owned(),
-            value: Given::Yaml(value.to_owned()),
+            value: Setting::Yaml(value.to_owned()),
         })
     }
 
@@ -39,7 +39,7 @@ impl Override {
     pub fn text(path: &str, value: &str) -> Self {
         Override {
             path: path.to_owned(),
-            value: Given::Text(value.to_owned()),
+            value: Setting::Text(value.to_owned()),
         }
     }
 
@@ -49,8 +49,8 @@ impl Override {
     }
 
     /// The checked value, nested in the mappings that its path names.
-    pub(super) fn values(&self) -> Result<Value, Fault> {
-        let fault = |field: &str, message: String| Fault {
+    pub(super) fn values(&self) -> Result<Value, FieldError> {
+        let error = |field: &str, message: String| FieldError {
             place: None,
             field: field.to_owned(),
             message,
@@ -59,20 +59,20 @@ impl Override {
         for key in self.path.split('.') {
             let path = fields::join(&section, key);
             if let Some(rule) = fields::rule(&section) {
-                return Err(fault(&section, format!("got a mapping, want {rule}")));
+                return Err(error(&section, format!("got a mapping, want {rule}")));
             }
             if !fields::keys(&section).contains(&key) {
-                return Err(fault(&path, fields::unknown_key(&section, key)));
+                return Err(error(&path, fields::unknown_key(&section, key)));
             }
             section = path;
         }
         if section == "extends" {
-            return Err(fault(&section, "got an override, want it in a file".into()));
+            return Err(error(&section, "got an override, want it in a file".into()));
         }
         let value = match &self.value {
-            Given::Yaml(text) => read::read(text, &self.path)?,
-            Given::Text(text) => fields::check(&self.path, text.as_str().into())
-                .map_err(|message| fault(&self.path, message))?,
+            Setting::Yaml(text) => read::read(text, &self.path)?,
+            Setting::Text(text) => fields::check(&self.path, text.as_str().into())
+                .map_err(|message| error(&self.path, message))?,
         };
         Ok(self.path.rsplit('.').fold(value, |value, key| {
             Value::Mapping(Mapping::from_iter([(key.into(), value)]))
@@ -84,8 +84,8 @@ impl Override {
 impl fmt::Display for Override {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
-            Given::Yaml(value) => write!(f, "--set {}={value}", self.path),
-            Given::Text(value) => write!(f, "{}={value}", self.path),
+            Setting::Yaml(value) => write!(f, "--set {}={value}", self.path),
+            Setting::Text(value) => write!(f, "{}={value}", self.path),
         }
     }
 }

@@ -12,8 +12,8 @@ use std::fmt;
 
 /// What is wrong in a text, and where.
 #[derive(Debug, Default)]
-pub(super) struct Fault {
-    /// Line and column, both from 1, the column in characters; none for a fault of the whole text.
+pub(super) struct FieldError {
+    /// Line and column, both from 1, the column in characters; none for an error of the whole text.
     pub place: Option<(usize, usize)>,
     /// Dotted path of the field; empty for the top level.
     pub field: String,
@@ -23,7 +23,7 @@ pub(super) struct Fault {
 
 /// Read the text of the section or field at `path`, "" for a whole file. An empty file is an empty
 /// mapping: all defaults.
-pub(super) fn read(text: &str, path: &str) -> Result<Value, Fault> {
+pub(super) fn read(text: &str, path: &str) -> Result<Value, FieldError> {
     walk(text, path, None)
 }
 
@@ -32,25 +32,28 @@ pub(super) fn locate(text: &str, field: &str) -> Option<(usize, usize)> {
     walk(text, "", Some(field)).err()?.place
 }
 
-fn walk(text: &str, path: &str, stop: Option<&str>) -> Result<Value, Fault> {
-    let fault = Cell::new(None);
-    let node = Node {
+fn walk(text: &str, path: &str, stop: Option<&str>) -> Result<Value, FieldError> {
+    let first_error = Cell::new(None);
+    let seed = ValueSeed {
         path: path.to_owned(),
         stop,
-        fault: &fault,
+        first_error: &first_error,
     };
-    node.deserialize(Deserializer::from_str(text))
+    seed.deserialize(Deserializer::from_str(text))
         .map_err(|error| {
             let place = error.location().map(|place| (place.line(), place.column()));
-            let fault = fault.take().unwrap_or_else(|| Fault {
+            let field_error = first_error.take().unwrap_or_else(|| FieldError {
                 message: format!("not valid YAML: {}", without_place(&error)),
-                ..Fault::default()
+                ..FieldError::default()
             });
-            Fault { place, ..fault }
+            FieldError {
+                place,
+                ..field_error
+            }
         })
 }
 
-/// The error's text less the place, which is told apart.
+/// The error's text without the place, which [`FieldError`] holds.
 fn without_place(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     match error.location() {
@@ -63,22 +66,22 @@ fn without_place(error: &serde_yaml::Error) -> String {
 }
 
 /// The value at one path of the tree.
-struct Node<'a> {
+struct ValueSeed<'a> {
     path: String,
     /// Raise an error on reaching this path: how a place is found.
     stop: Option<&'a str>,
-    /// The way out for a fault, past serde's error type, which carries text only.
-    fault: &'a Cell<Option<Fault>>,
+    /// The way out for an error with its field, past serde's error type, which carries text only.
+    first_error: &'a Cell<Option<FieldError>>,
 }
 
-impl Node<'_> {
+impl ValueSeed<'_> {
     fn fail<T, E: de::Error>(&self, field: String, message: String) -> Result<T, E> {
-        self.fault.set(Some(Fault {
+        self.first_error.set(Some(FieldError {
             place: None,
             field,
             message,
         }));
-        Err(E::custom("fault"))
+        Err(E::custom("field error"))
     }
 
     fn refuse<T, E: de::Error>(&self, found: &str) -> Result<T, E> {
@@ -97,7 +100,7 @@ impl Node<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -105,7 +108,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Node<'_> {
+impl<'de> Visitor<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,11 +167,11 @@ impl<'de> Visitor<'de> for Node<'_> {
             return self.refuse("a mapping");
         }
         let mut values = Mapping::new();
-        while let Some(key) = map.next_key_seed(Key {
+        while let Some(key) = map.next_key_seed(KeySeed {
             section: &self,
             seen: &values,
         })? {
-            let value = map.next_value_seed(Node {
+            let value = map.next_value_seed(ValueSeed {
                 path: fields::join(&self.path, key),
                 ..self
             })?;
@@ -179,12 +182,12 @@ impl<'de> Visitor<'de> for Node<'_> {
 }
 
 /// A key of a section: known, and there for the first time.
-struct Key<'a> {
-    section: &'a Node<'a>,
+struct KeySeed<'a> {
+    section: &'a ValueSeed<'a>,
     seen: &'a Mapping,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     type Value = &'static str;
 
     fn deserialize<D: de::Deserializer<'de>>(
@@ -195,7 +198,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Key<'_> {
+impl<'de> Visitor<'de> for KeySeed<'_> {
     type Value = &'static str;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,19 +7,20 @@ use std::fmt;
 /// What a field may hold. Bounds belong to the range unless the variant says otherwise.
 pub(super) enum Rule {
     /// True or false.
-    Flag,
+    Bool,
     /// Text without line breaks and control characters: it is printed in tables.
-    Line,
+    Text,
     Directory,
     Device,
     /// The name of an experiment.
     Name,
     OneOf(&'static [&'static str]),
-    Whole(u64, u64),
+    /// A whole number.
+    Int(u64, u64),
     /// An odd whole number.
     Odd(u64, u64),
-    /// A multiple of 5.
-    Fives(u64, u64),
+    /// A multiple of the first number, in the range of the other two.
+    MultipleOf(u64, u64, u64),
     Within(f64, f64),
     /// The lower bound itself is out.
     Above(f64, f64),
@@ -31,10 +32,10 @@ impl Rule {
     /// Pass a scalar that the rule allows; else a message of what was found and what is wanted.
     pub fn check(&self, value: Value) -> Result<Value, String> {
         let allowed = match &value {
-            Value::Bool(_) => matches!(self, Rule::Flag),
+            Value::Bool(_) => matches!(self, Rule::Bool),
             Value::String(text) => self.allows_text(text),
             Value::Number(number) => match number.as_u64() {
-                Some(whole) => self.allows_whole(whole) || self.allows_number(whole as f64),
+                Some(int) => self.allows_int(int) || self.allows_number(int as f64),
                 None => number
                     .as_f64()
                     .is_some_and(|number| self.allows_number(number)),
@@ -44,17 +45,17 @@ impl Rule {
         if allowed {
             return Ok(value);
         }
-        let shown = shown(&value);
-        let mut message = format!("got {shown}, want {self}");
-        if matches!(value, Value::Number(_) | Value::Bool(_)) && self.allows_text(&shown) {
-            message += &format!("; quote it: {shown:?}");
+        let found = describe(&value);
+        let mut message = format!("got {found}, want {self}");
+        if matches!(value, Value::Number(_) | Value::Bool(_)) && self.allows_text(&found) {
+            message += &format!("; quote it: {found:?}");
         }
         Err(message)
     }
 
     fn allows_text(&self, text: &str) -> bool {
         match self {
-            Rule::Line => !text.contains(char::is_control),
+            Rule::Text => !text.contains(char::is_control),
             Rule::Directory => !text.is_empty() && !text.contains(char::is_control),
             Rule::Device => is_device(text),
             Rule::Name => names::valid(text),
@@ -63,11 +64,13 @@ impl Rule {
         }
     }
 
-    fn allows_whole(&self, whole: u64) -> bool {
+    fn allows_int(&self, int: u64) -> bool {
         match *self {
-            Rule::Whole(low, high) => low <= whole && whole <= high,
-            Rule::Odd(low, high) => low <= whole && whole <= high && whole % 2 == 1,
-            Rule::Fives(low, high) => low <= whole && whole <= high && whole.is_multiple_of(5),
+            Rule::Int(low, high) => low <= int && int <= high,
+            Rule::Odd(low, high) => low <= int && int <= high && int % 2 == 1,
+            Rule::MultipleOf(factor, low, high) => {
+                low <= int && int <= high && int.is_multiple_of(factor)
+            }
             _ => false,
         }
     }
@@ -93,12 +96,12 @@ fn is_device(text: &str) -> bool {
     }
 }
 
-/// A scalar as an error shows it; long text is cut.
-pub(super) fn shown(value: &Value) -> String {
+/// A scalar as an error message quotes it; long text is shortened.
+pub(super) fn describe(value: &Value) -> String {
     const LONGEST: usize = 60;
     match value {
         Value::Null => "null".into(),
-        Value::Bool(flag) => flag.to_string(),
+        Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::String(text) if text.chars().count() > LONGEST => {
             format!("{:?}...", text.chars().take(LONGEST).collect::<String>())
@@ -112,15 +115,17 @@ pub(super) fn shown(value: &Value) -> String {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rule::Flag => write!(f, "true or false"),
-            Rule::Line => write!(f, "one line of text"),
+            Rule::Bool => write!(f, "true or false"),
+            Rule::Text => write!(f, "one line of text"),
             Rule::Directory => write!(f, "the path of a directory"),
             Rule::Device => write!(f, "auto, cpu, cuda or cuda:N"),
             Rule::Name => write!(f, "the bare name of an experiment, such as baseline"),
             Rule::OneOf(choices) => write!(f, "{}", choices.join(" or ")),
-            Rule::Whole(low, high) => write!(f, "a whole number from {low} to {high}"),
+            Rule::Int(low, high) => write!(f, "a whole number from {low} to {high}"),
             Rule::Odd(low, high) => write!(f, "an odd whole number from {low} to {high}"),
-            Rule::Fives(low, high) => write!(f, "a multiple of 5 from {low} to {high}"),
+            Rule::MultipleOf(factor, low, high) => {
+                write!(f, "a multiple of {factor} from {low} to {high}")
+            }
             Rule::Within(low, high) => write!(f, "a number from {low} to {high}"),
             Rule::Above(low, high) => write!(f, "a number above {low}, at most {high}"),
             Rule::Below(low, high) => write!(f, "a number from {low} to below {high}"),

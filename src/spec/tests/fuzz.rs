@@ -1,7 +1,7 @@
 //! Random experiments: edited files that extend each other, and random overrides.
 
 use super::*;
-use crate::spec::{conflict, fields};
+use crate::spec::{constraints, fields};
 use crate::testing::fuzz::{check, edited_text, pick};
 use crate::testing::heap::within;
 use crate::user_error;
@@ -143,7 +143,7 @@ fn set(rng: &mut ChaCha8Rng) -> String {
 }
 
 #[test]
-fn specs_are_fine_or_point_at_the_mistake() {
+fn spec_loads_or_error_points_at_the_mistake() {
     let read = |name: &str| fs::read(shipped().join(name)).unwrap();
     let texts = [
         Vec::new(),
@@ -165,38 +165,38 @@ fn specs_are_fine_or_point_at_the_mistake() {
         }
         let set: Vec<&str> = case.set.iter().map(String::as_str).collect();
         match within(MEMORY, || directory.load(case.name, &set)) {
-            Ok(spec) => is_fine(&directory, &spec),
-            Err(message) => points_at_the_mistake(&case, &message),
+            Ok(spec) => assert_valid(&directory, &spec),
+            Err(message) => assert_points_at_the_mistake(&case, &message),
         }
     });
 }
 
 /// Every field of a resolved spec is allowed, and its frozen copy is the same spec.
-fn is_fine(directory: &Directory, spec: &Spec) {
+fn assert_valid(directory: &Directory, spec: &Spec) {
     assert_ne!(spec.description, SECRET);
     let value = serde_yaml::to_value(spec).unwrap();
     for path in fields::paths().filter(|path| *path != "extends") {
         let value = path.split('.').fold(&value, |value, key| &value[key]);
         fields::check(path, value.clone()).unwrap();
     }
-    assert!(conflict::conflict(spec).is_none());
+    assert!(constraints::violation(spec).is_none());
     let frozen = directory.path("frozen.yaml");
     fs::write(&frozen, spec.to_yaml().unwrap()).unwrap();
     assert_eq!(Spec::read_frozen(&frozen).unwrap(), *spec);
 }
 
 /// At the override, the name, or the file and a line that it has.
-fn points_at_the_mistake(case: &Case, message: &str) {
+fn assert_points_at_the_mistake(case: &Case, message: &str) {
     let clean = !message.contains(|c: char| c.is_control() && c != '\n');
     assert!(clean, "{message:?}");
     let Some(rest) = message.strip_prefix("experiments/f") else {
-        let of_an_override = case.set.iter().any(|set| {
-            let shown = user_error!("--set {set}").to_string();
-            message.starts_with(&shown)
+        let at_an_override = case.set.iter().any(|set| {
+            let label = user_error!("--set {set}").to_string();
+            message.starts_with(&label)
         });
-        let of_the_name =
+        let at_the_name =
             message.contains(case.name) || message.contains(&format!("{:?}", case.name));
-        return assert!(of_an_override || of_the_name, "{message}");
+        return assert!(at_an_override || at_the_name, "{message}");
     };
     let (index, rest) = rest.split_once(".yaml:").expect(message);
     let text = &case.files[index.parse::<usize>().unwrap()];
@@ -213,9 +213,10 @@ fn points_at_the_mistake(case: &Case, message: &str) {
             text.escape_debug()
         );
     }
-    let of_the_whole = " not valid YAML: deserializing from YAML containing more than one document";
+    let of_the_whole_text =
+        " not valid YAML: deserializing from YAML containing more than one document";
     assert!(
-        rest.starts_with(of_the_whole),
+        rest.starts_with(of_the_whole_text),
         "{message} in {}",
         text.escape_ascii()
     );

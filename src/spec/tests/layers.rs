@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn empty_files_are_all_defaults() {
+fn empty_file_means_all_defaults() {
     for text in ["", "\n", "# nothing\n", "{}", "\u{feff}seed: 1\r\n"] {
         let directory = Directory::new(&[("empty.yaml", text.as_bytes())]);
         assert_eq!(
@@ -15,7 +15,7 @@ fn empty_files_are_all_defaults() {
 }
 
 #[test]
-fn unreadable_files_are_named() {
+fn unreadable_file_is_named() {
     let directory = Directory::new(&[]);
     fs::create_dir(directory.path("directory.yaml")).unwrap();
     assert_eq!(
@@ -40,7 +40,7 @@ fn unreadable_files_are_named() {
 }
 
 #[test]
-fn names_are_looked_up_in_the_directory_and_nowhere_else() {
+fn experiment_name_is_looked_up_in_its_directory_only() {
     let directory = Directory::new(&[
         ("baseline.yaml", b""),
         ("other.yaml", b"seed: 7"),
@@ -84,7 +84,7 @@ fn names_are_looked_up_in_the_directory_and_nowhere_else() {
 }
 
 #[test]
-fn files_extend_others_by_name() {
+fn file_extends_another_by_name() {
     let directory = Directory::new(&[
         ("base.yaml", b"seed: 3\ntrain: {steps: 10, log_every: 2}"),
         ("middle.yaml", b"extends: base\ntrain: {steps: 20}"),
@@ -114,12 +114,9 @@ fn files_extend_others_by_name() {
     for (name, message) in [
         (
             "self",
-            "experiments/self.yaml:1:10: extends: got the circle self -> self, want an end",
+            "experiments/self.yaml:1:10: cyclic extends: self -> self",
         ),
-        (
-            "a",
-            "experiments/b.yaml:2:10: extends: got the circle a -> b -> a, want an end",
-        ),
+        ("a", "experiments/b.yaml:2:10: cyclic extends: a -> b -> a"),
         (
             "lost",
             "experiments/lost.yaml:1:10: extends: no experiment 'bse' in experiments/; did you mean 'base'? \
@@ -151,7 +148,7 @@ fn files_extend_others_by_name() {
 }
 
 #[test]
-fn overrides_say_which_one_is_wrong() {
+fn override_error_names_the_override() {
     for (set, message) in [
         (
             "train.batch_size=0",
@@ -196,7 +193,7 @@ fn overrides_say_which_one_is_wrong() {
 }
 
 #[test]
-fn text_overrides_are_not_yaml() {
+fn text_override_is_not_yaml() {
     let directory = Directory::new(&[("empty.yaml", b"")]);
     for text in ["5", "null", "a: b", "[x", " # no comment", "~/x"] {
         let set = [Override::text("data.folder", text)];

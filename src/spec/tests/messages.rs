@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn unknown_keys_are_pointed_at_with_the_nearest_known_one() {
+fn unknown_key_is_placed_and_the_nearest_known_one_named() {
     assert_eq!(
         bad("# a comment\n\ntrain:\n  batch_sise: 5\n"),
         "experiments/bad.yaml:4:3: train.batch_sise: unknown key, want one of steps, batch_size, log_every, \
@@ -38,7 +38,7 @@ fn unknown_keys_are_pointed_at_with_the_nearest_known_one() {
 }
 
 #[test]
-fn values_say_what_was_got_and_what_is_wanted() {
+fn value_error_says_what_was_found_and_what_is_wanted() {
     let whole = "want a whole number from 1 to 65536";
     for (value, column, found) in [
         ("many", 15, "\"many\""),
@@ -145,7 +145,7 @@ fn values_say_what_was_got_and_what_is_wanted() {
 }
 
 #[test]
-fn conflicts_blame_the_field_set_last() {
+fn violation_is_reported_at_the_field_set_last() {
     assert_eq!(
         bad("input:\n  contrast:\n    upper: 0.1\n"),
         "experiments/bad.yaml:3:12: input.contrast.upper: got lower 0.2 with upper 0.1, want lower <= upper"
@@ -174,7 +174,7 @@ fn conflicts_blame_the_field_set_last() {
 }
 
 #[test]
-fn what_is_not_a_yaml_mapping_is_refused() {
+fn file_that_is_no_yaml_mapping_is_refused() {
     let top = "want a mapping of extends, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
     assert_eq!(
         bad("- a\n- b\n"),

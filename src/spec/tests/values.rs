@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn every_range_ends_where_it_says() {
+fn range_ends_where_it_says() {
     let directory = Directory::new(&[("empty.yaml", b"")]);
     for (field, allowed, refused) in [
         (
@@ -50,7 +50,7 @@ fn every_range_ends_where_it_says() {
 }
 
 #[test]
-fn the_table_of_fields_is_the_struct() {
+fn field_table_matches_the_struct() {
     fn leaves(path: &str, value: &serde_yaml::Value, found: &mut Vec<String>) {
         match value {
             serde_yaml::Value::Mapping(mapping) => mapping.iter().for_each(|(key, value)| {
@@ -73,11 +73,11 @@ fn the_table_of_fields_is_the_struct() {
         &mut found,
     );
     assert_eq!(found, fields::paths().collect::<Vec<_>>());
-    assert!(conflict::conflict(&Spec::default()).is_none());
+    assert!(constraints::violation(&Spec::default()).is_none());
 }
 
 #[test]
-fn the_defaults_are_the_tutorials() {
+fn defaults_are_the_tutorials() {
     let tutorial = "
         input: {crop: 24, flip: true, brightness: 63, contrast: {lower: 0.2, upper: 1.8}, standardize: true}
         network:
@@ -97,7 +97,7 @@ fn the_defaults_are_the_tutorials() {
 }
 
 #[test]
-fn the_shipped_experiments_load() {
+fn shipped_experiments_load() {
     let spec = |name: &str| load(name, &shipped(), &[]).unwrap().spec;
     for name in available(&shipped()).unwrap() {
         assert!(!spec(&name).description.is_empty(), "{name}");
@@ -117,7 +117,7 @@ fn the_shipped_experiments_load() {
 }
 
 #[test]
-fn frozen_specs_come_back_bit_for_bit() {
+fn frozen_spec_is_read_back_bit_for_bit() {
     let directory = Directory::new(&[]);
     let path = directory.path("spec.yaml");
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -147,7 +147,7 @@ fn frozen_specs_come_back_bit_for_bit() {
 }
 
 #[test]
-fn frozen_specs_are_resolved_and_whole() {
+fn frozen_spec_must_be_resolved_and_whole() {
     let directory = Directory::new(&[("spec.yaml", b"extends: x\n"), ("empty.yaml", b"\n")]);
     for (name, message) in [
         (

@@ -1,4 +1,4 @@
-//! What the fields of a spec demand of each other.
+//! Constraints between the fields of a spec, each of which is in its own range.
 
 use super::Spec;
 
@@ -7,18 +7,18 @@ pub const MAX_WEIGHTS: u64 = 1 << 28;
 /// Values that the convolutions make of a batch: 16 GiB, and as much again on the way back.
 const MAX_ACTIVATIONS: u64 = 1 << 32;
 
-/// Fields that are each in range but do not go together.
-pub(super) struct Conflict {
-    /// The fields involved; the one that was set last is to blame.
+/// A constraint that a spec violates.
+pub(super) struct Violation {
+    /// The fields involved; the error names the one that was set last.
     pub fields: &'static [&'static str],
     pub message: String,
 }
 
-/// The first conflict in a spec whose fields are each in range.
-pub(super) fn conflict(spec: &Spec) -> Option<Conflict> {
+/// The first constraint that a spec violates whose fields are each in range.
+pub(super) fn violation(spec: &Spec) -> Option<Violation> {
     let contrast = &spec.input.contrast;
     if contrast.lower > contrast.upper {
-        return Some(Conflict {
+        return Some(Violation {
             fields: &["input.contrast.lower", "input.contrast.upper"],
             message: format!(
                 "got lower {} with upper {}, want lower <= upper",
@@ -31,7 +31,7 @@ pub(super) fn conflict(spec: &Spec) -> Option<Conflict> {
     let (crop, pool) = (spec.input.crop, &spec.network.pool);
     let pooled = crop.div_ceil(pool.stride);
     if pool.size > crop.min(pooled) {
-        return Some(Conflict {
+        return Some(Violation {
             fields: &["input.crop", "network.pool.size", "network.pool.stride"],
             message: format!(
                 "got crop {crop} with pool.size {} and pool.stride {}: the two pools see {crop} and {pooled} \
@@ -44,7 +44,7 @@ pub(super) fn conflict(spec: &Spec) -> Option<Conflict> {
 }
 
 /// A network, or a batch on its way through, that no memory holds.
-fn too_large(spec: &Spec) -> Option<Conflict> {
+fn too_large(spec: &Spec) -> Option<Violation> {
     let [crop, stride, kernel1, kernel2] = [
         spec.input.crop,
         spec.network.pool.stride,
@@ -69,7 +69,7 @@ fn too_large(spec: &Spec) -> Option<Conflict> {
     ];
     let weights: u64 = layers.iter().sum();
     if weights > MAX_WEIGHTS {
-        return Some(Conflict {
+        return Some(Violation {
             fields: &[
                 "network.local3.units",
                 "network.conv2.channels",
@@ -102,7 +102,7 @@ fn too_large(spec: &Spec) -> Option<Conflict> {
     ];
     batches.into_iter().find_map(|(batch, fields)| {
         let values = batch as u64 * image;
-        (values > MAX_ACTIVATIONS).then(|| Conflict {
+        (values > MAX_ACTIVATIONS).then(|| Violation {
             fields,
             message: format!(
                 "got {batch} images a batch, of which the convolutions make {values} values, want at most \
