@@ -24,7 +24,7 @@ pub struct Options {
     /// Set a field of its spec, such as train.batch_size=512; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE", global = true)]
     overrides: Vec<String>,
-    /// Directory of CIFAR-10's binary files; without it, drawn images
+    /// Directory of CIFAR-10's binary files; without it, synthetic images
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<String>,
     /// cpu, cuda or cuda:N
@@ -216,7 +216,7 @@ impl Setting {
         self.references.clone()
     }
 
-    /// The directory that holds the images' files; they are drawn or fetched if need be.
+    /// The directory that holds the images' files; they are generated or fetched if need be.
     pub fn images(&self) -> Result<PathBuf> {
         data::prepare(&self.spec.data)
     }

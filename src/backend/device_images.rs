@@ -1,4 +1,4 @@
-//! Images that stay on the device, and are distorted there.
+//! Images that stay on the device, and are augmented there.
 
 use super::native_float;
 use crate::data::{BatchPlan, CHANNELS, Images, SIDE};
@@ -50,11 +50,14 @@ impl DeviceImages {
         // The channels, between the three that are chosen by, come last: [n, crop, crop, 3].
         let chosen = [Some(&images), None, Some(&rows), Some(&columns)];
         let pixels = self.pixels.f_index(&chosen)?.f_to_kind(Kind::Float)?;
-        let maps = self.send(&Native::f_from_slice(&plan.maps)?)?;
-        let maps = maps.f_view([n, 3, 1, 1, CHANNELS as i64])?;
-        let map = |which| maps.f_select(1, which);
-        // The host's `distort::apply`, with the same roundings.
-        let input = pixels.f_sub(&map(0)?)?.f_mul(&map(1)?)?.f_add(&map(2)?)?;
+        let transforms = self.send(&Native::f_from_slice(&plan.transforms)?)?;
+        let transforms = transforms.f_view([n, 3, 1, 1, CHANNELS as i64])?;
+        let part = |which| transforms.f_select(1, which);
+        // The host's `augmentation::apply`, with the same roundings.
+        let input = pixels
+            .f_sub(&part(0)?)?
+            .f_mul(&part(1)?)?
+            .f_add(&part(2)?)?;
         let labels = TchTensor::new(labels.f_contiguous()?);
         Ok((
             Tensor::from_primitive::<LibTorch>(TchTensor::new(input)),

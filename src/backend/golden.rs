@@ -5,7 +5,7 @@ use super::{DeviceLosses, Parameters, upload};
 use crate::model::{NamedTensor, Network};
 use crate::schedule::{self, Average};
 use crate::spec::{self, Fidelity, Optimizer, Spec};
-use crate::testing::golden::{Golden, Tensor, assert_chances, assert_close, path};
+use crate::testing::golden::{Golden, Tensor, assert_chi_square, assert_close, path};
 use burn::tensor::{Device, Int, Tensor as Burn};
 use tch::Tensor as Native;
 
@@ -302,7 +302,7 @@ fn initial_weights_are_truncated_normals() {
             assert!(z.abs() <= 2.0 + 1e-6, "{}: {z} deviations", weights.name);
             cells[((z + 2.0) * 2.0).clamp(0.0, 7.0) as usize].0 += 1;
         }
-        assert_chances(&weights.name, &cells, 7.0, 1.0);
+        assert_chi_square(&weights.name, &cells, 7.0, 1.0);
         let near = |z: f64| (z.abs() - 2.0).abs() < 0.01;
         let heaped = (weights.values.iter()).filter(|&&w| near(f64::from(w) / deviation));
         // Density 0.05399 / 0.9545 at both ends, five standard deviations of a count.

@@ -13,14 +13,14 @@ pub enum Command {
         #[arg(default_value = "data/cifar10")]
         directory: PathBuf,
     },
-    /// Take PNG or JPEG images from FROM/train/CLASS/ and FROM/test/CLASS/, ten classes
+    /// Convert PNG or JPEG images from FROM/train/CLASS/ and FROM/test/CLASS/, ten classes
     Import {
         from: PathBuf,
         /// Directory to write the binary files to
         #[arg(long, default_value = "data/imported")]
         into: PathBuf,
     },
-    /// Draw the synthetic set
+    /// Generate synthetic images
     Synthesize {
         #[arg(default_value = "data/synthetic")]
         directory: PathBuf,
@@ -61,7 +61,7 @@ pub fn run(command: &Command) -> Result<i32> {
                 test_images: *test_images,
                 seed: Seed(*seed),
             };
-            report(data::draw(&synthetic, directory)?)
+            report(data::synthesize(&synthetic, directory)?)
         }
         Command::Check { directory } => report(directory.clone()),
     }

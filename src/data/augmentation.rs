@@ -1,11 +1,11 @@
-//! From stored bytes to the network's input: random distortions in training, the central crop in
-//! evaluation, per-image standardisation in both, with the arithmetic of tf.image on float images.
+//! From stored bytes to the network's input: random augmentation in training, the central crop in evaluation,
+//! per-image standardisation in both, with the arithmetic of tf.image on float images.
 
 use super::cifar::{CHANNELS, PIXEL_BYTES, SIDE};
 use crate::spec::Input;
 use rand::Rng;
 
-/// What chance decides about one image.
+/// The random parameters of one image's augmentation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augmentation {
     /// First row of the crop.
@@ -21,16 +21,16 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// A training draw. It always takes the same number of random values, so that switching one
-    /// distortion off leaves the others as they were.
+    /// Random parameters, for training. It always takes the same number of random values, so that switching one
+    /// parameter off leaves the others as they were.
     ///
     /// # Panics
     /// If `input` is out of range (see [`super::stream::BatchStream::start`], which checks it).
     pub fn sample(input: &Input, rng: &mut impl Rng) -> Augmentation {
-        let most = (SIDE - input.crop) as u32;
+        let max_offset = (SIDE - input.crop) as u32;
         Augmentation {
-            top: rng.random_range(0..=most) as usize,
-            left: rng.random_range(0..=most) as usize,
+            top: rng.random_range(0..=max_offset) as usize,
+            left: rng.random_range(0..=max_offset) as usize,
             mirror: rng.random::<bool>() && input.flip,
             brightness: uniform(-input.brightness, input.brightness, rng),
             contrast: uniform(input.contrast.lower, input.contrast.upper, rng),
@@ -73,45 +73,49 @@ pub fn input_len(input: &Input) -> usize {
 ///
 /// # Panics
 /// If a slice has another length or the crop leaves the image.
-pub fn apply(draw: &Augmentation, pixels: &[u8], input: &Input, out: &mut [f32]) {
+pub fn apply(augmentation: &Augmentation, pixels: &[u8], input: &Input, out: &mut [f32]) {
     assert_eq!(pixels.len(), PIXEL_BYTES, "bytes of an image");
     assert_eq!(out.len(), input_len(input), "floats of an input");
     let crop = input.crop;
-    let row = |channel, y| row(draw, pixels, crop, channel, y);
-    let [red, green, blue] = affine(draw, pixels, input);
+    let row = |channel, y| row(augmentation, pixels, crop, channel, y);
+    let [red, green, blue] = channel_transforms(augmentation, pixels, input);
     for (y, out) in out.chunks_exact_mut(crop * CHANNELS).enumerate() {
         let rows = row(0, y).iter().zip(row(1, y)).zip(row(2, y));
-        let write = |(out, ((&r, &g), &b)): (&mut [f32], ((&u8, &u8), &u8))| {
-            out[0] = red.of(r);
-            out[1] = green.of(g);
-            out[2] = blue.of(b);
+        let write_pixel = |(out, ((&r, &g), &b)): (&mut [f32], ((&u8, &u8), &u8))| {
+            out[0] = red.apply(r);
+            out[1] = green.apply(g);
+            out[2] = blue.apply(b);
         };
         let out = out.chunks_exact_mut(CHANNELS);
-        if draw.mirror {
-            out.zip(rows.rev()).for_each(write);
+        if augmentation.mirror {
+            out.zip(rows.rev()).for_each(write_pixel);
         } else {
-            out.zip(rows).for_each(write);
+            out.zip(rows).for_each(write_pixel);
         }
     }
 }
 
-/// The map of each channel's pixels, for a draw and an image as [`apply`] takes them.
-pub(super) fn affine(draw: &Augmentation, pixels: &[u8], input: &Input) -> [Affine; CHANNELS] {
+/// What becomes of each channel's pixels, for an augmentation and an image as [`apply`] takes them.
+pub(super) fn channel_transforms(
+    augmentation: &Augmentation,
+    pixels: &[u8],
+    input: &Input,
+) -> [Affine; CHANNELS] {
     let crop = input.crop;
-    let row = |channel, y| row(draw, pixels, crop, channel, y);
+    let row = |channel, y| row(augmentation, pixels, crop, channel, y);
     let moments = |channel| Moments::of((0..crop).map(|y| row(channel, y)));
-    maps(draw, input, std::array::from_fn(moments))
+    affine_transforms(augmentation, input, std::array::from_fn(moments))
 }
 
 /// Row `y` of a channel's crop.
 fn row<'a>(
-    draw: &Augmentation,
+    augmentation: &Augmentation,
     pixels: &'a [u8],
     crop: usize,
     channel: usize,
     y: usize,
 ) -> &'a [u8] {
-    &pixels[(channel * SIDE + draw.top + y) * SIDE + draw.left..][..crop]
+    &pixels[(channel * SIDE + augmentation.top + y) * SIDE + augmentation.left..][..crop]
 }
 
 /// Mean and population variance of one channel over the crop.
@@ -152,16 +156,20 @@ pub(super) struct Affine {
 
 impl Affine {
     #[inline(always)]
-    fn of(self, pixel: u8) -> f32 {
+    fn apply(self, pixel: u8) -> f32 {
         (f32::from(pixel) - self.pivot) * self.factor + self.offset
     }
 }
 
-/// Brightness, contrast and standardisation as one map a channel.
-fn maps(draw: &Augmentation, input: &Input, channels: [Moments; CHANNELS]) -> [Affine; CHANNELS] {
+/// Brightness, contrast and standardisation as one affine transform a channel.
+fn affine_transforms(
+    augmentation: &Augmentation,
+    input: &Input,
+    channels: [Moments; CHANNELS],
+) -> [Affine; CHANNELS] {
     let average =
         |f: &dyn Fn(&Moments) -> f64| channels.iter().map(f).sum::<f64>() / CHANNELS as f64;
-    let contrast = f64::from(draw.contrast);
+    let contrast = f64::from(augmentation.contrast);
     // Contrast keeps each channel's mean and scales its deviations; brightness shifts all means alike,
     // so standardisation takes it out again.
     let (centre, scale) = if input.standardize {
@@ -171,7 +179,7 @@ fn maps(draw: &Augmentation, input: &Input, channels: [Moments; CHANNELS]) -> [A
         let floor = 1.0 / (input_len(input) as f64).sqrt();
         (mean, (within + between).sqrt().max(floor))
     } else {
-        (-f64::from(draw.brightness), 1.0)
+        (-f64::from(augmentation.brightness), 1.0)
     };
     channels.map(|Moments { mean, .. }| {
         let pivot = mean.round();
@@ -198,16 +206,16 @@ mod tests {
     }
 
     /// The definition, step by step in f64.
-    fn reference(draw: &Augmentation, pixels: &[u8], input: &Input) -> Vec<f64> {
+    fn reference(augmentation: &Augmentation, pixels: &[u8], input: &Input) -> Vec<f64> {
         let crop = input.crop;
         let mut out = vec![0.0; input_len(input)];
         for y in 0..crop {
             for x in 0..crop {
                 for c in 0..CHANNELS {
-                    let column = if draw.mirror { crop - 1 - x } else { x };
-                    let at = (c * SIDE + draw.top + y) * SIDE + draw.left + column;
+                    let column = if augmentation.mirror { crop - 1 - x } else { x };
+                    let at = (c * SIDE + augmentation.top + y) * SIDE + augmentation.left + column;
                     out[(y * crop + x) * CHANNELS + c] =
-                        f64::from(pixels[at]) + f64::from(draw.brightness);
+                        f64::from(pixels[at]) + f64::from(augmentation.brightness);
                 }
             }
         }
@@ -215,7 +223,7 @@ mod tests {
             let n = (crop * crop) as f64;
             let mean = out.iter().skip(c).step_by(CHANNELS).sum::<f64>() / n;
             for x in out.iter_mut().skip(c).step_by(CHANNELS) {
-                *x = (*x - mean) * f64::from(draw.contrast) + mean;
+                *x = (*x - mean) * f64::from(augmentation.contrast) + mean;
             }
         }
         if input.standardize {
@@ -230,21 +238,21 @@ mod tests {
 
     /// Equal to 1e-6 of the largest value.
     fn assert_close(got: &[f32], want: &[f64]) {
-        let bound = 1e-6 * want.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+        let bound = 1e-6 * want.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
         for (at, (&got, &want)) in got.iter().zip(want).enumerate() {
             let error = (f64::from(got) - want).abs();
             assert!(error < bound, "{at}: got {got}, want {want}");
         }
     }
 
-    fn applied(draw: &Augmentation, pixels: &[u8], input: &Input) -> Vec<f32> {
+    fn augmented(augmentation: &Augmentation, pixels: &[u8], input: &Input) -> Vec<f32> {
         let mut out = vec![f32::NAN; input_len(input)];
-        apply(draw, pixels, input, &mut out);
+        apply(augmentation, pixels, input, &mut out);
         out
     }
 
     #[test]
-    fn agrees_with_the_definition() {
+    fn augmentation_agrees_with_its_definition() {
         let mut rng = random::stream(Seed(3), b"testing ", 1);
         for crop in [1, 7, 24, 32] {
             for standardize in [true, false] {
@@ -254,39 +262,40 @@ mod tests {
                     ..Input::default()
                 };
                 for seed in 0..5 {
-                    let (draw, pixels) = (Augmentation::sample(&input, &mut rng), image(seed));
-                    let out = applied(&draw, &pixels, &input);
-                    assert_close(&out, &reference(&draw, &pixels, &input));
+                    let (augmentation, pixels) =
+                        (Augmentation::sample(&input, &mut rng), image(seed));
+                    let out = augmented(&augmentation, &pixels, &input);
+                    assert_close(&out, &reference(&augmentation, &pixels, &input));
                 }
             }
         }
     }
 
     #[test]
-    fn a_constant_image_becomes_zeros_and_a_nearly_constant_one_stays_exact() {
+    fn constant_images_become_zeros_and_nearly_constant_ones_stay_exact() {
         let input = Input::default();
-        let draw = Augmentation::central(&input);
+        let augmentation = Augmentation::central(&input);
         let mut pixels = vec![201; PIXEL_BYTES];
         assert_eq!(
-            applied(&draw, &pixels, &input),
+            augmented(&augmentation, &pixels, &input),
             vec![0.0; input_len(&input)]
         );
         // One grey level in one pixel: the deviation lies just below the floor of 1/sqrt(n).
         pixels[16 * SIDE + 16] = 202;
         assert_close(
-            &applied(&draw, &pixels, &input),
-            &reference(&draw, &pixels, &input),
+            &augmented(&augmentation, &pixels, &input),
+            &reference(&augmentation, &pixels, &input),
         );
     }
 
     #[test]
-    fn evaluation_takes_the_centre() {
+    fn central_crop_takes_the_centre() {
         let input = Input {
             standardize: false,
             ..Input::default()
         };
         let pixels: Vec<u8> = (0..PIXEL_BYTES).map(|i| (i % SIDE) as u8).collect();
-        let out = applied(&Augmentation::central(&input), &pixels, &input);
+        let out = augmented(&Augmentation::central(&input), &pixels, &input);
         let columns: Vec<f32> = out[..72].iter().step_by(3).copied().collect();
         assert_eq!(columns, (4..28).map(|x| x as f32).collect::<Vec<_>>());
         let odd = Input { crop: 25, ..input };
@@ -294,27 +303,27 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_uniform_within_their_bounds() {
+    fn samples_are_uniform_within_their_bounds() {
         let input = Input::default();
         let mut rng = random::stream(Seed(1), b"testing ", 2);
-        let draws: Vec<Augmentation> = (0..20_000)
+        let samples: Vec<Augmentation> = (0..20_000)
             .map(|_| Augmentation::sample(&input, &mut rng))
             .collect();
-        let n = draws.len() as f64;
+        let n = samples.len() as f64;
         // Offsets: each of the nine values one ninth of the time, within five standard deviations.
         let bound = 5.0 * (n * (1.0 / 9.0) * (8.0 / 9.0)).sqrt();
         for offset in 0..=8 {
             for count in [
-                draws.iter().filter(|d| d.top == offset).count(),
-                draws.iter().filter(|d| d.left == offset).count(),
+                samples.iter().filter(|d| d.top == offset).count(),
+                samples.iter().filter(|d| d.left == offset).count(),
             ] {
                 assert!((count as f64 - n / 9.0).abs() < bound, "{offset}: {count}");
             }
         }
-        let mirrored = draws.iter().filter(|d| d.mirror).count() as f64;
+        let mirrored = samples.iter().filter(|d| d.mirror).count() as f64;
         assert!((mirrored - n / 2.0).abs() < 5.0 * (n / 4.0).sqrt());
-        uniform_between(-63.0, 63.0, draws.iter().map(|d| d.brightness).collect());
-        uniform_between(0.2, 1.8, draws.iter().map(|d| d.contrast).collect());
+        uniform_between(-63.0, 63.0, samples.iter().map(|d| d.brightness).collect());
+        uniform_between(0.2, 1.8, samples.iter().map(|d| d.contrast).collect());
     }
 
     /// Bounds, and the Kolmogorov-Smirnov distance below its 0.1 % critical value.
@@ -331,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn switched_off_distortions_do_nothing() {
+    fn augmentation_that_is_switched_off_changes_nothing() {
         let off = Input {
             crop: 32,
             flip: false,
@@ -349,8 +358,8 @@ mod tests {
                 Augmentation::central(&off)
             );
         }
-        // The other draws stay what they are with everything on.
-        let draw = |input: &Input| {
+        // The other parameters stay what they are with everything on.
+        let sample = |input: &Input| {
             Augmentation::sample(input, &mut random::stream(Seed(1), b"testing ", 4))
         };
         let still = Input {
@@ -358,8 +367,8 @@ mod tests {
             brightness: 0.0,
             ..Input::default()
         };
-        assert_eq!(draw(&still).contrast, draw(&Input::default()).contrast);
-        assert_eq!(draw(&still).left, draw(&Input::default()).left);
+        assert_eq!(sample(&still).contrast, sample(&Input::default()).contrast);
+        assert_eq!(sample(&still).left, sample(&Input::default()).left);
     }
 
     /// `cargo test --release -- --ignored --nocapture images_per_second`
@@ -372,9 +381,16 @@ mod tests {
         let start = std::time::Instant::now();
         let count = 200_000;
         for position in 0..count {
-            let draw =
-                Augmentation::sample(&input, &mut random::stream(Seed(1), b"distort ", position));
-            apply(&draw, &images[position as usize % 100], &input, &mut out);
+            let augmentation = Augmentation::sample(
+                &input,
+                &mut random::stream(Seed(1), random::AUGMENTATION, position),
+            );
+            apply(
+                &augmentation,
+                &images[position as usize % 100],
+                &input,
+                &mut out,
+            );
             std::hint::black_box(&mut out);
         }
         println!(

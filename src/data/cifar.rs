@@ -1,6 +1,6 @@
-//! CIFAR-10's binary layout, and one split of a set in memory.
+//! CIFAR-10's binary layout, and one split of a data set in memory.
 
-use super::files::require;
+use super::files::require_dataset;
 use crate::bail_user;
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 //   bytes 1..1025   red plane, 32 rows of 32, from the top left
 //   then            green plane, blue plane
 
-/// Classes of a set.
+/// Number of classes of a data set.
 pub const CLASS_COUNT: usize = 10;
 /// CIFAR-10's classes in the order of their labels.
 pub const CLASSES: [&str; CLASS_COUNT] = [
@@ -51,11 +51,11 @@ pub(super) const TRAIN_FILES: [&str; 5] = [
 ];
 pub(super) const TEST_FILE: &str = "test_batch.bin";
 
-/// Images of a split; more are refused before memory is asked for, which would be more than 15 GB.
+/// Images of a split; more are refused before memory is allocated, which would be more than 15 GB.
 pub(super) const MAX_IMAGES: usize = 5_000_000;
 const MAX_SPLIT_BYTES: u64 = (MAX_IMAGES * RECORD_BYTES) as u64;
 
-/// The two halves of a set.
+/// The two parts of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// `data_batch_1.bin` to `data_batch_5.bin`, in this order.
@@ -88,7 +88,7 @@ impl Images {
     /// User errors that name the file and the byte: a missing or empty file, one that ends within a
     /// record, a label over 9. Others: files that cannot be read.
     pub fn read(directory: &Path, split: Split) -> Result<Images> {
-        let directory = require(directory)?;
+        let directory = require_dataset(directory)?;
         let files: Vec<SizedFile> = split
             .files()
             .iter()
@@ -178,10 +178,10 @@ impl SizedFile {
         if bytes == 0 {
             bail_user!("{} is empty", path.display());
         }
-        let (whole, cut) = (bytes / RECORD_BYTES, bytes % RECORD_BYTES);
-        if cut != 0 {
+        let (whole, remainder) = (bytes / RECORD_BYTES, bytes % RECORD_BYTES);
+        if remainder != 0 {
             bail_user!(
-                "{} is truncated: record {whole} at byte {} has {cut} bytes, want {RECORD_BYTES}",
+                "{} is truncated: record {whole} at byte {} has {remainder} bytes, want {RECORD_BYTES}",
                 path.display(),
                 whole * RECORD_BYTES
             );
@@ -216,7 +216,7 @@ mod tests {
     use std::fs;
 
     /// Two records a training file, one test record; labels and pixels tell the position.
-    fn write_set(directory: &Path) {
+    fn write_dataset(directory: &Path) {
         let record = |value: u8| {
             let mut record = vec![value; RECORD_BYTES];
             record[0] = value % 10;
@@ -233,9 +233,9 @@ mod tests {
         fs::write(directory.join(TEST_FILE), record(99)).unwrap();
     }
 
-    fn set() -> tempfile::TempDir {
+    fn dataset() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
-        write_set(directory.path());
+        write_dataset(directory.path());
         directory
     }
 
@@ -246,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_records_in_the_order_of_the_files() {
-        let directory = set();
+    fn images_are_read_in_the_order_of_the_files() {
+        let directory = dataset();
         let train = Images::read(directory.path(), Split::Train).unwrap();
         assert_eq!(train.len(), 10);
         for index in 0..10 {
@@ -259,10 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_files_in_the_archives_directory() {
+    fn images_are_found_in_the_archives_directory() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join(BATCHES_DIR)).unwrap();
-        write_set(&directory.path().join(BATCHES_DIR));
+        write_dataset(&directory.path().join(BATCHES_DIR));
         assert_eq!(
             Images::read(directory.path(), Split::Test).unwrap().len(),
             1
@@ -270,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn truncation_names_file_record_and_byte() {
-        let directory = set();
+    fn truncated_files_are_refused_with_record_and_byte() {
+        let directory = dataset();
         let path = directory.path().join("data_batch_3.bin");
         File::options()
             .write(true)
@@ -294,8 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn a_label_over_9_names_file_record_and_byte() {
-        let directory = set();
+    fn labels_over_9_are_refused_with_file_record_and_byte() {
+        let directory = dataset();
         let path = directory.path().join("data_batch_5.bin");
         let mut bytes = fs::read(&path).unwrap();
         bytes[RECORD_BYTES] = 10;
@@ -310,12 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_without_waiting_for_it() {
-        let directory = set();
+    fn named_pipes_are_refused_without_waiting_for_a_writer() {
+        let directory = dataset();
         let path = directory.path().join("data_batch_2.bin");
         fs::remove_file(&path).unwrap();
-        let made = std::process::Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
+        let created = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(created.unwrap().success());
         assert_eq!(
             user_message(Images::read(directory.path(), Split::Train)),
             format!("{} is no regular file", path.display())
@@ -323,8 +323,8 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_size_is_refused_before_memory_is_asked_for() {
-        let directory = set();
+    fn excessive_sizes_are_refused_before_allocation() {
+        let directory = dataset();
         let path = directory.path().join("data_batch_1.bin");
         let file = File::options().write(true).open(&path).unwrap();
         file.set_len(3073 * 10_000_000).unwrap();

@@ -1,4 +1,4 @@
-//! Finds a set's files, and reads the names of its classes.
+//! Finds a data set's files, and reads the names of its classes.
 
 use super::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
 use crate::files::read_small;
@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 
 /// The longest name of a class, in characters: names stand beside pictures and in tags.
 const MAX_NAME: usize = 100;
-/// Of the file of class names.
+/// The largest file of class names, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The directory that holds the files: `directory` itself or `cifar-10-batches-bin/` in it. None if neither
-/// holds any of them.
+/// The directory that holds a data set's files: `directory` itself or `cifar-10-batches-bin/` in it. None if
+/// neither holds any of them.
 ///
 /// # Errors
 /// A user error if some of the files are there and others are not.
-pub(super) fn locate(directory: &Path) -> Result<Option<PathBuf>> {
+pub(super) fn find_dataset(directory: &Path) -> Result<Option<PathBuf>> {
     let names = || TRAIN_FILES.iter().chain([&TEST_FILE]);
-    for holder in [directory.to_path_buf(), directory.join(BATCHES_DIR)] {
+    for dataset in [directory.to_path_buf(), directory.join(BATCHES_DIR)] {
         let missing: Vec<&str> = names()
-            .filter(|name| !holder.join(name).exists())
+            .filter(|name| !dataset.join(name).exists())
             .copied()
             .collect();
         if missing.is_empty() {
-            return Ok(Some(holder));
+            return Ok(Some(dataset));
         }
         if missing.len() < names().count() {
             bail_user!(
-                "{} holds part of a set: {} missing",
-                holder.display(),
+                "{} holds part of a data set: {} missing",
+                dataset.display(),
                 missing.join(", ")
             );
         }
@@ -38,13 +38,13 @@ pub(super) fn locate(directory: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// As [`locate`], where the files have to be there.
-pub(super) fn require(directory: &Path) -> Result<PathBuf> {
-    locate(directory)?.ok_or_else(|| absent(directory))
+/// As [`find_dataset`], where the files have to be there.
+pub(super) fn require_dataset(directory: &Path) -> Result<PathBuf> {
+    find_dataset(directory)?.ok_or_else(|| dataset_not_found(directory))
 }
 
-/// Neither `directory` nor the archive's directory in it holds the files.
-pub(super) fn absent(directory: &Path) -> anyhow::Error {
+/// The error of a directory that holds no data set, nor the archive's directory in it.
+pub(super) fn dataset_not_found(directory: &Path) -> anyhow::Error {
     user_error!(
         "no CIFAR-10 binary files in {}: want {} to {} and {TEST_FILE}, there or in {BATCHES_DIR}/",
         directory.display(),
@@ -59,7 +59,7 @@ pub(super) fn absent(directory: &Path) -> anyhow::Error {
 /// # Errors
 /// A user error if the files are missing or `batches.meta.txt` does not hold ten different names.
 pub fn class_names(directory: &Path) -> Result<Vec<String>> {
-    let path = require(directory)?.join(META_FILE);
+    let path = require_dataset(directory)?.join(META_FILE);
     if !path.exists() {
         return Ok(CLASSES.map(String::from).to_vec());
     }
@@ -84,19 +84,19 @@ pub fn class_names(directory: &Path) -> Result<Vec<String>> {
             names.len()
         );
     }
-    match bad_name(&names) {
+    match class_names_error(&names) {
         Some(message) => bail_user!("{}: {message}", path.display()),
         None => Ok(names),
     }
 }
 
-/// What is wrong with the names of classes, if anything is: they stand in tags, tables and pictures, one a
-/// line in their file, and each is of one class.
-pub(super) fn bad_name(names: &[String]) -> Option<String> {
-    let bad = |name: &String| {
+/// What is wrong with the names of classes, if anything is. They stand in tags, tables and pictures, one a line in
+/// their file, and have to differ.
+pub(super) fn class_names_error(names: &[String]) -> Option<String> {
+    let is_bad = |name: &String| {
         name.trim() != name || name.chars().count() > MAX_NAME || name.contains(char::is_control)
     };
-    if let Some(name) = names.iter().find(|name| bad(name)) {
+    if let Some(name) = names.iter().find(|name| is_bad(name)) {
         let name: String = name.chars().take(MAX_NAME).collect();
         return Some(format!(
             "got the class name {name:?}, want at most {MAX_NAME} characters without control characters and \
@@ -118,7 +118,7 @@ mod tests {
     use crate::error::is_user_error;
     use std::fs;
 
-    fn set() -> tempfile::TempDir {
+    fn dataset() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         for name in TRAIN_FILES.into_iter().chain([TEST_FILE]) {
             fs::write(directory.path().join(name), b"").unwrap();
@@ -127,29 +127,29 @@ mod tests {
     }
 
     #[test]
-    fn the_files_are_found_in_the_directory_or_the_archives_directory_in_it() {
+    fn dataset_is_found_in_the_directory_or_the_archives_directory_in_it() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(locate(home.path()).unwrap(), None);
-        assert_eq!(locate(&home.path().join("absent")).unwrap(), None);
-        let holder = home.path().join(BATCHES_DIR);
-        fs::rename(set().keep(), &holder).unwrap();
-        assert_eq!(locate(home.path()).unwrap().unwrap(), holder);
-        assert_eq!(locate(&holder).unwrap().unwrap(), holder);
+        assert_eq!(find_dataset(home.path()).unwrap(), None);
+        assert_eq!(find_dataset(&home.path().join("absent")).unwrap(), None);
+        let archive_dir = home.path().join(BATCHES_DIR);
+        fs::rename(dataset().keep(), &archive_dir).unwrap();
+        assert_eq!(find_dataset(home.path()).unwrap().unwrap(), archive_dir);
+        assert_eq!(find_dataset(&archive_dir).unwrap().unwrap(), archive_dir);
     }
 
     #[test]
     fn missing_files_are_named() {
-        let directory = set();
+        let directory = dataset();
         fs::remove_file(directory.path().join("data_batch_2.bin")).unwrap();
-        let error = require(directory.path()).unwrap_err();
+        let error = require_dataset(directory.path()).unwrap_err();
         assert!(is_user_error(&error));
-        let want = "holds part of a set: data_batch_2.bin missing";
+        let want = "holds part of a data set: data_batch_2.bin missing";
         assert_eq!(
             error.to_string(),
             format!("{} {want}", directory.path().display())
         );
         let empty = tempfile::tempdir().unwrap();
-        let error = require(empty.path()).unwrap_err();
+        let error = require_dataset(empty.path()).unwrap_err();
         assert!(is_user_error(&error));
         assert!(
             error
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn class_names_come_from_the_directory() {
-        let directory = set();
+        let directory = dataset();
         assert_eq!(class_names(directory.path()).unwrap(), CLASSES);
         let meta = directory.path().join(META_FILE);
         fs::write(&meta, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();

@@ -1,37 +1,42 @@
-//! The network's input against TensorFlow's, and the chances that decide about it.
+//! The network's input against TensorFlow's, and the distribution of its random parameters.
 
 use super::augmentation::{Augmentation, apply, input_len};
 use super::cifar::{Images, RECORD_BYTES};
 use super::random;
 use super::stream::{Batch, BatchStream};
 use crate::spec::{Contrast, Input, Seed};
-use crate::testing::golden::{Golden, assert_chance, assert_close, error};
+use crate::testing::golden::{Golden, assert_close, assert_uniform, error};
 use std::sync::Arc;
 
 /// Relative to the image's largest value.
 const BOUND: f64 = 1e-4;
 
-fn made(golden: &Golden, image: usize, draw: &Augmentation, input: &Input) -> Vec<f32> {
+fn augmented(
+    golden: &Golden,
+    image: usize,
+    augmentation: &Augmentation,
+    input: &Input,
+) -> Vec<f32> {
     let pixels = golden.get("pixels");
     let bytes = pixels.values.len() / pixels.shape[0];
     let bytes: Vec<u8> = (pixels.values[image * bytes..][..bytes].iter())
         .map(|&x| x as u8)
         .collect();
     let mut out = vec![f32::NAN; input_len(input)];
-    apply(draw, &bytes, input, &mut out);
+    apply(augmentation, &bytes, input, &mut out);
     out
 }
 
 #[test]
-fn distorted_images_are_tensorflows() {
+fn augmented_images_equal_tensorflows() {
     let golden = Golden::read("input");
     let mut flat = 0;
     for case in golden.numbered("distort") {
         let want = |name: &str| &golden.get(&format!("{case}/{name}")).values;
         let [image, crop, top, left, mirror, brightness, contrast] = want("draw")[..] else {
-            panic!("{case}: a draw has 7 numbers");
+            panic!("{case}: an augmentation has 7 numbers");
         };
-        let draw = Augmentation {
+        let augmentation = Augmentation {
             top: top as usize,
             left: left as usize,
             mirror: mirror == 1.0,
@@ -46,9 +51,9 @@ fn distorted_images_are_tensorflows() {
             standardize: false,
             ..standard.clone()
         };
-        let got = made(&golden, image as usize, &draw, &raw);
+        let got = augmented(&golden, image as usize, &augmentation, &raw);
         assert_close(&format!("{case}/raw"), &got, want("raw"), BOUND);
-        let got = made(&golden, image as usize, &draw, &standard);
+        let got = augmented(&golden, image as usize, &augmentation, &standard);
         assert_close(&format!("{case}/exact"), &got, want("exact"), 1e-6);
         // Of a nearly flat image TensorFlow's 32 bits keep less than the bound; nothing to hold on to.
         let exact = golden.get(&format!("{case}/exact"));
@@ -67,7 +72,7 @@ fn distorted_images_are_tensorflows() {
 }
 
 #[test]
-fn central_crops_are_tensorflows_flat_images_included() {
+fn central_crops_equal_tensorflows_flat_images_included() {
     let golden = Golden::read("input");
     for crop in [24, 25, 7] {
         let standard = Input {
@@ -85,46 +90,49 @@ fn central_crops_are_tensorflows_flat_images_included() {
         ] {
             let want = golden.get(&format!("central/{crop}/{name}"));
             for (image, want) in want.values.chunks_exact(input_len(input)).enumerate() {
-                let got = made(&golden, image, &Augmentation::central(input), input);
+                let got = augmented(&golden, image, &Augmentation::central(input), input);
                 assert_close(&format!("central/{crop}/{name}/{image}"), &got, want, bound);
             }
         }
     }
 }
 
-/// The draws of successive positions, each from its own stream, as training takes them.
-fn draws(count: u64) -> Vec<Augmentation> {
+/// The augmentation of successive positions, each from its own random stream, as in training.
+fn samples(count: u64) -> Vec<Augmentation> {
     let input = Input::default();
     (0..count)
         .map(|position| {
-            Augmentation::sample(&input, &mut random::stream(Seed(9), b"distort ", position))
+            Augmentation::sample(
+                &input,
+                &mut random::stream(Seed(9), random::AUGMENTATION, position),
+            )
         })
         .collect()
 }
 
 #[test]
-fn crop_and_mirror_are_uniform_together_and_apart_from_the_neighbours() {
-    let draws = draws(32_400);
+fn crop_and_mirror_are_uniform_and_independent_of_the_neighbours() {
+    let samples = samples(32_400);
     let mut together = vec![0; 9 * 9 * 2];
     let mut successive = vec![0; 9 * 9];
-    for draw in &draws {
-        together[(draw.top * 9 + draw.left) * 2 + usize::from(draw.mirror)] += 1;
+    for sample in &samples {
+        together[(sample.top * 9 + sample.left) * 2 + usize::from(sample.mirror)] += 1;
     }
-    for pair in draws.chunks_exact(2) {
+    for pair in samples.chunks_exact(2) {
         successive[pair[0].top * 9 + pair[1].top] += 1;
     }
-    assert_chance("row, column, mirror", &together, 161.0, 1.0);
-    assert_chance("row, next row", &successive, 80.0, 1.0);
+    assert_uniform("row, column, mirror", &together, 161.0, 1.0);
+    assert_uniform("row, next row", &successive, 80.0, 1.0);
 }
 
 #[test]
 fn brightness_and_contrast_are_uniform_and_independent() {
-    let draws = draws(20_000);
-    let unit = |draw: &Augmentation| {
-        let brightness = (f64::from(draw.brightness) + 63.0) / 126.0;
-        [brightness, (f64::from(draw.contrast) - 0.2) / 1.6]
+    let samples = samples(20_000);
+    let unit = |sample: &Augmentation| {
+        let brightness = (f64::from(sample.brightness) + 63.0) / 126.0;
+        [brightness, (f64::from(sample.contrast) - 0.2) / 1.6]
     };
-    let units: Vec<[f64; 2]> = draws.iter().map(unit).collect();
+    let units: Vec<[f64; 2]> = samples.iter().map(unit).collect();
     let n = units.len() as f64;
     for which in 0..2 {
         let values = || units.iter().map(|unit| unit[which]);
@@ -138,17 +146,17 @@ fn brightness_and_contrast_are_uniform_and_independent() {
     }
     let mut together = vec![0; 100];
     let mut with_crop = vec![0; 90];
-    for ([brightness, contrast], draw) in units.iter().zip(&draws) {
+    for ([brightness, contrast], sample) in units.iter().zip(&samples) {
         let tenth = |unit: f64| ((unit * 10.0) as usize).min(9);
         together[tenth(*brightness) * 10 + tenth(*contrast)] += 1;
-        with_crop[tenth(*brightness) * 9 + draw.left] += 1;
+        with_crop[tenth(*brightness) * 9 + sample.left] += 1;
     }
-    assert_chance("brightness, contrast", &together, 99.0, 1.0);
-    assert_chance("brightness, column", &with_crop, 89.0, 1.0);
+    assert_uniform("brightness, contrast", &together, 99.0, 1.0);
+    assert_uniform("brightness, column", &with_crop, 89.0, 1.0);
 }
 
 #[test]
-fn an_image_comes_at_any_place_of_an_epoch_whatever_its_place_before() {
+fn places_in_an_epoch_are_uniform_and_independent_of_the_epoch_before() {
     const COUNT: usize = 10;
     let mut records = vec![0; COUNT * RECORD_BYTES];
     for (label, record) in records.chunks_exact_mut(RECORD_BYTES).enumerate() {
@@ -181,6 +189,6 @@ fn an_image_comes_at_any_place_of_an_epoch_whatever_its_place_before() {
         before = Some(now);
     }
     // Rows and columns of such a table have given sums: 9 * 9 degrees of freedom, statistic times 9/10.
-    assert_chance("image, place", &places, 81.0, 0.9);
-    assert_chance("place, next place", &moves, 81.0, 0.9);
+    assert_uniform("image, place", &places, 81.0, 0.9);
+    assert_uniform("place, next place", &moves, 81.0, 0.9);
 }

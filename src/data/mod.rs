@@ -1,12 +1,12 @@
-//! Images: a set's files, what augmentation makes of its images, and the batches that a step sees.
+//! Images: a data set's files, the augmentation of its images, and the batches that a step sees.
 //!
 //! ```text
 //! sources (fetch, import, synthetic) -> files -> Images -> augmentation -> stream -> Batch
 //! ```
 //!
-//! Upstairs, in this module: the layout of a set's files ([`Images`]), augmentation, and the streams of batches
-//! ([`BatchStream`] for training, [`evaluation_batches`]). Downstairs, in [`sources`]: how the files come to be
-//! there. Neither knows the network, nor what becomes of a batch.
+//! This module holds the layout of the files ([`Images`]), augmentation, and the streams of batches
+//! ([`BatchStream`] for training, [`evaluation_batches`]); [`sources`] holds where the files come from: download,
+//! import, generation. Neither knows the network, nor what becomes of a batch.
 
 pub mod augmentation;
 mod cifar;
@@ -23,6 +23,6 @@ mod summary;
 
 pub use cifar::{CHANNELS, CLASS_COUNT, CLASSES, Images, SIDE, Split};
 pub use files::class_names;
-pub use sources::{draw, import, prepare};
-pub use stream::{Batch, BatchPlan, BatchStream, Prepared, evaluation_batches};
+pub use sources::{import, prepare, synthesize};
+pub use stream::{Batch, BatchPlan, BatchStream, StreamItem, evaluation_batches};
 pub use summary::{Summary, check};

@@ -1,4 +1,4 @@
-//! Background threads that make numbered items ahead of their use: delivered in order, bounded in memory,
+//! Background threads that produce numbered items ahead of their use: delivered in order, bounded in memory,
 //! stopped with their owner.
 
 use anyhow::{Context, Result, anyhow};
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-/// Items first, first + 1, ... without end, each made by one of several threads.
+/// Items first, first + 1, ... without end, each produced by one of several threads.
 ///
-/// Worker w of W makes every W-th item and has a queue of its own; reading the queues in turn gives the
+/// Worker w of W produces every W-th item and has a queue of its own; reading the queues in turn gives the
 /// order back. At most `prefetch` items queue and each worker holds one more.
 #[derive(Debug)]
 pub(super) struct Prefetch<T> {
     workers: Vec<Worker<T>>,
-    /// The worker whose turn is next.
-    turn: usize,
-    /// Items made and not yet taken.
-    made: Arc<AtomicUsize>,
+    /// Index of the worker that has the next item.
+    next_worker: usize,
+    /// Items produced and not yet taken.
+    produced: Arc<AtomicUsize>,
     prefetch: usize,
 }
 
@@ -29,7 +29,7 @@ struct Worker<T> {
 }
 
 impl<T: Send + 'static> Prefetch<T> {
-    /// Starts `workers` threads, at least one, on items `first` and up. Each has its own copy of `make`.
+    /// Starts `workers` threads, at least one, on items `first` and up. Each has its own copy of `produce`.
     ///
     /// # Errors
     /// If the system refuses a thread.
@@ -37,19 +37,19 @@ impl<T: Send + 'static> Prefetch<T> {
         first: u64,
         prefetch: usize,
         workers: usize,
-        make: impl FnMut(u64) -> T + Clone + Send + 'static,
+        produce: impl FnMut(u64) -> T + Clone + Send + 'static,
     ) -> Result<Prefetch<T>> {
         let count = workers.max(1);
-        let made = Arc::new(AtomicUsize::new(0));
+        let produced = Arc::new(AtomicUsize::new(0));
         let mut workers = Vec::with_capacity(count);
         for worker in 0..count {
             let capacity = prefetch / count + usize::from(worker < prefetch % count);
             let (sender, queue) = sync_channel(capacity);
-            let (mut make, made) = (make.clone(), Arc::clone(&made));
+            let (mut produce, produced) = (produce.clone(), Arc::clone(&produced));
             let work = move || {
                 for index in (first + worker as u64..).step_by(count) {
-                    let item = make(index);
-                    made.fetch_add(1, Ordering::Relaxed);
+                    let item = produce(index);
+                    produced.fetch_add(1, Ordering::Relaxed);
                     // The receiver is gone: the owner has stopped.
                     if sender.send(item).is_err() {
                         return;
@@ -67,31 +67,31 @@ impl<T: Send + 'static> Prefetch<T> {
         }
         Ok(Prefetch {
             workers,
-            turn: 0,
-            made,
+            next_worker: 0,
+            produced,
             prefetch,
         })
     }
 
-    /// The next item; waits until it is made.
+    /// The next item; waits until it is produced.
     ///
     /// # Errors
-    /// If the worker that had to make it has panicked.
+    /// If the worker that had to produce it has panicked.
     pub(super) fn next(&mut self) -> Result<T> {
-        let worker = &mut self.workers[self.turn];
+        let worker = &mut self.workers[self.next_worker];
         let item = worker.queue.as_ref().and_then(|queue| queue.recv().ok());
         let Some(item) = item else {
             return Err(worker.failure());
         };
-        self.made.fetch_sub(1, Ordering::Relaxed);
-        self.turn = (self.turn + 1) % self.workers.len();
+        self.produced.fetch_sub(1, Ordering::Relaxed);
+        self.next_worker = (self.next_worker + 1) % self.workers.len();
         Ok(item)
     }
 
-    /// Items that are made and wait, at most `prefetch`.
+    /// Items that are produced and not yet taken, at most `prefetch`.
     pub(super) fn ready(&self) -> usize {
-        // Workers that wait for room hold an item beyond the queue's.
-        self.made.load(Ordering::Relaxed).min(self.prefetch)
+        // Workers that wait for their queue to have room hold an item beyond the queue's.
+        self.produced.load(Ordering::Relaxed).min(self.prefetch)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_come_in_order_whatever_the_workers_and_the_room() {
+    fn items_come_in_order_for_any_number_of_workers_and_places() {
         for workers in [0, 1, 2, 5] {
             for prefetch in [0, 1, 2, 7] {
                 let mut items = Prefetch::start(10, prefetch, workers, |index| index).unwrap();
@@ -141,31 +141,31 @@ mod tests {
         }
     }
 
-    /// Counts how many of it are alive, and the most there ever were.
+    /// An item that counts how many of its kind are alive, and the most there ever were.
     #[derive(Debug)]
-    struct Counted(Arc<[AtomicUsize; 2]>);
+    struct Tracked(Arc<[AtomicUsize; 2]>);
 
-    impl Counted {
-        fn new(counts: &Arc<[AtomicUsize; 2]>) -> Counted {
+    impl Tracked {
+        fn new(counts: &Arc<[AtomicUsize; 2]>) -> Tracked {
             let alive = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
             counts[1].fetch_max(alive, Ordering::SeqCst);
-            Counted(Arc::clone(counts))
+            Tracked(Arc::clone(counts))
         }
     }
 
-    impl Drop for Counted {
+    impl Drop for Tracked {
         fn drop(&mut self) {
             self.0[0].fetch_sub(1, Ordering::SeqCst);
         }
     }
 
     #[test]
-    fn memory_is_bounded_and_freed_on_drop() {
+    fn items_are_bounded_in_number_and_freed_on_drop() {
         for (prefetch, workers) in [(0, 1), (4, 1), (1, 3), (4, 3)] {
             let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-            let make = Arc::clone(&counts);
+            let counted = Arc::clone(&counts);
             let mut items =
-                Prefetch::start(0, prefetch, workers, move |_| Counted::new(&make)).unwrap();
+                Prefetch::start(0, prefetch, workers, move |_| Tracked::new(&counted)).unwrap();
             for _ in 0..100 {
                 drop(items.next().unwrap());
                 assert!(items.ready() <= prefetch);
@@ -183,17 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_at_its_place() {
-        let make = |index: u64| {
-            assert!(index != 4, "item {index} is cursed");
+    fn panics_become_errors_at_their_place() {
+        let produce = |index: u64| {
+            assert!(index != 4, "item {index} fails");
             index
         };
-        let mut items = Prefetch::start(0, 2, 3, make).unwrap();
+        let mut items = Prefetch::start(0, 2, 3, produce).unwrap();
         for index in 0..4 {
             assert_eq!(items.next().unwrap(), index);
         }
         let error = items.next().unwrap_err().to_string();
-        assert_eq!(error, "a data thread panicked: item 4 is cursed");
+        assert_eq!(error, "a data thread panicked: item 4 fails");
         assert_eq!(
             items.next().unwrap_err().to_string(),
             "a data thread has ended"

@@ -1,9 +1,22 @@
-//! Independent random streams: one for each (seed, purpose, index), so that no draw depends on the order
-//! in which threads come to it.
+//! Independent random streams: one for each (seed, purpose, index), so that no value depends on the order
+//! in which threads ask for it.
 
 use crate::spec::Seed;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+// The letters are part of the keys: others would change every batch and every generated image.
+
+/// Augmentation of one image.
+pub(super) const AUGMENTATION: &[u8; 8] = b"distort ";
+/// Permutation of one epoch.
+pub(super) const SHUFFLING: &[u8; 8] = b"shuffle ";
+/// Order of imported images.
+pub(super) const IMPORT: &[u8; 8] = b"import  ";
+/// A synthetic training image.
+pub(super) const SYNTHETIC_TRAIN: &[u8; 8] = b"drawtrai";
+/// A synthetic test image.
+pub(super) const SYNTHETIC_TEST: &[u8; 8] = b"drawtest";
 
 /// The stream `index` of `purpose` under `seed`. Streams of different purposes have different keys;
 /// those of one purpose are ChaCha's own 2^64 streams of a key.
@@ -24,10 +37,10 @@ mod tests {
     #[test]
     fn streams_repeat_and_differ_by_seed_purpose_and_index() {
         let first = |seed, purpose, index| stream(Seed(seed), purpose, index).random::<u64>();
-        let reference = first(1, b"distort ", 7);
-        assert_eq!(reference, first(1, b"distort ", 7));
-        assert_ne!(reference, first(2, b"distort ", 7));
-        assert_ne!(reference, first(1, b"shuffle ", 7));
-        assert_ne!(reference, first(1, b"distort ", 8));
+        let reference = first(1, AUGMENTATION, 7);
+        assert_eq!(reference, first(1, AUGMENTATION, 7));
+        assert_ne!(reference, first(2, AUGMENTATION, 7));
+        assert_ne!(reference, first(1, SHUFFLING, 7));
+        assert_ne!(reference, first(1, AUGMENTATION, 8));
     }
 }

@@ -1,7 +1,7 @@
-//! Batches: an endless, shuffled, distorted stream for training in which batch k is a pure function of
+//! Batches: an endless, shuffled, augmented stream for training in which batch k is a pure function of
 //! (seed, k), and one pass in order for evaluation.
 
-use super::augmentation::{Augmentation, affine, apply, input_len};
+use super::augmentation::{Augmentation, apply, channel_transforms, input_len};
 use super::cifar::{CHANNELS, Images, SIDE};
 use super::prefetch::Prefetch;
 use super::random;
@@ -22,20 +22,19 @@ pub struct Batch {
     pub labels: Vec<i64>,
 }
 
-/// What becomes of the images of one training batch on their way into the network: all that a device needs to know
-/// that has the images themselves.
+/// How one training batch is made: all that a device which holds the images needs to make it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchPlan {
     /// The step that the batch is for.
     pub step: u64,
-    /// Which image of the split, [n].
+    /// Index of each image in the split, [n].
     pub images: Vec<i64>,
-    /// Its rows, from top to bottom of the crop, [n, crop].
+    /// Rows of each image's crop, top to bottom, [n, crop].
     pub rows: Vec<i64>,
-    /// Its columns, from left to right of the crop or, mirrored, back, [n, crop].
+    /// Columns of each image's crop, left to right, or right to left where it is mirrored, [n, crop].
     pub columns: Vec<i64>,
-    /// What is taken from a channel's bytes, then multiplied, then added, [n, 3 of these, 3 channels].
-    pub maps: Vec<f32>,
+    /// Pivot, factor and offset of each channel: x -> (x - pivot) * factor + offset, [n, 3, 3 channels].
+    pub transforms: Vec<f32>,
     /// Labels, [n], each 0 to 9.
     pub labels: Vec<i64>,
 }
@@ -44,31 +43,31 @@ pub struct BatchPlan {
 #[derive(Debug)]
 pub struct BatchStream<T = Batch>(Prefetch<T>);
 
-/// What a [`BatchStream`] can be of.
-pub trait Prepared: Send + 'static {
-    /// That of a step.
-    fn prepare(source: &mut BatchMaker, step: u64) -> Self;
+/// What a [`BatchStream`] yields: batches, or plans for them.
+pub trait StreamItem: Send + 'static {
+    /// The item of a step.
+    fn build(builder: &mut BatchBuilder, step: u64) -> Self;
 }
 
-impl Prepared for Batch {
-    fn prepare(source: &mut BatchMaker, step: u64) -> Self {
-        source.batch(step)
+impl StreamItem for Batch {
+    fn build(builder: &mut BatchBuilder, step: u64) -> Self {
+        builder.batch(step)
     }
 }
 
-impl Prepared for BatchPlan {
-    fn prepare(source: &mut BatchMaker, step: u64) -> Self {
-        source.plan(step)
+impl StreamItem for BatchPlan {
+    fn build(builder: &mut BatchBuilder, step: u64) -> Self {
+        builder.plan(step)
     }
 }
 
-impl<T: Prepared> BatchStream<T> {
+impl<T: StreamItem> BatchStream<T> {
     /// Starts with the batch of `first_step`. `prefetch` batches are kept ready; each of `workers` threads
     /// holds one more.
     ///
     /// The stream is the epochs' permutations of all images, one after the other, cut into batches of
-    /// `batch_size`: a batch may straddle two epochs, or hold several epochs of a small set. Epoch e's
-    /// permutation follows from (seed, e), an image's distortion from (seed, its position in the stream).
+    /// `batch_size`: a batch may straddle two epochs, or hold several epochs of a small data set. Epoch e's
+    /// permutation follows from (seed, e), an image's augmentation from (seed, its position in the stream).
     ///
     /// # Errors
     /// A user error if `batch_size` or `input` is out of range. Others: the system refuses a thread.
@@ -81,9 +80,9 @@ impl<T: Prepared> BatchStream<T> {
         prefetch: usize,
         workers: usize,
     ) -> Result<Self> {
-        let mut source = BatchMaker::new(images, input, batch_size, seed)?;
-        let make = move |step| T::prepare(&mut source, step);
-        let prefetch = Prefetch::start(first_step, prefetch, workers, make)?;
+        let mut builder = BatchBuilder::new(images, input, batch_size, seed)?;
+        let produce = move |step| T::build(&mut builder, step);
+        let prefetch = Prefetch::start(first_step, prefetch, workers, produce)?;
         Ok(BatchStream(prefetch))
     }
 
@@ -102,7 +101,7 @@ impl<T: Prepared> BatchStream<T> {
     }
 }
 
-/// What distortion could not carry out. The spec's own checks report the same with file and line.
+/// Refuses parameters that augmentation cannot apply. The spec's own checks report the same with file and line.
 fn check_input(input: &Input) -> Result<()> {
     let Input {
         crop,
@@ -123,9 +122,9 @@ fn check_input(input: &Input) -> Result<()> {
     Ok(())
 }
 
-/// Makes any batch of the stream.
+/// Builds the batch, or the plan, of any step.
 #[derive(Clone)]
-pub struct BatchMaker {
+pub struct BatchBuilder {
     images: Arc<Images>,
     order: Order,
     input: Input,
@@ -133,13 +132,13 @@ pub struct BatchMaker {
     seed: Seed,
 }
 
-impl BatchMaker {
+impl BatchBuilder {
     fn new(images: Arc<Images>, input: &Input, batch_size: usize, seed: Seed) -> Result<Self> {
         check_input(input)?;
         if batch_size == 0 {
             bail_user!("train.batch_size: got 0, want at least 1");
         }
-        Ok(BatchMaker {
+        Ok(BatchBuilder {
             order: Order::new(seed, images.len()),
             images,
             input: input.clone(),
@@ -148,9 +147,9 @@ impl BatchMaker {
         })
     }
 
-    /// What chance decides about the image at a position of the stream.
-    fn draw(&self, position: u64) -> Augmentation {
-        let mut random = random::stream(self.seed, b"distort ", position);
+    /// The augmentation of the image at a position of the stream.
+    fn augmentation(&self, position: u64) -> Augmentation {
+        let mut random = random::stream(self.seed, random::AUGMENTATION, position);
         Augmentation::sample(&self.input, &mut random)
     }
 
@@ -162,23 +161,27 @@ impl BatchMaker {
             images: Vec::with_capacity(self.batch_size),
             rows: Vec::with_capacity(self.batch_size * crop),
             columns: Vec::with_capacity(self.batch_size * crop),
-            maps: Vec::with_capacity(self.batch_size * 3 * CHANNELS),
+            transforms: Vec::with_capacity(self.batch_size * 3 * CHANNELS),
             labels: Vec::with_capacity(self.batch_size),
         };
         for position in first..first + self.batch_size as u64 {
             let index = self.order.at(position);
-            let draw = self.draw(position);
-            let maps = affine(&draw, self.images.pixels(index), &self.input);
-            let columns = (draw.left..draw.left + crop).map(|column| column as i64);
-            match draw.mirror {
+            let augmentation = self.augmentation(position);
+            let transforms =
+                channel_transforms(&augmentation, self.images.pixels(index), &self.input);
+            let columns = (augmentation.left..augmentation.left + crop).map(|column| column as i64);
+            match augmentation.mirror {
                 true => plan.columns.extend(columns.rev()),
                 false => plan.columns.extend(columns),
             }
-            let rows = draw.top..draw.top + crop;
+            let rows = augmentation.top..augmentation.top + crop;
             plan.rows.extend(rows.map(|row| row as i64));
-            plan.maps.extend(maps.map(|map| map.pivot));
-            plan.maps.extend(maps.map(|map| map.factor));
-            plan.maps.extend(maps.map(|map| map.offset));
+            plan.transforms
+                .extend(transforms.map(|transform| transform.pivot));
+            plan.transforms
+                .extend(transforms.map(|transform| transform.factor));
+            plan.transforms
+                .extend(transforms.map(|transform| transform.offset));
             plan.images.push(index as i64);
             plan.labels.push(self.images.label(index).into());
         }
@@ -191,8 +194,8 @@ impl BatchMaker {
         let outputs = batch.images.chunks_exact_mut(input_len(&self.input));
         for ((position, out), label) in (first..).zip(outputs).zip(&mut batch.labels) {
             let index = self.order.at(position);
-            let draw = self.draw(position);
-            apply(&draw, self.images.pixels(index), &self.input, out);
+            let augmentation = self.augmentation(position);
+            apply(&augmentation, self.images.pixels(index), &self.input, out);
             *label = self.images.label(index).into();
         }
         batch
@@ -218,7 +221,7 @@ impl Batch {
     }
 }
 
-/// Which image stands at a position of the stream. Keeps the permutation of the epoch last asked for.
+/// The image at each position of the stream. Keeps the permutation of the epoch last asked for.
 #[derive(Clone)]
 struct Order {
     seed: Seed,
@@ -239,12 +242,12 @@ impl Order {
         let len = self.permutation.len() as u64;
         let (epoch, offset) = (position / len, position % len);
         if self.epoch != Some(epoch) {
-            // From the identity each time: the permutation must not depend on those made before.
+            // From the identity each time: the permutation must not depend on the epochs asked for before.
             for (index, entry) in self.permutation.iter_mut().enumerate() {
                 *entry = index;
             }
             self.permutation
-                .shuffle(&mut random::stream(self.seed, b"shuffle ", epoch));
+                .shuffle(&mut random::stream(self.seed, random::SHUFFLING, epoch));
             self.epoch = Some(epoch);
         }
         self.permutation[offset as usize]
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn every_image_once_an_epoch_and_a_new_order_each() {
+    fn epochs_hold_every_image_once_each_in_a_new_order() {
         // 7 does not divide 50: batches straddle epochs.
         let mut stream = start(50, &plain(), 7, 0, 1);
         let batches: Vec<Batch> = (0..50).map(|_| stream.next().unwrap()).collect();
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_depends_on_seed_and_step_alone() {
+    fn batches_depend_on_seed_and_step_alone() {
         let input = Input::default();
         let mut reference = start(20, &input, 16, 0, 1);
         let mut three = start(20, &input, 16, 0, 3);
@@ -357,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_image_is_distorted_anew_each_time() {
+    fn images_are_augmented_anew_each_time() {
         let mut pixels = vec![0; RECORD_BYTES];
         pixels[1..].copy_from_slice(
             &(0..PIXEL_BYTES)
@@ -375,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_smaller_than_a_batch_is_repeated_in_new_orders() {
+    fn datasets_smaller_than_a_batch_are_repeated_in_new_orders() {
         let mut stream = start(3, &plain(), 10, 0, 2);
         let (first, second) = (stream.next().unwrap(), stream.next().unwrap());
         let order = [indices(&first), indices(&second)].concat();
@@ -387,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn input_that_cannot_be_made_is_refused() {
+    fn stream_refuses_parameters_out_of_range() {
         let bad = |input: Input, size| {
             let error =
                 BatchStream::<Batch>::start(images(1), &input, size, Seed(1), 0, 1, 1).unwrap_err();
@@ -428,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_covers_every_image_once_in_order() {
+    fn evaluation_batches_hold_every_image_once_in_order() {
         let images = images(23);
         let batches: Vec<Batch> = evaluation_batches(&images, &plain(), 10).collect();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What a data directory holds, for people.
+//! The number of images of each class, as a table for people.
 
 use super::cifar::{CLASS_COUNT, Images, Split};
 use super::files::class_names;
@@ -17,7 +17,7 @@ pub struct Summary {
     pub test: [usize; CLASS_COUNT],
 }
 
-/// Reads every file of the set in `directory` (as [`Images::read`] finds it) and counts.
+/// Reads every file of the data set in `directory` (as [`Images::read`] finds it) and counts.
 ///
 /// # Errors
 /// As [`Images::read`] and [`class_names`].
@@ -54,14 +54,14 @@ mod tests {
     use crate::spec::Synthetic;
 
     #[test]
-    fn counts_by_class_and_split() {
+    fn summary_counts_by_class_and_split() {
         let home = tempfile::tempdir().unwrap();
         let parameters = Synthetic {
             train_images: 21,
             test_images: 10,
             ..Synthetic::default()
         };
-        let directory = crate::data::draw(&parameters, home.path()).unwrap();
+        let directory = crate::data::synthesize(&parameters, home.path()).unwrap();
         let summary = check(&directory).unwrap();
         assert_eq!(summary.train, [3, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
         assert_eq!(summary.test, [1; 10]);

@@ -20,13 +20,13 @@ pub fn check(cases: u64, property: impl Fn(&mut ChaCha8Rng)) {
         return property(&mut ChaCha8Rng::seed_from_u64(seed));
     }
     let limit = number("FUZZ_SECONDS");
-    let (first, begin) = (limit.map_or(0, |_| moment()), Instant::now());
+    let (first, begin) = (limit.map_or(0, |_| time_seed()), Instant::now());
     let mut done: u64 = 0;
     while limit.map_or(done < cases, |limit| begin.elapsed().as_secs() < limit) {
         let seed = first.wrapping_add(done);
         let case = || property(&mut ChaCha8Rng::seed_from_u64(seed));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(case)) {
-            eprintln!("to see it again: FUZZ_SEED={seed}");
+            eprintln!("to reproduce it: FUZZ_SEED={seed}");
             resume_unwind(panic);
         }
         done += 1;
@@ -36,13 +36,13 @@ pub fn check(cases: u64, property: impl Fn(&mut ChaCha8Rng)) {
     }
 }
 
-/// No two runs begin with the same case.
-fn moment() -> u64 {
+/// A first seed that no other run has.
+fn time_seed() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// One of them.
+/// One of `choices`, uniformly.
 pub fn pick<T: Clone>(rng: &mut ChaCha8Rng, choices: &[T]) -> T {
     choices.choose(rng).expect("there are choices").clone()
 }
@@ -180,7 +180,7 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn edits_reach_everything_and_cases_repeat() {
+    fn edits_are_of_every_kind_and_repeatable() {
         let text = b"a: 12, b: 345";
         for wanted in [
             &b"word"[..],
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_property_that_does_not_hold_fails() {
+    fn check_fails_where_the_property_does_not_hold() {
         let met = Cell::new(0);
         let failed = catch_unwind(AssertUnwindSafe(|| {
             check(50, |rng| {

@@ -1,5 +1,5 @@
 //! What fidelity is tested with: the golden files, which hold what TensorFlow makes of small inputs
-//! (`tests/reference/make_golden.py` writes them), and chi-square for what chance decides.
+//! (`tests/reference/make_golden.py` writes them), and chi-square tests for what is random.
 
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ impl Golden {
                 Dtype::F64 => numbers(view.data(), f64::from_le_bytes),
                 Dtype::I64 => numbers(view.data(), |b| i64::from_le_bytes(b) as f64),
                 Dtype::U8 => numbers(view.data(), |[b]| b.into()),
-                other => panic!("{name}: no use for {other:?}"),
+                other => panic!("{name}: unsupported type {other:?}"),
             };
             let shape = view.shape().to_vec();
             (name, Tensor { shape, values })
@@ -87,11 +87,19 @@ fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec
 /// Largest difference, relative to the largest magnitude wanted; of zeros, as it is.
 pub fn error(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
-    let largest = want.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    let largest = want
+        .iter()
+        .fold(0.0, |largest: f64, x| largest.max(x.abs()));
     let scale = if largest == 0.0 { 1.0 } else { largest };
     let differences = got.iter().zip(want).map(|(&g, w)| (f64::from(g) - w).abs());
     // Not `f64::max`, which passes over NaN.
-    let larger = |most: f64, d: f64| if most.is_nan() || d <= most { most } else { d };
+    let larger = |largest: f64, d: f64| {
+        if largest.is_nan() || d <= largest {
+            largest
+        } else {
+            d
+        }
+    };
     differences.fold(0.0, larger) / scale
 }
 
@@ -106,25 +114,25 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f64], bound: f64) {
     );
 }
 
-/// Holds counts of equally likely cells to chance; see [`assert_chances`].
+/// Holds counts of equally likely cells to a uniform distribution; see [`assert_chi_square`].
 #[track_caller]
-pub fn assert_chance(what: &str, counts: &[usize], freedom: f64, factor: f64) {
+pub fn assert_uniform(what: &str, counts: &[usize], degrees: f64, factor: f64) {
     let share = 1.0 / counts.len() as f64;
     let cells: Vec<_> = counts.iter().map(|&count| (count, share)).collect();
-    assert_chances(what, &cells, freedom, factor);
+    assert_chi_square(what, &cells, degrees, factor);
 }
 
 /// Pearson's chi-square of (count, probability) cells, times `factor`, lies between the 0.1 % and the
 /// 99.9 % quantile for so many degrees of freedom: neither uneven nor evener than chance.
 #[track_caller]
-pub fn assert_chances(what: &str, cells: &[(usize, f64)], freedom: f64, factor: f64) {
+pub fn assert_chi_square(what: &str, cells: &[(usize, f64)], degrees: f64, factor: f64) {
     let total = cells.iter().map(|cell| cell.0).sum::<usize>() as f64;
     let term =
         |&(count, share): &(usize, f64)| (count as f64 - total * share).powi(2) / (total * share);
     let statistic = factor * cells.iter().map(term).sum::<f64>();
     // Wilson and Hilferty's approximation of the quantiles; 3.09 is the normal's.
-    let spread = 2.0 / (9.0 * freedom);
-    let quantile = |z: f64| freedom * (1.0 - spread + z * spread.sqrt()).powi(3);
+    let spread = 2.0 / (9.0 * degrees);
+    let quantile = |z: f64| degrees * (1.0 - spread + z * spread.sqrt()).powi(3);
     let (low, high) = (quantile(-3.09), quantile(3.09));
     println!("{what:<48} {statistic:.1} of {low:.1} to {high:.1}");
     assert!(

@@ -3,14 +3,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Run `work` and check that this thread never held more than `most` bytes of memory that `work` asked for.
-pub fn within<T>(most: usize, work: impl FnOnce() -> T) -> T {
+/// Run `work` and check that this thread never held more than `max_bytes` of memory that `work` asked for.
+pub fn within<T>(max_bytes: usize, work: impl FnOnce() -> T) -> T {
     HEAP.set(EMPTY);
     let done = work();
     let highest = HEAP.get().highest;
     assert!(
-        highest <= most as isize,
-        "held {highest} bytes of memory, want at most {most}"
+        highest <= max_bytes as isize,
+        "held {highest} bytes of memory, want at most {max_bytes}"
     );
     done
 }
@@ -73,7 +73,7 @@ mod tests {
     use std::panic::catch_unwind;
 
     #[test]
-    fn memory_is_counted_while_it_is_held() {
+    fn heap_bound_counts_memory_while_it_is_held() {
         within(3_000, || {
             drop(black_box(vec![0_u8; 2_000]));
             drop(black_box(vec![1_u8; 2_000]));

@@ -25,13 +25,13 @@ const ROOMS: [&str; 18] = [
     "main",
 ];
 
-/// Where a module stands; `None` for macros and the errors of this crate's root.
-fn place(room: &str) -> Option<usize> {
+/// A module's position in the order; `None` for macros and the errors of this crate's root.
+fn position(room: &str) -> Option<usize> {
     ROOMS.iter().position(|known| *known == room)
 }
 
 #[test]
-fn no_module_imports_one_that_stands_after_it() {
+fn modules_import_none_that_stands_after_them() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let tests = ["tests", "fuzz", "fuzz.rs", "golden.rs", "testing", "lib.rs"];
     for file in WalkDir::new(&src).into_iter().map(Result::unwrap) {
@@ -43,12 +43,12 @@ fn no_module_imports_one_that_stands_after_it() {
             continue;
         }
         let room = parts[0].trim_end_matches(".rs");
-        let own = place(room).unwrap_or_else(|| panic!("src/{room} has no place in the order"));
+        let own = position(room).unwrap_or_else(|| panic!("src/{room} is not in the order"));
         let text = fs::read_to_string(file.path()).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         for name in code.split("crate::").skip(1).flat_map(imported) {
             assert!(
-                place(name).is_none_or(|place| place <= own),
+                position(name).is_none_or(|position| position <= own),
                 "src/{} imports {name}, which stands after {room}",
                 inside.display()
             );

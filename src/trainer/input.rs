@@ -1,7 +1,7 @@
 //! Where a step's batch comes from.
 
 use crate::backend::{self, DeviceImages};
-use crate::data::{Batch, BatchPlan, BatchStream, Images, Prepared};
+use crate::data::{Batch, BatchPlan, BatchStream, Images, StreamItem};
 use crate::spec::Spec;
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor};
@@ -99,7 +99,7 @@ impl BatchSource {
 ///
 /// # Errors
 /// As [`BatchStream::start`].
-pub(super) fn batches<T: Prepared>(
+pub(super) fn batches<T: StreamItem>(
     images: &Arc<Images>,
     spec: &Spec,
     first: u64,

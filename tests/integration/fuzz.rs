@@ -1,4 +1,4 @@
-//! Random command lines and damaged run directories: whatever comes, the real binary ends in good order.
+//! Random command lines and damaged run directories: the real binary always ends with a documented exit code.
 
 use crate::cases::{check, edited, edited_text, pick};
 use crate::support::Project;
@@ -14,8 +14,8 @@ use walkdir::WalkDir;
 /// Virtual memory of a process, in KiB; half of it is libtorch and the threads' arenas.
 const MEMORY: &str = "8000000";
 
-/// Run the binary to its end, which must have one of the documented exit codes. What hangs is killed.
-fn ends_well(project: &Project, arguments: &[OsString], full: bool) {
+/// Run the binary to its end, which must have one of the documented exit codes. One that hangs is killed.
+fn assert_documented_exit(project: &Project, arguments: &[OsString], full: bool) {
     let limited = format!("ulimit -v {MEMORY}; exec timeout -s KILL 600 \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     command
@@ -34,9 +34,9 @@ fn ends_well(project: &Project, arguments: &[OsString], full: bool) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    let said = format!("{arguments:?}: {}\n{out}\n{err}", output.status);
-    assert!(matches!(output.status.code(), Some(0..=3)), "{said}");
-    assert!(!said.contains("panicked at"), "{said}");
+    let report = format!("{arguments:?}: {}\n{out}\n{err}", output.status);
+    assert!(matches!(output.status.code(), Some(0..=3)), "{report}");
+    assert!(!report.contains("panicked at"), "{report}");
 }
 
 const COMMANDS: &[&[&str]] = &[
@@ -64,7 +64,7 @@ const COMMANDS: &[&[&str]] = &[
     &[],
 ];
 
-const PLACES: &[&str] = &[
+const PATHS: &[&str] = &[
     "real",
     "file",
     "file/x",
@@ -119,10 +119,10 @@ const NUMBERS: &[&str] = &[
     "x",
 ];
 
-/// What stands in the place of `word` in a command.
-fn filled(rng: &mut ChaCha8Rng, word: &str) -> OsString {
+/// A random argument for the placeholder `word`, or `word` itself.
+fn argument(rng: &mut ChaCha8Rng, word: &str) -> OsString {
     let choices = match word {
-        "NAME" | "PATH" => PLACES,
+        "NAME" | "PATH" => PATHS,
         "SET" => SETS,
         "NUMBER" => NUMBERS,
         _ => return word.into(),
@@ -132,7 +132,7 @@ fn filled(rng: &mut ChaCha8Rng, word: &str) -> OsString {
 
 fn arguments(rng: &mut ChaCha8Rng) -> Vec<OsString> {
     let command = pick(rng, COMMANDS);
-    let mut arguments: Vec<_> = command.iter().map(|word| filled(rng, word)).collect();
+    let mut arguments: Vec<_> = command.iter().map(|word| argument(rng, word)).collect();
     if rng.random_bool(0.5) {
         let strange = [
             "--help".into(),
@@ -144,8 +144,8 @@ fn arguments(rng: &mut ChaCha8Rng) -> Vec<OsString> {
             "--data=file".into(),
             "x".repeat(100_000).into(),
             OsString::from_vec(b"\xff\xfe".to_vec()),
-            filled(rng, "PATH"),
-            filled(rng, "NUMBER"),
+            argument(rng, "PATH"),
+            argument(rng, "NUMBER"),
         ];
         let at = rng.random_range(0..=arguments.len());
         let end = (at + rng.random_range(0..2)).min(arguments.len());
@@ -174,7 +174,7 @@ fn command_lines_end_with_a_documented_code() {
     project.fresh("small", &tiny);
     check(15, |rng| {
         let arguments = arguments(rng);
-        ends_well(&project, &arguments, rng.random_bool(0.1));
+        assert_documented_exit(&project, &arguments, rng.random_bool(0.1));
     });
 }
 
@@ -214,11 +214,11 @@ fn damaged_runs_end_with_a_documented_code() {
     let eval = [&["eval".into(), "--once".into()], &name[..]].concat();
     let commands = [train, eval, vec!["list".into()]];
     for command in &commands {
-        ends_well(&project, command, false);
+        assert_documented_exit(&project, command, false);
     }
     let whole = project.path("whole");
     fs::rename(&run, &whole).unwrap();
-    // The spec could ask for anything; its own target reads it.
+    // An edited spec could ask for anything; it has a fuzz test of its own.
     let files = files(&whole)
         .into_iter()
         .filter(|path| path.file_name() != Some(OsStr::new("spec.yaml")));
@@ -240,7 +240,7 @@ fn damaged_runs_end_with_a_documented_code() {
             }
         }
         for command in &commands {
-            ends_well(&project, command, false);
+            assert_documented_exit(&project, command, false);
         }
     });
 }

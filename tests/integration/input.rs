@@ -100,7 +100,7 @@ fn failed_download_says_how_to_go_on() {
         .unwrap(),
     );
     assert_ne!(done.code, Some(0));
-    for way in ["runboard data import", "source: synthetic", "DATA="] {
+    for way in ["runboard data import", "source: synthetic", "--data DIR"] {
         assert!(done.err.contains(way), "no {way} in: {}", done.err);
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Longer than anything here takes on a machine that is slow and busy; only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// A small network on a small drawn set: seconds to train, with the real one's every layer.
+/// A small network on a few synthetic images: seconds to train, with the real one's every layer.
 pub const SMALL: &str = "
 seed: 7
 compute: {device: cpu, threads: 1}

@@ -37,8 +37,8 @@ const WORDS: &[&[u8]] = &[
 ];
 
 #[test]
-fn answers_fill_no_disk() {
-    const MOST: u64 = 4_000;
+fn server_answers_never_exceed_the_size_limit() {
+    const MAX_BYTES: u64 = 4_000;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/cifar.tar.gz", listener.local_addr().unwrap());
     let answers = Arc::new(Mutex::new(VecDeque::<Vec<u8>>::new()));
@@ -65,12 +65,15 @@ fn answers_fill_no_disk() {
         ),
         server::answer("302 Found\r\nLocation: /again\r\nContent-Length: 0", b""),
         server::answer("503 Busy\r\nContent-Length: 0", b""),
-        server::answer("200 OK", &[7; 2 * MOST as usize]),
+        server::answer("200 OK", &[7; 2 * MAX_BYTES as usize]),
     ];
     check(100, |rng| {
         let home = tempfile::tempdir().unwrap();
         let part = home.path().join("part");
-        let before = pick(rng, &[0, 500, 1_000, MOST - 1, MOST, MOST + 1]);
+        let before = pick(
+            rng,
+            &[0, 500, 1_000, MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1],
+        );
         fs::write(&part, vec![7; before as usize]).unwrap();
         let answer = |_| {
             let answer = pick(rng, &known);
@@ -79,13 +82,17 @@ fn answers_fill_no_disk() {
         *answers.lock().unwrap() = (0..6).map(answer).collect();
         let download = Download {
             url: url.clone(),
-            delay: Duration::from_micros(1),
-            patience: Duration::from_secs(20),
-            most: MOST,
+            retry_delay: Duration::from_micros(1),
+            timeout: Duration::from_secs(20),
+            max_bytes: MAX_BYTES,
         };
         let done = within(1 << 20, || download.run(&part));
         let length = fs::metadata(&part).unwrap().len();
-        let most = if done.is_ok() { MOST } else { MOST.max(before) };
-        assert!(length <= most, "{length} bytes");
+        let limit = if done.is_ok() {
+            MAX_BYTES
+        } else {
+            MAX_BYTES.max(before)
+        };
+        assert!(length <= limit, "{length} bytes");
     });
 }

@@ -1,7 +1,7 @@
 //! Random archives in place of the official one.
 
 use crate::data::cifar::{META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
-use crate::data::sources::staging::Turn;
+use crate::data::sources::staging::DirectoryLock;
 use crate::data::sources::unpack::{tests::official, unpack};
 use crate::testing::fuzz::{check, edited, pick};
 use crate::testing::heap::within;
@@ -107,8 +107,8 @@ fn archives_stay_in_their_directory() {
 
         let outside = tempfile::tempdir().unwrap();
         let home = outside.path().join("home");
-        let turn = Turn::take(&home).unwrap();
-        let staging = turn.stage(&home.join("set")).unwrap();
+        let lock = DirectoryLock::acquire(&home).unwrap();
+        let staging = lock.stage(&home.join("set")).unwrap();
         let _ = within(16 << 20, || unpack(archive.as_slice(), &staging));
         let entries = |directory: &Path| -> Vec<fs::DirEntry> {
             fs::read_dir(directory)

@@ -81,8 +81,8 @@ fn images_take_bounded_memory() {
             let size = [pick(rng, &SIDES), pick(rng, &SIDES)]
                 .map(u32::to_be_bytes)
                 .concat();
-            if let Some(place) = bytes.get_mut(SIZE..SIZE + 8) {
-                place.copy_from_slice(&size);
+            if let Some(field) = bytes.get_mut(SIZE..SIZE + 8) {
+                field.copy_from_slice(&size);
             }
         }
         if rng.random_bool(0.8) {

@@ -1,4 +1,4 @@
-//! Random files and answers of a server, for every way in which images come.
+//! Random files and server answers, for every source of images.
 
 mod answers;
 mod archives;

@@ -1,4 +1,4 @@
-//! Random sets in CIFAR-10's layout.
+//! Random data sets in CIFAR-10's layout.
 
 use crate::data::cifar::{
     BATCHES_DIR, CLASS_COUNT, Images, META_FILE, PIXEL_BYTES, RECORD_BYTES, Split, TEST_FILE,
@@ -29,8 +29,8 @@ const WORDS: &[&[u8]] = &[
     &[9; RECORD_BYTES],
 ];
 
-/// Put an edited file at `path`, or what is no file, or nothing.
-fn place(rng: &mut ChaCha8Rng, path: &Path, file: &[u8]) {
+/// Put an edited file at `path`, or a directory, or a link, or nothing.
+fn write_edited(rng: &mut ChaCha8Rng, path: &Path, file: &[u8]) {
     match rng.random_range(0..24) {
         0 => fs::create_dir(path),
         1 => {
@@ -49,8 +49,8 @@ fn place(rng: &mut ChaCha8Rng, path: &Path, file: &[u8]) {
     .unwrap();
 }
 
-/// What is fine; else it must be a user error that names something in the directory.
-fn fine<T>(directory: &Path, result: Result<T>) -> Option<T> {
+/// The value; an error must be a user error that names something in the directory.
+fn value_or_user_error<T>(directory: &Path, result: Result<T>) -> Option<T> {
     result
         .map_err(|error| {
             let message = format!("{error:#}");
@@ -64,7 +64,7 @@ fn fine<T>(directory: &Path, result: Result<T>) -> Option<T> {
 }
 
 #[test]
-fn sets_are_read_or_refused() {
+fn datasets_are_read_or_refused() {
     let records = |count: u8| -> Vec<u8> {
         let record = |label: u8| [[label].as_slice(), &[100; PIXEL_BYTES]].concat();
         (0..count).flat_map(record).collect()
@@ -75,17 +75,17 @@ fn sets_are_read_or_refused() {
         fs::create_dir_all(&directory).unwrap();
         for name in TRAIN_FILES.into_iter().chain([TEST_FILE]) {
             let file = records(rng.random_range(1..4));
-            // Most are whole, or no set would be read.
+            // Most are whole, or no data set would be read.
             match rng.random_bool(0.8) {
                 true => fs::write(directory.join(name), file).unwrap(),
-                false => place(rng, &directory.join(name), &file),
+                false => write_edited(rng, &directory.join(name), &file),
             }
         }
-        place(rng, &directory.join(META_FILE), NAMES);
+        write_edited(rng, &directory.join(META_FILE), NAMES);
 
         for split in [Split::Train, Split::Test] {
             let read = within(1 << 20, || Images::read(home.path(), split));
-            let Some(images) = fine(home.path(), read) else {
+            let Some(images) = value_or_user_error(home.path(), read) else {
                 continue;
             };
             let size = |name: &&str| fs::metadata(directory.join(name)).unwrap().len();
@@ -94,7 +94,7 @@ fn sets_are_read_or_refused() {
             assert!((0..images.len()).all(|index| usize::from(images.label(index)) < CLASS_COUNT));
         }
         let names = within(1 << 20, || class_names(home.path()));
-        if let Some(mut names) = fine(home.path(), names) {
+        if let Some(mut names) = value_or_user_error(home.path(), names) {
             names.sort();
             names.dedup();
             assert_eq!(names.len(), CLASS_COUNT);

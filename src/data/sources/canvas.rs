@@ -19,7 +19,7 @@ pub(in crate::data) struct Stroke {
     pub(in crate::data) radius: f32,
 }
 
-/// An image in the making.
+/// An image being painted.
 pub(in crate::data) struct Canvas {
     /// [row * SIDE + column].
     pub(in crate::data) pixels: Vec<Colour>,

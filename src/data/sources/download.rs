@@ -1,4 +1,4 @@
-//! A resumable download: what came is kept, and the next request goes on from there.
+//! A resumable download: what has arrived is kept, and the next request continues from there.
 
 use super::progress::{self, Unit};
 use crate::console;
@@ -12,48 +12,48 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
-/// Transfers tried after the first. Each goes on where the last one broke off.
+/// Transfers tried after the first. Each continues where the last one broke off.
 const RETRIES: usize = 4;
 
-/// What to fetch, and how patiently.
+/// What to fetch, and its limits.
 #[derive(Clone, Debug)]
 pub(in crate::data) struct Download {
     pub(in crate::data) url: String,
     /// Before the first retry; doubles with each.
-    pub(in crate::data) delay: Duration,
+    pub(in crate::data) retry_delay: Duration,
     /// A transfer without a byte for this long is broken off.
-    pub(in crate::data) patience: Duration,
-    /// Of bytes; a larger transfer is broken off.
-    pub(in crate::data) most: u64,
+    pub(in crate::data) timeout: Duration,
+    /// A larger transfer is broken off.
+    pub(in crate::data) max_bytes: u64,
 }
 
 impl Download {
     /// Brings `part` to its full length. Only one process at a time may do so.
     ///
     /// # Errors
-    /// The server refuses, cannot be reached or breaks off again and again. What came stays in `part`.
+    /// The server refuses, cannot be reached or breaks off again and again. What has arrived stays in `part`.
     pub(in crate::data) fn run(&self, part: &Path) -> Result<()> {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             // A server that adds a compression of its own would change bytes and offsets.
             .accept_encoding("identity")
-            .timeout_connect(Some(self.patience))
-            .timeout_resolve(Some(self.patience))
-            .timeout_recv_response(Some(self.patience))
-            .timeout_per_read(Some(self.patience))
+            .timeout_connect(Some(self.timeout))
+            .timeout_resolve(Some(self.timeout))
+            .timeout_recv_response(Some(self.timeout))
+            .timeout_per_read(Some(self.timeout))
             .build()
             .into();
         let transfer = || self.transfer(&agent, part);
         transfer
             .retry(
                 ExponentialBuilder::default()
-                    .with_min_delay(self.delay)
+                    .with_min_delay(self.retry_delay)
                     .with_max_times(RETRIES),
             )
-            .when(|error| !error.is::<Refused>())
+            .when(|error| !error.is::<ClientError>())
             .notify(|error, delay| {
                 console::stderr_line(format_args!(
-                    "{error:#}; trying again in {} s",
+                    "{error:#}; retrying in {} s",
                     delay.as_secs_f32()
                 ));
             })
@@ -79,7 +79,7 @@ impl Download {
                 let (from, total) = content_range(&response)?;
                 ensure!(
                     from == Some(have),
-                    "the server sent another range than asked for"
+                    "the server sent a range that was not asked for"
                 );
                 (have, total)
             }
@@ -90,20 +90,20 @@ impl Download {
                 }
                 file.set_len(0)?;
                 bail!(
-                    "{} did not fit what the server has: starting over",
+                    "{} is longer than the server's file: starting over",
                     part.display()
                 );
             }
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Refused(status).into());
+                return Err(ClientError(status).into());
             }
             status => bail!("the server answered {status}"),
         };
-        let limit = total.unwrap_or(self.most);
+        let limit = total.unwrap_or(self.max_bytes);
         ensure!(
-            (from..=self.most).contains(&limit),
+            (from..=self.max_bytes).contains(&limit),
             "the server offers {limit} bytes in all, want {from} to {}",
-            self.most
+            self.max_bytes
         );
 
         // A server that ignores the range sends all of it again.
@@ -126,17 +126,17 @@ impl Download {
     }
 }
 
-/// An answer that asking again will not change.
+/// An answer (4xx) that a retry will not change.
 #[derive(Debug)]
-struct Refused(StatusCode);
+struct ClientError(StatusCode);
 
-impl fmt::Display for Refused {
+impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {}", self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ClientError {}
 
 /// First byte and total length from `Content-Range: bytes 10-19/100` or `bytes */100`; None where they
 /// are left open (<https://www.rfc-editor.org/rfc/rfc9110#section-14.4>).
@@ -145,18 +145,18 @@ fn content_range(response: &Response<Body>) -> Result<(Option<u64>, Option<u64>)
         .headers()
         .get(header::CONTENT_RANGE)
         .and_then(|value| value.to_str().ok())
-        .context("the server named no range")?;
+        .context("the server sent no Content-Range")?;
     let (range, total) = value
         .strip_prefix("bytes ")
         .and_then(|value| value.split_once('/'))
-        .with_context(|| format!("the server named the range {value:?}"))?;
+        .with_context(|| format!("the server sent the Content-Range {value:?}"))?;
     let from = range
         .split_once('-')
         .and_then(|(from, _)| from.parse().ok());
     Ok((from, total.parse().ok()))
 }
 
-/// A server that follows a script.
+/// A server that sends given answers.
 #[cfg(test)]
 pub(in crate::data) mod server {
     use std::io::{BufRead, BufReader, Write};
@@ -164,7 +164,7 @@ pub(in crate::data) mod server {
     use std::thread::JoinHandle;
 
     /// Gives one connection each of the answers, byte for byte, then hangs up, and returns the requests.
-    /// A client that comes once more is turned away.
+    /// A further connection is refused.
     pub(in crate::data) fn serve(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/cifar.tar.gz", listener.local_addr().unwrap());
@@ -226,13 +226,13 @@ mod tests {
     const BYTES: &[u8] = &[7; 10_000];
     const MIDDLE: usize = BYTES.len() / 2;
 
-    fn download(url: String, patience: Duration) -> Download {
-        let delay = Duration::from_millis(1);
+    fn download(url: String, timeout: Duration) -> Download {
+        let retry_delay = Duration::from_millis(1);
         Download {
             url,
-            delay,
-            patience,
-            most: 1 << 20,
+            retry_delay,
+            timeout,
+            max_bytes: 1 << 20,
         }
     }
 
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_transfer_goes_on_where_it_broke_off() {
+    fn interrupted_transfer_continues_where_it_broke_off() {
         let requests = succeeds(b"", vec![half(BYTES), rest(BYTES, MIDDLE)]);
         assert!(!requests[0].contains("range:"));
         assert!(requests[1].contains(&format!("range: bytes={MIDDLE}-")));
@@ -265,25 +265,25 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_ranges_sends_all_again() {
+    fn server_without_ranges_sends_all_again() {
         succeeds(b"", vec![half(BYTES), whole(BYTES)]);
     }
 
     #[test]
-    fn another_range_than_asked_for_is_not_appended() {
+    fn ranges_that_were_not_asked_for_are_not_appended() {
         let answers = vec![half(BYTES), rest(BYTES, MIDDLE - 1), rest(BYTES, MIDDLE)];
         succeeds(b"", answers);
     }
 
     #[test]
-    fn a_complete_part_stays_and_an_overlong_one_is_dropped() {
+    fn complete_part_stays_and_an_overlong_one_is_dropped() {
         succeeds(BYTES, vec![unsatisfiable(BYTES.len())]);
         let overlong = [BYTES, b"x"].concat();
         succeeds(&overlong, vec![unsatisfiable(BYTES.len()), whole(BYTES)]);
     }
 
     #[test]
-    fn a_busy_server_is_asked_again_and_a_refusal_is_final() {
+    fn server_errors_are_retried_and_client_errors_are_final() {
         let empty = |status| answer(&format!("{status}\r\nContent-Length: 0"), b"");
         succeeds(b"", vec![empty("503 Service Unavailable"), whole(BYTES)]);
         let (result, _, requests) = run(b"", vec![empty("404 Not Found")]);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_end_and_what_came_is_kept() {
+    fn retries_end_and_what_has_arrived_is_kept() {
         let (result, bytes, requests) = run(b"", vec![half(BYTES); RETRIES + 1]);
         let error = result.unwrap_err();
         assert!(
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_falls_silent_is_left() {
+    fn silent_server_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         // Connections stay open until the client has given up for good.
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_length_is_refused() {
+    fn excessive_lengths_are_refused() {
         let huge = answer("200 OK\r\nContent-Length: 99999999999", b"");
         let (result, ..) = run(b"", vec![huge; RETRIES + 1]);
         let error = result.unwrap_err();

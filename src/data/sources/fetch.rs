@@ -1,8 +1,8 @@
 //! Fetches the official archive: downloads, verifies and unpacks it.
 
-use super::WAYS_ON;
+use super::ALTERNATIVES;
 use super::download::Download;
-use super::staging::Turn;
+use super::staging::DirectoryLock;
 use super::unpack::unpack;
 use crate::data::cifar::BATCHES_DIR;
 use crate::data::files;
@@ -35,9 +35,9 @@ impl Archive {
         Archive {
             download: Download {
                 url: std::env::var(URL_VARIABLE).unwrap_or_else(|_| URL.into()),
-                delay: Duration::from_secs(1),
-                patience: Duration::from_secs(30),
-                most: MAX_BYTES,
+                retry_delay: Duration::from_secs(1),
+                timeout: Duration::from_secs(30),
+                max_bytes: MAX_BYTES,
             },
             md5: MD5.into(),
         }
@@ -48,32 +48,32 @@ impl Archive {
     /// # Errors
     /// The archive cannot be fetched, or is not the one that the MD5 is of.
     pub(in crate::data) fn fetch(&self, directory: &Path) -> Result<PathBuf> {
-        let turn = Turn::take(directory)?;
+        let lock = DirectoryLock::acquire(directory)?;
         // Another process may have fetched it while this one waited.
-        if let Some(holder) = files::locate(directory)? {
-            return Ok(holder);
+        if let Some(dataset) = files::find_dataset(directory)? {
+            return Ok(dataset);
         }
-        self.obtain(directory, &turn)
-            .map_err(|error| anyhow!("{error:#}\n{WAYS_ON}"))
+        self.download_and_unpack(directory, &lock)
+            .map_err(|error| anyhow!("{error:#}\n{ALTERNATIVES}"))
     }
 
-    fn obtain(&self, directory: &Path, turn: &Turn) -> Result<PathBuf> {
+    fn download_and_unpack(&self, directory: &Path, lock: &DirectoryLock) -> Result<PathBuf> {
         let part = directory.join("cifar-10-binary.tar.gz.part");
         self.download
             .run(&part)
             .with_context(|| format!("failed to download {}", self.download.url))?;
         self.verify(&part)?;
-        let staging = turn.stage(&directory.join(BATCHES_DIR))?;
+        let staging = lock.stage(&directory.join(BATCHES_DIR))?;
         let file =
             File::open(&part).with_context(|| format!("failed to open {}", part.display()))?;
         unpack(io::BufReader::new(file), &staging)
             .with_context(|| format!("failed to unpack {}", part.display()))?;
-        let holder = staging.commit()?;
+        let dataset = staging.commit()?;
         fs::remove_file(&part).with_context(|| format!("failed to remove {}", part.display()))?;
-        Ok(holder)
+        Ok(dataset)
     }
 
-    /// Removes what is not the archive.
+    /// Checks the download's MD5, and removes it if it is another.
     fn verify(&self, part: &Path) -> Result<()> {
         let mut file =
             File::open(part).with_context(|| format!("failed to open {}", part.display()))?;
@@ -120,9 +120,9 @@ mod tests {
                 archive: Archive {
                     download: Download {
                         url,
-                        delay: Duration::from_millis(1),
-                        patience: Duration::from_secs(600),
-                        most: 1 << 20,
+                        retry_delay: Duration::from_millis(1),
+                        timeout: Duration::from_secs(600),
+                        max_bytes: 1 << 20,
                     },
                     md5: format!("{md5:x}"),
                 },
@@ -136,8 +136,8 @@ mod tests {
 
         /// Fetches, and checks the directory. Returns the requests.
         fn succeeds(self) -> Vec<String> {
-            let holder = self.archive.fetch(self.home.path()).unwrap();
-            assert_eq!(holder, self.home.path().join(BATCHES_DIR));
+            let dataset = self.archive.fetch(self.home.path()).unwrap();
+            assert_eq!(dataset, self.home.path().join(BATCHES_DIR));
             for (path, bytes) in official() {
                 if path.ends_with(".bin") {
                     assert_eq!(fs::read(self.home.path().join(path)).unwrap(), bytes);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_transfer_goes_on_where_it_broke_off() {
+    fn fetch_continues_an_interrupted_transfer() {
         let bytes = archive(&official());
         let middle = bytes.len() / 2;
         let requests = Case::new(&bytes, vec![half(&bytes), rest(&bytes, middle)]).succeeds();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_md5_removes_the_part() {
+    fn fetch_removes_a_part_with_another_md5() {
         let (bytes, other) = (archive(&official()), archive(&official()[..2]));
         let gone = answer("404 Not Found\r\nContent-Length: 0", b"");
         let case = Case::new(&bytes, vec![whole(&other), gone]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_leaves_the_directory_is_refused() {
+    fn fetch_refuses_archives_that_leave_the_directory() {
         let bytes = archive(&[official(), vec![("../evil", b"evil".to_vec())]].concat());
         let (error, _) = Case::new(&bytes, vec![whole(&bytes)]).fails();
         assert!(
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_at_once_one_fetches() {
+    fn fetch_by_two_at_once_downloads_once() {
         let bytes = archive(&official());
         let case = Case::new(&bytes, vec![whole(&bytes)]);
         std::thread::scope(|scope| {

@@ -1,9 +1,9 @@
 //! Turns class directories of PNG and JPEG images into CIFAR-10's layout.
 
-use super::staging::Turn;
-use super::write::Set;
+use super::staging::DirectoryLock;
+use super::write::Dataset;
 use crate::data::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
-use crate::data::files::{self, bad_name};
+use crate::data::files::{self, class_names_error};
 use crate::data::random;
 use crate::spec::Seed;
 use crate::{bail_user, user_error};
@@ -15,8 +15,8 @@ use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-/// Endings of the files that are taken, in lower case.
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+/// Extensions of image files, in lower case.
+const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// Memory for one decoded image: 89 million pixels in colour.
 const MAX_IMAGE_BYTES: u64 = 256 << 20;
@@ -31,38 +31,38 @@ const MAX_IMAGE_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 /// User errors that name the place: not ten classes, a class without images, a file that is no image,
-/// `to` holds a set already.
+/// `to` holds a data set already.
 pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
     let classes = class_directories(from)?;
-    let train = listing(from, Split::Train, &classes)?;
-    let test = listing(from, Split::Test, &classes)?;
-    let turn = Turn::take(to)?;
-    if let Some(holder) = files::locate(to)? {
+    let train = list_images(from, Split::Train, &classes)?;
+    let test = list_images(from, Split::Test, &classes)?;
+    let lock = DirectoryLock::acquire(to)?;
+    if let Some(dataset) = files::find_dataset(to)? {
         bail_user!(
-            "{} holds a set already: give another directory",
-            holder.display()
+            "{} holds a data set already: give another directory",
+            dataset.display()
         );
     }
-    let staging = turn.stage(&to.join(BATCHES_DIR))?;
-    let set = Set {
+    let staging = lock.stage(&to.join(BATCHES_DIR))?;
+    let dataset = Dataset {
         classes: classes.each_ref().map(String::as_str),
         train_images: train.len(),
         test_images: test.len(),
         message: format!("importing {}", from.display()),
     };
-    set.write(&staging, |split, index, record| {
-        let source = match split {
+    dataset.write(&staging, |split, index, record| {
+        let file = match split {
             Split::Train => &train[index],
             Split::Test => &test[index],
         };
-        record[0] = source.label;
-        planes(&decode(&source.path)?, &mut record[1..]);
+        record[0] = file.label;
+        planes(&decode(&file.path)?, &mut record[1..]);
         Ok(())
     })?;
     staging.commit()
 }
 
-/// One image to come.
+/// An image to import.
 struct ImageFile {
     path: PathBuf,
     label: u8,
@@ -79,7 +79,7 @@ fn split_dir(from: &Path, split: Split) -> PathBuf {
 fn class_directories(from: &Path) -> Result<[String; CLASS_COUNT]> {
     let names = |split| -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for path in entries(&split_dir(from, split))? {
+        for path in list_directory(&split_dir(from, split))? {
             if !path.is_dir() {
                 bail_user!("{} is no class directory", path.display());
             }
@@ -98,7 +98,7 @@ fn class_directories(from: &Path) -> Result<[String; CLASS_COUNT]> {
             test.join(", ")
         );
     }
-    if let Some(message) = bad_name(&train) {
+    if let Some(message) = class_names_error(&train) {
         bail_user!("{}: {message}", split_dir(from, Split::Train).display());
     }
     if train.iter().all(|name| CLASSES.contains(&name.as_str())) && train.len() == CLASS_COUNT {
@@ -113,8 +113,8 @@ fn class_directories(from: &Path) -> Result<[String; CLASS_COUNT]> {
     })
 }
 
-/// What lies in a directory, sorted by name, without hidden files.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+/// The entries of a directory, sorted by name, without hidden ones.
+fn list_directory(directory: &Path) -> Result<Vec<PathBuf>> {
     if !directory.is_dir() {
         bail_user!(
             "no directory {}: want train/CLASS/ and test/CLASS/ with images",
@@ -138,24 +138,24 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// All images of a split, shuffled.
-fn listing(from: &Path, split: Split, classes: &[String]) -> Result<Vec<ImageFile>> {
-    let mut sources = Vec::new();
+fn list_images(from: &Path, split: Split, classes: &[String]) -> Result<Vec<ImageFile>> {
+    let mut files = Vec::new();
     for (class, label) in classes.iter().zip(0..) {
         let directory = split_dir(from, split).join(class);
-        let paths = entries(&directory)?;
+        let paths = list_directory(&directory)?;
         if paths.is_empty() {
             bail_user!("no images in {}", directory.display());
         }
         for path in paths {
-            let ending = path.extension().unwrap_or_default().to_string_lossy();
-            if !ENDINGS.contains(&ending.to_lowercase().as_str()) {
+            let extension = path.extension().unwrap_or_default().to_string_lossy();
+            if !EXTENSIONS.contains(&extension.to_lowercase().as_str()) {
                 bail_user!("{}: want a .png, .jpg or .jpeg file", path.display());
             }
-            sources.push(ImageFile { path, label });
+            files.push(ImageFile { path, label });
         }
     }
-    sources.shuffle(&mut random::stream(Seed(1), b"import  ", split as u64));
-    Ok(sources)
+    files.shuffle(&mut random::stream(Seed(1), random::IMPORT, split as u64));
+    Ok(files)
 }
 
 fn decode(path: &Path) -> Result<DynamicImage> {
@@ -192,7 +192,7 @@ pub(in crate::data) fn planes(image: &DynamicImage, out: &mut [u8]) {
     let fitted = if (width, height) == (side, side) {
         image.to_rgb8()
     } else {
-        // Cut before it is scaled: to cover the square, a line of pixels would become 32 times as long.
+        // Cropped before it is scaled: to cover the square, a line of pixels would become 32 times as long.
         let square = width.min(height);
         image
             .crop_imm((width - square) / 2, (height - square) / 2, square, square)
@@ -235,14 +235,14 @@ mod tests {
 
     fn imported(from: &Path) -> (tempfile::TempDir, Images, Images) {
         let to = tempfile::tempdir().unwrap();
-        let holder = import(from, to.path()).unwrap();
-        assert_eq!(holder, to.path().join(BATCHES_DIR));
+        let dataset = import(from, to.path()).unwrap();
+        assert_eq!(dataset, to.path().join(BATCHES_DIR));
         let train = Images::read(to.path(), Split::Train).unwrap();
         let test = Images::read(to.path(), Split::Test).unwrap();
         (to, train, test)
     }
 
-    fn refusal(from: &Path) -> String {
+    fn import_error(from: &Path) -> String {
         let to = tempfile::tempdir().unwrap();
         let error = import(from, to.path()).unwrap_err();
         assert!(is_user_error(&error), "{error:#}");
@@ -253,7 +253,7 @@ mod tests {
     const OWN: [&str; 10] = ["j", "i", "h", "g", "f", "e", "d", "c", "b", "a"];
 
     #[test]
-    fn own_classes_get_labels_in_alphabetical_order() {
+    fn classes_of_other_names_get_labels_in_alphabetical_order() {
         let from = directories(&OWN);
         let (to, train, test) = imported(from.path());
         assert_eq!((train.len(), test.len()), (20, 10));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn cifar_names_get_cifar_labels() {
+    fn classes_of_cifars_names_get_cifars_labels() {
         let mut names = CLASSES;
         names.reverse();
         let from = directories(&names);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn of_other_sizes_the_central_square_is_scaled() {
+    fn images_of_other_sizes_are_cropped_to_the_central_square_and_scaled() {
         let from = directories(&OWN);
         let wide = RgbImage::from_fn(128, 64, |x, _| match x {
             32..96 => Rgb([50, 60, 70]),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn jpeg_grey_and_transparent_images_are_taken() {
+    fn images_may_be_jpeg_grey_and_transparent() {
         let from = directories(&OWN);
         let directory = from.path().join("train/b");
         let grey = image::GrayImage::from_pixel(32, 32, image::Luma([90]));
@@ -319,21 +319,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_named() {
+    fn files_that_are_no_images_are_named() {
         let from = directories(&OWN);
         let path = from.path().join("test/c/x.png");
         fs::write(&path, b"no image").unwrap();
-        let message = refusal(from.path());
+        let message = import_error(from.path());
         assert!(message.starts_with(&format!("{} is no image: ", path.display())));
         let whole = fs::read(from.path().join("test/c/0.png")).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        let message = refusal(from.path());
+        let message = import_error(from.path());
         assert!(message.starts_with(&format!("{} is no image: ", path.display())));
         fs::remove_file(&path).unwrap();
         let text = from.path().join("test/c/notes.txt");
         fs::write(&text, b"").unwrap();
         let want = format!("{}: want a .png, .jpg or .jpeg file", text.display());
-        assert_eq!(refusal(from.path()), want);
+        assert_eq!(import_error(from.path()), want);
     }
 
     /// A PNG of one black line of so many pixels: a few KB.
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_whatever_the_header_claims() {
+    fn decoding_takes_bounded_memory_whatever_the_header_claims() {
         let decoded = |bytes: &[u8]| {
             crate::testing::heap::within(64 << 20, || {
                 let image = decode_from(std::io::Cursor::new(bytes))?;
@@ -365,9 +365,10 @@ mod tests {
     }
 
     #[test]
-    fn a_class_name_that_its_file_cannot_hold_is_refused() {
-        let message =
-            refusal(directories(&["a\nb", "b", "c", "d", "e", "f", "g", "h", "i", "j"]).path());
+    fn class_names_that_their_file_cannot_hold_are_refused() {
+        let message = import_error(
+            directories(&["a\nb", "b", "c", "d", "e", "f", "g", "h", "i", "j"]).path(),
+        );
         assert!(
             message.contains("got the class name \"a\\nb\", want"),
             "{message}"
@@ -375,29 +376,30 @@ mod tests {
     }
 
     #[test]
-    fn wrong_directories_are_named() {
+    fn directories_of_another_layout_are_named() {
         let home = tempfile::tempdir().unwrap();
-        assert!(refusal(home.path()).contains("want train/CLASS/ and test/CLASS/"));
+        assert!(import_error(home.path()).contains("want train/CLASS/ and test/CLASS/"));
         assert!(
-            refusal(directories(&OWN[..9]).path()).ends_with("got 9 class directories, want 10")
+            import_error(directories(&OWN[..9]).path())
+                .ends_with("got 9 class directories, want 10")
         );
         let from = directories(&OWN);
         fs::remove_dir_all(from.path().join("test/c")).unwrap();
-        assert!(refusal(from.path()).contains("want the same"));
+        assert!(import_error(from.path()).contains("want the same"));
         fs::create_dir(from.path().join("test/c")).unwrap();
         let empty = from.path().join("test/c");
         assert_eq!(
-            refusal(from.path()),
+            import_error(from.path()),
             format!("no images in {}", empty.display())
         );
     }
 
     #[test]
-    fn a_set_is_never_overwritten() {
+    fn import_never_overwrites_a_data_set() {
         let from = directories(&OWN);
         let (to, ..) = imported(from.path());
         let error = import(from.path(), to.path()).unwrap_err();
         assert!(is_user_error(&error));
-        assert!(error.to_string().contains("holds a set already"));
+        assert!(error.to_string().contains("holds a data set already"));
     }
 }

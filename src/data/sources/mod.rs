@@ -1,6 +1,6 @@
-//! Where a set's files come from: the official archive, directories of PNG and JPEG images, or a generator.
+//! Where a data set's files come from: the official archive, directories of PNG and JPEG images, or a generator.
 //!
-//! [`prepare`] makes sure that the files which a spec names are there. Each source fills a temporary directory
+//! [`prepare`] makes sure that the files which a spec names are there. Each source fills a staging directory
 //! ([`staging`]) and renames it, so that a directory which has the files has all of them.
 
 mod canvas;
@@ -15,7 +15,7 @@ pub(in crate::data) mod unpack;
 mod write;
 
 pub use import::import;
-pub use synthetic::draw;
+pub use synthetic::synthesize;
 
 use crate::bail_user;
 use crate::data::files;
@@ -24,21 +24,21 @@ use anyhow::Result;
 use fetch::Archive;
 use std::path::PathBuf;
 
-/// What to do where the real images cannot be had.
-const WAYS_ON: &str = "\
-go on with one of
-  a directory that holds the files: DATA=folder with make, RUNBOARD_DATA, or data.folder in the spec
-  images in class directories:       runboard data import DIR
-  drawn images:                  data.source: synthetic in the spec";
+/// What a user can do where the archive cannot be fetched.
+const ALTERNATIVES: &str = "\
+alternatives:
+  a directory with the files:      --data DIR, RUNBOARD_DATA, or data.folder in the spec
+  images in class directories:     runboard data import DIR
+  synthetic images:                data.source: synthetic in the spec";
 
 /// Makes sure that the images are there and returns the directory that holds the files.
 ///
 /// `source: cifar10` takes what `directory` holds, else fetches the official archive into it (or the mirror
-/// named by the environment variable `RUNBOARD_CIFAR10_URL`). `source: synthetic` draws its set into a
-/// directory of its own in `directory` and never touches other files. Several processes may prepare at once.
+/// named by the environment variable `RUNBOARD_CIFAR10_URL`). `source: synthetic` generates its images in
+/// a directory of its own in `directory` and never touches other files. Several processes may prepare at once.
 ///
 /// # Errors
-/// A user error if images are missing and not to be fetched, or if the directory holds part of a set. Others:
+/// A user error if images are missing and not to be fetched, or if the directory holds part of a data set. Others:
 /// the download fails, the directory cannot be written.
 pub fn prepare(data: &Data) -> Result<PathBuf> {
     prepare_from(data, &Archive::official())
@@ -50,13 +50,13 @@ fn prepare_from(data: &Data, archive: &Archive) -> Result<PathBuf> {
         bail_user!("data.folder: {} is no directory", directory.display());
     }
     match data.source {
-        Source::Synthetic => draw(&data.synthetic, directory),
-        Source::Cifar10 => match files::locate(directory)? {
-            Some(holder) => Ok(holder),
+        Source::Synthetic => synthesize(&data.synthetic, directory),
+        Source::Cifar10 => match files::find_dataset(directory)? {
+            Some(dataset) => Ok(dataset),
             None if data.download => archive.fetch(directory),
             None => bail_user!(
-                "{}; data.download is off\n{WAYS_ON}",
-                files::absent(directory)
+                "{}; data.download is off\n{ALTERNATIVES}",
+                files::dataset_not_found(directory)
             ),
         },
     }
@@ -76,9 +76,9 @@ mod tests {
         Archive {
             download: Download {
                 url: serve(answers).0,
-                delay: Duration::from_millis(1),
-                patience: Duration::from_secs(600),
-                most: 1 << 20,
+                retry_delay: Duration::from_millis(1),
+                timeout: Duration::from_secs(600),
+                max_bytes: 1 << 20,
             },
             md5: "0".repeat(32),
         }
@@ -99,15 +99,15 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_holds_the_files_needs_no_server() {
+    fn directory_that_holds_the_files_needs_no_server() {
         let home = tempfile::tempdir().unwrap();
-        let drawn = prepare(&data(Source::Synthetic, home.path())).unwrap();
-        let given = data(Source::Cifar10, &drawn);
-        assert_eq!(prepare_from(&given, &archive(vec![])).unwrap(), drawn);
+        let dataset = prepare(&data(Source::Synthetic, home.path())).unwrap();
+        let given = data(Source::Cifar10, &dataset);
+        assert_eq!(prepare_from(&given, &archive(vec![])).unwrap(), dataset);
     }
 
     #[test]
-    fn drawn_images_are_not_taken_for_real_ones() {
+    fn synthetic_images_are_not_taken_for_real_ones() {
         let home = tempfile::tempdir().unwrap();
         prepare(&data(Source::Synthetic, home.path())).unwrap();
         let mut real = data(Source::Cifar10, home.path());
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_the_ways_on() {
+    fn missing_images_are_reported_with_alternatives() {
         let home = tempfile::tempdir().unwrap();
         let mut given = data(Source::Cifar10, home.path());
         given.download = false;
@@ -124,7 +124,7 @@ mod tests {
         assert!(is_user_error(&error));
         let text = error.to_string();
         assert!(text.contains("data.download is off\n"), "{text}");
-        assert!(text.ends_with(WAYS_ON), "{text}");
+        assert!(text.ends_with(ALTERNATIVES), "{text}");
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
 
         given.download = true;
@@ -136,13 +136,13 @@ mod tests {
             text.starts_with("failed to download http://127.0.0.1"),
             "{text}"
         );
-        assert!(text.ends_with(WAYS_ON), "{text}");
+        assert!(text.ends_with(ALTERNATIVES), "{text}");
         let error = prepare_from(&given, &archive(vec![whole(b"portal")])).unwrap_err();
         assert!(error.to_string().contains("MD5 mismatch"));
     }
 
     #[test]
-    fn a_file_in_place_of_the_directory_is_refused() {
+    fn file_in_place_of_the_directory_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(is_user_error(
             &prepare(&data(Source::Cifar10, file.path())).unwrap_err()

@@ -1,4 +1,4 @@
-//! How far a long operation is: a bar on a terminal, one plain line elsewhere.
+//! Progress of a long operation: a bar on a terminal, one plain line elsewhere.
 
 use crate::console;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_count() {
+    fn progress_bar_counts() {
         for unit in [Unit::Bytes, Unit::Images] {
             let bar = bar(10, "counting".into(), unit);
             bar.inc(4);

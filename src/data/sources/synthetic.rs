@@ -1,13 +1,13 @@
-//! Draws the synthetic set: ten classes of shapes and textures in CIFAR-10's layout, for runs without
-//! the network.
+//! Generates synthetic images: ten classes of shapes and textures in CIFAR-10's layout, for runs without the
+//! network.
 //!
-//! No class is told by colour, place or brightness: both colours, the position, size, turn, background
+//! No class can be told by colour, place or brightness: both colours, the position, size, turn, background
 //! and clutter of every image are random. The bytes follow from the parameters alone, on every machine.
 
 use super::canvas::{Canvas, Colour, Stroke};
 use super::figures::{Figure, Texture, distance, length};
-use super::staging::Turn;
-use super::write::Set;
+use super::staging::DirectoryLock;
+use super::write::Dataset;
 use crate::bail_user;
 use crate::data::cifar::{CHANNELS, SIDE, Split};
 use crate::data::files;
@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-// How hard the set is. Whoever changes one of these, or the drawing, raises GENERATOR.
+// How hard the classes are to tell apart. Whoever changes one of these, or the generator, raises
+// GENERATOR_VERSION.
 
-/// Version of the drawing: sets of different versions have different directories.
-const GENERATOR: u32 = 1;
+/// Version of the generator: data sets of different versions have different directories.
+const GENERATOR_VERSION: u32 = 1;
 /// Radius of a shape, in pixels.
 const SHAPE_RADIUS: Range<f32> = 6.0..10.0;
 /// Radius of a texture's window, in pixels.
@@ -52,76 +53,76 @@ const STROKE_OPACITY: Range<f32> = 0.4..1.0;
 /// Standard deviation of each value's noise.
 const NOISE: f32 = 20.0;
 
-/// File beside the batches that tells what was drawn.
-const RECORD_FILE: &str = "synthetic.json";
+/// File beside the batches that says how they were generated.
+const DESCRIPTION_FILE: &str = "synthetic.json";
 
-/// Contents of [`RECORD_FILE`].
+/// Contents of [`DESCRIPTION_FILE`].
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Record {
+struct Description {
     generator: u32,
     parameters: Synthetic,
 }
 
-/// Makes sure that the set is drawn and returns the directory that holds it: one of its own in `directory`,
-/// named for the parameters, so that neither other sets nor real images are in its way.
+/// Makes sure that the images are generated and returns the directory that holds them: one of its own in
+/// `directory`, named for the parameters, so that neither other data sets nor real images are in its way.
 ///
 /// # Errors
 /// User errors: too few images for the six files, or the directory holds something else. Others: it
 /// cannot be written.
-pub fn draw(parameters: &Synthetic, directory: &Path) -> Result<PathBuf> {
-    let place = directory.join(format!(
-        "synthetic-v{GENERATOR}-{}-{}-seed{}",
+pub fn synthesize(parameters: &Synthetic, directory: &Path) -> Result<PathBuf> {
+    let target = directory.join(format!(
+        "synthetic-v{GENERATOR_VERSION}-{}-{}-seed{}",
         parameters.train_images, parameters.test_images, parameters.seed.0
     ));
-    let record = Record {
-        generator: GENERATOR,
+    let description = Description {
+        generator: GENERATOR_VERSION,
         parameters: parameters.clone(),
     };
-    if is_drawn(&place, &record)? {
-        return Ok(place);
+    if is_generated(&target, &description)? {
+        return Ok(target);
     }
-    let turn = Turn::take(directory)?;
-    // Another process may have drawn it while this one waited.
-    if is_drawn(&place, &record)? {
-        return Ok(place);
+    let lock = DirectoryLock::acquire(directory)?;
+    // Another process may have generated it while this one waited.
+    if is_generated(&target, &description)? {
+        return Ok(target);
     }
-    let staging = turn.stage(&place)?;
-    let set = Set {
+    let staging = lock.stage(&target)?;
+    let dataset = Dataset {
         classes: Figure::ALL.map(Figure::name),
         train_images: parameters.train_images,
         test_images: parameters.test_images,
-        message: format!("drawing {}", place.display()),
+        message: format!("generating {}", target.display()),
     };
-    set.write(&staging, |split, index, record| {
+    dataset.write(&staging, |split, index, record| {
         image(parameters.seed, split, index, record);
         Ok(())
     })?;
-    staging.write(RECORD_FILE, &serde_json::to_vec_pretty(&record)?)?;
+    staging.write(DESCRIPTION_FILE, &serde_json::to_vec_pretty(&description)?)?;
     staging.commit()
 }
 
-/// Whether `place` holds the set. A user error if it holds another.
-fn is_drawn(place: &Path, want: &Record) -> Result<bool> {
-    if files::locate(place)?.is_none() {
+/// Whether `directory` holds the data set. A user error if it holds another.
+fn is_generated(directory: &Path, want: &Description) -> Result<bool> {
+    if files::find_dataset(directory)?.is_none() {
         return Ok(false);
     }
-    let path = place.join(RECORD_FILE);
+    let path = directory.join(DESCRIPTION_FILE);
     let text =
         read_small(&path, 1 << 10).with_context(|| format!("failed to read {}", path.display()))?;
-    match serde_json::from_slice::<Record>(&text) {
+    match serde_json::from_slice::<Description>(&text) {
         Ok(got) if got == *want => Ok(true),
         _ => bail_user!(
-            "{} does not tell of the set that its directory is named for: remove the directory",
+            "{} describes other images than its directory is named for: remove the directory",
             path.display()
         ),
     }
 }
 
-/// Draws image `index` of a split as a record; its label is `index` modulo 10.
+/// Generates image `index` of a split as a record; its label is `index` modulo 10.
 fn image(seed: Seed, split: Split, index: usize, record: &mut [u8]) {
     let purpose = match split {
-        Split::Train => b"drawtrai",
-        Split::Test => b"drawtest",
+        Split::Train => random::SYNTHETIC_TRAIN,
+        Split::Test => random::SYNTHETIC_TEST,
     };
     let mut rng = random::stream(seed, purpose, index as u64);
     let label = index % Figure::ALL.len();
@@ -228,24 +229,24 @@ mod tests {
         }
     }
 
-    fn drawn(parameters: &Synthetic) -> (tempfile::TempDir, PathBuf) {
+    fn generated(parameters: &Synthetic) -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
-        let directory = draw(parameters, home.path()).unwrap();
+        let directory = synthesize(parameters, home.path()).unwrap();
         (home, directory)
     }
 
-    /// Whoever changes the drawing raises [`GENERATOR`] and then this value.
+    /// Whoever changes the generator raises [`GENERATOR_VERSION`] and then this value.
     #[test]
-    fn the_bytes_are_frozen() {
-        let (_home, directory) = drawn(&small());
+    fn generated_bytes_are_frozen() {
+        let (_home, directory) = generated(&small());
         let bytes = fs::read(directory.join("data_batch_5.bin")).unwrap();
-        let digest = format!("v{GENERATOR} {:x}", Md5::digest(bytes));
+        let digest = format!("v{GENERATOR_VERSION} {:x}", Md5::digest(bytes));
         assert_eq!(digest, "v1 7e164175aaffe38fe9c40547ae391057");
     }
 
     #[test]
     fn labels_are_balanced_and_seeds_and_splits_differ() {
-        let (_home, directory) = drawn(&small());
+        let (_home, directory) = generated(&small());
         let train = Images::read(&directory, Split::Train).unwrap();
         let test = Images::read(&directory, Split::Test).unwrap();
         for label in 0..10 {
@@ -258,7 +259,7 @@ mod tests {
         }
         assert_ne!(train.pixels(0), test.pixels(0));
         assert_eq!(class_names(&directory).unwrap()[5], "cross");
-        let (_other, directory) = drawn(&Synthetic {
+        let (_other, directory) = generated(&Synthetic {
             seed: Seed(2),
             ..small()
         });
@@ -269,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn a_drawn_set_is_used_again_and_others_go_beside_it() {
-        let (home, directory) = drawn(&small());
+    fn generated_images_are_reused_and_others_go_beside_them() {
+        let (home, directory) = generated(&small());
         let modified = || {
             fs::metadata(directory.join("test_batch.bin"))
                 .unwrap()
@@ -278,15 +279,17 @@ mod tests {
                 .unwrap()
         };
         let before = modified();
-        assert_eq!(draw(&small(), home.path()).unwrap(), directory);
+        assert_eq!(synthesize(&small(), home.path()).unwrap(), directory);
         assert_eq!(modified(), before);
         let more = Synthetic {
             test_images: 30,
             ..small()
         };
-        assert_ne!(draw(&more, home.path()).unwrap(), directory);
-        fs::write(directory.join(RECORD_FILE), b"{}").unwrap();
-        assert!(is_user_error(&draw(&small(), home.path()).unwrap_err()));
+        assert_ne!(synthesize(&more, home.path()).unwrap(), directory);
+        fs::write(directory.join(DESCRIPTION_FILE), b"{}").unwrap();
+        assert!(is_user_error(
+            &synthesize(&small(), home.path()).unwrap_err()
+        ));
     }
 
     #[test]
@@ -296,7 +299,7 @@ mod tests {
             train_images: 4,
             ..small()
         };
-        assert!(is_user_error(&draw(&few, home.path()).unwrap_err()));
+        assert!(is_user_error(&synthesize(&few, home.path()).unwrap_err()));
         assert_eq!(
             fs::read_dir(home.path()).unwrap().count(),
             1,
@@ -321,8 +324,8 @@ mod tests {
     }
 
     #[test]
-    fn raw_pixels_do_not_give_the_class_away() {
-        let (_home, directory) = drawn(&small());
+    fn classes_cannot_be_told_by_raw_pixels() {
+        let (_home, directory) = generated(&small());
         let train = Images::read(&directory, Split::Train).unwrap();
         let test = Images::read(&directory, Split::Test).unwrap();
         let all: Vec<(u8, Vec<f32>)> = (0..train.len())

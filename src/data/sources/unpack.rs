@@ -1,6 +1,6 @@
 //! Takes the known files, and nothing else, out of the official archive.
 
-use super::staging::Staging;
+use super::staging::StagingDirectory;
 use crate::data::cifar::{BATCHES_DIR, META_FILE, TEST_FILE, TRAIN_FILES};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 100 << 20;
 /// # Errors
 /// No gzip or tar; an entry that leaves the directory; a known file twice, too large, not a regular file or
 /// missing.
-pub(in crate::data) fn unpack(archive: impl Read, staging: &Staging) -> Result<()> {
+pub(in crate::data) fn unpack(archive: impl Read, staging: &StagingDirectory) -> Result<()> {
     let mut tar = tar::Archive::new(GzDecoder::new(archive).take(MAX_UNPACKED));
     let mut missing: Vec<&str> = TRAIN_FILES.into_iter().chain([TEST_FILE]).collect();
     // Raw, as the library would hold long names and extensions of any size in memory; the known files need
@@ -77,7 +77,7 @@ fn known_name(path: &Path) -> Result<Option<&'static str>> {
 pub(in crate::data) mod tests {
     use super::*;
     use crate::data::cifar::RECORD_BYTES;
-    use crate::data::sources::staging::Turn;
+    use crate::data::sources::staging::DirectoryLock;
     use flate2::write::GzEncoder;
     use std::fs;
 
@@ -124,8 +124,8 @@ pub(in crate::data) mod tests {
     /// Unpacks into a directory of its own: the error, or the names of the files.
     fn unpacked(bytes: &[u8]) -> Result<Vec<String>, String> {
         let home = tempfile::tempdir().unwrap();
-        let turn = Turn::take(home.path()).unwrap();
-        let staging = turn.stage(&home.path().join("set")).unwrap();
+        let lock = DirectoryLock::acquire(home.path()).unwrap();
+        let staging = lock.stage(&home.path().join("set")).unwrap();
         let result = unpack(bytes, &staging);
         let outside = fs::read_dir(home.path()).unwrap().count();
         assert_eq!(outside, 2, "only the lock and the staging directory");
@@ -139,7 +139,7 @@ pub(in crate::data) mod tests {
     }
 
     #[test]
-    fn takes_the_known_files_alone() {
+    fn unpack_takes_the_known_files_alone() {
         let names = unpacked(&archive(&official())).unwrap();
         let mut known = TRAIN_FILES.to_vec();
         known.extend([TEST_FILE, META_FILE]);
@@ -180,7 +180,7 @@ pub(in crate::data) mod tests {
     }
 
     #[test]
-    fn a_long_name_is_not_held_in_memory() {
+    fn long_names_are_not_held_in_memory() {
         let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Default::default()));
         let size = 64 << 20;
         let mut header = tar::Header::new_gnu();
@@ -196,7 +196,7 @@ pub(in crate::data) mod tests {
     }
 
     #[test]
-    fn sizes_are_bounded() {
+    fn entry_sizes_are_bounded() {
         // Only the header claims the size: nothing of it is read.
         let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Default::default()));
         let mut header = tar::Header::new_gnu();

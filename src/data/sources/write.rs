@@ -1,17 +1,17 @@
-//! Writes a set in CIFAR-10's layout from a function that makes each record.
+//! Writes a data set in CIFAR-10's layout from a function that fills each record.
 
 use super::progress::{self, Unit};
-use super::staging::Staging;
+use super::staging::StagingDirectory;
 use crate::bail_user;
 use crate::data::cifar::{CLASS_COUNT, MAX_IMAGES, META_FILE, RECORD_BYTES, Split};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-/// Images made before they are written: 31 MB.
-const PIECE: usize = 10_000;
+/// Images filled before they are written: 31 MB.
+const CHUNK_IMAGES: usize = 10_000;
 
-/// What the set is.
-pub(in crate::data) struct Set<'a> {
+/// A data set to write.
+pub(in crate::data) struct Dataset<'a> {
     /// Names in the order of the labels.
     pub(in crate::data) classes: [&'a str; CLASS_COUNT],
     /// Images in the training files, spread evenly over the five of them.
@@ -22,7 +22,7 @@ pub(in crate::data) struct Set<'a> {
     pub(in crate::data) message: String,
 }
 
-impl Set<'_> {
+impl Dataset<'_> {
     /// Fills `staging` with the batches and the class names. `record` writes image i of a split into
     /// [`RECORD_BYTES`] bytes; it is called from several threads, in no order.
     ///
@@ -31,7 +31,7 @@ impl Set<'_> {
     /// returns.
     pub(in crate::data) fn write(
         &self,
-        staging: &Staging,
+        staging: &StagingDirectory,
         record: impl Fn(Split, usize, &mut [u8]) -> Result<()> + Sync,
     ) -> Result<()> {
         let splits = [
@@ -39,10 +39,10 @@ impl Set<'_> {
             (Split::Test, self.test_images),
         ];
         for (split, images) in splits {
-            let least = split.files().len();
-            if !(least..=MAX_IMAGES).contains(&images) {
+            let min_images = split.files().len();
+            if !(min_images..=MAX_IMAGES).contains(&images) {
                 bail_user!(
-                    "{split:?} images: got {images}, want at least {least}, one a file, and at most {MAX_IMAGES}"
+                    "{split:?} images: got {images}, want at least {min_images}, one a file, and at most {MAX_IMAGES}"
                 );
             }
         }
@@ -51,18 +51,18 @@ impl Set<'_> {
         for (split, images) in splits {
             let files = split.files();
             let mut first = 0;
-            for (place, name) in files.iter().enumerate() {
+            for (index, name) in files.iter().enumerate() {
                 // Whole images: the first files take the remainder.
-                let count = images / files.len() + usize::from(place < images % files.len());
-                let pieces = (first..first + count).step_by(PIECE).map(|from| {
-                    let piece = PIECE.min(first + count - from);
-                    let mut records = vec![0; piece * RECORD_BYTES];
-                    fill(&mut records, &bar, &|index, bytes| {
+                let count = images / files.len() + usize::from(index < images % files.len());
+                let chunks = (first..first + count).step_by(CHUNK_IMAGES).map(|from| {
+                    let count = CHUNK_IMAGES.min(first + count - from);
+                    let mut records = vec![0; count * RECORD_BYTES];
+                    fill_records(&mut records, &bar, &|index, bytes| {
                         record(split, from + index, bytes)
                     })?;
                     Ok(records)
                 });
-                staging.write_pieces(name, pieces)?;
+                staging.write_chunks(name, chunks)?;
                 first += count;
             }
         }
@@ -73,7 +73,7 @@ impl Set<'_> {
 }
 
 /// Calls `record` for each record, on all cores.
-fn fill(
+fn fill_records(
     records: &mut [u8],
     bar: &ProgressBar,
     record: &(impl Fn(usize, &mut [u8]) -> Result<()> + Sync),
@@ -106,13 +106,13 @@ mod tests {
     use super::*;
     use crate::data::cifar::{CLASSES, Images};
     use crate::data::files::class_names;
-    use crate::data::sources::staging::Turn;
+    use crate::data::sources::staging::DirectoryLock;
     use crate::error::is_user_error;
 
-    fn set(train_images: usize, test_images: usize) -> Set<'static> {
+    fn dataset(train_images: usize, test_images: usize) -> Dataset<'static> {
         let mut classes = CLASSES;
         classes[0] = "zero";
-        Set {
+        Dataset {
             classes,
             train_images,
             test_images,
@@ -121,16 +121,16 @@ mod tests {
     }
 
     #[test]
-    fn records_land_in_order_with_the_remainder_in_the_first_files() {
+    fn records_are_written_in_order_with_the_remainder_in_the_first_files() {
         let home = tempfile::tempdir().unwrap();
-        let staging = Turn::take(home.path()).unwrap();
+        let staging = DirectoryLock::acquire(home.path()).unwrap();
         let staging = staging.stage(&home.path().join("set")).unwrap();
         let record = |split, index: usize, bytes: &mut [u8]| {
             bytes.fill(index as u8 + if split == Split::Test { 100 } else { 0 });
             bytes[0] = index as u8 % 10;
             Ok(())
         };
-        set(12, 3).write(&staging, record).unwrap();
+        dataset(12, 3).write(&staging, record).unwrap();
         let directory = staging.commit().unwrap();
         let size = |name| std::fs::metadata(directory.join(name)).unwrap().len() / 3073;
         assert_eq!(size("data_batch_2.bin"), 3);
@@ -146,18 +146,18 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_written_in_pieces() {
+    fn large_files_are_written_in_chunks() {
         let home = tempfile::tempdir().unwrap();
-        let staging = Turn::take(home.path()).unwrap();
+        let staging = DirectoryLock::acquire(home.path()).unwrap();
         let staging = staging.stage(&home.path().join("set")).unwrap();
         let record = |_, index: usize, bytes: &mut [u8]| {
             bytes[1..9].copy_from_slice(&index.to_le_bytes());
             Ok(())
         };
-        let write = || set(5, 2 * PIECE + 3).write(&staging, record);
-        crate::testing::heap::within(PIECE * RECORD_BYTES + (1 << 20), write).unwrap();
+        let write = || dataset(5, 2 * CHUNK_IMAGES + 3).write(&staging, record);
+        crate::testing::heap::within(CHUNK_IMAGES * RECORD_BYTES + (1 << 20), write).unwrap();
         let test = Images::read(&staging.commit().unwrap(), Split::Test).unwrap();
-        assert_eq!(test.len(), 2 * PIECE + 3);
+        assert_eq!(test.len(), 2 * CHUNK_IMAGES + 3);
         for index in 0..test.len() {
             assert_eq!(test.pixels(index)[..8], index.to_le_bytes());
         }
@@ -166,17 +166,17 @@ mod tests {
     #[test]
     fn empty_files_and_failed_records_are_errors() {
         let home = tempfile::tempdir().unwrap();
-        let turn = Turn::take(home.path()).unwrap();
-        let staging = turn.stage(&home.path().join("set")).unwrap();
+        let lock = DirectoryLock::acquire(home.path()).unwrap();
+        let staging = lock.stage(&home.path().join("set")).unwrap();
         for (train, test) in [(4, 1), (5, 0), (usize::MAX, 1), (5, 5_000_001)] {
-            let wrong = set(train, test).write(&staging, |_, _, _| Ok(()));
+            let wrong = dataset(train, test).write(&staging, |_, _, _| Ok(()));
             assert!(is_user_error(&wrong.unwrap_err()));
         }
         let fail = |_, index, _: &mut [u8]| {
             anyhow::ensure!(index != 1, "no record {index}");
             Ok(())
         };
-        let failed = set(10, 1).write(&staging, fail).unwrap_err();
+        let failed = dataset(10, 1).write(&staging, fail).unwrap_err();
         assert_eq!(failed.to_string(), "no record 1");
     }
 }
