@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use chrono::Local;
@@ -15,32 +16,57 @@ use crate::{bail_user, user_error};
 /// One of the processes of a run. Each owns the files it writes; nobody else writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Starts the other two and starts them again.
+    /// Starts the others and starts them again.
     Supervisor,
-    /// Trains and writes checkpoints.
-    Train,
+    /// Trains; the one of rank 0 writes checkpoints.
+    Train {
+        /// Its number among the processes that train together, from 0.
+        rank: u32,
+    },
     /// Evaluates the checkpoints.
     Eval,
 }
 
 impl Role {
+    /// The trainer of rank 0, the only one there is in a run that one process trains.
+    pub const TRAIN: Role = Role::Train { rank: 0 };
+
     /// What people call the process.
-    pub fn process_name(self) -> &'static str {
+    pub fn process_name(self) -> String {
         match self {
-            Role::Supervisor => "supervisor",
-            Role::Train => "trainer",
-            Role::Eval => "evaluator",
+            Role::Supervisor => "supervisor".to_owned(),
+            Role::TRAIN => "trainer".to_owned(),
+            Role::Train { rank } => format!("trainer {rank}"),
+            Role::Eval => "evaluator".to_owned(),
         }
     }
 }
 
 impl fmt::Display for Role {
-    /// `train` or `eval`, the process's subcommand, or `supervisor`: the first part of its files' names.
+    /// `train`, `train-1` (of rank 1), `eval` or `supervisor`: the first part of its files' names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Role::Supervisor => "supervisor",
-            Role::Train => "train",
-            Role::Eval => "eval",
+        match *self {
+            Role::Supervisor => f.pad("supervisor"),
+            Role::TRAIN => f.pad("train"),
+            Role::Train { rank } => f.pad(&format!("train-{rank}")),
+            Role::Eval => f.pad("eval"),
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = anyhow::Error;
+
+    /// Reads what `Display` writes, and nothing else: each role has one name.
+    fn from_str(name: &str) -> Result<Self> {
+        let rank = name.strip_prefix("train-").and_then(|n| n.parse().ok());
+        let roles = [Role::Supervisor, Role::TRAIN, Role::Eval];
+        let ranked = rank.map(|rank| Role::Train { rank });
+        let mut known = roles.into_iter().chain(ranked);
+        known.find(|role| role.to_string() == name).ok_or_else(|| {
+            user_error!(
+                "role {name:?}: want supervisor, train, eval or train-RANK, with a rank from 1"
+            )
         })
     }
 }
@@ -80,7 +106,7 @@ impl RunDir {
 
     fn fill(&self, spec_yaml: &str, provenance: &Provenance) -> Result<()> {
         for directory in [
-            self.events(Role::Train),
+            self.events(Role::TRAIN),
             self.events(Role::Eval),
             self.checkpoints(),
         ] {
@@ -270,7 +296,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn runs_started_at_once_get_directories_of_their_own() {
+    fn claim_gives_runs_started_at_once_directories_of_their_own() {
         let directory = tempfile::tempdir().unwrap();
         let paths: HashSet<PathBuf> = thread::scope(|scope| {
             let claims: Vec<_> = (0..8)
@@ -286,11 +312,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_run_holds_its_spec_and_opens_again() {
+    fn run_holds_its_spec_when_created_and_opens_again() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a=1,b", "steps: 5\n", &provenance()).unwrap();
         assert_eq!(fs::read_to_string(run.spec()).unwrap(), "steps: 5\n");
-        assert!(run.events(Role::Train).is_dir() && run.events(Role::Eval).is_dir());
+        assert!(run.events(Role::TRAIN).is_dir() && run.events(Role::Eval).is_dir());
         assert!(run.checkpoints().is_dir());
         assert!(run.path().join("provenance.json").is_file());
 
@@ -298,11 +324,42 @@ mod tests {
         assert_eq!(again.id(), format!("a=1,b/{}", again.timestamp()));
         assert_eq!(again.logdir(), directory.path().join("a=1,b"));
         assert!(again.log(Role::Eval).ends_with("eval.log"));
-        assert!(again.status(Role::Train).ends_with("train.status.json"));
+        assert!(again.status(Role::TRAIN).ends_with("train.status.json"));
     }
 
     #[test]
-    fn a_run_that_is_removed_at_work_is_missed() {
+    fn roles_name_their_files_and_are_read_from_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let second = Role::Train { rank: 1 };
+        for (role, name, file) in [
+            (Role::Train { rank: 0 }, "train", "train.log"),
+            (second, "train-1", "train-1.log"),
+            (Role::Eval, "eval", "eval.log"),
+            (Role::Supervisor, "supervisor", "supervisor.log"),
+        ] {
+            assert_eq!(role.to_string(), name);
+            assert_eq!(name.parse::<Role>().unwrap(), role);
+            assert_eq!(run.log(role), run.path().join(file));
+        }
+        assert!(run.status(second).ends_with("train-1.status.json"));
+        assert!(run.lock(second).ends_with("train-1.lock"));
+        assert!(run.events(second).ends_with("train-1"));
+        assert_eq!(second.process_name(), "trainer 1");
+        for name in ["train-0", "train-01", "train-+1", "train-", "trainer", ""] {
+            let error = name.parse::<Role>().unwrap_err();
+            assert!(is_user_error(&error));
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "role {name:?}: want supervisor, train, eval or train-RANK, with a rank from 1"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn check_present_fails_once_the_directory_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         run.check_present().unwrap();
@@ -313,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_single_directory_are_refused() {
+    fn create_refuses_names_that_are_no_single_directory() {
         let directory = tempfile::tempdir().unwrap();
         let wanted = "want a letter or digit, then letters, digits and any of \"-_.=,+@\"";
         for (name, found) in [
@@ -332,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_run_is_refused() {
+    fn open_refuses_what_is_no_run_directory() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();

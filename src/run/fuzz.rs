@@ -56,9 +56,9 @@ fn statuses_are_read_or_named() {
     eval.process.error = Some("an error".into());
     train.save(&run).unwrap();
     eval.save(&run).unwrap();
-    let [train, eval] = [Role::Train, Role::Eval].map(|role| fs::read(run.status(role)).unwrap());
+    let [train, eval] = [Role::TRAIN, Role::Eval].map(|role| fs::read(run.status(role)).unwrap());
     check(300, |rng| {
-        fs::write(run.status(Role::Train), edited_text(rng, &train, WORDS)).unwrap();
+        fs::write(run.status(Role::TRAIN), edited_text(rng, &train, WORDS)).unwrap();
         fs::write(run.status(Role::Eval), edited_text(rng, &eval, WORDS)).unwrap();
         is_read_or_named(&run, within(1 << 20, || TrainStatus::load(&run)));
         is_read_or_named(&run, within(1 << 20, || EvalStatus::load(&run)));

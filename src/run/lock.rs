@@ -76,14 +76,14 @@ mod tests {
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         // What a process left behind that was killed.
         fs::write(
-            run.lock(Role::Train),
+            run.lock(Role::TRAIN),
             "pid 12345678 on some other machine\n",
         )
         .unwrap();
-        let held = Lock::take(&run, Role::Train).unwrap();
+        let held = Lock::take(&run, Role::TRAIN).unwrap();
         let _others = [Role::Eval, Role::Supervisor].map(|role| Lock::take(&run, role).unwrap());
 
-        let error = Lock::take(&run, Role::Train).unwrap_err();
+        let error = Lock::take(&run, Role::TRAIN).unwrap_err();
         assert!(is_user_error(&error));
         let begin = format!(
             "{} is at work already: its process train has pid {} on ",
@@ -91,12 +91,12 @@ mod tests {
             process::id()
         );
         assert!(error.to_string().starts_with(&begin), "{error}");
-        let text = fs::read_to_string(run.lock(Role::Train)).unwrap();
+        let text = fs::read_to_string(run.lock(Role::TRAIN)).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
 
         drop(held);
         // A process that another test is starting has inherited the lock, until it is started.
-        while Lock::take(&run, Role::Train).is_err() {
+        while Lock::take(&run, Role::TRAIN).is_err() {
             std::thread::yield_now();
         }
     }
@@ -122,7 +122,7 @@ mod tests {
         let leftover = |role: &str| run.path().join(format!(".{role}.status.json.x1Y2z3.tmp"));
         fs::write(leftover("train"), "{").unwrap();
         fs::write(leftover("eval"), "{").unwrap();
-        let _lock = Lock::take(&run, Role::Train).unwrap();
+        let _lock = Lock::take(&run, Role::TRAIN).unwrap();
         assert!(!leftover("train").exists() && leftover("eval").exists());
         assert_eq!(TrainStatus::load(&run).unwrap().unwrap().step, 1);
         let _lock = Lock::take(&run, Role::Eval).unwrap();
@@ -137,10 +137,10 @@ mod tests {
     fn a_lock_file_that_cannot_be_written_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
-        fs::create_dir(run.lock(Role::Train)).unwrap();
-        let error = Lock::take(&run, Role::Train).unwrap_err();
+        fs::create_dir(run.lock(Role::TRAIN)).unwrap();
+        let error = Lock::take(&run, Role::TRAIN).unwrap_err();
         assert!(!is_user_error(&error));
-        let begin = format!("failed to open {}", run.lock(Role::Train).display());
+        let begin = format!("failed to open {}", run.lock(Role::TRAIN).display());
         assert_eq!(error.to_string(), begin);
     }
 }

@@ -288,7 +288,7 @@ mod tests {
         supervisor.training = true;
         supervisor.save(&run).unwrap();
         assert_eq!(list(directory.path())[1].state, Some(ProcessState::Running));
-        fs::write(run.status(Role::Train), "{").unwrap();
+        fs::write(run.status(Role::TRAIN), "{").unwrap();
         assert_eq!(list(directory.path())[1].state, None);
     }
 

@@ -126,7 +126,7 @@ pub struct TrainStatus {
 }
 
 impl Status for TrainStatus {
-    const ROLE: Role = Role::Train;
+    const ROLE: Role = Role::TRAIN;
 
     fn process(&self) -> &Process {
         &self.process
@@ -227,11 +227,11 @@ mod tests {
             loss: None,
             examples_per_sec: None,
         };
-        fs::create_dir(run.status(Role::Train)).unwrap(); // no file can replace it
+        fs::create_dir(run.status(Role::TRAIN)).unwrap(); // no file can replace it
         status.save(&run).unwrap_err();
         status.save_heartbeat(&run);
         assert!(status.process.heartbeat_failed);
-        fs::remove_dir(run.status(Role::Train)).unwrap();
+        fs::remove_dir(run.status(Role::TRAIN)).unwrap();
         status.step = 2;
         status.save_heartbeat(&run);
         assert!(!status.process.heartbeat_failed);

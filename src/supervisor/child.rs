@@ -169,7 +169,7 @@ mod tests {
         let fake = Fake::new("echo ready; while :; do sleep 0.05; done");
         let (run, program) = (fake.run.clone(), fake.program.clone());
         let mut child = thread::spawn(move || {
-            let mut child = Child::start(&program, Role::Train, &run).unwrap();
+            let mut child = Child::start(&program, Role::TRAIN, &run).unwrap();
             wait_for(|| !child.log.lines(false).is_empty());
             child
         })

@@ -34,7 +34,7 @@ const TAIL: usize = 5;
 /// A user error if the run is at work already; otherwise if the supervisor cannot be started, or says
 /// that it cannot begin.
 pub fn detach(run: &RunDir, program: &Path) -> Result<u32> {
-    ensure_idle(run, &[Role::Supervisor, Role::Train, Role::Eval])?;
+    ensure_idle(run, &[Role::Supervisor, Role::TRAIN, Role::Eval])?;
     let log = Log::follow(run.log(Role::Supervisor));
     let open = || {
         OpenOptions::new()
@@ -98,7 +98,7 @@ pub fn stop(run: &RunDir) -> Result<bool> {
             working.push(supervisor.process);
         }
         None => {
-            let train = TrainStatus::load(run)?.map(|status| (status.process, Role::Train));
+            let train = TrainStatus::load(run)?.map(|status| (status.process, Role::TRAIN));
             let eval = EvalStatus::load(run)?.map(|status| (status.process, Role::Eval));
             for (process, role) in train.into_iter().chain(eval) {
                 if process.alive() {

@@ -51,7 +51,7 @@ impl Display {
         match &mut self.output {
             Output::Plain(out) => write_line(out, &format!("{role:<5} | {line}")),
             Output::Live(live) => match role {
-                Role::Train if !is_warning_or_error(line) => live.show_preparation(line),
+                Role::TRAIN if !is_warning_or_error(line) => live.show_preparation(line),
                 _ => live.print_above(&format!("{role:<5} | {line}")),
             },
         }
@@ -214,7 +214,7 @@ mod tests {
             loss: None,
             examples_per_sec: Some(467.3),
         };
-        display.line(Role::Train, "reading data");
+        display.line(Role::TRAIN, "reading data");
         display.update(Some(&status), None);
         let lines = |display: &Display| match &display.output {
             Output::Live(live) => (live.train.message(), live.eval.message()),
@@ -224,7 +224,7 @@ mod tests {
 
         status.loss = Some(1.23456);
         display.update(Some(&status), None);
-        display.line(Role::Train, "2026-11-23: step 100");
+        display.line(Role::TRAIN, "2026-11-23: step 100");
         display.evaluator_failed("the evaluator died");
         display.update(Some(&status), None);
         display.finish();

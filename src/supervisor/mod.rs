@@ -82,7 +82,7 @@ pub fn supervise(
     options: Options,
 ) -> Result<SessionSummary> {
     let _lock = Lock::take(run, Role::Supervisor)?;
-    ensure_idle(run, &[Role::Train, Role::Eval])?;
+    ensure_idle(run, &[Role::TRAIN, Role::Eval])?;
     let mut status = SupervisorStatus {
         process: Process::current(),
         training: true,

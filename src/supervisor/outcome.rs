@@ -124,7 +124,7 @@ impl fmt::Display for SessionSummary {
         if train + eval > 0 {
             write!(f, "\n  restarts       trainer {train}, evaluator {eval}")?;
         }
-        let (train, eval) = (run.events(Role::Train), run.events(Role::Eval));
+        let (train, eval) = (run.events(Role::TRAIN), run.events(Role::Eval));
         write!(
             f,
             "\n  curves         {} and {}",

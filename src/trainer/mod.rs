@@ -47,7 +47,7 @@ const UNREAD: usize = 100;
 /// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
 /// directory that vanished; the status file then holds the message.
 pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
-    let _lock = Lock::take(run, Role::Train)?;
+    let _lock = Lock::take(run, Role::TRAIN)?;
     let mut status = TrainStatus {
         process: Process::current(),
         step: 0,
@@ -135,7 +135,7 @@ impl<'a> Trainer<'a> {
         ));
         let gpu = device_name != "cpu";
         let input = BatchSource::start(&images, spec, first, &device, gpu)?;
-        let reporter = Reporter::start(&run.events(Role::Train), spec, first, state.averages, gpu)?;
+        let reporter = Reporter::start(&run.events(Role::TRAIN), spec, first, state.averages, gpu)?;
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();

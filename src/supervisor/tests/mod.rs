@@ -159,7 +159,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
     };
     train.save(&fake.run).unwrap();
     eval.save(&fake.run).unwrap();
-    std::fs::rename(fake.run.status(Role::Train), fake.file("train.template")).unwrap();
+    std::fs::rename(fake.run.status(Role::TRAIN), fake.file("train.template")).unwrap();
     std::fs::copy(fake.run.status(Role::Eval), fake.file("eval.template")).unwrap();
 
     let (mut summary, _) = fake.supervise(&Shutdown::new());
@@ -227,7 +227,7 @@ fn a_trainer_that_fails_while_stopping_has_failed() {
     assert!(matches!(
         summary.outcome,
         Outcome::Failed(Failure {
-            role: Role::Train,
+            role: Role::TRAIN,
             ..
         })
     ));
@@ -274,6 +274,6 @@ fn a_run_that_is_at_work_is_left_alone() {
             std::process::id()
         );
         assert!(error.to_string().starts_with(&begin), "{error}");
-        assert!(!fake.run.log(Role::Train).exists());
+        assert!(!fake.run.log(Role::TRAIN).exists());
     }
 }

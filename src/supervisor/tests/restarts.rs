@@ -21,7 +21,7 @@ fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() 
         "{shown}"
     );
     let text = summary.to_string();
-    let log = fake.run.log(Role::Train);
+    let log = fake.run.log(Role::TRAIN);
     let begin = format!(
         "the trainer died (exit code 2)\n\
          not started again: the same input would end it again\n\
