@@ -124,14 +124,14 @@ impl Network {
         export.named
     }
 
-    /// This network with its values replaced by `named`, parameter by parameter.
+    /// This network with its values replaced by those of `tensors`, on the same device.
     ///
     /// # Errors
     /// Where a parameter is missing, left over, or has another shape.
-    pub fn with_values(self, named: &[NamedTensor], device: &Device) -> Result<Self> {
+    pub fn with_tensors(self, tensors: &[NamedTensor]) -> Result<Self> {
         let mut values = HashMap::new();
         for (index, want) in self.named().into_iter().enumerate() {
-            let found = named.iter().find(|n| n.name == want.name);
+            let found = tensors.iter().find(|n| n.name == want.name);
             let found = found.ok_or_else(|| anyhow::anyhow!("no parameter {}", want.name))?;
             ensure!(
                 found.shape == want.shape,
@@ -145,20 +145,16 @@ impl Network {
                 TensorData::new(found.values.clone(), want.shape.clone()),
             );
         }
-        if let Some(extra) = named.get(PARAMETERS) {
-            let names: Vec<_> = named.iter().map(|n| n.name.as_str()).collect();
+        if let Some(extra) = tensors.get(PARAMETERS) {
+            let names: Vec<_> = tensors.iter().map(|n| n.name.as_str()).collect();
             anyhow::bail!(
                 "got {} parameters ({} ...), want {PARAMETERS}; one too many is {}",
-                named.len(),
+                tensors.len(),
                 names[..3].join(", "),
                 extra.name
             );
         }
-        Ok(self.map(&mut Replace {
-            values,
-            index: 0,
-            device: device.clone(),
-        }))
+        Ok(self.map(&mut Replace { values, index: 0 }))
     }
 }
 
@@ -297,7 +293,6 @@ impl ModuleVisitor for Export {
 struct Replace {
     values: HashMap<usize, TensorData>,
     index: usize,
-    device: Device,
 }
 
 impl ModuleMapper for Replace {
@@ -305,7 +300,7 @@ impl ModuleMapper for Replace {
         let data = self.values.remove(&self.index);
         self.index += 1;
         match data {
-            Some(data) => param.map(|_| Tensor::from_data(data, &self.device)),
+            Some(data) => param.map(|old| Tensor::from_data(data, &old.device())),
             None => param,
         }
     }
@@ -361,14 +356,14 @@ mod tests {
         let network = |seed| Network::init(&spec, 24, spec::Seed(seed), &device);
         let mut values = network(1).named();
         values.reverse();
-        let copied = network(2).with_values(&values, &device).unwrap();
+        let copied = network(2).with_tensors(&values).unwrap();
         assert_eq!(copied.named(), network(1).named());
         let mut missing = values.clone();
         missing.pop();
-        let error = network(2).with_values(&missing, &device).unwrap_err();
+        let error = network(2).with_tensors(&missing).unwrap_err();
         assert_eq!(error.to_string(), "no parameter conv1/weights");
         values[0].shape = vec![5, 2];
-        let error = network(2).with_values(&values, &device).unwrap_err();
+        let error = network(2).with_tensors(&values).unwrap_err();
         let want = "parameter softmax_linear/biases: got shape [5, 2], want [10]";
         assert_eq!(error.to_string(), want);
     }

@@ -6,7 +6,7 @@ use crate::statistics::Spread;
 use anyhow::Result;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
-use runboard::backend::{self, DeviceLosses, Parameters};
+use runboard::backend::{self, DeviceLosses, Optimizer};
 use runboard::checkpoint::{self, Checkpoint};
 use runboard::data::{Batch, BatchStream, Images, Split};
 use runboard::model::{EMA, Network, WEIGHTS};
@@ -143,8 +143,7 @@ fn step(
     batches: &mut BatchStream,
     network: &Network,
 ) -> Result<Vec<Part>> {
-    let mut weights = Parameters::of(network)?;
-    let mut ema = Parameters::of(network)?;
+    let mut optimizer = Optimizer::new(&spec.optimizer, network)?;
     const NAMES: [&str; 4] = [
         "waiting for the batch",
         "upload",
@@ -163,10 +162,9 @@ fn step(
         mark()?;
         let (pixels, labels) = backend::upload(batch.images, batch.labels, spec.input.crop, device);
         mark()?;
-        let (losses, gradients) = backend::gradients(weights.network(), spec, pixels, labels)?;
+        let (losses, gradients) = backend::gradients(optimizer.network(), spec, pixels, labels)?;
         mark()?;
-        weights.descend(&gradients, &losses, 1e-9)?;
-        ema.follow(&weights, 0.9999)?;
+        optimizer.step(round, &gradients, &losses, 1e-9)?;
         mark()?;
         if round >= 5 {
             for (seconds, pair) in seconds.iter_mut().zip(marks.windows(2)) {

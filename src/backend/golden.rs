@@ -1,10 +1,10 @@
 //! The network, its losses, gradients and updates against TensorFlow's.
 
 use super::native::{self, activations, gradients};
-use super::{DeviceLosses, Parameters, upload};
+use super::{DeviceLosses, Optimizer, upload};
 use crate::model::{NamedTensor, Network};
 use crate::schedule::{self, Average};
-use crate::spec::{self, Fidelity, Optimizer, Spec};
+use crate::spec::{self, Fidelity, Spec};
 use crate::testing::golden::{Golden, Tensor, assert_chi_square, assert_close, path};
 use burn::tensor::{Device, Int, Tensor as Burn};
 use tch::Tensor as Native;
@@ -43,7 +43,7 @@ impl<'a> Case<'a> {
             values: tensor.floats(),
         });
         let network = Network::init(spec, crop, spec::Seed(1), &device)
-            .with_values(&values.collect::<Vec<_>>(), &device)
+            .with_tensors(&values.collect::<Vec<_>>())
             .unwrap();
         Case {
             name,
@@ -65,8 +65,8 @@ impl<'a> Case<'a> {
         upload(images.floats(), labels.collect(), side, &self.device)
     }
 
-    fn assert_parameters(&self, directory: &str, network: &Network) {
-        for got in network.named() {
+    fn assert_parameters(&self, directory: &str, tensors: &[NamedTensor]) {
+        for got in tensors {
             let name = format!("{directory}/{}", got.name);
             let want = self.want(&name);
             assert_eq!(got.shape, want.shape, "{name}");
@@ -140,7 +140,8 @@ fn losses_and_every_gradient_are_tensorflows() {
     let golden = Golden::read("network");
     for case in CASES.map(|name| Case::of(name, &golden)) {
         let (images, labels) = case.batch();
-        let (losses, slopes) = gradients(&case.network, &case.spec, images, labels).unwrap();
+        let (losses, gradient_network) =
+            gradients(&case.network, &case.spec, images, labels).unwrap();
         let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
         let [_, _, local3, local4, _] = losses.weight;
         assert!(
@@ -158,7 +159,7 @@ fn losses_and_every_gradient_are_tensorflows() {
             println!("{:<48} {off:.1e}", format!("{}/{name}", case.name));
             assert!(off < LOSS_BOUND, "{name}: got {got}, want {want}");
         }
-        case.assert_parameters("gradients", &slopes);
+        case.assert_parameters("gradients", &gradient_network.named());
     }
 }
 
@@ -166,19 +167,20 @@ fn losses_and_every_gradient_are_tensorflows() {
 fn weights_and_averages_are_tensorflows_after_one_and_five_steps() {
     let golden = Golden::read("network");
     for case in CASES.map(|name| Case::of(name, &golden)) {
-        let optimizer = Optimizer::default();
-        let [mut weights, mut ema] = [(); 2].map(|()| Parameters::of(&case.network).unwrap());
+        let spec = spec::Optimizer::default();
+        let mut optimizer = Optimizer::new(&spec, &case.network).unwrap();
         for step in 0..5 {
             let (images, labels) = case.batch();
-            let (losses, slopes) =
-                gradients(weights.network(), &case.spec, images, labels).unwrap();
-            let rate = schedule::learning_rate(&optimizer, step, 50_000, 128);
-            weights.descend(&slopes, &losses, rate).unwrap();
-            let decay = schedule::ema_decay(optimizer.ema_decay, step + 1);
-            ema.follow(&weights, decay).unwrap();
+            let (losses, gradient_network) =
+                gradients(optimizer.network(), &case.spec, images, labels).unwrap();
+            let rate = schedule::learning_rate(&spec, step, 50_000, 128);
+            optimizer
+                .step(step, &gradient_network, &losses, rate)
+                .unwrap();
             if let 0 | 4 = step {
-                case.assert_parameters(&format!("weights-{}", step + 1), weights.network());
-                case.assert_parameters(&format!("ema-{}", step + 1), ema.network());
+                for (group, tensors) in optimizer.state() {
+                    case.assert_parameters(&format!("{group}-{}", step + 1), &tensors);
+                }
             }
         }
     }
@@ -241,7 +243,7 @@ fn schedules_are_tensorflows() {
     }
     let text = std::fs::read_to_string(path("schedule.json")).unwrap();
     let golden: Schedule = serde_json::from_str(&text).unwrap();
-    let mut optimizer = Optimizer::default();
+    let mut optimizer = spec::Optimizer::default();
     assert_eq!(optimizer.epochs_per_decay, golden.epochs_per_decay);
     assert_eq!(golden.steps_per_drop, 136_718);
     for (staircase, rates) in [(true, &golden.staircase), (false, &golden.glide)] {

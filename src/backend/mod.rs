@@ -14,12 +14,13 @@ pub mod environment;
 mod golden;
 mod losses;
 mod native;
+mod optimizer;
 mod parameters;
 
 pub use device_images::DeviceImages;
 pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, gradients, logits};
-pub use parameters::Parameters;
+pub use optimizer::Optimizer;
 
 use crate::bail_user;
 use crate::model::{Network, PARAMETERS};

@@ -378,8 +378,7 @@ impl<'a> Evaluator<'a> {
         let Checkpoint { tensors, .. } = checkpoint::load(path)?;
         let network = |group| {
             let values = model::group(&tensors, group);
-            let network =
-                values.and_then(|values| self.network.clone().with_values(values, &self.device));
+            let network = values.and_then(|values| self.network.clone().with_tensors(values));
             network.with_context(|| format!("failed to load checkpoint {}", path.display()))
         };
         Ok((network(EMA)?, network(WEIGHTS)?))

@@ -4,17 +4,17 @@ mod divergence;
 mod graph;
 mod input;
 pub mod reporter;
-mod start;
+mod restore;
 pub mod system_metrics;
 mod timer;
 
-use crate::backend::{self, DeviceLosses, Losses, Parameters};
+use crate::backend::{self, DeviceLosses, Losses, Optimizer};
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, Retention, Rollback};
 use crate::console;
 use crate::data::{self, Images, Split};
 use crate::files;
-use crate::model::{EMA, Network, TensorGroups, WEIGHTS};
+use crate::model::Network;
 use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Role, RunDir,
     Status, TrainStatus,
@@ -26,7 +26,7 @@ use anyhow::{Context, Result};
 use divergence::Divergence;
 use input::{BatchSource, StepInput, batches};
 use reporter::{Reporter, StepOutput};
-use start::StartPoint;
+use restore::{Restored, restore};
 use std::fs;
 use std::mem;
 use std::sync::Arc;
@@ -81,8 +81,7 @@ struct Trainer<'a> {
     input: BatchSource,
     /// The first step of this session.
     first: u64,
-    weights: Parameters,
-    ema: Parameters,
+    optimizer: Optimizer,
     /// Steps taken whose losses nobody has read yet: to read them is to wait for the device.
     unread: Vec<Unread>,
     /// The losses read last.
@@ -118,12 +117,11 @@ impl<'a> Trainer<'a> {
         let images = Arc::new(Images::read(&data::prepare(&spec.data)?, Split::Train)?);
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-        let StartPoint {
-            weights,
-            ema,
+        let Restored {
+            optimizer,
             state,
             first,
-        } = StartPoint::of(run, network, &device)?;
+        } = restore(run, &spec.optimizer, network)?;
         if first > 0 {
             retain(run, spec); // which an earlier session may not have come to
         }
@@ -139,7 +137,7 @@ impl<'a> Trainer<'a> {
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();
-            reporter.introduce(&provenance, weights.network(), &device)?;
+            reporter.introduce(&provenance, optimizer.network(), &device)?;
         }
         if let Some(rollbacks) = &rollbacks {
             reporter.show_rollbacks(first, rollbacks);
@@ -153,8 +151,7 @@ impl<'a> Trainer<'a> {
             images,
             input,
             first,
-            weights,
-            ema,
+            optimizer,
             unread: Vec::new(),
             losses: Losses::default(),
             rollbacks: rollbacks.unwrap_or(state.rollbacks),
@@ -178,7 +175,7 @@ impl<'a> Trainer<'a> {
             }
             let ready = self.input.ready();
             self.reporter
-                .report(&taken, self.weights.network(), ready)?;
+                .report(&taken, self.optimizer.network(), ready)?;
             let stopped = stop.requested().filter(|_| !last);
             if last || stopped.is_some() {
                 self.read_losses()?;
@@ -204,11 +201,10 @@ impl<'a> Trainer<'a> {
             waited,
         } = self.input.next()?;
         let (losses, gradients) =
-            backend::gradients(self.weights.network(), self.spec, images.clone(), labels)?;
+            backend::gradients(self.optimizer.network(), self.spec, images.clone(), labels)?;
         let learning_rate = self.learning_rate(step);
-        self.weights.descend(&gradients, &losses, learning_rate)?;
-        let decay = schedule::ema_decay(self.spec.optimizer.ema_decay, step + 1);
-        self.ema.follow(&self.weights, decay)?;
+        self.optimizer
+            .step(step, &gradients, &losses, learning_rate)?;
         self.unread.push(Unread {
             step,
             learning_rate,
@@ -272,7 +268,7 @@ impl<'a> Trainer<'a> {
         };
         // The batch of any step can be made again: it follows from the seed.
         let batch = batches(&self.images, self.spec, step).and_then(|mut again| again.next());
-        let weights = self.weights.network().named();
+        let weights = self.optimizer.network().named();
         if let Err(error) = batch.and_then(|batch| divergence.keep(self.run, &weights, &batch)) {
             console::warning(format_args!("{error:#}"));
         }
@@ -298,10 +294,7 @@ impl<'a> Trainer<'a> {
                 averages: self.reporter.averages().clone(),
                 rollbacks: self.rollbacks.clone(),
             },
-            tensors: TensorGroups::from([
-                (WEIGHTS.into(), self.weights.network().named()),
-                (EMA.into(), self.ema.network().named()),
-            ]),
+            tensors: self.optimizer.state(),
         };
         match divergence::in_checkpoint(&checkpoint) {
             None => Ok(checkpoint),
