@@ -10,27 +10,30 @@ error. Screenshots of all tabs are left in the folder SCREENSHOTS, to be looked 
 import os, re, signal, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 from playwright.sync_api import sync_playwright
+from tags import known
 
 RUNBOARD, TENSORBOARD, CHROMIUM, SCREENSHOTS = sys.argv[1:5]
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["train.steps=40", "train.checkpoint_every=20", "train.histograms_every=20", "train.images_every=20",
          "data.synthetic.train_images=2000", "data.synthetic.test_images=500", "eval.interval_secs=0.2"]
 # What a tab must show, by its name in the address. All of it is text on the page, except for the graph's.
+CURVES = [known("eval", "Precision @ 1"), known("train", "total_loss"), known("train", "learning_rate")]
+BEST = known("hparams", "best accuracy")
 TABS = {
-    "timeseries": ["Precision @ 1", "total_loss", "learning_rate"],
-    "scalars": ["Precision @ 1", "total_loss", "learning_rate"],
-    "images": ["confusion_matrix", "confident_mistakes", "images"],
+    "timeseries": CURVES,
+    "scalars": CURVES,
+    "images": [known("eval", "confusion_matrix"), known("eval", "confident_mistakes"), "images"],
     "graphs": ["conv1", "pool1", "norm1", "local3", "softmax_linear", "total_loss", "gradients"],
     "distributions": ["conv1", "local3", "softmax_linear"],
     "histograms": ["conv1", "local3", "softmax_linear"],
     "hparams": ["optimizer.learning_rate", "TABLE VIEW", "PARALLEL COORDINATES VIEW"],
-    "text": ["description", "spec", "provenance"],
+    "text": [known("train", "description"), known("train", "spec"), known("train", "provenance")],
     "pr_curves": ["pr/disc", "pr/ring"],
     "custom_scalars": ["Training beside evaluation", "Speed", "cross-entropy"],
 }
 # Views inside a tab, and what must be written at the axes of their charts.
-VIEWS = {"hparams": {"PARALLEL COORDINATES VIEW": ["best accuracy", "learning_rate"],
-                     "SCATTER PLOT MATRIX VIEW": ["best accuracy", "learning_rate"]}}
+VIEWS = {"hparams": {"PARALLEL COORDINATES VIEW": [BEST, "learning_rate"],
+                     "SCATTER PLOT MATRIX VIEW": [BEST, "learning_rate"]}}
 PATIENCE = 60_000  # milliseconds for a text to appear
 
 

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 
+from tags import known, measured
+
 # Of the soak's experiment.
 STEPS, CHECKPOINT_EVERY = 1000, 8
 
-# What the clock measures differs from run to run.
-TIMED = ("/sec", "time/", "process/", "prefetch/")
 
 
 class Violation(Exception):
@@ -34,10 +34,6 @@ def events(folder):
     done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
     demand(done.returncode == 0, f"TensorBoard cannot read {folder}: {done.stderr}")
     return json.loads(done.stdout)
-
-
-def timed(tag):
-    return any(part in tag for part in TIMED)
 
 
 def in_force(run):
@@ -109,8 +105,8 @@ class Comparison:
         for tag, points in want["scalars"].items():
             steps = [step for step, _ in got["scalars"][tag]]
             demand(all(a < b for a, b in zip(steps, steps[1:])), f"{tag} goes back: {steps}")
-            wanted = {step: None if timed(tag) else value for step, value in points}
-            found = {step: None if timed(tag) else value for step, value in got["scalars"][tag]}
+            wanted = {step: None if measured(tag) else value for step, value in points}
+            found = {step: None if measured(tag) else value for step, value in got["scalars"][tag]}
             other = [step for step in found if step not in wanted or found[step] != wanted[step]]
             demand(not other, f"{tag} has other points than the reference at steps {other}")
             missing |= wanted.keys() - found.keys()
@@ -159,8 +155,8 @@ class Comparison:
             # A class that nothing was taken for has no precision there.
             steps, wanted = ([step for step, _ in curve] for curve in (points, want["scalars"][tag]))
             demand(steps == wanted, f"eval/ {tag} is at steps {steps}, want {wanted}")
-            demand(timed(tag) or points == want["scalars"][tag], f"eval/ {tag} differs from the reference")
-        steps = [step for step, _ in got["scalars"]["Precision @ 1"]]
+            demand(measured(tag) or points == want["scalars"][tag], f"eval/ {tag} differs from the reference")
+        steps = [step for step, _ in got["scalars"][known("eval", "Precision @ 1")]]
         demand(steps == sorted(scored), f"eval/ is at steps {steps}, want {sorted(scored)}")
         for kind in ("histograms", "images", "pr_curves"):
             demand(got[kind] == want[kind], f"eval/ has other {kind} than the reference")

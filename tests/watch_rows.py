@@ -19,6 +19,7 @@ import time
 import urllib.parse
 
 from read_plugins import Unexpected, fetch, hparams, serve
+from tags import known
 
 # Only something that never comes takes so many seconds.
 PATIENCE = 600
@@ -53,10 +54,10 @@ def wait(url, run, status):
 
 
 def steps(url, session):
-    tag = "final accuracy"
-    if tag not in json.loads(fetch(f"{url}data/plugin/scalars/tags")).get(session, {}):
+    accuracy = known("hparams", "final accuracy")
+    if accuracy not in json.loads(fetch(f"{url}data/plugin/scalars/tags")).get(session, {}):
         return []
-    query = urllib.parse.urlencode({"run": session, "tag": tag})
+    query = urllib.parse.urlencode({"run": session, "tag": accuracy})
     # Each is [wall time, step, value].
     return [event[1] for event in json.loads(fetch(f"{url}data/plugin/scalars/scalars?{query}"))]
 

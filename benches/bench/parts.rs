@@ -76,7 +76,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let mut reporter = Reporter::start(directory.path(), spec, 0, Default::default(), false)?;
     let (pixels, labels) = upload(spec, &batch, &device);
     let (losses, gradients) = backend::gradients(&network, spec, pixels.clone(), labels)?;
-    reporter.take_in(DeviceLosses::read(&[&losses])?[0]);
+    reporter.record_losses(DeviceLosses::read(&[&losses])?[0]);
     let taken = StepOutput {
         step: 0, // for which all cadences are due
         gradients,

@@ -8,7 +8,7 @@
 //!
 //! All of the row follows from the spec, the journal and the statuses, so that it can be written at any time.
 
-use crate::events::{EventWriter, SessionStatus, Summaries, Tag};
+use crate::events::{EventWriter, SessionStatus, Summaries, tags};
 use crate::files::sync_dir;
 use crate::run::{Evaluation, EvaluationProgress, Journal, ProcessState, RunDir, state};
 use crate::spec::Spec;
@@ -118,14 +118,20 @@ fn point(evaluations: &[Evaluation]) -> Option<Summaries> {
     let standing = EvaluationProgress::of(evaluations);
     let time = last.time.timestamp_micros() as f64 * 1e-6;
     let mut summaries = Summaries::at_time(last.step, time);
-    for (tag, value) in [
-        ("final accuracy", standing.last.map(|score| score.accuracy)),
-        ("best accuracy", standing.best.map(|score| score.accuracy)),
-        ("final loss", standing.last_loss),
-        ("lowest loss", standing.lowest_loss),
+    for (series, value) in [
+        (
+            tags::FINAL_ACCURACY,
+            standing.last.map(|score| score.accuracy),
+        ),
+        (
+            tags::BEST_ACCURACY,
+            standing.best.map(|score| score.accuracy),
+        ),
+        (tags::FINAL_LOSS, standing.last_loss),
+        (tags::LOWEST_LOSS, standing.lowest_loss),
     ] {
         if let Some(value) = value {
-            summaries.scalar(&Tag::new(tag), value);
+            summaries.scalar(&series.tag(), value);
         }
     }
     Some(summaries)

@@ -2,7 +2,7 @@
 
 use super::metrics::Metrics;
 use crate::data::Images;
-use crate::events::{EventWriter, Summaries, Tag};
+use crate::events::{EventWriter, Summaries, tags};
 use crate::pictures;
 use crate::run::{Role, RunDir};
 use anyhow::Result;
@@ -46,31 +46,26 @@ impl EvaluationReporter {
         classes: &[String],
     ) -> Result<()> {
         let mut summaries = Summaries::at(step);
-        let mut add = |tag: &str, what: &str, value: f64| {
-            summaries.scalar(&Tag::new(tag).description(what), value);
-        };
-        add("Precision @ 1", ACCURACY, averaged.accuracy());
-        add("Precision @ 1 (raw weights)", RAW_ACCURACY, raw.accuracy());
-        add("cross_entropy", LOSS, averaged.loss());
+        summaries
+            .scalar(&tags::PRECISION_AT_1.tag(), averaged.accuracy())
+            .scalar(&tags::PRECISION_AT_1_RAW.tag(), raw.accuracy())
+            .scalar(&tags::EVAL_CROSS_ENTROPY.tag(), averaged.loss());
         for (class, name) in classes.iter().enumerate() {
             if let Some(recall) = averaged.recall(class) {
-                add(&format!("recall/{name}"), RECALL, recall);
+                summaries.scalar(&tags::CLASS_RECALL.of(name), recall);
             }
             if let Some(precision) = averaged.precision(class) {
-                add(&format!("precision/{name}"), CLASS_PRECISION, precision);
+                summaries.scalar(&tags::CLASS_PRECISION.of(name), precision);
             }
         }
         for (class, name) in classes.iter().enumerate() {
             let (scores, truth) = averaged.one_versus_rest(class);
-            let tag = Tag::new(format!("pr/{name}")).description(PR_CURVE);
+            let tag = tags::CLASS_PR_CURVE.of(name);
             summaries.pr_curve(&tag, &scores, &truth, PR_THRESHOLDS);
         }
         let names: Vec<&str> = classes.iter().map(String::as_str).collect();
         let matrix = pictures::confusion(averaged.confusion(), &names);
-        summaries.image(
-            &Tag::new("confusion_matrix").description(CONFUSION),
-            &matrix,
-        );
+        summaries.image(&tags::CONFUSION_MATRIX.tag(), &matrix);
         let mistakes: Vec<_> = averaged
             .mistakes()
             .iter()
@@ -81,8 +76,10 @@ impl EvaluationReporter {
                 probability: mistake.probability,
             })
             .collect();
-        let tag = Tag::new("confident_mistakes").description(WRONG);
-        summaries.image(&tag, &pictures::mistakes(&mistakes));
+        summaries.image(
+            &tags::CONFIDENT_MISTAKES.tag(),
+            &pictures::mistakes(&mistakes),
+        );
         self.next = step + 1;
         self.events.write(&summaries);
         self.events.sync()
@@ -91,12 +88,3 @@ impl EvaluationReporter {
 
 /// Points of a precision-recall curve, as many as TensorBoard's own pr_curve summary has by default.
 const PR_THRESHOLDS: usize = 201;
-
-const ACCURACY: &str = "Share of the test images whose likeliest class is their own, by the moving average of the weights.";
-const RAW_ACCURACY: &str = "The same by the weights themselves.";
-const LOSS: &str = "Mean cross-entropy over the test images, by the moving average of the weights.";
-const RECALL: &str = "Share of the class's test images that are taken for it.";
-const CLASS_PRECISION: &str = "Share of the test images taken for the class that are of it.";
-const PR_CURVE: &str = "Precision and recall of the class against all others.";
-const CONFUSION: &str = "Test images by their class (rows) and the likeliest class (columns).";
-const WRONG: &str = "The test images that are most confidently taken for another class.";

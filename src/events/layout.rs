@@ -17,8 +17,8 @@ pub struct Category<'a> {
 pub struct Chart<'a> {
     /// Its heading, unique in the category.
     pub title: &'a str,
-    /// Regular expressions of the tags in it. They are matched from the tag's beginning but not to its end,
-    /// so most end with `$`.
+    /// The tags in it. TensorBoard takes them for regular expressions, and draws nothing in a chart that has one
+    /// with brackets.
     pub tags: &'a [&'a str],
 }
 
@@ -43,7 +43,8 @@ fn category(of: &Category) -> layout::Category {
 fn chart(of: &Chart) -> layout::Chart {
     let mut chart = layout::Chart::new();
     chart.set_title(of.title.into());
-    let tags = of.tags.iter().map(|&tag| tag.to_owned()).collect();
+    // TensorBoard matches from a tag's beginning, but not to its end.
+    let tags = of.tags.iter().map(|tag| format!("{tag}$")).collect();
     chart.mut_multiline().set_tag(tags);
     chart
 }
@@ -53,10 +54,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layout_is_categories_of_charts_of_tags() {
+    fn layout_is_categories_of_charts_of_tags() {
         let charts = [Chart {
             title: "b",
-            tags: &["c$", "d"],
+            tags: &["c", "d"],
         }];
         let bytes = encode(&[Category {
             title: "a",
@@ -65,7 +66,7 @@ mod tests {
         // Fields by number: Layout.category 2; title 1, chart 2; title 1, multiline 2; tag 1.
         assert_eq!(
             bytes,
-            b"\x12\x11\x0a\x01a\x12\x0c\x0a\x01b\x12\x07\x0a\x02c$\x0a\x01d"
+            b"\x12\x12\x0a\x01a\x12\x0d\x0a\x01b\x12\x08\x0a\x02c$\x0a\x02d$"
         );
     }
 }

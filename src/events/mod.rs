@@ -21,6 +21,7 @@ mod queue;
 mod record;
 mod summaries;
 mod tag;
+pub mod tags;
 mod tensor;
 mod writer;
 

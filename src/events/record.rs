@@ -191,7 +191,7 @@ mod tests {
         drawn.set_graph_def(graph.encode());
         let charts = [Chart {
             title: "both",
-            tags: &["total_loss$", "loss$"],
+            tags: &["total_loss", "loss"],
         }];
         let layout = Category {
             title: "loss",

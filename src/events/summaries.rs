@@ -5,7 +5,7 @@ use super::layout::{self, Category};
 use super::pr_curve::pr_curve;
 use super::record::message;
 use super::tag::{DataClass, Tag};
-use super::tensor;
+use super::{tags, tensor};
 use image::{ImageFormat, RgbImage};
 use std::io::Cursor;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -65,10 +65,7 @@ impl Summaries {
             self.add(value, tag, "histograms", Vec::new(), DataClass::Tensor);
         }
         if h.nonfinite > 0 {
-            let count = Tag::new(format!("{}/nonfinite", tag.name())).description(
-                "Values that are NaN or infinite and therefore not in the histogram. \
-                 No point means none.",
-            );
+            let count = tags::NONFINITE.of(tag.name());
             self.scalar(&count, h.nonfinite as f64);
         }
         self

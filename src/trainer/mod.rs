@@ -137,7 +137,7 @@ impl<'a> Trainer<'a> {
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();
-            reporter.introduce(&provenance, optimizer.network(), &device)?;
+            reporter.write_run(&provenance, optimizer.network(), &device)?;
         }
         if let Some(rollbacks) = &rollbacks {
             reporter.show_rollbacks(first, rollbacks);
@@ -235,7 +235,7 @@ impl<'a> Trainer<'a> {
                 self.status.step = step;
                 return Err(self.diverged(step, what, losses, learning_rate));
             }
-            self.reporter.take_in(losses);
+            self.reporter.record_losses(losses);
             self.losses = losses;
             self.status.loss = Some(losses.total);
         }

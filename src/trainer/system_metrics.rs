@@ -1,4 +1,4 @@
-//! What the process takes of the machine: cores, memory, GPU.
+//! What the process uses of the machine: cores, memory, GPU.
 
 use nvml_wrapper::{Device, Nvml};
 use std::process;
@@ -13,17 +13,17 @@ pub struct SystemMetrics {
     nvml: Option<Nvml>,
 }
 
-/// A reading of the CPU.
+/// What a process uses.
 #[derive(Clone, Copy, Debug)]
-pub struct Usage {
+pub struct ProcessUsage {
     /// Cores kept busy since the last reading; 0 at the first.
     pub cores: f64,
-    /// DeviceImages memory, in MiB.
+    /// Resident memory, in MiB.
     pub memory_mib: f64,
 }
 
-/// A reading of the GPU: of everything that runs on it. None of what it does not tell, such as the utilisation
-/// of a part of one (MIG).
+/// What everything that runs on the GPU uses of it together; `None` for what the GPU does not report, such as the
+/// utilisation of a part of one (MIG).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GpuUsage {
     /// Share of the last moments in which a kernel was running, 0 to 1.
@@ -33,30 +33,30 @@ pub struct GpuUsage {
 }
 
 impl SystemMetrics {
-    /// A meter of the calling process; `gpu` says whether it computes on an NVIDIA GPU.
+    /// Of the calling process; `gpu` says whether it computes on an NVIDIA GPU.
     pub fn new(gpu: bool) -> Self {
-        let mut meter = SystemMetrics {
+        let mut metrics = SystemMetrics {
             system: System::new(),
             pid: Pid::from_u32(process::id()),
             nvml: gpu.then(Nvml::init).and_then(Result::ok),
         };
-        meter.read();
-        meter
+        metrics.read_process();
+        metrics
     }
 
-    /// Read now; `None` where the system does not tell.
-    pub fn read(&mut self) -> Option<Usage> {
+    /// Read the use of cores and memory; `None` where the system does not report it.
+    pub fn read_process(&mut self) -> Option<ProcessUsage> {
         let kinds = ProcessRefreshKind::nothing().with_cpu().with_memory();
         let only = ProcessesToUpdate::Some(&[self.pid]);
         self.system.refresh_processes_specifics(only, false, kinds);
         let process = self.system.process(self.pid)?;
-        Some(Usage {
+        Some(ProcessUsage {
             cores: f64::from(process.cpu_usage()) / 100.0,
             memory_mib: process.memory() as f64 / MIB,
         })
     }
 
-    /// Read the GPU that this process computes on; nothing without one, or where it cannot be told.
+    /// Read the GPU that this process computes on; nothing without one, or where it is not known which one it is.
     ///
     /// CUDA and NVML count GPUs differently, so it is the only one there is or else the one that lists
     /// this process (in a container it may list other process numbers).
@@ -94,19 +94,19 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn a_busy_process_uses_a_core_and_what_it_holds() {
+    fn process_usage_is_the_cores_kept_busy_and_the_memory_held() {
         work(0.05); // Linux does not tell the use of one that has hardly worked yet
         let begin = Instant::now();
-        let mut meter = SystemMetrics::new(false);
+        let mut metrics = SystemMetrics::new(false);
         let held = vec![1u8; 64 << 20];
         work(0.3);
-        let usage = meter.read().unwrap();
+        let usage = metrics.read_process().unwrap();
         std::hint::black_box(held);
         // As much of a core as others left to it, and what other tests use meanwhile.
         let share = 0.3 / begin.elapsed().as_secs_f64();
         assert!(usage.cores > share / 2.0, "{usage:?}, want {share}");
         assert!(usage.memory_mib > 64.0, "{usage:?}");
-        assert!(meter.read_gpu().memory_mib.is_none());
+        assert!(metrics.read_gpu().memory_mib.is_none());
     }
 
     /// Keep a core busy for so many seconds of this thread's own, however long that takes.
@@ -128,7 +128,7 @@ mod tests {
     /// The real calls of NVIDIA's library, answered by a stand-in for it (tests/nvml.c), which the loader finds
     /// in its place. Plays both sides: run again by itself, with the variable set, it is the process that reads.
     #[test]
-    fn the_gpu_of_this_process_is_read_and_a_driver_that_errs_is_no_gpu() {
+    fn gpu_usage_is_that_of_this_process_and_none_where_the_driver_fails() {
         const MACHINE: &str = "NVML_STAND_IN";
         if env::var_os(MACHINE).is_some() {
             let usage = SystemMetrics::new(true).read_gpu();

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use runboard::events::tags;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -257,8 +258,9 @@ pub fn last_weights(run: &Path) -> Vec<Vec<u8>> {
 
 /// Whether a curve's values are measured by the clock, and so differ from run to run.
 pub fn timed(tag: &str) -> bool {
-    let timed = ["/sec", "time/", "process/", "prefetch/"];
-    timed.iter().any(|part| tag.contains(part))
+    tags::ALL
+        .iter()
+        .any(|series| series.measured && series.name == tag)
 }
 
 /// A JSON file.

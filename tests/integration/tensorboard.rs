@@ -6,6 +6,7 @@ use crate::support::{
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use runboard::events::tags::{self, Plugin, Series, Writer};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -90,6 +91,8 @@ fn both_readers_show_every_plugin_of_runs_that_compare() {
         assert!(scalars.contains(&tag), "{tag} is not in {scalars:?}");
     }
 
+    assert_series_are_those_of_the_table(shown, &id);
+
     let compared = &shown["hparams"];
     assert_eq!(
         compared["hparams"]["optimizer.learning_rate"]["differs"],
@@ -124,6 +127,61 @@ fn both_readers_show_every_plugin_of_runs_that_compare() {
         .collect();
     let count = |what: &str| ends.iter().filter(|end| end.ends_with(what)).count();
     assert_eq!((count("SUCCESS"), count("FAILURE")), (2, 1), "{ends:?}");
+}
+
+/// Every series that TensorBoard shows of a finished run is in the table of tags, and the other way round but for those
+/// that only some runs have.
+fn assert_series_are_those_of_the_table(shown: &Value, id: &str) {
+    let mut missing: Vec<&Series> = tags::ALL.iter().collect();
+    for (plugin, kind) in [
+        (Plugin::Scalars, "scalars"),
+        (Plugin::Histograms, "histograms"),
+        (Plugin::Images, "images"),
+        (Plugin::PrCurves, "pr_curves"),
+        (Plugin::Text, "text"),
+    ] {
+        for (writer, directory) in [
+            (Writer::Trainer, "train"),
+            (Writer::Evaluator, "eval"),
+            (Writer::HparamsSession, "hparams/finished"),
+        ] {
+            let run = format!("{id}/{directory}");
+            let Some(tags) = shown[kind].get(&run) else {
+                continue;
+            };
+            for tag in keys(tags) {
+                // One without a placeholder goes before "{parameter}", which any name matches.
+                let matches = |series: &&Series| {
+                    (series.writer, series.plugin) == (writer, plugin) && names(series, tag)
+                };
+                let by_length = |series: &&Series| series.name.replace(['{', '}'], "").len();
+                let series = tags::ALL.iter().filter(matches).max_by_key(by_length);
+                let series = series.unwrap_or_else(|| panic!("{kind} {tag} of {run}"));
+                missing.retain(|it| it != &series);
+                let description = &shown["descriptions"][&run][tag][1];
+                if plugin != Plugin::Text && !series.description.is_empty() {
+                    let shown = format!("<p>{}</p>", series.description);
+                    assert_eq!(description.as_str(), Some(shown.as_str()), "{tag}");
+                }
+            }
+        }
+    }
+    let missing: Vec<&str> = missing.iter().map(|series| series.name).collect();
+    let of_some_runs = [
+        "gpu/utilisation",
+        "gpu/memory_mib",
+        "{histogram}/nonfinite",
+        "rollbacks",
+    ];
+    assert_eq!(missing, of_some_runs);
+}
+
+/// Whether the series, or one of those that it stands for, has this tag.
+fn names(series: &Series, tag: &str) -> bool {
+    match series.name.split_once('{').zip(series.name.split_once('}')) {
+        Some(((before, _), (_, after))) => tag.starts_with(before) && tag.ends_with(after),
+        None => tag == series.name,
+    }
 }
 
 /// A trainer that is held, until this is dropped.

@@ -1,24 +1,23 @@
 //! Which curves belong together.
 
-use crate::events::{Category, Chart};
+use crate::events::{Category, Chart, tags};
 
-/// The Custom Scalars tab: what one looks at together. Tags with brackets are left out, since TensorBoard
-/// draws nothing in a chart that has one.
+/// The Custom Scalars tab: what one looks at together.
 pub const LAYOUT: &[Category] = &[
     Category {
         title: "Training beside evaluation",
         charts: &[
             Chart {
                 title: "cross-entropy",
-                tags: &[r"cross_entropy$"],
+                tags: &[tags::CROSS_ENTROPY.name],
             },
             Chart {
                 title: "precision",
-                tags: &[r"Precision @ 1$"],
+                tags: &[tags::PRECISION_AT_1.name],
             },
             Chart {
                 title: "total loss",
-                tags: &[r"total_loss$"],
+                tags: &[tags::TOTAL_LOSS.name],
             },
         ],
     },
@@ -27,11 +26,11 @@ pub const LAYOUT: &[Category] = &[
         charts: &[
             Chart {
                 title: "images a second",
-                tags: &[r"examples/sec$"],
+                tags: &[tags::EXAMPLES_PER_SECOND.name],
             },
             Chart {
                 title: "milliseconds a step",
-                tags: &[r"time/input_ms$", r"time/compute_ms$"],
+                tags: &[tags::INPUT_TIME.name, tags::COMPUTE_TIME.name],
             },
         ],
     },
@@ -40,11 +39,11 @@ pub const LAYOUT: &[Category] = &[
         charts: &[
             Chart {
                 title: "norms",
-                tags: &[r"norm/gradients$", r"norm/weights$"],
+                tags: &[tags::GRADIENT_NORM.name, tags::WEIGHT_NORM.name],
             },
             Chart {
                 title: "update to weight",
-                tags: &[r"norm/update_to_weight$"],
+                tags: &[tags::UPDATE_TO_WEIGHT.name],
             },
         ],
     },

@@ -1,12 +1,10 @@
-//! What training shows in TensorBoard: tags, cadences, descriptions.
-//!
-//! Tags are the tutorial's where it has them, so that old and new curves lie over each other.
+//! What training shows in TensorBoard, and at which steps.
 
 mod layout;
 
 use crate::backend::{self, Losses};
 use crate::checkpoint::Rollback;
-use crate::events::{EventWriter, Summaries, Tag};
+use crate::events::{EventWriter, Summaries, Tag, tags};
 use crate::model::{LAYERS, NamedTensor, Network};
 use crate::pictures;
 use crate::schedule::Average;
@@ -38,11 +36,11 @@ pub struct StepOutput {
 pub struct Reporter {
     events: EventWriter,
     spec: Spec,
-    /// Moving averages of the losses, by tag; they take in every step.
+    /// Moving averages of the losses over every step, by tag.
     averages: BTreeMap<String, Average>,
-    /// Those taken in last, by tag.
-    losses: Vec<(String, f64)>,
-    meter: SystemMetrics,
+    /// Of the step recorded last.
+    losses: Vec<Loss>,
+    system_metrics: SystemMetrics,
     /// Since the last scalars: time, steps, and how long they waited and computed.
     since: Instant,
     steps: u32,
@@ -68,7 +66,7 @@ impl Reporter {
             spec: spec.clone(),
             averages,
             losses: Vec::new(),
-            meter: SystemMetrics::new(gpu),
+            system_metrics: SystemMetrics::new(gpu),
             since: Instant::now(),
             steps: 0,
             waited: Duration::ZERO,
@@ -76,11 +74,12 @@ impl Reporter {
         })
     }
 
-    /// What a run shows once, at its first step: what it is, its network, and which curves belong together.
+    /// Write what a run shows once, at its first step: its description, spec and provenance, the network's graph, and
+    /// which curves share a chart.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn introduce(&self, provenance: &str, network: &Network, device: &Device) -> Result<()> {
+    pub fn write_run(&self, provenance: &str, network: &Network, device: &Device) -> Result<()> {
         let spec = self.spec.to_yaml()?;
         let description = match self.spec.description.as_str() {
             "" => "(none)",
@@ -90,9 +89,9 @@ impl Reporter {
             |language: &str, text: &str| format!("```{language}\n{}\n```", text.trim_end());
         let mut summaries = Summaries::at(0);
         summaries
-            .text(&Tag::new("description"), description)
-            .text(&Tag::new("spec"), &fenced("yaml", &spec))
-            .text(&Tag::new("provenance"), &fenced("json", provenance))
+            .text(&tags::DESCRIPTION.tag(), description)
+            .text(&tags::SPEC.tag(), &fenced("yaml", &spec))
+            .text(&tags::PROVENANCE.tag(), &fenced("json", provenance))
             .layout(layout::LAYOUT);
         self.events.write(&summaries);
         self.events.graph(&graph(&self.spec, network, device)?);
@@ -107,14 +106,14 @@ impl Reporter {
     /// Say what training has come back from; the session begins at `step`.
     pub fn show_rollbacks(&self, step: u64, rollbacks: &[Rollback]) {
         let lines: Vec<String> = rollbacks.iter().map(|it| format!("- {it}")).collect();
-        let tag = Tag::new("rollbacks").description("Each lowered the learning rate.");
-        self.events
-            .write(Summaries::at(step).text(&tag, &lines.join("\n")));
+        let mut summaries = Summaries::at(step);
+        summaries.text(&tags::ROLLBACKS.tag(), &lines.join("\n"));
+        self.events.write(&summaries);
     }
 
     /// Show the losses of a step that cannot be taken, whatever the cadence: NaN is then a mark in the curves.
     pub fn show_divergence(&mut self, step: u64, losses: Losses) {
-        self.take_in(losses);
+        self.record_losses(losses);
         let mut summaries = Summaries::at(step);
         self.add_losses(&mut summaries);
         self.events.write(&summaries);
@@ -132,8 +131,8 @@ impl Reporter {
         cadences.into_iter().any(|every| step.is_multiple_of(every))
     }
 
-    /// Take in a step, and write what its cadences ask for. `network` has taken the step; `ready` batches
-    /// are waiting. Where something is shown of it, its losses have been taken in.
+    /// Write what the cadences ask for of a step. `network` has taken the step; `ready` batches are waiting. Where
+    /// something is shown of the step, its losses have been recorded before.
     ///
     /// # Errors
     /// libtorch's.
@@ -157,7 +156,8 @@ impl Reporter {
             if scalars {
                 self.add_losses(&mut summaries);
                 self.add_norms(&mut summaries, taken.learning_rate, &weights, &gradients);
-                self.add_pace(&mut summaries, ready);
+                self.add_throughput(&mut summaries, ready);
+                self.add_system_metrics(&mut summaries);
             }
             if histograms {
                 add_parameters(&mut summaries, &weights, &gradients);
@@ -177,26 +177,21 @@ impl Reporter {
         self.events.flush();
     }
 
-    /// Take a step's losses into their averages; those of every step, in order.
-    pub fn take_in(&mut self, losses: Losses) {
-        self.losses = named(losses);
-        for (tag, loss) in &self.losses {
-            self.averages.entry(tag.clone()).or_default().update(*loss);
+    /// Update the moving averages with the losses of a step. Every step is recorded, in order.
+    pub fn record_losses(&mut self, losses: Losses) {
+        self.losses = with_tags(losses);
+        for Loss { average, value, .. } in &self.losses {
+            let tag = average.name().to_owned();
+            self.averages.entry(tag).or_default().update(*value);
         }
     }
 
     fn add_losses(&self, summaries: &mut Summaries) {
-        for (tag, loss) in &self.losses {
-            let what = match tag.as_str() {
-                "total_loss" => "Mean cross-entropy of the step's batch plus weight decay",
-                "cross_entropy" => "Mean cross-entropy of the step's batch",
-                _ => "Weight decay of the layer: its share of the total loss",
-            };
-            let raw = Tag::new(format!("{tag} (raw)")).description(format!("{what}."));
-            summaries.scalar(&raw, *loss);
-            let average = self.averages[tag].value(self.spec.fidelity);
-            let what = format!("{what}; moving average over the steps, decay 0.9.");
-            summaries.scalar(&Tag::new(tag).description(what), average);
+        for loss in &self.losses {
+            let average = self.averages[loss.average.name()].value(self.spec.fidelity);
+            summaries
+                .scalar(&loss.raw, loss.value)
+                .scalar(&loss.average, average);
         }
     }
 
@@ -208,98 +203,53 @@ impl Reporter {
         gradients: &[NamedTensor],
     ) {
         let (weight, gradient) = (norm(weights), norm(gradients));
-        let mut add = |tag: &str, what: &str, value: f64| {
-            summaries.scalar(&Tag::new(tag).description(what), value);
-        };
-        add(
-            "learning_rate",
-            "Factor of the gradient in the step.",
-            learning_rate,
-        );
-        add(
-            "norm/gradients",
-            "Euclidean norm of all gradients together.",
-            gradient,
-        );
-        add(
-            "norm/weights",
-            "Euclidean norm of all parameters together.",
-            weight,
-        );
-        add(
-            "norm/update_to_weight",
-            "Norm of the step's update over the norm of the parameters.",
-            learning_rate * gradient / weight,
-        );
+        summaries
+            .scalar(&tags::LEARNING_RATE.tag(), learning_rate)
+            .scalar(&tags::GRADIENT_NORM.tag(), gradient)
+            .scalar(&tags::WEIGHT_NORM.tag(), weight)
+            .scalar(
+                &tags::UPDATE_TO_WEIGHT.tag(),
+                learning_rate * gradient / weight,
+            );
     }
 
-    /// Speed and where the time went since the last scalars, what the process takes of the machine.
-    fn add_pace(&mut self, summaries: &mut Summaries, ready: usize) {
+    /// Speed, and where the time went since the last scalars.
+    fn add_throughput(&mut self, summaries: &mut Summaries, ready: usize) {
         let seconds = self.since.elapsed().as_secs_f64();
         let steps = f64::from(self.steps);
         let rate = steps / seconds;
-        let mut add = |tag: &str, what: &str, value: f64| {
-            summaries.scalar(&Tag::new(tag).description(what), value);
-        };
-        add(
-            "global_step/sec",
-            "Steps a second since the last point.",
-            rate,
-        );
-        let images = rate * self.spec.train.batch_size as f64;
-        add(
-            "examples/sec",
-            "Training images a second since the last point.",
-            images,
-        );
-        let waited = 1e3 * self.waited.as_secs_f64() / steps;
-        add(
-            "time/input_ms",
-            "Mean time that a step waited for its batch, in milliseconds.",
-            waited,
-        );
-        let computed = 1e3 * self.computed.as_secs_f64() / steps;
-        add(
-            "time/compute_ms",
-            "Mean time of a step's forward and backward pass and update, in milliseconds.",
-            computed,
-        );
-        let full = ready as f64 / self.spec.data.prefetch as f64;
-        add(
-            "prefetch/fraction_full",
-            "Share of the prefetched batches that are ready and waiting.",
-            full,
-        );
-        if let Some(usage) = self.meter.read() {
-            add(
-                "process/cores",
-                "Cores that the trainer kept busy since the last point.",
-                usage.cores,
+        let milliseconds = |time: Duration| 1e3 * time.as_secs_f64() / steps;
+        summaries
+            .scalar(&tags::STEPS_PER_SECOND.tag(), rate)
+            .scalar(
+                &tags::EXAMPLES_PER_SECOND.tag(),
+                rate * self.spec.train.batch_size as f64,
+            )
+            .scalar(&tags::INPUT_TIME.tag(), milliseconds(self.waited))
+            .scalar(&tags::COMPUTE_TIME.tag(), milliseconds(self.computed))
+            .scalar(
+                &tags::PREFETCH_FULL.tag(),
+                ready as f64 / self.spec.data.prefetch as f64,
             );
-            add(
-                "process/memory_mib",
-                "DeviceImages memory of the trainer, in MiB.",
-                usage.memory_mib,
-            );
-        }
-        let gpu = self.meter.read_gpu();
-        if let Some(utilisation) = gpu.utilisation {
-            add(
-                "gpu/utilisation",
-                "Share of the time in which the GPU was computing.",
-                utilisation,
-            );
-        }
-        if let Some(memory_mib) = gpu.memory_mib {
-            add(
-                "gpu/memory_mib",
-                "Memory in use on the GPU, in MiB.",
-                memory_mib,
-            );
-        }
         self.since = Instant::now();
         self.steps = 0;
         (self.waited, self.computed) = (Duration::ZERO, Duration::ZERO);
+    }
+
+    /// What the trainer uses of the machine.
+    fn add_system_metrics(&mut self, summaries: &mut Summaries) {
+        let process = self.system_metrics.read_process();
+        let gpu = self.system_metrics.read_gpu();
+        for (series, value) in [
+            (tags::PROCESS_CORES, process.map(|usage| usage.cores)),
+            (tags::PROCESS_MEMORY, process.map(|usage| usage.memory_mib)),
+            (tags::GPU_UTILISATION, gpu.utilisation),
+            (tags::GPU_MEMORY, gpu.memory_mib),
+        ] {
+            if let Some(value) = value {
+                summaries.scalar(&series.tag(), value);
+            }
+        }
     }
 
     /// The tutorial's two of each layer: distribution of its output, and the share of zeros in it.
@@ -314,42 +264,58 @@ impl Reporter {
             .iter()
             .filter(|layer| LAYERS.contains(&layer.name.as_str()))
         {
-            let tag = |kind: &str| Tag::new(format!("{}/{kind}", layer.name));
-            let activations = tag("activations")
-                .description("The layer's output for the step's batch, after the step.");
-            summaries.histogram(&activations, &layer.values);
+            summaries.histogram(&tags::ACTIVATIONS.of(&layer.name), &layer.values);
             let zeros = layer.values.iter().filter(|value| **value == 0.0).count();
             let share = zeros as f64 / layer.values.len() as f64;
-            let sparsity = tag("sparsity").description("Share of zeros in the layer's output.");
-            summaries.scalar(&sparsity, share);
+            summaries.scalar(&tags::SPARSITY.of(&layer.name), share);
         }
         Ok(())
     }
 }
 
-/// The losses that the tutorial collects, by tag: each layer's decay, cross-entropy, and the sum.
-fn named(losses: Losses) -> Vec<(String, f64)> {
+/// One of a step's losses, and the tags of its two curves.
+struct Loss {
+    raw: Tag,
+    /// Of its moving average; a checkpoint keeps the average under this name.
+    average: Tag,
+    value: f64,
+}
+
+/// The losses that the tutorial collects: each layer's weight decay, cross-entropy, and the sum.
+fn with_tags(losses: Losses) -> Vec<Loss> {
+    let loss = |raw, average, value| Loss {
+        raw,
+        average,
+        value,
+    };
     let decays = LAYERS.iter().zip(losses.weight);
     decays
-        .filter(|(_, loss)| *loss != 0.0)
-        .map(|(layer, loss)| (format!("{layer}/weight_loss"), loss))
+        .filter(|(_, decay)| *decay != 0.0)
+        .map(|(layer, decay)| {
+            let (raw, average) = (tags::WEIGHT_LOSS_RAW, tags::WEIGHT_LOSS);
+            loss(raw.of(layer), average.of(layer), decay)
+        })
         .chain([
-            ("cross_entropy".to_owned(), losses.cross_entropy),
-            ("total_loss".to_owned(), losses.total),
+            loss(
+                tags::CROSS_ENTROPY_RAW.tag(),
+                tags::CROSS_ENTROPY.tag(),
+                losses.cross_entropy,
+            ),
+            loss(
+                tags::TOTAL_LOSS_RAW.tag(),
+                tags::TOTAL_LOSS.tag(),
+                losses.total,
+            ),
         ])
         .collect()
 }
 
 /// The distributions of all parameters and of their gradients.
 fn add_parameters(summaries: &mut Summaries, weights: &[NamedTensor], gradients: &[NamedTensor]) {
-    for parameter in weights {
-        let tag = Tag::new(&parameter.name).description("Values after the step.");
-        summaries.histogram(&tag, &parameter.values);
-    }
-    for gradient in gradients {
-        let tag = Tag::new(format!("{}/gradients", gradient.name))
-            .description("Gradient of the total loss, weight decay included.");
-        summaries.histogram(&tag, &gradient.values);
+    for (series, parameters) in [(tags::PARAMETER, weights), (tags::GRADIENT, gradients)] {
+        for parameter in parameters {
+            summaries.histogram(&series.of(&parameter.name), &parameter.values);
+        }
     }
 }
 
@@ -360,8 +326,7 @@ fn add_inputs(summaries: &mut Summaries, images: &Tensor<4>) {
     let values: Vec<f32> = shown.into_data().iter::<f32>().collect();
     let size = height * width * crate::data::CHANNELS;
     for (index, image) in values.chunks_exact(size).enumerate() {
-        let tag = Tag::new(format!("images/image/{index}"))
-            .description("A training image after distortion and standardisation.");
+        let tag = tags::INPUT_IMAGE.of(&index.to_string());
         summaries.image(&tag, &pictures::input(image, width));
     }
 }
@@ -371,10 +336,8 @@ fn add_filters(summaries: &mut Summaries, weights: &[NamedTensor]) {
     if let Some(conv1) = weights.iter().find(|named| named.name == "conv1/weights")
         && let Ok(shape) = <[usize; 4]>::try_from(conv1.shape.as_slice())
     {
-        let tag = Tag::new("conv1/filters").description(
-            "The first layer's filters on one scale: grey is 0, full colours are the largest weight.",
-        );
-        summaries.image(&tag, &pictures::filters(&conv1.values, shape));
+        let picture = pictures::filters(&conv1.values, shape);
+        summaries.image(&tags::FILTERS.tag(), &picture);
     }
 }
 
@@ -392,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_norm_is_of_all_parameters_together() {
+    fn norm_is_of_all_parameters_together() {
         let named = |values: &[f32]| NamedTensor {
             name: String::new(),
             shape: vec![values.len()],

@@ -1,0 +1,256 @@
+//! Every series of a run that TensorBoard shows: its tag, what it means, who writes it and for which plugin.
+//!
+//! Whoever writes or reads a series takes its name from here. docs/tags.md lists this table for people and for the
+//! tests in Python. Tags that belong to a plugin's format, such as that of the Custom Scalars layout, are where the
+//! format is.
+//!
+//! The names are the tutorial's where it has them, so that old and new curves lie over each other.
+
+use super::tag::Tag;
+use Plugin::{Histograms, Images, PrCurves, Scalars, Text};
+use Writer::{Evaluator, HparamsSession, Trainer};
+
+/// A series, or one of each layer, parameter, class or image: its name has a placeholder then, as in
+/// `{layer}/sparsity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// The tag, with the placeholder.
+    pub name: &'static str,
+    /// What the values mean, in Markdown; TensorBoard shows it beside the series.
+    pub description: &'static str,
+    /// Whose event files it is in.
+    pub writer: Writer,
+    /// What shows it.
+    pub plugin: Plugin,
+    /// Whether the values depend on the machine and its load, so that they differ between runs of one spec.
+    pub measured: bool,
+}
+
+/// Whose event files a series is in: each writer has a directory of its own in the run's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// `train/`
+    Trainer,
+    /// `eval/`
+    Evaluator,
+    /// `hparams/STATUS/`, also written by the evaluator: the run's row in the HParams tab.
+    HparamsSession,
+}
+
+/// What shows a series in TensorBoard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    Scalars,
+    /// And the distributions.
+    Histograms,
+    Images,
+    PrCurves,
+    Text,
+}
+
+impl Series {
+    /// The tag of a series whose name has no placeholder.
+    pub fn tag(&self) -> Tag {
+        debug_assert!(!self.name.contains('{'), "{} of what?", self.name);
+        self.named(self.name)
+    }
+
+    /// The tag of one of several series: of this layer, parameter, class or image.
+    pub fn of(&self, which: &str) -> Tag {
+        match self.name.split_once('{').zip(self.name.split_once('}')) {
+            Some(((before, _), (_, after))) => self.named(&format!("{before}{which}{after}")),
+            None => self.tag(),
+        }
+    }
+
+    fn named(&self, name: &str) -> Tag {
+        Tag::new(name).description(self.description)
+    }
+
+    const fn measured(mut self) -> Self {
+        self.measured = true;
+        self
+    }
+}
+
+const fn series(
+    writer: Writer,
+    plugin: Plugin,
+    name: &'static str,
+    description: &'static str,
+) -> Series {
+    Series {
+        name,
+        description,
+        writer,
+        plugin,
+        measured: false,
+    }
+}
+
+macro_rules! table {
+    ($($name:ident = $writer:ident, $plugin:ident, $tag:literal, $description:literal $(, $measured:ident)?;)*) => {
+        $(
+            #[doc = concat!("`", $tag, "`: ", $description)]
+            pub const $name: Series = series($writer, $plugin, $tag, $description)$(.$measured())?;
+        )*
+
+        /// All of them, in the order of the table.
+        pub const ALL: &[Series] = &[$($name),*];
+    };
+}
+
+table! {
+    TOTAL_LOSS = Trainer, Scalars, "total_loss",
+        "Mean cross-entropy of the step's batch plus weight decay; moving average over the steps, decay 0.9.";
+    TOTAL_LOSS_RAW = Trainer, Scalars, "total_loss (raw)",
+        "Mean cross-entropy of the step's batch plus weight decay.";
+    CROSS_ENTROPY = Trainer, Scalars, "cross_entropy",
+        "Mean cross-entropy of the step's batch; moving average over the steps, decay 0.9.";
+    CROSS_ENTROPY_RAW = Trainer, Scalars, "cross_entropy (raw)",
+        "Mean cross-entropy of the step's batch.";
+    WEIGHT_LOSS = Trainer, Scalars, "{layer}/weight_loss",
+        "Weight decay of the layer: its share of the total loss; moving average over the steps, decay 0.9.";
+    WEIGHT_LOSS_RAW = Trainer, Scalars, "{layer}/weight_loss (raw)",
+        "Weight decay of the layer: its share of the total loss.";
+    LEARNING_RATE = Trainer, Scalars, "learning_rate",
+        "Factor of the gradient in the step.";
+    GRADIENT_NORM = Trainer, Scalars, "norm/gradients",
+        "Euclidean norm of all gradients together.";
+    WEIGHT_NORM = Trainer, Scalars, "norm/weights",
+        "Euclidean norm of all parameters together.";
+    UPDATE_TO_WEIGHT = Trainer, Scalars, "norm/update_to_weight",
+        "Norm of the step's update over the norm of the parameters.";
+    SPARSITY = Trainer, Scalars, "{layer}/sparsity",
+        "Share of zeros in the layer's output.";
+    STEPS_PER_SECOND = Trainer, Scalars, "global_step/sec",
+        "Steps a second since the last point.", measured;
+    EXAMPLES_PER_SECOND = Trainer, Scalars, "examples/sec",
+        "Training images a second since the last point.", measured;
+    INPUT_TIME = Trainer, Scalars, "time/input_ms",
+        "Mean time that a step waited for its batch, in milliseconds.", measured;
+    COMPUTE_TIME = Trainer, Scalars, "time/compute_ms",
+        "Mean time of a step's forward and backward pass and update, in milliseconds.", measured;
+    PREFETCH_FULL = Trainer, Scalars, "prefetch/fraction_full",
+        "Share of the prefetched batches that are ready and waiting.", measured;
+    PROCESS_CORES = Trainer, Scalars, "process/cores",
+        "Cores that the trainer kept busy since the last point.", measured;
+    PROCESS_MEMORY = Trainer, Scalars, "process/memory_mib",
+        "Resident memory of the trainer, in MiB.", measured;
+    GPU_UTILISATION = Trainer, Scalars, "gpu/utilisation",
+        "Share of the time in which the GPU was computing.", measured;
+    GPU_MEMORY = Trainer, Scalars, "gpu/memory_mib",
+        "Memory in use on the GPU, in MiB.", measured;
+    PARAMETER = Trainer, Histograms, "{parameter}",
+        "Values after the step.";
+    GRADIENT = Trainer, Histograms, "{parameter}/gradients",
+        "Gradient of the total loss, weight decay included.";
+    ACTIVATIONS = Trainer, Histograms, "{layer}/activations",
+        "The layer's output for the step's batch, after the step.";
+    NONFINITE = Trainer, Scalars, "{histogram}/nonfinite",
+        "Values that are NaN or infinite and therefore not in the histogram. No point means none.";
+    INPUT_IMAGE = Trainer, Images, "images/image/{index}",
+        "A training image after distortion and standardisation.";
+    FILTERS = Trainer, Images, "conv1/filters",
+        "The first layer's filters on one scale: grey is 0, full colours are the largest weight.";
+    DESCRIPTION = Trainer, Text, "description", "";
+    SPEC = Trainer, Text, "spec", "";
+    PROVENANCE = Trainer, Text, "provenance", "";
+    ROLLBACKS = Trainer, Text, "rollbacks",
+        "Each lowered the learning rate.";
+
+    PRECISION_AT_1 = Evaluator, Scalars, "Precision @ 1",
+        "Share of the test images whose likeliest class is their own, by the moving average of the weights.";
+    PRECISION_AT_1_RAW = Evaluator, Scalars, "Precision @ 1 (raw weights)",
+        "The same by the weights themselves.";
+    EVAL_CROSS_ENTROPY = Evaluator, Scalars, "cross_entropy",
+        "Mean cross-entropy over the test images, by the moving average of the weights.";
+    CLASS_RECALL = Evaluator, Scalars, "recall/{class}",
+        "Share of the class's test images that are taken for it.";
+    CLASS_PRECISION = Evaluator, Scalars, "precision/{class}",
+        "Share of the test images taken for the class that are of it.";
+    CLASS_PR_CURVE = Evaluator, PrCurves, "pr/{class}",
+        "Precision and recall of the class against all others.";
+    CONFUSION_MATRIX = Evaluator, Images, "confusion_matrix",
+        "Test images by their class (rows) and the likeliest class (columns).";
+    CONFIDENT_MISTAKES = Evaluator, Images, "confident_mistakes",
+        "The test images that are most confidently taken for another class.";
+
+    FINAL_ACCURACY = HparamsSession, Scalars, "final accuracy", "";
+    BEST_ACCURACY = HparamsSession, Scalars, "best accuracy", "";
+    FINAL_LOSS = HparamsSession, Scalars, "final loss", "";
+    LOWEST_LOSS = HparamsSession, Scalars, "lowest loss", "";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fmt::Write;
+    use std::path::Path;
+    use std::{env, fs};
+
+    #[test]
+    fn a_series_of_several_is_named_by_what_takes_the_placeholder() {
+        assert_eq!(
+            WEIGHT_LOSS_RAW.of("conv1").name(),
+            "conv1/weight_loss (raw)"
+        );
+        assert_eq!(CLASS_RECALL.of("cat").name(), "recall/cat");
+        assert_eq!(LEARNING_RATE.of("cat"), LEARNING_RATE.tag());
+    }
+
+    #[test]
+    fn every_series_is_in_the_table_once() {
+        let names: BTreeSet<_> = ALL
+            .iter()
+            .map(|series| (series.writer as u8, series.name))
+            .collect();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    /// The table as docs/tags.md shows it.
+    fn markdown() -> String {
+        let mut text = String::from(
+            "# Tags\n\n\
+             What a run shows in TensorBoard. This is the table of src/events/tags.rs, which a test holds equal; \
+             the tests in Python\nread it here. A name in braces stands for each layer, parameter, class or image. \
+             Measured values depend on the machine\nand its load; all others follow from the spec.\n\n\
+             | tag | directory | plugin | measured | |\n|---|---|---|---|---|\n",
+        );
+        for series in ALL {
+            let directory = match series.writer {
+                Trainer => "train",
+                Evaluator => "eval",
+                HparamsSession => "hparams",
+            };
+            let plugin = match series.plugin {
+                Scalars => "scalars",
+                Histograms => "histograms",
+                Images => "images",
+                PrCurves => "pr_curves",
+                Text => "text",
+            };
+            let measured = if series.measured { "yes" } else { "no" };
+            let (name, description) = (series.name, series.description);
+            writeln!(
+                text,
+                "| `{name}` | {directory} | {plugin} | {measured} | {description} |"
+            )
+            .unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn docs_list_the_table_as_it_is() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tags.md");
+        if env::var_os("WRITE_DOCS").is_some() {
+            fs::write(&path, markdown()).unwrap();
+        }
+        assert!(
+            fs::read_to_string(&path).unwrap() == markdown(),
+            "docs/tags.md differs from src/events/tags.rs; WRITE_DOCS=1 cargo test --release --lib tags:: writes it"
+        );
+    }
+}
