@@ -1,7 +1,7 @@
 //! Random images to import.
 
 use crate::data::cifar::PIXEL_BYTES;
-use crate::data::sources::import;
+use crate::data::sources::decode::{decode, write_planes};
 use crate::testing::fuzz::{check, edited, pick};
 use crate::testing::heap::within;
 use flate2::Crc;
@@ -90,8 +90,8 @@ fn images_take_bounded_memory() {
         }
         let mut planes = [0; PIXEL_BYTES];
         within(1 << 30, || {
-            if let Ok(image) = import::decode_from(Cursor::new(&bytes)) {
-                import::planes(&image, &mut planes);
+            if let Ok(image) = decode(&bytes) {
+                write_planes(&image, &mut planes);
             }
         });
     });

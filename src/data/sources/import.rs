@@ -1,41 +1,69 @@
 //! Turns class directories of PNG and JPEG images into CIFAR-10's layout.
 
+use super::decode::{read_image, write_planes};
 use super::staging::DirectoryLock;
 use super::write::Dataset;
-use crate::data::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, PIXEL_BYTES, SIDE, Split};
+use crate::data::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, Split};
 use crate::data::files::{self, class_names_error};
 use crate::data::random;
 use crate::spec::Seed;
-use crate::{bail_user, user_error};
-use anyhow::{Context, Result};
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use crate::{bail_user, console, user_error};
+use anyhow::Result;
 use rand::seq::SliceRandom;
-use std::io::{BufReader, Seek};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
-use walkdir::WalkDir;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Extensions of image files, in lower case.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Memory for one decoded image: 89 million pixels in colour.
-const MAX_IMAGE_BYTES: u64 = 256 << 20;
+/// What systems and programs leave in directories, in lower case.
+const DROPPINGS: [&str; 8] = [
+    ".ds_store",
+    ".ipynb_checkpoints",
+    "@eadir",
+    "__macosx",
+    "desktop.ini",
+    "ehthumbs.db",
+    "icon\r",
+    "thumbs.db",
+];
+
+/// The most problems that are listed, of files and of class names.
+const MAX_LISTED: usize = 20;
 
 /// Writes the images of `from/train/CLASS/` and `from/test/CLASS/` into `to/cifar-10-batches-bin/` and
 /// returns that directory.
 ///
 /// There are ten classes, the same in both. CIFAR-10's own names get CIFAR-10's labels, other names
 /// labels in alphabetical order. Of an image of another size the central square is taken and scaled
-/// (Lanczos) to 32x32; transparency is dropped, the camera's orientation applied. The order is shuffled
-/// by a fixed seed, so that every file holds all classes. Hidden files are passed over.
+/// (Lanczos) to 32x32; transparent images are composed on white, the camera's orientation is applied. The
+/// order is shuffled by a fixed seed, so that every file holds all classes. Hidden files, and those that
+/// systems leave in directories, are passed over.
 ///
 /// # Errors
-/// User errors that name the place: not ten classes, a class without images, a file that is no image,
-/// `to` holds a data set already.
+/// User errors that name the place: not ten classes, a class without images, `to` holds a data set already;
+/// and all files that are no images, cannot be read, are damaged or too large.
 pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
-    let classes = class_directories(from)?;
-    let train = list_images(from, Split::Train, &classes)?;
-    let test = list_images(from, Split::Test, &classes)?;
+    let mut passed_over = BTreeMap::new();
+    let classes = class_directories(from, &mut passed_over)?;
+    let mut problems = Problems::default();
+    let [train, test] = [Split::Train, Split::Test]
+        .map(|split| list_images(from, split, &classes, &mut passed_over, &mut problems));
+    let (train, test) = (train?, test?);
+    problems.into_result(from)?;
+    if !passed_over.is_empty() {
+        let counts = passed_over
+            .iter()
+            .map(|(name, count)| format!("{count} {name}"));
+        let counts: Vec<String> = counts.collect();
+        console::stderr_line(format_args!(
+            "passed over, as no images: {}",
+            counts.join(", ")
+        ));
+    }
     let lock = DirectoryLock::acquire(to)?;
     if let Some(dataset) = files::find_dataset(to)? {
         bail_user!(
@@ -50,16 +78,78 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
         test_images: test.len(),
         message: format!("importing {}", from.display()),
     };
+    let problems = Mutex::new(Problems::default());
+    let transparent = AtomicUsize::new(0);
     dataset.write(&staging, |split, index, record| {
         let file = match split {
             Split::Train => &train[index],
             Split::Test => &test[index],
         };
         record[0] = file.label;
-        planes(&decode(&file.path)?, &mut record[1..]);
+        match read_image(&file.path) {
+            Ok(image) => {
+                let was_transparent = write_planes(&image, &mut record[1..]);
+                transparent.fetch_add(usize::from(was_transparent), Ordering::Relaxed);
+            }
+            // The import goes on, to list them all.
+            Err(problem) => {
+                let mut problems = problems.lock().unwrap_or_else(PoisonError::into_inner);
+                problems.add(&file.path, &problem);
+            }
+        }
         Ok(())
     })?;
+    let problems = problems.into_inner();
+    problems
+        .unwrap_or_else(PoisonError::into_inner)
+        .into_result(from)?;
+    match transparent.into_inner() {
+        0 => {}
+        1 => console::stderr_line("1 image is transparent and was composed on white"),
+        count => console::stderr_line(format_args!(
+            "{count} images are transparent and were composed on white"
+        )),
+    }
     staging.commit()
+}
+
+/// Files that cannot be imported.
+#[derive(Default)]
+struct Problems {
+    count: usize,
+    /// The first by path, at most [`MAX_LISTED`].
+    first: BTreeSet<String>,
+}
+
+impl Problems {
+    /// `problem` goes on from the path: "is ...".
+    fn add(&mut self, path: &Path, problem: &str) {
+        self.count += 1;
+        self.first.insert(format!("{} {problem}", path.display()));
+        if self.first.len() > MAX_LISTED {
+            self.first.pop_last();
+        }
+    }
+
+    /// A user error that lists them, if there are any.
+    fn into_result(self, from: &Path) -> Result<()> {
+        let first: Vec<String> = self.first.into_iter().collect();
+        let first = first.join("\n  ");
+        match self.count {
+            0 => Ok(()),
+            1 => bail_user!("{first}"),
+            count => {
+                let more = match count.saturating_sub(MAX_LISTED) {
+                    0 => String::new(),
+                    more => format!("\n  and {more} more"),
+                };
+                bail_user!(
+                    "{count} files of {} cannot be imported:\n  {first}{more}",
+                    from.display()
+                )
+            }
+        }
+    }
 }
 
 /// An image to import.
@@ -76,10 +166,13 @@ fn split_dir(from: &Path, split: Split) -> PathBuf {
 }
 
 /// Names of the class directories in the order of their labels.
-fn class_directories(from: &Path) -> Result<[String; CLASS_COUNT]> {
-    let names = |split| -> Result<Vec<String>> {
+fn class_directories(
+    from: &Path,
+    passed_over: &mut BTreeMap<String, usize>,
+) -> Result<[String; CLASS_COUNT]> {
+    let mut names = |split| -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for path in list_directory(&split_dir(from, split))? {
+        for path in list_directory(&split_dir(from, split), passed_over)? {
             if !path.is_dir() {
                 bail_user!("{} is no class directory", path.display());
             }
@@ -92,10 +185,10 @@ fn class_directories(from: &Path) -> Result<[String; CLASS_COUNT]> {
     let (train, test) = (names(Split::Train)?, names(Split::Test)?);
     if train != test {
         bail_user!(
-            "{}: train/ has the classes {}, test/ has {}: want the same",
+            "{}: {} only in train/, {} only in test/, want the same classes in both",
             from.display(),
-            train.join(", "),
-            test.join(", ")
+            missing_names(&train, &test),
+            missing_names(&test, &train)
         );
     }
     if let Some(message) = class_names_error(&train) {
@@ -113,108 +206,104 @@ fn class_directories(from: &Path) -> Result<[String; CLASS_COUNT]> {
     })
 }
 
-/// The entries of a directory, sorted by name, without hidden ones.
-fn list_directory(directory: &Path) -> Result<Vec<PathBuf>> {
+/// The names of `these` that `others` lacks, for a message. Other letters than ASCII are shown by their codes, too:
+/// names that look the same may differ, as a composed and a decomposed letter.
+fn missing_names(these: &[String], others: &[String]) -> String {
+    let missing = these.iter().filter(|name| !others.contains(name));
+    let mut shown: Vec<String> = missing
+        .map(|name| match name.is_ascii() {
+            true => name.clone(),
+            false => format!("{name} (\"{}\")", name.escape_default()),
+        })
+        .collect();
+    let count = shown.len();
+    shown.truncate(MAX_LISTED);
+    match count {
+        0 => "no class".into(),
+        1..=MAX_LISTED => shown.join(", "),
+        _ => format!("{} and {} more", shown.join(", "), count - MAX_LISTED),
+    }
+}
+
+/// The entries of a directory, sorted by name, without hidden ones and droppings. Those are counted in
+/// `passed_over`.
+fn list_directory(
+    directory: &Path,
+    passed_over: &mut BTreeMap<String, usize>,
+) -> Result<Vec<PathBuf>> {
     if !directory.is_dir() {
         bail_user!(
             "no directory {}: want train/CLASS/ and test/CLASS/ with images",
             directory.display()
         );
     }
-    let walk = WalkDir::new(directory)
-        .min_depth(1)
-        .max_depth(1)
-        .follow_links(true)
-        .sort_by_file_name();
-    walk.into_iter()
-        .filter(|entry| {
-            !entry
-                .as_ref()
-                .is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with('.'))
-        })
-        .map(|entry| Ok(entry?.into_path()))
-        .collect::<Result<_>>()
-        .with_context(|| format!("failed to list {}", directory.display()))
+    let failed = |error| user_error!("{} cannot be listed: {error}", directory.display());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if DROPPINGS.contains(&name.to_lowercase().as_str()) {
+            *passed_over.entry(name.trim_end().into()).or_insert(0) += 1;
+        } else if !name.starts_with('.') {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
 
-/// All images of a split, shuffled.
-fn list_images(from: &Path, split: Split, classes: &[String]) -> Result<Vec<ImageFile>> {
+/// All images of a split, shuffled. Other files are added to `problems`.
+fn list_images(
+    from: &Path,
+    split: Split,
+    classes: &[String],
+    passed_over: &mut BTreeMap<String, usize>,
+    problems: &mut Problems,
+) -> Result<Vec<ImageFile>> {
     let mut files = Vec::new();
     for (class, label) in classes.iter().zip(0..) {
         let directory = split_dir(from, split).join(class);
-        let paths = list_directory(&directory)?;
+        let paths = list_directory(&directory, passed_over)?;
         if paths.is_empty() {
             bail_user!("no images in {}", directory.display());
         }
         for path in paths {
-            let extension = path.extension().unwrap_or_default().to_string_lossy();
-            if !EXTENSIONS.contains(&extension.to_lowercase().as_str()) {
-                bail_user!("{}: want a .png, .jpg or .jpeg file", path.display());
+            match file_problem(&path) {
+                Some(problem) => problems.add(&path, &problem),
+                None => files.push(ImageFile { path, label }),
             }
-            files.push(ImageFile { path, label });
         }
     }
     files.shuffle(&mut random::stream(Seed(1), random::IMPORT, split as u64));
     Ok(files)
 }
 
-fn decode(path: &Path) -> Result<DynamicImage> {
-    let file =
-        std::fs::File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
-    decode_from(BufReader::new(file)).map_err(|error| match error {
-        image::ImageError::IoError(error) if error.raw_os_error().is_some() => {
-            anyhow::Error::new(error).context(format!("failed to read {}", path.display()))
+/// Why something in a class directory is no image file, as far as can be told without opening it.
+fn file_problem(path: &Path) -> Option<String> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    match fs::metadata(path) {
+        Err(error) if path.is_symlink() => Some(format!("is a link that leads nowhere: {error}")),
+        Err(error) => Some(format!("cannot be read: {error}")),
+        Ok(metadata) if metadata.is_dir() => {
+            Some("is a directory, want images right in the class directories".into())
         }
-        error => user_error!("{} is no image: {error}", path.display()),
-    })
-}
-
-pub(in crate::data) fn decode_from(
-    file: impl std::io::BufRead + Seek,
-) -> image::ImageResult<DynamicImage> {
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_IMAGE_BYTES);
-    let mut reader = ImageReader::new(file).with_guessed_format()?;
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder()?;
-    // `from_decoder` does not look at the limits before it makes room for what the header claims.
-    limits.reserve(decoder.total_bytes())?;
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    Ok(image)
-}
-
-/// Writes the image as red, green and blue plane of 32x32.
-pub(in crate::data) fn planes(image: &DynamicImage, out: &mut [u8]) {
-    let side = SIDE as u32;
-    let (width, height) = (image.width(), image.height());
-    let fitted = if (width, height) == (side, side) {
-        image.to_rgb8()
-    } else {
-        // Cropped before it is scaled: to cover the square, a line of pixels would become 32 times as long.
-        let square = width.min(height);
-        image
-            .crop_imm((width - square) / 2, (height - square) / 2, square, square)
-            .resize_exact(side, side, FilterType::Lanczos3)
-            .to_rgb8()
-    };
-    debug_assert_eq!(out.len(), PIXEL_BYTES);
-    for (at, pixel) in fitted.pixels().enumerate() {
-        for (channel, &value) in pixel.0.iter().enumerate() {
-            out[channel * SIDE * SIDE + at] = value;
+        Ok(metadata) if !metadata.is_file() => Some("is no regular file".into()),
+        Ok(_) if !EXTENSIONS.contains(&extension.to_lowercase().as_str()) => {
+            Some("is of another type, want a .png, .jpg or .jpeg file".into())
         }
+        Ok(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::cifar::Images;
+    use crate::data::cifar::{Images, SIDE};
     use crate::data::files::class_names;
     use crate::error::is_user_error;
     use image::{Rgb, RgbImage};
-    use std::fs;
+    use std::os::unix::fs::symlink;
 
     /// Two training images and a test image a class, each in one colour that tells class and number.
     fn directories(classes: &[&str]) -> tempfile::TempDir {
@@ -313,55 +402,88 @@ mod tests {
         grey.save(directory.join("2.JPEG")).unwrap();
         let clear = image::RgbaImage::from_pixel(32, 32, image::Rgba([1, 2, 3, 0]));
         clear.save(directory.join("3.png")).unwrap();
-        fs::write(directory.join(".hidden"), b"").unwrap();
         let (_to, train, _) = imported(from.path());
         assert_eq!(train.len(), 22);
     }
 
     #[test]
-    fn files_that_are_no_images_are_named() {
+    fn files_that_cannot_be_imported_are_all_named() {
         let from = directories(&OWN);
         let path = from.path().join("test/c/x.png");
         fs::write(&path, b"no image").unwrap();
-        let message = import_error(from.path());
-        assert!(message.starts_with(&format!("{} is no image: ", path.display())));
-        let whole = fs::read(from.path().join("test/c/0.png")).unwrap();
-        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        let message = import_error(from.path());
-        assert!(message.starts_with(&format!("{} is no image: ", path.display())));
-        fs::remove_file(&path).unwrap();
-        let text = from.path().join("test/c/notes.txt");
-        fs::write(&text, b"").unwrap();
-        let want = format!("{}: want a .png, .jpg or .jpeg file", text.display());
+        let want = format!("{} is no PNG or JPEG image", path.display());
         assert_eq!(import_error(from.path()), want);
-    }
-
-    /// A PNG of one black line of so many pixels: a few KB.
-    fn line(pixels: u32) -> Vec<u8> {
-        let mut bytes = std::io::Cursor::new(Vec::new());
-        let line = image::GrayImage::new(pixels, 1);
-        line.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
-        bytes.into_inner()
+        for number in 0..30 {
+            let whole = fs::read(from.path().join("test/a/0.png")).unwrap();
+            let cut = from.path().join(format!("train/a/cut-{number:02}.png"));
+            fs::write(cut, &whole[..whole.len() / 2]).unwrap();
+        }
+        let message = import_error(from.path());
+        let lines: Vec<&str> = message.lines().collect();
+        let first = format!("31 files of {} cannot be imported:", from.path().display());
+        assert_eq!((lines[0], lines.len()), (first.as_str(), 22));
+        let second = from.path().join("train/a/cut-00.png");
+        let second = format!("  {} is damaged: ", second.display());
+        assert!(lines[2].starts_with(&second), "{message}");
+        assert_eq!(lines[21], "  and 11 more");
     }
 
     #[test]
-    fn decoding_takes_bounded_memory_whatever_the_header_claims() {
-        let decoded = |bytes: &[u8]| {
-            crate::testing::heap::within(64 << 20, || {
-                let image = decode_from(std::io::Cursor::new(bytes))?;
-                planes(&image, &mut [1; PIXEL_BYTES]);
-                image::ImageResult::Ok(())
-            })
-        };
-        // Scaled until it covers a square of 32 pixels it would have 2 GB.
-        decoded(&line(2_000_000)).unwrap();
-        let mut huge = line(9);
-        huge[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]); // 65,536 x 65,536
-        let mut crc = flate2::Crc::new();
-        crc.update(&huge[12..29]);
-        huge[29..33].copy_from_slice(&crc.sum().to_be_bytes());
-        let error = decoded(&huge).unwrap_err();
-        assert!(matches!(error, image::ImageError::Limits(_)), "{error}");
+    fn entries_that_are_no_image_files_are_all_named_without_opening_them() {
+        let from = directories(&OWN);
+        let directory = from.path().join("train/c");
+        let text = directory.join("4.txt");
+        fs::write(&text, b"").unwrap();
+        let want = "is of another type, want a .png, .jpg or .jpeg file";
+        let message = import_error(from.path());
+        assert_eq!(message, format!("{} {want}", text.display()));
+        fs::remove_file(text).unwrap();
+        symlink("nowhere", directory.join("3.png")).unwrap();
+        fs::create_dir(directory.join("5.png")).unwrap();
+        let pipe = directory.join("6.png");
+        let created = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(created.unwrap().success());
+        symlink("/dev/zero", directory.join("7.png")).unwrap();
+        let message = import_error(from.path());
+        let problems: Vec<&str> = message
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(directory.to_str()?))
+            .collect();
+        assert!(problems[0].starts_with("/3.png is a link that leads nowhere: "));
+        let rest = [
+            "/5.png is a directory, want images right in the class directories",
+            "/6.png is no regular file",
+            "/7.png is no regular file",
+        ];
+        assert_eq!(problems[1..], rest);
+    }
+
+    #[test]
+    fn hidden_files_and_droppings_are_passed_over() {
+        let from = directories(&OWN);
+        for directory in ["", "train", "train/a", "test/b"] {
+            let directory = from.path().join(directory);
+            symlink("user@host.123:456", directory.join(".#x.png")).unwrap();
+            fs::write(directory.join(".DS_Store"), b"").unwrap();
+            fs::write(directory.join("Thumbs.db"), b"").unwrap();
+            fs::write(directory.join("desktop.ini"), b"").unwrap();
+            fs::create_dir(directory.join(".ipynb_checkpoints")).unwrap();
+        }
+        let (_to, train, test) = imported(from.path());
+        assert_eq!((train.len(), test.len()), (20, 10));
+    }
+
+    #[test]
+    fn class_names_that_look_the_same_are_told_apart() {
+        let mut names = OWN;
+        names[0] = "caf\u{e9}";
+        let from = directories(&names);
+        let (composed, decomposed) = ("test/caf\u{e9}", "test/cafe\u{301}");
+        fs::rename(from.path().join(composed), from.path().join(decomposed)).unwrap();
+        let want = "caf\u{e9} (\"caf\\u{e9}\") only in train/, cafe\u{301} (\"cafe\\u{301}\") only in test/, \
+                    want the same classes in both";
+        let message = import_error(from.path());
+        assert_eq!(message, format!("{}: {want}", from.path().display()));
     }
 
     #[test]
@@ -385,7 +507,8 @@ mod tests {
         );
         let from = directories(&OWN);
         fs::remove_dir_all(from.path().join("test/c")).unwrap();
-        assert!(import_error(from.path()).contains("want the same"));
+        let want = "c only in train/, no class only in test/, want the same classes in both";
+        assert!(import_error(from.path()).ends_with(want));
         fs::create_dir(from.path().join("test/c")).unwrap();
         let empty = from.path().join("test/c");
         assert_eq!(

@@ -4,10 +4,11 @@
 //! ([`staging`]) and renames it, so that a directory which has the files has all of them.
 
 mod canvas;
+pub(in crate::data) mod decode;
 pub(in crate::data) mod download;
 pub(in crate::data) mod fetch;
 mod figures;
-pub(in crate::data) mod import;
+mod import;
 mod progress;
 pub(in crate::data) mod staging;
 mod synthetic;
