@@ -1,8 +1,9 @@
 //! The network: its parameters as a burn module, their initialisation, and the forward pass in burn's
 //! own operations, which defines what `backend` computes natively.
 
-use crate::data;
-use crate::spec;
+pub use crate::spec::LAYERS;
+
+use crate::spec::{self, LayerParameters};
 use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::activation::relu;
@@ -75,11 +76,16 @@ pub fn group<'a>(groups: &'a TensorGroups, name: &str) -> Result<&'a [NamedTenso
     Ok(tensors)
 }
 
-/// The layers that have parameters, in the order of [`Network`]'s fields.
-pub const LAYERS: [&str; 5] = ["conv1", "conv2", "local3", "local4", "softmax_linear"];
+/// Parameters of a layer: weights and biases.
+pub const PER_LAYER: usize = 2;
 
-/// Number of parameters: weights and biases of each layer.
-pub const PARAMETERS: usize = 2 * LAYERS.len();
+/// Parameters of the network, layer by layer.
+pub const PARAMETERS: usize = PER_LAYER * LAYERS.len();
+
+/// What the weights of a layer are called.
+pub fn weights_name(layer: &str) -> String {
+    format!("{layer}/weights")
+}
 
 impl Network {
     /// Fresh weights: a truncated normal for every weight, a constant for every bias. The values follow
@@ -90,14 +96,13 @@ impl Network {
             drawn: 0,
             device,
         };
-        let (c1, c2) = (&spec.conv1, &spec.conv2);
-        let (l3, l4, last) = (&spec.local3, &spec.local4, &spec.softmax_linear);
+        let [conv1, conv2, local3, local4, softmax_linear] = spec.layers(crop);
         Network {
-            conv1: init.convolution(data::CHANNELS, c1),
-            conv2: init.convolution(c1.channels, c2),
-            local3: init.dense(flat_size(spec, crop), l3.units, l3.stddev, l3.bias),
-            local4: init.dense(l3.units, l4.units, l4.stddev, l4.bias),
-            softmax_linear: init.dense(l4.units, data::CLASSES.len(), last.stddev, last.bias),
+            conv1: init.convolution(&conv1),
+            conv2: init.convolution(&conv2),
+            local3: init.dense(&local3),
+            local4: init.dense(&local4),
+            softmax_linear: init.dense(&softmax_linear),
         }
     }
 
@@ -166,32 +171,33 @@ struct Init<'a> {
 }
 
 impl Init<'_> {
-    fn convolution(&mut self, from: usize, spec: &spec::Convolution) -> Convolution {
+    fn convolution(&mut self, layer: &LayerParameters) -> Convolution {
         Convolution {
-            weights: self.weights([spec.channels, from, spec.kernel, spec.kernel], spec.stddev),
-            biases: self.biases(spec.channels, spec.bias),
+            weights: self.weights(layer),
+            biases: self.biases(layer),
         }
     }
 
-    fn dense(&mut self, from: usize, to: usize, stddev: f64, bias: f32) -> Dense {
+    fn dense(&mut self, layer: &LayerParameters) -> Dense {
         Dense {
-            weights: self.weights([from, to], stddev),
-            biases: self.biases(to, bias),
+            weights: self.weights(layer),
+            biases: self.biases(layer),
         }
     }
 
-    fn weights<const D: usize>(&mut self, shape: [usize; D], stddev: f64) -> Param<Tensor<D>> {
+    fn weights<const D: usize>(&mut self, layer: &LayerParameters) -> Param<Tensor<D>> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.0);
         rng.set_stream(WEIGHT_STREAMS + self.drawn);
         self.drawn += 1;
-        let values: Vec<f32> = (0..shape.iter().product())
-            .map(|_| truncated_normal(&mut rng, stddev))
+        let values: Vec<f32> = (0..layer.weights.iter().product())
+            .map(|_| truncated_normal(&mut rng, layer.stddev))
             .collect();
-        Param::from_data(TensorData::new(values, shape), self.device)
+        Param::from_data(TensorData::new(values, layer.weights.clone()), self.device)
     }
 
-    fn biases(&self, count: usize, value: f32) -> Param<Tensor<1>> {
-        Param::from_data(TensorData::new(vec![value; count], [count]), self.device)
+    fn biases(&self, layer: &LayerParameters) -> Param<Tensor<1>> {
+        let values = vec![layer.bias; layer.biases];
+        Param::from_data(TensorData::new(values, [layer.biases]), self.device)
     }
 }
 
@@ -219,12 +225,6 @@ pub fn same_size(size: usize, stride: usize) -> usize {
 pub fn same_padding(size: usize, window: usize, stride: usize) -> (usize, usize) {
     let total = ((same_size(size, stride) - 1) * stride + window).saturating_sub(size);
     (total / 2, total - total / 2)
-}
-
-/// Inputs of the first dense layer: what two poolings leave of a `crop` x `crop` image.
-pub fn flat_size(spec: &spec::Network, crop: usize) -> usize {
-    let side = same_size(same_size(crop, spec.pool.stride), spec.pool.stride);
-    side * side * spec.conv2.channels
 }
 
 fn same_convolution(x: Tensor<4>, layer: &Convolution) -> Tensor<4> {
@@ -318,7 +318,26 @@ mod tests {
         assert_eq!(same_padding(6, 2, 2), (0, 0));
         assert_eq!(same_padding(7, 2, 3), (0, 1));
         assert_eq!(same_padding(6, 2, 3), (0, 0));
-        assert_eq!(flat_size(&spec::Network::default(), 24), 2304);
+    }
+
+    #[test]
+    fn parameters_are_those_that_the_spec_lists() {
+        let device = crate::backend::device("cpu").unwrap().0;
+        let spec = spec::Network::default();
+        let want = spec.layers(24).into_iter().flat_map(|layer| {
+            let biases = format!("{}/biases", layer.name);
+            [
+                (weights_name(layer.name), layer.weights),
+                (biases, vec![layer.biases]),
+            ]
+        });
+        let want: Vec<(String, Vec<usize>)> = want.collect();
+        assert_eq!(want.len(), PARAMETERS);
+        assert_eq!(want[4], ("local3/weights".to_owned(), vec![2304, 384]));
+        let network = Network::init(&spec, 24, spec::Seed(1), &device);
+        let got = network.named().into_iter();
+        let got: Vec<_> = got.map(|tensor| (tensor.name, tensor.shape)).collect();
+        assert_eq!(got, want);
     }
 
     #[test]
@@ -327,13 +346,6 @@ mod tests {
         let spec = spec::Network::default();
         let named = |seed| Network::init(&spec, 24, spec::Seed(seed), &device).named();
         let first = named(1);
-        let names: Vec<_> = first.iter().map(|n| n.name.as_str()).collect();
-        assert_eq!(
-            names[..3],
-            ["conv1/weights", "conv1/biases", "conv2/weights"]
-        );
-        assert_eq!(names.len(), PARAMETERS);
-        assert_eq!(first[4].shape, [2304, 384]);
         // A normal cut at two deviations keeps sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)) = 0.8796 of its own.
         let values = &first[4].values;
         let n = values.len() as f64;

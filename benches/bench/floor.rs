@@ -7,27 +7,14 @@ use runboard::spec::Spec;
 /// Floating-point operations of a training step: the products of convolutions and dense layers, forward and
 /// backward by weights and by input; the first layer's input needs no gradient.
 pub fn operations(spec: &Spec) -> f64 {
-    let network = &spec.network;
-    let pooled = |side: usize| side.div_ceil(network.pool.stride); // SAME padding
-    let side1 = spec.input.crop;
-    let side2 = pooled(side1);
-    let side3 = pooled(side2);
-    let (channels1, channels2) = (network.conv1.channels, network.conv2.channels);
-    let convolution = |side: usize, kernel: usize, from: usize, to: usize| {
-        side * side * kernel * kernel * from * to
-    };
-    let first = convolution(
-        side1,
-        network.conv1.kernel,
-        runboard::data::CHANNELS,
-        channels1,
-    );
-    let (units3, units4) = (network.local3.units, network.local4.units);
-    let products = first
-        + convolution(side2, network.conv2.kernel, channels1, channels2)
-        + side3 * side3 * channels2 * units3
-        + units3 * units4
-        + units4 * runboard::data::CLASS_COUNT;
+    let (network, crop) = (&spec.network, spec.input.crop);
+    let [pooled, _] = network.pooled_sides(crop);
+    // How often a layer's weights go over an image.
+    let uses = [crop * crop, pooled * pooled, 1, 1, 1];
+    let layers = network.layers(crop).into_iter().zip(uses);
+    let layers = layers.map(|(layer, uses)| layer.weights.iter().product::<usize>() * uses);
+    let products: usize = layers.clone().sum();
+    let first = layers.take(1).sum::<usize>();
     // A multiplication and an addition each.
     2.0 * (3 * products - first) as f64 * spec.train.batch_size as f64
 }

@@ -285,13 +285,7 @@ fn averages_of_the_losses_are_tensorflows_debiased_and_from_zero() {
 fn initial_weights_are_truncated_normals() {
     let spec = spec::Network::default();
     let network = Network::init(&spec, 24, spec::Seed(1), &Device::libtorch());
-    let deviations = [
-        spec.conv1.stddev,
-        spec.conv2.stddev,
-        spec.local3.stddev,
-        spec.local4.stddev,
-        spec.softmax_linear.stddev,
-    ];
+    let deviations = spec.layers(24).map(|layer| layer.stddev);
     // Probability of half a deviation's width, outwards from the mean: differences of the normal
     // distribution function at 0, 0.5, 1, 1.5 and 2, over the 0.954500 within two deviations.
     let halves = [0.191462, 0.149882, 0.091848, 0.044057].map(|share| share / 0.954500);

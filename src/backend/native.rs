@@ -3,7 +3,7 @@
 use super::cpu::Cpu;
 use super::losses::DeviceLosses;
 use super::{foreign, handles, native_float, rebuilt};
-use crate::model::{self, NamedTensor, Network, PARAMETERS};
+use crate::model::{self, LAYERS, NamedTensor, Network, PARAMETERS, PER_LAYER};
 use crate::spec::{self, Precision, Spec};
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
@@ -34,13 +34,17 @@ pub fn gradients(
         }
     };
     let mut decays = Vec::new();
-    for (layer, decay) in spec.network.weight_decays().into_iter().enumerate() {
+    let of_layers = weights
+        .chunks_exact(PER_LAYER)
+        .zip(gradients.chunks_exact_mut(PER_LAYER));
+    let of_layers = of_layers.zip(spec.network.weight_decays());
+    for (layer, ((weights, gradients), decay)) in of_layers.enumerate() {
         if decay != 0.0 {
             // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
-            let w = &weights[2 * layer];
+            let w = &weights[0];
             let loss = w.f_square()?.f_sum(tch::Kind::Float)?;
             decays.push((layer, loss.f_mul_scalar(decay / 2.0)?));
-            let _ = gradients[2 * layer].f_add_(&w.f_mul_scalar(decay)?)?;
+            let _ = gradients[0].f_add_(&w.f_mul_scalar(decay)?)?;
         }
     }
     let losses = DeviceLosses::new(cross_entropy, decays)?;
@@ -131,10 +135,11 @@ fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> 
             weights.len()
         ));
     };
+    let [conv1, conv2, local3, local4, softmax_linear] = LAYERS;
     let x = images.f_permute([0, 3, 1, 2])?; // [n, 3, h, w]
     let x = convolution(&x, c1w, c1b)?; // [n, 64, h, w]
     if tapped {
-        tap("conv1", &x.f_relu()?);
+        tap(conv1, &x.f_relu()?);
     }
     // relu after the pooling, where there is a quarter as much of it: both only pass larger values on,
     // so their order changes neither values nor gradients.
@@ -143,18 +148,18 @@ fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> 
     let x = local_response_norm(&x, &spec.norm)?;
     tap("norm1", &x);
     let x = convolution(&x, c2w, c2b)?.f_relu()?; // [n, 64, h/2, w/2]
-    tap("conv2", &x);
+    tap(conv2, &x);
     let x = local_response_norm(&x, &spec.norm)?;
     tap("norm2", &x);
     let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
     tap("pool2", &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
     let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
-    tap("local3", &x);
+    tap(local3, &x);
     let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
-    tap("local4", &x);
+    tap(local4, &x);
     let x = sb.f_addmm(&x, sw)?; // [n, 10]
-    tap("softmax_linear", &x);
+    tap(softmax_linear, &x);
     Ok(x.f_to_kind(tch::Kind::Float)?)
 }
 

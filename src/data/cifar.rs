@@ -1,5 +1,7 @@
 //! CIFAR-10's binary layout, and one split of a data set in memory.
 
+pub use crate::spec::{CHANNELS, CLASS_COUNT};
+
 use super::files::require_dataset;
 use crate::bail_user;
 use anyhow::{Context, Result, ensure};
@@ -14,8 +16,6 @@ use std::path::{Path, PathBuf};
 //   bytes 1..1025   red plane, 32 rows of 32, from the top left
 //   then            green plane, blue plane
 
-/// Number of classes of a data set.
-pub const CLASS_COUNT: usize = 10;
 /// CIFAR-10's classes in the order of their labels.
 pub const CLASSES: [&str; CLASS_COUNT] = [
     "airplane",
@@ -31,8 +31,6 @@ pub const CLASSES: [&str; CLASS_COUNT] = [
 ];
 /// Side of a stored image, in pixels.
 pub const SIDE: usize = 32;
-/// Red, green, blue.
-pub const CHANNELS: usize = 3;
 /// Bytes of a stored image.
 pub const PIXEL_BYTES: usize = CHANNELS * SIDE * SIDE;
 /// Bytes of a record: label and image.

@@ -26,10 +26,9 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
             ),
         });
     }
-    // The convolutions keep the side, each of the two pools divides it by the stride and rounds up. A
-    // window larger than what it slides over would pool padding only.
+    // A window larger than what it slides over would pool padding only.
     let (crop, pool) = (spec.input.crop, &spec.network.pool);
-    let pooled = crop.div_ceil(pool.stride);
+    let [pooled, _] = spec.network.pooled_sides(crop);
     if pool.size > crop.min(pooled) {
         return Some(Violation {
             fields: &["input.crop", "network.pool.size", "network.pool.stride"],
@@ -45,29 +44,10 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
 
 /// A network, or a batch on its way through, that no memory holds.
 fn too_large(spec: &Spec) -> Option<Violation> {
-    let [crop, stride, kernel1, kernel2] = [
-        spec.input.crop,
-        spec.network.pool.stride,
-        spec.network.conv1.kernel,
-        spec.network.conv2.kernel,
-    ]
-    .map(|number| number as u64);
-    let [conv1, conv2, local3, local4] = [
-        spec.network.conv1.channels,
-        spec.network.conv2.channels,
-        spec.network.local3.units,
-        spec.network.local4.units,
-    ]
-    .map(|number| number as u64);
-    let pooled = crop.div_ceil(stride);
-    let flat = pooled.div_ceil(stride).pow(2) * conv2;
-    let layers = [
-        3 * kernel1.pow(2) * conv1,
-        conv1 * kernel2.pow(2) * conv2,
-        flat * local3,
-        local3 * local4,
-    ];
-    let weights: u64 = layers.iter().sum();
+    let crop = spec.input.crop;
+    let product = |sizes: &[usize]| sizes.iter().map(|&size| size as u64).product::<u64>();
+    let layers = spec.network.layers(crop);
+    let weights: u64 = layers.iter().map(|layer| product(&layer.weights)).sum();
     if weights > MAX_WEIGHTS {
         return Some(Violation {
             fields: &[
@@ -81,7 +61,9 @@ fn too_large(spec: &Spec) -> Option<Violation> {
             message: format!("got a network of {weights} weights, want at most {MAX_WEIGHTS}"),
         });
     }
-    let image = crop.pow(2) * conv1 + pooled.pow(2) * conv2;
+    let [pooled, _] = spec.network.pooled_sides(crop);
+    let [conv1, conv2, ..] = layers.map(|layer| layer.biases);
+    let image = product(&[crop, crop, conv1]) + product(&[pooled, pooled, conv2]);
     let batches: [(usize, &'static [&'static str]); 2] = [
         (
             spec.train.batch_size,

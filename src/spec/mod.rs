@@ -18,7 +18,9 @@ mod tests;
 pub use constraints::MAX_WEIGHTS;
 pub use load::{Experiment, load};
 pub use names::available;
-pub use network::{Convolution, Dense, Linear, Network, Norm, Pool};
+pub use network::{
+    CHANNELS, CLASS_COUNT, Convolution, Dense, LAYERS, LayerParameters, Linear, Network, Norm, Pool,
+};
 pub use overrides::Override;
 
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,29 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Red, green, blue: the channels of an image.
+pub const CHANNELS: usize = 3;
+
+/// Number of classes of a data set.
+pub const CLASS_COUNT: usize = 10;
+
+/// The layers that have parameters, from first to last. Keys of a spec, and the first half of a parameter's name.
+pub const LAYERS: [&str; 5] = ["conv1", "conv2", "local3", "local4", "softmax_linear"];
+
+/// The parameters of a layer: their shapes, and how they begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerParameters {
+    pub name: &'static str,
+    /// [out channels, in channels, height, width] of a convolution, [in, out] of a dense layer.
+    pub weights: Vec<usize>,
+    /// Number of biases: one for each output.
+    pub biases: usize,
+    /// Standard deviation of the weights' truncated normal.
+    pub stddev: f64,
+    /// Value of every bias.
+    pub bias: f32,
+}
+
 /// Two convolutions with pooling and local response normalisation, two dense layers, a linear one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,8 +70,50 @@ impl Default for Network {
 }
 
 impl Network {
-    /// Decay of each layer's weights, from conv1 to softmax_linear.
-    pub fn weight_decays(&self) -> [f64; 5] {
+    /// The layers that have parameters, in the order of [`LAYERS`], for images of `crop` pixels a side.
+    pub fn layers(&self, crop: usize) -> [LayerParameters; LAYERS.len()] {
+        let [conv1, conv2, local3, local4, softmax_linear] = LAYERS;
+        let convolution = |name, inputs, spec: &Convolution| LayerParameters {
+            name,
+            weights: vec![spec.channels, inputs, spec.kernel, spec.kernel],
+            biases: spec.channels,
+            stddev: spec.stddev,
+            bias: spec.bias,
+        };
+        let dense = |name, inputs, outputs, stddev, bias| LayerParameters {
+            name,
+            weights: vec![inputs, outputs],
+            biases: outputs,
+            stddev,
+            bias,
+        };
+        let [_, side] = self.pooled_sides(crop);
+        let features = side * side * self.conv2.channels;
+        let (l3, l4, last) = (&self.local3, &self.local4, &self.softmax_linear);
+        [
+            convolution(conv1, CHANNELS, &self.conv1),
+            convolution(conv2, self.conv1.channels, &self.conv2),
+            dense(local3, features, l3.units, l3.stddev, l3.bias),
+            dense(local4, l3.units, l4.units, l4.stddev, l4.bias),
+            dense(
+                softmax_linear,
+                l4.units,
+                CLASS_COUNT,
+                last.stddev,
+                last.bias,
+            ),
+        ]
+    }
+
+    /// Side of an image of `crop` pixels a side after the first pooling and after the second. The convolutions keep
+    /// the side; a pooling divides it by the stride and rounds up.
+    pub fn pooled_sides(&self, crop: usize) -> [usize; 2] {
+        let first = crop.div_ceil(self.pool.stride);
+        [first, first.div_ceil(self.pool.stride)]
+    }
+
+    /// Decay of each layer's weights, in the order of [`LAYERS`].
+    pub fn weight_decays(&self) -> [f64; LAYERS.len()] {
         [
             self.conv1.weight_decay,
             self.conv2.weight_decay,

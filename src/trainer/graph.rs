@@ -5,7 +5,7 @@
 
 use crate::backend;
 use crate::events::Graph;
-use crate::model::{LAYERS, NamedTensor, Network};
+use crate::model::{LAYERS, NamedTensor, Network, weights_name};
 use crate::spec::Spec;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
@@ -28,7 +28,7 @@ pub fn graph(spec: &Spec, network: &Network, device: &Device) -> Result<Graph> {
     for layer in &layers {
         let output = match parameters
             .iter()
-            .find(|p| p.name == format!("{}/weights", layer.name))
+            .find(|p| p.name == weights_name(&layer.name))
         {
             Some(weights) => weighted(&mut graph, layer, weights, &input),
             None => unweighted(&mut graph, spec, layer, &input.0),

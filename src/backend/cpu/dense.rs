@@ -6,6 +6,7 @@
 use super::product::{Left, ROWS, multiply};
 use super::{LANES, padded};
 use crate::backend::native::host;
+use crate::model::PER_LAYER;
 use anyhow::{Context, Result, ensure};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -41,7 +42,7 @@ impl Dense {
     /// # Errors
     /// libtorch's.
     pub fn of(parameters: &[Native]) -> Result<Self> {
-        let layers = parameters.chunks_exact(2).map(|pair| {
+        let layers = parameters.chunks_exact(PER_LAYER).map(|pair| {
             let (weights, biases) = (host(&pair[0])?, host(&pair[1])?);
             let outputs = biases.len();
             let width = outputs.next_multiple_of(LANES);

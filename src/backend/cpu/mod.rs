@@ -17,7 +17,7 @@ mod winograd;
 
 use super::native::host;
 use crate::data::CHANNELS;
-use crate::model::{same_padding, same_size};
+use crate::model::{PER_LAYER, same_padding, same_size};
 use crate::spec::{Precision, Spec};
 use anyhow::Result;
 use convolution::Convolution;
@@ -31,6 +31,9 @@ use winograd::Tiles;
 
 /// Channels are padded with zeros to a multiple of this: the number of `f32` in the widest vector.
 const LANES: usize = 16;
+
+/// Layers before the dense ones.
+const CONVOLUTIONS: usize = 2;
 
 /// Images whose tiles go through a product together: enough for it to be worth while, and few enough for the
 /// cache.
@@ -90,7 +93,7 @@ impl Cpu {
         images: &Native,
         labels: &Native,
     ) -> Result<(Native, Vec<Native>)> {
-        let (convolutions, dense) = parameters.split_at(4);
+        let (convolutions, dense) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
         let images = host(images)?;
         let weights = self.weights(convolutions)?;
         let passed = self.forward(&weights, &images);
@@ -118,7 +121,7 @@ impl Cpu {
     /// # Errors
     /// libtorch's.
     pub fn logits(&self, parameters: &[Native], images: &Native) -> Result<Native> {
-        let (convolutions, dense) = parameters.split_at(4);
+        let (convolutions, dense) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
         let weights = self.weights(convolutions)?;
         let passed = self.forward(&weights, &host(images)?);
         let logits = Dense::of(dense)?.logits(features(&passed));

@@ -157,7 +157,7 @@ fn violation_is_reported_at_the_field_set_last() {
     );
     assert_eq!(
         bad("network: {pool: {stride: 1}, conv2: {channels: 4096}, local3: {units: 4096}}"),
-        "experiments/bad.yaml:1:71: network.local3.units: got a network of 9671021248 weights, want at most 268435456"
+        "experiments/bad.yaml:1:71: network.local3.units: got a network of 9671023168 weights, want at most 268435456"
     );
     assert_eq!(
         bad("network: {conv1: {channels: 512}}\ntrain: {batch_size: 65536}"),

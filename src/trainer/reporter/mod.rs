@@ -5,7 +5,7 @@ mod layout;
 use crate::backend::{self, Losses};
 use crate::checkpoint::Rollback;
 use crate::events::{EventWriter, Summaries, Tag, tags};
-use crate::model::{LAYERS, NamedTensor, Network};
+use crate::model::{LAYERS, NamedTensor, Network, weights_name};
 use crate::pictures;
 use crate::schedule::Average;
 use crate::spec::Spec;
@@ -333,7 +333,9 @@ fn add_inputs(summaries: &mut Summaries, images: &Tensor<4>) {
 
 /// The first layer's filters.
 fn add_filters(summaries: &mut Summaries, weights: &[NamedTensor]) {
-    if let Some(conv1) = weights.iter().find(|named| named.name == "conv1/weights")
+    if let Some(conv1) = weights
+        .iter()
+        .find(|named| named.name == weights_name(LAYERS[0]))
         && let Ok(shape) = <[usize; 4]>::try_from(conv1.shape.as_slice())
     {
         let picture = pictures::filters(&conv1.values, shape);
