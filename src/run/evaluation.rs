@@ -16,7 +16,7 @@ pub struct Evaluation {
     pub manifest: Option<String>,
     /// When the checkpoint was written.
     pub written: Option<DateTime<Local>>,
-    /// When it was judged.
+    /// When it was evaluated.
     pub time: DateTime<Local>,
     /// How long that took.
     pub seconds: f64,
@@ -61,7 +61,7 @@ impl Evaluation {
     ) -> Self {
         let (scores, damage) = match found {
             Ok(scores) => (Some(scores), None),
-            Err(damage) => (None, Some(damage)),
+            Err(damage) => (None, Some(shortened(damage))),
         };
         let loss = scores.map(|scores| scores.loss);
         Evaluation {
@@ -98,6 +98,17 @@ impl Evaluation {
     }
 }
 
+/// How much of what is wrong with a checkpoint is kept, in characters.
+const DAMAGE: usize = 1000;
+
+/// A message may quote what it found in a file, which may be long; a line of the journal must not be.
+fn shortened(damage: String) -> String {
+    match damage.char_indices().nth(DAMAGE) {
+        Some((end, _)) => format!("{}...", &damage[..end]),
+        None => damage,
+    }
+}
+
 /// What evaluations, in force and in their order, come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EvaluationProgress {
@@ -114,21 +125,26 @@ pub struct EvaluationProgress {
 impl EvaluationProgress {
     /// What these evaluations come to.
     pub fn of(evaluations: &[Evaluation]) -> Self {
-        let mut standing = Self::default();
+        let mut progress = Self::default();
         for evaluation in evaluations {
-            let Some(score) = evaluation.score() else {
-                continue;
-            };
-            standing.last = Some(score);
-            standing.last_loss = evaluation.loss;
-            standing.best = match standing.best {
-                Some(best) if best.accuracy >= score.accuracy => Some(best),
-                _ => Some(score),
-            };
-            let losses = standing.lowest_loss.into_iter().chain(evaluation.loss);
-            standing.lowest_loss = losses.reduce(f64::min);
+            progress.add(evaluation);
         }
-        standing
+        progress
+    }
+
+    /// Take another evaluation into account, which stands after those before it.
+    pub fn add(&mut self, evaluation: &Evaluation) {
+        let Some(score) = evaluation.score() else {
+            return;
+        };
+        self.last = Some(score);
+        self.last_loss = evaluation.loss;
+        self.best = match self.best {
+            Some(best) if best.accuracy >= score.accuracy => Some(best),
+            _ => Some(score),
+        };
+        let losses = self.lowest_loss.into_iter().chain(evaluation.loss);
+        self.lowest_loss = losses.reduce(f64::min);
     }
 }
 
@@ -157,7 +173,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_standing_is_that_of_scores_and_finite_losses() {
+    fn progress_is_that_of_scores_and_finite_losses() {
         assert_eq!(
             EvaluationProgress::of(&[damaged(0)]),
             EvaluationProgress::default()
@@ -175,15 +191,15 @@ pub(super) mod tests {
             damaged(30),
             found(40, Ok(infinite)),
         ];
-        let standing = EvaluationProgress::of(&all);
-        assert_eq!(standing.last, score(40, 0.3));
-        assert_eq!(standing.last_loss, None);
-        assert_eq!(standing.best, score(10, 0.5));
-        assert_eq!(standing.lowest_loss, Some(0.5));
+        let progress = EvaluationProgress::of(&all);
+        assert_eq!(progress.last, score(40, 0.3));
+        assert_eq!(progress.last_loss, None);
+        assert_eq!(progress.best, score(10, 0.5));
+        assert_eq!(progress.lowest_loss, Some(0.5));
     }
 
     #[test]
-    fn a_checkpoint_is_known_by_its_manifest_and_a_damaged_one_by_its_time_too() {
+    fn evaluation_is_of_a_checkpoint_by_its_manifest_and_of_a_damaged_one_by_its_time_too() {
         let whole = scored(10, 0.5);
         let later = Some(Local::now() + TimeDelta::days(1));
         assert!(whole.is_of(10, Some("a"), whole.written));
@@ -194,5 +210,12 @@ pub(super) mod tests {
         let broken = damaged(10);
         assert!(broken.is_of(10, Some("a"), broken.written));
         assert!(!broken.is_of(10, Some("a"), later), "written anew");
+    }
+
+    #[test]
+    fn damage_of_any_length_fits_into_a_line() {
+        let damage = |length| found(0, Err("é".repeat(length))).damage.unwrap();
+        assert_eq!(damage(1000), "é".repeat(1000));
+        assert_eq!(damage(1001), format!("{}...", "é".repeat(1000)));
     }
 }
