@@ -80,7 +80,7 @@ class Comparison:
         self.figures["runs"] += 1
         self.figures["steps in the end"] += STEPS
         self.figures["steps taken"] += logs["train.log"].count(": step ")
-        self.figures["checkpoints set aside"] += logs["train.log"].count("it is set aside as")
+        self.figures["checkpoints quarantined"] += logs["train.log"].count("it is quarantined as")
         self.figures["saves that the disk refused"] += logs["train.log"].count("warning: failed to save")
 
     def check_checkpoints(self, run, log):
@@ -130,7 +130,7 @@ class Comparison:
         # One that was saved when the run was stopped, and then damaged, need not be saved again.
         aside = {int(path.name[5:13]) for path in (run / "checkpoints").glob("step-*.damaged")}
         damaged = {line["step"] for line in lines} - scored.keys()
-        demand(damaged <= aside, f"without a score, but not set aside: {sorted(damaged - aside)}")
+        demand(damaged <= aside, f"without a score, but not quarantined: {sorted(damaged - aside)}")
         self.figures["evaluations compared"] += len(scored)
 
         # The reference has a checkpoint of every step. Those that were evaluated here are evaluated there as well.

@@ -96,7 +96,7 @@ pub fn read(directory: &Path, lease: &Lease) -> Result<Checkpoint> {
         let want = manifest.files.get(name);
         let want = want.with_context(|| format!("{MANIFEST}: no entry for {name}"))?;
         let failed = || format!("failed to read {name}");
-        let file = File::open(directory.join(name)).with_context(failed)?;
+        let file = files::open_regular(&directory.join(name)).with_context(failed)?;
         // Before memory is taken for it.
         let got = file.metadata().with_context(failed)?.len();
         ensure!(
@@ -150,8 +150,16 @@ fn read_all(file: &File, limit: u64) -> io::Result<Vec<u8>> {
 /// The SHA-256 of a checkpoint's manifest, which holds those of all its files; `None` where there is no manifest
 /// to be read.
 pub fn fingerprint(directory: &Path) -> Option<String> {
-    let manifest = std::fs::read(directory.join(MANIFEST)).ok()?;
+    #[cfg(test)]
+    OPENED.set(OPENED.get() + 1);
+    let manifest = files::read_small(&directory.join(MANIFEST), MANIFEST_BYTES).ok()?;
     Some(sha256(&manifest))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread's test has opened a manifest for its fingerprint, or a directory to list it.
+    pub(super) static OPENED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 fn sha256(bytes: &[u8]) -> String {

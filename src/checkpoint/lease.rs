@@ -5,6 +5,7 @@
 //! file system knows no locks there are no leases: [`super::load`] then notices a removal and says so.
 
 use super::format::MANIFEST;
+use crate::files::open_regular;
 use anyhow::{Context, Result};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -26,7 +27,7 @@ impl Lease {
     pub fn take(path: &Path) -> Result<Self> {
         let path = path.join(MANIFEST);
         let manifest =
-            File::open(&path).with_context(|| format!("failed to read {}", path.display()))?;
+            open_regular(&path).with_context(|| format!("failed to read {}", path.display()))?;
         let _ = manifest.lock_shared(); // fails only where there are no locks
         Ok(Lease { path, manifest })
     }
@@ -38,7 +39,7 @@ impl Lease {
 
     /// Whether the leased checkpoint lies at its path no more: it was removed before it was leased, or
     /// another one of its step has taken its place.
-    pub(super) fn lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let leased = self.manifest.metadata().map(identity);
         let there = fs::metadata(&self.path).map(identity);
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_vacancy_as_long_as_anybody_has_a_lease() {
+    fn removal_lock_is_refused_as_long_as_anybody_has_a_lease() {
         let (_directory, path) = checkpoint();
         let first = Lease::take(&path).unwrap();
         let second = Lease::take(&path).unwrap();
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_leased_is_vacant() {
+    fn removal_lock_is_given_where_nothing_can_be_leased() {
         let (directory, path) = checkpoint();
         fs::remove_file(path.join(MANIFEST)).unwrap();
         assert!(Lease::take(&path).is_err());
@@ -119,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_lost_when_its_checkpoint_is_replaced_or_gone() {
+    fn lease_is_lost_when_its_checkpoint_is_replaced_or_gone() {
         let (directory, path) = checkpoint();
         let lease = Lease::take(&path).unwrap();
-        assert!(!lease.lost());
+        assert!(!lease.is_lost());
         fs::rename(&path, directory.path().join("away")).unwrap();
-        assert!(lease.lost());
+        assert!(lease.is_lost());
         fs::create_dir(&path).unwrap();
         fs::write(path.join(MANIFEST), "").unwrap();
-        assert!(lease.lost());
+        assert!(lease.is_lost());
     }
 }

@@ -8,12 +8,12 @@
 //!     ema.safetensors       their moving average; a file for each group of tensors
 //!     state.json            the step and what else a resumed run needs
 //!     manifest.json         format version, size and SHA-256 of each file
-//!   step-00002000.damaged/  one that could not be loaded, see [`restore`]
+//!   step-00002000.damaged/  one that could not be loaded, in quarantine, see [`restore`]
 //!   best -> step-00001000   by evaluation
 //! ```
 //!
 //! A checkpoint is written as `step-N.tmp/`, synced and renamed: whatever is not renamed does not exist. It
-//! is renamed again, `step-N.old/`, before it is removed.
+//! is renamed again, `step-N.old/`, before it is removed, and changes names with one that takes its place.
 
 mod format;
 #[cfg(test)]
@@ -23,18 +23,22 @@ pub mod queue;
 mod restore;
 mod retention;
 mod rollback;
+mod version;
+mod watch;
 
 pub(crate) use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
 pub use retention::{Retention, link_best, retain};
 pub use rollback::Rollback;
+pub use version::CheckpointVersion;
 
 use crate::files;
 use crate::model::TensorGroups;
 use crate::schedule::Average;
 use anyhow::{Context, Result, ensure};
 use lease::RemovalLock;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,14 +72,6 @@ pub struct CheckpointEntry {
     pub path: PathBuf,
 }
 
-impl CheckpointEntry {
-    /// What tells it from another checkpoint of the same step, such as one that was trained again: the SHA-256
-    /// of its manifest, which holds those of all its files. `None` where that cannot be read.
-    pub fn fingerprint(&self) -> Option<String> {
-        format::fingerprint(&self.path)
-    }
-}
-
 /// Write a checkpoint into `directory`, so that it is whole or absent whatever happens meanwhile.
 ///
 /// # Errors
@@ -100,13 +96,54 @@ pub fn save(directory: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
 /// reading that one notices and reads the new one.
 fn put(directory: &Path, temporary: &Path, path: &Path) -> Result<()> {
     let old = path.with_extension("old");
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         remove(&old)?;
-        rename(path, &old)?;
+        replace(temporary, path, &old, exchange)?;
+    } else {
+        rename(temporary, path)?;
     }
-    rename(temporary, path)?;
     files::sync_dir(directory)?;
     remove(&old)
+}
+
+/// Rename `path` to `old` and `temporary` to `path`: at once, so that there is a checkpoint at every moment, or one
+/// after the other where the file system cannot `exchange` two. [`restore`] goes back to the old one if a
+/// crash comes between.
+fn replace(
+    temporary: &Path,
+    path: &Path,
+    old: &Path,
+    exchange: impl Fn(&Path, &Path) -> nix::Result<()>,
+) -> Result<()> {
+    if exchange(temporary, path).is_ok() {
+        return rename(temporary, old);
+    }
+    // Whatever was wrong with that, plain renames are the next try.
+    rename(path, old)?;
+    let renamed = rename(temporary, path);
+    if renamed.is_err() {
+        rename(old, path)?;
+    }
+    renamed
+}
+
+/// Let two directories change their names.
+fn exchange(one: &Path, other: &Path) -> nix::Result<()> {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
+}
+
+/// Take back whole checkpoints that lie in `directory` as `step-N.old` without a `step-N`: one that a crash found
+/// between two renames, or just before its removal, where it does no harm.
+fn recover_replaced(directory: &Path) -> Result<()> {
+    for old in contents(directory)? {
+        let path = old.with_extension("");
+        let named = path.file_name().and_then(|name| step(name.to_str()?));
+        let is_old = old.extension().is_some_and(|extension| extension == "old");
+        if is_old && named.is_some() && path.symlink_metadata().is_err() && load(&old).is_ok() {
+            rename(&old, &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Read a checkpoint back and verify it against its manifest. It is leased meanwhile.
@@ -118,16 +155,16 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         let read = Lease::take(path).map(|lease| (format::read(path, &lease), lease));
         let read = match read {
             // Removed before it was leased, and another one is there now.
-            Ok((Err(_), lease)) if lease.lost() && path.exists() => continue,
-            Ok((read, _)) => read.and_then(|checkpoint| in_its_place(path, checkpoint)),
+            Ok((Err(_), lease)) if lease.is_lost() && path.exists() => continue,
+            Ok((read, _)) => read.and_then(|checkpoint| check_step(path, checkpoint)),
             Err(error) => Err(error),
         };
         return read.with_context(|| format!("failed to load checkpoint {}", path.display()));
     }
 }
 
-/// Pass a checkpoint whose step is the one that its directory is named after, if it is named after any.
-fn in_its_place(path: &Path, checkpoint: Checkpoint) -> Result<Checkpoint> {
+/// Pass a checkpoint of the step that its directory is named after, if it is named after any.
+fn check_step(path: &Path, checkpoint: Checkpoint) -> Result<Checkpoint> {
     let got = checkpoint.state.step;
     let want = path.file_name().and_then(|name| step(name.to_str()?));
     if let Some(want) = want {
@@ -174,6 +211,8 @@ fn step(directory: &str) -> Option<u64> {
 
 /// The paths in `directory`, sorted; none where there is no such directory.
 fn contents(directory: &Path) -> Result<Vec<PathBuf>> {
+    #[cfg(test)]
+    format::OPENED.set(format::OPENED.get() + 1);
     let read = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         read => read.and_then(|entries| {
@@ -187,38 +226,40 @@ fn contents(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Remove the checkpoints in `directory` of step `first_step` and later ones, which a rollback makes way for, and
-/// those that were set aside. Whoever is reading one notices.
+/// those in quarantine. Whoever is reading one notices.
 ///
 /// # Errors
 /// I/O errors.
-pub fn cut(directory: &Path, first_step: u64) -> Result<()> {
-    // First those set aside: once no other is left, they would keep training from beginning anew.
+pub fn remove_from(directory: &Path, first_step: u64) -> Result<()> {
+    // First those in quarantine: once no other is left, they would keep training from beginning anew.
     restore::remove_quarantined(directory, first_step)?;
-    // From the newest down, so that a cut which breaks off leaves those that belong together.
+    // From the newest down: those that are left belong together also if this is interrupted.
     for entry in list(directory)?.iter().rev() {
         if entry.step >= first_step {
-            let doomed = entry.path.with_extension("old");
-            remove(&doomed)?;
-            rename(&entry.path, &doomed)?;
-            remove(&doomed)?;
+            remove_renamed(&entry.path)?;
         }
     }
     Ok(())
 }
 
-/// Remove a checkpoint, renamed first: a reader sees a whole one or none. One that is being read stays, and
-/// so does one that is not `unwanted` once nobody reads it. Returns whether it is removed.
-fn discard(path: &Path, unwanted: impl Fn() -> bool) -> Result<bool> {
-    let vacancy = RemovalLock::of(path)
+/// Remove a checkpoint unless it is being read. `unwanted` is asked once nobody can read it any more and decides.
+/// Returns whether it is removed.
+fn remove_if(path: &Path, unwanted: impl FnOnce() -> bool) -> Result<bool> {
+    let lock = RemovalLock::of(path)
         .with_context(|| format!("failed to remove checkpoint {}", path.display()))?;
-    if vacancy.is_none() || !unwanted() {
+    if lock.is_none() || !unwanted() {
         return Ok(false);
     }
-    let doomed = path.with_extension("old");
-    remove(&doomed)?;
-    rename(path, &doomed)?;
-    remove(&doomed)?;
+    remove_renamed(path)?;
     Ok(true)
+}
+
+/// Remove a checkpoint, renamed first: a reader sees a whole one or none.
+fn remove_renamed(path: &Path) -> Result<()> {
+    let old = path.with_extension("old");
+    remove(&old)?;
+    rename(path, &old)?;
+    remove(&old)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
@@ -244,6 +285,9 @@ fn remove(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::model::{EMA, NamedTensor, WEIGHTS};
+    use nix::errno::Errno;
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
 
     /// Parameters in alphabetical order, as they are loaded.
     pub(super) fn sample(step: u64) -> Checkpoint {
@@ -275,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_loaded_bit_for_bit() {
+    fn checkpoint_is_loaded_as_it_was_saved_bit_for_bit() {
         let directory = tempfile::tempdir().unwrap();
         let mut checkpoint = sample(1000);
         for average in checkpoint.state.averages.values_mut() {
@@ -289,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn only_checkpoints_are_listed() {
+    fn list_has_checkpoints_alone() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(latest(&directory.path().join("absent")).unwrap(), None);
         for step in [9, 10, 100_000_000, 11] {
@@ -312,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn rollbacks_are_kept_and_a_state_from_before_there_were_any_is_read() {
+    fn state_keeps_rollbacks_and_is_read_without_any() {
         let directory = tempfile::tempdir().unwrap();
         let mut checkpoint = sample(30);
         checkpoint.state.rollbacks = vec![Rollback {
@@ -327,25 +371,25 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_leaves_what_is_older() {
+    fn remove_from_leaves_what_is_older() {
         let directory = tempfile::tempdir().unwrap();
         for step in [0, 10, 20, 30] {
             save(directory.path(), &sample(step)).unwrap();
         }
-        for aside in ["step-00000005.damaged", "step-00000040.damaged"] {
-            fs::create_dir(directory.path().join(aside)).unwrap();
+        for damaged in ["step-00000005.damaged", "step-00000040.damaged"] {
+            fs::create_dir(directory.path().join(damaged)).unwrap();
         }
-        cut(directory.path(), 11).unwrap();
+        remove_from(directory.path(), 11).unwrap();
         assert_eq!(latest(directory.path()).unwrap().unwrap().step, 10);
         assert!(directory.path().join("step-00000005.damaged").exists());
         assert!(!directory.path().join("step-00000040.damaged").exists());
-        cut(directory.path(), 0).unwrap();
+        remove_from(directory.path(), 0).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-        cut(&directory.path().join("absent"), 0).unwrap();
+        remove_from(&directory.path().join("absent"), 0).unwrap();
     }
 
     #[test]
-    fn the_same_step_again_takes_the_place_of_the_first_even_while_that_is_read() {
+    fn checkpoint_is_replaced_by_one_of_its_step_even_while_it_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(7)).unwrap();
         let lease = Lease::take(&path).unwrap();
@@ -353,13 +397,13 @@ mod tests {
         changed.tensors.get_mut(WEIGHTS).unwrap()[0].values[0] = 5.0;
         save(directory.path(), &changed).unwrap();
         // What a reader finds that had just leased the first one.
-        assert!(format::read(&path, &lease).is_err() && lease.lost());
+        assert!(format::read(&path, &lease).is_err() && lease.is_lost());
         assert_eq!(load(&path).unwrap(), changed);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_checkpoint_under_the_name_of_another_step_is_refused() {
+    fn checkpoint_under_the_name_of_another_step_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(7)).unwrap();
         let renamed = directory.path().join(name(8));
@@ -373,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_save_leaves_nothing_behind() {
+    fn failed_save_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
@@ -381,5 +425,89 @@ mod tests {
         // Nor does it make a run again that is gone.
         assert!(save(&directory.path().join("run/checkpoints"), &sample(1)).is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    /// A checkpoint, and a changed one of its step that is written but not in its place.
+    fn old_and_new(directory: &Path) -> (PathBuf, Checkpoint) {
+        let path = save(directory, &sample(7)).unwrap();
+        let mut new = sample(7);
+        new.tensors.get_mut(WEIGHTS).unwrap()[0].values[0] = 5.0;
+        let temporary = path.with_extension("tmp");
+        fs::create_dir(&temporary).unwrap();
+        format::write(&temporary, &new).unwrap();
+        (path, new)
+    }
+
+    #[test]
+    fn checkpoint_is_replaced_with_and_without_an_exchange() {
+        let refused = |_: &Path, _: &Path| Err(Errno::EINVAL);
+        for exchange in [exchange as fn(&Path, &Path) -> nix::Result<()>, refused] {
+            let directory = tempfile::tempdir().unwrap();
+            let (path, new) = old_and_new(directory.path());
+            let (temporary, old) = (path.with_extension("tmp"), path.with_extension("old"));
+            replace(&temporary, &path, &old, exchange).unwrap();
+            assert_eq!(load(&path).unwrap(), new);
+            assert_eq!(load(&old).unwrap(), sample(7));
+            assert!(!temporary.exists());
+            // What cannot be put in its place leaves the one that is there.
+            fs::remove_dir_all(&old).unwrap();
+            replace(&temporary, &path, &old, exchange).unwrap_err();
+            assert_eq!(load(&path).unwrap(), new);
+        }
+    }
+
+    #[test]
+    fn crash_while_a_checkpoint_is_replaced_loses_nothing() {
+        for exchanged in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let (path, new) = old_and_new(directory.path());
+            let (temporary, old) = (path.with_extension("tmp"), path.with_extension("old"));
+            // The state after the first of two renames, and that after an exchange.
+            let want = match exchanged {
+                false => {
+                    fs::rename(&path, &old).unwrap();
+                    sample(7)
+                }
+                true => {
+                    exchange(&temporary, &path).unwrap();
+                    new
+                }
+            };
+            let restored = restore(directory.path()).unwrap().unwrap();
+            assert_eq!((&restored.path, restored.checkpoint), (&path, want.clone()));
+            // What is left over goes with the next save.
+            retain(directory.path(), || None).unwrap();
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+            assert_eq!(load(&path).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn checkpoint_whose_removal_was_interrupted_is_not_recovered() {
+        let directory = tempfile::tempdir().unwrap();
+        save(directory.path(), &sample(1)).unwrap();
+        let path = save(directory.path(), &sample(2)).unwrap();
+        let old = path.with_extension("old");
+        fs::rename(&path, &old).unwrap();
+        fs::remove_file(old.join("ema.safetensors")).unwrap();
+        let restored = restore(directory.path()).unwrap().unwrap();
+        assert_eq!(restored.checkpoint, sample(1));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn named_pipe_in_a_checkpoint_is_refused_without_waiting() {
+        for file in ["manifest.json", "ema.safetensors"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = save(directory.path(), &sample(7)).unwrap();
+            fs::remove_file(path.join(file)).unwrap();
+            mkfifo(&path.join(file), Mode::S_IRWXU).unwrap();
+            let error = format!("{:#}", load(&path).unwrap_err());
+            assert!(
+                error.contains(&format!("{file}: it is no regular file")),
+                "{error}"
+            );
+            CheckpointVersion::read(latest(directory.path()).unwrap().unwrap());
+        }
     }
 }

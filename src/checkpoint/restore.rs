@@ -1,11 +1,13 @@
 //! What a run goes on from.
 
-use super::{Checkpoint, CheckpointEntry, contents, list, load, remove, rename, step};
+use super::{
+    Checkpoint, CheckpointEntry, contents, list, load, recover_replaced, remove, rename, step,
+};
 use crate::{bail_user, console};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// Extension of a checkpoint that was set aside. Nothing reads it, and only a rollback to before it removes it.
+/// Extension of a checkpoint in quarantine. Nothing reads it, and only a rollback to before it removes it.
 const DAMAGED: &str = "damaged";
 
 /// A checkpoint and where it lies.
@@ -16,7 +18,7 @@ pub struct Restored {
 }
 
 /// The newest whole checkpoint in `directory`; none if there are no checkpoints at all. Newer ones that cannot
-/// be loaded are set aside as `step-N.damaged`, with a warning that says what is wrong with each.
+/// be loaded are quarantined as `step-N.damaged`, with a warning that says what is wrong with each.
 ///
 /// Only the run's trainer may call it.
 ///
@@ -24,6 +26,7 @@ pub struct Restored {
 /// A user error if there are checkpoints but none is whole: to begin anew then, over curves and weights that
 /// may yet be saved, is for the user to say. Nothing is changed in that case. Otherwise I/O errors.
 pub fn restore(directory: &Path) -> Result<Option<Restored>> {
+    recover_replaced(directory)?;
     let mut refused = Vec::new();
     for entry in list(directory)?.into_iter().rev() {
         match load(&entry.path) {
@@ -44,7 +47,7 @@ pub fn restore(directory: &Path) -> Result<Option<Restored>> {
     let wrong = refused.iter().map(|(_, error)| format!("\n  {error:#}"));
     let earlier = earlier
         .iter()
-        .map(|path| format!("\n  {} was set aside earlier", path.display()));
+        .map(|path| format!("\n  {} was quarantined earlier", path.display()));
     bail_user!(
         "no whole checkpoint in {}: put one there from a copy, or, to train from the beginning, remove the \
          directory{}",
@@ -54,17 +57,17 @@ pub fn restore(directory: &Path) -> Result<Option<Restored>> {
 }
 
 fn quarantine(entry: &CheckpointEntry, error: &anyhow::Error) -> Result<()> {
-    let aside = entry.path.with_extension(DAMAGED);
-    remove(&aside)?; // of the same step: one to look at is enough
-    rename(&entry.path, &aside)?;
+    let damaged = entry.path.with_extension(DAMAGED);
+    remove(&damaged)?; // of the same step: one to look at is enough
+    rename(&entry.path, &damaged)?;
     console::warning(format_args!(
-        "{error:#}; it is set aside as {}",
-        aside.display()
+        "{error:#}; it is quarantined as {}",
+        damaged.display()
     ));
     Ok(())
 }
 
-/// Remove what was set aside in `directory` of step `first_step` and later ones.
+/// Remove what is in quarantine in `directory` of step `first_step` and later ones.
 pub(super) fn remove_quarantined(directory: &Path, first_step: u64) -> Result<()> {
     for path in quarantined(directory)? {
         let step = path.file_stem().and_then(|stem| step(stem.to_str()?));
@@ -75,7 +78,7 @@ pub(super) fn remove_quarantined(directory: &Path, first_step: u64) -> Result<()
     Ok(())
 }
 
-/// What was set aside in `directory`.
+/// What is in quarantine in `directory`.
 fn quarantined(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = contents(directory)?;
     paths.retain(|path| path.extension().is_some_and(|e| e == DAMAGED));
@@ -99,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_whole_one_is_restored_and_newer_ones_are_quarantine() {
+    fn newest_whole_checkpoint_is_restored_and_newer_ones_are_quarantined() {
         let directory = saved(&[1, 2, 3, 4]);
         let path = |name: &str| directory.path().join(name);
         fs::write(path("step-00000002/state.json"), "").unwrap(); // too old to matter
         fs::remove_file(path("step-00000004/manifest.json")).unwrap();
-        // One of the same step was set aside before.
+        // One of the same step was quarantined before.
         fs::create_dir(path("step-00000004.damaged")).unwrap();
         fs::write(path("step-00000004.damaged/earlier"), "").unwrap();
         fs::write(path("step-00000005"), "a file in the way").unwrap();
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_whole_one_there_is_no_new_beginning() {
+    fn restore_is_refused_where_no_checkpoint_is_whole() {
         let directory = saved(&[1, 2]);
         for step in ["step-00000001", "step-00000002"] {
             fs::write(directory.path().join(step).join("state.json"), "{}").unwrap();
@@ -148,20 +151,20 @@ mod tests {
         );
         assert_eq!(refusal().lines().count(), 3);
         assert_eq!(latest(directory.path()).unwrap().unwrap().step, 2);
-        // Even if all were set aside.
+        // Even if all were quarantined.
         for step in ["step-00000001", "step-00000002"] {
             let path = directory.path().join(step);
             fs::rename(&path, path.with_extension(DAMAGED)).unwrap();
         }
         assert!(
-            refusal().ends_with("\n  F/step-00000002.damaged was set aside earlier"),
+            refusal().ends_with("\n  F/step-00000002.damaged was quarantined earlier"),
             "{}",
             refusal()
         );
     }
 
     #[test]
-    fn nothing_is_restored_where_nothing_was_saved() {
+    fn restore_finds_nothing_where_nothing_was_saved() {
         let directory = tempfile::tempdir().unwrap();
         assert!(restore(&directory.path().join("none")).unwrap().is_none());
         fs::create_dir(directory.path().join("step-00000000.tmp")).unwrap();

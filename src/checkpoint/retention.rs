@@ -1,6 +1,6 @@
 //! Which checkpoints stay.
 
-use super::{CheckpointEntry, contents, discard, list, name, remove, step};
+use super::{CheckpointEntry, contents, list, name, remove, remove_if, step};
 use crate::console;
 use crate::spec;
 use anyhow::Result;
@@ -10,9 +10,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
 /// The link to the best checkpoint by evaluation, beside the checkpoints.
 const BEST: &str = "best";
+
+/// How the names of links begin that are to become [`BEST`], and how long it takes at most to make one.
+const LINK_PREFIX: &str = ".best-";
+const LINKING: Duration = Duration::from_secs(60);
 
 /// So many checkpoints at most wait for their evaluation; beyond it the oldest are given up. The tutorial's
 /// network takes 9 MB a checkpoint, so an evaluator that is slow, or not running, costs less than 1 GB.
@@ -45,21 +50,21 @@ impl Retention {
     }
 
     /// Whether its evaluation is still to come.
-    fn awaits(&self, entry: &CheckpointEntry) -> bool {
+    fn waits(&self, entry: &CheckpointEntry) -> bool {
         let evaluated = self.evaluated.as_ref();
         evaluated.is_some_and(|evaluated| !evaluated.contains(&entry.step))
     }
 
-    /// Those of `entries`, oldest first, that there is no reason to keep.
-    fn surplus<'a>(&self, entries: &'a [CheckpointEntry]) -> Vec<&'a CheckpointEntry> {
+    /// Those of `entries` that there is no reason to keep, oldest first.
+    fn removable<'a>(&self, entries: &'a [CheckpointEntry]) -> Vec<&'a CheckpointEntry> {
         let latest = entries.len().saturating_sub(self.last);
         let mut waiting = 0;
-        let mut surplus: Vec<&CheckpointEntry> = entries
+        let mut removable: Vec<&CheckpointEntry> = entries
             .iter()
             .enumerate()
             .rev() // so that the newest of those that wait are counted first
             .filter(|(index, entry)| {
-                let waits = self.awaits(entry);
+                let waits = self.waits(entry);
                 waiting += usize::from(waits);
                 let kept = *index >= latest
                     || (self.every > 0 && entry.step.is_multiple_of(self.every))
@@ -69,8 +74,8 @@ impl Retention {
             })
             .map(|(_, entry)| entry)
             .collect();
-        surplus.reverse();
-        surplus
+        removable.reverse();
+        removable
     }
 }
 
@@ -82,17 +87,17 @@ impl Retention {
 ///
 /// # Errors
 /// I/O errors.
-pub fn retain(directory: &Path, wanted: impl Fn() -> Option<Retention>) -> Result<()> {
+pub fn retain(directory: &Path, mut wanted: impl FnMut() -> Option<Retention>) -> Result<()> {
     if let Some(retention) = wanted() {
         link_best(directory, retention.best);
         let entries = list(directory)?;
-        for entry in retention.surplus(&entries) {
+        for entry in retention.removable(&entries) {
             let waits = Cell::new(false);
-            let removed = discard(&entry.path, || {
+            let removed = remove_if(&entry.path, || {
                 // Asked again now that nobody reads it: who did may have found it the best.
                 wanted().is_some_and(|retention| {
-                    waits.set(retention.awaits(entry));
-                    retention.surplus(&entries).contains(&entry)
+                    waits.set(retention.waits(entry));
+                    retention.removable(&entries).contains(&entry)
                 })
             })?;
             if removed && waits.get() {
@@ -103,7 +108,7 @@ pub fn retain(directory: &Path, wanted: impl Fn() -> Option<Retention>) -> Resul
             }
         }
     }
-    sweep(directory)
+    remove_stale(directory)
 }
 
 /// Let the link `best` in `directory` lead to the checkpoint of this step; without one, or if that is not
@@ -117,7 +122,7 @@ pub fn link_best(directory: &Path, best: Option<u64>) {
         (Some(target), Ok(now)) if now == Path::new(&target) => Ok(()),
         // Relative, so that the run may be moved.
         (Some(target), _) => tempfile::Builder::new()
-            .prefix(".best-")
+            .prefix(LINK_PREFIX)
             .make_in(directory, |path| symlink(&target, path))
             .and_then(|made| made.into_temp_path().persist(&link).map_err(Into::into)),
         (None, Ok(_)) => fs::remove_file(&link),
@@ -131,16 +136,26 @@ pub fn link_best(directory: &Path, best: Option<u64>) {
     }
 }
 
-/// Remove what saves and removals left behind that were cut short.
-fn sweep(directory: &Path) -> Result<()> {
+/// Remove what saves, removals and links left behind that were interrupted.
+fn remove_stale(directory: &Path) -> Result<()> {
     for path in contents(directory)? {
-        let cut_short = path.extension().is_some_and(|e| e == "tmp" || e == "old");
+        let interrupted = path.extension().is_some_and(|e| e == "tmp" || e == "old");
         let stem = path.file_stem().and_then(|stem| stem.to_str());
-        if cut_short && stem.and_then(step).is_some() {
+        if interrupted && stem.and_then(step).is_some() || is_stale_link(&path) {
             remove(&path)?;
         }
     }
     Ok(())
+}
+
+/// Whether this is a link that was made to become `best` and that nobody is making any more: the evaluator may be
+/// making one now, which takes moments.
+fn is_stale_link(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let link = fs::symlink_metadata(path).ok().filter(|it| it.is_symlink());
+    let made = link.and_then(|link| link.modified().ok());
+    let age = made.and_then(|made| made.elapsed().ok());
+    name.is_some_and(|name| name.starts_with(LINK_PREFIX)) && age.is_some_and(|age| age > LINKING)
 }
 
 #[cfg(test)]
@@ -148,6 +163,9 @@ mod tests {
     use super::super::tests::sample;
     use super::super::{Lease, load, save};
     use super::*;
+    use nix::fcntl::AT_FDCWD;
+    use nix::sys::stat::{UtimensatFlags, utimensat};
+    use nix::sys::time::TimeSpec;
 
     /// What is left of checkpoints of these steps.
     fn kept(retention: &Retention, steps: &[u64]) -> Vec<u64> {
@@ -156,9 +174,9 @@ mod tests {
             path: name(step).into(),
         };
         let entries: Vec<CheckpointEntry> = steps.iter().map(entry).collect();
-        let surplus = retention.surplus(&entries);
-        assert!(surplus.is_sorted_by_key(|entry| entry.step));
-        let left = entries.iter().filter(|entry| !surplus.contains(entry));
+        let removable = retention.removable(&entries);
+        assert!(removable.is_sorted_by_key(|entry| entry.step));
+        let left = entries.iter().filter(|entry| !removable.contains(entry));
         left.map(|entry| entry.step).collect()
     }
 
@@ -170,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_stay() {
+    fn latest_checkpoints_stay() {
         assert_eq!(kept(&last(2), &[0, 10, 20, 25]), [20, 25]);
         assert_eq!(kept(&last(9), &[0, 10]), [0, 10]);
         assert!(kept(&last(1), &[]).is_empty());
     }
 
     #[test]
-    fn multiples_stay() {
+    fn checkpoints_of_multiples_stay() {
         let retention = Retention {
             every: 20,
             ..last(1)
@@ -186,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_stays_wherever_it_is() {
+    fn best_checkpoint_stays_wherever_it_is() {
         for (best, want) in [
             (Some(0), vec![0, 30]),
             (Some(20), vec![20, 30]),
@@ -200,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_its_evaluation_stays_up_to_a_bound() {
+    fn checkpoints_that_wait_for_their_evaluation_stay_up_to_a_bound() {
         let waiting = |evaluated: &[u64]| Retention {
             evaluated: Some(evaluated.iter().copied().collect()),
             ..last(1)
@@ -217,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_add_up_and_follow_the_spec() {
+    fn retention_adds_up_the_reasons_of_the_spec() {
         let mut spec = spec::Train {
             keep_checkpoints: 2,
             keep_every: 30,
@@ -243,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_go_and_foreign_things_stay() {
+    fn stale_directories_are_removed_and_foreign_ones_stay() {
         let directory = tempfile::tempdir().unwrap();
         for step in [1, 2] {
             save(directory.path(), &sample(step)).unwrap();
@@ -268,7 +286,26 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_that_is_read_stays_until_it_is_not() {
+    fn stale_links_are_removed_and_new_ones_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        for link in [".best-stale1", ".best-new123", "notes"] {
+            symlink("step-00000001", directory.path().join(link)).unwrap();
+        }
+        let long_ago = TimeSpec::new(1, 0);
+        for link in [".best-stale1", "notes"] {
+            let (link, follow) = (directory.path().join(link), UtimensatFlags::NoFollowSymlink);
+            utimensat(AT_FDCWD, &link, &long_ago, &long_ago, follow).unwrap();
+        }
+        fs::write(directory.path().join(".best-file"), "of somebody").unwrap();
+        retain(directory.path(), || None).unwrap();
+        assert_eq!(
+            names(directory.path()),
+            [".best-file", ".best-new123", "notes"]
+        );
+    }
+
+    #[test]
+    fn checkpoint_that_is_read_stays_until_it_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(1)).unwrap();
         save(directory.path(), &sample(2)).unwrap();
@@ -283,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_that_turns_out_the_best_just_before_its_removal_stays() {
+    fn checkpoint_that_turns_out_the_best_just_before_its_removal_stays() {
         let directory = tempfile::tempdir().unwrap();
         for step in [1, 2, 3] {
             save(directory.path(), &sample(step)).unwrap();
@@ -301,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_link_leads_to_the_best_that_is_there() {
+    fn link_leads_to_the_best_checkpoint_that_is_there() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
         for step in [1, 2, 3] {

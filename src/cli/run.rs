@@ -88,7 +88,7 @@ fn start(run: &RunDir, detach: bool) -> Result<i32> {
     let mut display = Display::detect();
     let summary = supervise(run, &program, &shutdown, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
-    if let Err(error) = hparams::settle(run) {
+    if let Err(error) = hparams::update_unattended(run) {
         console::warning(format_args!("{error:#}"));
     }
     console::line(&summary);

@@ -1,16 +1,19 @@
-//! The run as one row of TensorBoard's HParams tab, among other runs: its spec, how it stands, how good it is.
+//! The run as one row of TensorBoard's HParams tab, among other runs: its spec, its state, its scores.
 //!
 //! TensorBoard keeps the first status that it reads in a directory, but forgets a directory that is gone. So
-//! the row lies in a directory named by how the run stands, `hparams/running`, and moves when that changes.
+//! the row lies in a directory named by the run's state, `hparams/running`, and moves when that changes.
 //! TensorBoard's Python reader waits for ever for a file that vanished from a directory that is still there, or
 //! is there again, so a directory is neither written anew nor named as an earlier one: the row of a run that
 //! was resumed is `hparams/running-2`.
 //!
 //! All of the row follows from the spec, the journal and the statuses, so that it can be written at any time.
 
+use crate::error::is_user_error;
 use crate::events::{EventWriter, SessionStatus, Summaries, tags};
 use crate::files::sync_dir;
-use crate::run::{Evaluation, EvaluationProgress, Journal, ProcessState, RunDir, state};
+use crate::run::{
+    Evaluation, EvaluationProgress, Journal, Lock, ProcessState, Role, RunDir, state,
+};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
 use std::fmt;
@@ -21,6 +24,8 @@ use std::path::Path;
 /// The row of a run that is being evaluated.
 pub struct HparamsSession {
     events: EventWriter,
+    /// What the evaluations that it shows come to.
+    progress: EvaluationProgress,
 }
 
 impl HparamsSession {
@@ -32,9 +37,9 @@ impl HparamsSession {
         Self::write(run, spec, evaluations, ProcessState::Running)
     }
 
-    /// Add the last of these evaluations, which is new.
-    pub fn add(&self, evaluations: &[Evaluation]) {
-        if let Some(point) = point(evaluations) {
+    /// Add an evaluation of a later step than those before.
+    pub fn add(&mut self, evaluation: &Evaluation) {
+        if let Some(point) = point(&mut self.progress, evaluation) {
             self.events.write(&point);
         }
         self.events.flush();
@@ -48,14 +53,13 @@ impl HparamsSession {
         state: ProcessState,
     ) -> Result<HparamsSession> {
         let directory = run.hparams();
-        let before = places(&directory)?;
-        let place = Place::after(&before, state);
-        let events = EventWriter::open(&directory.join(place.to_string()))?;
+        let before = row_directories(&directory)?;
+        let name = RowDirectory::after(&before, state).to_string();
+        let events = EventWriter::open(&directory.join(name))?;
         events.session(&run.id(), &hyperparameters(spec)?, status(state));
-        for count in 1..=evaluations.len() {
-            if let Some(point) = point(&evaluations[..count]) {
-                events.write(&point);
-            }
+        let mut progress = EvaluationProgress::default();
+        for point in points(&mut progress, evaluations) {
+            events.write(&point);
         }
         events.sync()?;
         for earlier in before {
@@ -64,37 +68,42 @@ impl HparamsSession {
                 .with_context(|| format!("failed to remove {}", path.display()))?;
         }
         sync_dir(&directory)?;
-        Ok(HparamsSession { events })
+        Ok(HparamsSession { events, progress })
     }
 }
 
-/// Write the run's row for a time in which nobody keeps it: as a finished or a failed run, else as one of
-/// which TensorBoard says nothing, because it may go on.
+/// Write the row of a run that nobody evaluates now: as finished or failed, else as a run of which TensorBoard
+/// says nothing, because it may go on. Only who has the evaluator's lock may call it.
 ///
 /// # Errors
 /// The spec or the journal cannot be read, the row cannot be written.
-pub fn conclude(run: &RunDir) -> Result<()> {
+pub fn write_unattended(run: &RunDir) -> Result<()> {
     let spec = Spec::read_frozen(&run.spec())?;
     let evaluations = Journal::read(&run.evaluations())?;
-    HparamsSession::write(run, &spec, &evaluations, standing(run))?;
+    HparamsSession::write(run, &spec, &evaluations, unattended_state(run))?;
     Ok(())
 }
 
-/// As [`conclude`], unless the row says so already: for whoever finds the run without an evaluator.
+/// As [`write_unattended`], unless the row says so already, for whoever finds the run without an evaluator. Where there
+/// is one after all, which has the lock, the row is its own to write.
 ///
 /// # Errors
-/// As [`conclude`].
-pub fn settle(run: &RunDir) -> Result<()> {
-    let told = places(&run.hparams())?;
-    match told.as_slice() {
-        [place] if place.state == standing(run) => Ok(()),
-        _ => conclude(run),
+/// As [`write_unattended`].
+pub fn update_unattended(run: &RunDir) -> Result<()> {
+    let _lock = match Lock::take(run, Role::Eval) {
+        Err(error) if is_user_error(&error) => return Ok(()),
+        lock => lock?,
+    };
+    let before = row_directories(&run.hparams())?;
+    match before.as_slice() {
+        [row] if row.state == unattended_state(run) => Ok(()),
+        _ => write_unattended(run),
     }
 }
 
-/// How a run stands that is not being evaluated. A trainer may well be at work, but what becomes of it nobody
-/// would tell.
-fn standing(run: &RunDir) -> ProcessState {
+/// The state shown of a run that nobody evaluates. A trainer may well be at work, but nobody would tell what becomes
+/// of it.
+fn unattended_state(run: &RunDir) -> ProcessState {
     match state(run) {
         Some(ended @ (ProcessState::Finished | ProcessState::Failed)) => ended,
         _ => ProcessState::Interrupted,
@@ -111,24 +120,32 @@ fn status(state: ProcessState) -> Option<SessionStatus> {
     }
 }
 
-/// The row's metrics as they were when the last of these evaluations was new; none where that has no scores.
-fn point(evaluations: &[Evaluation]) -> Option<Summaries> {
-    let last = evaluations.last()?;
-    last.score()?;
-    let standing = EvaluationProgress::of(evaluations);
-    let time = last.time.timestamp_micros() as f64 * 1e-6;
-    let mut summaries = Summaries::at_time(last.step, time);
+/// The row's metrics after each of these evaluations that has scores.
+fn points<'a>(
+    progress: &'a mut EvaluationProgress,
+    evaluations: impl IntoIterator<Item = &'a Evaluation>,
+) -> impl Iterator<Item = Summaries> {
+    let evaluations = evaluations.into_iter();
+    evaluations.filter_map(|evaluation| point(progress, evaluation))
+}
+
+/// The row's metrics after another evaluation; none if that has no scores.
+fn point(progress: &mut EvaluationProgress, evaluation: &Evaluation) -> Option<Summaries> {
+    progress.add(evaluation);
+    evaluation.score()?;
+    let time = evaluation.time.timestamp_micros() as f64 * 1e-6;
+    let mut summaries = Summaries::at_time(evaluation.step, time);
     for (series, value) in [
         (
             tags::FINAL_ACCURACY,
-            standing.last.map(|score| score.accuracy),
+            progress.last.map(|score| score.accuracy),
         ),
         (
             tags::BEST_ACCURACY,
-            standing.best.map(|score| score.accuracy),
+            progress.best.map(|score| score.accuracy),
         ),
-        (tags::FINAL_LOSS, standing.last_loss),
-        (tags::LOWEST_LOSS, standing.lowest_loss),
+        (tags::FINAL_LOSS, progress.last_loss),
+        (tags::LOWEST_LOSS, progress.lowest_loss),
     ] {
         if let Some(value) = value {
             summaries.scalar(&series.tag(), value);
@@ -150,22 +167,22 @@ fn hyperparameters(spec: &Spec) -> Result<serde_json::Value> {
     Ok(value)
 }
 
-/// A directory of the row: `running`, or `running-2` for the second one of that name.
+/// A directory of the row by its name: `running`, or `running-2` for the second one of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct RowDirectory {
     state: ProcessState,
     number: u32,
 }
 
-impl Place {
-    /// A place that was not used before. Each time that the run goes on has its number, so that its end has
+impl RowDirectory {
+    /// A directory that was not used before. Each time that the run goes on has its number, so that its end has
     /// that of its beginning.
-    fn after(before: &[Place], state: ProcessState) -> Self {
-        let last = before.iter().map(|place| place.number).max();
+    fn after(before: &[RowDirectory], state: ProcessState) -> Self {
+        let last = before.iter().map(|row| row.number).max();
         let number = last.unwrap_or(1);
-        let same = Place { state, number };
+        let same = RowDirectory { state, number };
         let used = state == ProcessState::Running && last.is_some() || before.contains(&same);
-        Place {
+        RowDirectory {
             state,
             number: if used { number + 1 } else { number },
         }
@@ -183,11 +200,11 @@ impl Place {
             ProcessState::Interrupted,
         ];
         let state = states.into_iter().find(|state| state.to_string() == word)?;
-        Some(Place { state, number })
+        Some(RowDirectory { state, number })
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RowDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.number {
             1 => write!(f, "{}", self.state),
@@ -197,24 +214,26 @@ impl fmt::Display for Place {
 }
 
 /// The row's directories: one, or what a process left that was killed between two.
-fn places(directory: &Path) -> Result<Vec<Place>> {
+fn row_directories(directory: &Path) -> Result<Vec<RowDirectory>> {
     let list = || format!("failed to list {}", directory.display());
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(list)?,
     };
-    let mut places = Vec::new();
+    let mut rows = Vec::new();
     for entry in entries {
         let name = entry.with_context(list)?.file_name();
-        places.extend(name.to_str().and_then(Place::parse));
+        rows.extend(name.to_str().and_then(RowDirectory::parse));
     }
-    Ok(places)
+    Ok(rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Process, Status, TrainStatus, provenance};
+    use crate::run::{Process, Scores, Status, TrainStatus, provenance};
+    use std::cell::Cell;
+    use std::time::Duration;
 
     #[test]
     fn hyperparameters_are_the_spec_without_words_and_places() {
@@ -227,12 +246,12 @@ mod tests {
     }
 
     fn directories(run: &RunDir) -> Vec<String> {
-        let places = places(&run.hparams()).unwrap();
-        places.iter().map(Place::to_string).collect()
+        let rows = row_directories(&run.hparams()).unwrap();
+        rows.iter().map(RowDirectory::to_string).collect()
     }
 
     #[test]
-    fn the_row_of_a_killed_evaluator_is_settled_once() {
+    fn row_of_a_killed_evaluator_is_updated_once_and_never_beside_an_evaluator() {
         let directory = tempfile::tempdir().unwrap();
         let spec = Spec::default();
         let yaml = spec.to_yaml().unwrap();
@@ -249,23 +268,53 @@ mod tests {
         assert_eq!(directories(&run), ["running"]);
         // It was killed between two directories before, and training goes on.
         fs::create_dir(run.hparams().join("failed")).unwrap();
-        settle(&run).unwrap();
-        assert_eq!(directories(&run), ["interrupted"]);
+        // A process that another test is starting has inherited the lock, until it is started.
+        let update_to = |want: &str| {
+            while directories(&run) != [want] {
+                update_unattended(&run).unwrap();
+            }
+        };
+        update_to("interrupted");
         train.process.pid = u32::MAX; // which is nobody's
         train.save(&run).unwrap();
-        settle(&run).unwrap();
-        settle(&run).unwrap();
+        update_to("failed");
+        update_unattended(&run).unwrap();
         assert_eq!(directories(&run), ["failed"]);
         train.process.state = ProcessState::Finished;
         train.save(&run).unwrap();
-        settle(&run).unwrap();
-        assert_eq!(directories(&run), ["finished"]);
+        update_to("finished");
         drop(HparamsSession::start(&run, &spec, &[]).unwrap());
         assert_eq!(directories(&run), ["running-2"]);
+        let evaluator = loop {
+            if let Ok(lock) = Lock::take(&run, Role::Eval) {
+                break lock;
+            }
+        };
+        update_unattended(&run).unwrap();
+        assert_eq!(directories(&run), ["running-2"]);
+        drop(evaluator);
     }
 
     #[test]
-    fn no_directory_is_used_twice() {
+    fn points_take_one_look_at_each_evaluation() {
+        let of = |step| {
+            let scores = Scores {
+                accuracy: 1.0 / (step + 1) as f64,
+                ..Scores::default()
+            };
+            Evaluation::new(step, None, None, Ok(scores), Duration::ZERO)
+        };
+        let evaluations: Vec<Evaluation> = (0..100_000).map(of).collect();
+        let looks = Cell::new(0);
+        let counted = evaluations.iter().inspect(|_| looks.set(looks.get() + 1));
+        let mut progress = EvaluationProgress::default();
+        assert_eq!(points(&mut progress, counted).count(), evaluations.len());
+        assert_eq!(looks.get(), evaluations.len());
+        assert_eq!(progress, EvaluationProgress::of(&evaluations));
+    }
+
+    #[test]
+    fn row_directories_never_have_a_name_twice() {
         let mut before = Vec::new();
         let mut names = Vec::new();
         for state in [
@@ -279,10 +328,10 @@ mod tests {
             ProcessState::Running,
             ProcessState::Finished,
         ] {
-            let place = Place::after(&before, state);
-            assert_eq!(Place::parse(&place.to_string()), Some(place));
-            names.push(place.to_string());
-            before = vec![place];
+            let row = RowDirectory::after(&before, state);
+            assert_eq!(RowDirectory::parse(&row.to_string()), Some(row));
+            names.push(row.to_string());
+            before = vec![row];
         }
         assert_eq!(
             names,
@@ -299,7 +348,7 @@ mod tests {
             ]
         );
         for foreign in ["starting", "running-", "running-x", "notes", ""] {
-            assert_eq!(Place::parse(foreign), None, "{foreign}");
+            assert_eq!(RowDirectory::parse(foreign), None, "{foreign}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The evaluation process: waits for checkpoints, scores them on the test set, writes the curve.
 //!
-//! However often this process is started, stopped or killed, each checkpoint is judged once: the journal says
+//! However often this process is started, stopped or killed, each checkpoint is evaluated once: the journal says
 //! which were. A checkpoint's point is in the curve before its line is in the journal, and a point without a
 //! line is removed before the next is written.
 
@@ -9,16 +9,16 @@ pub mod metrics;
 mod reporter;
 
 use crate::backend;
-use crate::checkpoint::queue::{Candidate, EvaluationQueue};
-use crate::checkpoint::{self, Checkpoint, Lease};
+use crate::checkpoint::queue::EvaluationQueue;
+use crate::checkpoint::{self, Checkpoint, CheckpointVersion, Lease};
 use crate::console;
 use crate::data::{self, Images, Split, evaluation_batches};
 use crate::error::ExitError;
 use crate::files;
 use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::{
-    self, Completion, EvalStatus, EvaluationProgress, Journal, Lock, Process, ProcessState, Role,
-    RunDir, Scores, Status, SupervisorStatus, TrainStatus,
+    self, Completion, EvalStatus, Journal, Lock, Process, ProcessState, Role, RunDir, Scores,
+    Status, SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
 use crate::spec::{Fidelity, Spec};
@@ -51,10 +51,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// checkpoint that is damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
 pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion> {
     let _lock = Lock::take(run, Role::Eval)?;
-    let (mut journal, torn) = Journal::open(&run.evaluations())?;
-    if torn > 0 {
+    let (mut journal, unfinished) = Journal::open(&run.evaluations())?;
+    if unfinished > 0 {
         console::warning(format_args!(
-            "the last line of {} was not finished: its {torn} bytes are removed",
+            "the last line of {} was not finished: its {unfinished} bytes are removed",
             run.evaluations().display()
         ));
     }
@@ -64,20 +64,20 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
         best: None,
         lowest_loss: None,
     };
-    status.update(EvaluationProgress::of(journal.evaluations()));
+    status.update(journal.progress());
     let result = Evaluator::start(run, &mut journal, &mut status).and_then(|mut evaluator| {
         if once {
-            evaluator.once(stop)
+            evaluator.evaluate_present(stop)
         } else {
-            evaluator.follow(stop)
+            evaluator.evaluate_until_training_ends(stop)
         }
     });
     let result = run::record_completion(&mut status, run, result);
     if result.is_err() && !run.hparams().exists() {
-        return result; // it came to nothing that could be compared
+        return result; // it failed before there was a row to bring up to date
     }
-    let concluded = hparams::conclude(run);
-    result.and_then(|ended| concluded.map(|()| ended))
+    let written = hparams::write_unattended(run);
+    result.and_then(|completion| written.map(|()| completion))
 }
 
 /// What ends an evaluator that has nothing left to do for a trainer that is gone.
@@ -113,17 +113,17 @@ struct Evaluator<'a> {
     classes: Vec<String>,
     /// The network whose values each checkpoint replaces.
     network: Network,
-    backlog: EvaluationQueue,
+    queue: EvaluationQueue,
     journal: &'a mut Journal,
     /// Opened at the first score.
-    scoreboard: Option<EvaluationReporter>,
+    reporter: Option<EvaluationReporter>,
     /// The run's row; there is none with `once`.
-    comparison: Option<HparamsSession>,
+    hparams: Option<HparamsSession>,
     status: &'a mut EvalStatus,
     /// The trainer's heartbeat after which it was said to be silent.
     silent_since: Option<DateTime<Local>>,
-    /// Since when the disk has refused what was to be written of a checkpoint.
-    refused_since: Option<Instant>,
+    /// Since when the disk refuses what was to be written of a checkpoint.
+    disk_refuses_since: Option<Instant>,
 }
 
 /// Whether more checkpoints may come.
@@ -162,58 +162,58 @@ impl<'a> Evaluator<'a> {
         ));
         Ok(Evaluator {
             run,
-            backlog: EvaluationQueue::new(run, &spec),
+            queue: EvaluationQueue::new(run, &spec),
             spec,
             device,
             images,
             classes,
             network,
             journal,
-            scoreboard: None,
-            comparison: None,
+            reporter: None,
+            hparams: None,
             status,
             silent_since: None,
-            refused_since: None,
+            disk_refuses_since: None,
         })
     }
 
-    /// Judge what waits, and the newest checkpoint whether or not that was done before.
-    fn once(&mut self, stop: &Shutdown) -> Result<Completion> {
-        let newest = |backlog: &EvaluationQueue| {
-            let directory = backlog.directory().display();
-            let newest = backlog.newest()?;
+    /// Evaluate what waits, and the newest checkpoint whether or not that was done before.
+    fn evaluate_present(&mut self, stop: &Shutdown) -> Result<Completion> {
+        let newest = |queue: &EvaluationQueue| {
+            let directory = queue.directory().display();
+            let newest = queue.newest()?;
             newest.ok_or_else(|| user_error!("no checkpoint in {directory}: train first"))
         };
-        let last = newest(&self.backlog)?.step();
+        let last = newest(&self.queue)?.step();
         loop {
-            let waiting = self.backlog.next(self.journal.evaluations())?;
-            let before = waiting.filter(|candidate| candidate.step() < last);
+            let waiting = self.queue.next(self.journal.evaluations())?;
+            let before = waiting.filter(|checkpoint| checkpoint.step() < last);
             let is_last = before.is_none();
-            let candidate = before.map_or_else(|| newest(&self.backlog), Ok)?;
-            let judged = self.judge(&candidate, stop)?;
+            let checkpoint = before.map_or_else(|| newest(&self.queue), Ok)?;
+            let evaluated = self.evaluate(&checkpoint, stop)?;
             if let Some(signal) = stop.requested() {
                 return Ok(Completion::Interrupted(signal));
             }
-            if is_last && judged {
+            if is_last && evaluated {
                 return self.finish();
             }
         }
     }
 
-    /// Judge what comes until training is over and its last checkpoint is done.
-    fn follow(&mut self, stop: &Shutdown) -> Result<Completion> {
-        self.compare()?;
+    /// Evaluate what comes until training is over and its last checkpoint is done.
+    fn evaluate_until_training_ends(&mut self, stop: &Shutdown) -> Result<Completion> {
+        self.start_row()?;
         loop {
             // Asked before the look at the directory: a checkpoint written just before the end counts.
             let training = self.training()?;
-            match (self.backlog.next(self.journal.evaluations())?, training) {
-                (Some(candidate), training) => match self.judge(&candidate, stop) {
+            match (self.queue.next(self.journal.evaluations())?, training) {
+                (Some(checkpoint), training) => match self.evaluate(&checkpoint, stop) {
                     Err(error) if files::is_retryable(&error) => {
-                        self.sit_out(error, &candidate, &training, stop)?;
+                        self.wait_for_disk(error, &checkpoint, &training, stop)?;
                     }
-                    judged => {
-                        judged?;
-                        self.refused_since = None;
+                    evaluated => {
+                        evaluated?;
+                        self.disk_refuses_since = None;
                     }
                 },
                 (None, Training::Open) => self.wait(stop)?,
@@ -229,22 +229,22 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Wait for a disk that refuses: as long as training goes on, and a while longer. The journal does not have
-    /// the checkpoint, so it will be judged again.
-    fn sit_out(
+    /// the checkpoint, so it will be evaluated again.
+    fn wait_for_disk(
         &mut self,
         error: anyhow::Error,
-        candidate: &Candidate,
+        checkpoint: &CheckpointVersion,
         training: &Training,
         stop: &Shutdown,
     ) -> Result<()> {
         self.run.check_present()?;
-        if self.refused_since.is_none() {
+        if self.disk_refuses_since.is_none() {
             console::warning(format_args!(
                 "{error:#}; step {} is evaluated again as soon as the disk takes it",
-                candidate.step()
+                checkpoint.step()
             ));
         }
-        let since = *self.refused_since.get_or_insert_with(Instant::now);
+        let since = *self.disk_refuses_since.get_or_insert_with(Instant::now);
         if !matches!(training, Training::Open) && since.elapsed() > PATIENCE {
             return Err(error);
         }
@@ -255,7 +255,7 @@ impl<'a> Evaluator<'a> {
 
     /// All that was there to do is done, which is no good end if the newest checkpoint has no score.
     fn finish(&self) -> Result<Completion> {
-        if let Some(newest) = self.backlog.newest()?
+        if let Some(newest) = self.queue.newest()?
             && let Some(last) = self.journal.evaluations().last()
             && let Some(damage) = &last.damage
             && last.step == newest.step()
@@ -297,7 +297,7 @@ impl<'a> Evaluator<'a> {
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             let over = stop.sleep(left.min(HEARTBEAT))
                 || !matches!(self.training()?, Training::Open)
-                || self.backlog.is_crowded(self.journal.evaluations())?;
+                || self.queue.is_full(self.journal.evaluations())?;
             if over {
                 break;
             }
@@ -308,16 +308,19 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Score a checkpoint, its averaged weights in full and the accuracy of its raw ones, or find it damaged.
-    /// Returns false if neither was done: it was removed or replaced meanwhile, or a signal cut it short.
-    fn judge(&mut self, candidate: &Candidate, stop: &Shutdown) -> Result<bool> {
+    /// Returns false if neither was done: it was removed or replaced meanwhile, or a signal interrupted it.
+    fn evaluate(&mut self, checkpoint: &CheckpointVersion, stop: &Shutdown) -> Result<bool> {
         let begin = Instant::now();
         // The lease keeps it until it is known whether it is the best one.
-        let (loaded, _lease) = match Lease::take(candidate.path()) {
-            Ok(lease) => (self.load(candidate), Some(lease)),
+        let (loaded, _lease) = match Lease::take(checkpoint.path()) {
+            Ok(lease) => (self.load(checkpoint), Some(lease)),
             Err(error) => (Err(error), None),
         };
         let measured = match loaded {
-            _ if !candidate.is_there() => return Ok(false),
+            _ if !checkpoint.is_current() => {
+                self.queue.refresh();
+                return Ok(false);
+            }
             Ok((averaged, raw)) => {
                 let averaged = self.measure(&averaged, stop)?;
                 let Some(both) = averaged.zip(self.measure(&raw, stop)?) else {
@@ -328,14 +331,15 @@ impl<'a> Evaluator<'a> {
             Err(error) if is_damage(&error) => Err(format!("{error:#}")),
             Err(error) => return Err(error),
         };
-        let step = candidate.step();
+        let step = checkpoint.step();
         let next = self.journal.evaluations().last();
         let next = next.map_or(0, |last| last.step + 1);
         // Nothing stays that the journal does not know, or will take back.
-        let scoreboard = EvaluationReporter::cut(&mut self.scoreboard, self.run, step.min(next))?;
+        let reporter =
+            EvaluationReporter::starting_at(&mut self.reporter, self.run, step.min(next))?;
         let found = match measured {
             Ok((averaged, raw)) => {
-                scoreboard.publish(step, &averaged, &raw, &self.images, &self.classes)?;
+                reporter.publish(step, &averaged, &raw, &self.images, &self.classes)?;
                 let scores = Scores {
                     accuracy: averaged.accuracy(),
                     raw_accuracy: raw.accuracy(),
@@ -349,32 +353,32 @@ impl<'a> Evaluator<'a> {
                 Err(damage)
             }
         };
-        self.journal.add(candidate.judged(found, begin.elapsed()))?;
-        self.status
-            .update(EvaluationProgress::of(self.journal.evaluations()));
+        let evaluation = checkpoint.evaluation(found, begin.elapsed());
+        self.journal.add(evaluation)?;
+        self.status.update(self.journal.progress());
         self.status.save_heartbeat(self.run);
         if self.spec.train.keep_best {
             let best = self.status.best.map(|best| best.step);
             checkpoint::link_best(&self.run.checkpoints(), best);
         }
-        match &self.comparison {
-            Some(comparison) if step >= next => comparison.add(self.journal.evaluations()),
-            Some(_) => self.compare()?,
-            None => {}
+        match (&mut self.hparams, self.journal.evaluations().last()) {
+            (Some(row), Some(last)) if step >= next => row.add(last),
+            (Some(_), _) => self.start_row()?,
+            (None, _) => {}
         }
         Ok(true)
     }
 
     /// Show the run as running in the HParams tab, in a new row.
-    fn compare(&mut self) -> Result<()> {
+    fn start_row(&mut self) -> Result<()> {
         let evaluations = self.journal.evaluations();
-        self.comparison = Some(HparamsSession::start(self.run, &self.spec, evaluations)?);
+        self.hparams = Some(HparamsSession::start(self.run, &self.spec, evaluations)?);
         Ok(())
     }
 
     /// A checkpoint's network of averaged weights, and that of its raw ones.
-    fn load(&self, candidate: &Candidate) -> Result<(Network, Network)> {
-        let path = candidate.path();
+    fn load(&self, checkpoint: &CheckpointVersion) -> Result<(Network, Network)> {
+        let path = checkpoint.path();
         let Checkpoint { tensors, .. } = checkpoint::load(path)?;
         let network = |group| {
             let values = model::group(&tensors, group);
@@ -384,7 +388,7 @@ impl<'a> Evaluator<'a> {
         Ok((network(EMA)?, network(WEIGHTS)?))
     }
 
-    /// The metrics of a network; `None` if a signal cut it short.
+    /// The metrics of a network; `None` if a signal interrupted it.
     fn measure(&self, network: &Network, stop: &Shutdown) -> Result<Option<Metrics>> {
         let spec = &self.spec;
         let count = self.images.len();
@@ -428,6 +432,7 @@ fn is_damage(error: &anyhow::Error) -> bool {
                 | ErrorKind::NotADirectory
                 | ErrorKind::IsADirectory
                 | ErrorKind::UnexpectedEof
+                | ErrorKind::InvalidData
         )
     })
 }

@@ -10,21 +10,26 @@ use anyhow::Result;
 /// The evaluator's event files: curves and pictures of every scored checkpoint.
 pub struct EvaluationReporter {
     events: EventWriter,
-    /// The first step that is not shown yet.
+    /// The step after the last one shown.
     next: u64,
 }
 
 impl EvaluationReporter {
-    /// The scoreboard in `slot`, opened where it is not yet, with nothing on it of `step` and later ones.
+    /// The reporter in `slot`, opened where it is not yet or where it has shown `step` or a later one: events of
+    /// these steps are removed from its files.
     ///
     /// # Errors
     /// The event files cannot be made, or an older one cannot be shortened.
-    pub fn cut<'a>(slot: &'a mut Option<Self>, run: &RunDir, step: u64) -> Result<&'a mut Self> {
-        if slot.as_ref().is_some_and(|shown| shown.next > step) {
+    pub fn starting_at<'a>(
+        slot: &'a mut Option<Self>,
+        run: &RunDir,
+        step: u64,
+    ) -> Result<&'a mut Self> {
+        if slot.as_ref().is_some_and(|reporter| reporter.next > step) {
             *slot = None;
         }
         Ok(match slot {
-            Some(scoreboard) => scoreboard,
+            Some(reporter) => reporter,
             none => none.insert(EvaluationReporter {
                 events: EventWriter::resume(&run.events(Role::Eval), step)?,
                 next: step,

@@ -140,7 +140,7 @@ impl Divergence {
         }
         let directory = run.checkpoints();
         let to = self.target(&checkpoint::list(&directory)?);
-        checkpoint::cut(&directory, to.map_or(0, |step| step + 1))?;
+        checkpoint::remove_from(&directory, to.map_or(0, |step| step + 1))?;
         let rollback = Rollback {
             diverged: self.step,
             to,

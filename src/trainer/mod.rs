@@ -88,6 +88,8 @@ struct Trainer<'a> {
     losses: Losses,
     /// All of the run; each has lowered the learning rate.
     rollbacks: Vec<Rollback>,
+    /// What waits for the evaluator and therefore stays.
+    queue: EvaluationQueue,
     reporter: Reporter,
     status: &'a mut TrainStatus,
     interval: StepTimer,
@@ -122,8 +124,9 @@ impl<'a> Trainer<'a> {
             state,
             first,
         } = restore(run, &spec.optimizer, network)?;
+        let mut queue = EvaluationQueue::new(run, spec);
         if first > 0 {
-            retain(run, spec); // which an earlier session may not have come to
+            retain(run, spec, &mut queue); // which an earlier session may not have come to
         }
         console::timed(format_args!(
             "training {} on {device_name}: {} images, steps {first} to {}",
@@ -155,6 +158,7 @@ impl<'a> Trainer<'a> {
             unread: Vec::new(),
             losses: Losses::default(),
             rollbacks: rollbacks.unwrap_or(state.rollbacks),
+            queue,
             reporter,
             status,
             interval: StepTimer::start(first),
@@ -307,12 +311,12 @@ impl<'a> Trainer<'a> {
 
     /// Save a checkpoint on the way. If the disk refuses, the older ones stay, and the next one is another
     /// try.
-    fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.run.check_present()?; // or saving would make its directory again
         // Curves first: a resumed run cuts what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
         match checkpoint::save(&self.run.checkpoints(), checkpoint) {
-            Ok(_) => retain(self.run, self.spec),
+            Ok(_) => retain(self.run, self.spec, &mut self.queue),
             Err(error) => console::warning(format_args!(
                 "{error:#}; training goes on, the next checkpoint is due in {} steps",
                 self.spec.train.checkpoint_every
@@ -322,7 +326,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Save the checkpoint that ends a session: without it, what was trained since the one before is lost.
-    fn save_last(&self, checkpoint: &Checkpoint) -> Result<()> {
+    fn save_last(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.run.check_present()?;
         self.reporter.flush();
         let directory = self.run.checkpoints();
@@ -334,7 +338,7 @@ impl<'a> Trainer<'a> {
             let step = checkpoint.state.step;
             format!("the last checkpoint, of step {step}, is not saved, {newest}; free the disk and resume")
         })?;
-        retain(self.run, self.spec);
+        retain(self.run, self.spec, &mut self.queue);
         Ok(())
     }
 
@@ -351,13 +355,14 @@ impl<'a> Trainer<'a> {
 
 /// Remove the checkpoints that the spec does not keep. That they cannot be removed now is no reason to end: the
 /// next time may do.
-fn retain(run: &RunDir, spec: &Spec) {
+fn retain(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) {
     let retained = checkpoint::retain(&run.checkpoints(), || {
         // While the journal cannot be read, which is for the evaluator to report, all stay.
-        let judged = Journal::read(&run.evaluations()).ok()?;
-        let best = EvaluationProgress::of(&judged).best.map(|best| best.step);
+        let evaluations = Journal::read(&run.evaluations()).ok()?;
+        let progress = EvaluationProgress::of(&evaluations);
+        let best = progress.best.map(|best| best.step);
         let evaluated = match spec.eval.policy {
-            Policy::Every => Some(EvaluationQueue::new(run, spec).evaluated(&judged).ok()?),
+            Policy::Every => Some(queue.evaluated(&evaluations).ok()?),
             Policy::Latest => None,
         };
         Some(Retention::new(&spec.train, best, evaluated))

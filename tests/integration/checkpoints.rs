@@ -73,7 +73,7 @@ fn whatever_is_damaged_is_named_and_set_aside_and_the_rest_is_trained_again() {
         let begin = format!("warning: failed to load checkpoint {}: ", path.display());
         let line = done.out.lines().find_map(|line| line.strip_prefix(&begin));
         let line = line.unwrap_or_else(|| panic!("nothing of {file} {kind}: {}", done.out));
-        let (what, aside) = line.split_once("; it is set aside as ").unwrap();
+        let (what, aside) = line.split_once("; it is quarantined as ").unwrap();
         assert!(what.contains(file), "{file} {kind}: {what}");
         assert_eq!(aside, format!("{}.damaged", path.display()));
         assert!(Path::new(aside).is_dir());

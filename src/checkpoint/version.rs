@@ -1,0 +1,64 @@
+//! A checkpoint as it was on disk at one moment; one of the same step may take its place.
+
+use super::CheckpointEntry;
+use super::format::fingerprint;
+use crate::run::{Evaluation, Scores};
+use chrono::{DateTime, Local};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// A checkpoint of a step, told from others of that step, such as one that was trained again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointVersion {
+    entry: CheckpointEntry,
+    /// SHA-256 of its manifest, which holds those of all its files; `None` where that cannot be read.
+    manifest: Option<String>,
+    /// When its directory was last written; `None` where there is none any more.
+    written: Option<DateTime<Local>>,
+}
+
+impl CheckpointVersion {
+    /// What is on disk now.
+    pub(super) fn read(entry: CheckpointEntry) -> Self {
+        let written = fs::metadata(&entry.path).and_then(|directory| directory.modified());
+        CheckpointVersion {
+            manifest: fingerprint(&entry.path),
+            written: written.ok().map(Into::into),
+            entry,
+        }
+    }
+
+    /// Whether it has a manifest that could be read.
+    pub(super) fn has_manifest(&self) -> bool {
+        self.manifest.is_some()
+    }
+
+    /// Its step.
+    pub fn step(&self) -> u64 {
+        self.entry.step
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.entry.path
+    }
+
+    /// Whether it is neither removed nor replaced by now.
+    pub fn is_current(&self) -> bool {
+        self.written.is_some() && Self::read(self.entry.clone()) == *self
+    }
+
+    /// Whether one of these evaluations, which are in the order of their steps, is of this version.
+    pub fn is_evaluated(&self, evaluations: &[Evaluation]) -> bool {
+        let (manifest, written) = (self.manifest.as_deref(), self.written);
+        let found = evaluations.binary_search_by_key(&self.step(), |evaluation| evaluation.step);
+        found.is_ok_and(|at| evaluations[at].is_of(self.step(), manifest, written))
+    }
+
+    /// The evaluation with what was found of it just now, within `took`: scores, or damage.
+    pub fn evaluation(&self, found: Result<Scores, String>, took: Duration) -> Evaluation {
+        let manifest = self.manifest.clone();
+        Evaluation::new(self.step(), manifest, self.written, found, took)
+    }
+}
