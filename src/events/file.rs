@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_new_file_sorts_behind_all_others() {
+    fn new_files_sort_behind_all_others() {
         let dir = tempfile::tempdir().unwrap();
         let mut want = Vec::new();
         // The clock stands still, then goes back.
@@ -126,11 +126,15 @@ mod tests {
     }
 
     #[test]
-    fn foreign_names_count_only_when_tensorboard_reads_them() {
+    fn list_has_the_files_that_tensorboard_reads_and_no_named_pipes() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["notes.txt", "tfevents.x", "events.out.tfevents.2000000000"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
+        // Opening a pipe would wait for a writer.
+        let pipe = dir.path().join("tfevents.pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::create_dir(dir.path().join("tfevents.directory")).unwrap();
         let files = list(dir.path()).unwrap();
         assert_eq!(files.len(), 2);
         let new = EventFile::create(dir.path(), &files, 5.0).unwrap();
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_removed_is_followed_by_a_new_one_unless_the_run_is_gone() {
+    fn removed_file_is_followed_by_a_new_one_unless_the_run_is_gone() {
         let run = tempfile::tempdir().unwrap();
         let dir = run.path().join("run/train");
         fs::create_dir_all(&dir).unwrap();

@@ -1,6 +1,6 @@
 //! Random event files, read back at a resume.
 
-use super::cut;
+use super::purge::purge_from;
 use super::record::{EventReader, message};
 use super::summaries::{Summaries, event};
 use super::tag::Tag;
@@ -61,7 +61,7 @@ fn steps(path: &Path) -> (Vec<Option<i64>>, bool) {
 }
 
 #[test]
-fn event_files_are_cut_at_a_step() {
+fn purge_keeps_all_readable_events_before_the_step() {
     let mut version = event(0, 1.0);
     version.set_file_version("brain.Event:2".into());
     let point = |step| {
@@ -91,7 +91,7 @@ fn event_files_are_cut_at_a_step() {
         let memory = (11 << 20) + 2 * bytes.len();
         let (before, _) = within(memory, || steps(&path));
         let files = std::slice::from_ref(&path);
-        within(memory, || cut::cut(files, first_step)).unwrap();
+        within(memory, || purge_from(files, first_step)).unwrap();
         let first_step = i64::try_from(first_step).unwrap_or(i64::MAX);
         let stays = |step: &Option<i64>| step.is_none_or(|step| step < first_step);
         let kept: Vec<_> = before.into_iter().filter(stays).collect();

@@ -8,7 +8,6 @@
 //! tensorboard-rs's messages and checksums; the file, the queue and the retry are our own, because that
 //! crate's writers lose events and panic on a full disk.
 
-mod cut;
 mod file;
 #[cfg(test)]
 mod fuzz;
@@ -17,6 +16,7 @@ mod histogram;
 mod hparams;
 mod layout;
 mod pr_curve;
+mod purge;
 mod queue;
 mod record;
 mod summaries;

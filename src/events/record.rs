@@ -1,9 +1,10 @@
 //! The framing of an event file: one checksummed record an event.
 
+use crate::files::open_regular;
 use protobuf::wire_format::WireTypeVarint;
 use protobuf::{CodedInputStream, Message};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use tensorboard_proto::event::Event;
 use tensorboard_rs::masked_crc32c::masked_crc32c;
@@ -37,25 +38,39 @@ pub(super) fn message(message: &impl Message) -> Vec<u8> {
         .expect("encoding into memory fails only on a missing required field, and proto3 has none")
 }
 
-/// What a cut asks of an event.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Head {
+/// What decides whether an event stays in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EventHead {
     pub step: i64,
     /// Whether it is the version that a file begins with.
     pub is_version: bool,
 }
 
-impl Head {
-    // Event: step 2, file_version 3
+impl EventHead {
+    // Event: wall_time 1, step 2, file_version 3
     // https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/event.proto
     const STEP: u32 = 2;
     const FILE_VERSION: u32 = 3;
+
+    /// Enough of an event's data for its wall time and its step, each behind a byte that names it.
+    const BYTES: u64 = 1 + 8 + 1 + 10;
+
+    /// Read it from the beginning of an event's data; none unless that is a wall time and then a step, as in all events
+    /// but the version and those of step 0.
+    fn of_beginning(data: &[u8]) -> Option<Self> {
+        let (wall_time, step) = data.split_at_checked(9)?;
+        let mut input = CodedInputStream::from_bytes(step);
+        let begins = wall_time[0] == 0x09 && input.read_raw_byte().ok()? == 0x10;
+        let step = begins.then(|| input.read_int64().ok()).flatten()?;
+        let is_version = false;
+        Some(EventHead { step, is_version })
+    }
 
     /// Read it from an event's data; none if that is no message. The whole event would take a hundred times
     /// the memory of data that is full of empty values.
     fn of(data: &[u8]) -> Option<Self> {
         let mut input = CodedInputStream::from_bytes(data);
-        let mut head = Head::default();
+        let mut head = EventHead::default();
         while !input.eof().ok()? {
             let (field, wire_type) = input.read_tag_unpack().ok()?;
             if field == Self::STEP && wire_type == WireTypeVarint {
@@ -80,7 +95,7 @@ pub(super) struct EventReader {
 impl EventReader {
     /// Read `path` as long as it is now.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = open_regular(path)?;
         Ok(EventReader {
             length: file.metadata()?.len(),
             input: BufReader::new(file),
@@ -103,21 +118,10 @@ impl EventReader {
     /// both of TensorBoard's readers as well.
     ///
     /// Fails for a record that is too large to be read here, beside I/O errors.
-    pub fn read(&mut self) -> io::Result<Option<Head>> {
-        let left = self.length - self.position;
-        let Some(room) = left.checked_sub(HEADER_BYTES + FOOTER_BYTES) else {
+    pub fn read(&mut self) -> io::Result<Option<EventHead>> {
+        let Some(length) = self.read_length()? else {
             return Ok(None);
         };
-        let mut length = [0; 8];
-        self.input.read_exact(&mut length)?;
-        if self.checksum()? != masked_crc32c(&length) {
-            return Ok(None);
-        }
-        let length = u64::from_le_bytes(length);
-        // Checked against the file before memory is reserved for it.
-        if length > room {
-            return Ok(None);
-        }
         if length > MAX_DATA {
             return Err(io::Error::other(format!(
                 "the record at byte {} has {length} bytes, want at most {MAX_DATA}",
@@ -126,14 +130,47 @@ impl EventReader {
         }
         self.data.resize(length as usize, 0);
         self.input.read_exact(&mut self.data)?;
-        if self.checksum()? != masked_crc32c(&self.data) {
+        if self.read_checksum()? != masked_crc32c(&self.data) {
             return Ok(None);
         }
-        let head = Head::of(&self.data);
+        let head = EventHead::of(&self.data);
         if head.is_some() {
             self.position += HEADER_BYTES + length + FOOTER_BYTES;
         }
         Ok(head)
+    }
+
+    /// Skip the next event by its length, without reading or verifying more of it than its beginning. None, and nothing
+    /// is skipped, where that does not tell: then [`EventReader::read`] does.
+    pub fn skip(&mut self) -> io::Result<Option<EventHead>> {
+        if let Some(length) = self.read_length()? {
+            let beginning = length.min(EventHead::BYTES);
+            self.data.resize(beginning as usize, 0);
+            self.input.read_exact(&mut self.data)?;
+            if let Some(head) = EventHead::of_beginning(&self.data) {
+                let rest = length - beginning + FOOTER_BYTES;
+                self.input.seek_relative(rest as i64)?;
+                self.position += HEADER_BYTES + length + FOOTER_BYTES;
+                return Ok(Some(head));
+            }
+        }
+        self.input.seek(SeekFrom::Start(self.position))?;
+        Ok(None)
+    }
+
+    /// The length of the next record's data; none where it is damaged, or longer than the file.
+    fn read_length(&mut self) -> io::Result<Option<u64>> {
+        let left = self.length - self.position;
+        let Some(room) = left.checked_sub(HEADER_BYTES + FOOTER_BYTES) else {
+            return Ok(None);
+        };
+        let mut length = [0; 8];
+        self.input.read_exact(&mut length)?;
+        if self.read_checksum()? != masked_crc32c(&length) {
+            return Ok(None);
+        }
+        // Checked against the file before memory is reserved for it.
+        Ok(Some(u64::from_le_bytes(length)).filter(|length| *length <= room))
     }
 
     /// The next event as a whole.
@@ -143,7 +180,7 @@ impl EventReader {
         Ok(head.map(|_| Event::parse_from_bytes(&self.data).unwrap()))
     }
 
-    fn checksum(&mut self) -> io::Result<u32> {
+    fn read_checksum(&mut self) -> io::Result<u32> {
         let mut crc = [0; 4];
         self.input.read_exact(&mut crc)?;
         Ok(u32::from_le_bytes(crc))
@@ -216,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_frozen() {
+    fn records_have_the_bytes_of_the_frozen_file() {
         // Read back by TensorBoard 2.21 when it was frozen.
         let frozen = include_bytes!("testdata/golden.tfevents");
         let example = bytes(&example());
@@ -233,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_full_of_empty_values_takes_no_more_memory_than_the_file() {
+    fn reading_an_event_of_empty_values_takes_no_more_memory_than_the_file() {
         let values = [0x0a, 0].repeat(500_000);
         let head = [0x2a, 0xc0, 0x84, 0x3d, 0x10, 7]; // the summary of so many bytes, the step
         let data = [&head[..4], &values, &head[4..]].concat();
@@ -249,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_too_large_is_an_error_before_memory_is_asked_for() {
+    fn reading_refuses_a_large_record_before_it_asks_for_memory() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let length = (1_u64 << 40).to_le_bytes();
         let header = [&length[..], &masked_crc32c(&length).to_le_bytes()].concat();
@@ -264,7 +301,30 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_before_whatever_is_torn_or_damaged() {
+    fn skipped_events_are_those_that_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let steps = [0, 1, 127, 128, 1 << 40, i64::MAX as u64, 0, 5];
+        let events =
+            steps.map(|step| encode(Summaries::at(step).text(&Tag::new("a"), "b").event()));
+        std::fs::write(&path, events.concat()).unwrap();
+        let mut skipping = EventReader::open(&path).unwrap();
+        let mut reading = EventReader::open(&path).unwrap();
+        for step in steps {
+            let skipped = skipping.skip().unwrap();
+            // The format leaves out a step of 0: what is there instead may be anything.
+            assert_eq!(skipped.is_some(), step > 0, "{step}");
+            let event = skipped.or_else(|| skipping.read().unwrap());
+            assert_eq!(event, reading.read().unwrap());
+            assert_eq!(event.unwrap().step, step as i64);
+            assert_eq!(skipping.position(), reading.position());
+        }
+        assert_eq!(skipping.skip().unwrap(), None);
+        assert_eq!(skipping.read().unwrap(), None);
+    }
+
+    #[test]
+    fn reading_ends_before_a_torn_or_damaged_record() {
         let whole = bytes(&example()[..2]);
         let first = 12 + 24 + 4;
         let dir = tempfile::tempdir().unwrap();

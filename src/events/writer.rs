@@ -1,9 +1,9 @@
 //! The event writer: one new event file for each session of a run.
 
-use super::cut;
 use super::file::{self, EventFile};
 use super::graph::Graph;
 use super::hparams::{self, SessionStatus};
+use super::purge::purge_from;
 use super::queue::RecordQueue;
 use super::record::encode;
 use super::summaries::{Summaries, event, wall_time};
@@ -50,7 +50,7 @@ impl EventWriter {
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         let existing = file::list(dir)?;
         if let Some(step) = first_step {
-            cut::cut(&existing, step)?;
+            purge_from(&existing, step)?;
         }
         let now = wall_time();
         let file = EventFile::create(dir, &existing, now)?;
