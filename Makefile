@@ -25,7 +25,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check bench bench-reference clean named
+.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check spec-docs bench bench-reference clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -72,6 +72,10 @@ check: setup ## what CI runs: format, clippy, tests
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory test
+
+spec-docs: build ## renew docs/spec.md and experiments/schema.json after a change of the spec's fields
+	@$(RUNBOARD) fields --markdown >target/spec.md && mv target/spec.md docs/spec.md
+	@$(RUNBOARD) fields --schema >target/schema.json && mv target/schema.json experiments/schema.json
 
 bench: setup ## time a training step and its parts, PyTorch and TensorFlow beside it (DATA=folder DEVICE=cuda)
 	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \

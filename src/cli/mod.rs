@@ -2,6 +2,7 @@
 
 mod check;
 mod data;
+mod fields;
 mod list;
 mod run;
 
@@ -68,6 +69,8 @@ enum Command {
     List,
     /// Check a spec and show what it resolves to, without running it
     Check(Chosen),
+    /// What the fields of a spec mean, their defaults and ranges
+    Fields(fields::Arguments),
     /// Fetch, import, draw or check images
     #[command(subcommand)]
     Data(data::Command),
@@ -130,6 +133,7 @@ impl Cli {
             }
             Command::List => list::list(&self.runs),
             Command::Check(chosen) => check::check(chosen),
+            Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),
         }
     }

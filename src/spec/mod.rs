@@ -11,7 +11,9 @@ mod names;
 mod network;
 mod overrides;
 mod read;
+pub mod reference;
 mod rule;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,7 @@ pub use network::{
     CHANNELS, CLASS_COUNT, Convolution, Dense, LAYERS, LayerParameters, Linear, Network, Norm, Pool,
 };
 pub use overrides::Override;
+pub use schema::schema;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -4,6 +4,7 @@ mod fuzz;
 mod hostile;
 mod layers;
 mod messages;
+mod reference;
 mod values;
 
 use super::*;

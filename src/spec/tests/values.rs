@@ -163,14 +163,3 @@ fn frozen_spec_must_be_resolved_and_whole() {
         assert_eq!(directory.message(&error), message);
     }
 }
-
-#[test]
-fn the_readme_lists_every_field() {
-    let readme = include_str!("../../../README.md");
-    for field in fields::paths() {
-        assert!(
-            readme.contains(&format!("`{field}`")),
-            "the README's table has no {field}"
-        );
-    }
-}

@@ -1,0 +1,91 @@
+//! The fields of a spec, found by their dotted paths.
+
+mod table;
+
+pub use table::Field;
+
+use super::names;
+use super::rule::{Rule, describe};
+use serde_yaml::Value;
+use table::{FIELDS, SECTIONS};
+
+/// Every field, in the order of the struct; first the keys that files have and a spec has not.
+pub(super) fn all() -> &'static [Field] {
+    FIELDS
+}
+
+/// Every section and what it is about, in the order of the struct; the top level is the section "".
+pub(super) fn sections() -> &'static [(&'static str, &'static str)] {
+    SECTIONS
+}
+
+/// The field at this dotted path; none for a section and for an unknown path.
+pub(super) fn field(path: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.path == path)
+}
+
+/// The rule of the field at this dotted path; none for a section and for an unknown path.
+pub(super) fn rule(path: &str) -> Option<&'static Rule> {
+    field(path).map(|field| &field.rule)
+}
+
+/// The dotted paths of all fields.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|field| field.path)
+}
+
+/// The keys of a section, in the table's order; the top level is the section "". Empty if there is no
+/// such section.
+pub(super) fn keys(section: &str) -> Vec<&'static str> {
+    let mut keys: Vec<&str> = paths()
+        .filter_map(|path| {
+            let rest = match section {
+                "" => path,
+                _ => path.strip_prefix(section)?.strip_prefix('.')?,
+            };
+            rest.split('.').next()
+        })
+        .collect();
+    keys.dedup(); // a section's fields stand together
+    keys
+}
+
+/// The dotted path of a section's key.
+pub(super) fn join(section: &str, key: &str) -> String {
+    match section {
+        "" => key.to_owned(),
+        _ => format!("{section}.{key}"),
+    }
+}
+
+/// What the field or section at this path wants, to follow "want".
+pub(super) fn wanted(path: &str) -> String {
+    match rule(path) {
+        Some(rule) => rule.to_string(),
+        None => format!("a mapping of {}", keys(path).join(", ")),
+    }
+}
+
+/// Pass a scalar that the field allows; else a message of what was found and what is wanted.
+pub(super) fn check(field: &str, value: Value) -> Result<Value, String> {
+    match rule(field) {
+        Some(rule) => rule.check(value),
+        None => Err(format!("got {}, want {}", describe(&value), wanted(field))),
+    }
+}
+
+/// The message for a key that a section does not have.
+pub(super) fn unknown_key(section: &str, key: &str) -> String {
+    let known = keys(section);
+    let mut message = format!("unknown key, want one of {}", known.join(", "));
+    // The right name in the wrong section is an easy slip in a nested file.
+    let same = |path: &&str| path.rsplit_once('.').is_some_and(|(_, last)| last == key);
+    let near = match names::nearest(key, known.iter().copied()) {
+        Some(near) => vec![near],
+        None => paths().filter(same).take(2).collect(),
+    };
+    if !near.is_empty() {
+        message += &format!("; did you mean '{}'?", near.join("' or '"));
+    }
+    message
+}

@@ -1,0 +1,401 @@
+//! Every field of a spec: what it may hold and what it means. The check of files, `runboard fields`, docs/spec.md and
+//! experiments/schema.json follow from these tables.
+
+use crate::spec::rule::Rule::{
+    self, Above, Below, Bool, Device, Directory, Int, MultipleOf, Name, Odd, OneOf, Text, Within,
+};
+
+/// A field: its dotted path, what it may hold, and what it means.
+pub struct Field {
+    pub path: &'static str,
+    pub rule: Rule,
+    /// A sentence or two with units and with what 0 means.
+    pub meaning: &'static str,
+}
+
+const fn field(path: &'static str, rule: Rule, meaning: &'static str) -> Field {
+    Field {
+        path,
+        rule,
+        meaning,
+    }
+}
+
+const COUNT: Rule = Int(1, 1_000_000_000);
+const BATCH: Rule = Int(1, 65_536);
+const THREADS: Rule = Int(0, 1_024);
+const SEED: Rule = Int(0, u64::MAX);
+const WIDTH: Rule = Int(1, 4_096);
+// "Same" padding of an even kernel is lopsided, so kernels are odd.
+const KERNEL: Rule = Odd(1, 15);
+// A deviation of 0 (all weights equal) is a legitimate experiment. The upper bounds of this and the
+// following rules are far above use and far below what overflows an f32, which weights are stored in.
+const STDDEV: Rule = Within(0.0, 1_000.0);
+const BIAS: Rule = Within(-1_000.0, 1_000.0);
+const DECAY: Rule = Within(0.0, 1_000.0);
+const FACTOR: Rule = Within(0.0, 100.0);
+const POOL: Rule = Int(1, 8);
+const MILLION: f64 = 1_000_000.0;
+
+const CHANNELS: &str = "Output channels of the convolution.";
+const KERNEL_SIDE: &str =
+    "Side of the square kernel, in pixels. Odd, so that padding is the same on all sides.";
+const CONVOLUTION_STDDEV: &str = "Standard deviation of the truncated normal distribution of the initial weights. \
+    The default is the tutorial's 1e-4, with which the loss hardly moves for thousands of steps and training looks \
+    dead; fast-start has 5e-2.";
+const DENSE_STDDEV: &str =
+    "Standard deviation of the truncated normal distribution of the initial weights.";
+const INITIAL_BIAS: &str = "Initial value of every bias.";
+const WEIGHT_DECAY: &str =
+    "The loss gains this times sum(w^2) / 2 over the layer's weights, not its biases. 0: no decay.";
+const UNITS: &str = "Output units of the dense layer.";
+
+/// Every field, in the order of the struct; first the one key that files have and a spec has not.
+pub(super) const FIELDS: &[Field] = &[
+    field(
+        "extends",
+        Name,
+        "Another experiment of the same directory that this one starts from; fields set here take precedence.",
+    ),
+    field(
+        "description",
+        Text,
+        "One line for people: what the experiment is for.",
+    ),
+    field(
+        "seed",
+        SEED,
+        "Seed of every random choice of the run. On the CPU the same seed with the same number of threads gives the \
+         same weights bit for bit.",
+    ),
+    field(
+        "fidelity",
+        OneOf(&["exact", "tutorial"]),
+        "exact: every test image counts once and averages of losses are debiased. tutorial: keep the tutorial's \
+         quirks there (docs/fidelity.md).",
+    ),
+    field(
+        "compute.device",
+        Device,
+        "Where the network is computed: auto (the first GPU, or else the CPU), cpu, cuda or cuda:N.",
+    ),
+    field(
+        "compute.threads",
+        THREADS,
+        "Threads of the arithmetic. 0: one for each core. The last bits of results depend on the number.",
+    ),
+    field(
+        "compute.precision",
+        OneOf(&["float32", "tf32", "bf16"]),
+        "What the factors of products are rounded to. tf32: TensorFloat-32 on a GPU, the same as float32 on a CPU. \
+         bf16: bfloat16, which is slower on a CPU. Sums, weights, losses and updates are float32 always.",
+    ),
+    field(
+        "data.source",
+        OneOf(&["cifar10", "synthetic"]),
+        "Where images come from if they are missing. cifar10: the official archive, or any directory in its layout. \
+         synthetic: ten classes of shapes that runboard draws.",
+    ),
+    field(
+        "data.folder",
+        Directory,
+        "Directory of the images, relative to the current one: the binary files, or cifar-10-batches-bin/ with them. \
+         --data and RUNBOARD_DATA take precedence.",
+    ),
+    field(
+        "data.download",
+        Bool,
+        "Download the official archive (170 MB) if the images are missing; with data.source cifar10 only.",
+    ),
+    field(
+        "data.prefetch",
+        Int(1, 1_024),
+        "Batches that are kept ready ahead of training. It does not change results.",
+    ),
+    field(
+        "data.workers",
+        Int(1, 64),
+        "Background threads that prepare batches. It does not change results.",
+    ),
+    // Spread evenly over the five training files of the CIFAR-10 layout.
+    field(
+        "data.synthetic.train_images",
+        MultipleOf(5, 10, 5_000_000),
+        "Training images that are drawn, a fifth of them into each of five files; with data.source synthetic only.",
+    ),
+    field(
+        "data.synthetic.test_images",
+        Int(10, 5_000_000),
+        "Test images that are drawn; with data.source synthetic only.",
+    ),
+    field(
+        "data.synthetic.seed",
+        SEED,
+        "Seed of the drawing, separate from the run's, so that runs with different seeds see the same images.",
+    ),
+    // The images are 32 pixels wide.
+    field(
+        "input.crop",
+        Int(1, 32),
+        "Side in pixels of the square that the network sees of an image of 32 by 32: at a random place in training, \
+         in the middle in evaluation.",
+    ),
+    field(
+        "input.flip",
+        Bool,
+        "Mirror each training image left to right with probability 1/2.",
+    ),
+    // A full 255 already turns black into white.
+    field(
+        "input.brightness",
+        Within(0.0, 255.0),
+        "A random number from minus this to this is added to all pixels of a training image, on a scale of 0 to 255. \
+         0: none. It has no effect while input.standardize is true, which subtracts it again.",
+    ),
+    field(
+        "input.contrast.lower",
+        FACTOR,
+        "Lower bound of the random factor that multiplies each pixel's distance from its channel's mean in a training \
+         image. Nothing is clipped.",
+    ),
+    field(
+        "input.contrast.upper",
+        FACTOR,
+        "Upper bound of the factor. 1 for both bounds: no change of contrast.",
+    ),
+    field(
+        "input.standardize",
+        Bool,
+        "Shift and scale each image to mean 0 and standard deviation 1. The divisor is at least 1/sqrt(values), so \
+         that an image of one colour becomes 0.",
+    ),
+    field("network.conv1.channels", WIDTH, CHANNELS),
+    field("network.conv1.kernel", KERNEL, KERNEL_SIDE),
+    field("network.conv1.stddev", STDDEV, CONVOLUTION_STDDEV),
+    field("network.conv1.bias", BIAS, INITIAL_BIAS),
+    field("network.conv1.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.conv2.channels", WIDTH, CHANNELS),
+    field(
+        "network.conv2.kernel",
+        KERNEL,
+        "Side of the square kernel, in pixels. Odd, so that padding is the same on all sides. On a CPU 5 is by far \
+         the fastest.",
+    ),
+    field("network.conv2.stddev", STDDEV, CONVOLUTION_STDDEV),
+    field("network.conv2.bias", BIAS, INITIAL_BIAS),
+    field("network.conv2.weight_decay", DECAY, WEIGHT_DECAY),
+    field(
+        "network.pool.size",
+        POOL,
+        "Side in pixels of the square windows of both max-poolings, which pad as TensorFlow's SAME does.",
+    ),
+    field(
+        "network.pool.stride",
+        POOL,
+        "Distance in pixels between two windows; each pooling divides the side of its input by it.",
+    ),
+    field(
+        "network.norm.radius",
+        Int(0, 64),
+        "Local response normalisation divides x by (bias + alpha * sum of x^2)^beta; the sum is over the channels at \
+         most this far away. 0: the channel alone.",
+    ),
+    // The base of a negative power: 0 would divide by zero where all neighbours are 0.
+    field(
+        "network.norm.bias",
+        Above(0.0, MILLION),
+        "bias in the formula of network.norm.radius.",
+    ),
+    field(
+        "network.norm.alpha",
+        Within(0.0, MILLION),
+        "alpha in the formula of network.norm.radius. The default is 0.001/9, with which the normalisation changes \
+         next to nothing.",
+    ),
+    field(
+        "network.norm.beta",
+        Above(0.0, 5.0),
+        "beta in the formula of network.norm.radius.",
+    ),
+    field("network.local3.units", WIDTH, UNITS),
+    field("network.local3.stddev", STDDEV, DENSE_STDDEV),
+    field("network.local3.bias", BIAS, INITIAL_BIAS),
+    field("network.local3.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.local4.units", WIDTH, UNITS),
+    field("network.local4.stddev", STDDEV, DENSE_STDDEV),
+    field("network.local4.bias", BIAS, INITIAL_BIAS),
+    field("network.local4.weight_decay", DECAY, WEIGHT_DECAY),
+    field(
+        "network.softmax_linear.stddev",
+        STDDEV,
+        "Standard deviation of the truncated normal distribution of the initial weights. The default is 1/192.",
+    ),
+    field("network.softmax_linear.bias", BIAS, INITIAL_BIAS),
+    field("network.softmax_linear.weight_decay", DECAY, WEIGHT_DECAY),
+    field(
+        "optimizer.learning_rate",
+        Above(0.0, MILLION),
+        "Learning rate of the first step: a step subtracts this times the gradient.",
+    ),
+    field(
+        "optimizer.decay_factor",
+        Above(0.0, 1.0),
+        "The learning rate is multiplied by this every optimizer.epochs_per_decay epochs.",
+    ),
+    field(
+        "optimizer.epochs_per_decay",
+        Above(0.0, 1e9),
+        "Epochs between two drops of the learning rate. The default is the tutorial's: with 50,000 images in batches \
+         of 128 the first drop is due at step 136,718, so in 100,000 steps there is none.",
+    ),
+    field(
+        "optimizer.staircase",
+        Bool,
+        "true: the learning rate drops at once. false: it falls a little with every step.",
+    ),
+    // At 1 the average would never leave its initial value.
+    field(
+        "optimizer.ema_decay",
+        Below(0.0, 1.0),
+        "Decay of the exponential moving average of the weights, which is what is evaluated. After n steps it is at \
+         most (1 + n) / (10 + n). 0: the average is the weights.",
+    ),
+    field(
+        "train.steps",
+        COUNT,
+        "The run ends after this many steps. They are numbered from 0, so the last checkpoint is one less.",
+    ),
+    field("train.batch_size", BATCH, "Images in a step."),
+    field(
+        "train.log_every",
+        COUNT,
+        "A line of loss and speed on the console every so many steps, step 0 included.",
+    ),
+    field(
+        "train.scalars_every",
+        COUNT,
+        "Points in the curves of losses, rates and times every so many steps, step 0 included.",
+    ),
+    field(
+        "train.histograms_every",
+        COUNT,
+        "Histograms of weights, gradients and activations and the first layer's filters every so many steps, step 0 \
+         included.",
+    ),
+    field(
+        "train.images_every",
+        COUNT,
+        "Input images in TensorBoard every so many steps, step 0 included.",
+    ),
+    field(
+        "train.checkpoint_every",
+        COUNT,
+        "A checkpoint every so many steps, step 0 included, and one at the end.",
+    ),
+    field(
+        "train.keep_checkpoints",
+        COUNT,
+        "How many of the latest checkpoints are kept. Up to 100 more are kept while they wait for their evaluation; \
+         the log says if one is removed without.",
+    ),
+    field(
+        "train.keep_every",
+        Int(0, 1_000_000_000),
+        "Checkpoints of steps that are multiples of this are kept as well. 0: none.",
+    ),
+    field(
+        "train.keep_best",
+        Bool,
+        "Keep the checkpoint with the best accuracy in evaluation as well.",
+    ),
+    field(
+        "train.on_divergence",
+        OneOf(&["stop", "rollback"]),
+        "What to do when the loss is NaN or infinite. stop: end with exit code 4. rollback: go back to the last good \
+         checkpoint and on with a lower learning rate.",
+    ),
+    field(
+        "train.max_rollbacks",
+        Int(1, 1_000),
+        "After this many rollbacks the run stops; with train.on_divergence rollback only.",
+    ),
+    // At 1 the same would happen again.
+    field(
+        "train.rollback_factor",
+        Above(0.0, 0.99),
+        "Each rollback multiplies the learning rate by this; with train.on_divergence rollback only.",
+    ),
+    field(
+        "train.restarts",
+        Int(0, 1_000_000),
+        "How often a trainer that died is started again without a new checkpoint in between. 0: never.",
+    ),
+    field(
+        "eval.policy",
+        OneOf(&["every", "latest"]),
+        "Which checkpoints are evaluated. every: all of them, the oldest first. latest: only the newest at each look, \
+         as in the tutorial.",
+    ),
+    // At least 10 ms, so that polling never spins; at most a day.
+    field(
+        "eval.interval_secs",
+        Within(0.01, 86_400.0),
+        "Seconds between two looks for new checkpoints. The evaluator looks sooner if as many wait as \
+         train.keep_checkpoints.",
+    ),
+    field(
+        "eval.batch_size",
+        BATCH,
+        "Test images that are computed at once. More of them need more memory.",
+    ),
+    field(
+        "eval.threads",
+        THREADS,
+        "Threads of the evaluator's arithmetic. 0: as many as compute.threads.",
+    ),
+];
+
+/// Every section and what it is about, in the order of the struct; the top level is "".
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    (
+        "",
+        "An experiment: what differs from the defaults, which are the tutorial's.",
+    ),
+    ("compute", "Where and how the arithmetic runs."),
+    (
+        "data",
+        "Which images the experiment trains and is evaluated on.",
+    ),
+    ("data.synthetic", "The drawn images."),
+    (
+        "input",
+        "What happens to an image on its way into the network.",
+    ),
+    ("input.contrast", "Bounds of the random contrast factor."),
+    ("network", "The network and its initial weights."),
+    (
+        "network.conv1",
+        "The first convolution, stride 1, then relu.",
+    ),
+    (
+        "network.conv2",
+        "The second convolution, stride 1, then relu.",
+    ),
+    ("network.pool", "Both max-poolings."),
+    ("network.norm", "Both local response normalisations."),
+    ("network.local3", "The first dense layer, then relu."),
+    ("network.local4", "The second dense layer, then relu."),
+    (
+        "network.softmax_linear",
+        "The last layer: one unit a class.",
+    ),
+    (
+        "optimizer",
+        "Stochastic gradient descent, its learning rate and the moving average of the weights.",
+    ),
+    (
+        "train",
+        "The training process: how long, how often it reports and saves.",
+    ),
+    ("eval", "The evaluation process."),
+];

@@ -1,0 +1,154 @@
+//! The reference of a spec's fields for people: `runboard fields` and docs/spec.md.
+
+use super::fields::{self, Field};
+use super::{Spec, names};
+use crate::bail_user;
+use anyhow::{Context, Result};
+use serde_yaml::Value;
+
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
+/// The default of every field, in the tree of a spec.
+///
+/// # Errors
+/// None that a test does not show.
+pub(super) fn defaults() -> Result<Value> {
+    // By way of the text: a value tree would hold an f32's 0.2 as 0.20000000298023224.
+    serde_yaml::from_str(&Spec::default().to_yaml()?).context("failed to read the default spec")
+}
+
+/// The default of the field at this path; none for a key that files have and a spec has not.
+pub(super) fn default<'a>(defaults: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.')
+        .try_fold(defaults, |value, key| value.get(key))
+}
+
+/// Default, range and meaning of the fields that match `pattern`, as text of 80 columns: those whose path holds it,
+/// or, if it has a `*` or a `?`, those whose whole path it matches. All fields without a pattern.
+///
+/// # Errors
+/// A user error if no field matches; it names those with a similar path.
+pub fn list(pattern: Option<&str>) -> Result<String> {
+    let found: Vec<&Field> = fields::all()
+        .iter()
+        .filter(|field| pattern.is_none_or(|pattern| matches(pattern, field.path)))
+        .collect();
+    if let (true, Some(pattern)) = (found.is_empty(), pattern) {
+        let similar = similar(pattern);
+        let hint = match similar.is_empty() {
+            true => String::new(),
+            false => format!("did you mean {}? ", similar.join(" or ")),
+        };
+        bail_user!("no field matches '{pattern}'; {hint}`runboard fields` lists them all");
+    }
+    let defaults = defaults()?;
+    let entries: Vec<String> = found.iter().map(|field| entry(field, &defaults)).collect();
+    Ok(entries.join("\n\n"))
+}
+
+/// All fields as a page of Markdown: docs/spec.md.
+///
+/// # Errors
+/// As [`defaults`].
+pub fn markdown() -> Result<String> {
+    let defaults = defaults()?;
+    let mut page = String::from(
+        "# Fields of a spec\n\n\
+         Written by `make spec-docs` from `src/spec/fields/table.rs`. `runboard fields PATTERN` prints the same.\n\n\
+         A file in `experiments/` states only what differs from the defaults, which are the tutorial's; a dot in a \
+         path is a level of its YAML. `--set PATH=VALUE` sets a field on the command line.\n",
+    );
+    for (section, about) in fields::sections() {
+        let title = match *section {
+            "" => "Top level".to_owned(),
+            _ => format!("`{section}`"),
+        };
+        page += &format!("\n## {title}\n\n{about}\n");
+        let inside = |field: &&Field| field.path.rsplit_once('.').map_or("", |it| it.0) == *section;
+        let rows = fields::all().iter().filter(inside);
+        let rows: Vec<String> = rows.map(|field| row(field, &defaults)).collect();
+        if !rows.is_empty() {
+            page += "\n| field | default | allowed | meaning |\n|---|---|---|---|\n";
+            page += &rows.concat();
+        }
+    }
+    Ok(page)
+}
+
+fn row(field: &Field, defaults: &Value) -> String {
+    let default =
+        default(defaults, field.path).map_or(String::new(), |it| format!("`{}`", yaml(it)));
+    let meaning = field.meaning.replace('*', "\\*");
+    format!(
+        "| `{}` | {default} | {} | {meaning} |\n",
+        field.path, field.rule
+    )
+}
+
+fn entry(field: &Field, defaults: &Value) -> String {
+    let default = default(defaults, field.path).map_or("none".to_owned(), yaml);
+    let mut text = format!("{}\n    default  {default}\n", field.path);
+    text += &wrap("    allowed  ", &" ".repeat(13), &field.rule.to_string());
+    text.push('\n');
+    text += &wrap("    ", "    ", field.meaning);
+    text
+}
+
+/// A scalar as a file has it.
+fn yaml(value: &Value) -> String {
+    let text = serde_yaml::to_string(value).unwrap_or_default(); // a scalar always has a text
+    text.trim_end().to_owned()
+}
+
+/// Break a text into lines of at most [`WIDTH`] columns; the first one begins with `first`, the others with `rest`.
+fn wrap(first: &str, rest: &str, text: &str) -> String {
+    let mut lines = Vec::new();
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(std::mem::replace(&mut line, rest.to_owned()));
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line += word;
+        empty = false;
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    match pattern.contains(['*', '?']) {
+        true => glob(pattern.as_bytes(), path.as_bytes()),
+        false => path.contains(pattern),
+    }
+}
+
+/// Whether a pattern matches a whole text: `*` stands for any characters, `?` for one.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    // Row by row of the pattern: which beginnings of the text its beginning matches.
+    let mut reached: Vec<bool> = (0..=text.len()).map(|end| end == 0).collect();
+    for &want in pattern {
+        let before = reached.clone();
+        for end in 0..=text.len() {
+            reached[end] = match want {
+                b'*' => before[end] || (end > 0 && reached[end - 1]),
+                _ => end > 0 && before[end - 1] && (want == b'?' || want == text[end - 1]),
+            };
+        }
+    }
+    reached[text.len()]
+}
+
+/// Up to three fields whose path, or its last key, is within a few typing errors of a word.
+fn similar(word: &str) -> Vec<&'static str> {
+    let whole = names::nearest(word, fields::paths());
+    let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+    let key = names::nearest(word, fields::paths().map(last));
+    let same_key = fields::paths().filter(|path| Some(last(path)) == key);
+    whole.into_iter().chain(same_key).take(3).collect()
+}

@@ -1,0 +1,98 @@
+//! The JSON Schema of an experiment's file, with which editors complete and check it.
+//!
+//! Draft 7, the newest that the YAML language server reads in all its versions. It refuses nothing that
+//! [`load`](super::load()) accepts; what it cannot say, such as a bound that another field sets, is left to the check.
+
+use super::fields::{self, Field};
+use super::reference::{default, defaults};
+use super::rule::Rule;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// Text without control characters, in the terms of regular expressions.
+const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// The schema as JSON, with a line break at its end: experiments/schema.json.
+///
+/// # Errors
+/// None that a test does not show.
+pub fn schema() -> Result<String> {
+    let defaults = defaults()?;
+    let mut schema = section("", &defaults)?;
+    schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+    schema["title"] = json!("experiment");
+    // An empty file means all defaults.
+    schema["type"] = json!(["object", "null"]);
+    let text = serde_json::to_string_pretty(&schema).context("failed to write the schema")?;
+    Ok(text + "\n")
+}
+
+fn section(path: &str, defaults: &serde_yaml::Value) -> Result<Value> {
+    let mut properties = serde_json::Map::new();
+    for key in fields::keys(path) {
+        let inner = fields::join(path, key);
+        let schema = match fields::field(&inner) {
+            Some(field) => scalar(field, defaults)?,
+            None => section(&inner, defaults)?,
+        };
+        properties.insert(key.to_owned(), schema);
+    }
+    let about = fields::sections()
+        .iter()
+        .find(|(section, _)| *section == path);
+    Ok(json!({
+        "type": "object",
+        "title": path,
+        "description": about.map(|(_, about)| about),
+        "additionalProperties": false,
+        "properties": properties,
+    }))
+}
+
+fn scalar(field: &Field, defaults: &serde_yaml::Value) -> Result<Value> {
+    let mut schema = range(&field.rule);
+    schema["title"] = json!(field.path);
+    schema["description"] = json!(field.meaning);
+    if let Some(value) = default(defaults, field.path) {
+        schema["default"] = serde_json::to_value(value)
+            .with_context(|| format!("failed to write the default of {}", field.path))?;
+    }
+    Ok(schema)
+}
+
+/// What a rule allows.
+fn range(rule: &Rule) -> Value {
+    match *rule {
+        Rule::Bool => json!({"type": "boolean"}),
+        Rule::Text => json!({"type": "string", "pattern": PRINTABLE}),
+        Rule::Directory => json!({"type": "string", "pattern": PRINTABLE, "minLength": 1}),
+        Rule::Device => json!({"anyOf": [
+            {"enum": ["auto", "cpu", "cuda"]},
+            {"type": "string", "pattern": "^cuda:0*([0-9]|[1-9][0-9]|1[01][0-9]|12[0-7])$"},
+        ]}),
+        Rule::Name => json!({
+            "type": "string",
+            "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            "maxLength": 100,
+        }),
+        Rule::OneOf(choices) => json!({"enum": choices}),
+        Rule::Int(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
+        Rule::Odd(low, high) => {
+            let odd = (low..=high).filter(|number| number % 2 == 1);
+            json!({"enum": odd.collect::<Vec<u64>>()})
+        }
+        Rule::MultipleOf(factor, low, high) => json!({
+            "type": "integer",
+            "multipleOf": factor,
+            "minimum": low,
+            "maximum": high,
+        }),
+        Rule::Within(low, high) => json!({"type": "number", "minimum": low, "maximum": high}),
+        Rule::Above(low, high) => {
+            json!({"type": "number", "exclusiveMinimum": low, "maximum": high})
+        }
+        Rule::Below(low, high) => {
+            json!({"type": "number", "minimum": low, "exclusiveMaximum": high})
+        }
+    }
+}
