@@ -51,7 +51,7 @@ fn checkpoint(run: &Path, step: usize) -> std::path::PathBuf {
 }
 
 #[test]
-fn whatever_is_damaged_is_named_and_set_aside_and_the_rest_is_trained_again() {
+fn damaged_checkpoints_are_named_and_quarantined_and_their_steps_trained_again() {
     let project = project();
     let run = project.prepare("saving", "saving/20260101-000000", &[]);
     assert_eq!(train(&project, &run).code, Some(0));
@@ -73,10 +73,10 @@ fn whatever_is_damaged_is_named_and_set_aside_and_the_rest_is_trained_again() {
         let begin = format!("warning: failed to load checkpoint {}: ", path.display());
         let line = done.out.lines().find_map(|line| line.strip_prefix(&begin));
         let line = line.unwrap_or_else(|| panic!("nothing of {file} {kind}: {}", done.out));
-        let (what, aside) = line.split_once("; it is quarantined as ").unwrap();
+        let (what, damaged_path) = line.split_once("; it is quarantined as ").unwrap();
         assert!(what.contains(file), "{file} {kind}: {what}");
-        assert_eq!(aside, format!("{}.damaged", path.display()));
-        assert!(Path::new(aside).is_dir());
+        assert_eq!(damaged_path, format!("{}.damaged", path.display()));
+        assert!(Path::new(damaged_path).is_dir());
         let told = match (*kind, *file) {
             ("deleted", _) => "No such file or directory",
             (_, "manifest.json") => "manifest.json: ",
@@ -93,7 +93,7 @@ fn whatever_is_damaged_is_named_and_set_aside_and_the_rest_is_trained_again() {
 }
 
 #[test]
-fn without_a_whole_checkpoint_training_does_not_begin_anew_by_itself() {
+fn training_does_not_begin_anew_without_a_whole_checkpoint() {
     let project = project();
     let run = project.prepare("saving", "saving/20260101-000000", &[]);
     assert_eq!(train(&project, &run).code, Some(0));
@@ -125,7 +125,7 @@ fn without_a_whole_checkpoint_training_does_not_begin_anew_by_itself() {
 }
 
 #[test]
-fn a_checkpoint_of_another_network_is_refused() {
+fn checkpoint_of_another_network_is_refused() {
     let project = project();
     let run = project.prepare("saving", "saving/20260101-000000", &[]);
     assert_eq!(train(&project, &run).code, Some(0));
@@ -147,7 +147,7 @@ fn a_checkpoint_of_another_network_is_refused() {
 }
 
 #[test]
-fn the_best_by_evaluation_stays_and_is_linked() {
+fn best_checkpoint_by_evaluation_stays_and_is_linked() {
     let project = project();
     let run = project.prepare("saving", "saving/20260101-000000", &[]);
     let spec = fs::read_to_string(run.join("spec.yaml")).unwrap();
@@ -177,7 +177,7 @@ fn the_best_by_evaluation_stays_and_is_linked() {
 }
 
 #[test]
-fn a_checkpoint_that_another_process_reads_is_not_removed() {
+fn checkpoint_that_another_process_reads_is_not_removed() {
     let project = project();
     let run = project.prepare("saving", "saving/20260101-000000", &[]);
     let spec = fs::read_to_string(run.join("spec.yaml")).unwrap();
@@ -198,7 +198,7 @@ fn a_checkpoint_that_another_process_reads_is_not_removed() {
 }
 
 #[test]
-fn python_reads_a_checkpoint_by_the_same_names() {
+fn checkpoint_is_read_from_python_by_the_same_names() {
     let project = Project::new();
     project.succeed(&["run", "small"]);
     let checkpoint = project.run("small").join("checkpoints/step-00000024");
@@ -237,7 +237,7 @@ fn python_reads_a_checkpoint_by_the_same_names() {
 }
 
 #[test]
-fn what_is_given_up_without_an_evaluation_is_told() {
+fn checkpoint_that_is_removed_without_an_evaluation_is_named() {
     let project = Project::new();
     let sets = [
         "train={steps: 104, checkpoint_every: 1, keep_checkpoints: 1, batch_size: 4}",

@@ -1,7 +1,7 @@
-//! The evaluator's journal: each checkpoint is judged once, whatever happens to either process.
+//! The evaluator's journal: each checkpoint is evaluated once, whatever happens to either process.
 
 use crate::support::{
-    Done, Project, journal, json, judged, names, signal, tensorboard_reads, wait_for,
+    Done, Project, evaluated_steps, journal, json, names, signal, tensorboard_reads, wait_for,
 };
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -16,7 +16,7 @@ use std::time::Duration;
 fn lines(run: &Path, key: &str) -> Vec<u64> {
     let mut journal = journal(run);
     journal.retain(|line| line.get(key).is_some());
-    judged(&journal)
+    evaluated_steps(&journal)
 }
 
 /// TensorBoard's readers see a point at each of these steps, once and in order.
@@ -35,7 +35,7 @@ fn assert_curve(run: &Path, steps: &[u64]) {
 }
 
 #[test]
-fn every_checkpoint_is_scored_once_however_often_the_evaluator_is_killed() {
+fn checkpoint_is_evaluated_once_however_often_the_evaluator_is_killed() {
     let project = Project::new();
     let sets = [
         "train.steps=36",
@@ -74,20 +74,20 @@ fn journal_length(run: &Path) -> u64 {
 }
 
 #[test]
-fn a_point_whose_line_is_lost_or_torn_is_scored_again_and_shown_once() {
+fn point_whose_line_is_lost_or_unfinished_is_evaluated_again_and_shown_once() {
     let project = Project::new();
     project.succeed(&["run", "small"]);
     let run = project.run("small");
     let path = run.join("evaluations.jsonl");
     let whole = fs::read_to_string(&path).unwrap();
     let line_end = whole[..whole.len() - 1].rfind('\n').unwrap() + 1;
-    for (length, torn) in [(line_end, false), (line_end + 30, true)] {
+    for (length, unfinished) in [(line_end, false), (line_end + 30, true)] {
         // As after a kill or a power cut between the point and its line, or within the line.
         fs::write(&path, &whole[..length]).unwrap();
         let out = project.succeed(&["eval", "--run", "small"]).out;
         assert_eq!(out.matches("precision @ 1 = ").count(), 1, "{out}");
         let said = "evaluations.jsonl was not finished: its 30 bytes are removed";
-        assert_eq!(out.contains(said), torn, "{out}");
+        assert_eq!(out.contains(said), unfinished, "{out}");
         assert_eq!(lines(&run, "accuracy"), [0, 10, 20, 24]);
         assert_curve(&run, &[0, 10, 20, 24]);
     }
@@ -107,7 +107,7 @@ fn a_point_whose_line_is_lost_or_torn_is_scored_again_and_shown_once() {
 }
 
 #[test]
-fn of_the_latest_only_that_one_is_scored_and_once_scores_what_waits() {
+fn latest_policy_evaluates_the_newest_and_once_evaluates_what_waits() {
     let project = Project::new();
     let latest = project.fresh("latest", &["eval.policy=latest"]);
     project.succeed(&["train", "--run", "latest"]);
@@ -125,7 +125,7 @@ fn of_the_latest_only_that_one_is_scored_and_once_scores_what_waits() {
 }
 
 #[test]
-fn weights_that_were_trained_again_are_scored_again_from_there_on() {
+fn weights_that_were_trained_again_are_evaluated_again_from_there_on() {
     let project = Project::new();
     project.succeed(&["run", "small"]);
     let run = project.run("small");
@@ -141,7 +141,7 @@ fn weights_that_were_trained_again_are_scored_again_from_there_on() {
 }
 
 #[test]
-fn weights_that_are_trained_again_stay_until_they_are_scored_again() {
+fn weights_that_are_trained_again_stay_until_they_are_evaluated_again() {
     let project = Project::new();
     let run = project.fresh("again", &["train.keep_checkpoints=1"]);
     // The scores of other weights of these steps, as before a resume on a GPU or at a lower rate.
@@ -162,7 +162,7 @@ fn weights_that_are_trained_again_stay_until_they_are_scored_again() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_said_and_skipped_unless_it_is_the_last() {
+fn damaged_checkpoint_is_named_and_skipped_unless_it_is_the_last() {
     let project = Project::new();
     let run = project.fresh("damaged", &[]);
     project.succeed(&["train", "--run", "damaged"]);
@@ -197,7 +197,7 @@ fn a_damaged_checkpoint_is_said_and_skipped_unless_it_is_the_last() {
 }
 
 #[test]
-fn an_evaluator_whose_trainer_is_killed_scores_what_it_left_and_says_so() {
+fn evaluator_of_a_killed_trainer_evaluates_what_is_left_and_says_so() {
     let project = Project::new();
     let sets = ["train.steps=1000000", "train.checkpoint_every=1000000"];
     let run = project.fresh("alone", &sets);

@@ -1,8 +1,8 @@
 //! A disk that refuses, directories that vanish: training goes on where it can, and says what it could not save.
 
 use crate::support::{
-    Project, checkpoints, hold, journal, json, judged, last_weights, names, pid, signal, steps,
-    tensorboard_reads, wait_for,
+    Project, checkpoints, evaluated_steps, hold, journal, json, last_weights, names, pid, signal,
+    steps, tensorboard_reads, wait_for,
 };
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
@@ -338,7 +338,7 @@ fn an_evaluator_waits_for_a_disk_that_refuses_and_misses_nothing() {
     let log = fs::read_to_string(&log).unwrap();
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(log.matches(refused).count(), 1, "{log}");
-    let evaluated = judged(&journal(&run));
+    let evaluated = evaluated_steps(&journal(&run));
     assert_eq!(evaluated, checkpoints(&run));
     if let Some(read) = tensorboard_reads(&run.join("eval")) {
         assert_eq!(steps(&read["scalars"]["Precision @ 1"]), evaluated);

@@ -145,21 +145,21 @@ fn seeded() -> ChaCha8Rng {
 }
 
 /// The curves of a resumed run and those of an uninterrupted one, as TensorBoard's reader finds them.
-fn assert_same_curves(parted: &Path, whole: &Path) {
+fn assert_same_curves(resumed: &Path, whole: &Path) {
     let total = json(&whole.join("train.status.json"))["steps"]
         .as_u64()
         .unwrap();
-    let Some(parted) = tensorboard_reads(&parted.join("train")) else {
+    let Some(resumed) = tensorboard_reads(&resumed.join("train")) else {
         return;
     };
     let whole = tensorboard_reads(&whole.join("train")).unwrap();
     for kind in ["histograms", "images", "graph", "text", "custom_scalars"] {
-        assert_eq!(parted[kind], whole[kind], "{kind}");
+        assert_eq!(resumed[kind], whole[kind], "{kind}");
     }
     let tags =
         |curves: &Value| -> Vec<String> { curves.as_object().unwrap().keys().cloned().collect() };
-    assert_eq!(tags(&parted["scalars"]), tags(&whole["scalars"]));
-    for (tag, curve) in parted["scalars"].as_object().unwrap() {
+    assert_eq!(tags(&resumed["scalars"]), tags(&whole["scalars"]));
+    for (tag, curve) in resumed["scalars"].as_object().unwrap() {
         // Of what a step prints, its activations are looked at with the histograms.
         let every = if tag.ends_with("/sparsity") { 10 } else { 1 };
         let cadence: Vec<u64> = (0..total).step_by(every).collect();
@@ -200,7 +200,7 @@ fn assert_both_readers_agree(runs: &Path, ids: &[String]) {
 }
 
 #[test]
-fn twenty_kills_at_random_moments_leave_no_trace() {
+fn run_that_is_killed_twenty_times_ends_with_the_same_bytes() {
     let mut random = seeded();
     let project = tiny();
     let whole = project.prepare("tiny", "tiny/whole", &[]);
@@ -213,10 +213,10 @@ fn twenty_kills_at_random_moments_leave_no_trace() {
     assert_eq!(kept, want);
 
     let mut ids = vec!["tiny/whole".to_owned()];
-    let (mut kills, mut torn_saves) = (0, 0);
+    let (mut kills, mut interrupted_saves) = (0, 0);
     // Usually one run; another one if that is through before the last kill.
     while kills < KILLS {
-        let id = format!("tiny/parted-{}", ids.len());
+        let id = format!("tiny/resumed-{}", ids.len());
         let run = project.prepare("tiny", &id, &[]);
         let directory = run.to_str().unwrap();
         while kills < KILLS {
@@ -230,9 +230,9 @@ fn twenty_kills_at_random_moments_leave_no_trace() {
             }
             assert_eq!(end.signal(), Some(9), "{moment:?}: {end}");
             kills += 1;
-            let torn = saving(&run);
-            torn_saves += u64::from(torn);
-            println!("kill {kills}: {moment:?}, while saving: {torn}");
+            let interrupted = saving(&run);
+            interrupted_saves += u64::from(interrupted);
+            println!("kill {kills}: {moment:?}, while saving: {interrupted}");
         }
         project.succeed(&["train", "--run", directory]);
 
@@ -247,14 +247,14 @@ fn twenty_kills_at_random_moments_leave_no_trace() {
         ids.push(id);
     }
     println!(
-        "{torn_saves} of {kills} kills fell into a save, in {} runs",
+        "{interrupted_saves} of {kills} kills fell into a save, in {} runs",
         ids.len() - 1
     );
     assert_both_readers_agree(&project.path("runs"), &ids);
 }
 
 #[test]
-fn a_stop_during_a_save_lets_it_end_and_a_second_one_does_not() {
+fn stop_during_a_save_lets_it_end_and_a_second_one_does_not() {
     let project = tiny();
     // Training does not end before it is stopped.
     let run = project.prepare("tiny", "tiny/stopped", &["train.steps=1000000"]);
@@ -288,7 +288,7 @@ fn a_stop_during_a_save_lets_it_end_and_a_second_one_does_not() {
 }
 
 #[test]
-fn a_run_may_be_moved_between_sessions() {
+fn run_may_be_moved_between_sessions() {
     let project = tiny();
     let whole = project.prepare("tiny", "tiny/whole", &[]);
     train_whole(&project, &whole);

@@ -1,8 +1,8 @@
 //! Processes of a run that die, are stopped, or lose their terminal.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, hold, journal, json, judged, last_weights, respecify,
-    running, signal, status, steps, tensorboard_reads, wait_for, with_sets,
+    Done, Project, at_work, checkpoints, evaluated_steps, hold, journal, json, last_weights,
+    respecify, running, signal, status, steps, tensorboard_reads, wait_for, with_sets,
 };
 use crate::terminal::Terminal;
 use nix::sys::signal::{Signal, kill};
@@ -100,7 +100,7 @@ fn what_is_killed_is_started_again_and_nothing_is_missing() {
     assert!(last_weights(&run) == last_weights(&whole.run("small")));
     let restarts = &status(&run, "supervisor").unwrap()["restarts"];
     assert_eq!(restarts, &json!({"train": 1, "eval": 1}));
-    let evaluated = judged(&journal(&run));
+    let evaluated = evaluated_steps(&journal(&run));
     let wanted: Vec<u64> = (0..end).step_by(100).chain([end - 1]).collect();
     assert_eq!(evaluated, wanted);
     if let Some(events) = tensorboard_reads(&run.join("eval")) {

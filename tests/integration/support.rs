@@ -219,7 +219,7 @@ pub fn journal(run: &Path) -> Vec<Value> {
 }
 
 /// The steps that these lines are about.
-pub fn judged(journal: &[Value]) -> Vec<u64> {
+pub fn evaluated_steps(journal: &[Value]) -> Vec<u64> {
     let steps = journal.iter().map(|line| line["step"].as_u64().unwrap());
     steps.collect()
 }

@@ -1,8 +1,8 @@
 //! What TensorBoard makes of the event files.
 
 use crate::support::{
-    Project, TensorBoard, checkpoints, hold, journal, json, judged, respecify, running, signal,
-    tensorboard_reads, tensorboard_shows, wait_for, with_sets,
+    Project, TensorBoard, checkpoints, evaluated_steps, hold, journal, json, respecify, running,
+    signal, tensorboard_reads, tensorboard_shows, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -248,7 +248,7 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     let rows = shows("SUCCESS", "finished-3");
 
     let lines = journal(&run);
-    let steps = judged(&lines);
+    let steps = evaluated_steps(&lines);
     assert!(steps.is_sorted(), "{steps:?}");
     let last = lines.last().unwrap()["accuracy"].as_f64().unwrap();
     for reader in ["fast", "python"] {
