@@ -91,7 +91,7 @@ impl Network {
     /// Fresh weights: a truncated normal for every weight, a constant for every bias. The values follow
     /// from `seed` and the parameter alone, not from the device.
     pub fn init(spec: &spec::Network, crop: usize, seed: spec::Seed, device: &Device) -> Self {
-        let mut init = Init {
+        let mut init = Initializer {
             seed,
             drawn: 0,
             device,
@@ -124,7 +124,7 @@ impl Network {
 
     /// Every parameter copied to the host, in the order of the fields.
     pub fn named(&self) -> Vec<NamedTensor> {
-        let mut export = Export::default();
+        let mut export = ToHost::default();
         self.visit(&mut export);
         export.named
     }
@@ -159,18 +159,18 @@ impl Network {
                 extra.name
             );
         }
-        Ok(self.map(&mut Replace { values, index: 0 }))
+        Ok(self.map(&mut ReplaceValues { values, index: 0 }))
     }
 }
 
 /// Draws parameters, each from a stream of its own.
-struct Init<'a> {
+struct Initializer<'a> {
     seed: spec::Seed,
     drawn: u64,
     device: &'a Device,
 }
 
-impl Init<'_> {
+impl Initializer<'_> {
     fn convolution(&mut self, layer: &LayerParameters) -> Convolution {
         Convolution {
             weights: self.weights(layer),
@@ -265,12 +265,12 @@ fn affine(x: Tensor<2>, layer: &Dense) -> Tensor<2> {
 
 /// Collects every parameter under its path.
 #[derive(Default)]
-struct Export {
+struct ToHost {
     path: Vec<String>,
     named: Vec<NamedTensor>,
 }
 
-impl ModuleVisitor for Export {
+impl ModuleVisitor for ToHost {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_owned());
     }
@@ -290,12 +290,12 @@ impl ModuleVisitor for Export {
 }
 
 /// Puts values in place of the parameters, by their position.
-struct Replace {
+struct ReplaceValues {
     values: HashMap<usize, TensorData>,
     index: usize,
 }
 
-impl ModuleMapper for Replace {
+impl ModuleMapper for ReplaceValues {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let data = self.values.remove(&self.index);
         self.index += 1;
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_have_the_specs_distribution_and_follow_from_the_seed() {
+    fn initial_weights_have_the_specs_distribution_and_depend_on_the_seed_alone() {
         let device = crate::backend::device("cpu").unwrap().0;
         let spec = spec::Network::default();
         let named = |seed| Network::init(&spec, 24, spec::Seed(seed), &device).named();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn values_replace_parameters_by_name_and_shape() {
+    fn tensors_replace_parameters_by_name_and_shape() {
         let device = crate::backend::device("cpu").unwrap().0;
         let spec = spec::Network::default();
         let network = |seed| Network::init(&spec, 24, spec::Seed(seed), &device);

@@ -33,13 +33,13 @@ impl Average {
     /// Decay of the tutorial's averages of the losses.
     const DECAY: f64 = 0.9;
 
-    /// Take in a value.
+    /// Add a value.
     pub fn update(&mut self, value: f64) {
         self.sum = Self::DECAY * self.sum + (1.0 - Self::DECAY) * value;
         self.weight = Self::DECAY * self.weight + (1.0 - Self::DECAY);
     }
 
-    /// The average: the weighted mean of what it was given or, as in the tutorial, that mean as if
+    /// The average: the weighted mean of what it was updated with or, as in the tutorial, that mean as if
     /// there had been zeros before.
     pub fn value(&self, fidelity: Fidelity) -> f64 {
         match fidelity {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_drops_every_350_epochs() {
+    fn learning_rate_drops_every_350_epochs() {
         let spec = Optimizer::default();
         let rate = |step| learning_rate(&spec, step, 50_000, 128);
         let drop = 136_718; // int(50000 / 128 * 350)
@@ -62,16 +62,16 @@ mod tests {
         assert_eq!(rate(drop - 1), 0.1);
         assert!((rate(drop) - 0.01).abs() < 1e-15);
         assert!((rate(2 * drop) - 0.001).abs() < 1e-15);
-        let glide = Optimizer {
+        let smooth = Optimizer {
             staircase: false,
             ..spec
         };
-        let half = learning_rate(&glide, drop / 2, 50_000, 128);
+        let half = learning_rate(&smooth, drop / 2, 50_000, 128);
         assert!((half - 0.1 * 0.1f64.sqrt()).abs() < 1e-12);
     }
 
     #[test]
-    fn the_ema_decay_grows_to_its_limit() {
+    fn ema_decay_grows_to_its_limit() {
         for (updates, want) in [
             (0, 0.1),
             (1, 2.0 / 11.0),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn averages_are_means_or_the_tutorials_which_start_at_zero() {
+    fn average_is_a_mean_or_the_tutorials_that_starts_at_zero() {
         let mut average = Average::default();
         for n in 1..=5 {
             average.update(4.5);

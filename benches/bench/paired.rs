@@ -105,7 +105,7 @@ fn runboard(setting: &Setting, spec: &Spec, name: &str, slice: u64) -> Result<En
 
 /// With the environment that runboard's supervisor gives its processes.
 fn supervised(mut command: Command) -> Command {
-    command.envs(environment::patience());
+    command.envs(environment::passive_wait());
     command
 }
 

@@ -1,19 +1,19 @@
 //! Images that stay on the device, and are augmented there.
 
-use super::native_float;
+use super::tch_tensor;
 use crate::data::{BatchPlan, CHANNELS, Images, SIDE};
 use anyhow::Result;
 use burn::backend::LibTorch;
 use burn::tensor::{Device, Int, Tensor};
 use burn_tch::TchTensor;
-use tch::{Kind, Tensor as Native};
+use tch::Kind;
 
-/// A split's images in a device's memory, as bytes. A step sends it 60 kB of plan instead of 900 kB of batch, and need
-/// not wait until they have arrived.
+/// A split's images in a device's memory, as bytes. A step sends a plan of 60 kB instead of a batch of 900 kB, and need
+/// not wait until it has arrived.
 #[derive(Debug)]
 pub struct DeviceImages {
     /// [images, channel, row, column]
-    pixels: Native,
+    pixels: tch::Tensor,
 }
 
 impl DeviceImages {
@@ -22,9 +22,9 @@ impl DeviceImages {
     /// # Errors
     /// libtorch's, such as memory that does not suffice.
     pub fn new(images: &Images, device: &Device) -> Result<Self> {
-        let device = native_float(Tensor::<1>::zeros([1], device))?.device();
+        let device = tch_tensor(Tensor::<1>::zeros([1], device))?.device();
         let (n, side) = (images.len() as i64, SIDE as i64);
-        let records = Native::f_from_slice(images.records())?.f_view([n, -1])?;
+        let records = tch::Tensor::f_from_slice(images.records())?.f_view([n, -1])?;
         let pixels = records.f_narrow(1, 1, records.size()[1] - 1)?;
         let pixels = pixels.f_reshape([n, CHANNELS as i64, side, side])?;
         Ok(DeviceImages {
@@ -38,19 +38,21 @@ impl DeviceImages {
     /// libtorch's.
     pub fn batch(&self, plan: &BatchPlan) -> Result<(Tensor<4>, Tensor<1, Int>)> {
         let (n, values) = (plan.labels.len(), plan.rows.len());
-        let places = [&plan.labels, &plan.images, &plan.rows, &plan.columns];
-        let places = self.send(&Native::f_from_slice(&places.map(Vec::as_slice).concat())?)?;
-        let places = places.f_split_with_sizes([n, n, values, values].map(|n| n as i64), 0)?;
-        let [labels, images, rows, columns] = &places[..] else {
-            anyhow::bail!("got {} parts of a plan, want 4", places.len());
+        let parts = [&plan.labels, &plan.images, &plan.rows, &plan.columns];
+        let parts = self.send(&tch::Tensor::f_from_slice(
+            &parts.map(Vec::as_slice).concat(),
+        )?)?;
+        let parts = parts.f_split_with_sizes([n, n, values, values].map(|n| n as i64), 0)?;
+        let [labels, images, rows, columns] = &parts[..] else {
+            anyhow::bail!("got {} parts of a plan, want 4", parts.len());
         };
         let n = n as i64;
         let (images, rows) = (images.f_view([n, 1, 1])?, rows.f_view([n, -1, 1])?);
         let columns = columns.f_view([n, 1, -1])?;
-        // The channels, between the three that are chosen by, come last: [n, crop, crop, 3].
+        // The dimension of channels, between the three that are indexed, comes last: [n, crop, crop, 3].
         let chosen = [Some(&images), None, Some(&rows), Some(&columns)];
         let pixels = self.pixels.f_index(&chosen)?.f_to_kind(Kind::Float)?;
-        let transforms = self.send(&Native::f_from_slice(&plan.transforms)?)?;
+        let transforms = self.send(&tch::Tensor::f_from_slice(&plan.transforms)?)?;
         let transforms = transforms.f_view([n, 3, 1, 1, CHANNELS as i64])?;
         let part = |which| transforms.f_select(1, which);
         // The host's `augmentation::apply`, with the same roundings.
@@ -65,10 +67,10 @@ impl DeviceImages {
         ))
     }
 
-    /// To the device, which need not have come to it when this returns: from memory that it cannot read by itself
+    /// Copy to the device, which may not be done when this returns: from memory that it cannot read by itself
     /// the driver takes a copy first
     /// (<https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html>).
-    fn send(&self, values: &Native) -> Result<Native> {
+    fn send(&self, values: &tch::Tensor) -> Result<tch::Tensor> {
         let device = self.pixels.device();
         Ok(values.f_to_device_(device, values.kind(), true, false)?)
     }
@@ -83,7 +85,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_batch_is_the_hosts_bit_for_bit() {
+    fn batch_is_the_hosts_bit_for_bit() {
         const RECORD: usize = 1 + CHANNELS * SIDE * SIDE;
         let mut records = vec![0; 7 * RECORD];
         rand_chacha::ChaCha8Rng::seed_from_u64(1).fill_bytes(&mut records);
@@ -92,7 +94,7 @@ mod tests {
         }
         records[6 * RECORD + 1..].fill(9); // flat: the largest factors
         let images = Arc::new(Images::from_records(records));
-        let resident = DeviceImages::new(&images, &Device::libtorch()).unwrap();
+        let device_images = DeviceImages::new(&images, &Device::libtorch()).unwrap();
         for (crop, standardize) in [(24, true), (24, false), (32, true), (1, true)] {
             let input = Input {
                 crop,
@@ -108,7 +110,7 @@ mod tests {
             for _ in 0..4 {
                 let (want, plan) = (batches.next().unwrap(), plans.next().unwrap());
                 assert_eq!(plan.step, want.step);
-                let (inputs, labels) = resident.batch(&plan).unwrap();
+                let (inputs, labels) = device_images.batch(&plan).unwrap();
                 assert_eq!(inputs.dims(), [size, crop, crop, CHANNELS]);
                 let inputs: Vec<f32> = inputs.into_data().iter::<f32>().collect();
                 assert!(inputs == want.images, "crop {crop}");

@@ -13,7 +13,7 @@ pub type Variable = (&'static str, &'static str);
 
 /// OpenMP's threads wait for work without spinning. With two processes on the same cores, or two pools of threads in
 /// one, the threads that spin take the time of those that work (docs/performance.md).
-const PATIENT: Variable = ("OMP_WAIT_POLICY", "PASSIVE");
+const PASSIVE_WAIT: Variable = ("OMP_WAIT_POLICY", "PASSIVE");
 
 /// libtorch multiplies float32 matrices as TensorFloat-32
 /// (<https://docs.pytorch.org/docs/stable/cuda_environment_variables.html>). Its convolutions do so by default.
@@ -22,32 +22,32 @@ const TF32: Variable = ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1");
 /// (<https://docs.nvidia.com/deeplearning/cudnn/backend/latest/developer/misc.html#tensor-ops-tf32>).
 const NO_TF32: Variable = ("NVIDIA_TF32_OVERRIDE", "0");
 
-/// What every process that computes needs, unless this one has it to pass on.
-pub fn patience() -> Option<Variable> {
-    Some(PATIENT).filter(|(name, _)| !is_set(name))
+/// The variable that every process which computes needs; `None` if this process has it to pass on.
+pub fn passive_wait() -> Option<Variable> {
+    Some(PASSIVE_WAIT).filter(|(name, _)| !is_set(name))
 }
 
 fn is_set(name: &str) -> bool {
     env::var_os(name).is_some()
 }
 
-/// What the environment lacks, with an NVIDIA GPU or without.
+/// The variables that are not set, with an NVIDIA GPU or without.
 fn missing(precision: Precision, gpu: bool, set: impl Fn(&str) -> bool) -> Vec<Variable> {
     let rounding = match precision {
         Precision::Float32 => NO_TF32,
         Precision::Tf32 | Precision::Bf16 => TF32,
     };
-    let wanted = [Some(PATIENT), gpu.then_some(rounding)];
+    let wanted = [Some(PASSIVE_WAIT), gpu.then_some(rounding)];
     let wanted = wanted.into_iter().flatten();
     wanted.filter(|(name, _)| !set(name)).collect()
 }
 
-/// Start this program anew, as the same process, if its environment lacks something that a process which computes what `spec`
-/// says needs.
+/// Make sure that the environment has what a process needs that computes what `spec` says: start this program anew, as
+/// the same process, if something is missing.
 ///
 /// # Errors
 /// The program cannot be started again.
-pub fn complete(spec: &Spec) -> Result<()> {
+pub fn ensure(spec: &Spec) -> Result<()> {
     // A device that is not there is for the process itself to report.
     let gpu = backend::device(&spec.compute.device).is_ok_and(|(_, name)| name != "cpu");
     let missing = missing(spec.compute.precision, gpu, is_set);
@@ -68,15 +68,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_follows_from_device_precision_and_what_is_set() {
+    fn missing_variables_follow_from_device_precision_and_what_is_set() {
         let nothing = |_: &str| false;
-        assert_eq!(missing(Precision::Float32, false, nothing), [PATIENT]);
-        assert_eq!(missing(Precision::Tf32, true, nothing), [PATIENT, TF32]);
-        assert_eq!(missing(Precision::Bf16, true, nothing), [PATIENT, TF32]);
+        assert_eq!(missing(Precision::Float32, false, nothing), [PASSIVE_WAIT]);
+        assert_eq!(
+            missing(Precision::Tf32, true, nothing),
+            [PASSIVE_WAIT, TF32]
+        );
+        assert_eq!(
+            missing(Precision::Bf16, true, nothing),
+            [PASSIVE_WAIT, TF32]
+        );
         let float = missing(Precision::Float32, true, nothing);
-        assert_eq!(float, [PATIENT, NO_TF32]);
-        let patient = |name: &str| name == PATIENT.0;
-        assert_eq!(missing(Precision::Tf32, true, patient), [TF32]);
-        assert_eq!(missing(Precision::Tf32, false, patient), []);
+        assert_eq!(float, [PASSIVE_WAIT, NO_TF32]);
+        let passive = |name: &str| name == PASSIVE_WAIT.0;
+        assert_eq!(missing(Precision::Tf32, true, passive), [TF32]);
+        assert_eq!(missing(Precision::Tf32, false, passive), []);
     }
 }

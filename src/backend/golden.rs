@@ -7,7 +7,6 @@ use crate::schedule::{self, Average};
 use crate::spec::{self, Fidelity, Spec};
 use crate::testing::golden::{Golden, Tensor, assert_chi_square, assert_close, path};
 use burn::tensor::{Device, Int, Tensor as Burn};
-use tch::Tensor as Native;
 
 /// Every tensor of floats, relative to its largest value.
 const BOUND: f64 = 1e-4;
@@ -95,7 +94,7 @@ fn settings(tensor: &Tensor) -> (spec::Pool, spec::Norm) {
 }
 
 #[test]
-fn every_layer_is_tensorflows() {
+fn layers_are_tensorflows() {
     let golden = Golden::read("network");
     for case in CASES.map(|name| Case::of(name, &golden)) {
         let layers = activations(&case.network, &case.spec, case.batch().0).unwrap();
@@ -136,14 +135,14 @@ fn every_layer_is_tensorflows() {
 }
 
 #[test]
-fn losses_and_every_gradient_are_tensorflows() {
+fn losses_and_gradients_are_tensorflows() {
     let golden = Golden::read("network");
     for case in CASES.map(|name| Case::of(name, &golden)) {
         let (images, labels) = case.batch();
         let (losses, gradient_network) =
             gradients(&case.network, &case.spec, images, labels).unwrap();
         let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
-        let [_, _, local3, local4, _] = losses.weight;
+        let [_, _, local3, local4, _] = losses.weight_decay;
         assert!(
             local3 + local4 > 0.01 * losses.total,
             "decay would not show"
@@ -198,7 +197,7 @@ fn local_response_normalisation_is_tensorflows() {
 }
 
 #[test]
-fn same_pooling_is_tensorflows() {
+fn pooling_is_tensorflows() {
     let golden = Golden::read("operations");
     for case in golden.numbered("pool") {
         let pool = settings(golden.get(&format!("{case}/settings"))).0;
@@ -207,18 +206,18 @@ fn same_pooling_is_tensorflows() {
 }
 
 /// Hold an operation's output and its gradient under the upstream one to TensorFlow's.
-fn differentiate(golden: &Golden, case: &str, operation: impl Fn(&Native) -> Native) {
+fn differentiate(golden: &Golden, case: &str, operation: impl Fn(&tch::Tensor) -> tch::Tensor) {
     let tensor = |name: &str| {
         let tensor = golden.get(&format!("{case}/{name}"));
         let shape: Vec<i64> = tensor.shape.iter().map(|&size| size as i64).collect();
-        Native::from_slice(&tensor.floats())
+        tch::Tensor::from_slice(&tensor.floats())
             .reshape(shape)
             .permute([0, 3, 1, 2])
     };
     let input = tensor("input").set_requires_grad(true);
     let output = operation(&input);
     let downstream = (&output * tensor("upstream")).sum(tch::Kind::Float);
-    let gradient = &Native::run_backward(&[&downstream], &[&input], false, false)[0];
+    let gradient = &tch::Tensor::run_backward(&[&downstream], &[&input], false, false)[0];
     for (name, got) in [("output", &output), ("gradient", gradient)] {
         let got = got.detach().permute([0, 2, 3, 1]);
         let want = golden.get(&format!("{case}/{name}"));

@@ -1,8 +1,8 @@
-//! The only libtorch code: devices, threads, and the network's arithmetic as one native block.
+//! The only libtorch code: devices, threads, the network's arithmetic and the optimizer.
 //!
 //! burn holds the parameters and says which device they are on; the work is done on the same memory by libtorch's
-//! own forward and backward (`native`), and on the CPU by kernels of our own (`cpu`), as burn's own backward needs several times as long (docs/performance.md). `model::Network::forward` is the
-//! definition; tests hold all of them together.
+//! operations (`native`), and on the CPU by kernels of our own (`cpu`): burn's own backward pass takes several times
+//! as long (docs/performance.md). `model::Network::forward` is the definition; tests hold all of them together.
 
 // burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
 #![allow(deprecated)]
@@ -29,7 +29,6 @@ use burn::backend::LibTorch;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_tch::TchTensor;
-use tch::Tensor as Native;
 
 /// burn's version; Cargo.toml pins it.
 pub const BURN: &str = "0.22.1";
@@ -68,7 +67,7 @@ pub fn device(spec: &str) -> Result<(Device, String)> {
     }
 }
 
-/// Ready this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for
+/// Prepare this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for
 /// each core. The results of a run are reproducible bit for bit for the same number.
 pub fn prepare(threads: usize) {
     if threads > 0 {
@@ -104,18 +103,20 @@ pub fn upload(
     )
 }
 
-fn foreign<E: std::fmt::Debug>(error: E) -> anyhow::Error {
+fn not_libtorch<E: std::fmt::Debug>(error: E) -> anyhow::Error {
     anyhow!("a tensor is not libtorch's: {error:?}")
 }
 
-fn native_float<const D: usize>(tensor: Tensor<D>) -> Result<Native> {
-    let primitive = tensor.try_into_primitive::<LibTorch>().map_err(foreign)?;
+fn tch_tensor<const D: usize>(tensor: Tensor<D>) -> Result<tch::Tensor> {
+    let primitive = tensor
+        .try_into_primitive::<LibTorch>()
+        .map_err(not_libtorch)?;
     Ok(primitive.tensor)
 }
 
 /// The parameters' libtorch handles, on the same memory as the network's.
-fn handles(network: &Network) -> Result<Vec<Native>> {
-    let mut collect = Collect(Vec::with_capacity(PARAMETERS));
+fn handles(network: &Network) -> Result<Vec<tch::Tensor>> {
+    let mut collect = CollectHandles(Vec::with_capacity(PARAMETERS));
     network.visit(&mut collect);
     collect
         .0
@@ -124,22 +125,22 @@ fn handles(network: &Network) -> Result<Vec<Native>> {
         .context("failed to reach the parameters")
 }
 
-struct Collect(Vec<Result<Native>>);
+struct CollectHandles(Vec<Result<tch::Tensor>>);
 
-impl ModuleVisitor for Collect {
+impl ModuleVisitor for CollectHandles {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push(native_float(param.val()));
+        self.0.push(tch_tensor(param.val()));
     }
 }
 
 /// A network like `like` on other memory.
-fn rebuilt(like: &Network, handles: Vec<Native>) -> Network {
-    like.clone().map(&mut Rebuild(handles.into_iter()))
+fn with_handles(like: &Network, handles: Vec<tch::Tensor>) -> Network {
+    like.clone().map(&mut ReplaceHandles(handles.into_iter()))
 }
 
-struct Rebuild(std::vec::IntoIter<Native>);
+struct ReplaceHandles(std::vec::IntoIter<tch::Tensor>);
 
-impl ModuleMapper for Rebuild {
+impl ModuleMapper for ReplaceHandles {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.0.next() {
             Some(native) => {
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_versions_told_are_those_built_with() {
+    fn versions_are_those_built_with() {
         assert!(
             include_str!("../../Cargo.toml").contains(&format!("burn = {{ version = \"={BURN}\""))
         );
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_gpu_is_a_clear_error() {
+    fn missing_gpu_is_a_user_error() {
         if tch::Cuda::device_count() == 0 {
             let error = device("cuda:1").unwrap_err();
             assert!(crate::error::is_user_error(&error));

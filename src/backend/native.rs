@@ -1,14 +1,13 @@
-//! The network as one native block: losses, gradients and logits, by libtorch's own operations or `cpu`.
+//! The network in libtorch's own operations: losses, gradients and logits. Where `cpu` can, it takes their place.
 
-use super::cpu::Cpu;
+use super::cpu::CpuNetwork;
 use super::losses::DeviceLosses;
-use super::{foreign, handles, native_float, rebuilt};
+use super::{handles, not_libtorch, tch_tensor, with_handles};
 use crate::model::{self, LAYERS, NamedTensor, Network, PARAMETERS, PER_LAYER};
 use crate::spec::{self, Precision, Spec};
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
-use tch::Tensor as Native;
 
 /// The losses on a batch and the gradient of the total one by every parameter.
 ///
@@ -21,15 +20,17 @@ pub fn gradients(
     labels: Tensor<1, Int>,
 ) -> Result<(DeviceLosses, Network)> {
     let weights = handles(network)?;
-    let images = native_float(images)?;
-    let labels = labels.try_into_primitive::<LibTorch>().map_err(foreign)?;
-    let (cross_entropy, mut gradients) = match Cpu::of(spec, &images) {
+    let images = tch_tensor(images)?;
+    let labels = labels
+        .try_into_primitive::<LibTorch>()
+        .map_err(not_libtorch)?;
+    let (cross_entropy, mut gradients) = match CpuNetwork::of(spec, &images) {
         Some(cpu) => cpu.gradients(&weights, &images, &labels.tensor)?,
         None => {
             let weights = tracked(&weights)?;
             let logits = forward(&weights, spec, &images, None)?;
             let loss = cross_entropy(&logits, &labels.tensor)?;
-            let gradients = Native::f_run_backward(&[&loss], &weights, false, false)?;
+            let gradients = tch::Tensor::f_run_backward(&[&loss], &weights, false, false)?;
             (loss, gradients)
         }
     };
@@ -48,7 +49,7 @@ pub fn gradients(
         }
     }
     let losses = DeviceLosses::new(cross_entropy, decays)?;
-    Ok((losses, rebuilt(network, gradients)))
+    Ok((losses, with_handles(network, gradients)))
 }
 
 /// The logits of a batch: [n, classes] on the host, row by row.
@@ -57,31 +58,31 @@ pub fn gradients(
 /// libtorch's.
 pub fn logits(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<f32>> {
     let _guard = tch::no_grad_guard();
-    let (weights, images) = (handles(network)?, native_float(images)?);
-    let logits = match Cpu::of(spec, &images) {
+    let (weights, images) = (handles(network)?, tch_tensor(images)?);
+    let logits = match CpuNetwork::of(spec, &images) {
         Some(cpu) => cpu.logits(&weights, &images)?,
         None => forward(&weights, spec, &images, None)?,
     };
-    host(&logits)
+    to_host(&logits)
 }
 
-/// The values, row by row.
-pub(super) fn host(tensor: &Native) -> Result<Vec<f32>> {
+/// The values on the host, row by row.
+pub(super) fn to_host(tensor: &tch::Tensor) -> Result<Vec<f32>> {
     let tensor = tensor.f_to_device(tch::Device::Cpu)?;
     let flat = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
     Ok(Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?)
 }
 
-/// Leaves of a new graph on the same memory, by which gradients can be asked for.
-fn tracked(weights: &[Native]) -> Result<Vec<Native>> {
-    let leaf = |w: &Native| Ok(w.f_detach()?.f_set_requires_grad(true)?);
+/// Leaves of a new autograd graph on the same memory.
+fn tracked(weights: &[tch::Tensor]) -> Result<Vec<tch::Tensor>> {
+    let leaf = |w: &tch::Tensor| Ok(w.f_detach()?.f_set_requires_grad(true)?);
     weights.iter().map(leaf).collect()
 }
 
 /// The mean cross-entropy of the batch.
-fn cross_entropy(logits: &Native, labels: &Native) -> Result<Native> {
+fn cross_entropy(logits: &tch::Tensor, labels: &tch::Tensor) -> Result<tch::Tensor> {
     let likelihoods = logits.f_log_softmax(-1, tch::Kind::Float)?;
-    Ok(likelihoods.f_nll_loss::<&Native>(labels, None, tch::Reduction::Mean, -100)?)
+    Ok(likelihoods.f_nll_loss::<&tch::Tensor>(labels, None, tch::Reduction::Mean, -100)?)
 }
 
 /// What each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,
@@ -93,9 +94,9 @@ fn cross_entropy(logits: &Native, labels: &Native) -> Result<Native> {
 pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<NamedTensor>> {
     let _guard = tch::no_grad_guard();
     let mut layers = Vec::new();
-    let images = native_float(images)?;
+    let images = tch_tensor(images)?;
     let _logits = forward(&handles(network)?, spec, &images, Some(&mut layers))?;
-    let named = |(name, x): (&str, Native)| -> Result<NamedTensor> {
+    let named = |(name, x): (&str, tch::Tensor)| -> Result<NamedTensor> {
         let x = match x.dim() {
             4 => x.f_permute([0, 2, 3, 1])?,
             _ => x,
@@ -103,17 +104,22 @@ pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<
         Ok(NamedTensor {
             name: name.to_owned(),
             shape: x.size().iter().map(|&size| size as usize).collect(),
-            values: host(&x)?,
+            values: to_host(&x)?,
         })
     };
     layers.into_iter().map(named).collect()
 }
 
-/// The layers' outputs, where somebody wants them.
-type Taps<'a> = Option<&'a mut Vec<(&'static str, Native)>>;
+/// Where the layers' outputs are put, if anywhere.
+type Captures<'a> = Option<&'a mut Vec<(&'static str, tch::Tensor)>>;
 
 /// The network in libtorch's operations; memory is channels-last throughout.
-fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> Result<Native> {
+fn forward(
+    weights: &[tch::Tensor],
+    spec: &Spec,
+    images: &tch::Tensor,
+    mut captures: Captures,
+) -> Result<tch::Tensor> {
     let kind = match spec.compute.precision {
         Precision::Float32 | Precision::Tf32 => tch::Kind::Float,
         Precision::Bf16 => tch::Kind::BFloat16,
@@ -123,10 +129,10 @@ fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> 
     let weights = weights.collect::<Result<Vec<_>, _>>()?;
     let images = images.f_to_kind(kind)?;
     let spec = &spec.network;
-    let tapped = taps.is_some();
-    let mut tap = |name: &'static str, x: &Native| {
-        if let Some(taps) = &mut taps {
-            taps.push((name, x.shallow_clone()));
+    let captured = captures.is_some();
+    let mut capture = |name: &'static str, x: &tch::Tensor| {
+        if let Some(captures) = &mut captures {
+            captures.push((name, x.shallow_clone()));
         }
     };
     let [c1w, c1b, c2w, c2b, l3w, l3b, l4w, l4b, sw, sb] = weights.as_slice() else {
@@ -138,39 +144,43 @@ fn forward(weights: &[Native], spec: &Spec, images: &Native, mut taps: Taps) -> 
     let [conv1, conv2, local3, local4, softmax_linear] = LAYERS;
     let x = images.f_permute([0, 3, 1, 2])?; // [n, 3, h, w]
     let x = convolution(&x, c1w, c1b)?; // [n, 64, h, w]
-    if tapped {
-        tap(conv1, &x.f_relu()?);
+    if captured {
+        capture(conv1, &x.f_relu()?);
     }
     // relu after the pooling, where there is a quarter as much of it: both only pass larger values on,
     // so their order changes neither values nor gradients.
     let x = pool(&x, &spec.pool)?.f_relu()?; // [n, 64, h/2, w/2]
-    tap("pool1", &x);
+    capture("pool1", &x);
     let x = local_response_norm(&x, &spec.norm)?;
-    tap("norm1", &x);
+    capture("norm1", &x);
     let x = convolution(&x, c2w, c2b)?.f_relu()?; // [n, 64, h/2, w/2]
-    tap(conv2, &x);
+    capture(conv2, &x);
     let x = local_response_norm(&x, &spec.norm)?;
-    tap("norm2", &x);
+    capture("norm2", &x);
     let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
-    tap("pool2", &x);
+    capture("pool2", &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
     let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
-    tap(local3, &x);
+    capture(local3, &x);
     let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
-    tap(local4, &x);
+    capture(local4, &x);
     let x = sb.f_addmm(&x, sw)?; // [n, 10]
-    tap(softmax_linear, &x);
+    capture(softmax_linear, &x);
     Ok(x.f_to_kind(tch::Kind::Float)?)
 }
 
-fn convolution(x: &Native, weights: &Native, biases: &Native) -> Result<Native> {
+fn convolution(
+    x: &tch::Tensor,
+    weights: &tch::Tensor,
+    biases: &tch::Tensor,
+) -> Result<tch::Tensor> {
     let pad = weights.size()[2] / 2; // the kernel is odd, so SAME is symmetric
     Ok(x.f_conv2d(weights, Some(biases), [1, 1], [pad, pad], [1, 1], 1)?)
 }
 
 /// Max-pooling with SAME padding. libtorch pads both sides alike, or lets the last window hang over the
 /// edge (ceil mode), which is what padding only after the image amounts to.
-pub(super) fn pool(x: &Native, spec: &spec::Pool) -> Result<Native> {
+pub(super) fn pool(x: &tch::Tensor, spec: &spec::Pool) -> Result<tch::Tensor> {
     let size = x.size();
     let (window, stride) = (spec.size as i64, spec.stride as i64);
     let padding = |size: i64| model::same_padding(size as usize, spec.size, spec.stride);
@@ -188,18 +198,18 @@ pub(super) fn pool(x: &Native, spec: &spec::Pool) -> Result<Native> {
 
 /// x / (bias + alpha * windowed sum of x^2)^beta. The sum over neighbouring channels is a product with
 /// a constant band matrix, which the matrix unit does faster than any sliding window of libtorch's.
-pub(super) fn local_response_norm(x: &Native, spec: &spec::Norm) -> Result<Native> {
+pub(super) fn local_response_norm(x: &tch::Tensor, spec: &spec::Norm) -> Result<tch::Tensor> {
     let channels = x.size()[1];
     let options = (x.kind(), x.device());
     let radius = spec.radius as i64;
-    let band = Native::f_ones([channels, channels], options)?
+    let band = tch::Tensor::f_ones([channels, channels], options)?
         .f_tril(radius)?
         .f_triu(-radius)?
         .f_mul_scalar(spec.alpha)?
         .f_reshape([channels, channels, 1, 1])?;
     let sum = x
         .f_square()?
-        .f_conv2d::<&Native>(&band, None, [1, 1], [0, 0], [1, 1], 1)?;
+        .f_conv2d::<&tch::Tensor>(&band, None, [1, 1], [0, 0], [1, 1], 1)?;
     // Near its bias, the base needs more digits than a factor of a product.
     let base = sum.f_to_kind(tch::Kind::Float)?.f_add_scalar(spec.bias)?;
     let scale = if spec.beta == 0.75 {
@@ -236,7 +246,7 @@ pub(super) mod tests {
         (whole, 11)
     }
 
-    fn close(got: &[f32], want: &[f32], what: &str) {
+    fn assert_close(got: &[f32], want: &[f32], what: &str) {
         let scale = want.iter().fold(0f32, |m, w| m.max(w.abs()));
         assert!(scale > 0.0, "{what} is all zeros");
         for (g, w) in got.iter().zip(want) {
@@ -248,7 +258,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_native_block_agrees_with_burn_forward_and_backward() {
+    fn network_agrees_with_burns_forward_and_backward() {
         // A second kernel of 5 goes through `cpu`, another one through libtorch's operations.
         for (pool, beta, kernels) in [
             ((3, 2), 0.75, (5, 5)),
@@ -287,20 +297,20 @@ pub(super) mod tests {
             assert!((losses.total - number(total.clone())).abs() < 1e-5);
             assert!((losses.cross_entropy - number(cross_entropy)).abs() < 1e-5);
             let slow_logits: Vec<f32> = slow.into_data().iter::<f32>().collect();
-            close(&fast, &slow_logits, "logits");
+            assert_close(&fast, &slow_logits, "logits");
 
             let tape = total.backward();
-            let host = |t: TensorData| t.iter::<f32>().collect::<Vec<f32>>();
+            let floats = |t: TensorData| t.iter::<f32>().collect::<Vec<f32>>();
             let want = [
-                host(oracle.conv1.weights.grad(&tape).unwrap().into_data()),
-                host(oracle.conv1.biases.grad(&tape).unwrap().into_data()),
-                host(oracle.conv2.weights.grad(&tape).unwrap().into_data()),
-                host(oracle.conv2.biases.grad(&tape).unwrap().into_data()),
-                host(oracle.local3.weights.grad(&tape).unwrap().into_data()),
-                host(oracle.local3.biases.grad(&tape).unwrap().into_data()),
-                host(oracle.local4.weights.grad(&tape).unwrap().into_data()),
-                host(oracle.local4.biases.grad(&tape).unwrap().into_data()),
-                host(
+                floats(oracle.conv1.weights.grad(&tape).unwrap().into_data()),
+                floats(oracle.conv1.biases.grad(&tape).unwrap().into_data()),
+                floats(oracle.conv2.weights.grad(&tape).unwrap().into_data()),
+                floats(oracle.conv2.biases.grad(&tape).unwrap().into_data()),
+                floats(oracle.local3.weights.grad(&tape).unwrap().into_data()),
+                floats(oracle.local3.biases.grad(&tape).unwrap().into_data()),
+                floats(oracle.local4.weights.grad(&tape).unwrap().into_data()),
+                floats(oracle.local4.biases.grad(&tape).unwrap().into_data()),
+                floats(
                     oracle
                         .softmax_linear
                         .weights
@@ -308,7 +318,7 @@ pub(super) mod tests {
                         .unwrap()
                         .into_data(),
                 ),
-                host(
+                floats(
                     oracle
                         .softmax_linear
                         .biases
@@ -318,13 +328,13 @@ pub(super) mod tests {
                 ),
             ];
             for (got, want) in fast_gradients.named().iter().zip(&want) {
-                close(&got.values, want, &got.name);
+                assert_close(&got.values, want, &got.name);
             }
         }
     }
 
     #[test]
-    fn products_in_bfloat16_are_near_those_in_float32() {
+    fn bfloat16_is_near_float32() {
         let (mut spec, crop) = small();
         let device = Device::libtorch();
         let network = Network::init(&spec.network, crop, spec::Seed(3), &device);

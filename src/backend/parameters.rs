@@ -1,6 +1,6 @@
 //! A network's parameters one after the other in memory, so that a step changes all of them at once.
 
-use super::{handles, rebuilt};
+use super::{handles, with_handles};
 use crate::model::Network;
 use anyhow::Result;
 use tch::Tensor;
@@ -31,7 +31,7 @@ impl FlatParameters {
             start += length;
         }
         Ok(FlatParameters {
-            network: rebuilt(network, views),
+            network: with_handles(network, views),
             values,
         })
     }

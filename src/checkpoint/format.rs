@@ -189,7 +189,7 @@ pub fn safetensors(named: &[NamedTensor]) -> Result<Vec<u8>> {
 /// <https://github.com/huggingface/safetensors#format>: length of the header in 8 bytes, little-endian, header
 fn check_offsets(bytes: &[u8]) -> Result<()> {
     #[derive(Deserialize)]
-    struct Place {
+    struct Extent {
         data_offsets: (u64, u64),
     }
     let (length, rest) = bytes.split_first_chunk().context("no header")?;
@@ -198,7 +198,7 @@ fn check_offsets(bytes: &[u8]) -> Result<()> {
     let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
     for (name, entry) in header {
         // What else there is, such as metadata, is the library's to check.
-        if let Ok(Place { data_offsets }) = Place::deserialize(entry) {
+        if let Ok(Extent { data_offsets }) = Extent::deserialize(entry) {
             let (end, most) = (data_offsets.1, rest.len() - length);
             ensure!(
                 end <= most as u64,
@@ -239,7 +239,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_damaged_checkpoint_is_refused_and_says_what_differs() {
+    fn damaged_checkpoint_is_refused_with_what_differs() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(7)).unwrap();
         let ema = path.join("ema.safetensors");
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_may_be_damaged_anywhere() {
+    fn manifest_damaged_anywhere_is_refused_or_means_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(7)).unwrap();
         let manifest = path.join(MANIFEST);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_format_is_named_whatever_else_it_holds() {
+    fn format_of_another_version_is_named_whatever_else_the_manifest_holds() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(7)).unwrap();
         let refusal = |manifest: &str| {
@@ -296,8 +296,8 @@ mod tests {
             let (_, refusal) = error.split_once("step-00000007: ").unwrap();
             refusal.to_owned()
         };
-        let foreign = refusal("{\"format\": 2, \"files\": \"elsewhere\"}");
-        assert_eq!(foreign, "manifest.json: got format 2, want 1");
+        let other = refusal("{\"format\": 2, \"files\": \"elsewhere\"}");
+        assert_eq!(other, "manifest.json: got format 2, want 1");
         let empty = refusal("{\"format\": 1, \"files\": {}}");
         assert_eq!(empty, "manifest.json: no entry for state.json");
         assert!(refusal("").starts_with("manifest.json: EOF"));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_that_no_file_holds_are_refused() {
+    fn tensors_beyond_the_files_end_are_refused() {
         // Each fits into the address space; the last one ends, with the header, behind its end.
         let bytes = (1_u64 << 61) - 1;
         let entry = |index: u64| {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_larger_than_any_network_is_not_read() {
+    fn file_larger_than_any_network_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(7)).unwrap();
         let length: u64 = 1 << 40;

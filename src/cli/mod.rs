@@ -143,7 +143,7 @@ impl Cli {
 fn prepare(run: &RunDir) -> Result<()> {
     // A spec that is bad is for the process itself to report, in its status.
     if let Ok(spec) = Spec::read_frozen(&run.spec()) {
-        environment::complete(&spec)?;
+        environment::ensure(&spec)?;
     }
     console::reserve();
     Ok(())

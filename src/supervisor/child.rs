@@ -56,7 +56,7 @@ impl Child {
             .stdout(out)
             .stderr(err)
             .process_group(0)
-            .envs(environment::patience()); // so that it need not start itself again
+            .envs(environment::passive_wait()); // so that it need not start itself again
         let supervisor = process::id();
         let bind_to_supervisor = move || {
             // Ignored under `nohup`, which is meant for the terminal's and not for ours.

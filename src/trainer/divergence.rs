@@ -1,4 +1,4 @@
-//! Divergence: how it is told, what is kept of it, and where training goes on from.
+//! Divergence: how it is found, the evidence saved of it, and where training goes on.
 //!
 //! A rollback is a resume with a lower learning rate, in the same process. Nothing on disk says that one was
 //! decided until the next checkpoint does: a run that is killed in between goes on from the same checkpoint,
@@ -22,23 +22,23 @@ use std::path::PathBuf;
 /// The error that ends training which diverges, unless a rollback follows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
-    /// The step that cannot be taken, because its loss is not finite.
+    /// The step that cannot be done, because its loss is not finite.
     pub step: u64,
     /// What is not finite, in words.
-    pub what: String,
+    pub cause: String,
     /// The last losses.
     pub losses: Losses,
     /// The last learning rate.
     pub learning_rate: f64,
-    /// Those before.
+    /// The rollbacks before it.
     pub rollbacks: Vec<Rollback>,
-    /// Where the weights and the batch are kept.
-    pub kept: Option<PathBuf>,
+    /// The directory of the weights and the batch, once they are saved.
+    pub evidence: Option<PathBuf>,
 }
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: training diverged", self.what)?;
+        write!(f, "{}: training diverged", self.cause)?;
         match self.rollbacks.len() {
             0 => {}
             1 => write!(f, ", after a rollback")?,
@@ -48,7 +48,7 @@ impl fmt::Display for Divergence {
         if self.rollbacks.is_empty() {
             write!(f, " or train.on_divergence=rollback")?;
         }
-        match &self.kept {
+        match &self.evidence {
             Some(directory) => write!(f, "; weights and batch are in {}", directory.display()),
             None => Ok(()),
         }
@@ -57,13 +57,13 @@ impl fmt::Display for Divergence {
 
 impl std::error::Error for Divergence {}
 
-/// What is not finite in the losses of a step, in words; `None` if training is well.
-pub fn in_losses(step: u64, losses: &Losses) -> Option<String> {
+/// What is not finite in the losses of a step, in words; `None` if they are.
+pub fn check_losses(step: u64, losses: &Losses) -> Option<String> {
     (!losses.total.is_finite()).then(|| format!("the loss at step {step} is {}", losses.total))
 }
 
-/// What is not finite in a checkpoint, in words; `None` if it is good. One that is not must never be saved.
-pub fn in_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
+/// What is not finite in a checkpoint, in words; `None` if all is. Another one must never be saved.
+pub fn check_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
     let broken = |tensor: &&NamedTensor| tensor.values.iter().any(|value| !value.is_finite());
     let in_group = |(group, tensors): (&String, &Vec<NamedTensor>)| {
         let (found, step) = (tensors.iter().find(broken)?, checkpoint.state.step);
@@ -87,12 +87,17 @@ impl Divergence {
     /// Exit code of training that diverged. On a CPU it would do so again; the supervisor finds out, once.
     pub const EXIT_CODE: i32 = 4;
 
-    /// Keep what shows the divergence: the weights and the batch of its step, as safetensors, and the
-    /// numbers. The message says where they are.
+    /// Save the evidence: the weights and the batch of its step, as safetensors, and the
+    /// numbers. The message then says where they are.
     ///
     /// # Errors
     /// If it cannot be written; there is then no half of it.
-    pub fn keep(&mut self, run: &RunDir, weights: &[NamedTensor], batch: &Batch) -> Result<()> {
+    pub fn save_evidence(
+        &mut self,
+        run: &RunDir,
+        weights: &[NamedTensor],
+        batch: &Batch,
+    ) -> Result<()> {
         run.check_present()?; // or this would make its directory again
         let directory = run.divergence(self.step);
         let mut numbers = serde_json::to_vec_pretty(&self.numbers())?;
@@ -103,7 +108,7 @@ impl Divergence {
             ("batch.safetensors", &safetensors(batch)?),
         ];
         files::replace_dir(&directory, &files)?;
-        self.kept = Some(directory);
+        self.evidence = Some(directory);
         Ok(())
     }
 
@@ -113,13 +118,13 @@ impl Divergence {
             true => json!(value),
             false => json!(value.to_string()),
         };
-        let decays = LAYERS.iter().zip(self.losses.weight);
+        let decays = LAYERS.iter().zip(self.losses.weight_decay);
         let decays: Map<String, Value> = decays
             .map(|(layer, loss)| ((*layer).to_owned(), number(loss)))
             .collect();
         json!({
             "step": self.step,
-            "what": self.what,
+            "what": self.cause,
             "total_loss": number(self.losses.total),
             "cross_entropy": number(self.losses.cross_entropy),
             "weight_loss": decays,
@@ -128,8 +133,8 @@ impl Divergence {
         })
     }
 
-    /// Make way for going on from an earlier checkpoint, if the spec wants that once more: checkpoints
-    /// behind it are removed. Returns all rollbacks, this one included.
+    /// Go back to an earlier checkpoint, if the spec allows one more rollback: later checkpoints are removed.
+    /// Returns all rollbacks, this one included.
     ///
     /// # Errors
     /// The divergence itself, if it ends training, and I/O errors.
@@ -139,7 +144,7 @@ impl Divergence {
             return Err(ExitError::new(Divergence::EXIT_CODE, self).into());
         }
         let directory = run.checkpoints();
-        let to = self.target(&checkpoint::list(&directory)?);
+        let to = self.rollback_target(&checkpoint::list(&directory)?);
         checkpoint::remove_from(&directory, to.map_or(0, |step| step + 1))?;
         let rollback = Rollback {
             diverged: self.step,
@@ -147,7 +152,7 @@ impl Divergence {
         };
         console::warning(format_args!(
             "{}; rollback {} of at most {}: {rollback}, with the learning rate times {}",
-            self.what,
+            self.cause,
             count + 1,
             spec.max_rollbacks,
             spec.rollback_factor
@@ -157,7 +162,7 @@ impl Divergence {
 
     /// The newest checkpoint from which a lower rate can help: not one whose very weights, before any step,
     /// give no finite loss, and not the one that the last rollback went to in vain.
-    fn target(&self, checkpoints: &[CheckpointEntry]) -> Option<u64> {
+    fn rollback_target(&self, checkpoints: &[CheckpointEntry]) -> Option<u64> {
         let tried = self.rollbacks.last().and_then(|rollback| rollback.to);
         let steps = checkpoints.iter().rev().map(|entry| entry.step);
         steps
@@ -196,18 +201,18 @@ mod tests {
         Losses {
             total,
             cross_entropy: 1.5,
-            weight: [0.0; LAYERS.len()],
+            weight_decay: [0.0; LAYERS.len()],
         }
     }
 
     fn divergence(step: u64, rollbacks: &[Rollback]) -> Divergence {
         Divergence {
             step,
-            what: format!("the loss at step {step} is NaN"),
+            cause: format!("the loss at step {step} is NaN"),
             losses: losses(f64::NAN),
             learning_rate: 0.1,
             rollbacks: rollbacks.to_vec(),
-            kept: None,
+            evidence: None,
         }
     }
 
@@ -239,25 +244,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_named() {
-        assert_eq!(in_losses(7, &losses(1e30)), None);
-        let said = |total| in_losses(7, &losses(total)).unwrap();
-        assert_eq!(said(f64::NAN), "the loss at step 7 is NaN");
-        assert_eq!(said(f64::INFINITY), "the loss at step 7 is inf");
+    fn cause_names_what_is_not_finite() {
+        assert_eq!(check_losses(7, &losses(1e30)), None);
+        let cause = |total| check_losses(7, &losses(total)).unwrap();
+        assert_eq!(cause(f64::NAN), "the loss at step 7 is NaN");
+        assert_eq!(cause(f64::INFINITY), "the loss at step 7 is inf");
 
-        assert_eq!(in_checkpoint(&checkpoint(7, f32::MAX, 1.0)), None);
+        assert_eq!(check_checkpoint(&checkpoint(7, f32::MAX, 1.0)), None);
         assert_eq!(
-            in_checkpoint(&checkpoint(7, f32::NEG_INFINITY, f32::NAN)).unwrap(),
+            check_checkpoint(&checkpoint(7, f32::NEG_INFINITY, f32::NAN)).unwrap(),
             "the weights after step 7 are not finite: conv1/biases"
         );
         assert_eq!(
-            in_checkpoint(&checkpoint(7, 1.0, f32::NAN)).unwrap(),
+            check_checkpoint(&checkpoint(7, 1.0, f32::NAN)).unwrap(),
             "the averaged weights after step 7 are not finite: conv1/biases"
         );
     }
 
     #[test]
-    fn each_rollback_goes_where_none_was_in_vain() {
+    fn rollback_goes_to_the_newest_checkpoint_not_tried_in_vain() {
         let (_directory, run) = run();
         for step in [0, 10, 20, 30] {
             checkpoint::save(&run.checkpoints(), &checkpoint(step, 1.0, 1.0)).unwrap();
@@ -296,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_is_fresh_weights_whatever_was_set_aside() {
+    fn rollback_to_the_beginning_removes_quarantined_checkpoints() {
         let (_directory, run) = run();
         let directory = run.checkpoints();
         let saved = checkpoint::save(&directory, &checkpoint(10, 1.0, 1.0)).unwrap();
@@ -316,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn to_stop_leaves_every_checkpoint() {
+    fn stop_leaves_every_checkpoint() {
         let (_directory, run) = run();
         checkpoint::save(&run.checkpoints(), &checkpoint(10, 1.0, 1.0)).unwrap();
         let error = divergence(11, &[])
@@ -331,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_batch_and_numbers_are_kept() {
+    fn evidence_is_weights_batch_and_numbers() {
         let (_directory, run) = run();
         let batch = Batch {
             step: 7,
@@ -339,11 +344,13 @@ mod tests {
             labels: vec![3, 9],
         };
         let mut divergence = divergence(7, &[]);
-        divergence.keep(&run, &weights(f32::NAN), &batch).unwrap();
+        divergence
+            .save_evidence(&run, &weights(f32::NAN), &batch)
+            .unwrap();
         let directory = run.divergence(7);
-        let said = divergence.to_string();
+        let message = divergence.to_string();
         let place = format!("; weights and batch are in {}", directory.display());
-        assert!(said.ends_with(&place), "{said}");
+        assert!(message.ends_with(&place), "{message}");
 
         let file = fs::read(directory.join("batch.safetensors")).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();

@@ -36,8 +36,8 @@ use timer::StepTimer;
 /// How often the status file tells the supervisor and the evaluator that training is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// After so many steps their losses are read, whatever the cadences are.
-const UNREAD: usize = 100;
+/// The losses of so many steps are pending at most: they are then read, whatever the cadences are.
+const MAX_PENDING: usize = 100;
 
 /// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step.
 ///
@@ -55,12 +55,16 @@ pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
         loss: None,
         examples_per_sec: None,
     };
-    let result = persist(run, &mut status, stop);
+    let result = train_with_rollbacks(run, &mut status, stop);
     run::record_completion(&mut status, run, result)
 }
 
 /// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.
-fn persist(run: &RunDir, status: &mut TrainStatus, stop: &Shutdown) -> Result<Completion> {
+fn train_with_rollbacks(
+    run: &RunDir,
+    status: &mut TrainStatus,
+    stop: &Shutdown,
+) -> Result<Completion> {
     let spec = Spec::read_frozen(&run.spec())?;
     let mut rollbacks = None;
     loop {
@@ -82,8 +86,8 @@ struct Trainer<'a> {
     /// The first step of this session.
     first: u64,
     optimizer: Optimizer,
-    /// Steps taken whose losses nobody has read yet: to read them is to wait for the device.
-    unread: Vec<Unread>,
+    /// Losses that nobody has read yet: to read them is to wait for the device.
+    pending: Vec<PendingLosses>,
     /// The losses read last.
     losses: Losses,
     /// All of the run; each has lowered the learning rate.
@@ -92,13 +96,13 @@ struct Trainer<'a> {
     queue: EvaluationQueue,
     reporter: Reporter,
     status: &'a mut TrainStatus,
-    interval: StepTimer,
+    timer: StepTimer,
     /// When the status was last saved.
-    beaten: Instant,
+    last_heartbeat: Instant,
 }
 
 /// A step whose losses are still on the device.
-struct Unread {
+struct PendingLosses {
     step: u64,
     learning_rate: f64,
     losses: DeviceLosses,
@@ -155,14 +159,14 @@ impl<'a> Trainer<'a> {
             input,
             first,
             optimizer,
-            unread: Vec::new(),
+            pending: Vec::new(),
             losses: Losses::default(),
             rollbacks: rollbacks.unwrap_or(state.rollbacks),
             queue,
             reporter,
             status,
-            interval: StepTimer::start(first),
-            beaten: Instant::now(),
+            timer: StepTimer::start(first),
+            last_heartbeat: Instant::now(),
         })
     }
 
@@ -173,21 +177,21 @@ impl<'a> Trainer<'a> {
             let logged = step.is_multiple_of(train.log_every);
             let saved = step.is_multiple_of(train.checkpoint_every);
             let read = logged || saved || last || self.reporter.shows(step);
-            let taken = self.step(step, read)?;
+            let output = self.step(step, read)?;
             if logged {
-                self.print(step);
+                self.log_step(step);
             }
             let ready = self.input.ready();
             self.reporter
-                .report(&taken, self.optimizer.network(), ready)?;
+                .report(&output, self.optimizer.network(), ready)?;
             let stopped = stop.requested().filter(|_| !last);
             if last || stopped.is_some() {
                 self.read_losses()?;
-                self.save_last(&self.checkpoint(&taken)?)?;
+                self.save_last(&self.checkpoint(&output)?)?;
             } else if saved {
-                self.save(&self.checkpoint(&taken)?)?;
+                self.save(&self.checkpoint(&output)?)?;
             }
-            self.beat(step)?;
+            self.save_heartbeat(step)?;
             if let Some(signal) = stopped {
                 console::timed(format_args!("stopped after step {step}, which is saved"));
                 return Ok(Completion::Interrupted(signal));
@@ -196,7 +200,7 @@ impl<'a> Trainer<'a> {
         Ok(Completion::Finished)
     }
 
-    /// One step of gradient descent; `read` its losses and those before it.
+    /// One training step; `read` says whether to read its losses, and those before it, now.
     fn step(&mut self, step: u64, read: bool) -> Result<StepOutput> {
         let begin = Instant::now();
         let StepInput {
@@ -209,12 +213,12 @@ impl<'a> Trainer<'a> {
         let learning_rate = self.learning_rate(step);
         self.optimizer
             .step(step, &gradients, &losses, learning_rate)?;
-        self.unread.push(Unread {
+        self.pending.push(PendingLosses {
             step,
             learning_rate,
             losses,
         });
-        if read || self.unread.len() >= UNREAD {
+        if read || self.pending.len() >= MAX_PENDING {
             self.read_losses()?;
         }
         Ok(StepOutput {
@@ -227,17 +231,16 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Read the losses that are still on the device. Weights that stood before a step without a finite loss stand
-    /// yet.
+    /// Read the losses that are still on the device. If one is not finite, the weights are still those before its step.
     fn read_losses(&mut self) -> Result<()> {
-        let unread = mem::take(&mut self.unread);
-        let losses: Vec<&DeviceLosses> = unread.iter().map(|unread| &unread.losses).collect();
-        for (unread, losses) in unread.iter().zip(DeviceLosses::read(&losses)?) {
-            let (step, learning_rate) = (unread.step, unread.learning_rate);
-            if let Some(what) = divergence::in_losses(step, &losses) {
+        let pending = mem::take(&mut self.pending);
+        let losses: Vec<&DeviceLosses> = pending.iter().map(|pending| &pending.losses).collect();
+        for (pending, losses) in pending.iter().zip(DeviceLosses::read(&losses)?) {
+            let (step, learning_rate) = (pending.step, pending.learning_rate);
+            if let Some(cause) = divergence::check_losses(step, &losses) {
                 self.reporter.show_divergence(step, losses);
                 self.status.step = step;
-                return Err(self.diverged(step, what, losses, learning_rate));
+                return Err(self.divergence_at(step, cause, losses, learning_rate));
             }
             self.reporter.record_losses(losses);
             self.losses = losses;
@@ -246,7 +249,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// That of the schedule, lowered by every rollback.
+    /// The schedule's, lowered by every rollback.
     fn learning_rate(&self, step: u64) -> f64 {
         let (images, batch_size) = (self.images.len(), self.spec.train.batch_size);
         let rate = schedule::learning_rate(&self.spec.optimizer, step, images, batch_size);
@@ -254,34 +257,36 @@ impl<'a> Trainer<'a> {
         self.rollbacks.iter().fold(rate, lowered)
     }
 
-    /// The error of training whose step `step` cannot be taken; what shows it is kept in the run directory.
-    fn diverged(
+    /// The error of training whose step `step` cannot be done; its evidence is saved in the run directory.
+    fn divergence_at(
         &self,
         step: u64,
-        what: String,
+        cause: String,
         losses: Losses,
         learning_rate: f64,
     ) -> anyhow::Error {
         let mut divergence = Divergence {
             step,
-            what,
+            cause,
             losses,
             learning_rate,
             rollbacks: self.rollbacks.clone(),
-            kept: None,
+            evidence: None,
         };
         // The batch of any step can be made again: it follows from the seed.
-        let batch = batches(&self.images, self.spec, step).and_then(|mut again| again.next());
+        let batch = batches(&self.images, self.spec, step).and_then(|mut batches| batches.next());
         let weights = self.optimizer.network().named();
-        if let Err(error) = batch.and_then(|batch| divergence.keep(self.run, &weights, &batch)) {
+        if let Err(error) =
+            batch.and_then(|batch| divergence.save_evidence(self.run, &weights, &batch))
+        {
             console::warning(format_args!("{error:#}"));
         }
         divergence.into()
     }
 
     /// The tutorial's console line, timed over the steps since the last one.
-    fn print(&mut self, step: u64) {
-        let sec_per_batch = self.interval.close(step);
+    fn log_step(&mut self, step: u64) {
+        let sec_per_batch = self.timer.lap(step);
         let examples_per_sec = self.spec.train.batch_size as f64 / sec_per_batch;
         console::timed(format_args!(
             "step {step}, loss = {:.2} ({examples_per_sec:.1} examples/sec; {sec_per_batch:.3} sec/batch)",
@@ -290,21 +295,21 @@ impl<'a> Trainer<'a> {
         self.status.examples_per_sec = Some(examples_per_sec);
     }
 
-    /// The state after a step, if it is good.
-    fn checkpoint(&self, taken: &StepOutput) -> Result<Checkpoint> {
+    /// The checkpoint after a step, if all its values are finite.
+    fn checkpoint(&self, output: &StepOutput) -> Result<Checkpoint> {
         let checkpoint = Checkpoint {
             state: checkpoint::CheckpointState {
-                step: taken.step,
+                step: output.step,
                 averages: self.reporter.averages().clone(),
                 rollbacks: self.rollbacks.clone(),
             },
             tensors: self.optimizer.state(),
         };
-        match divergence::in_checkpoint(&checkpoint) {
+        match divergence::check_checkpoint(&checkpoint) {
             None => Ok(checkpoint),
-            // The next step could not be taken.
-            Some(what) => {
-                Err(self.diverged(taken.step + 1, what, self.losses, taken.learning_rate))
+            // The next step could not be done.
+            Some(cause) => {
+                Err(self.divergence_at(output.step + 1, cause, self.losses, output.learning_rate))
             }
         }
     }
@@ -313,7 +318,7 @@ impl<'a> Trainer<'a> {
     /// try.
     fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.run.check_present()?; // or saving would make its directory again
-        // Curves first: a resumed run cuts what is newer than its checkpoint and misses nothing older.
+        // Curves first: a resumed run purges what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
         match checkpoint::save(&self.run.checkpoints(), checkpoint) {
             Ok(_) => retain(self.run, self.spec, &mut self.queue),
@@ -342,10 +347,11 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn beat(&mut self, step: u64) -> Result<()> {
+    /// Save the status, if the last heartbeat is long enough ago.
+    fn save_heartbeat(&mut self, step: u64) -> Result<()> {
         self.status.step = step + 1;
-        if self.beaten.elapsed() >= HEARTBEAT {
-            self.beaten = Instant::now();
+        if self.last_heartbeat.elapsed() >= HEARTBEAT {
+            self.last_heartbeat = Instant::now();
             self.run.check_present()?;
             self.status.save_heartbeat(self.run);
         }

@@ -1,4 +1,4 @@
-//! How long steps take, from one console line to the next.
+//! The time of a step, averaged from one console line to the next.
 
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ impl StepTimer {
         }
     }
 
-    /// Close the interval after `step`; seconds a step.
-    pub fn close(&mut self, step: u64) -> f64 {
+    /// End the interval with `step` and begin the next; seconds a step.
+    pub fn lap(&mut self, step: u64) -> f64 {
         let steps = (step + 1 - self.next) as f64;
         let seconds = self.since.elapsed().as_secs_f64();
         *self = Self::start(step + 1);

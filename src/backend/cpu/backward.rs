@@ -1,47 +1,47 @@
 //! The backward pass.
 
-use super::forward::Passed;
-use super::norm::{self, Kept, Neighbours};
-use super::product::{Left, multiply};
-use super::weights::{Sums, Weights};
+use super::forward::ForwardCache;
+use super::norm::{self, ChannelWindows, NormCache};
+use super::product::{LeftMatrix, multiply};
+use super::weights::{GradientSums, PackedWeights};
 use super::winograd::PLANES;
-use super::{Cpu, GROUP};
+use super::{CpuNetwork, GROUP};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-impl Cpu {
+impl CpuNetwork {
     /// The gradient by the parameters, of that by pool2, [n, features].
     pub fn backward(
         &self,
-        weights: &Weights,
+        weights: &PackedWeights,
         images: &[f32],
-        passed: &[Passed],
+        cache: &[ForwardCache],
         gradient: &[f32],
-    ) -> Sums {
+    ) -> GradientSums {
         let arch = Arch::new();
         let mut rest = gradient;
         let parts: Vec<_> = self
             .parts(images)
-            .zip(passed)
-            .map(|(images, passed)| {
-                let (gradient, later) = rest.split_at(passed.features.len());
+            .zip(cache)
+            .map(|(images, cache)| {
+                let (gradient, later) = rest.split_at(cache.features.len());
                 rest = later;
                 Backward {
                     cpu: self,
                     weights,
                     images,
-                    passed,
+                    cache,
                     gradient,
                 }
             })
             .collect();
-        let sums: Vec<Sums> = parts
+        let sums: Vec<GradientSums> = parts
             .into_par_iter()
             .map(|part| arch.dispatch(part))
             .collect();
         // In the parts' order, so that the sums are the same every time.
         let mut sums = sums.into_iter();
-        let zeros = || Sums::zeros(&self.convolution(), self.widths());
+        let zeros = || GradientSums::zeros(&self.convolution(), self.widths());
         let mut total = sums.next().unwrap_or_else(zeros);
         sums.for_each(|part| total.add(&part));
         total
@@ -51,7 +51,12 @@ impl Cpu {
 /// The gradient by what went into relu, of that by what came out, for a row of pixels; added up to that by the
 /// biases.
 #[inline(always)]
-fn pass_relu<S: Simd>(simd: S, out: &[S::f32s], gradient: &mut [S::f32s], biases: &mut [S::f32s]) {
+fn relu_backward<S: Simd>(
+    simd: S,
+    out: &[S::f32s],
+    gradient: &mut [S::f32s],
+    biases: &mut [S::f32s],
+) {
     let zero = simd.splat_f32s(0.0);
     let width = biases.len();
     let pixels = out
@@ -68,23 +73,23 @@ fn pass_relu<S: Simd>(simd: S, out: &[S::f32s], gradient: &mut [S::f32s], biases
 
 /// A thread's part of the pass.
 pub(super) struct Backward<'a> {
-    pub cpu: &'a Cpu,
-    pub weights: &'a Weights,
+    pub cpu: &'a CpuNetwork,
+    pub weights: &'a PackedWeights,
     pub images: &'a [f32],
-    pub passed: &'a Passed,
+    pub cache: &'a ForwardCache,
     pub gradient: &'a [f32],
 }
 
 impl WithSimd for Backward<'_> {
-    type Output = Sums;
+    type Output = GradientSums;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Sums {
+    fn with_simd<S: Simd>(self, simd: S) -> GradientSums {
         let Backward {
             cpu: f,
             weights,
             images,
-            passed,
+            cache,
             gradient,
         } = self;
         let [w1, w2] = f.widths();
@@ -93,7 +98,7 @@ impl WithSimd for Backward<'_> {
         let (convolution, tiles) = (f.convolution(), f.tiles());
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
-        let mut sums = Sums::zeros(&convolution, [w1, w2]);
+        let mut sums = GradientSums::zeros(&convolution, [w1, w2]);
         let mut canvas = convolution.canvas();
         let mut norm1 = vec![0.0; tiles.canvas().pow(2) * w1];
         let mut pool1_gradient = vec![0.0; size1];
@@ -104,29 +109,31 @@ impl WithSimd for Backward<'_> {
         // In the transformed domain: conv2's input, the gradient by its output in two roles, and by its input
         let mut inputs = vec![0.0; PLANES * tiles.rows() * w1];
         let mut outputs = vec![0.0; PLANES * tiles.rows() * w2];
-        let mut turned = vec![0.0; PLANES * tiles.rows() * w2];
+        let mut backward_points = vec![0.0; PLANES * tiles.rows() * w2];
         let mut products = vec![0.0; PLANES * tiles.rows() * w1];
-        let mut near1 = Neighbours::new(&f.norm, w1, f.side());
-        let mut near2 = Neighbours::new(&f.norm, w2, f.side());
-        let mut kept1 = vec![Kept::zeros(simd); GROUP * f.side().pow(2) * v1];
-        let mut kept2 = vec![Kept::zeros(simd); row2];
+        let mut windows1 = ChannelWindows::new(&f.norm, w1, f.side());
+        let mut windows2 = ChannelWindows::new(&f.norm, w2, f.side());
+        let mut norm1_cache = vec![NormCache::zeros(simd); GROUP * f.side().pow(2) * v1];
+        let mut norm2_cache = vec![NormCache::zeros(simd); row2];
         let mut unused = vec![simd.splat_f32s(0.0); row2];
 
         for (group, images) in images.chunks(GROUP * f.image_len()).enumerate() {
             let slots = images.len() / f.image_len();
-            for (slot, kept1) in kept1
+            for (slot, norm1_cache) in norm1_cache
                 .chunks_exact_mut(size1 / S::F32_LANES)
                 .take(slots)
                 .enumerate()
             {
                 let index = group * GROUP + slot;
-                // norm1 once more, which is less work than to keep it
-                let first = S::as_simd_f32s(&passed.first[index * size1..][..size1]).0;
+                // norm1 once more, which is less work than to store it
+                let pool1 = S::as_simd_f32s(&cache.pool1[index * size1..][..size1]).0;
                 let cells = S::as_mut_simd_f32s(&mut norm1).0;
-                let rows = first.chunks_exact(row1).zip(kept1.chunks_exact_mut(row1));
-                for (y, (row, kept)) in rows.enumerate() {
+                let rows = pool1
+                    .chunks_exact(row1)
+                    .zip(norm1_cache.chunks_exact_mut(row1));
+                for (y, (row, cache)) in rows.enumerate() {
                     let out = &mut cells[f.canvas_row(y) * v1..][..row1];
-                    norm::forward(simd, &f.norm, &mut near1, row, out, Some(kept));
+                    norm::forward(simd, &f.norm, &mut windows1, row, out, Some(cache));
                 }
                 tiles.inputs(simd, w1, &norm1, slot, &mut inputs);
 
@@ -134,69 +141,74 @@ impl WithSimd for Backward<'_> {
                 for (to, from) in pool2_gradient.chunks_exact_mut(w2).zip(from) {
                     to[..f.channels[1]].copy_from_slice(from);
                 }
-                let places = &passed.second_places[index * pooled..][..pooled];
-                f.pools[1].backward(w2, &pool2_gradient, places, &mut norm2_gradient);
-                let second = S::as_simd_f32s(&passed.second[index * size2..][..size2]).0;
+                let argmax = &cache.pool2_argmax[index * pooled..][..pooled];
+                f.pools[1].backward(w2, &pool2_gradient, argmax, &mut norm2_gradient);
+                let conv2 = S::as_simd_f32s(&cache.conv2[index * size2..][..size2]).0;
                 let gradients = S::as_mut_simd_f32s(&mut norm2_gradient).0;
                 let cells = S::as_mut_simd_f32s(&mut conv2_gradient).0;
                 let bias = S::as_mut_simd_f32s(&mut sums.bias2).0;
-                let rows = second
+                let rows = conv2
                     .chunks_exact(row2)
                     .zip(gradients.chunks_exact_mut(row2));
                 for (y, (row, gradient)) in rows.enumerate() {
                     norm::forward(
                         simd,
                         &f.norm,
-                        &mut near2,
+                        &mut windows2,
                         row,
                         &mut unused,
-                        Some(&mut kept2),
+                        Some(&mut norm2_cache),
                     );
-                    norm::backward(simd, &f.norm, &mut near2, row, &kept2, gradient);
-                    pass_relu(simd, row, gradient, bias);
+                    norm::backward(simd, &f.norm, &mut windows2, row, &norm2_cache, gradient);
+                    relu_backward(simd, row, gradient, bias);
                     cells[f.canvas_row(y) * v2..][..row2].copy_from_slice(gradient);
                 }
-                tiles.inputs(simd, w2, &conv2_gradient, slot, &mut turned);
+                tiles.inputs(simd, w2, &conv2_gradient, slot, &mut backward_points);
                 tiles.gradients(simd, w2, &conv2_gradient, slot, &mut outputs);
             }
             let rows = slots * tiles.each();
             for plane in 0..PLANES {
-                let left = Left::matrix(&turned[plane * tiles.rows() * w2..], w2);
-                let right = &weights.turned2[plane * w1 * w2..][..w1 * w2];
+                let left = LeftMatrix::matrix(&backward_points[plane * tiles.rows() * w2..], w2);
+                let right = &weights.conv2_rotated[plane * w1 * w2..][..w1 * w2];
                 let out = &mut products[plane * tiles.rows() * w1..];
                 multiply(simd, left, rows, right, w1, out, false);
-                let left = Left::transposed(&inputs[plane * tiles.rows() * w1..], w1, rows);
+                let left = LeftMatrix::transposed(&inputs[plane * tiles.rows() * w1..], w1, rows);
                 let right = &outputs[plane * tiles.rows() * w2..][..rows * w2];
                 let out = &mut sums.conv2[plane * w1 * w2..][..w1 * w2];
                 multiply(simd, left, w1, right, w2, out, true);
             }
-            let kept1 = kept1.chunks_exact(size1 / S::F32_LANES);
-            for (slot, (image, kept1)) in images.chunks_exact(f.image_len()).zip(kept1).enumerate()
+            let norm1_cache = norm1_cache.chunks_exact(size1 / S::F32_LANES);
+            for (slot, (image, norm1_cache)) in images
+                .chunks_exact(f.image_len())
+                .zip(norm1_cache)
+                .enumerate()
             {
                 let index = group * GROUP + slot;
                 tiles.outputs(simd, w1, &products, slot, &mut norm1_gradient);
-                let first = S::as_simd_f32s(&passed.first[index * size1..][..size1]).0;
+                let pool1 = S::as_simd_f32s(&cache.pool1[index * size1..][..size1]).0;
                 let cells = S::as_simd_f32s(&norm1_gradient).0;
                 let gradients = S::as_mut_simd_f32s(&mut pool1_gradient).0;
                 let bias = S::as_mut_simd_f32s(&mut sums.bias1).0;
-                let rows = first
+                let rows = pool1
                     .chunks_exact(row1)
                     .zip(gradients.chunks_exact_mut(row1));
-                for (y, ((row, gradient), kept)) in rows.zip(kept1.chunks_exact(row1)).enumerate() {
+                for (y, ((row, gradient), cache)) in
+                    rows.zip(norm1_cache.chunks_exact(row1)).enumerate()
+                {
                     let from = &cells[y * tiles.outputs_side() * v1..][..row1];
                     gradient.copy_from_slice(from);
-                    norm::backward(simd, &f.norm, &mut near1, row, kept, gradient);
-                    pass_relu(simd, row, gradient, bias);
+                    norm::backward(simd, &f.norm, &mut windows1, row, cache, gradient);
+                    relu_backward(simd, row, gradient, bias);
                 }
                 convolution.pad(image, &mut canvas);
-                let places = &passed.first_places[index * size1..][..size1];
+                let argmax = &cache.pool1_argmax[index * size1..][..size1];
                 let pool = &f.pools[0];
                 convolution.backward(
                     simd,
                     &canvas,
                     pool,
                     &pool1_gradient,
-                    places,
+                    argmax,
                     &mut sums.conv1,
                 );
             }

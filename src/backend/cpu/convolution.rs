@@ -2,7 +2,7 @@
 
 use super::LANES;
 use super::pool::Pool;
-use super::product::{Left, multiply};
+use super::product::{LeftMatrix, multiply};
 use crate::data::CHANNELS;
 use pulp::Simd;
 
@@ -35,12 +35,12 @@ impl Convolution {
         self.width * self.kernel * self.segment()
     }
 
-    /// Where the gradient has the kernel's value at (out, channel, row, column).
-    pub fn place(&self, out: usize, channel: usize, row: usize, column: usize) -> usize {
+    /// Index in the gradient of the kernel's value at (out, channel, row, column).
+    pub fn gradient_index(&self, out: usize, channel: usize, row: usize, column: usize) -> usize {
         (out * self.kernel + row) * self.segment() + column * CHANNELS + channel
     }
 
-    /// Room for an image with zeros around it, and behind it as far as the last vector reaches.
+    /// Buffer for an image with zeros around it, and behind it as far as the last vector reaches.
     pub fn canvas(&self) -> Vec<f32> {
         vec![0.0; self.padded_side() * self.row() + LANES]
     }
@@ -58,7 +58,7 @@ impl Convolution {
     #[inline(always)]
     pub fn forward<S: Simd>(&self, simd: S, canvas: &[f32], kernels: &[f32], out: &mut [f32]) {
         for (y, out) in out.chunks_exact_mut(self.side * self.width).enumerate() {
-            let window = Left {
+            let window = LeftMatrix {
                 values: &canvas[y * self.row()..],
                 row: CHANNELS,
                 segments: self.kernel,
@@ -70,7 +70,7 @@ impl Convolution {
         }
     }
 
-    /// Adds the gradient by the kernels to `sums`, given that by the pooled output and where its maxima were.
+    /// Adds the gradient by the kernels to `sums`, given that by the pooled output and its argmax.
     /// Each of them is of one pixel, so that the sum is over windows of the pooling instead of over pixels.
     #[inline(always)]
     pub fn backward<S: Simd>(
@@ -79,7 +79,7 @@ impl Convolution {
         canvas: &[f32],
         pool: &Pool,
         gradient: &[f32],
-        places: &[u8],
+        argmax: &[u8],
         sums: &mut [f32],
     ) {
         // Before the image there is the convolution's own border, or nothing of a window.
@@ -89,11 +89,11 @@ impl Convolution {
         let sums = S::as_mut_simd_f32s(sums).0;
         let mut windows = vec![(0, 0.0); corners.len()];
         for (channel, sums) in sums.chunks_exact_mut(vectors).enumerate() {
-            // Without those that relu has cut off.
+            // Without those whose relu gave zero.
             let mut count = 0;
             for (window, corner) in corners.iter().enumerate() {
                 let at = window * self.width + channel;
-                let start = corner + shifts[usize::from(places[at])] - before;
+                let start = corner + shifts[usize::from(argmax[at])] - before;
                 windows[count] = (start, gradient[at]);
                 count += usize::from(gradient[at] != 0.0);
             }

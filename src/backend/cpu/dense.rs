@@ -3,14 +3,14 @@
 //! Their products are the same ones as the convolutions', each shared among the threads by rows of its result. No sum
 //! is: what comes out does not depend on the number of threads.
 
-use super::product::{Left, ROWS, multiply};
+use super::product::{LeftMatrix, ROWS, multiply};
 use super::{LANES, padded};
-use crate::backend::native::host;
+use crate::backend::native::to_host;
 use crate::model::PER_LAYER;
 use anyhow::{Context, Result, ensure};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-use tch::Tensor as Native;
+use tch::Tensor;
 
 /// All dense layers. Each but the last is followed by relu.
 pub struct Dense(Vec<Layer>);
@@ -26,8 +26,8 @@ struct Layer {
     biases: Vec<f32>,
 }
 
-/// What a batch comes to.
-pub struct Slopes {
+/// The loss of a batch and its gradients.
+pub struct DenseGradients {
     /// The mean cross-entropy.
     pub loss: f32,
     /// Its gradient by the first layer's inputs, [n, inputs].
@@ -41,9 +41,9 @@ impl Dense {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn of(parameters: &[Native]) -> Result<Self> {
+    pub fn of(parameters: &[Tensor]) -> Result<Self> {
         let layers = parameters.chunks_exact(PER_LAYER).map(|pair| {
-            let (weights, biases) = (host(&pair[0])?, host(&pair[1])?);
+            let (weights, biases) = (to_host(&pair[0])?, to_host(&pair[1])?);
             let outputs = biases.len();
             let width = outputs.next_multiple_of(LANES);
             Ok(Layer {
@@ -59,8 +59,8 @@ impl Dense {
 
     /// The logits, [n, classes], of features [n, inputs].
     pub fn logits(&self, features: Vec<f32>) -> Vec<f32> {
-        let mut passed = self.forward(features);
-        match (passed.pop(), self.0.last()) {
+        let mut activations = self.forward(features);
+        match (activations.pop(), self.0.last()) {
             (Some(logits), Some(layer)) => cropped(logits, layer.width, layer.outputs),
             _ => Vec::new(),
         }
@@ -70,24 +70,24 @@ impl Dense {
     ///
     /// # Errors
     /// A label that is no class.
-    pub fn slopes(&self, features: Vec<f32>, labels: &[i64]) -> Result<Slopes> {
-        let mut passed = self.forward(features);
+    pub fn gradients(&self, features: Vec<f32>, labels: &[i64]) -> Result<DenseGradients> {
+        let mut activations = self.forward(features);
         let last = self.0.last().context("no layer")?;
-        let mut gradient = passed.pop().context("no logits")?;
+        let mut gradient = activations.pop().context("no logits")?;
         let loss = cross_entropy(&mut gradient, last.width, last.outputs, labels)?;
         let mut parameters = Vec::new();
         for (index, layer) in self.0.iter().enumerate().rev() {
-            let input = passed.pop().context("no input")?;
+            let input = activations.pop().context("no input")?;
             let width = input.len() / labels.len();
             parameters.push(layer.bias_gradient(&gradient));
             parameters.push(layer.weight_gradient(&input, width, &gradient));
             gradient = layer.input_gradient(width, &gradient);
             if index > 0 {
-                close(&input, &mut gradient);
+                relu_backward(&input, &mut gradient);
             }
         }
         parameters.reverse();
-        Ok(Slopes {
+        Ok(DenseGradients {
             loss,
             features: gradient,
             parameters,
@@ -96,28 +96,28 @@ impl Dense {
 
     /// The features, what each layer makes of them in turn, [n, width], and the logits.
     fn forward(&self, features: Vec<f32>) -> Vec<Vec<f32>> {
-        let mut passed = vec![features];
+        let mut activations = vec![features];
         for (index, layer) in self.0.iter().enumerate() {
-            let input = &passed[index];
+            let input = &activations[index];
             let width = match index {
                 0 => layer.inputs,
                 _ => self.0[index - 1].width,
             };
             let n = input.len() / width;
             let mut out = layer.biases.repeat(n);
-            let left = Left {
+            let left = LeftMatrix {
                 row: width,
-                ..Left::matrix(input, layer.inputs)
+                ..LeftMatrix::matrix(input, layer.inputs)
             };
-            product(left, &layer.weights, layer.width, &mut out, true);
+            parallel_multiply(left, &layer.weights, layer.width, &mut out, true);
             if index + 1 < self.0.len() {
                 // max(x, 0), and NaN where x is
                 out.iter_mut()
                     .for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
             }
-            passed.push(out);
+            activations.push(out);
         }
-        passed
+        activations
     }
 }
 
@@ -136,35 +136,35 @@ impl Layer {
     /// input^T * gradient; the input is [n, width].
     fn weight_gradient(&self, input: &[f32], width: usize, gradient: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; self.inputs * self.width];
-        let left = Left {
+        let left = LeftMatrix {
             step: width,
-            ..Left::transposed(input, self.inputs, gradient.len() / self.width)
+            ..LeftMatrix::transposed(input, self.inputs, gradient.len() / self.width)
         };
-        product(left, gradient, self.width, &mut out, false);
+        parallel_multiply(left, gradient, self.width, &mut out, false);
         cropped(out, self.width, self.outputs)
     }
 
-    /// gradient * weights^T, as the transpose of weights * gradient^T: to turn the larger factor would cost more.
+    /// gradient * weights^T, as the transpose of weights * gradient^T: to transpose the larger factor would cost more.
     /// [n, width].
     fn input_gradient(&self, width: usize, gradient: &[f32]) -> Vec<f32> {
         let n = gradient.len() / self.width;
         let columns = n.next_multiple_of(LANES);
-        let mut turned = vec![0.0; self.outputs * columns];
+        let mut transposed = vec![0.0; self.outputs * columns];
         for (image, row) in gradient.chunks_exact(self.width).enumerate() {
             for (output, value) in row[..self.outputs].iter().enumerate() {
-                turned[output * columns + image] = *value;
+                transposed[output * columns + image] = *value;
             }
         }
-        let mut product_turned = vec![0.0; self.inputs * columns];
-        let left = Left {
+        let mut product_transposed = vec![0.0; self.inputs * columns];
+        let left = LeftMatrix {
             row: self.width,
-            ..Left::matrix(&self.weights, self.outputs)
+            ..LeftMatrix::matrix(&self.weights, self.outputs)
         };
-        product(left, &turned, columns, &mut product_turned, false);
+        parallel_multiply(left, &transposed, columns, &mut product_transposed, false);
         let mut out = vec![0.0; n * width];
         let groups = out.par_chunks_mut(LANES * width).enumerate();
         groups.for_each(|(group, out)| {
-            let columns = product_turned.chunks_exact(columns).enumerate();
+            let columns = product_transposed.chunks_exact(columns).enumerate();
             for (input, column) in columns {
                 let images = out.chunks_exact_mut(width).zip(&column[group * LANES..]);
                 images.for_each(|(image, value)| image[input] = *value);
@@ -202,21 +202,21 @@ fn cross_entropy(logits: &mut [f32], width: usize, classes: usize, labels: &[i64
 }
 
 /// The gradient by what went into relu, of that by what came `out` of it.
-fn close(out: &[f32], gradient: &mut [f32]) {
+fn relu_backward(out: &[f32], gradient: &mut [f32]) {
     for (gradient, out) in gradient.iter_mut().zip(out) {
         *gradient = if *out > 0.0 { *gradient } else { 0.0 };
     }
 }
 
 /// out[rows, columns] = left * right, or added to what is there; each thread takes some of the rows.
-fn product(left: Left, right: &[f32], columns: usize, out: &mut [f32], add: bool) {
+fn parallel_multiply(left: LeftMatrix, right: &[f32], columns: usize, out: &mut [f32], add: bool) {
     let rows = out.len() / columns;
     let each = rows.div_ceil(rayon::current_num_threads());
     let each = each.next_multiple_of(ROWS);
     let arch = Arch::new();
     let parts = out.par_chunks_mut(each * columns).enumerate();
     parts.for_each(|(part, out)| {
-        let left = Left {
+        let left = LeftMatrix {
             values: &left.values[part * each * left.row..],
             ..left
         };
@@ -231,7 +231,7 @@ fn product(left: Left, right: &[f32], columns: usize, out: &mut [f32], add: bool
 }
 
 struct Product<'a> {
-    left: Left<'a>,
+    left: LeftMatrix<'a>,
     right: &'a [f32],
     columns: usize,
     out: &'a mut [f32],

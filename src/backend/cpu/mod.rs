@@ -15,7 +15,7 @@ mod product;
 mod weights;
 mod winograd;
 
-use super::native::host;
+use super::native::to_host;
 use crate::data::CHANNELS;
 use crate::model::{PER_LAYER, same_padding, same_size};
 use crate::spec::{Precision, Spec};
@@ -25,9 +25,9 @@ use dense::Dense;
 use norm::Norm;
 use pool::Pool;
 use pulp::Arch;
-use tch::Tensor as Native;
-use weights::{Parameters, Weights};
-use winograd::Tiles;
+use tch::Tensor;
+use weights::{ConvolutionParameters, PackedWeights};
+use winograd::WinogradTiles;
 
 /// Channels are padded with zeros to a multiple of this: the number of `f32` in the widest vector.
 const LANES: usize = 16;
@@ -41,7 +41,7 @@ const GROUP: usize = 4;
 
 /// The layers' sizes.
 #[derive(Clone, Copy, Debug)]
-pub struct Cpu {
+pub struct CpuNetwork {
     crop: usize,
     kernel: usize,
     channels: [usize; 2],
@@ -49,10 +49,10 @@ pub struct Cpu {
     norm: Norm,
 }
 
-impl Cpu {
+impl CpuNetwork {
     /// Of this network on these images, [n, crop, crop, 3]; `None` where libtorch's operations serve better: on a
     /// GPU, for another kernel than `winograd`'s or another precision, and without vector instructions.
-    pub fn of(spec: &Spec, images: &Native) -> Option<Self> {
+    pub fn of(spec: &Spec, images: &Tensor) -> Option<Self> {
         let float = spec.compute.precision != Precision::Bf16;
         let spec = &spec.network;
         let vectors = !matches!(Arch::new(), Arch::Scalar);
@@ -69,7 +69,7 @@ impl Cpu {
             output: same_size(input, spec.pool.stride),
         };
         let first = pool(crop);
-        Some(Cpu {
+        Some(CpuNetwork {
             crop,
             kernel: spec.conv1.kernel,
             channels: [spec.conv1.channels, spec.conv2.channels],
@@ -89,55 +89,55 @@ impl Cpu {
     /// libtorch's.
     pub fn gradients(
         &self,
-        parameters: &[Native],
-        images: &Native,
-        labels: &Native,
-    ) -> Result<(Native, Vec<Native>)> {
-        let (convolutions, dense) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
-        let images = host(images)?;
+        parameters: &[Tensor],
+        images: &Tensor,
+        labels: &Tensor,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let (convolutions, dense_parameters) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
+        let images = to_host(images)?;
         let weights = self.weights(convolutions)?;
-        let passed = self.forward(&weights, &images);
+        let cache = self.forward(&weights, &images);
         let labels = Vec::<i64>::try_from(labels)?;
-        let slopes = Dense::of(dense)?.slopes(features(&passed), &labels)?;
-        let sums = self.backward(&weights, &images, &passed, &slopes.features);
-        let Parameters {
+        let dense = Dense::of(dense_parameters)?.gradients(features(&cache), &labels)?;
+        let sums = self.backward(&weights, &images, &cache, &dense.features);
+        let ConvolutionParameters {
             conv1,
             bias1,
             conv2,
             bias2,
         } = sums.unpack(self);
         let gradients = [conv1, bias1, conv2, bias2].into_iter();
-        let gradients = gradients.chain(slopes.parameters).zip(parameters);
-        let tensor = |(values, like): (Vec<f32>, &Native)| {
-            let tensor = Native::f_from_slice(&values)?.f_view(&like.size()[..])?;
+        let gradients = gradients.chain(dense.parameters).zip(parameters);
+        let tensor = |(values, like): (Vec<f32>, &Tensor)| {
+            let tensor = Tensor::f_from_slice(&values)?.f_view(&like.size()[..])?;
             Ok(tensor)
         };
         let gradients = gradients.map(tensor).collect::<Result<_>>()?;
-        Ok((Native::from(slopes.loss), gradients))
+        Ok((Tensor::from(dense.loss), gradients))
     }
 
     /// The logits, [n, classes].
     ///
     /// # Errors
     /// libtorch's.
-    pub fn logits(&self, parameters: &[Native], images: &Native) -> Result<Native> {
-        let (convolutions, dense) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
+    pub fn logits(&self, parameters: &[Tensor], images: &Tensor) -> Result<Tensor> {
+        let (convolutions, dense_parameters) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
         let weights = self.weights(convolutions)?;
-        let passed = self.forward(&weights, &host(images)?);
-        let logits = Dense::of(dense)?.logits(features(&passed));
+        let cache = self.forward(&weights, &to_host(images)?);
+        let logits = Dense::of(dense_parameters)?.logits(features(&cache));
         let n = images.size()[0];
-        Ok(Native::f_from_slice(&logits)?.f_view([n, -1])?)
+        Ok(Tensor::f_from_slice(&logits)?.f_view([n, -1])?)
     }
 
-    fn weights(&self, convolutions: &[Native]) -> Result<Weights> {
-        let values = |index: usize| host(&convolutions[index]);
-        let parameters = Parameters {
+    fn weights(&self, convolutions: &[Tensor]) -> Result<PackedWeights> {
+        let values = |index: usize| to_host(&convolutions[index]);
+        let parameters = ConvolutionParameters {
             conv1: values(0)?,
             bias1: values(1)?,
             conv2: values(2)?,
             bias2: values(3)?,
         };
-        Ok(Weights::pack(self, &parameters))
+        Ok(PackedWeights::pack(self, &parameters))
     }
 
     fn convolution(&self) -> Convolution {
@@ -148,8 +148,8 @@ impl Cpu {
         }
     }
 
-    fn tiles(&self) -> Tiles {
-        Tiles {
+    fn tiles(&self) -> WinogradTiles {
+        WinogradTiles {
             side: self.side().div_ceil(winograd::TILE),
             images: GROUP,
         }
@@ -181,7 +181,7 @@ impl Cpu {
         self.pools[1].output.pow(2)
     }
 
-    /// Cell of a canvas of [`Tiles::canvas`] a side where row `y` of an image begins.
+    /// Cell of a canvas of [`WinogradTiles::canvas`] a side where row `y` of an image begins.
     fn canvas_row(&self, y: usize) -> usize {
         (y + winograd::BORDER) * self.tiles().canvas() + winograd::BORDER
     }
@@ -199,12 +199,12 @@ impl Cpu {
 mod tests;
 
 /// pool2 of all images, [n, features].
-fn features(passed: &[forward::Passed]) -> Vec<f32> {
-    let parts: Vec<&[f32]> = passed.iter().map(|part| &part.features[..]).collect();
+fn features(cache: &[forward::ForwardCache]) -> Vec<f32> {
+    let parts: Vec<&[f32]> = cache.iter().map(|part| &part.features[..]).collect();
     parts.concat()
 }
 
-/// Rows of `length` values, each with zeros up to the next multiple of [`LANES`].
+/// Rows of `length` values, each padded with zeros to the next multiple of [`LANES`].
 fn padded(values: Vec<f32>, length: usize) -> Vec<f32> {
     let width = length.next_multiple_of(LANES);
     if length == width {

@@ -1,4 +1,4 @@
-//! Max-pooling that remembers where each maximum was.
+//! Max-pooling, with the position of each maximum (argmax).
 
 use pulp::Simd;
 
@@ -27,19 +27,19 @@ impl Pool {
     /// each cell of it, in steps of `step`; both begin with the cells before the image, so that `before` of
     /// them, the third value, is to be taken off their sum.
     pub fn offsets(&self, row: usize, step: usize) -> (Vec<usize>, Vec<usize>, usize) {
-        let places = |side: usize, stride: usize| -> Vec<usize> {
+        let offsets = |side: usize, stride: usize| -> Vec<usize> {
             (0..side * side)
                 .map(|at| (at / side * row + at % side) * stride * step)
                 .collect()
         };
         (
-            places(self.output, self.stride),
-            places(self.size, 1),
+            offsets(self.output, self.stride),
+            offsets(self.size, 1),
             self.before * (row + 1) * step,
         )
     }
 
-    /// The maxima of one image, and the cells of their windows where they were: the first of equal ones. `width`
+    /// The maxima of one image, and `argmax`, the cell of its window that each was at: the first of equal ones. `width`
     /// is the number of vectors a pixel. A NaN at the window's first cell stays.
     #[inline(always)]
     pub fn forward<S: Simd>(
@@ -48,23 +48,23 @@ impl Pool {
         width: usize,
         image: &[S::f32s],
         out: &mut [S::f32s],
-        places: &mut [u8],
+        argmax: &mut [u8],
     ) {
         let pixels = out
             .chunks_exact_mut(width)
-            .zip(places.chunks_exact_mut(width * S::F32_LANES));
+            .zip(argmax.chunks_exact_mut(width * S::F32_LANES));
         let (mut y, mut x) = (0, 0);
-        for (out, places) in pixels {
+        for (out, argmax) in pixels {
             let (rows, columns) = (self.inside(y), self.inside(x));
             let first = rows.start * self.size + columns.start;
             let start = |row: usize| {
                 let row = (y * self.stride + row - self.before) * self.input;
                 (row + x * self.stride + columns.start - self.before) * width
             };
-            let places = places.chunks_exact_mut(S::F32_LANES);
-            for (vector, (out, places)) in out.iter_mut().zip(places).enumerate() {
+            let argmax = argmax.chunks_exact_mut(S::F32_LANES);
+            for (vector, (out, argmax)) in out.iter_mut().zip(argmax).enumerate() {
                 let mut best = image[start(rows.start) + vector];
-                let mut place = simd.splat_u32s(first as u32);
+                let mut cell = simd.splat_u32s(first as u32);
                 for row in rows.clone() {
                     let mut at = start(row) + vector;
                     for column in columns.clone() {
@@ -72,14 +72,14 @@ impl Pool {
                         let here = simd.splat_u32s((row * self.size + column) as u32);
                         let more = simd.greater_than_f32s(value, best);
                         best = simd.select_f32s(more, value, best);
-                        place = simd.select_u32s(more, here, place);
+                        cell = simd.select_u32s(more, here, cell);
                         at += width;
                     }
                 }
                 *out = best;
-                let place = [place];
-                let found: &[u32] = bytemuck::cast_slice(&place);
-                for (to, from) in places.iter_mut().zip(found) {
+                let cells = [cell];
+                let cells: &[u32] = bytemuck::cast_slice(&cells);
+                for (to, from) in argmax.iter_mut().zip(cells) {
                     *to = *from as u8;
                 }
             }
@@ -93,15 +93,15 @@ impl Pool {
     /// The gradient by the image, of that by the maxima: each goes to where its maximum was. `channels` is the
     /// number of values a pixel; `image` is overwritten.
     #[inline(always)]
-    pub fn backward(&self, channels: usize, gradient: &[f32], places: &[u8], image: &mut [f32]) {
+    pub fn backward(&self, channels: usize, gradient: &[f32], argmax: &[u8], image: &mut [f32]) {
         image.fill(0.0);
         let (corners, shifts, before) = self.offsets(self.input, channels);
         let windows = gradient
             .chunks_exact(channels)
-            .zip(places.chunks_exact(channels));
-        for (corner, (gradient, places)) in corners.iter().zip(windows) {
-            for (channel, (gradient, &place)) in gradient.iter().zip(places).enumerate() {
-                image[corner + shifts[usize::from(place)] + channel - before] += gradient;
+            .zip(argmax.chunks_exact(channels));
+        for (corner, (gradient, argmax)) in corners.iter().zip(windows) {
+            for (channel, (gradient, &cell)) in gradient.iter().zip(argmax).enumerate() {
+                image[corner + shifts[usize::from(cell)] + channel - before] += gradient;
             }
         }
     }

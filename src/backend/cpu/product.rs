@@ -10,7 +10,7 @@ pub const ROWS: usize = 6;
 /// `segments` and k below `depth`. Two indices make up the inner one, so that a window of an image, rows of
 /// pixels that lie apart, is a row of the matrix without being copied.
 #[derive(Clone, Copy)]
-pub struct Left<'a> {
+pub struct LeftMatrix<'a> {
     pub values: &'a [f32],
     pub row: usize,
     pub segments: usize,
@@ -19,10 +19,10 @@ pub struct Left<'a> {
     pub step: usize,
 }
 
-impl<'a> Left<'a> {
+impl<'a> LeftMatrix<'a> {
     /// A plain matrix [rows, depth].
     pub fn matrix(values: &'a [f32], depth: usize) -> Self {
-        Left {
+        LeftMatrix {
             values,
             row: depth,
             segments: 1,
@@ -34,7 +34,7 @@ impl<'a> Left<'a> {
 
     /// A matrix [depth, rows], transposed.
     pub fn transposed(values: &'a [f32], rows: usize, depth: usize) -> Self {
-        Left {
+        LeftMatrix {
             values,
             row: 1,
             segments: 1,
@@ -50,7 +50,7 @@ impl<'a> Left<'a> {
 #[inline(always)]
 pub fn multiply<S: Simd>(
     simd: S,
-    left: Left,
+    left: LeftMatrix,
     rows: usize,
     right: &[f32],
     cols: usize,
@@ -82,7 +82,7 @@ pub fn multiply<S: Simd>(
 #[expect(clippy::too_many_arguments)]
 fn strip<S: Simd, const W: usize>(
     simd: S,
-    left: Left,
+    left: LeftMatrix,
     rows: usize,
     right: &[S::f32s],
     width: usize,
@@ -92,7 +92,7 @@ fn strip<S: Simd, const W: usize>(
 ) {
     let mut i = 0;
     while i < rows {
-        let left = Left {
+        let left = LeftMatrix {
             values: &left.values[i * left.row..],
             ..left
         };
@@ -109,7 +109,7 @@ fn strip<S: Simd, const W: usize>(
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const W: usize>(
     simd: S,
-    left: Left,
+    left: LeftMatrix,
     right: &[S::f32s],
     width: usize,
     at: usize,

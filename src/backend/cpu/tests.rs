@@ -1,19 +1,19 @@
 //! What the agreement with burn's operations, tested in `native`, leaves open.
 
 use super::backward::Backward;
-use super::forward::{Forward, Passed};
+use super::forward::{Forward, ForwardCache};
 use super::*;
 use pulp::{Simd, WithSimd};
 use rand::{Rng, SeedableRng};
 
 /// Uneven sizes: 6 x 6 cells between the poolings, 12 and 20 channels.
-fn uneven() -> Cpu {
-    let images = Native::zeros([1, 11, 11, 3], (tch::Kind::Float, tch::Device::Cpu));
+fn uneven() -> CpuNetwork {
+    let images = Tensor::zeros([1, 11, 11, 3], (tch::Kind::Float, tch::Device::Cpu));
     let mut spec = Spec::default();
     let layers = &mut spec.network;
     (layers.conv1.channels, layers.conv2.channels) = (12, 20);
     layers.norm.alpha = 0.1;
-    Cpu::of(&spec, &images).unwrap()
+    CpuNetwork::of(&spec, &images).unwrap()
 }
 
 fn random(count: usize, scale: f32) -> Vec<f32> {
@@ -23,8 +23,8 @@ fn random(count: usize, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-fn parameters() -> Parameters {
-    Parameters {
+fn parameters() -> ConvolutionParameters {
+    ConvolutionParameters {
         conv1: random(12 * 75, 0.2),
         bias1: random(12, 0.2),
         conv2: random(20 * 12 * 25, 0.2),
@@ -32,20 +32,20 @@ fn parameters() -> Parameters {
     }
 }
 
-fn images(cpu: &Cpu, n: usize) -> Vec<f32> {
+fn images(cpu: &CpuNetwork, n: usize) -> Vec<f32> {
     random(n * cpu.image_len(), 1.5)
 }
 
 /// Every gradient of the sum of pool2 weighted by fixed numbers.
-fn gradients(cpu: &Cpu, weights: &Weights, images: &[f32]) -> Vec<f32> {
-    let passed = cpu.forward(weights, images);
+fn gradients(cpu: &CpuNetwork, weights: &PackedWeights, images: &[f32]) -> Vec<f32> {
+    let cache = cpu.forward(weights, images);
     let n = images.len() / cpu.image_len();
     let gradient = random(n * cpu.feature_count(), 1.0);
-    let sums = cpu.backward(weights, images, &passed, &gradient);
+    let sums = cpu.backward(weights, images, &cache, &gradient);
     flat(sums.unpack(cpu))
 }
 
-fn flat(all: Parameters) -> Vec<f32> {
+fn flat(all: ConvolutionParameters) -> Vec<f32> {
     [all.conv1, all.bias1, all.conv2, all.bias2].concat()
 }
 
@@ -63,9 +63,9 @@ fn assert_close(got: &[f32], want: &[f32]) {
 }
 
 #[test]
-fn threads_change_nothing_but_the_last_bits_and_the_same_number_not_even_these() {
+fn gradients_differ_in_their_last_bits_between_numbers_of_threads_and_not_at_all_for_the_same() {
     let cpu = uneven();
-    let weights = Weights::pack(&cpu, &parameters());
+    let weights = PackedWeights::pack(&cpu, &parameters());
     let images = images(&cpu, 11);
     let by = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -82,16 +82,16 @@ fn threads_change_nothing_but_the_last_bits_and_the_same_number_not_even_these()
 fn dense() -> Dense {
     let sizes = [[37, 24], [24, 17], [17, 10]];
     let layer = |[inputs, outputs]: [usize; 2]| {
-        let weights = Native::from_slice(&random(inputs * outputs, 0.5));
+        let weights = Tensor::from_slice(&random(inputs * outputs, 0.5));
         let weights = weights.view([inputs as i64, outputs as i64]);
-        [weights, Native::from_slice(&random(outputs, 0.5))]
+        [weights, Tensor::from_slice(&random(outputs, 0.5))]
     };
-    let parameters: Vec<Native> = sizes.into_iter().flat_map(layer).collect();
+    let parameters: Vec<Tensor> = sizes.into_iter().flat_map(layer).collect();
     Dense::of(&parameters).unwrap()
 }
 
 #[test]
-fn threads_change_nothing_in_the_dense_layers() {
+fn dense_layers_are_the_same_for_every_number_of_threads() {
     let dense = dense();
     let labels: Vec<i64> = (0..21).map(|image| image % 10).collect();
     let features = random(labels.len() * 37, 1.0);
@@ -100,42 +100,42 @@ fn threads_change_nothing_in_the_dense_layers() {
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| dense.slopes(features.clone(), &labels).unwrap())
+        pool.install(|| dense.gradients(features.clone(), &labels).unwrap())
     };
     let (one, four) = (by(1), by(4));
     assert_eq!(one.loss, four.loss);
     assert!(one.features == four.features && one.parameters == four.parameters);
-    assert!(one.features.iter().any(|slope| *slope != 0.0));
+    assert!(one.features.iter().any(|value| *value != 0.0));
 }
 
 #[test]
-fn a_label_that_is_no_class_is_an_error_and_not_a_slope() {
+fn label_that_is_no_class_is_an_error() {
     for label in [-1, 10] {
-        let error = dense().slopes(random(37, 1.0), &[label]).err().unwrap();
+        let error = dense().gradients(random(37, 1.0), &[label]).err().unwrap();
         assert_eq!(error.to_string(), format!("got label {label}, want 0 to 9"));
     }
 }
 
 #[test]
-fn narrower_vectors_agree_with_the_widest() {
-    fn both<S: Simd>(simd: S, cpu: &Cpu, images: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let weights = &Weights::pack(cpu, &parameters());
-        let passed: Passed = simd.vectorize(Forward {
+fn kernels_of_every_vector_width_agree() {
+    fn both<S: Simd>(simd: S, cpu: &CpuNetwork, images: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let weights = &PackedWeights::pack(cpu, &parameters());
+        let cache: ForwardCache = simd.vectorize(Forward {
             cpu,
             weights,
             images,
         });
-        let gradient = random(passed.features.len(), 1.0);
+        let gradient = random(cache.features.len(), 1.0);
         let sums = simd.vectorize(Backward {
             cpu,
             weights,
             images,
-            passed: &passed,
+            cache: &cache,
             gradient: &gradient,
         });
-        (passed.features, flat(sums.unpack(cpu)))
+        (cache.features, flat(sums.unpack(cpu)))
     }
-    struct Both<'a>(&'a Cpu, &'a [f32]);
+    struct Both<'a>(&'a CpuNetwork, &'a [f32]);
     impl WithSimd for Both<'_> {
         type Output = (Vec<f32>, Vec<f32>);
 
@@ -158,19 +158,19 @@ fn narrower_vectors_agree_with_the_widest() {
 }
 
 #[test]
-fn nan_is_not_lost_on_the_way() {
+fn nan_passes_through_the_forward_pass() {
     let cpu = uneven();
     let images = images(&cpu, 2);
-    for place in [0, 1] {
+    for case in [0, 1] {
         let mut parameters = parameters();
-        match place {
+        match case {
             0 => parameters.conv1[3] = f32::NAN,
             _ => parameters.bias2[3] = f32::NAN,
         }
-        let passed = cpu.forward(&Weights::pack(&cpu, &parameters), &images);
+        let cache = cpu.forward(&PackedWeights::pack(&cpu, &parameters), &images);
         assert!(
-            passed[0].features.iter().any(|value| value.is_nan()),
-            "{place}"
+            cache[0].features.iter().any(|value| value.is_nan()),
+            "{case}"
         );
     }
 }

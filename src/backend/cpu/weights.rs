@@ -1,15 +1,15 @@
-//! The convolutions' parameters, in the order in which the passes want them, and back.
+//! The convolutions' parameters, in the order in which the passes read them, and back.
 
 use super::convolution::Convolution;
 use super::winograd::{KERNEL, kernel_to_points, points_to_kernel};
-use super::{Cpu, padded};
+use super::{CpuNetwork, padded};
 use crate::data::CHANNELS;
 
 /// Cells of the second convolution's kernel.
 const CELLS: usize = KERNEL * KERNEL;
 
 /// The parameters, channels padded with zeros to a multiple of [`super::LANES`].
-pub struct Weights {
+pub struct PackedWeights {
     /// [row, column and input channel, out]
     pub conv1: Vec<f32>,
     /// [out]
@@ -18,21 +18,21 @@ pub struct Weights {
     pub conv2: Vec<f32>,
     /// [out]
     pub bias2: Vec<f32>,
-    /// [point, out, in] of the kernel turned round, by which gradients go back
-    pub turned2: Vec<f32>,
+    /// [point, out, in] of the kernel rotated by 180 degrees, which the backward pass uses
+    pub conv2_rotated: Vec<f32>,
 }
 
 /// Values for the parameters in their own order: kernels are [out, in, row, column].
-pub struct Parameters {
+pub struct ConvolutionParameters {
     pub conv1: Vec<f32>,
     pub bias1: Vec<f32>,
     pub conv2: Vec<f32>,
     pub bias2: Vec<f32>,
 }
 
-/// Sums over images that become gradients by the parameters.
-pub struct Sums {
-    /// As [`Convolution::place`] says
+/// GradientSums over images that become gradients by the parameters.
+pub struct GradientSums {
+    /// As [`Convolution::gradient_index`] says
     pub conv1: Vec<f32>,
     /// [out]
     pub bias1: Vec<f32>,
@@ -42,8 +42,8 @@ pub struct Sums {
     pub bias2: Vec<f32>,
 }
 
-impl Weights {
-    pub fn pack(cpu: &Cpu, from: &Parameters) -> Self {
+impl PackedWeights {
+    pub fn pack(cpu: &CpuNetwork, from: &ConvolutionParameters) -> Self {
         let (first, [w1, w2]) = (cpu.convolution(), cpu.widths());
         let k = first.kernel;
         let mut conv1 = vec![0.0; k * k * CHANNELS * w1];
@@ -59,7 +59,7 @@ impl Weights {
         };
         let [c1, c2] = cpu.channels;
         // Each in the order in which it is written.
-        let straight = || {
+        let forward_kernel = || {
             let mut kernel = vec![0.0; CELLS * w1 * w2];
             for channel in 0..c1 {
                 for out in 0..c2 {
@@ -70,7 +70,7 @@ impl Weights {
             }
             kernel_to_points(&kernel)
         };
-        let turned = || {
+        let backward_kernel = || {
             let mut kernel = vec![0.0; CELLS * w1 * w2];
             for out in 0..c2 {
                 for channel in 0..c1 {
@@ -81,20 +81,20 @@ impl Weights {
             }
             kernel_to_points(&kernel)
         };
-        let (conv2, turned2) = rayon::join(straight, turned);
-        Weights {
+        let (conv2, conv2_rotated) = rayon::join(forward_kernel, backward_kernel);
+        PackedWeights {
             conv1,
             bias1: padded(from.bias1.clone(), from.bias1.len()),
             conv2,
             bias2: padded(from.bias2.clone(), from.bias2.len()),
-            turned2,
+            conv2_rotated,
         }
     }
 }
 
-impl Sums {
+impl GradientSums {
     pub fn zeros(first: &Convolution, [w1, w2]: [usize; 2]) -> Self {
-        Sums {
+        GradientSums {
             conv1: vec![0.0; first.gradient_len()],
             bias1: vec![0.0; w1],
             conv2: vec![0.0; super::winograd::PLANES * w1 * w2],
@@ -102,7 +102,7 @@ impl Sums {
         }
     }
 
-    pub fn add(&mut self, other: &Sums) {
+    pub fn add(&mut self, other: &GradientSums) {
         for (to, from) in [
             (&mut self.conv1, &other.conv1),
             (&mut self.bias1, &other.bias1),
@@ -113,14 +113,15 @@ impl Sums {
         }
     }
 
-    pub fn unpack(self, cpu: &Cpu) -> Parameters {
+    pub fn unpack(self, cpu: &CpuNetwork) -> ConvolutionParameters {
         let (first, [w1, w2]) = (cpu.convolution(), cpu.widths());
         let [c1, c2] = cpu.channels;
         let mut conv1 = Vec::with_capacity(c1 * CHANNELS * first.kernel * first.kernel);
         for out in 0..c1 {
             for channel in 0..CHANNELS {
                 for row in 0..first.kernel {
-                    let column = |column| self.conv1[first.place(out, channel, row, column)];
+                    let column =
+                        |column| self.conv1[first.gradient_index(out, channel, row, column)];
                     conv1.extend((0..first.kernel).map(column));
                 }
             }
@@ -133,15 +134,15 @@ impl Sums {
                 conv2.extend((0..CELLS).map(cell));
             }
         }
-        let cut = |mut values: Vec<f32>, count| {
+        let truncated = |mut values: Vec<f32>, count| {
             values.truncate(count);
             values
         };
-        Parameters {
+        ConvolutionParameters {
             conv1,
-            bias1: cut(self.bias1, c1),
+            bias1: truncated(self.bias1, c1),
             conv2,
-            bias2: cut(self.bias2, c2),
+            bias2: truncated(self.bias2, c2),
         }
     }
 }

@@ -110,7 +110,7 @@ impl<const O: usize> Transform<POINTS, O> for Output {
     }
 }
 
-/// Where the vectors of a square lie: that at (y, x) is at `y * row + x * column`.
+/// Where the vectors of a grid lie: that at (y, x) is at `y * row + x * column`.
 #[derive(Clone, Copy)]
 struct Grid {
     row: usize,
@@ -118,7 +118,7 @@ struct Grid {
 }
 
 impl Grid {
-    /// A square of `side` cells a row, of `vectors` a cell.
+    /// A grid of `side` cells a row, of `vectors` a cell.
     fn of(side: usize, vectors: usize) -> Self {
         Grid {
             row: side * vectors,
@@ -127,9 +127,9 @@ impl Grid {
     }
 }
 
-/// Transform a square of vectors along both dimensions.
+/// Transform a grid of vectors along both dimensions.
 #[inline(always)]
-fn square<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
+fn transform_2d<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
     simd: S,
     (from, from_grid): (&[S::f32s], Grid),
     (to, to_grid): (&mut [S::f32s], Grid),
@@ -155,31 +155,31 @@ fn square<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
 
 /// The tiles of a group of images: [`PLANES`] matrices of [tile, channel] in the transformed domain.
 #[derive(Clone, Copy, Debug)]
-pub struct Tiles {
-    /// Tiles along a side of an image.
+pub struct WinogradTiles {
+    /// WinogradTiles along a side of an image.
     pub side: usize,
     /// Images in a group.
     pub images: usize,
 }
 
-impl Tiles {
-    /// Tiles of an image.
+impl WinogradTiles {
+    /// WinogradTiles of an image.
     pub fn each(&self) -> usize {
         self.side * self.side
     }
 
-    /// Tiles of a group: rows of a matrix.
+    /// WinogradTiles of a group: rows of a matrix.
     pub fn rows(&self) -> usize {
         self.images * self.each()
     }
 
     /// Cells along a side of an image with the border that the kernel reaches over: what
-    /// [`Tiles::inputs`] and [`Tiles::gradients`] read.
+    /// [`WinogradTiles::inputs`] and [`WinogradTiles::gradients`] read.
     pub fn canvas(&self) -> usize {
         self.outputs_side() + 2 * BORDER
     }
 
-    /// Cells along a side of an image that is made of whole tiles: what [`Tiles::outputs`] writes.
+    /// Cells along a side of an image that is made of whole tiles: what [`WinogradTiles::outputs`] writes.
     pub fn outputs_side(&self) -> usize {
         self.side * TILE
     }
@@ -211,7 +211,7 @@ impl Tiles {
         self.points::<S, Kernel, TILE>(simd, BORDER, width, canvas, image, points);
     }
 
-    /// The points of a canvas's tiles, of squares of `I` cells that begin `border` cells in.
+    /// The points of a canvas's tiles, of `I` x `I` cells that begin `border` cells in.
     #[inline(always)]
     fn points<S: Simd, T: Transform<I, POINTS>, const I: usize>(
         &self,
@@ -232,7 +232,7 @@ impl Tiles {
             let from = &canvas[(y * self.canvas() + x) * vectors..];
             let to = &mut points[(image * self.each() + tile) * vectors..];
             for vector in 0..vectors {
-                square::<S, T, I, POINTS>(
+                transform_2d::<S, T, I, POINTS>(
                     simd,
                     (&from[vector..], grids.0),
                     (&mut to[vector..], grids.1),
@@ -241,7 +241,7 @@ impl Tiles {
         }
     }
 
-    /// The outputs of image `image` of the group: [y, x, channel], [`Tiles::outputs_side`] cells a side.
+    /// The outputs of image `image` of the group: [y, x, channel], [`WinogradTiles::outputs_side`] cells a side.
     #[inline(always)]
     pub fn outputs<S: Simd>(
         &self,
@@ -260,7 +260,7 @@ impl Tiles {
             let from = &points[(image * self.each() + tile) * vectors..];
             let to = &mut out[(y * self.outputs_side() + x) * vectors..];
             for vector in 0..vectors {
-                square::<S, Output, POINTS, TILE>(
+                transform_2d::<S, Output, POINTS, TILE>(
                     simd,
                     (&from[vector..], grids.0),
                     (&mut to[vector..], grids.1),
@@ -291,7 +291,7 @@ impl WithSimd for KernelToPoints<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        squares::<S, Kernel, KERNEL, POINTS>(simd, self.0)
+        transform_kernels::<S, Kernel, KERNEL, POINTS>(simd, self.0)
     }
 }
 
@@ -302,12 +302,12 @@ impl WithSimd for PointsToKernel<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        squares::<S, Output, POINTS, KERNEL>(simd, self.0)
+        transform_kernels::<S, Output, POINTS, KERNEL>(simd, self.0)
     }
 }
 
 #[inline(always)]
-fn squares<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
+fn transform_kernels<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
     simd: S,
     from: &[f32],
 ) -> Vec<f32> {
@@ -319,7 +319,7 @@ fn squares<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
     let to = S::as_mut_simd_f32s(&mut out).0;
     let grids = (Grid::of(I, vectors), Grid::of(O, vectors));
     for vector in 0..vectors {
-        square::<S, T, I, O>(
+        transform_2d::<S, T, I, O>(
             simd,
             (&from[vector..], grids.0),
             (&mut to[vector..], grids.1),

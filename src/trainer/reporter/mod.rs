@@ -288,7 +288,7 @@ fn with_tags(losses: Losses) -> Vec<Loss> {
         average,
         value,
     };
-    let decays = LAYERS.iter().zip(losses.weight);
+    let decays = LAYERS.iter().zip(losses.weight_decay);
     decays
         .filter(|(_, decay)| *decay != 0.0)
         .map(|(layer, decay)| {
