@@ -77,7 +77,7 @@ spec-docs: build ## renew docs/spec.md and experiments/schema.json after a chang
 	@$(RUNBOARD) fields --markdown >target/spec.md && mv target/spec.md docs/spec.md
 	@$(RUNBOARD) fields --schema >target/schema.json && mv target/schema.json experiments/schema.json
 
-bench: setup ## time a training step and its parts, PyTorch and TensorFlow beside it (DATA=folder DEVICE=cuda)
+bench: setup ## time a training step, its parts and a resume, PyTorch and TensorFlow beside it (DATA=folder DEVICE=cuda)
 	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 		$(addprefix --torch ,$(wildcard $(BENCH_TORCH)/bin/python)) \
 		$(addprefix --tensorflow ,$(wildcard $(BENCH_TENSORFLOW)/bin/python)) $(ARGS)

@@ -1,4 +1,4 @@
-//! `make bench`: how long a training step takes, where its time goes, and what others need for it
+//! `make bench`: how long a training step takes, where its time goes, what others need for it, and how long a resume takes
 //! (docs/performance.md).
 
 mod contestant;
@@ -6,6 +6,7 @@ mod floor;
 mod paired;
 mod parts;
 mod report;
+mod resume;
 mod setting;
 mod statistics;
 
@@ -48,6 +49,10 @@ fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
     }
     if wanted(Section::Sizes) {
         report.sizes = Some(paired::sizes(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Resume) {
+        report.resume = Some(resume::measure(setting)?);
         report.write(&setting.out)?;
     }
     fs::remove_dir_all(setting.runs()).ok();

@@ -7,6 +7,7 @@ use crate::setting::{Reference, Setting};
 use crate::statistics::Spread;
 use anyhow::Result;
 use runboard::backend::{self, environment};
+use runboard::run::RunDir;
 use runboard::spec::Spec;
 use serde::Serialize;
 use std::process::Command;
@@ -93,14 +94,19 @@ pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
 /// `runboard train` in a fresh run directory.
 fn runboard(setting: &Setting, spec: &Spec, name: &str, slice: u64) -> Result<Entry> {
     let run = setting.create_run(name, spec)?;
-    let mut command = Command::new(&setting.runboard);
-    command.arg("train").arg("--run").arg(run.path());
     Ok(Entry {
         name: name.into(),
-        command: supervised(command),
+        command: trainer(setting, &run),
         scale: 1.0,
         slice,
     })
+}
+
+/// `runboard train` in this run directory.
+pub fn trainer(setting: &Setting, run: &RunDir) -> Command {
+    let mut command = Command::new(&setting.runboard);
+    command.arg("train").arg("--run").arg(run.path());
+    supervised(command)
 }
 
 /// With the environment that runboard's supervisor gives its processes.

@@ -3,6 +3,7 @@
 use crate::floor;
 use crate::paired::Timed;
 use crate::parts::{Cadence, Part};
+use crate::resume::Resumed;
 use crate::setting::Setting;
 use anyhow::Result;
 use runboard::data::{Images, Split};
@@ -30,6 +31,7 @@ pub struct Report {
     pub training: Option<Vec<Timed>>,
     pub evaluation: Option<Vec<Timed>>,
     pub sizes: Option<Vec<(usize, Timed)>>,
+    pub resume: Option<Vec<Resumed>>,
 }
 
 impl Report {
@@ -48,6 +50,7 @@ impl Report {
             training: None,
             evaluation: None,
             sizes: None,
+            resume: None,
         })
     }
 
@@ -98,6 +101,21 @@ impl fmt::Display for Report {
                 let rate = *size as f64 / timed.seconds.median;
                 let (step, memory) = (timed.seconds.times(1e3), timed.peak_memory_mib);
                 writeln!(f, "| {size} | {rate:.0} | {step:.1} | {memory:.0} |")?;
+            }
+        }
+        if let Some(resume) = &self.resume {
+            writeln!(
+                f,
+                "\n| steps before | checkpoints | events, MiB | resumed within, s |"
+            )?;
+            writeln!(f, "|---|---|---|---|")?;
+            for run in resume {
+                let (steps, checkpoints) = (run.steps, run.checkpoints);
+                let (events, seconds) = (run.event_mib, run.seconds);
+                writeln!(
+                    f,
+                    "| {steps} | {checkpoints} | {events:.0} | {seconds:.2} |"
+                )?;
             }
         }
         Ok(())

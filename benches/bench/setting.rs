@@ -96,6 +96,8 @@ pub enum Section {
     Evaluation,
     /// Training at several batch sizes
     Sizes,
+    /// From a resumed trainer's start to its first step
+    Resume,
 }
 
 /// The options, resolved.
