@@ -1,7 +1,7 @@
 //! Files and directories that are either the old ones or the new ones, never half of each, and patience with a
 //! disk that refuses them.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -15,7 +15,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::console;
 
-/// How often [`insist`] tries again, and how long it waits before.
+/// How often [`retry_io`] tries again, and how long it waits before each time.
 const RETRIES: usize = 4;
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -104,7 +104,7 @@ fn remove_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// That of the last try.
 pub fn retry_io<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut told = false;
+    let mut warned = false;
     write
         .retry(
             ConstantBuilder::default()
@@ -112,9 +112,9 @@ pub fn retry_io<T>(write: impl FnMut() -> Result<T>) -> Result<T> {
                 .with_max_times(RETRIES),
         )
         .notify(|error, _| {
-            if !mem::replace(&mut told, true) {
-                let patience = RETRIES as u64 * PAUSE.as_secs();
-                console::warning(format_args!("{error:#}; trying again for {patience} s"));
+            if !mem::replace(&mut warned, true) {
+                let seconds = RETRIES as u64 * PAUSE.as_secs();
+                console::warning(format_args!("{error:#}; trying again for {seconds} s"));
             }
         })
         .call()
@@ -149,14 +149,26 @@ pub fn ignore_sigxfsz() {
 /// # Errors
 /// I/O errors; [`ErrorKind::InvalidData`] for what is no regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let nonblocking = OFlag::O_NONBLOCK.bits(); // which regular files ignore
-    let file = File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)?;
+    open_regular_with(path, File::options().read(true))
+}
+
+/// As [`open_regular`], with other options, to write it say.
+///
+/// # Errors
+/// As [`open_regular`].
+pub fn open_regular_with(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let refused = || invalid("it is no regular file".into());
+    // Regular files ignore the first; by the second no terminal becomes this process's own.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = options.clone().custom_flags(flags.bits()).open(path);
+    let file = file.map_err(|error| match error.kind() {
+        ErrorKind::IsADirectory => refused(),
+        _ if error.raw_os_error() == Some(libc::ENXIO) => refused(), // a socket, or a pipe without reader
+        _ => error,
+    })?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(invalid("it is no regular file".into())),
+        false => Err(refused()),
     }
 }
 
@@ -230,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_the_whole_file_and_leaves_nothing_beside_it() {
+    fn write_atomic_replaces_the_whole_file_and_leaves_nothing_beside_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.json");
         write_atomic(&path, b"a long first version").unwrap();
@@ -247,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_write_left_behind_is_swept_and_nothing_else() {
+    fn remove_stale_removes_the_temporary_files_of_its_path_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.json");
         replace(&path, b"whole").unwrap();
@@ -267,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_is_read_and_nothing_else() {
+    fn read_small_refuses_large_files_and_what_is_no_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
         fs::write(&path, b"12345").unwrap();
@@ -288,12 +300,15 @@ mod tests {
                 .success()
         );
         assert_eq!(refused(&pipe), "it is no regular file");
+        let append = open_regular_with(&pipe, File::options().append(true));
+        assert_eq!(append.unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(refused(Path::new("/dev/zero")), "it is no regular file");
         let missing = read_small(&directory.path().join("none"), 4).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 
     #[test]
-    fn a_failed_write_names_the_file_and_leaves_no_temporary_one() {
+    fn write_atomic_names_the_file_when_it_fails_and_leaves_no_temporary_one() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("none/a.json");
         let error = format!("{:#}", write_atomic(&missing, b"x").unwrap_err());
@@ -309,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_replaced_as_a_whole_or_stays() {
+    fn replace_dir_replaces_a_directory_as_a_whole_or_leaves_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/step-1");
         replace_dir(&path, &[("a", b"1"), ("b", b"2")]).unwrap();

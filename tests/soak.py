@@ -265,7 +265,7 @@ class Soak:
             said = log.read()
         demand("panicked" not in said, said)
         if refused:
-            demand(" is at work already: " in said, f"a second {role} was refused for another reason: {said}")
+            demand(" is already running (" in said, f"a second {role} was refused for another reason: {said}")
             self.count(f"second {role} refused")
         else:
             demand(not first.alive(), f"a second {role} ended with {second.returncode} beside the first: {said}")
@@ -348,7 +348,7 @@ class Soak:
     def judge(self, code, said):
         """Whether a session may end with this code, and its children as it says."""
         self.count(f"exit {code}")
-        at_work = " is at work already: " in said
+        at_work = " is already running (" in said
         good = (
             code in GOOD_CODES
             or (code < 0 and self.hurt)

@@ -26,12 +26,9 @@ impl Lock {
     /// opened for writing.
     pub fn take(run: &RunDir, role: Role) -> Result<Self> {
         let path = run.lock(role);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = files::open_regular_with(&path, &options)
             .with_context(|| format!("failed to open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => {
@@ -46,16 +43,18 @@ impl Lock {
                 let read = (&file).take(500).read_to_string(&mut holder);
                 let holder = match holder.lines().next() {
                     Some(line) if read.is_ok() => line,
-                    _ => "a pid not known yet", // it has the lock since a moment ago
+                    _ => "pid not known yet", // it has the lock since a moment ago
                 };
                 bail_user!(
-                    "{} is at work already: its process {role} has {holder}",
-                    run.path().display()
+                    "{} is already running ({}, {holder})",
+                    run.path().display(),
+                    role.process_name()
                 );
             }
             Err(TryLockError::Error(error)) => console::warning(format_args!(
-                "failed to lock {} ({error}): nothing keeps a second process {role} out",
-                path.display()
+                "failed to lock {} ({error}): nothing keeps a second {} out",
+                path.display(),
+                role.process_name()
             )),
         }
         Ok(Lock(file))
@@ -71,7 +70,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn there_is_one_writer_of_each_kind() {
+    fn lock_admits_one_process_of_each_role() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         // What a process left behind that was killed.
@@ -86,7 +85,7 @@ mod tests {
         let error = Lock::take(&run, Role::TRAIN).unwrap_err();
         assert!(is_user_error(&error));
         let begin = format!(
-            "{} is at work already: its process train has pid {} on ",
+            "{} is already running (trainer, pid {} on ",
             run.path().display(),
             process::id()
         );
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_was_writing_goes_with_the_next_of_its_role() {
+    fn lock_removes_what_a_killed_process_of_its_role_was_writing() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let status = TrainStatus {
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_cannot_be_written_is_named() {
+    fn lock_names_a_file_that_cannot_be_written() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         fs::create_dir(run.lock(Role::TRAIN)).unwrap();

@@ -1,6 +1,5 @@
 //! One child process: started so that it survives nothing it should not, and is never left behind.
 
-use std::fs::OpenOptions;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{self, Command, ExitStatus, Stdio};
@@ -23,8 +22,8 @@ pub(super) struct Child {
     role: Role,
     process: process::Child,
     exit_status: Option<ExitStatus>,
-    /// Whether it was told to end.
-    told: bool,
+    /// The last signal that it was sent to end it.
+    sent: Option<Signal>,
     pub(super) log: Log,
 }
 
@@ -37,13 +36,7 @@ impl Child {
     /// child is wanted.
     pub(super) fn start(program: &Path, role: Role, run: &RunDir) -> Result<Self> {
         let log = Log::follow(run.log(role));
-        let open = || {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(log.path())
-        };
-        let out = open().with_context(|| format!("failed to open {}", log.path().display()))?;
+        let out = log.open_for_writing()?;
         let err = out
             .try_clone()
             .with_context(|| format!("failed to open {}", log.path().display()))?;
@@ -82,7 +75,7 @@ impl Child {
             role,
             process,
             exit_status: None,
-            told: false,
+            sent: None,
             log,
         })
     }
@@ -107,13 +100,15 @@ impl Child {
         self.exit_status
     }
 
-    /// How the child ended, if it ended otherwise than it was meant to: by an error of its own, or by
-    /// a signal that was not ours.
+    /// How the child ended, if not well: by an error of its own, or by a signal that does not answer the one it
+    /// was sent.
     pub(super) fn failure(&self) -> Option<ExitStatus> {
-        const SIGNALLED: [i32; 4] = [128 + 1, 128 + 2, 128 + 15, 128 + 9]; // HUP, INT, TERM, KILL
-        let asked_for = |status| self.told && SIGNALLED.contains(&exit_code(status));
+        let is_answer = |status| {
+            self.sent
+                .is_some_and(|signal| answers(signal).contains(&exit_code(status)))
+        };
         self.exit_status
-            .filter(|&status| !status.success() && !asked_for(status))
+            .filter(|&status| !status.success() && !is_answer(status))
     }
 
     /// The lines that the child has written since the last call.
@@ -124,7 +119,7 @@ impl Child {
     /// Sends `signal`, which ends the child, to it and to whatever it has started, unless it has ended.
     pub(super) fn signal(&mut self, signal: Signal) {
         if self.exit_status.is_none() {
-            self.told = true;
+            self.sent = Some(signal);
             // Not reaped yet, its pid is still its own. A group that has just gone needs no signal.
             let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
         }
@@ -135,6 +130,20 @@ impl Drop for Child {
     /// Only an error of the supervisor itself drops a running child.
     fn drop(&mut self) {
         self.signal(Signal::SIGHUP);
+    }
+}
+
+/// The exit codes of a child that was sent `signal` and ended as it should. After a SIGHUP it has saved its last
+/// checkpoint, or had not begun; another may have sent it SIGINT or SIGTERM before (`killall`), which do the same.
+/// SIGKILL is ours only if we sent it: the system's too, where memory is short, and then nothing is saved.
+fn answers(signal: Signal) -> &'static [i32] {
+    const HUP: i32 = 128 + Signal::SIGHUP as i32;
+    const INT: i32 = 128 + Signal::SIGINT as i32;
+    const TERM: i32 = 128 + Signal::SIGTERM as i32;
+    const KILL: i32 = 128 + Signal::SIGKILL as i32;
+    match signal {
+        Signal::SIGKILL => &[HUP, INT, TERM, KILL],
+        _ => &[HUP, INT, TERM],
     }
 }
 
@@ -165,7 +174,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_child_does_not_outlive_the_thread_that_supervises_it() {
+    fn child_does_not_outlive_the_thread_that_supervises_it() {
         let fake = Fake::new("echo ready; while :; do sleep 0.05; done");
         let (run, program) = (fake.run.clone(), fake.program.clone());
         let mut child = thread::spawn(move || {
@@ -185,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn start_names_a_program_that_is_not_there() {
         let fake = Fake::new("");
         let missing = fake.run.path().join("missing");
         let error = Child::start(&missing, Role::Eval, &fake.run).err().unwrap();

@@ -1,6 +1,5 @@
 //! A supervisor that has no terminal: started in a session of its own, found again, and stopped.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -35,21 +34,14 @@ const TAIL: usize = 5;
 /// that it cannot begin.
 pub fn detach(run: &RunDir, program: &Path) -> Result<u32> {
     ensure_idle(run, &[Role::Supervisor, Role::TRAIN, Role::Eval])?;
-    let log = Log::follow(run.log(Role::Supervisor));
-    let open = || {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log.path())
-            .with_context(|| format!("failed to open {}", log.path().display()))
-    };
+    let mut log = Log::follow(run.log(Role::Supervisor));
     let mut command = Command::new(program);
     command
         .arg("resume")
         .arg(run.path())
         .stdin(Stdio::null())
-        .stdout(open()?)
-        .stderr(open()?);
+        .stdout(log.open_for_writing()?)
+        .stderr(log.open_for_writing()?);
     let leave = || setsid().map(drop).map_err(io::Error::from);
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is a system call, and
     // its error is a bare number.

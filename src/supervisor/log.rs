@@ -1,15 +1,25 @@
-//! A child's log file while it grows: its lines as they come, and its end when the child has died.
+//! A child's log file while it grows: its lines as they come, and its end when the child has failed.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::files::{open_regular, open_regular_with};
 
 /// What is kept of a line that does not end, and read for the end of a log.
 const WINDOW: u64 = 64 << 10; // bytes
 
+/// The most that is read at once. Whoever writes more meanwhile is read again from there on.
+const MAX_READ: u64 = 1 << 20; // bytes
+
 /// Follows one session's part of a log file.
 pub(super) struct Log {
     path: PathBuf,
+    /// The file's inode, once it was seen.
+    inode: Option<u64>,
     /// Where the session begins, behind those before it.
     start: u64,
     offset: u64,
@@ -20,9 +30,11 @@ pub(super) struct Log {
 impl Log {
     /// Begins at the present end of the file, which need not exist yet.
     pub(super) fn follow(path: PathBuf) -> Self {
-        let start = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let metadata = fs::metadata(&path).ok();
+        let start = metadata.as_ref().map_or(0, |metadata| metadata.len());
         Log {
             path,
+            inode: metadata.map(|metadata| metadata.ino()),
             start,
             offset: start,
             partial: Vec::new(),
@@ -33,14 +45,31 @@ impl Log {
         &self.path
     }
 
+    /// The file, to write at its end.
+    ///
+    /// # Errors
+    /// If it cannot be made or written, or is no regular file.
+    pub(super) fn open_for_writing(&self) -> Result<File> {
+        open_regular_with(&self.path, File::options().create(true).append(true))
+            .with_context(|| format!("failed to open {}", self.path.display()))
+    }
+
     /// The lines completed since the last call; with `ended`, an unfinished last one as well. A log that
-    /// cannot be read right now has no new lines.
+    /// cannot be read right now has no new lines. Of more than [`MAX_READ`] new bytes only the last are read.
     pub(super) fn lines(&mut self, ended: bool) -> Vec<String> {
-        let mut bytes = Vec::new();
-        if let Ok(read) = read_from(&self.path, self.offset, u64::MAX, &mut bytes) {
-            self.offset += read as u64;
+        let mut lines = Vec::new();
+        if let Ok((mut file, length)) = self.open() {
+            let skipped = (length - self.offset).saturating_sub(MAX_READ);
+            if skipped > 0 {
+                self.offset += skipped;
+                self.partial.clear();
+                let path = self.path.display();
+                lines.push(format!("({skipped} bytes are not shown, see {path})"));
+            }
+            if let Ok(read) = read_from(&mut file, self.offset, MAX_READ, &mut self.partial) {
+                self.offset += read as u64;
+            }
         }
-        self.partial.append(&mut bytes);
         let complete = if ended || self.partial.len() as u64 > WINDOW {
             self.partial.len()
         } else {
@@ -48,24 +77,42 @@ impl Log {
             end.map_or(0, |end| end + 1)
         };
         let rest = self.partial.split_off(complete);
-        split(&std::mem::replace(&mut self.partial, rest))
+        lines.extend(split(&std::mem::replace(&mut self.partial, rest)));
+        lines
     }
 
     /// The last `count` lines of the session.
-    pub(super) fn tail(&self, count: usize) -> Vec<String> {
+    pub(super) fn tail(&mut self, count: usize) -> Vec<String> {
         let mut bytes = Vec::new();
-        let end = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        let from = end.saturating_sub(WINDOW).max(self.start);
-        if read_from(&self.path, from, WINDOW, &mut bytes).is_err() {
+        let read = self.open().and_then(|(mut file, length)| {
+            let from = length.saturating_sub(WINDOW).max(self.start);
+            read_from(&mut file, from, WINDOW, &mut bytes)
+        });
+        if read.is_err() {
             return Vec::new();
         }
         let mut lines = split(&bytes);
         lines.split_off(lines.len().saturating_sub(count))
     }
+
+    /// The file, and its length. One that was truncated, or replaced by another, is followed from its beginning.
+    fn open(&mut self) -> io::Result<(File, u64)> {
+        let file = open_regular(&self.path)?;
+        let metadata = file.metadata()?;
+        let (inode, length) = (metadata.ino(), metadata.len());
+        let replaced = self
+            .inode
+            .replace(inode)
+            .is_some_and(|known| known != inode);
+        if replaced || length < self.offset {
+            (self.start, self.offset) = (0, 0);
+            self.partial.clear();
+        }
+        Ok((file, length))
+    }
 }
 
-fn read_from(path: &Path, offset: u64, limit: u64, into: &mut Vec<u8>) -> io::Result<usize> {
-    let mut file = File::open(path)?;
+fn read_from(file: &mut File, offset: u64, limit: u64, into: &mut Vec<u8>) -> io::Result<usize> {
     file.seek(SeekFrom::Start(offset))?;
     file.take(limit).read_to_end(into)
 }
@@ -85,22 +132,23 @@ mod tests {
     use std::fs::OpenOptions;
     use std::io::Write;
 
+    fn append(path: &Path, text: &str) {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
     #[test]
-    fn gives_each_line_once_it_is_whole() {
+    fn lines_come_once_each_when_they_are_whole() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("train.log");
-        let append = |text: &str| {
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            file.unwrap().write_all(text.as_bytes()).unwrap();
-        };
-        append("an earlier session\n");
+        append(&path, "an earlier session\n");
         let mut log = Log::follow(path.clone());
         assert!(log.lines(false).is_empty());
-        append("one\ntw");
+        append(&path, "one\ntw");
         assert_eq!(log.lines(false), ["one"]);
-        append("o\n10 %\r20 %\r\n\nthr");
+        append(&path, "o\n10 %\r20 %\r\n\nthr");
         assert_eq!(log.lines(false), ["two", "20 %", ""]);
-        append("ee");
+        append(&path, "ee");
         assert!(log.lines(false).is_empty());
         assert_eq!(log.lines(true), ["three"]);
         assert!(log.lines(true).is_empty());
@@ -113,7 +161,29 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_end_stays_in_bounds() {
+    fn truncated_or_replaced_log_is_followed_from_its_beginning() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("train.log");
+        append(&path, "an earlier session\n");
+        let mut log = Log::follow(path.clone());
+        append(&path, "before, and half a li");
+        assert!(log.lines(false).is_empty());
+        fs::write(&path, "").unwrap();
+        append(&path, "after\n");
+        assert_eq!(log.lines(false), ["after"]);
+        assert_eq!(log.tail(20), ["after"]);
+
+        let other = directory.path().join("other");
+        append(&other, "a longer text in another file\n");
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(log.tail(20), ["a longer text in another file"]);
+        assert_eq!(log.lines(false), ["a longer text in another file"]);
+        fs::remove_file(&path).unwrap();
+        assert!(log.lines(false).is_empty());
+    }
+
+    #[test]
+    fn log_without_line_end_stays_in_bounds() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("train.log");
         let mut log = Log::follow(path.clone());
@@ -121,5 +191,13 @@ mod tests {
         fs::write(&path, vec![b'x'; WINDOW as usize + 1]).unwrap();
         assert_eq!(log.lines(false)[0].len() as u64, WINDOW + 1);
         assert_eq!(log.tail(20)[0].len() as u64, WINDOW);
+        // A file with a hole of a terabyte in it.
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        append(&path, "\nlast\n");
+        let lines = log.lines(false);
+        assert!(lines[0].ends_with(&format!(" bytes are not shown, see {})", path.display())));
+        assert_eq!(lines.last().unwrap(), "last");
+        assert_eq!(lines.len(), 3);
     }
 }

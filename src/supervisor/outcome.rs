@@ -19,8 +19,8 @@ pub struct Failure {
     pub status: ExitStatus,
     /// The error it left in its status, if it could.
     pub error: Option<String>,
-    /// Why it was not started again; `None` if the run was stopping.
-    pub no_restart: Option<String>,
+    /// Why it was not started again.
+    pub no_restart: String,
     /// The last lines of its log.
     pub tail: Vec<String>,
     /// The whole log.
@@ -44,12 +44,14 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.headline())?;
-        if let Some(reason) = &self.no_restart {
-            write!(f, "\nnot started again: {reason}")?;
-        }
+        write!(
+            f,
+            "{}\nnot started again: {}",
+            self.headline(),
+            self.no_restart
+        )?;
         if self.tail.is_empty() {
-            return write!(f, "\n{} says nothing", self.log.display());
+            return write!(f, "\n{} has no line of it", self.log.display());
         }
         write!(f, "\nthe end of {}:", self.log.display())?;
         for line in &self.tail {

@@ -82,10 +82,10 @@ impl RestartPolicy {
             self.start_series();
         }
         if crash.code == Some(BAD_INPUT) {
-            return Err("the same input would end it again".to_owned());
+            return Err("bad input, which would end it again".to_owned());
         }
         if self.limit.is_some() && last == Some(crash) && crash.code.is_some() {
-            return Err("it has died so at this very step before".to_owned());
+            return Err("same exit code at the same step as last time".to_owned());
         }
         self.retry_delay()
     }
@@ -100,7 +100,9 @@ impl RestartPolicy {
         if let Some(limit) = self.limit
             && self.series >= limit
         {
-            return Err(format!("train.restarts is {limit}"));
+            return Err(format!(
+                "train.restarts allows {limit} without a new checkpoint"
+            ));
         }
         self.series += 1;
         Ok(self.delays.next().unwrap_or(MAX_DELAY))
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_a_minute_and_begin_anew_with_progress() {
+    fn delays_double_up_to_a_minute_and_begin_anew_with_progress() {
         let mut restarts = restarts(None);
         let delays: Vec<_> = (0..8)
             .filter_map(|_| seconds(&mut restarts, exit(1, 7, 5)))
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_counts_restarts_without_progress() {
+    fn limit_counts_restarts_without_progress() {
         let mut restarts = restarts(Some(2));
         for (step, saved, wait) in [
             (3, 0, Some(1)),
@@ -166,17 +168,17 @@ mod tests {
         }
         assert_eq!(restarts.count(), "2 of 2");
         let why = restarts.next_delay(killed(16, 10)).unwrap_err();
-        assert_eq!(why, "train.restarts is 2");
+        assert_eq!(why, "train.restarts allows 2 without a new checkpoint");
         assert!(self::restarts(Some(0)).next_delay(killed(0, 0)).is_err());
     }
 
     #[test]
-    fn a_failure_that_repeats_itself_is_not_tried_again() {
+    fn crash_with_the_same_code_at_the_same_step_is_not_retried() {
         let mut restarts = restarts(Some(3));
         assert!(restarts.next_delay(exit(1, 14, 10)).is_ok());
         assert!(restarts.next_delay(exit(1, 15, 10)).is_ok());
         let why = restarts.next_delay(exit(1, 15, 10)).unwrap_err();
-        assert_eq!(why, "it has died so at this very step before");
+        assert_eq!(why, "same exit code at the same step as last time");
         // Ended in good order by a signal, wherever that met it.
         let mut restarts = self::restarts(Some(3));
         for _ in 0..3 {
@@ -185,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_is_not_tried_again() {
+    fn bad_input_is_not_retried() {
         assert!(restarts(Some(3)).next_delay(exit(2, 0, 0)).is_err());
         assert!(restarts(None).next_delay(exit(2, 0, 0)).is_err());
     }
 
     #[test]
-    fn a_limit_counts_from_when_it_is_set() {
+    fn limit_counts_from_when_it_is_set() {
         let mut restarts = restarts(None);
         for _ in 0..5 {
             assert!(restarts.next_delay(exit(1, 9, 9)).is_ok());

@@ -120,31 +120,33 @@ impl<'a, S: Status> Worker<'a, S> {
         saved: Option<u64>,
         display: &mut Display,
     ) -> Option<&Failure> {
-        let Phase::Running(child) = &self.phase else {
+        let Phase::Running(child) = &mut self.phase else {
             return None;
         };
         let Some(status) = child.failure() else {
             self.phase = Phase::Done(None);
             return None;
         };
-        let said = self.status().map(Status::process);
+        let said = self.status.as_ref().map(Status::process);
         let mut failure = Failure {
             role: S::ROLE,
             status,
             error: said
                 .filter(|process| process.pid == child.pid())
                 .and_then(|process| process.error.clone()),
-            no_restart: None,
+            no_restart: String::new(),
             tail: child.log.tail(TAIL),
             log: child.log.path().to_owned(),
         };
-        if !self.stop_requested {
+        if self.stop_requested {
+            failure.no_restart = "the run was asked to stop".to_owned();
+        } else {
             match self.restarts.next_delay(Crash::new(status, step, saved)) {
                 Ok(delay) => {
                     self.schedule(delay, &failure.headline(), display);
                     return None;
                 }
-                Err(reason) => failure.no_restart = Some(reason),
+                Err(reason) => failure.no_restart = reason,
             }
         }
         self.phase = Phase::Done(Some(failure));

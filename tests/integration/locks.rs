@@ -9,15 +9,12 @@ use std::process::{Child, Command};
 fn refused(project: &Project, arguments: &[&str], holder: &str, child: &Child) {
     let done = project.runboard(arguments);
     assert_eq!(done.code, Some(2), "{arguments:?}\n{}", done.err);
-    let want = format!(
-        " is at work already: its process {holder} has pid {} on ",
-        child.id()
-    );
+    let want = format!(" is already running ({holder}, pid {} on ", child.id());
     assert!(done.err.contains(&want), "{}", done.err);
 }
 
 #[test]
-fn a_second_process_of_a_kind_is_refused_and_changes_nothing() {
+fn second_process_of_a_role_is_refused_and_changes_nothing() {
     let project = Project::new();
     // It says so little that the pipe which nobody reads is never full.
     let sets = [
@@ -33,8 +30,8 @@ fn a_second_process_of_a_kind_is_refused_and_changes_nothing() {
 
     let mut trainer = project.start(&["train", "--run", "long"]);
     wait_until_running("train");
-    refused(&project, &["train", "--run", "long"], "train", &trainer);
-    refused(&project, &["resume", "long"], "train", &trainer);
+    refused(&project, &["train", "--run", "long"], "trainer", &trainer);
+    refused(&project, &["resume", "long"], "trainer", &trainer);
     assert_eq!(json(&status("train"))["process"]["pid"], trainer.id());
     assert_eq!(names(&run.join("train")).len(), 1, "another event file");
 
@@ -42,7 +39,7 @@ fn a_second_process_of_a_kind_is_refused_and_changes_nothing() {
     wait_until_running("eval");
     for once in [&[][..], &["--once"]] {
         let arguments = [&["eval", "--run", "long"], once].concat();
-        refused(&project, &arguments, "eval", &evaluator);
+        refused(&project, &arguments, "evaluator", &evaluator);
     }
     assert_eq!(json(&status("eval"))["process"]["pid"], evaluator.id());
 
@@ -74,7 +71,7 @@ fn as_nobody(command: &Command) -> Option<Command> {
 }
 
 #[test]
-fn a_run_is_read_by_who_may_not_write_it() {
+fn run_is_readable_for_users_who_may_not_write_it() {
     let project = Project::new();
     project.succeed(&["run", "small"]);
     let run = project.run("small");

@@ -124,7 +124,7 @@ fn a_failure_that_repeats_itself_is_not_tried_again() {
         "{}",
         done.out
     );
-    let why = "\nnot started again: it has died so at this very step before\n";
+    let why = "\nnot started again: same exit code at the same step as last time\n";
     assert!(done.out.contains(why), "{}", done.out);
     // The evaluator scored what there is, and was not blamed.
     assert_eq!(status(&run, "eval").unwrap()["last"]["step"], 0);
@@ -140,7 +140,7 @@ fn bad_input_is_not_tried_again() {
     fs::write(images.unwrap().join("data_batch_3.bin"), [255; 3073]).unwrap();
     let done = project.runboard(&["run", "small"]);
     assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);
-    let why = "\nnot started again: the same input would end it again\n";
+    let why = "\nnot started again: bad input, which would end it again\n";
     assert!(done.out.contains(why), "{}", done.out);
     assert!(done.out.contains("data_batch_3.bin"), "{}", done.out);
 }
@@ -162,7 +162,7 @@ fn a_trainer_that_gets_nowhere_is_given_up() {
     send(second, Signal::SIGKILL);
     let done = finish(child);
     assert_eq!(done.code, Some(137), "{}\n{}", done.out, done.err);
-    let why = "\nnot started again: train.restarts is 1\n";
+    let why = "\nnot started again: train.restarts allows 1 without a new checkpoint\n";
     assert!(done.out.contains(why), "{}", done.out);
     nothing_left(&run);
 }
@@ -266,7 +266,7 @@ fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
     assert_eq!(at_work(&supervisor), Some(pid));
     let again = project.runboard(&["resume", "small", "--detach"]);
     assert_eq!(again.code, Some(2), "{}", again.err);
-    assert!(again.err.contains(" is at work already: "), "{}", again.err);
+    assert!(again.err.contains(" is already running ("), "{}", again.err);
 
     let stopped = project.succeed(&["stop", "small"]).out;
     assert!(

@@ -112,7 +112,7 @@ pub(super) fn wait_for(mut passed: impl FnMut() -> bool) {
 }
 
 #[test]
-fn both_end_well_and_every_line_is_shown() {
+fn supervise_shows_every_line_of_two_processes_that_end_well() {
     let fake = Fake::both(
         "echo step 0; echo a warning >&2; touch trained; printf 'no line end'",
         "while ! [ -e trained ]; do sleep 0.02; done; echo precision",
@@ -135,7 +135,7 @@ fn both_end_well_and_every_line_is_shown() {
 }
 
 #[test]
-fn the_closing_message_has_the_statuses_of_this_session() {
+fn summary_has_the_statuses_of_this_session() {
     // A status as the processes write it, but with the pids of the scripts.
     let fake = Fake::both(
         "sed s/12345678/$$/ train.template > train.status.json",
@@ -179,7 +179,7 @@ fn the_closing_message_has_the_statuses_of_this_session() {
 }
 
 #[test]
-fn a_stop_that_came_first_starts_nothing() {
+fn stop_before_the_start_starts_nothing() {
     let shutdown = Shutdown::new();
     shutdown.request(SIGTERM);
     let fake = Fake::new("touch started");
@@ -189,7 +189,7 @@ fn a_stop_that_came_first_starts_nothing() {
 }
 
 #[test]
-fn a_request_to_stop_is_passed_on_and_waited_for() {
+fn stop_is_passed_on_and_waited_for() {
     let tidy =
         "trap 'sleep 0.1; echo saved; exit 129' HUP; touch $1.up; while :; do sleep 0.02; done";
     let shutdown = Shutdown::new();
@@ -215,7 +215,7 @@ fn a_request_to_stop_is_passed_on_and_waited_for() {
 }
 
 #[test]
-fn a_trainer_that_fails_while_stopping_has_failed() {
+fn trainer_that_fails_while_it_stops_has_failed() {
     let shutdown = Shutdown::new();
     let fake = Fake::new("trap 'exit 1' HUP; touch $1.up; while :; do sleep 0.02; done");
     let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
@@ -234,7 +234,23 @@ fn a_trainer_that_fails_while_stopping_has_failed() {
 }
 
 #[test]
-fn only_a_second_request_kills() {
+fn trainer_that_the_system_kills_while_it_stops_has_failed() {
+    let shutdown = Shutdown::new();
+    let fake = Fake::new("trap 'kill -9 $$' HUP; touch $1.up; while :; do sleep 0.02; done");
+    let (trainer, evaluator) = (fake.file("train.up"), fake.file("eval.up"));
+    let running = fake.in_background(&shutdown);
+    wait_for(|| trainer.exists() && evaluator.exists());
+    shutdown.request(SIGTERM);
+    let (summary, _, _) = running.join().unwrap();
+    assert_eq!(summary.exit_code(), 137);
+    let text = summary.to_string();
+    let begin =
+        "the trainer died (signal 9, SIGKILL)\nnot started again: the run was asked to stop\n";
+    assert!(text.starts_with(begin), "{text}");
+}
+
+#[test]
+fn second_request_kills_and_the_first_does_not() {
     // The trap shows that the first request has arrived, and ignores it.
     let stubborn = "trap 'touch $1.asked' HUP; touch $1.up; while :; do sleep 0.02; touch $1.$(ls $1.asked); done";
     let shutdown = Shutdown::new();
@@ -254,7 +270,7 @@ fn only_a_second_request_kills() {
 }
 
 #[test]
-fn a_run_that_is_at_work_is_left_alone() {
+fn run_that_is_running_already_is_left_alone() {
     for role in [Role::Eval, Role::Supervisor] {
         let fake = Fake::new("");
         let _lock = Lock::take(&fake.run, role).unwrap();
@@ -269,8 +285,9 @@ fn a_run_that_is_at_work_is_left_alone() {
         .unwrap_err();
         assert!(is_user_error(&error));
         let begin = format!(
-            "{} is at work already: its process {role} has pid {} on ",
+            "{} is already running ({}, pid {} on ",
             fake.run.path().display(),
+            role.process_name(),
             std::process::id()
         );
         assert!(error.to_string().starts_with(&begin), "{error}");

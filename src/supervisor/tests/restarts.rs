@@ -7,7 +7,7 @@ const WHILE_TRAINING: &str =
     "until grep -q '\"training\": false' supervisor.status.json; do sleep 0.02; done";
 
 #[test]
-fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() {
+fn trainer_with_bad_input_is_not_restarted_and_the_evaluator_hears_that_training_is_over() {
     let fake = Fake::both(
         "seq 30; echo no data >&2; echo >> sessions; exit 2",
         &format!("{WHILE_TRAINING}; touch done"),
@@ -24,7 +24,7 @@ fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() 
     let log = fake.run.log(Role::TRAIN);
     let begin = format!(
         "the trainer died (exit code 2)\n\
-         not started again: the same input would end it again\n\
+         not started again: bad input, which would end it again\n\
          the end of {}:\n  12\n",
         log.display()
     );
@@ -40,7 +40,7 @@ fn bad_input_is_not_tried_again_and_the_evaluator_hears_that_training_is_over() 
 }
 
 #[test]
-fn an_evaluator_that_dies_is_started_again_while_training_goes_on() {
+fn evaluator_that_dies_is_restarted_while_training_goes_on() {
     let fake = Fake::both(
         "until [ -e second ]; do sleep 0.02; done; echo trained",
         &format!("[ -e first ] || {{ touch first; kill -9 $$; }}; touch second; {WHILE_TRAINING}"),
@@ -62,7 +62,7 @@ fn an_evaluator_that_dies_is_started_again_while_training_goes_on() {
 }
 
 #[test]
-fn training_goes_on_without_an_evaluator_that_has_bad_input_but_the_run_has_failed() {
+fn training_goes_on_without_an_evaluator_with_bad_input_but_the_run_has_failed() {
     let fake = Fake::both(
         // Trains until the evaluator is gone, which is when the supervisor has reaped it.
         "until [ -e pid ] && ! kill -0 $(cat pid) 2> errors; do sleep 0.02; done; echo trained",
@@ -85,7 +85,7 @@ fn training_goes_on_without_an_evaluator_that_has_bad_input_but_the_run_has_fail
 }
 
 #[test]
-fn a_trainer_that_gets_further_each_time_is_started_again_without_limit() {
+fn trainer_that_saves_more_each_time_is_restarted_without_limit() {
     let fake = Fake::both(
         "n=$(ls checkpoints | wc -l); [ $n = 5 ] || { mkdir checkpoints/step-0000000$n; kill -9 $$; }",
         WHILE_TRAINING,
@@ -98,10 +98,20 @@ fn a_trainer_that_gets_further_each_time_is_started_again_without_limit() {
 }
 
 #[test]
-fn a_trainer_that_gets_nowhere_is_given_up() {
+fn trainer_that_saves_nothing_new_is_given_up() {
     for (end, sessions, code, why) in [
-        ("kill -9 $$", 3, 137, "train.restarts is 2"),
-        ("exit 7", 2, 7, "it has died so at this very step before"),
+        (
+            "kill -9 $$",
+            3,
+            137,
+            "train.restarts allows 2 without a new checkpoint",
+        ),
+        (
+            "exit 7",
+            2,
+            7,
+            "same exit code at the same step as last time",
+        ),
     ] {
         let fake = Fake::both(&format!("echo >> sessions; {end}"), WHILE_TRAINING);
         let (summary, _) = fake.supervise(&Shutdown::new());
@@ -116,7 +126,7 @@ fn a_trainer_that_gets_nowhere_is_given_up() {
 }
 
 #[test]
-fn an_evaluator_that_dies_when_training_is_over_is_given_up_in_the_end() {
+fn evaluator_that_dies_after_training_is_given_up_in_the_end() {
     let fake = Fake::both(
         "touch trained",
         &format!("{WHILE_TRAINING}; echo >> sessions; kill -9 $$"),
@@ -127,13 +137,17 @@ fn an_evaluator_that_dies_when_training_is_over_is_given_up_in_the_end() {
 }
 
 #[test]
-fn a_stop_cancels_the_restart_that_is_due() {
+fn stop_cancels_a_scheduled_restart() {
     let shutdown = Shutdown::new();
-    let fake = Fake::both("touch dead; kill -9 $$", WHILE_TRAINING);
-    let dead = fake.file("dead");
+    let fake = Fake::both("echo $$ > new; mv new pid; kill -9 $$", WHILE_TRAINING);
+    let pid = fake.file("pid");
     let asking = shutdown.clone();
     let asked = thread::spawn(move || {
-        wait_for(|| dead.exists());
+        // Gone is what the supervisor has reaped, and then it schedules the restart before it looks for a stop.
+        wait_for(|| {
+            let pid = std::fs::read_to_string(&pid).unwrap_or_default();
+            !pid.is_empty() && !Path::new("/proc").join(pid.trim()).exists()
+        });
         asking.request(SIGTERM);
     });
     let (summary, _) = fake.supervise_patiently(&shutdown, Duration::from_secs(3600));
@@ -142,7 +156,7 @@ fn a_stop_cancels_the_restart_that_is_due() {
 }
 
 #[test]
-fn a_run_that_vanished_is_not_tried_again() {
+fn run_that_vanished_is_not_restarted() {
     // At one stroke, and not before the evaluator is at work in it.
     let fake = Fake::both(
         "until [ -e up ]; do sleep 0.02; done; mv \"$3\" \"$3.gone\"; exit 1",
