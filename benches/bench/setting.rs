@@ -240,7 +240,7 @@ impl Setting {
             libtorch: backend::LIBTORCH.into(),
             device: self.device.clone(),
         };
-        Provenance::collect(Path::new("."), software)
+        Provenance::collect(Path::new("."), software, None)
     }
 
     /// This program, with the same options, at another work.

@@ -25,7 +25,7 @@ pub fn run(runs: &Path, chosen: &Chosen, detach: bool) -> Result<i32> {
         libtorch: backend::LIBTORCH.into(),
         device,
     };
-    let provenance = Provenance::collect(Path::new("."), software);
+    let provenance = Provenance::collect(Path::new("."), software, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_yaml()?, &provenance)?;
     start(&run, detach)
 }

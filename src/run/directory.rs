@@ -113,10 +113,7 @@ impl RunDir {
             fs::create_dir(&directory)
                 .with_context(|| format!("failed to create {}", directory.display()))?;
         }
-        if let Some(diff) = &provenance.diff {
-            write_atomic(&self.path.join("provenance.diff"), diff)?;
-        }
-        write_atomic(&self.provenance(), &provenance.to_json()?)?;
+        provenance.record(self)?;
         // Last: the spec is what makes the directory a run.
         write_atomic(&self.spec(), spec_yaml.as_bytes())
     }
@@ -209,7 +206,7 @@ impl RunDir {
         self.path.join("hparams")
     }
 
-    /// What the run was started from: versions, machine, command.
+    /// What each session of the run was started from: commit, versions, machine, command.
     pub fn provenance(&self) -> PathBuf {
         self.path.join("provenance.json")
     }

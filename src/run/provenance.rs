@@ -1,26 +1,45 @@
-//! What a run was started from: the code, the libraries, the machine and the command.
+//! What the sessions of a run were started from: the code, the libraries, the machine and the command.
+//!
+//! `provenance.json` holds a version and a list of sessions, the oldest first. A file of version 1, which says no
+//! version, is the one session that began the run. What a session's checkout differed in from its commit is in a
+//! file of its own, which the session names; sessions with the same differences share it.
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Local};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
+
+use super::RunDir;
+use crate::files::{read_small, write_atomic};
+
+/// The format's version. A session with other fields needs a new one: what this one does not know it would lose.
+const VERSION: u32 = 2;
+
+/// A record is no longer than this: it takes about a kilobyte a session.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The first session's differences, which version 1 did not name.
+const FIRST_DIFF: &str = "provenance.diff";
 
 /// A larger diff is cut here: it is generated files then, not somebody's edits.
 const DIFF_LIMIT: u64 = 1 << 20; // bytes
 
-/// The provenance of a run, saved as `provenance.json` and, for a changed checkout, `provenance.diff`.
-#[derive(Debug, Serialize)]
+/// The provenance of one session of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provenance {
     started: DateTime<Local>,
+    /// The first step it had to train, by the checkpoints that were there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_step: Option<u64>,
     command: Vec<String>,
-    runboard: &'static str,
+    runboard: String,
     software: Software,
     #[serde(skip_serializing_if = "Option::is_none")]
     git: Option<Git>,
@@ -29,13 +48,16 @@ pub struct Provenance {
     cpu: String,
     /// What this process may use, which a container or `taskset` makes fewer than the machine has.
     cores: usize,
-    /// What the checkout differs in from its commit, in git's own format.
+    /// The file in the run directory with the checkout's differences from its commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<String>,
+    /// The differences, in git's own format.
     #[serde(skip)]
-    pub(super) diff: Option<Vec<u8>>,
+    changes: Option<Vec<u8>>,
 }
 
 /// The versions and the device that only the caller knows, as they should be shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Software {
     /// burn's version.
     pub burn: String,
@@ -45,26 +67,35 @@ pub struct Software {
     pub device: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Git {
     commit: String,
     /// Whether anything differs from the commit, untracked files included.
     dirty: bool,
 }
 
+/// All sessions of a run, as `provenance.json` holds them.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    sessions: Vec<Provenance>,
+}
+
 impl Provenance {
-    /// Looks around, with `checkout` as the directory to ask git about. What cannot be found out (no git, no
-    /// repository) is left out, and never keeps a run from starting.
-    pub fn collect(checkout: &Path, software: Software) -> Self {
+    /// Looks around for a session that begins at `first_step`, if that is known, with `checkout` as the directory to
+    /// ask git about. What cannot be found out (no git, no repository) is left out, and never keeps a run from
+    /// starting.
+    pub fn collect(checkout: &Path, software: Software, first_step: Option<u64>) -> Self {
         let system =
             System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));
         let git = Git::of(checkout);
         Provenance {
             started: Local::now(),
+            first_step,
             command: env::args_os()
                 .map(|argument| argument.to_string_lossy().into_owned())
                 .collect(),
-            runboard: env!("CARGO_PKG_VERSION"),
+            runboard: env!("CARGO_PKG_VERSION").to_owned(),
             software,
             host: System::host_name(),
             cpu: system
@@ -73,7 +104,8 @@ impl Provenance {
                 .map(|cpu| cpu.brand().trim().to_owned())
                 .unwrap_or_default(),
             cores: thread::available_parallelism().map_or(1, usize::from),
-            diff: git
+            diff: None,
+            changes: git
                 .as_ref()
                 .filter(|git| git.dirty)
                 .and_then(|_| diff(checkout)),
@@ -81,11 +113,81 @@ impl Provenance {
         }
     }
 
-    pub(super) fn to_json(&self) -> Result<Vec<u8>> {
+    /// Adds this session to those of `run`. Whoever does so holds the supervisor's lock, or has just made the
+    /// directory.
+    ///
+    /// # Errors
+    /// If the record cannot be read or is of another version, or the disk refuses it; the record then stays as it
+    /// was.
+    pub fn record(&self, run: &RunDir) -> Result<()> {
+        let path = run.provenance();
+        let mut record = Record::read(run)
+            .with_context(|| format!("failed to add this session to {}", path.display()))?;
+        let changes = self.changes.as_deref();
+        let diff = changes.map(|changes| save_diff(run.path(), changes));
+        record.sessions.push(Provenance {
+            diff: diff.transpose()?,
+            ..self.clone()
+        });
         let mut json =
-            serde_json::to_vec_pretty(self).context("failed to encode the provenance")?;
+            serde_json::to_vec_pretty(&record).context("failed to encode the provenance")?;
         json.push(b'\n');
-        Ok(json)
+        write_atomic(&path, &json)
+    }
+
+    /// The text of the record of `run`; empty if there is none that can be read.
+    pub fn text(run: &RunDir) -> String {
+        let bytes = read_small(&run.provenance(), MAX_BYTES).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl Record {
+    /// The record of `run`, of any version up to this one; an empty one where there is none yet.
+    fn read(run: &RunDir) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: Option<u32>,
+        }
+        let bytes = match read_small(&run.provenance(), MAX_BYTES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let sessions = Vec::new();
+                return Ok(Record { version: VERSION, sessions });
+            }
+            bytes => bytes?,
+        };
+        match serde_json::from_slice::<Versioned>(&bytes)?.version {
+            None => {
+                let mut first: Provenance = serde_json::from_slice(&bytes)?;
+                let has_diff = run.path().join(FIRST_DIFF).is_file();
+                first.diff = has_diff.then(|| FIRST_DIFF.to_owned());
+                let sessions = vec![first];
+                Ok(Record { version: VERSION, sessions })
+            }
+            Some(version) => {
+                ensure!(version == VERSION, "got version {version}, want at most {VERSION}");
+                Ok(serde_json::from_slice(&bytes)?)
+            }
+        }
+    }
+}
+
+/// Writes `diff` into a file of its own in `directory`, unless there is one that holds it, and returns its name.
+fn save_diff(directory: &Path, diff: &[u8]) -> Result<String> {
+    let mut number = 1;
+    loop {
+        let name = match number {
+            1 => FIRST_DIFF.to_owned(),
+            number => format!("provenance-{number}.diff"),
+        };
+        let path = directory.join(&name);
+        match read_small(&path, 2 * DIFF_LIMIT) {
+            Ok(bytes) if bytes == diff => return Ok(name),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return write_atomic(&path, diff).map(|()| name);
+            }
+            _ => number += 1, // another session's
+        }
     }
 }
 
@@ -144,6 +246,7 @@ fn output(command: &mut Command) -> Option<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use serde_json::Value;
     use std::fs;
 
     fn software() -> Software {
@@ -156,24 +259,36 @@ pub(crate) mod tests {
 
     /// A provenance for the tests of others.
     pub(crate) fn provenance() -> Provenance {
-        Provenance::collect(Path::new("/"), software())
+        Provenance::collect(Path::new("/"), software(), Some(0))
     }
 
-    fn json(provenance: &Provenance) -> serde_json::Value {
-        serde_json::from_slice(&provenance.to_json().unwrap()).unwrap()
+    /// The record of a new run with a session of `checkout`.
+    fn recorded(checkout: &Path) -> (tempfile::TempDir, RunDir, Value) {
+        let directory = tempfile::tempdir().unwrap();
+        let session = Provenance::collect(checkout, software(), Some(0));
+        let run = RunDir::create(directory.path(), "a", "", &session).unwrap();
+        let record = record(&run);
+        (directory, run, record)
+    }
+
+    fn record(run: &RunDir) -> Value {
+        serde_json::from_str(&Provenance::text(run)).unwrap()
     }
 
     #[test]
-    fn tells_commit_and_changes_of_a_checkout() {
+    fn record_tells_commit_and_changes_of_each_sessions_checkout() {
         let directory = tempfile::tempdir().unwrap();
-        let outside = json(&Provenance::collect(directory.path(), software()));
+        let (_outside, run, record) = recorded(directory.path());
+        assert_eq!(record["version"], 2);
+        let outside = &record["sessions"][0];
         assert_eq!(outside["software"]["burn"], "0.22.1");
         assert_eq!(outside["software"]["device"], "cpu");
+        assert_eq!(outside["first_step"], 0);
         assert!(outside["cores"].as_u64().unwrap() >= 1);
         assert!(!outside["command"].as_array().unwrap().is_empty());
         assert!(outside.get("git").is_none() && outside.get("diff").is_none());
 
-        let run = |arguments: &[&str]| {
+        let git = |arguments: &[&str]| {
             Command::new("git")
                 .arg("-C")
                 .arg(directory.path())
@@ -182,27 +297,88 @@ pub(crate) mod tests {
                 .output()
                 .is_ok_and(|output| output.status.success())
         };
-        if !run(&["init"]) {
+        if !git(&["init"]) {
             return; // a machine without git: the absence was tested above
         }
-        fs::write(directory.path().join("a"), "one\n").unwrap();
-        assert!(run(&["add", "a"]) && run(&["commit", "-m", "first"]));
-        let clean = Provenance::collect(directory.path(), software());
-        assert_eq!(json(&clean)["git"]["commit"].as_str().unwrap().len(), 40);
-        assert_eq!(json(&clean)["git"]["dirty"], false);
-        assert!(clean.diff.is_none());
+        let edit = |text: &str| fs::write(directory.path().join("a"), text).unwrap();
+        let resume = |step| {
+            let session = Provenance::collect(directory.path(), software(), Some(step));
+            session.record(&run).unwrap();
+            let mut record = self::record(&run);
+            record["sessions"].as_array_mut().unwrap().pop().unwrap()
+        };
+        edit("one\n");
+        assert!(git(&["add", "a"]) && git(&["commit", "-m", "first"]));
+        let clean = resume(10);
+        assert_eq!(clean["git"]["commit"].as_str().unwrap().len(), 40);
+        assert_eq!(clean["git"]["dirty"], false);
+        assert_eq!(clean["first_step"], 10);
+        assert!(clean.get("diff").is_none());
 
-        fs::write(directory.path().join("a"), "two\n").unwrap();
-        let dirty = Provenance::collect(directory.path(), software());
-        assert_eq!(json(&dirty)["git"]["dirty"], true);
-        let diff = String::from_utf8(dirty.diff.unwrap()).unwrap();
-        assert!(diff.ends_with("-one\n+two\n"), "{diff}");
+        // Each dirty session keeps its own changes, and those of the others.
+        let diff = |session: &Value| {
+            fs::read_to_string(run.path().join(session["diff"].as_str().unwrap())).unwrap()
+        };
+        edit("two\n");
+        let second = resume(20);
+        assert_eq!(second["git"]["dirty"], true);
+        edit("three\n");
+        let third = resume(30);
+        assert_eq!(resume(40)["diff"], third["diff"]);
+        assert_eq!(second["diff"], "provenance.diff");
+        assert_eq!(third["diff"], "provenance-2.diff");
+        assert!(diff(&second).ends_with("-one\n+two\n"));
+        assert!(diff(&third).ends_with("-one\n+three\n"));
 
-        fs::write(directory.path().join("a"), "a long line\n".repeat(200_000)).unwrap();
-        let cut = Provenance::collect(directory.path(), software())
-            .diff
-            .unwrap();
-        assert!(cut.ends_with(b"[cut: the diff is longer than 1 MiB]\n"));
+        edit(&"a long line\n".repeat(200_000));
+        let cut = diff(&resume(50));
+        assert!(cut.ends_with("[cut: the diff is longer than 1 MiB]\n"));
         assert!((cut.len() as u64) < DIFF_LIMIT + 100);
+        assert_eq!(self::record(&run)["sessions"].as_array().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn record_of_version_1_is_its_first_session() {
+        let (_directory, run, _) = recorded(Path::new("/"));
+        let old = r#"{
+            "started": "2026-11-23T03:10:00.123456789+01:00",
+            "command": ["runboard", "run", "baseline"],
+            "runboard": "0.1.0",
+            "software": {"burn": "0.22.1", "libtorch": "2.11.0", "device": "cpu"},
+            "git": {"commit": "8736e9c", "dirty": true},
+            "cpu": "a cpu",
+            "cores": 2
+        }"#;
+        fs::write(run.provenance(), old).unwrap();
+        fs::write(run.path().join("provenance.diff"), "its changes").unwrap();
+        provenance().record(&run).unwrap();
+        let record = record(&run);
+        assert_eq!(record["version"], 2);
+        let mut first: Value = serde_json::from_str(old).unwrap();
+        first["diff"] = "provenance.diff".into();
+        assert_eq!(record["sessions"][0], first);
+        assert_eq!(record["sessions"].as_array().unwrap().len(), 2);
+        let diff = fs::read(run.path().join("provenance.diff")).unwrap();
+        assert_eq!(diff, b"its changes");
+    }
+
+    #[test]
+    fn record_that_is_not_understood_stays_as_it_is() {
+        let (_directory, run, _) = recorded(Path::new("/"));
+        for (text, error) in [
+            ("{\"version\": 3}", "got version 3, want at most 2"),
+            ("{}", "missing field `started` at line 1 column 2"),
+            ("", "EOF while parsing a value at line 1 column 0"),
+        ] {
+            fs::write(run.provenance(), text).unwrap();
+            let found = format!("{:#}", provenance().record(&run).unwrap_err());
+            let path = run.provenance();
+            let wanted = format!("failed to add this session to {}: {error}", path.display());
+            assert_eq!(found, wanted);
+            assert_eq!(fs::read_to_string(run.provenance()).unwrap(), text);
+        }
+        fs::remove_file(run.provenance()).unwrap();
+        provenance().record(&run).unwrap();
+        assert_eq!(record(&run)["sessions"].as_array().unwrap().len(), 1);
     }
 }

@@ -16,8 +16,8 @@ use crate::data::{self, Images, Split};
 use crate::files;
 use crate::model::Network;
 use crate::run::{
-    self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Role, RunDir,
-    Status, TrainStatus,
+    self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
+    RunDir, Status, TrainStatus,
 };
 use crate::schedule;
 use crate::shutdown::Shutdown;
@@ -27,7 +27,6 @@ use divergence::Divergence;
 use input::{BatchSource, StepInput, batches};
 use reporter::{Reporter, StepOutput};
 use restore::{Restored, restore};
-use std::fs;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,7 +142,7 @@ impl<'a> Trainer<'a> {
         let reporter = Reporter::start(&run.events(Role::TRAIN), spec, first, state.averages, gpu)?;
         if first == 0 {
             // Told to people, not needed: a run directory made by hand may lack it.
-            let provenance = fs::read_to_string(run.provenance()).unwrap_or_default();
+            let provenance = Provenance::text(run);
             reporter.write_run(&provenance, optimizer.network(), &device)?;
         }
         if let Some(rollbacks) = &rollbacks {
