@@ -37,13 +37,13 @@ pub fn stderr_line(text: impl Display) {
 
 /// Keep room on the disk for this process's lines, where they go into a log: that the disk is full can
 /// then be read in the log on it.
-pub fn reserve() {
-    let reserve = || -> io::Result<()> {
+pub fn reserve_log_space() {
+    let allocate = || -> io::Result<()> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let end = i64::try_from(out.metadata()?.len()).unwrap_or(i64::MAX);
         fallocate(&out, FallocateFlags::FALLOC_FL_KEEP_SIZE, end, RESERVE)?;
         Ok(())
     };
     // Pipes and terminals have no room and need none; some file systems keep none.
-    let _ = reserve();
+    let _ = allocate();
 }

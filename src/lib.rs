@@ -29,6 +29,7 @@ pub mod error;
 pub mod evaluator;
 pub mod events;
 pub mod files;
+pub mod hint;
 pub mod model;
 pub mod pictures;
 pub mod run;

@@ -1,11 +1,11 @@
 //! `runboard check`: what a spec resolves to.
 
-use super::Chosen;
+use super::ExperimentArgs;
 use crate::{backend, console};
 use anyhow::Result;
 
-pub fn check(chosen: &Chosen) -> Result<i32> {
-    let experiment = chosen.load()?;
+pub fn check(args: &ExperimentArgs) -> Result<i32> {
+    let experiment = args.load()?;
     let (_, device) = backend::device(&experiment.spec.compute.device)?;
     console::line(format_args!("# {}: ok, device {device}", experiment.name));
     console::line(experiment.spec.to_yaml()?.trim_end());

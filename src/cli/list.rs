@@ -1,6 +1,7 @@
-//! `runboard list`: the runs there are and how they stand.
+//! `runboard list`: the runs, their states and scores.
 
 use crate::console;
+use crate::hint::hint;
 use crate::run::{self, RunEntry, Score};
 use anyhow::Result;
 use comfy_table::{Table, presets};
@@ -9,8 +10,9 @@ use std::path::Path;
 pub fn list(runs: &Path) -> Result<i32> {
     let entries = run::list(runs);
     if entries.is_empty() {
+        let start = hint("experiment NAME=quickstart", "runboard run quickstart");
         console::line(format_args!(
-            "no runs in {}; start one with: make experiment NAME=quickstart",
+            "no runs in {}; to start one: {start}",
             runs.display()
         ));
         return Ok(0);

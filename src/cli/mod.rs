@@ -32,7 +32,7 @@ enum Command {
     /// Train an experiment and evaluate it alongside
     Run {
         #[command(flatten)]
-        chosen: Chosen,
+        experiment: ExperimentArgs,
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
         detach: bool,
@@ -44,6 +44,9 @@ enum Command {
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
         detach: bool,
+        /// Started by --detach, which has recorded the session
+        #[arg(long, hide = true, conflicts_with = "detach")]
+        recorded: bool,
     },
     /// Stop a run after a last checkpoint, wherever it was started, and wait for its end
     Stop {
@@ -65,10 +68,10 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// The runs there are and how they stand
+    /// The runs, their states and scores
     List,
     /// Check a spec and show what it resolves to, without running it
-    Check(Chosen),
+    Check(ExperimentArgs),
     /// What the fields of a spec mean, their defaults and ranges
     Fields(fields::Arguments),
     /// Fetch, import, draw or check images
@@ -78,7 +81,7 @@ enum Command {
 
 /// An experiment and what is changed of it.
 #[derive(Args, Debug)]
-struct Chosen {
+struct ExperimentArgs {
     /// Name of a file in the experiments directory, or a path ending in .yaml
     name: String,
     /// Set a field of the spec, such as train.steps=500; may be repeated
@@ -92,7 +95,7 @@ struct Chosen {
     experiments: PathBuf,
 }
 
-impl Chosen {
+impl ExperimentArgs {
     fn load(&self) -> Result<Experiment> {
         let mut overrides: Vec<Override> = self
             .overrides
@@ -118,34 +121,38 @@ impl Cli {
     pub fn run(self) -> Result<i32> {
         let find = |what: &str| -> Result<RunDir> { resolve(&self.runs, what) };
         match &self.command {
-            Command::Run { chosen, detach } => run::run(&self.runs, chosen, *detach),
-            Command::Resume { run, detach } => run::resume(&find(run)?, *detach),
+            Command::Run { experiment, detach } => run::run(&self.runs, experiment, *detach),
+            Command::Resume {
+                run,
+                detach,
+                recorded,
+            } => run::resume(&find(run)?, *detach, *recorded),
             Command::Stop { run } => run::stop(&find(run)?),
             Command::Train { run } => {
                 let run = find(run)?;
-                prepare(&run)?;
+                prepare_environment(&run)?;
                 Ok(trainer::train(&run, &Shutdown::on_signals()?)?.exit_code())
             }
             Command::Eval { run, once } => {
                 let run = find(run)?;
-                prepare(&run)?;
+                prepare_environment(&run)?;
                 Ok(evaluator::evaluate(&run, &Shutdown::on_signals()?, *once)?.exit_code())
             }
             Command::List => list::list(&self.runs),
-            Command::Check(chosen) => check::check(chosen),
+            Command::Check(experiment) => check::check(experiment),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),
         }
     }
 }
 
-/// Ready this process for the work of a trainer or an evaluator of `run`.
-fn prepare(run: &RunDir) -> Result<()> {
+/// Prepares this process to train or evaluate `run`.
+fn prepare_environment(run: &RunDir) -> Result<()> {
     // A spec that is bad is for the process itself to report, in its status.
     if let Ok(spec) = Spec::read_frozen(&run.spec()) {
         environment::ensure(&spec)?;
     }
-    console::reserve();
+    console::reserve_log_space();
     Ok(())
 }
 
@@ -154,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_are_consistent() {
+    fn commands_are_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
 }

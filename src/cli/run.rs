@@ -1,36 +1,40 @@
-//! `runboard run`, `resume` and `stop`: a run directory and the processes at work in it.
+//! `runboard run`, `resume` and `stop`: a run directory and its processes.
 
-use super::Chosen;
+use super::ExperimentArgs;
 use crate::evaluator::hparams;
+use crate::hint::hint;
 use crate::run::{ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus};
 use crate::shutdown::Shutdown;
 use crate::spec::Spec;
 use crate::supervisor::display::Display;
 use crate::supervisor::{self, Options, supervise};
-use crate::{backend, console, data};
+use crate::{backend, checkpoint, console, data};
 use anyhow::{Context, Result};
 use std::env;
 use std::path::{self, Path};
+use std::time::Duration;
 
-pub fn run(runs: &Path, chosen: &Chosen, detach: bool) -> Result<i32> {
-    let mut experiment = chosen.load()?;
+/// How long `stop` waits before it says what it waits for.
+const NOTICE_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a detached supervisor may take for its next sign of life until it supervises the run.
+const DETACH_LIMIT: Duration = Duration::from_secs(60);
+
+pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
+    let mut experiment = args.load()?;
     let spec = &mut experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
     // The run must find its images again from any directory, and in a later session.
     spec.data.folder = path::absolute(&spec.data.folder)
         .with_context(|| format!("failed to make {} absolute", spec.data.folder.display()))?;
     data::prepare(&spec.data)?;
-    let software = Software {
-        burn: backend::BURN.into(),
-        libtorch: backend::LIBTORCH.into(),
-        device,
-    };
-    let provenance = Provenance::collect(Path::new("."), software, Some(0));
+    let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_yaml()?, &provenance)?;
-    start(&run, detach)
+    start(&run, detach, None)
 }
 
-pub fn resume(run: &RunDir, detach: bool) -> Result<i32> {
+/// Resumes `run`; its session is `recorded` in its provenance already if another process has detached this one.
+pub fn resume(run: &RunDir, detach: bool, recorded: bool) -> Result<i32> {
     let train = TrainStatus::load(run)?;
     if train.is_some_and(|status| status.process.state == ProcessState::Finished) {
         console::line(format_args!(
@@ -38,17 +42,34 @@ pub fn resume(run: &RunDir, detach: bool) -> Result<i32> {
             run.id()
         ));
     }
+    let spec = Spec::read_frozen(&run.spec())?;
     // Here, where a stop need not wait for a download.
-    data::prepare(&Spec::read_frozen(&run.spec())?.data)?;
-    start(run, detach)
+    data::prepare(&spec.data)?;
+    if recorded {
+        return start(run, detach, None);
+    }
+    let (_, device) = backend::device(&spec.compute.device)?;
+    let newest = checkpoint::latest(&run.checkpoints()).ok();
+    let first = newest.map(|newest| newest.map_or(0, |entry| entry.step + 1));
+    start(run, detach, Some(&provenance(device, first)))
+}
+
+fn provenance(device: String, first_step: Option<u64>) -> Provenance {
+    let software = Software {
+        burn: backend::BURN.into(),
+        libtorch: backend::LIBTORCH.into(),
+        device,
+    };
+    Provenance::collect(Path::new("."), software, first_step)
 }
 
 pub fn stop(run: &RunDir) -> Result<i32> {
     let (id, name) = (run.id(), run.name());
-    let state = if supervisor::stop(run)? {
+    let was_running = supervisor::stop(run, NOTICE_AFTER, |notice| console::line(notice))?;
+    let state = if was_running {
         "stopped"
     } else {
-        "not at work"
+        "not running"
     };
     match TrainStatus::load(run)? {
         Some(train) if train.process.state == ProcessState::Finished => {
@@ -57,28 +78,43 @@ pub fn stop(run: &RunDir) -> Result<i32> {
             ));
         }
         Some(train) => console::line(format_args!(
-            "{id} is {state}, at step {} of {}\n  \
-             to go on       make resume NAME={name}, or: runboard resume {id}",
-            train.step, train.steps
+            "{id} is {state}, at step {} of {}\n  to go on       {}",
+            train.step,
+            train.steps,
+            hint(
+                &format!("resume NAME={name}"),
+                &format!("runboard resume {id}")
+            ),
         )),
         None => console::line(format_args!("{id} is {state}")),
     }
     Ok(0)
 }
 
-fn start(run: &RunDir, detach: bool) -> Result<i32> {
+/// Supervises `run`, here or detached; `session` is what is still to be recorded of it.
+fn start(run: &RunDir, detach: bool, session: Option<&Provenance>) -> Result<i32> {
     let program = env::current_exe().context("failed to find runboard's own binary")?;
+    let lock = supervisor::lock(run)?;
+    if let Some(Err(error)) = session.map(|session| session.record(run)) {
+        console::warning(format_args!("{error:#}"));
+    }
     let (id, name) = (run.id(), run.name());
     if detach {
-        let pid = supervisor::detach(run, &program)?;
+        drop(lock); // for the supervisor
+        let pid = supervisor::detach(run, &program, DETACH_LIMIT)?;
+        let logdir = run.logdir();
         console::line(format_args!(
             "running {id} in {}, detached, with pid {pid}\n  \
              to follow it   tail -f {}\n  \
-             to see curves  make tensorboard, or: tensorboard --logdir {}\n  \
-             to stop it     make stop NAME={name}, or: runboard stop {id}",
+             to see curves  {}\n  \
+             to stop it     {}",
             run.path().display(),
             run.log(Role::Supervisor).display(),
-            run.logdir().display(),
+            hint(
+                "tensorboard",
+                &format!("tensorboard --logdir {}", logdir.display())
+            ),
+            hint(&format!("stop NAME={name}"), &format!("runboard stop {id}")),
         ));
         return Ok(0);
     }
@@ -86,7 +122,7 @@ fn start(run: &RunDir, detach: bool) -> Result<i32> {
     let options = Options::new(Spec::read_frozen(&run.spec())?.train.restarts);
     let shutdown = Shutdown::counting_signals()?;
     let mut display = Display::detect();
-    let summary = supervise(run, &program, &shutdown, &mut display, options)?;
+    let summary = supervise(run, lock, &program, &shutdown, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
     if let Err(error) = hparams::update_unattended(run) {
         console::warning(format_args!("{error:#}"));

@@ -149,8 +149,11 @@ impl<'a> Evaluator<'a> {
             0 => spec.compute.threads,
             threads => threads,
         });
-        let directory = data::prepare(&spec.data)?;
-        let images = Images::read(&directory, Split::Test)?;
+        let (directory, images) = run::with_heartbeat(status, run, || -> Result<_> {
+            let directory = data::prepare(&spec.data)?;
+            let images = Images::read(&directory, Split::Test)?;
+            Ok((directory, images))
+        })?;
         let classes = data::class_names(&directory)?;
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         status.process.state = ProcessState::Running;

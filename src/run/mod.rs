@@ -6,6 +6,7 @@ mod directory;
 mod evaluation;
 #[cfg(test)]
 mod fuzz;
+mod heartbeat;
 mod journal;
 mod lock;
 mod process;
@@ -16,6 +17,7 @@ mod status;
 pub use completion::{Completion, record_completion};
 pub use directory::{Role, RunDir};
 pub use evaluation::{Evaluation, EvaluationProgress, Scores};
+pub use heartbeat::with_heartbeat;
 pub use journal::Journal;
 pub use lock::Lock;
 pub use process::{Process, ProcessState};

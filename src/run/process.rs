@@ -8,8 +8,8 @@ use chrono::{DateTime, Local, TimeDelta};
 use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
-/// Longer than a trainer or an evaluator at work goes without writing its status, on a slow machine, and than
-/// the clocks of two machines differ.
+/// Longer than a running trainer or evaluator goes without writing its status, on a slow machine, and than the
+/// clocks of two machines differ.
 const SILENCE: TimeDelta = TimeDelta::minutes(5);
 
 /// What a process is doing.
@@ -66,8 +66,12 @@ pub struct Process {
 impl Process {
     /// The calling process, as one that is starting.
     pub fn current() -> Self {
+        Self::of(process::id())
+    }
+
+    /// The process with this id, on this machine, as one that is starting.
+    pub(crate) fn of(pid: u32) -> Self {
         let now = Local::now();
-        let pid = process::id();
         Process {
             state: ProcessState::Starting,
             pid,
@@ -80,7 +84,7 @@ impl Process {
         }
     }
 
-    /// Whether the process is at work: it has not said that it ended, and it is there. On another machine (or
+    /// Whether the process is running: it has not said that it ended, and it is there. On another machine (or
     /// in a container of another name) that cannot be asked; there its heartbeat decides, which is silent for
     /// [`SILENCE`] at most.
     pub fn alive(&self) -> bool {
@@ -133,7 +137,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_process_of_another_machine_is_alive_while_its_heart_beats() {
+    fn process_of_another_machine_is_alive_while_its_heartbeat_is_recent() {
         let beating = Process {
             host: Some("another machine".into()),
             start_ticks: Some(1),
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_very_process_is_alive() {
+    fn process_is_alive_only_with_its_pid_and_start() {
         let own = Process::current();
         assert!(own.alive());
 

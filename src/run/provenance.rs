@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use chrono::{DateTime, Local};
+use chrono::{DateTime, FixedOffset, Local};
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
@@ -34,7 +34,7 @@ const DIFF_LIMIT: u64 = 1 << 20; // bytes
 /// The provenance of one session of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provenance {
-    started: DateTime<Local>,
+    started: DateTime<FixedOffset>,
     /// The first step it had to train, by the checkpoints that were there.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_step: Option<u64>,
@@ -90,7 +90,7 @@ impl Provenance {
             System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));
         let git = Git::of(checkout);
         Provenance {
-            started: Local::now(),
+            started: Local::now().fixed_offset(),
             first_step,
             command: env::args_os()
                 .map(|argument| argument.to_string_lossy().into_owned())
@@ -152,7 +152,10 @@ impl Record {
         let bytes = match read_small(&run.provenance(), MAX_BYTES) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let sessions = Vec::new();
-                return Ok(Record { version: VERSION, sessions });
+                return Ok(Record {
+                    version: VERSION,
+                    sessions,
+                });
             }
             bytes => bytes?,
         };
@@ -162,10 +165,16 @@ impl Record {
                 let has_diff = run.path().join(FIRST_DIFF).is_file();
                 first.diff = has_diff.then(|| FIRST_DIFF.to_owned());
                 let sessions = vec![first];
-                Ok(Record { version: VERSION, sessions })
+                Ok(Record {
+                    version: VERSION,
+                    sessions,
+                })
             }
             Some(version) => {
-                ensure!(version == VERSION, "got version {version}, want at most {VERSION}");
+                ensure!(
+                    version == VERSION,
+                    "got version {version}, want at most {VERSION}"
+                );
                 Ok(serde_json::from_slice(&bytes)?)
             }
         }

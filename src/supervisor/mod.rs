@@ -55,7 +55,19 @@ impl Options {
     }
 }
 
-/// Trains and evaluates `run` in two processes of `program` (runboard itself), `program train --run DIR`
+/// The right to supervise `run`.
+///
+/// # Errors
+/// A user error if one of its processes is running already; otherwise if a lock file cannot be written.
+pub fn lock(run: &RunDir) -> Result<Lock> {
+    let lock = Lock::take(run, Role::Supervisor)?;
+    for role in [Role::TRAIN, Role::Eval] {
+        drop(Lock::take(run, role)?); // the processes take theirs themselves
+    }
+    Ok(lock)
+}
+
+/// Trains and evaluates `run`, whose [`lock`] this is, in two processes of `program` (runboard itself), `program train --run DIR`
 /// and `program eval --run DIR`, and returns when both have ended.
 ///
 /// - The first request to stop is passed on to both as SIGHUP, and they take their time to end well.
@@ -72,17 +84,16 @@ impl Options {
 /// the whole process, even if that is killed.
 ///
 /// # Errors
-/// A user error if the run is at work already; otherwise if a child cannot be started or waited for.
+/// If a child cannot be started or waited for.
 /// What goes wrong in a child is no error here but part of the [`SessionSummary`].
 pub fn supervise(
     run: &RunDir,
+    _lock: Lock,
     program: &Path,
     shutdown: &Shutdown,
     display: &mut Display,
     options: Options,
 ) -> Result<SessionSummary> {
-    let _lock = Lock::take(run, Role::Supervisor)?;
-    ensure_idle(run, &[Role::TRAIN, Role::Eval])?;
     let mut status = SupervisorStatus {
         process: Process::current(),
         training: true,
@@ -105,15 +116,6 @@ pub fn supervise(
     let result = supervisor.supervise(shutdown, display, options);
     display.finish();
     supervisor.finish(result, shutdown, display)
-}
-
-/// # Errors
-/// A user error if a process of one of these roles is at work on the run.
-fn ensure_idle(run: &RunDir, roles: &[Role]) -> Result<()> {
-    // What is free is let go again: the processes take their locks themselves.
-    roles
-        .iter()
-        .try_for_each(|&role| Lock::take(run, role).map(drop))
 }
 
 struct Supervisor<'a> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::FormattedDuration;
 
 use super::child::{describe, exit_code};
+use crate::hint::hint;
 use crate::run::{EvalStatus, Restarts, Role, RunDir, TrainStatus};
 
 /// A child that ended badly.
@@ -136,14 +137,20 @@ impl fmt::Display for SessionSummary {
         let logdir = run.logdir();
         write!(
             f,
-            "\n  to see them    make tensorboard, or: tensorboard --logdir {}",
-            logdir.display()
+            "\n  to see them    {}",
+            hint(
+                "tensorboard",
+                &format!("tensorboard --logdir {}", logdir.display())
+            )
         )?;
         if !matches!(self.outcome, Outcome::Finished) {
             write!(
                 f,
-                "\n  to go on       make resume NAME={}, or: runboard resume {id}",
-                run.name()
+                "\n  to go on       {}",
+                hint(
+                    &format!("resume NAME={}", run.name()),
+                    &format!("runboard resume {id}")
+                )
             )?;
         }
         Ok(())

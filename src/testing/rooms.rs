@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "error",
     "console",
     "files",
+    "hint",
     "shutdown",
     "spec",
     "schedule",

@@ -119,7 +119,10 @@ impl<'a> Trainer<'a> {
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
         backend::prepare(spec.compute.threads);
-        let images = Arc::new(Images::read(&data::prepare(&spec.data)?, Split::Train)?);
+        let images = run::with_heartbeat(status, run, || {
+            Images::read(&data::prepare(&spec.data)?, Split::Train)
+        })?;
+        let images = Arc::new(images);
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         let Restored {

@@ -110,7 +110,7 @@ fn an_experiment_trains_writes_curves_and_is_evaluated_alongside() {
         "{}",
         done.out
     );
-    assert!(done.out.contains("make tensorboard"), "{}", done.out);
+    assert!(done.out.contains("  tensorboard --logdir "), "{}", done.out);
 
     if let Some(events) = tensorboard_reads(&run.join("train")) {
         for loss in [
@@ -231,7 +231,9 @@ fn a_stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
     let stopped = Done::of(child.wait_with_output().unwrap());
     assert_eq!(stopped.code, Some(143), "{}", stopped.out);
     assert!(
-        stopped.out.contains("make resume NAME=small"),
+        stopped
+            .out
+            .contains("  to go on       runboard resume small/"),
         "{}",
         stopped.out
     );

@@ -284,7 +284,7 @@ fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
         "{log}"
     );
     let again = project.succeed(&["stop", "small"]).out;
-    assert!(again.contains(" is not at work, at step "), "{again}");
+    assert!(again.contains(" is not running, at step "), "{again}");
 }
 
 #[test]

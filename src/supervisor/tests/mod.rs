@@ -64,7 +64,16 @@ impl Fake {
             poll: Duration::from_millis(5),
         };
         let mut display = Display::plain(shown.clone());
-        let summary = supervise(&self.run, &self.program, shutdown, &mut display, options).unwrap();
+        let lock = lock(&self.run).unwrap();
+        let summary = supervise(
+            &self.run,
+            lock,
+            &self.program,
+            shutdown,
+            &mut display,
+            options,
+        )
+        .unwrap();
         let bytes = shown.0.lock().unwrap().clone();
         (summary, String::from_utf8(bytes).unwrap())
     }
@@ -77,7 +86,7 @@ impl Fake {
         })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.run.path().join(name)
     }
 
@@ -210,7 +219,7 @@ fn stop_is_passed_on_and_waited_for() {
         text.starts_with(&format!("{id} is stopped, after ")),
         "{text}"
     );
-    let hint = format!("\n  to go on       make resume NAME=a, or: runboard resume {id}");
+    let hint = format!("\n  to go on       make resume NAME=a, or: runboard resume {id}"); // in the project's root
     assert!(text.ends_with(&hint), "{text}");
 }
 
@@ -274,15 +283,7 @@ fn run_that_is_running_already_is_left_alone() {
     for role in [Role::Eval, Role::Supervisor] {
         let fake = Fake::new("");
         let _lock = Lock::take(&fake.run, role).unwrap();
-        let mut display = Display::plain(io::sink());
-        let error = supervise(
-            &fake.run,
-            &fake.program,
-            &Shutdown::new(),
-            &mut display,
-            Options::new(3),
-        )
-        .unwrap_err();
+        let error = lock(&fake.run).unwrap_err();
         assert!(is_user_error(&error));
         let begin = format!(
             "{} is already running ({}, pid {} on ",
