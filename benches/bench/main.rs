@@ -1,10 +1,10 @@
 //! `make bench`: how long a training step takes, where its time goes, what others need for it, and how long a resume takes
 //! (docs/performance.md).
 
-mod contestant;
 mod floor;
 mod paired;
 mod parts;
+mod process;
 mod report;
 mod resume;
 mod setting;
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
 fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
     let wanted = |part| only.is_empty() || only.contains(&part);
     let mut report = Report::new(setting)?;
-    // Written after each part: it may be a long way to the last.
+    // Written after each part: all of them may take an hour.
     if wanted(Section::Parts) {
         report.parts = Some(parts::measure(setting)?);
         report.write(&setting.out)?;

@@ -1,8 +1,8 @@
 //! Whole processes side by side: runboard's trainer as users run it, the same network in PyTorch and TensorFlow,
 //! and the arithmetic alone, a few steps each in turn.
 
-use crate::contestant::Contestant;
 use crate::floor;
+use crate::process::SteppedProcess;
 use crate::setting::{Reference, Setting};
 use crate::statistics::Spread;
 use anyhow::Result;
@@ -12,26 +12,26 @@ use runboard::spec::Spec;
 use serde::Serialize;
 use std::process::Command;
 
-/// Steps over which times are summed before they are compared: the summaries' default cadence, so that each
-/// sum holds their cost once.
-const GROUP: u64 = 100;
+/// Steps whose times are summed before a ratio is formed: the summaries' default cadence, so that each sum holds
+/// their cost once.
+const STEPS_PER_RATIO: u64 = 100;
 
-/// What a contestant took.
+/// How long a process took.
 #[derive(Debug, Serialize)]
 pub struct Timed {
     pub name: String,
     pub command: String,
     /// Seconds a step (a pass, for evaluation), turn by turn.
     pub turns: Vec<f64>,
-    /// Seconds a step over each group of turns.
+    /// Seconds a step over the turns of each ratio.
     pub seconds: Spread,
-    /// The first contestant's time in this one's, group by group.
-    pub first_in_it: Spread,
+    /// The first process's time over this one's.
+    pub ratio: Spread,
     pub peak_memory_mib: f64,
 }
 
-/// Who is to be timed, and how.
-struct Entry {
+/// A command to be timed, and how.
+struct TimedCommand {
     name: String,
     command: Command,
     /// What its seconds are multiplied by.
@@ -43,38 +43,38 @@ struct Entry {
 /// Training steps. The first one is runboard.
 pub fn training(setting: &Setting) -> Result<Vec<Timed>> {
     let slice = setting.slice;
-    let mut entries = vec![runboard(setting, &setting.spec, "runboard", slice)?];
+    let mut commands = vec![runboard(setting, &setting.spec, "runboard", slice)?];
     for reference in setting.references() {
-        entries.push(python(setting, &reference, &[], slice)?);
+        commands.push(python(setting, &reference, &[], slice)?);
     }
     let (device, _) = backend::device(&setting.spec.compute.device)?;
-    entries.push(Entry {
+    commands.push(TimedCommand {
         name: "arithmetic".into(),
         command: setting.itself("multiply")?,
         scale: floor::Product::new(&setting.spec, &device).scale,
         slice,
     });
-    compare(setting, entries, GROUP.div_ceil(slice))
+    compare(setting, commands, STEPS_PER_RATIO.div_ceil(slice))
 }
 
 /// Passes over the test images: the arithmetic of runboard's evaluator beside PyTorch's.
 pub fn evaluation(setting: &Setting) -> Result<Vec<Timed>> {
-    let mut entries = vec![Entry {
+    let mut commands = vec![TimedCommand {
         name: "runboard".into(),
         command: supervised(setting.itself("evaluate")?),
         scale: 1.0,
         slice: 1,
     }];
     for reference in setting.references().iter().filter(|r| r.evaluates) {
-        entries.push(python(setting, reference, &["--evaluate"], 1)?);
+        commands.push(python(setting, reference, &["--evaluate"], 1)?);
     }
-    compare(setting, entries, 1)
+    compare(setting, commands, 1)
 }
 
 /// runboard at several batch sizes, without summaries. A turn takes about as many images whatever their size.
 pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
     const SIZES: [usize; 4] = [128, 32, 512, 2048];
-    let entry = |size: usize| {
+    let command_of = |size: usize| {
         let slice = (2_560 / size).max(1) as u64;
         let mut spec = setting.spec.clone();
         let train = &mut spec.train;
@@ -84,17 +84,17 @@ pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
         (train.images_every, train.checkpoint_every) = (train.steps, train.steps);
         runboard(setting, &spec, &format!("batch-{size}"), slice)
     };
-    let entries = SIZES.into_iter().map(entry).collect::<Result<_>>()?;
+    let commands = SIZES.into_iter().map(command_of).collect::<Result<_>>()?;
     Ok(SIZES
         .into_iter()
-        .zip(compare(setting, entries, 1)?)
+        .zip(compare(setting, commands, 1)?)
         .collect())
 }
 
 /// `runboard train` in a fresh run directory.
-fn runboard(setting: &Setting, spec: &Spec, name: &str, slice: u64) -> Result<Entry> {
+fn runboard(setting: &Setting, spec: &Spec, name: &str, slice: u64) -> Result<TimedCommand> {
     let run = setting.create_run(name, spec)?;
-    Ok(Entry {
+    Ok(TimedCommand {
         name: name.into(),
         command: trainer(setting, &run),
         scale: 1.0,
@@ -115,7 +115,12 @@ fn supervised(mut command: Command) -> Command {
     command
 }
 
-fn python(setting: &Setting, reference: &Reference, more: &[&str], slice: u64) -> Result<Entry> {
+fn python(
+    setting: &Setting,
+    reference: &Reference,
+    more: &[&str],
+    slice: u64,
+) -> Result<TimedCommand> {
     let mut command = Command::new(&reference.python);
     command
         .arg(setting.scripts.join(reference.script))
@@ -125,7 +130,7 @@ fn python(setting: &Setting, reference: &Reference, more: &[&str], slice: u64) -
         .args(["--threads", &setting.threads.to_string()])
         .args(&reference.arguments)
         .args(more);
-    Ok(Entry {
+    Ok(TimedCommand {
         name: reference.name.into(),
         command,
         scale: 1.0,
@@ -133,34 +138,38 @@ fn python(setting: &Setting, reference: &Reference, more: &[&str], slice: u64) -
     })
 }
 
-/// Start all, then let them take turns; sums of `group` turns are compared with those of the first.
-fn compare(setting: &Setting, entries: Vec<Entry>, group: u64) -> Result<Vec<Timed>> {
-    let mut contestants = Vec::new();
-    for Entry {
+/// Start all, then let them take turns; a ratio to the first is formed of the sums of so many turns.
+fn compare(
+    setting: &Setting,
+    commands: Vec<TimedCommand>,
+    turns_per_ratio: u64,
+) -> Result<Vec<Timed>> {
+    let mut processes = Vec::new();
+    for TimedCommand {
         name,
         command,
         scale,
         slice,
-    } in entries
+    } in commands
     {
         eprintln!("warming up {name}");
         let timed = Timed {
             command: format!("{command:?}"),
             turns: Vec::new(),
             seconds: Spread::of([]),
-            first_in_it: Spread::of([]),
+            ratio: Spread::of([]),
             peak_memory_mib: 0.0,
             name,
         };
         let warm_up = setting.warm_up * slice;
-        let contestant = Contestant::start(&timed.name, command, warm_up, &setting.out)?;
-        contestants.push((contestant, timed, scale, slice));
+        let process = SteppedProcess::start(&timed.name, command, warm_up, &setting.out)?;
+        processes.push((process, timed, scale, slice));
     }
-    let rounds = setting.rounds.next_multiple_of(group);
+    let rounds = setting.rounds.next_multiple_of(turns_per_ratio);
     for round in 1..=rounds {
         let mut line = format!("round {round} of {rounds}:");
-        for (contestant, timed, scale, slice) in &mut contestants {
-            let seconds = contestant.turn(*slice)? * *scale;
+        for (process, timed, scale, slice) in &mut processes {
+            let seconds = process.turn(*slice)? * *scale;
             timed.turns.push(seconds);
             line += &format!(" {} {:.1} ms", timed.name, 1e3 * seconds);
         }
@@ -168,17 +177,17 @@ fn compare(setting: &Setting, entries: Vec<Entry>, group: u64) -> Result<Vec<Tim
     }
     let mut first = Vec::new();
     let mut all = Vec::new();
-    for (contestant, mut timed, ..) in contestants {
-        let groups = timed.turns.chunks(group as usize);
+    for (process, mut timed, ..) in processes {
+        let groups = timed.turns.chunks(turns_per_ratio as usize);
         let seconds: Vec<f64> = groups
             .map(|g| g.iter().sum::<f64>() / g.len() as f64)
             .collect();
         if first.is_empty() {
             first.clone_from(&seconds);
         }
-        timed.first_in_it = Spread::of(first.iter().zip(&seconds).map(|(f, s)| f / s));
+        timed.ratio = Spread::of(first.iter().zip(&seconds).map(|(f, s)| f / s));
         timed.seconds = Spread::of(seconds);
-        timed.peak_memory_mib = contestant.peak_memory()?;
+        timed.peak_memory_mib = process.peak_memory()?;
         all.push(timed);
     }
     Ok(all)

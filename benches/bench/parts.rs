@@ -1,5 +1,5 @@
 //! The parts of training in this process, one after the other, by runboard's public interface: where a step's time
-//! goes, and what lies beside it.
+//! goes, and what else there is.
 
 use crate::setting::Setting;
 use crate::statistics::Spread;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a part takes.
+/// How long a part takes.
 #[derive(Debug, Serialize)]
 pub struct Part {
     pub name: &'static str,
@@ -39,7 +39,7 @@ pub enum Cadence {
 }
 
 impl Cadence {
-    /// The share of a step that it makes up of something that takes `seconds`.
+    /// Its seconds a step, if it takes `seconds` each time; `None` for what is no part of a step.
     pub fn amortised(self, seconds: f64) -> Option<f64> {
         match self {
             Cadence::Step => Some(seconds),
@@ -77,7 +77,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let (pixels, labels) = upload(spec, &batch, &device);
     let (losses, gradients) = backend::gradients(&network, spec, pixels.clone(), labels)?;
     reporter.record_losses(DeviceLosses::read(&[&losses])?[0]);
-    let taken = StepOutput {
+    let output = StepOutput {
         step: 0, // for which all cadences are due
         gradients,
         learning_rate: 0.1,
@@ -90,7 +90,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         Cadence::Every(shown),
         20,
         || {
-            reporter.report(&taken, &network, 4)?;
+            reporter.report(&output, &network, 4)?;
             reporter.flush();
             Ok(())
         },
@@ -136,7 +136,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// The phases of whole steps, taken as the trainer takes them; after each phase the device is waited for.
+/// The phases of a step as the trainer has them; after each phase the device is waited for.
 fn step(
     spec: &Spec,
     device: &Device,

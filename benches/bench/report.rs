@@ -171,7 +171,7 @@ fn compare(f: &mut fmt::Formatter<'_>, what: &str, images: usize, timed: &[Timed
     for timed in timed {
         let rate = images as f64 / timed.seconds.median;
         let (step, memory) = (timed.seconds.times(1e3), timed.peak_memory_mib);
-        let (name, ratio) = (&timed.name, timed.first_in_it);
+        let (name, ratio) = (&timed.name, timed.ratio);
         writeln!(
             f,
             "| {name} | {step:.1} | {rate:.0} | {ratio:.3} | {memory:.0} |"

@@ -1,7 +1,7 @@
 //! How long a run takes to go on where it has a long past: a million steps of events and checkpoints, made here.
 
-use crate::contestant::Contestant;
 use crate::paired::trainer;
+use crate::process::SteppedProcess;
 use crate::setting::Setting;
 use crate::statistics::Spread;
 use anyhow::{Context, Result};
@@ -48,7 +48,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Resumed>> {
     for round in 0..setting.warm_up + rounds {
         for (run, _, seconds) in &mut runs {
             let begin = Instant::now();
-            let trainer = Contestant::start("resume", trainer(setting, run), 0, &setting.out)?;
+            let trainer = SteppedProcess::start("resume", trainer(setting, run), 0, &setting.out)?;
             let took = begin.elapsed().as_secs_f64();
             drop(trainer);
             eprintln!("round {round}: {} {took:.2} s", run.name());

@@ -18,7 +18,7 @@ pub struct Options {
     /// Only these sections of the report
     #[arg(long, value_enum, value_delimiter = ',', global = true)]
     pub only: Vec<Section>,
-    /// Experiment whose step is taken
+    /// Experiment whose steps are timed
     #[arg(long, default_value = "baseline", global = true)]
     experiment: String,
     /// Set a field of its spec, such as train.batch_size=512; may be repeated

@@ -1,4 +1,4 @@
-//! Training that diverges: told, kept, and, where the spec wants it, rolled back.
+//! Training that diverges: reported, its evidence saved, and, where the spec says so, rolled back.
 
 use crate::support::{
     Done, Project, json, last_weights, names, steps, tensorboard_reads, with_sets,
@@ -21,14 +21,14 @@ fn train(project: &Project, run: &Path) -> Done {
 }
 
 #[test]
-fn training_that_diverges_stops_and_keeps_what_shows_it() {
+fn divergence_stops_training_and_saves_its_evidence() {
     let project = Project::new();
     let run = project.fresh("exploding", &EXPLODES);
     let done = train(&project, &run);
     assert_eq!(done.code, Some(4), "{}", done.err);
-    let kept = names(&run.join("divergence"));
-    let [step] = &kept[..] else {
-        panic!("{kept:?}")
+    let saved = names(&run.join("divergence"));
+    let [step] = &saved[..] else {
+        panic!("{saved:?}")
     };
     let number: u64 = step.strip_prefix("step-").unwrap().parse().unwrap();
     let directory = run.join("divergence").join(step);
@@ -70,13 +70,13 @@ fn training_that_diverges_stops_and_keeps_what_shows_it() {
     let again = train(&project, &run);
     assert_eq!(
         (again.code, names(&run.join("divergence"))),
-        (Some(4), kept)
+        (Some(4), saved)
     );
     assert_eq!(again.err.lines().last(), done.err.lines().last());
 }
 
 #[test]
-fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_when_killed_amid() {
+fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_after_kills() {
     let project = Project::new();
     let sets = [&EXPLODES[..], &[ROLLBACK]].concat();
     let whole = project.fresh("whole", &sets);
@@ -89,13 +89,13 @@ fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_when_killed_amid() {
     let parted = project.fresh("parted", &sets);
     for rollback in 1..=3 {
         let mut child = project.start(&["train", "--run", parted.to_str().unwrap()]);
-        let said = format!("; rollback {rollback} of at most 3: ");
+        let message = format!("; rollback {rollback} of at most 3: ");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let told = lines.any(|line| line.unwrap().contains(&said));
+        let rolled_back = lines.any(|line| line.unwrap().contains(&message));
         // Where a trainer was faster than its kill, the next one has less or nothing to roll back.
-        assert!(told || rollback > 1, "no {said}");
+        assert!(rolled_back || rollback > 1, "no {message}");
         // At once, or after the first step that follows.
-        if told && rollback == 2 {
+        if rolled_back && rollback == 2 {
             assert!(lines.any(|line| line.unwrap().contains(": step ")));
         }
         child.kill().unwrap();
@@ -126,7 +126,7 @@ fn rollbacks_lower_the_rate_and_end_with_the_same_bytes_when_killed_amid() {
 }
 
 #[test]
-fn rollbacks_have_an_end_and_an_evaluator_beside_them() {
+fn rollbacks_are_limited_and_evaluated_meanwhile() {
     let project = Project::new();
     let sets = [&EXPLODES[..], &[ROLLBACK, "train.max_rollbacks=2"]].concat();
     let done = project.runboard(&with_sets(&["run", "small"], &sets));

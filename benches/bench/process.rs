@@ -1,6 +1,6 @@
-//! A program that works in steps and tells of them on its standard output, timed in turns: it is stopped
-//! (SIGSTOP) while others have theirs, so that none takes another's cores, and all meet the same noise of
-//! the machine. It is not changed for it: runboard's trainer is measured as users run it.
+//! A program that works in steps and prints them on its standard output, timed in turns: it is stopped (SIGSTOP)
+//! while others have theirs, so that none takes another's cores, and the machine's noise is the same for all. The
+//! program need not know: runboard's trainer is measured as users run it.
 
 use anyhow::{Context, Result, bail};
 use nix::sys::prctl;
@@ -14,16 +14,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-pub struct Contestant {
+pub struct SteppedProcess {
     pub name: String,
     child: Child,
     lines: BufReader<ChildStdout>,
     errors: PathBuf,
-    /// The last step that it told of.
+    /// The last step that it printed.
     step: u64,
 }
 
-impl Contestant {
+impl SteppedProcess {
     /// Start a program, let it take at least `warm_up` steps, and stop it until its first turn. What it writes on
     /// standard error goes into `directory`.
     pub fn start(name: &str, mut command: Command, warm_up: u64, directory: &Path) -> Result<Self> {
@@ -43,30 +43,30 @@ impl Contestant {
             .spawn()
             .with_context(|| format!("failed to start {name}: {command:?}"))?;
         let lines = child.stdout.take().context("the output is a pipe")?;
-        let mut contestant = Contestant {
+        let mut process = SteppedProcess {
             name: name.to_owned(),
             child,
             lines: BufReader::new(lines),
             errors,
             step: 0,
         };
-        contestant.step = contestant.tell()?;
-        contestant.advance(warm_up)?;
-        contestant.pause()?;
-        Ok(contestant)
+        process.step = process.next_step()?;
+        process.advance(warm_up)?;
+        process.pause()?;
+        Ok(process)
     }
 
-    /// Go on for at least `steps` steps, to a line that tells of one, and stop again: seconds a step.
+    /// Go on for at least `steps` steps, to a line that prints one, and stop again: seconds a step.
     pub fn turn(&mut self, steps: u64) -> Result<f64> {
         let begin = Instant::now();
         killpg(self.group(), Signal::SIGCONT).context("failed to continue a process")?;
-        let taken = self.advance(steps)?;
+        let steps_done = self.advance(steps)?;
         let seconds = begin.elapsed().as_secs_f64();
         self.pause()?;
-        Ok(seconds / taken as f64)
+        Ok(seconds / steps_done as f64)
     }
 
-    /// The largest memory that it has had resident so far, in MiB.
+    /// The peak of its resident memory so far, in MiB.
     pub fn peak_memory(&self) -> Result<f64> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
@@ -78,19 +78,19 @@ impl Contestant {
     fn advance(&mut self, steps: u64) -> Result<u64> {
         let from = self.step;
         while self.step < from + steps {
-            self.step = self.tell()?;
+            self.step = self.next_step()?;
         }
         Ok(self.step - from)
     }
 
     /// Wait for the next line in the tutorial's form, `[time: ]step 120, ...`, and return its step.
-    fn tell(&mut self) -> Result<u64> {
+    fn next_step(&mut self) -> Result<u64> {
         loop {
             let mut line = String::new();
             let length = self.lines.read_line(&mut line)?;
             if length == 0 {
-                let said = fs::read_to_string(&self.errors).unwrap_or_default();
-                bail!("{} has ended:\n{}", self.name, said.trim_end());
+                let errors = fs::read_to_string(&self.errors).unwrap_or_default();
+                bail!("{} has ended:\n{}", self.name, errors.trim_end());
             }
             let step = line
                 .split("step ")
@@ -104,7 +104,7 @@ impl Contestant {
 
     fn pause(&self) -> Result<()> {
         killpg(self.group(), Signal::SIGSTOP).context("failed to stop a process")?;
-        // Told by the kernel when the last thread has stopped.
+        // The kernel reports it when the last thread has stopped.
         match waitpid(self.group(), Some(WaitPidFlag::WUNTRACED))? {
             WaitStatus::Stopped(..) => Ok(()),
             status => bail!("{} has ended: {status:?}", self.name),
@@ -116,7 +116,7 @@ impl Contestant {
     }
 }
 
-impl Drop for Contestant {
+impl Drop for SteppedProcess {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = killpg(self.group(), Signal::SIGKILL);
