@@ -185,6 +185,13 @@ pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// `text` without the byte-order mark that some editors begin a file with.
+pub fn without_bom(text: String) -> String {
+    text.strip_prefix('\u{feff}')
+        .map(String::from)
+        .unwrap_or(text)
+}
+
 fn invalid(what: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }

@@ -1,7 +1,7 @@
 //! Finds a data set's files, and reads the names of its classes.
 
 use super::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
-use crate::files::read_small;
+use crate::files::{read_small, without_bom};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
 use std::io::ErrorKind;
@@ -60,17 +60,19 @@ pub(super) fn dataset_not_found(directory: &Path) -> anyhow::Error {
 /// A user error if the files are missing or `batches.meta.txt` does not hold ten different names.
 pub fn class_names(directory: &Path) -> Result<Vec<String>> {
     let path = require_dataset(directory)?.join(META_FILE);
-    if !path.exists() {
+    // A link that leads nowhere is not taken for a missing file: other names would be used in silence.
+    if path.symlink_metadata().is_err() {
         return Ok(CLASSES.map(String::from).to_vec());
     }
     let bytes = match read_small(&path, MAX_BYTES) {
-        Err(error) if error.kind() == ErrorKind::InvalidData => {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::NotFound) => {
             bail_user!("{}: {error}, want class names", path.display())
         }
         read => read.with_context(|| format!("failed to read {}", path.display()))?,
     };
     let text = String::from_utf8(bytes)
         .map_err(|_| user_error!("{}: want class names in UTF-8", path.display()))?;
+    let text = without_bom(text);
     let names: Vec<String> = text
         .lines()
         .map(str::trim)
@@ -165,6 +167,8 @@ mod tests {
         let meta = directory.path().join(META_FILE);
         fs::write(&meta, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
         assert_eq!(class_names(directory.path()).unwrap()[9], "j");
+        fs::write(&meta, "\u{feff}a\r\nb\r\nc\nd\ne\nf\ng\nh\ni\nj").unwrap();
+        assert_eq!(class_names(directory.path()).unwrap()[0], "a");
         let refused = |bytes: &[u8]| {
             fs::write(&meta, bytes).unwrap();
             let error = class_names(directory.path()).unwrap_err();
@@ -196,6 +200,10 @@ mod tests {
             refused(&[b'\n'; 65537]),
             "got more than 65536 bytes, want class names"
         );
+        fs::remove_file(&meta).unwrap();
+        std::os::unix::fs::symlink("nowhere", &meta).unwrap();
+        let error = class_names(directory.path()).unwrap_err();
+        assert!(is_user_error(&error), "{error:#}");
         fs::remove_file(&meta).unwrap();
         fs::create_dir(&meta).unwrap();
         let error = class_names(directory.path()).unwrap_err();

@@ -2,6 +2,7 @@
 
 use super::overrides::Override;
 use super::read::{self, FieldError};
+use crate::files::without_bom;
 use crate::{bail_user, user_error};
 use anyhow::Result;
 use serde_yaml::Value;
@@ -118,7 +119,7 @@ fn read_text(path: &Path) -> Result<String> {
             path.display()
         );
     }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map(without_bom).map_err(|error| {
         let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()])
             .into_owned();
         let line = good.matches('\n').count() + 1;

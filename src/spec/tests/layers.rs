@@ -4,7 +4,12 @@ use super::*;
 
 #[test]
 fn empty_file_means_all_defaults() {
-    for text in ["", "\n", "# nothing\n", "{}", "\u{feff}seed: 1\r\n"] {
+    let with_bom = [
+        "\u{feff}seed: 1\r\n",
+        "\u{feff}# nothing\nseed: 1\n",
+        "\u{feff}\n---\nseed: 1\n",
+    ];
+    for text in ["", "\n", "# nothing\n", "{}"].into_iter().chain(with_bom) {
         let directory = Directory::new(&[("empty.yaml", text.as_bytes())]);
         assert_eq!(
             directory.load("empty", &[]).unwrap(),
@@ -12,6 +17,16 @@ fn empty_file_means_all_defaults() {
             "{text:?}"
         );
     }
+}
+
+#[test]
+fn byte_order_mark_shifts_no_column() {
+    let directory = Directory::new(&[("bom.yaml", "\u{feff}sed: 1\n".as_bytes())]);
+    let error = directory.load("bom", &[]).unwrap_err();
+    assert!(
+        error.starts_with("experiments/bom.yaml:1:1: sed: "),
+        "{error}"
+    );
 }
 
 #[test]
