@@ -41,7 +41,7 @@ experiment: named build ## train and evaluate an experiment: make experiment NAM
 	@$(RUNBOARD) run $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
-	@$(RUNBOARD) resume $(NAME) $(ARGS)
+	@$(RUNBOARD) resume $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 stop: named build ## stop the latest run of an experiment, wherever it was started
 	@$(RUNBOARD) stop $(NAME)

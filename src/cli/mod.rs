@@ -41,6 +41,9 @@ enum Command {
     Resume {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         run: String,
+        /// Where the run's images are, if they were moved; also looked for in RUNBOARD_DATA
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
         detach: bool,
@@ -124,9 +127,10 @@ impl Cli {
             Command::Run { experiment, detach } => run::run(&self.runs, experiment, *detach),
             Command::Resume {
                 run,
+                data,
                 detach,
                 recorded,
-            } => run::resume(&find(run)?, *detach, *recorded),
+            } => run::resume(&find(run)?, data.as_deref(), *detach, *recorded),
             Command::Stop { run } => run::stop(&find(run)?),
             Command::Train { run } => {
                 let run = find(run)?;

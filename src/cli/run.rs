@@ -1,8 +1,10 @@
 //! `runboard run`, `resume` and `stop`: a run directory and its processes.
 
 use super::ExperimentArgs;
+use crate::data::Fingerprint;
 use crate::evaluator::hparams;
 use crate::hint::hint;
+use crate::run::data as run_data;
 use crate::run::{ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus};
 use crate::shutdown::Shutdown;
 use crate::spec::Spec;
@@ -11,7 +13,7 @@ use crate::supervisor::{self, Options, supervise};
 use crate::{backend, checkpoint, console, data};
 use anyhow::{Context, Result};
 use std::env;
-use std::path::{self, Path};
+use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 /// How long `stop` waits before it says what it waits for.
@@ -27,14 +29,16 @@ pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
     // The run must find its images again from any directory, and in a later session.
     spec.data.folder = path::absolute(&spec.data.folder)
         .with_context(|| format!("failed to make {} absolute", spec.data.folder.display()))?;
-    data::prepare(&spec.data)?;
+    let fingerprint = Fingerprint::of(&data::prepare(&spec.data)?)?;
     let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_yaml()?, &provenance)?;
+    run_data::record(&run, &spec.data.folder, fingerprint)?;
     start(&run, detach, None)
 }
 
-/// Resumes `run`; its session is `recorded` in its provenance already if another process has detached this one.
-pub fn resume(run: &RunDir, detach: bool, recorded: bool) -> Result<i32> {
+/// Resumes `run`; `folder` is where its images are, if it was given. Its session is `recorded` in its provenance, and
+/// its data are verified, if another process has detached this one.
+pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool) -> Result<i32> {
     let train = TrainStatus::load(run)?;
     if train.is_some_and(|status| status.process.state == ProcessState::Finished) {
         console::line(format_args!(
@@ -42,12 +46,18 @@ pub fn resume(run: &RunDir, detach: bool, recorded: bool) -> Result<i32> {
             run.id()
         ));
     }
-    let spec = Spec::read_frozen(&run.spec())?;
-    // Here, where a stop need not wait for a download.
-    data::prepare(&spec.data)?;
     if recorded {
         return start(run, detach, None);
     }
+    let spec = Spec::read_frozen(&run.spec())?;
+    let variable = env::var_os("RUNBOARD_DATA").map(PathBuf::from);
+    let given = |folder: &&Path| !folder.as_os_str().is_empty();
+    run_data::verify(
+        run,
+        &spec.data,
+        folder.filter(given),
+        variable.as_deref().filter(given),
+    )?;
     let (_, device) = backend::device(&spec.compute.device)?;
     let newest = checkpoint::latest(&run.checkpoints()).ok();
     let first = newest.map(|newest| newest.map_or(0, |entry| entry.step + 1));

@@ -5,6 +5,8 @@ pub use crate::spec::{CHANNELS, CLASS_COUNT};
 use super::files::require_dataset;
 use crate::bail_user;
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -77,6 +79,18 @@ impl Split {
 pub struct Images {
     /// Whole records, every label below [`CLASS_COUNT`].
     records: Vec<u8>,
+    /// Of the files that they were read from.
+    digests: Vec<FileDigest>,
+}
+
+/// What tells a file of images from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileDigest {
+    pub name: String,
+    pub bytes: u64,
+    /// In lower-case hexadecimal.
+    pub sha256: String,
 }
 
 impl Images {
@@ -106,21 +120,20 @@ impl Images {
             .with_context(|| format!("failed to hold {total} bytes of images in memory"))?;
         records.resize(total, 0);
         let mut rest = records.as_mut_slice();
-        std::thread::scope(|scope| {
+        let digests = std::thread::scope(|scope| {
             let mut readers = Vec::new();
             for file in files {
                 let (part, after) = rest.split_at_mut(file.bytes);
                 rest = after;
                 readers.push(scope.spawn(move || file.read(part)));
             }
-            for reader in readers {
-                reader
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            }
-            anyhow::Ok(())
+            let digests = readers.into_iter().map(|reader| {
+                let result = reader.join();
+                result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            digests.collect::<Result<_>>()
         })?;
-        Ok(Images { records })
+        Ok(Images { records, digests })
     }
 
     /// Number of images, at least 1.
@@ -144,6 +157,16 @@ impl Images {
         &self.records
     }
 
+    /// Of the files that the images were read from, in their order.
+    pub(super) fn digests(&self) -> &[FileDigest] {
+        &self.digests
+    }
+
+    /// As [`Images::digests`].
+    pub(super) fn into_digests(self) -> Vec<FileDigest> {
+        self.digests
+    }
+
     fn record(&self, index: usize) -> &[u8] {
         &self.records[index * RECORD_BYTES..][..RECORD_BYTES]
     }
@@ -151,7 +174,8 @@ impl Images {
     #[cfg(test)]
     pub(crate) fn from_records(records: Vec<u8>) -> Images {
         assert!(!records.is_empty() && records.len().is_multiple_of(RECORD_BYTES));
-        Images { records }
+        let digests = Vec::new();
+        Images { records, digests }
     }
 }
 
@@ -188,7 +212,7 @@ impl SizedFile {
     }
 
     /// Fills `records` from the file and checks the labels.
-    fn read(mut self, records: &mut [u8]) -> Result<()> {
+    fn read(mut self, records: &mut [u8]) -> Result<FileDigest> {
         ensure!(records.len() == self.bytes, "a buffer of another size");
         self.file
             .read_exact(records)
@@ -203,7 +227,12 @@ impl SizedFile {
                 );
             }
         }
-        Ok(())
+        let name = self.path.file_name().unwrap_or_default();
+        Ok(FileDigest {
+            name: name.to_string_lossy().into_owned(),
+            bytes: self.bytes as u64,
+            sha256: format!("{:x}", Sha256::digest(records)),
+        })
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod augmentation;
 mod cifar;
 mod files;
+mod fingerprint;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod summary;
 
 pub use cifar::{CHANNELS, CLASS_COUNT, CLASSES, Images, SIDE, Split};
 pub use files::class_names;
-pub use sources::{import, prepare, synthesize};
+pub use fingerprint::Fingerprint;
+pub use sources::{find, import, prepare, synthesize};
 pub use stream::{Batch, BatchPlan, BatchStream, StreamItem, evaluation_batches};
 pub use summary::{Summary, check};

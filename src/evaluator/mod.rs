@@ -12,10 +12,11 @@ use crate::backend;
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, CheckpointVersion, Lease};
 use crate::console;
-use crate::data::{self, Images, Split, evaluation_batches};
+use crate::data::{Images, Split, evaluation_batches};
 use crate::error::ExitError;
 use crate::files;
 use crate::model::{self, EMA, Network, WEIGHTS};
+use crate::run::data::RunData;
 use crate::run::{
     self, Completion, EvalStatus, Journal, Lock, Process, ProcessState, Role, RunDir, Scores,
     Status, SupervisorStatus, TrainStatus,
@@ -149,12 +150,9 @@ impl<'a> Evaluator<'a> {
             0 => spec.compute.threads,
             threads => threads,
         });
-        let (directory, images) = run::with_heartbeat(status, run, || -> Result<_> {
-            let directory = data::prepare(&spec.data)?;
-            let images = Images::read(&directory, Split::Test)?;
-            Ok((directory, images))
+        let RunData { images, classes } = run::with_heartbeat(status, run, || {
+            run::data::read(run, &spec.data, Split::Test)
         })?;
-        let classes = data::class_names(&directory)?;
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         status.process.state = ProcessState::Running;
         status.save(run)?;

@@ -206,6 +206,11 @@ impl RunDir {
         self.path.join("hparams")
     }
 
+    /// What the run's data are, and where.
+    pub fn data(&self) -> PathBuf {
+        self.path.join("data.json")
+    }
+
     /// What each session of the run was started from: commit, versions, machine, command.
     pub fn provenance(&self) -> PathBuf {
         self.path.join("provenance.json")

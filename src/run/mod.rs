@@ -2,6 +2,7 @@
 //! of each, and how to find it again.
 
 mod completion;
+pub mod data;
 mod directory;
 mod evaluation;
 #[cfg(test)]

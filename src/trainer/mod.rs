@@ -12,9 +12,10 @@ use crate::backend::{self, DeviceLosses, Losses, Optimizer};
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, Retention, Rollback};
 use crate::console;
-use crate::data::{self, Images, Split};
+use crate::data::{Images, Split};
 use crate::files;
 use crate::model::Network;
+use crate::run::data::RunData;
 use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
     RunDir, Status, TrainStatus,
@@ -119,8 +120,8 @@ impl<'a> Trainer<'a> {
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
         backend::prepare(spec.compute.threads);
-        let images = run::with_heartbeat(status, run, || {
-            Images::read(&data::prepare(&spec.data)?, Split::Train)
+        let RunData { images, .. } = run::with_heartbeat(status, run, || {
+            run::data::read(run, &spec.data, Split::Train)
         })?;
         let images = Arc::new(images);
 

@@ -3,6 +3,7 @@
 #[path = "../../src/testing/fuzz.rs"]
 mod cases;
 mod checkpoints;
+mod data;
 mod divergence;
 mod environment;
 mod evaluations;

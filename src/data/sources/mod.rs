@@ -23,7 +23,7 @@ use crate::data::files;
 use crate::spec::{Data, Source};
 use anyhow::Result;
 use fetch::Archive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a user can do where the archive cannot be fetched.
 const ALTERNATIVES: &str = "\
@@ -32,7 +32,7 @@ alternatives:
   images in class directories:     runboard data import DIR
   synthetic images:                data.source: synthetic in the spec";
 
-/// Makes sure that the images are there and returns the directory that holds the files.
+/// Makes sure that the images which `data` asks for are there, and returns the directory that holds the files.
 ///
 /// `source: cifar10` takes what `directory` holds, else fetches the official archive into it (or the mirror
 /// named by the environment variable `RUNBOARD_CIFAR10_URL`). `source: synthetic` generates its images in
@@ -43,6 +43,18 @@ alternatives:
 /// the download fails, the directory cannot be written.
 pub fn prepare(data: &Data) -> Result<PathBuf> {
     prepare_from(data, &Archive::official())
+}
+
+/// The directory in `directory`, or `directory` itself, that holds the data set which `data` asks for; None if there
+/// is none. Nothing is fetched or generated.
+///
+/// # Errors
+/// A user error if `directory` holds part of a data set. Others: it cannot be read.
+pub fn find(data: &Data, directory: &Path) -> Result<Option<PathBuf>> {
+    match data.source {
+        Source::Synthetic => synthetic::find(&data.synthetic, directory),
+        Source::Cifar10 => files::find_dataset(directory),
+    }
 }
 
 fn prepare_from(data: &Data, archive: &Archive) -> Result<PathBuf> {
@@ -70,7 +82,6 @@ mod tests {
     use crate::spec::Synthetic;
     use download::Download;
     use download::server::{answer, serve, whole};
-    use std::path::Path;
     use std::time::Duration;
 
     fn archive(answers: Vec<Vec<u8>>) -> Archive {

@@ -63,6 +63,39 @@ struct Description {
     parameters: Synthetic,
 }
 
+impl Description {
+    fn of(parameters: &Synthetic) -> Description {
+        Description {
+            generator: GENERATOR_VERSION,
+            parameters: parameters.clone(),
+        }
+    }
+}
+
+fn directory_name(parameters: &Synthetic) -> String {
+    format!(
+        "synthetic-v{GENERATOR_VERSION}-{}-{}-seed{}",
+        parameters.train_images, parameters.test_images, parameters.seed.0
+    )
+}
+
+/// The directory that holds generated images of these parameters: one in `directory`, or `directory` itself.
+///
+/// # Errors
+/// As [`synthesize`], but for generating.
+pub(super) fn find(parameters: &Synthetic, directory: &Path) -> Result<Option<PathBuf>> {
+    let description = Description::of(parameters);
+    let own = directory.join(directory_name(parameters));
+    if is_generated(&own, &description)? {
+        return Ok(Some(own));
+    }
+    // Other images may be in it, which are none of this one's business.
+    let own = directory.join(DESCRIPTION_FILE).exists()
+        && files::find_dataset(directory)?.is_some()
+        && read_description(directory)?.is_some_and(|found| found == description);
+    Ok(own.then(|| directory.to_owned()))
+}
+
 /// Makes sure that the images are generated and returns the directory that holds them: one of its own in
 /// `directory`, named for the parameters, so that neither other data sets nor real images are in its way.
 ///
@@ -70,14 +103,8 @@ struct Description {
 /// User errors: too few images for the six files, or the directory holds something else. Others: it
 /// cannot be written.
 pub fn synthesize(parameters: &Synthetic, directory: &Path) -> Result<PathBuf> {
-    let target = directory.join(format!(
-        "synthetic-v{GENERATOR_VERSION}-{}-{}-seed{}",
-        parameters.train_images, parameters.test_images, parameters.seed.0
-    ));
-    let description = Description {
-        generator: GENERATOR_VERSION,
-        parameters: parameters.clone(),
-    };
+    let target = directory.join(directory_name(parameters));
+    let description = Description::of(parameters);
     if is_generated(&target, &description)? {
         return Ok(target);
     }
@@ -106,16 +133,21 @@ fn is_generated(directory: &Path, want: &Description) -> Result<bool> {
     if files::find_dataset(directory)?.is_none() {
         return Ok(false);
     }
+    match read_description(directory)? {
+        Some(found) if found == *want => Ok(true),
+        _ => bail_user!(
+            "{} describes other images than its directory is named for: remove the directory",
+            directory.join(DESCRIPTION_FILE).display()
+        ),
+    }
+}
+
+/// None if the file holds no description.
+fn read_description(directory: &Path) -> Result<Option<Description>> {
     let path = directory.join(DESCRIPTION_FILE);
     let text =
         read_small(&path, 1 << 10).with_context(|| format!("failed to read {}", path.display()))?;
-    match serde_json::from_slice::<Description>(&text) {
-        Ok(got) if got == *want => Ok(true),
-        _ => bail_user!(
-            "{} describes other images than its directory is named for: remove the directory",
-            path.display()
-        ),
-    }
+    Ok(serde_json::from_slice(&text).ok())
 }
 
 /// Generates image `index` of a split as a record; its label is `index` modulo 10.

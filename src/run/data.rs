@@ -1,0 +1,411 @@
+//! The data of a run, `data.json`: what they were at the run's start, and where they are.
+//!
+//! ```text
+//! {"version": 1, "folder": "/home/me/cifar10", "fingerprint": {"train": [...], "test": [...], "classes": [...]}}
+//! ```
+//!
+//! The frozen spec says where they were when the run began; `folder` is where they are now, if they were moved. A run of
+//! an earlier version gets the file at its next start.
+
+use super::RunDir;
+use crate::data::{self, Fingerprint, Images, Split};
+use crate::files::{read_small, write_atomic};
+use crate::spec::{Data, Source};
+use crate::{bail_user, user_error};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::path::{self, Path, PathBuf};
+
+/// Version of the file.
+const VERSION: u32 = 1;
+/// The largest file, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// One split of a run's data set.
+#[derive(Debug)]
+pub struct RunData {
+    /// Images and labels.
+    pub images: Images,
+    /// Names of the classes in the order of the labels.
+    pub classes: Vec<String>,
+}
+
+/// Contents of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    version: u32,
+    /// As `data.folder` of a spec, absolute.
+    folder: PathBuf,
+    fingerprint: Fingerprint,
+}
+
+impl Record {
+    /// None in a run of an earlier version.
+    fn load(run: &RunDir) -> Result<Option<Record>> {
+        let path = run.data();
+        let bytes = match read_small(&path, MAX_BYTES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() != ErrorKind::InvalidData => {
+                return Err(error).with_context(|| format!("failed to read {}", path.display()));
+            }
+            read => read.map_err(|error| user_error!("{}: {error}", path.display()))?,
+        };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+            user_error!(
+                "{}: {error}; want what `runboard run` wrote: without the file the data are taken as they are",
+                path.display()
+            )
+        })?;
+        if record.version != VERSION {
+            bail_user!(
+                "{}: got version {}, want {VERSION}",
+                path.display(),
+                record.version
+            );
+        }
+        Ok(Some(record))
+    }
+}
+
+/// Records what the data of a new run are, and where.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn record(run: &RunDir, folder: &Path, fingerprint: Fingerprint) -> Result<()> {
+    let record = Record {
+        version: VERSION,
+        folder: absolute(folder)?,
+        fingerprint,
+    };
+    write_atomic(&run.data(), &serde_json::to_vec_pretty(&record)?)
+}
+
+/// Makes sure, before a run is resumed, that its data are those that it began with. They are looked for in `folder`
+/// alone if it is given; else where they were, where the spec says, and in `fallback`. Where they are found is remembered. Synthetic images
+/// are generated anew where they were; nothing is fetched, which might be other data.
+///
+/// # Errors
+/// A user error if they are not there, or others.
+pub fn verify(
+    run: &RunDir,
+    data: &Data,
+    folder: Option<&Path>,
+    fallback: Option<&Path>,
+) -> Result<()> {
+    let recorded = Record::load(run)?;
+    let old = folder_of(recorded.as_ref(), data);
+    let places = match folder {
+        Some(folder) => vec![folder],
+        None => [Some(old), Some(&data.folder), fallback]
+            .into_iter()
+            .flatten()
+            .collect(),
+    };
+    let mut other = None;
+    for place in places {
+        let Some(directory) = data::find(data, place)? else {
+            continue;
+        };
+        match check(run, recorded.as_ref(), &directory) {
+            Ok(fingerprint) => return remember(run, recorded.as_ref(), place, fingerprint),
+            Err(error) => drop(other.get_or_insert(error)),
+        }
+    }
+    if let Some(error) = other {
+        return Err(error);
+    }
+    let place = folder.unwrap_or(old);
+    if folder.is_some() || data.source != Source::Synthetic {
+        return Err(not_found(run, data, place));
+    }
+    let fingerprint = check(
+        run,
+        recorded.as_ref(),
+        &data::synthesize(&data.synthetic, place)?,
+    )?;
+    remember(run, recorded.as_ref(), place, fingerprint)
+}
+
+/// Reads a split of the run's data where [`verify`] found them, and makes sure that they still are the same.
+///
+/// # Errors
+/// A user error if they are not there, are damaged, or others.
+pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
+    let recorded = Record::load(run)?;
+    let folder = folder_of(recorded.as_ref(), data);
+    let directory = match (data::find(data, folder)?, data.source) {
+        (Some(directory), _) => directory,
+        (None, Source::Synthetic) => data::synthesize(&data.synthetic, folder)?,
+        (None, Source::Cifar10) => return Err(not_found(run, data, folder)),
+    };
+    let images = Images::read(&directory, split)?;
+    let classes = data::class_names(&directory)?;
+    match &recorded {
+        None => record(run, folder, Fingerprint::of(&directory)?)?,
+        Some(Record { fingerprint, .. }) => {
+            let difference = fingerprint.image_difference(split, &images);
+            let difference = difference.or_else(|| fingerprint.class_difference(&classes));
+            if let Some(difference) = difference {
+                return Err(other_data(run, &directory, &difference));
+            }
+        }
+    }
+    Ok(RunData { images, classes })
+}
+
+/// The fingerprint of the data in `directory`, which must be the recorded one.
+fn check(run: &RunDir, recorded: Option<&Record>, directory: &Path) -> Result<Fingerprint> {
+    let found = Fingerprint::of(directory)?;
+    let difference = recorded.and_then(|record| record.fingerprint.difference(&found));
+    match difference {
+        Some(difference) => Err(other_data(run, directory, &difference)),
+        None => Ok(found),
+    }
+}
+
+fn remember(
+    run: &RunDir,
+    recorded: Option<&Record>,
+    folder: &Path,
+    fingerprint: Fingerprint,
+) -> Result<()> {
+    let folder = absolute(folder)?;
+    match recorded {
+        Some(record) if record.folder == folder => Ok(()),
+        _ => record(run, &folder, fingerprint),
+    }
+}
+
+fn folder_of<'a>(recorded: Option<&'a Record>, data: &'a Data) -> &'a Path {
+    recorded.map_or(&data.folder, |record| &record.folder)
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    path::absolute(folder).with_context(|| format!("failed to make {} absolute", folder.display()))
+}
+
+fn other_data(run: &RunDir, directory: &Path, difference: &str) -> anyhow::Error {
+    user_error!(
+        "{} holds other data than {} began with: {difference}; a run keeps its data: start another run for others, or \
+         name the place of these with --data DIR",
+        directory.display(),
+        run.id()
+    )
+}
+
+fn not_found(run: &RunDir, data: &Data, folder: &Path) -> anyhow::Error {
+    let mut message = format!(
+        "the data of {} are not in {}, and others are not fetched for a run that has begun; if they are elsewhere: \
+         runboard resume {} --data DIR",
+        run.id(),
+        folder.display(),
+        run.id()
+    );
+    if data.source == Source::Cifar10 {
+        message += &format!(
+            "; if they were the official archive and are gone: runboard data fetch {}",
+            folder.display()
+        );
+    }
+    user_error!("{message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use crate::run::provenance;
+    use std::fs;
+
+    /// A run of real images, each of one colour, in `home/data`.
+    struct Case {
+        home: tempfile::TempDir,
+        run: RunDir,
+        data: Data,
+    }
+
+    impl Case {
+        fn new() -> Case {
+            let home = tempfile::tempdir().unwrap();
+            let folder = home.path().join("data");
+            fs::create_dir(&folder).unwrap();
+            for batch in 1..=5 {
+                write(&folder.join(format!("data_batch_{batch}.bin")), batch);
+            }
+            write(&folder.join("test_batch.bin"), 6);
+            let data = Data {
+                folder,
+                ..Data::default()
+            };
+            let run = RunDir::create(&home.path().join("runs"), "a", "", &provenance()).unwrap();
+            Case { home, run, data }
+        }
+
+        /// As `runboard run` leaves it.
+        fn recorded() -> Case {
+            let case = Case::new();
+            let fingerprint = Fingerprint::of(&case.data.folder).unwrap();
+            record(&case.run, &case.data.folder, fingerprint).unwrap();
+            case
+        }
+
+        fn verify(&self, folder: Option<&Path>, fallback: Option<&Path>) -> Result<(), String> {
+            user_message(verify(&self.run, &self.data, folder, fallback))
+        }
+
+        fn read(&self, split: Split) -> Result<RunData, String> {
+            user_message(read(&self.run, &self.data, split))
+        }
+
+        /// Move the data to another place, which is returned.
+        fn moved(&self) -> PathBuf {
+            let place = self.home.path().join("moved");
+            fs::rename(&self.data.folder, &place).unwrap();
+            place
+        }
+    }
+
+    fn write(path: &Path, label: u8) {
+        fs::write(path, [label; 1 + 3 * 32 * 32]).unwrap();
+    }
+
+    fn user_message<T>(result: Result<T>) -> Result<T, String> {
+        result.map_err(|error| {
+            assert!(is_user_error(&error), "{error:#}");
+            format!("{error:#}")
+        })
+    }
+
+    #[test]
+    fn other_images_are_refused_by_every_process() {
+        let case = Case::recorded();
+        case.verify(None, None).unwrap();
+        assert_eq!(case.read(Split::Train).unwrap().images.len(), 5);
+        write(&case.data.folder.join("data_batch_2.bin"), 7);
+        let begin = format!(
+            "{} holds other data than {} began with: data_batch_2.bin has 3073 bytes with SHA-256 ",
+            case.data.folder.display(),
+            case.run.id()
+        );
+        for message in [
+            case.verify(None, None).unwrap_err(),
+            case.read(Split::Train).unwrap_err(),
+        ] {
+            assert!(message.starts_with(&begin), "{message}");
+        }
+        // What it reads of the other split is the same.
+        case.read(Split::Test).unwrap();
+    }
+
+    #[test]
+    fn other_class_names_are_refused_by_every_process() {
+        let case = Case::recorded();
+        fs::write(
+            case.data.folder.join("batches.meta.txt"),
+            "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n",
+        )
+        .unwrap();
+        let want = "class 0 is named \"a\", want \"airplane\"";
+        for message in [
+            case.verify(None, None).unwrap_err(),
+            case.read(Split::Train).unwrap_err(),
+            case.read(Split::Test).unwrap_err(),
+        ] {
+            assert!(message.contains(want), "{message}");
+        }
+    }
+
+    #[test]
+    fn runs_of_earlier_versions_record_their_data_at_the_next_start() {
+        let case = Case::new();
+        case.verify(None, None).unwrap();
+        let other = Case::new();
+        other.read(Split::Test).unwrap();
+        for case in [case, other] {
+            assert!(case.run.data().exists());
+            write(&case.data.folder.join("test_batch.bin"), 7);
+            case.verify(None, None).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn moved_data_are_found_by_name_and_remembered() {
+        let case = Case::recorded();
+        let place = case.moved();
+        let message = case.verify(None, None).unwrap_err();
+        let id = case.run.id();
+        let hint = format!("runboard resume {id} --data DIR");
+        assert!(message.contains(&hint), "{message}");
+        assert!(case.read(Split::Train).is_err());
+        assert!(!case.data.folder.exists(), "something was fetched");
+        let nowhere = case.home.path().join("nowhere");
+        case.verify(Some(&nowhere), Some(&place)).unwrap_err();
+
+        case.verify(Some(&place), None).unwrap();
+        case.read(Split::Train).unwrap();
+        case.verify(None, None).unwrap();
+        // Also when only the environment tells, and over again.
+        fs::rename(&place, &nowhere).unwrap();
+        case.verify(None, Some(&nowhere)).unwrap();
+        case.read(Split::Test).unwrap();
+    }
+
+    #[test]
+    fn other_data_in_a_new_place_are_refused() {
+        let (case, other) = (Case::recorded(), Case::recorded());
+        write(&other.data.folder.join("data_batch_1.bin"), 9);
+        let message = case.verify(Some(&other.data.folder), None).unwrap_err();
+        assert!(message.contains("holds other data than"), "{message}");
+        case.verify(None, Some(&other.data.folder)).unwrap();
+        case.moved();
+        case.verify(None, Some(&other.data.folder)).unwrap_err();
+    }
+
+    #[test]
+    fn synthetic_images_are_generated_anew_unless_they_were_moved() {
+        let mut case = Case::new();
+        case.data.source = Source::Synthetic;
+        case.data.synthetic.train_images = 10;
+        case.data.synthetic.test_images = 10;
+        case.data.folder = case.home.path().join("generated");
+        let directory = data::prepare(&case.data).unwrap();
+        record(
+            &case.run,
+            &case.data.folder,
+            Fingerprint::of(&directory).unwrap(),
+        )
+        .unwrap();
+        let place = case.moved();
+        case.verify(None, Some(&place)).unwrap();
+        assert!(!case.data.folder.exists());
+        // Also by the directory that holds the files.
+        let files = place.join(directory.file_name().unwrap());
+        case.verify(Some(&files), None).unwrap();
+        fs::remove_dir_all(&place).unwrap();
+        case.verify(Some(&files), None).unwrap_err();
+        assert!(!place.exists());
+        case.verify(None, None).unwrap();
+        case.read(Split::Test).unwrap();
+    }
+
+    #[test]
+    fn damaged_record_is_named() {
+        let case = Case::recorded();
+        let path = case.run.data();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        let message = case.verify(None, None).unwrap_err();
+        assert_eq!(
+            message,
+            format!("{}: got version 2, want 1", path.display())
+        );
+        fs::write(&path, &text[..text.len() / 2]).unwrap();
+        let message = case.read(Split::Train).unwrap_err();
+        assert!(
+            message.starts_with(&format!("{}: ", path.display())),
+            "{message}"
+        );
+    }
+}
