@@ -1,6 +1,6 @@
 //! The event files of a directory: their names, and a new one behind all others.
 
-use super::queue::Sink;
+use super::queue::RecordFile;
 use super::record::encode;
 use super::summaries::{event, wall_time};
 use crate::files::make_dir;
@@ -78,10 +78,10 @@ impl EventFile {
     }
 }
 
-impl Sink for EventFile {
+impl RecordFile for EventFile {
     /// Go on in a new file if somebody has removed this one: what is written to it then, nobody could read.
     /// Its directory is made again, but not that around it: a whole run that was removed stays so.
-    fn renew(&mut self) -> Result<bool> {
+    fn replace_if_removed(&mut self) -> Result<bool> {
         if !self.removed() {
             return Ok(false);
         }
@@ -147,22 +147,22 @@ mod tests {
         let dir = run.path().join("run/train");
         fs::create_dir_all(&dir).unwrap();
         let mut file = EventFile::create(&dir, &[], 1000.0).unwrap();
-        assert!(!file.renew().unwrap());
+        assert!(!file.replace_if_removed().unwrap());
         let first = file.path.clone();
         fs::remove_dir_all(&dir).unwrap();
-        assert!(file.renew().unwrap());
-        assert!(!file.renew().unwrap());
+        assert!(file.replace_if_removed().unwrap());
+        assert!(!file.replace_if_removed().unwrap());
         let version = fs::read(&file.path).unwrap();
         assert!(String::from_utf8_lossy(&version).contains("brain.Event:2"));
 
         // Another file of the same name is not this one.
         fs::rename(&file.path, &first).unwrap();
         fs::write(&file.path, "").unwrap();
-        assert!(file.renew().unwrap());
+        assert!(file.replace_if_removed().unwrap());
         assert!(file.path > first);
 
         fs::remove_dir_all(run.path().join("run")).unwrap();
-        let error = file.renew().unwrap_err();
+        let error = file.replace_if_removed().unwrap_err();
         let want = format!("failed to create {}", dir.display());
         assert_eq!(error.to_string(), want);
         assert!(!run.path().join("run").exists());

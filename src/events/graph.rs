@@ -114,7 +114,7 @@ mod tests {
     use protobuf::Message;
 
     #[test]
-    fn a_node_has_inputs_shape_and_attributes() {
+    fn node_has_inputs_shape_and_attributes() {
         let mut graph = Graph::new();
         graph.node("conv1/weights", "VariableV2", &[], &[5, 5, 3, 64]);
         graph

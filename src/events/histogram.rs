@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_are_tensorflows() {
+    fn histogram_edges_are_those_of_tensorflow() {
         // 1,550 edges without the lower end, as in TensorFlow's histograms.
         assert_eq!(LIMITS.len(), 775);
         assert_eq!(LIMITS[..2], [1e-12, 1e-12 * 1.1]);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_edge_and_its_neighbours_agree_with_binary_search() {
+    fn bucket_of_every_edge_and_its_neighbours_is_that_of_a_binary_search() {
         let mut values = vec![0.0, -0.0, f32::MIN, f32::MAX, f32::MIN_POSITIVE, 1e-45];
         for &limit in LIMITS.iter() {
             let near = (limit as f32).to_bits();
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn all_magnitudes_agree_with_binary_search() {
+    fn bucket_of_all_magnitudes_is_that_of_a_binary_search() {
         // A prime stride through all bit patterns: every exponent, both signs, NaN too.
         let values: Vec<f32> = (0..=u32::MAX).step_by(40_009).map(f32::from_bits).collect();
         check(&values);
     }
 
     #[test]
-    fn at_most_one_limit_falls_into_a_cell() {
+    fn cell_holds_one_limit_at_most() {
         let finite = (f32::MAX.to_bits() >> CELL_SHIFT) as usize;
         assert!(BELOW[..=finite].windows(2).all(|w| w[1] - w[0] <= 1));
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_tensor_is_one_bucket_between_equal_ends() {
+    fn constant_tensor_is_one_bucket_between_equal_ends() {
         for value in [0.0f32, 0.1, -2.5] {
             let got = Histogram::of(&[value; 64]);
             assert_eq!(got.counts, [64.0]);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_finite_is_nothing() {
+    fn histogram_without_finite_values_is_empty() {
         assert!(Histogram::of(&[]).limits.is_empty());
         assert_eq!(Histogram::of(&[f32::NAN]).num, 0);
     }

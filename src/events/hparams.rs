@@ -1,4 +1,4 @@
-//! What TensorBoard's HParams tab compares: a run's hyperparameters, and how the run ended.
+//! What TensorBoard's HParams tab compares: a run's hyperparameters and its status.
 //!
 //! No description of the experiment is written. With one, TensorBoard would show the hyperparameters and
 //! metrics of whichever run it finds first; without, it joins those of all runs: it finds each value's
@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use tensorboard_proto::api::Status;
 use tensorboard_proto::plugin_hparams::HParamsPluginData;
 
-/// How a session stands. TensorBoard calls one that says nothing unknown.
+/// The status of a session. TensorBoard calls that of one without it unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
-    /// It is at work.
+    /// It is running.
     Running,
     /// All work is done.
     Success,
@@ -42,7 +42,7 @@ pub(super) fn start(group: &str, hparams: &Value, time: f64) -> Vec<u8> {
     message(&data)
 }
 
-/// How a session stands at `time`, which is as in [`start`]: in the format this is its end, even while it runs.
+/// A session's status at `time`, which is as in [`start`]: in the format this is its end, even while it runs.
 pub(super) fn end(status: SessionStatus, time: f64) -> Vec<u8> {
     let mut data = HParamsPluginData::new();
     let info = data.mut_session_end_info();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_named_by_their_path() {
+    fn hparams_are_named_by_their_path() {
         let data = started(&json!({"a": {"b": {"c": 1}, "d": 2}, "e": 3}));
         let info = data.get_session_start_info();
         assert_eq!(
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn values_keep_their_type_and_large_integers_their_digits() {
+    fn hparams_keep_their_type_and_large_integers_their_digits() {
         let data = started(&json!({
             "flag": true, "text": "x", "small": -3, "real": 0.1, "list": [1, 2], "none": null,
             "exact": EXACT, "large": u64::MAX, "negative": i64::MIN,
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_carries_status_and_time() {
+    fn session_end_carries_status_and_time() {
         for (status, want) in [
             (SessionStatus::Running, Status::STATUS_RUNNING),
             (SessionStatus::Success, Status::STATUS_SUCCESS),

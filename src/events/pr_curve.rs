@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_those_of_tensorboard() {
+    fn pr_curve_has_the_rows_of_tensorboard() {
         let scores = [0.0, 0.1, 0.25, 0.3, 0.5, 0.55, 0.6, 0.75, 0.9, 1.0];
         let labels = [0, 0, 1, 0, 0, 1, 0, 1, 1, 1].map(|label| label == 1);
         // From summary.pb of TensorBoard 2.21.
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_at_a_threshold_falls_where_tensorboard_rounds_it() {
+    fn score_at_a_threshold_falls_where_tensorboard_rounds_it() {
         // In exact arithmetic all would be yes at their own threshold; summary.pb puts these one lower.
         for below in [53, 59, 105, 106, 117, 118] {
             let score = below as f32 / 200.0;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_precision_and_recall_0() {
+    fn pr_curve_of_no_cases_has_precision_and_recall_0() {
         assert_eq!(pr_curve(&[], &[], 2), [0.0; 12]);
     }
 }

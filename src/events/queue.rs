@@ -1,8 +1,8 @@
 //! The bounded queue between training and the disk, and the thread that empties it.
 //!
-//! Training never waits for the disk. While the disk refuses (full, say), the thread keeps the rest of the
-//! record it was writing and tries again every second; what the queue cannot hold meanwhile is counted and
-//! given up. The user is told when that begins and how it ended, not once an event. Bytes already in the
+//! Training never waits for the disk. While writes fail (the disk is full, say), the thread keeps the rest of the
+//! record it was writing and tries again every second; records that the queue cannot hold meanwhile are counted and
+//! dropped. The user is warned when that begins and told how it ended, not once an event. Bytes already in the
 //! file are never taken back: a reader may have seen them.
 
 use anyhow::Result;
@@ -12,16 +12,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Between two tries to write what the disk refused.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long a flush, and the end, wait for a disk that neither takes nor refuses.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries of a write that failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a flush, and the end, wait for a disk that does not answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where records go.
-pub(super) trait Sink: Send + 'static {
-    /// Called before each record: if the place of the ones before was removed, make a new one for those to
-    /// come. Returns whether that was so.
-    fn renew(&mut self) -> Result<bool>;
+/// The file that records go into.
+pub(super) trait RecordFile: Send + 'static {
+    /// Called before each record: if the file was removed, begin a new one. Returns whether that was so.
+    fn replace_if_removed(&mut self) -> Result<bool>;
 
     /// As [`io::Write::write`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
@@ -36,8 +35,8 @@ pub(super) struct RecordQueue {
 struct Shared {
     state: Mutex<QueueState>,
     changed: Condvar,
-    /// How the user is told what goes wrong.
-    say: Box<dyn Fn(&str) + Send + Sync>,
+    /// Warns the user.
+    warn: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -47,11 +46,11 @@ struct QueueState {
     bytes: usize,
     accepted: u64,
     written: u64,
-    /// Records given up.
+    /// Records that the queue had no room for.
     dropped: u64,
     failures: u64,
-    /// Why the last write failed, unless that was reported or one has succeeded since.
-    refusal: Option<anyhow::Error>,
+    /// Of the last write, unless it was reported or a write has succeeded since.
+    error: Option<anyhow::Error>,
     retry_now: bool,
     closing: bool,
     ended: bool,
@@ -77,7 +76,7 @@ impl Shared {
     }
 
     /// The next record, waited for; `None` if the queue is closed and empty.
-    fn next(&self) -> Option<Vec<u8>> {
+    fn next_record(&self) -> Option<Vec<u8>> {
         let more = |state: &mut QueueState| state.waiting.is_empty() && !state.closing;
         let mut state = self
             .changed
@@ -86,55 +85,57 @@ impl Shared {
         state.waiting.pop_front()
     }
 
-    /// A record is in the file.
-    fn wrote(&self, record: &[u8]) {
+    /// Count a record that is in the file.
+    fn mark_written(&self, record: &[u8]) {
         let mut state = self.lock();
         state.bytes -= record.len();
         state.written += 1;
-        state.refusal = None;
+        state.error = None;
         self.changed.notify_all();
     }
 
-    /// A write was refused: wait until the next try is due. Returns whether there is to be one.
-    fn refused(&self, error: anyhow::Error) -> bool {
+    /// Note that a write failed, and wait until the next try is due. Returns whether there is to be one.
+    fn wait_to_retry(&self, error: anyhow::Error) -> bool {
         let mut state = self.lock();
         state.failures += 1;
-        state.refusal = Some(error);
+        state.error = Some(error);
         state.retry_now = false;
         self.changed.notify_all();
         if state.closing {
             return false;
         }
-        drop(self.wait_while(state, RETRY, |state| !state.retry_now && !state.closing));
+        drop(self.wait_while(state, RETRY_INTERVAL, |state| {
+            !state.retry_now && !state.closing
+        }));
         true
     }
 }
 
 impl RecordQueue {
-    /// Start the thread that writes to `out`, one `write` call a record. `capacity` in bytes; `say` is told
-    /// what goes wrong, in words for the user.
+    /// Start the thread that writes to `file`, one `write` call a record. `capacity` in bytes; `warn` is called with
+    /// what the user should know.
     pub fn start(
-        out: impl Sink,
+        file: impl RecordFile,
         capacity: usize,
-        say: impl Fn(&str) + Send + Sync + 'static,
+        warn: impl Fn(&str) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
-            say: Box::new(say),
+            warn: Box::new(warn),
         });
-        let theirs = Arc::clone(&shared);
+        let threads_own = Arc::clone(&shared);
         thread::Builder::new()
             .name("events".into())
             .spawn(move || {
-                empty(out, &theirs);
-                theirs.lock().ended = true;
-                theirs.changed.notify_all();
+                write_records(file, &threads_own);
+                threads_own.lock().ended = true;
+                threads_own.changed.notify_all();
             })?;
         Ok(RecordQueue { shared, capacity })
     }
 
-    /// Queue a record without waiting, or give it up if the queue is full. An empty queue takes a record of
+    /// Queue a record without waiting, or drop it if the queue is full. An empty queue takes a record of
     /// any size.
     pub fn push(&self, record: Vec<u8>) {
         let mut state = self.shared.lock();
@@ -153,69 +154,72 @@ impl RecordQueue {
     ///
     /// # Errors
     /// That of a write that failed meanwhile, which the thread will try again; [`io::ErrorKind::TimedOut`] if
-    /// the disk neither took nor refused them.
+    /// the disk does not answer.
     pub fn flush(&self) -> Result<()> {
         let mut state = self.shared.lock();
-        let (wanted, failures) = (state.accepted, state.failures);
+        let (accepted, failures) = (state.accepted, state.failures);
         state.retry_now = true;
         self.shared.changed.notify_all();
-        let mut state = self.shared.wait_while(state, PATIENCE, |state| {
-            state.written < wanted && state.failures == failures && !state.ended
+        let mut state = self.shared.wait_while(state, TIMEOUT, |state| {
+            state.written < accepted && state.failures == failures && !state.ended
         });
-        if state.written >= wanted {
+        if state.written >= accepted {
             return Ok(());
         }
-        let silent = || io::Error::from(io::ErrorKind::TimedOut).into();
-        Err(state.refusal.take().unwrap_or_else(silent))
+        let timed_out = || io::Error::from(io::ErrorKind::TimedOut).into();
+        Err(state.error.take().unwrap_or_else(timed_out))
     }
 }
 
 impl Drop for RecordQueue {
-    /// Write what is left; on a disk that refuses, try once and leave.
+    /// Write what is left; where that fails, try no more than once.
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.closing = true;
         self.shared.changed.notify_all();
-        let state = self
-            .shared
-            .wait_while(state, PATIENCE, |state| !state.ended);
+        let state = self.shared.wait_while(state, TIMEOUT, |state| !state.ended);
         let lost = state.dropped + state.accepted - state.written;
         drop(state);
         if lost > 0 {
-            (self.shared.say)(&format!("{lost} could not be written and are lost"));
+            (self.shared.warn)(&format!("{lost} could not be written and are lost"));
         }
     }
 }
 
 /// The thread: write record after record until the queue is closed.
-fn empty(mut out: impl Sink, shared: &Shared) {
-    let mut trouble = Trouble::default();
-    while let Some(record) = shared.next() {
+fn write_records(mut file: impl RecordFile, shared: &Shared) {
+    let mut failure = Failure::default();
+    while let Some(record) = shared.next_record() {
         let mut rest = record.as_slice();
         while !rest.is_empty() {
             let first = rest.len() == record.len();
-            match put(&mut out, first, rest, shared) {
+            match write_some(&mut file, first, rest, shared) {
                 Ok(count) => rest = &rest[count..],
                 Err(error) => {
-                    trouble.tell(&error, shared);
-                    if !shared.refused(error) {
+                    failure.report(&error, shared);
+                    if !shared.wait_to_retry(error) {
                         return;
                     }
                 }
             }
         }
-        trouble.end(shared);
-        shared.wrote(&record);
+        failure.report_end(shared);
+        shared.mark_written(&record);
     }
 }
 
-/// One try to write a record, or the rest of it. Returns how much was written, at least a byte.
-fn put(out: &mut impl Sink, first: bool, bytes: &[u8], shared: &Shared) -> Result<usize> {
-    if first && out.renew()? {
-        (shared.say)("their file was removed; they go on in a new one");
+/// Try once to write a record, or the rest of it. Returns how much was written, at least a byte.
+fn write_some(
+    file: &mut impl RecordFile,
+    first: bool,
+    bytes: &[u8],
+    shared: &Shared,
+) -> Result<usize> {
+    if first && file.replace_if_removed()? {
+        (shared.warn)("their file was removed; they go on in a new one");
     }
     loop {
-        match out.write(bytes) {
+        match file.write(bytes) {
             Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return Ok(result?),
@@ -223,39 +227,39 @@ fn put(out: &mut impl Sink, first: bool, bytes: &[u8], shared: &Shared) -> Resul
     }
 }
 
-/// What the user knows of a disk that refuses.
+/// What the user has been told about writes that fail.
 #[derive(Default)]
-struct Trouble {
-    /// That it does.
-    told: bool,
-    /// That records are given up meanwhile.
-    told_of_loss: bool,
-    /// Records given up in earlier troubles.
-    before: u64,
+struct Failure {
+    /// That they do.
+    reported: bool,
+    /// That records are dropped meanwhile.
+    drops_reported: bool,
+    /// Records dropped before this failure.
+    dropped_before: u64,
 }
 
-impl Trouble {
-    fn tell(&mut self, error: &anyhow::Error, shared: &Shared) {
-        if !self.told {
-            (shared.say)(&format!(
+impl Failure {
+    fn report(&mut self, error: &anyhow::Error, shared: &Shared) {
+        if !self.reported {
+            (shared.warn)(&format!(
                 "{error:#}; they wait in memory and are tried again every second"
             ));
-            self.told = true;
+            self.reported = true;
         }
-        if !self.told_of_loss && shared.lock().dropped > self.before {
-            (shared.say)("the memory for them is full: new ones are given up");
-            self.told_of_loss = true;
+        if !self.drops_reported && shared.lock().dropped > self.dropped_before {
+            (shared.warn)("the memory for them is full: new ones are given up");
+            self.drops_reported = true;
         }
     }
 
-    fn end(&mut self, shared: &Shared) {
-        if self.told {
+    fn report_end(&mut self, shared: &Shared) {
+        if self.reported {
             let dropped = shared.lock().dropped;
-            let lost = dropped - self.before;
-            (shared.say)(&format!("they are written again; {lost} were given up"));
-            *self = Trouble {
-                before: dropped,
-                ..Trouble::default()
+            let lost = dropped - self.dropped_before;
+            (shared.warn)(&format!("they are written again; {lost} were given up"));
+            *self = Failure {
+                dropped_before: dropped,
+                ..Failure::default()
             };
         }
     }
@@ -265,11 +269,11 @@ impl Trouble {
 mod tests {
     use super::*;
 
-    /// A disk with some room left, and what is on it.
+    /// A file on a disk with so many bytes of room left, and what is in it.
     #[derive(Clone, Default)]
-    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+    struct LimitedFile(Arc<Mutex<(usize, Vec<u8>)>>);
 
-    impl Disk {
+    impl LimitedFile {
         fn free(&self, bytes: usize) {
             self.0.lock().unwrap().0 += bytes;
         }
@@ -279,8 +283,8 @@ mod tests {
         }
     }
 
-    impl Sink for Disk {
-        fn renew(&mut self) -> Result<bool> {
+    impl RecordFile for LimitedFile {
+        fn replace_if_removed(&mut self) -> Result<bool> {
             Ok(false)
         }
 
@@ -296,15 +300,15 @@ mod tests {
         }
     }
 
-    /// What the user was told.
+    /// The warnings of a queue.
     #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<String>>>);
+    struct Warnings(Arc<Mutex<Vec<String>>>);
 
-    impl Said {
-        fn start(&self, out: impl Sink, capacity: usize) -> RecordQueue {
-            let said = self.clone();
-            let say = move |text: &str| said.0.lock().unwrap().push(text.into());
-            RecordQueue::start(out, capacity, say).unwrap()
+    impl Warnings {
+        fn start(&self, file: impl RecordFile, capacity: usize) -> RecordQueue {
+            let warnings = self.clone();
+            let warn = move |text: &str| warnings.0.lock().unwrap().push(text.into());
+            RecordQueue::start(file, capacity, warn).unwrap()
         }
 
         fn lines(&self) -> Vec<String> {
@@ -313,11 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_costs_whole_records_only_and_counts_them() {
-        let (disk, said) = (Disk::default(), Said::default());
+    fn full_disk_costs_whole_records_only_and_counts_them() {
+        let (file, warnings) = (LimitedFile::default(), Warnings::default());
         // Room for a part of the third record.
-        disk.free(25);
-        let queue = said.start(disk.clone(), 100);
+        file.free(25);
+        let queue = warnings.start(file.clone(), 100);
         for n in 0..50u8 {
             queue.push(vec![n; 10]);
         }
@@ -325,17 +329,17 @@ mod tests {
             let error = queue.flush().unwrap_err();
             assert_eq!(error.to_string(), "no storage space");
         }
-        assert_eq!(disk.content().len(), 25);
+        assert_eq!(file.content().len(), 25);
         // At most what was written and what the queue holds could be taken.
         let dropped = queue.shared.lock().dropped;
         assert!((38..50).contains(&dropped), "{dropped}");
 
-        disk.free(10_000);
+        file.free(10_000);
         // A try that began before there was room may still fail, one.
         queue.flush().or_else(|_| queue.flush()).unwrap();
         queue.push(vec![99; 10]);
         queue.flush().unwrap();
-        let content = disk.content();
+        let content = file.content();
         assert!(
             content
                 .chunks(10)
@@ -349,36 +353,36 @@ mod tests {
         let waits = "no storage space; they wait in memory and are tried again every second";
         let full = "the memory for them is full: new ones are given up";
         let again = format!("they are written again; {dropped} were given up");
-        assert_eq!(said.lines(), [waits, full, &again]);
+        assert_eq!(warnings.lines(), [waits, full, &again]);
         drop(queue);
         let end = format!("{dropped} could not be written and are lost");
-        assert_eq!(said.lines().last(), Some(&end));
+        assert_eq!(warnings.lines().last(), Some(&end));
     }
 
     #[test]
-    fn a_disk_that_is_full_for_ever_neither_blocks_nor_panics() {
-        let said = Said::default();
-        let queue = said.start(Disk::default(), 100);
+    fn disk_that_stays_full_neither_blocks_nor_panics() {
+        let warnings = Warnings::default();
+        let queue = warnings.start(LimitedFile::default(), 100);
         for _ in 0..1000 {
             queue.push(vec![0; 60]);
         }
         queue.flush().unwrap_err();
         drop(queue);
-        let lines = said.lines();
+        let lines = warnings.lines();
         let end = "1000 could not be written and are lost";
         assert_eq!((lines.len(), lines[2].as_str()), (3, end));
     }
 
     #[test]
-    fn the_disk_is_tried_again_without_being_asked() {
-        let disk = Disk::default();
-        let queue = Said::default().start(disk.clone(), 100);
+    fn failed_write_is_tried_again_without_a_flush() {
+        let file = LimitedFile::default();
+        let queue = Warnings::default().start(file.clone(), 100);
         queue.push(vec![7; 10]);
         queue.flush().unwrap_err();
-        disk.free(10);
+        file.free(10);
         // A minute is no limit on the retry, only an end for a test that fails.
         for _ in 0..6000 {
-            if disk.content().len() == 10 {
+            if file.content().len() == 10 {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
@@ -387,15 +391,15 @@ mod tests {
     }
 
     #[test]
-    fn the_end_writes_what_is_left_and_says_nothing() {
-        let (disk, said) = (Disk::default(), Said::default());
-        disk.free(1_000_000);
-        let queue = said.start(disk.clone(), 1_000_000);
+    fn drop_writes_what_is_left_without_a_warning() {
+        let (file, warnings) = (LimitedFile::default(), Warnings::default());
+        file.free(1_000_000);
+        let queue = warnings.start(file.clone(), 1_000_000);
         for _ in 0..1000 {
             queue.push(vec![1; 100]);
         }
         drop(queue);
-        assert_eq!(disk.content().len(), 100_000);
-        assert_eq!(said.lines(), [""; 0]);
+        assert_eq!(file.content().len(), 100_000);
+        assert_eq!(warnings.lines(), [""; 0]);
     }
 }

@@ -144,7 +144,7 @@ impl Summaries {
     }
 
     /// Metadata goes with every value, not only with a tag's first: then it does not matter which event
-    /// of a tag a cut, a dropped event or a new file makes the first.
+    /// of a tag a purge, a dropped event or a new file makes the first.
     fn add(
         &mut self,
         mut value: Summary_Value,
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn one_event_holds_all_summaries_of_a_step() {
+    fn event_holds_all_summaries_of_a_step() {
         let mut summaries = Summaries::at(7);
         summaries
             .scalar(&Tag::new("loss"), 0.5f32)
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_a_png_with_its_size() {
+    fn image_is_a_png_with_its_size() {
         let picture = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 200]));
         let mut summaries = Summaries::at(0);
         summaries.image(&Tag::new("images/image/0"), &picture);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pr_curve_is_a_tensor_whose_metadata_counts_the_thresholds() {
+    fn pr_curve_is_a_tensor_whose_metadata_counts_the_thresholds() {
         let mut summaries = Summaries::at(0);
         let tag = Tag::new("cat");
         summaries.pr_curve(&tag, &[0.5], &[true], 3);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_bucket_can_hold_is_counted_beside_the_histogram() {
+    fn nonfinite_values_are_counted_beside_the_histogram() {
         let mut some = Summaries::at(1);
         some.histogram(&Tag::new("w"), &[1.0, f32::NAN, f32::INFINITY]);
         assert_eq!(tags(&some), ["w", "w/nonfinite"]);

@@ -191,7 +191,7 @@ mod tests {
     use std::{env, fs};
 
     #[test]
-    fn a_series_of_several_is_named_by_what_takes_the_placeholder() {
+    fn series_is_named_by_what_takes_the_placeholder() {
         assert_eq!(
             WEIGHT_LOSS_RAW.of("conv1").name(),
             "conv1/weight_loss (raw)"
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_is_in_the_table_once() {
+    fn table_has_every_series_once() {
         let names: BTreeSet<_> = ALL
             .iter()
             .map(|series| (series.writer as u8, series.name))
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn docs_list_the_table_as_it_is() {
+    fn table_is_that_of_the_docs() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tags.md");
         if env::var_os("WRITE_DOCS").is_some() {
             fs::write(&path, markdown()).unwrap();

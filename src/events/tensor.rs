@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tensor_carries_its_shape() {
+    fn tensor_carries_its_shape() {
         let sizes = |tensor: &TensorProto| -> Vec<i64> {
             let dims = tensor.get_tensor_shape().get_dim();
             dims.iter().map(TensorShapeProto_Dim::get_size).collect()

@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tensorboard_proto::event::{SessionLog, SessionLog_SessionStatus};
 
-/// Memory for events that the disk does not take yet: hundreds of steps with a histogram of every weight and
+/// Memory for events that are not written yet: hundreds of steps with a histogram of every weight and
 /// gradient of the tutorial's network.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -22,8 +22,8 @@ const QUEUE_BYTES: usize = 64 << 20;
 ///
 /// Each event is one unbuffered write as soon as the thread gets to it, so a live TensorBoard sees it
 /// without a flush. Nothing here waits for the disk but [`EventWriter::flush`] and dropping the writer, and
-/// those give up after half a minute. A disk that refuses ends nothing: events wait in memory, within
-/// bounds, and the user is told once when that begins, when it is over and, if events were lost, at the end.
+/// those give up after half a minute. A write that fails ends nothing: events wait in memory, within
+/// bounds, and the user is warned once when that begins, when it is over and, if events were lost, at the end.
 pub struct EventWriter {
     dir: PathBuf,
     queue: RecordQueue,
@@ -54,11 +54,12 @@ impl EventWriter {
         }
         let now = wall_time();
         let file = EventFile::create(dir, &existing, now)?;
-        let said = dir.to_owned();
-        let say = move |text: &str| {
-            console::warning(format_args!("the events of {}: {text}", said.display()));
+        let warned_of = dir.to_owned();
+        let warn = move |text: &str| {
+            let dir = warned_of.display();
+            console::warning(format_args!("the events of {dir}: {text}"));
         };
-        let queue = RecordQueue::start(file, QUEUE_BYTES, say)
+        let queue = RecordQueue::start(file, QUEUE_BYTES, warn)
             .context("failed to start the thread that writes events")?;
         // A start makes the Python reader forget what it has read from this step on; a session that adds to
         // the events before it must have none.
@@ -90,9 +91,9 @@ impl EventWriter {
     }
 
     /// List this directory's run in the HParams tab, as `group`, with the leaves of `hparams`, an object of
-    /// objects, under names such as `optimizer.learning_rate`, and how it stands; unknown without a `status`.
+    /// objects, under names such as `optimizer.learning_rate`, and its status; unknown without a `status`.
     /// Its metrics are all scalars of the directory. Once a directory: TensorBoard keeps to the first, so a
-    /// run that stands otherwise later needs another one.
+    /// run whose status changes needs another one.
     pub fn session(&self, group: &str, hparams: &serde_json::Value, status: Option<SessionStatus>) {
         let now = wall_time();
         let mut summaries = Summaries::at_time(0, now);
@@ -103,15 +104,15 @@ impl EventWriter {
         self.write(&summaries);
     }
 
-    /// Wait until everything written so far is in the file, or until the disk refuses it: then it is kept
-    /// and tried again every second, and the user knows. Does not sync it to the device.
+    /// Wait until everything written so far is in the file, or until a write fails: then it is kept and tried
+    /// again every second, and the user has been warned. Does not sync it to the device.
     pub fn flush(&self) {
-        let _ = self.queue.flush(); // the queue tells why, as it happens
+        let _ = self.queue.flush(); // the queue has warned of the failure
     }
 
     /// As [`EventWriter::flush`], and wait until all of it would survive a power cut as well.
     ///
-    /// Fails when the disk refuses, with its reason; what it refuses is kept and tried again.
+    /// Fails with the reason when a write does; what is not written is kept and tried again.
     pub fn sync(&self) -> Result<()> {
         let dir = &self.dir;
         self.queue
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flushed_event_is_in_the_file() {
+    fn flush_puts_events_into_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let writer = EventWriter::open(&dir.path().join("run/train")).unwrap();
         write(&writer, &[0, 100]);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_reaches_the_file_without_a_flush() {
+    fn event_reaches_the_file_without_a_flush() {
         let dir = tempfile::tempdir().unwrap();
         let writer = EventWriter::open(dir.path()).unwrap();
         write(&writer, &[5]);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_session_adds_a_file_and_no_start() {
+    fn second_session_adds_a_file_and_no_start() {
         let dir = tempfile::tempdir().unwrap();
         write(&EventWriter::open(dir.path()).unwrap(), &[0]);
         write(&EventWriter::open(dir.path()).unwrap(), &[1]);
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_has_every_step_once() {
+    fn resumed_run_has_every_step_once() {
         let dir = tempfile::tempdir().unwrap();
         write(&EventWriter::open(dir.path()).unwrap(), &[0, 100, 200, 300]);
         write(&EventWriter::resume(dir.path(), 201).unwrap(), &[300, 400]);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_has_once_stays_when_it_is_resumed() {
+    fn resume_keeps_what_a_run_writes_once() {
         let dir = tempfile::tempdir().unwrap();
         let writer = EventWriter::open(dir.path()).unwrap();
         describe(&writer);
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_begins_anew_has_nothing_of_what_it_had() {
+    fn resume_from_step_0_removes_all_earlier_events() {
         let dir = tempfile::tempdir().unwrap();
         describe(&EventWriter::resume(dir.path(), 0).unwrap());
         describe(&EventWriter::resume(dir.path(), 0).unwrap());
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_that_fails_says_why() {
+    fn sync_says_why_it_failed() {
         let run = tempfile::tempdir().unwrap();
         let dir = run.path().join("run/eval");
         let writer = EventWriter::open(&dir).unwrap();
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn two_writers_of_one_second_have_two_files() {
+    fn writers_of_one_second_have_files_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let _first = EventWriter::open(dir.path()).unwrap();
         let _second = EventWriter::open(dir.path()).unwrap();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_way_is_named() {
+    fn open_names_a_file_in_place_of_the_directory() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("train");
         fs::write(&path, "").unwrap();
