@@ -43,3 +43,45 @@ pub(super) fn restore(run: &RunDir, spec: &spec::Optimizer, fresh: Network) -> R
         state: checkpoint.state,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend;
+    use crate::checkpoint::Checkpoint;
+    use crate::error::is_user_error;
+    use crate::model::EMA;
+    use crate::run::provenance;
+    use crate::spec::{Seed, Spec};
+
+    #[test]
+    fn checkpoint_that_lacks_a_group_of_tensors_is_refused_with_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let (spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
+        let fresh = || Network::init(&spec.network, spec.input.crop, Seed(1), &device);
+        let begun = restore(&run, &spec.optimizer, fresh()).unwrap();
+        assert_eq!(begun.first, 0);
+        let mut checkpoint = Checkpoint {
+            state: CheckpointState {
+                step: 7,
+                ..CheckpointState::default()
+            },
+            tensors: begun.optimizer.state(),
+        };
+        checkpoint::save(&run.checkpoints(), &checkpoint).unwrap();
+        let restored = restore(&run, &spec.optimizer, fresh()).unwrap();
+        assert_eq!((restored.first, &restored.state), (8, &checkpoint.state));
+
+        checkpoint.tensors.remove(EMA);
+        let path = checkpoint::save(&run.checkpoints(), &checkpoint).unwrap();
+        let error = restore(&run, &spec.optimizer, fresh()).err().unwrap();
+        assert!(is_user_error(&error));
+        let want = format!(
+            "{} does not fit the network of {}: got the tensors of weights, want those of ema",
+            path.display(),
+            run.spec().display()
+        );
+        assert_eq!(error.to_string(), want);
+    }
+}
