@@ -19,9 +19,9 @@ const BEST: &str = "best";
 const LINK_PREFIX: &str = ".best-";
 const LINKING: Duration = Duration::from_secs(60);
 
-/// So many checkpoints at most wait for their evaluation; beyond it the oldest are given up. The tutorial's
+/// So many checkpoints at most wait for their evaluation; beyond it the oldest are removed. The tutorial's
 /// network takes 9 MB a checkpoint, so an evaluator that is slow, or not running, costs less than 1 GB.
-const WAITING: usize = 100;
+const MAX_WAITING: usize = 100;
 
 /// What a checkpoint stays for; one reason is enough.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +69,7 @@ impl Retention {
                 let kept = *index >= latest
                     || (self.every > 0 && entry.step.is_multiple_of(self.every))
                     || Some(entry.step) == self.best
-                    || (waits && waiting <= WAITING);
+                    || (waits && waiting <= MAX_WAITING);
                 !kept
             })
             .map(|(_, entry)| entry)
@@ -102,7 +102,7 @@ pub fn retain(directory: &Path, mut wanted: impl FnMut() -> Option<Retention>) -
             })?;
             if removed && waits.get() {
                 console::warning(format_args!(
-                    "{} is removed without an evaluation: more than {WAITING} wait for theirs",
+                    "{} is removed without an evaluation: more than {MAX_WAITING} wait for theirs",
                     entry.path.display()
                 ));
             }
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(kept(&waiting(&[0, 20]), &[0, 10, 20, 30]), [10, 30]);
         assert_eq!(kept(&waiting(&[0, 10, 20, 30]), &[0, 10, 20, 30]), [30]);
         // Of those that nobody has evaluated the oldest give way; one that is evaluated takes no place.
-        let steps: Vec<u64> = (0..WAITING as u64 + 10).collect();
+        let steps: Vec<u64> = (0..MAX_WAITING as u64 + 10).collect();
         assert_eq!(kept(&waiting(&[]), &steps), steps[10..]);
         let evaluated = steps[steps.len() - 1];
         assert_eq!(kept(&waiting(&[evaluated]), &steps), steps[9..]);

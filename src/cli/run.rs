@@ -134,7 +134,7 @@ fn start(run: &RunDir, detach: bool, session: Option<&Provenance>) -> Result<i32
     let mut display = Display::detect();
     let summary = supervise(run, lock, &program, &shutdown, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
-    if let Err(error) = hparams::update_unattended(run) {
+    if let Err(error) = hparams::record_missing_completion(run) {
         console::warning(format_args!("{error:#}"));
     }
     console::line(&summary);

@@ -72,38 +72,38 @@ impl HparamsSession {
     }
 }
 
-/// Write the row of a run that nobody evaluates now: as finished or failed, else as a run of which TensorBoard
-/// says nothing, because it may go on. Only who has the evaluator's lock may call it.
+/// Write the row of a run whose evaluator ends: as finished or failed, else without a status, because the run may go
+/// on. Only who holds the evaluator's lock may call it.
 ///
 /// # Errors
 /// The spec or the journal cannot be read, the row cannot be written.
-pub fn write_unattended(run: &RunDir) -> Result<()> {
+pub fn record_completion(run: &RunDir) -> Result<()> {
     let spec = Spec::read_frozen(&run.spec())?;
     let evaluations = Journal::read(&run.evaluations())?;
-    HparamsSession::write(run, &spec, &evaluations, unattended_state(run))?;
+    HparamsSession::write(run, &spec, &evaluations, completion_state(run))?;
     Ok(())
 }
 
-/// As [`write_unattended`], unless the row says so already, for whoever finds the run without an evaluator. Where there
-/// is one after all, which has the lock, the row is its own to write.
+/// As [`record_completion`], unless the row says so already, for an evaluator that was killed. An evaluator that is
+/// running, and so holds the lock, writes the row itself.
 ///
 /// # Errors
-/// As [`write_unattended`].
-pub fn update_unattended(run: &RunDir) -> Result<()> {
+/// As [`record_completion`].
+pub fn record_missing_completion(run: &RunDir) -> Result<()> {
     let _lock = match Lock::take(run, Role::Eval) {
         Err(error) if is_user_error(&error) => return Ok(()),
         lock => lock?,
     };
     let before = row_directories(&run.hparams())?;
     match before.as_slice() {
-        [row] if row.state == unattended_state(run) => Ok(()),
-        _ => write_unattended(run),
+        [row] if row.state == completion_state(run) => Ok(()),
+        _ => record_completion(run),
     }
 }
 
-/// The state shown of a run that nobody evaluates. A trainer may well be at work, but nobody would tell what becomes
-/// of it.
-fn unattended_state(run: &RunDir) -> ProcessState {
+/// The state shown of a run that nobody evaluates. Its trainer may be running, but nobody would update the row when it
+/// ends.
+fn completion_state(run: &RunDir) -> ProcessState {
     match state(run) {
         Some(ended @ (ProcessState::Finished | ProcessState::Failed)) => ended,
         _ => ProcessState::Interrupted,
@@ -271,14 +271,14 @@ mod tests {
         // A process that another test is starting has inherited the lock, until it is started.
         let update_to = |want: &str| {
             while directories(&run) != [want] {
-                update_unattended(&run).unwrap();
+                record_missing_completion(&run).unwrap();
             }
         };
         update_to("interrupted");
         train.process.pid = u32::MAX; // which is nobody's
         train.save(&run).unwrap();
         update_to("failed");
-        update_unattended(&run).unwrap();
+        record_missing_completion(&run).unwrap();
         assert_eq!(directories(&run), ["failed"]);
         train.process.state = ProcessState::Finished;
         train.save(&run).unwrap();
@@ -290,7 +290,7 @@ mod tests {
                 break lock;
             }
         };
-        update_unattended(&run).unwrap();
+        record_missing_completion(&run).unwrap();
         assert_eq!(directories(&run), ["running-2"]);
         drop(evaluator);
     }

@@ -40,7 +40,7 @@ const MISTAKES: usize = 16;
 /// How often a waiting evaluator looks whether training is still going on, and shows that it is itself.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// Between two tries to write what a disk refuses, and how long they go on when training is over.
+/// Between two tries to write to a disk that refuses, and how long they go on when training is over.
 const RETRY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -77,14 +77,14 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
     if result.is_err() && !run.hparams().exists() {
         return result; // it failed before there was a row to bring up to date
     }
-    let written = hparams::write_unattended(run);
+    let written = hparams::record_completion(run);
     result.and_then(|completion| written.map(|()| completion))
 }
 
 /// What ends an evaluator that has nothing left to do for a trainer that is gone.
 #[derive(Debug)]
 pub struct TrainerDied {
-    /// The trainer's error; none if it ended without a word.
+    /// The trainer's error; none if it left none in its status.
     pub error: Option<String>,
 }
 
@@ -95,7 +95,7 @@ impl TrainerDied {
 
 impl fmt::Display for TrainerDied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the trainer died; what it left is evaluated")?;
+        f.write_str("the trainer died; its checkpoints are evaluated")?;
         match &self.error {
             Some(error) => write!(f, ": {error}"),
             None => Ok(()),
@@ -123,17 +123,17 @@ struct Evaluator<'a> {
     status: &'a mut EvalStatus,
     /// The trainer's heartbeat after which it was said to be silent.
     silent_since: Option<DateTime<Local>>,
-    /// Since when the disk refuses what was to be written of a checkpoint.
-    disk_refuses_since: Option<Instant>,
+    /// Since when nothing could be written of a checkpoint; `None` while the disk takes it.
+    write_fails_since: Option<Instant>,
 }
 
 /// Whether more checkpoints may come.
 enum Training {
     /// They may; so they may before a first trainer has started.
     Open,
-    /// The trainer has ended in good order.
+    /// The trainer has finished or was stopped.
     Ended,
-    /// It has failed, or is gone without a word.
+    /// It has failed, or its process is gone.
     Died(TrainerDied),
 }
 
@@ -174,7 +174,7 @@ impl<'a> Evaluator<'a> {
             hparams: None,
             status,
             silent_since: None,
-            disk_refuses_since: None,
+            write_fails_since: None,
         })
     }
 
@@ -214,7 +214,7 @@ impl<'a> Evaluator<'a> {
                     }
                     evaluated => {
                         evaluated?;
-                        self.disk_refuses_since = None;
+                        self.write_fails_since = None;
                     }
                 },
                 (None, Training::Open) => self.wait(stop)?,
@@ -229,7 +229,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Wait for a disk that refuses: as long as training goes on, and a while longer. The journal does not have
+    /// Wait for a disk that cannot be written: as long as training goes on, and a while longer. The journal does not have
     /// the checkpoint, so it will be evaluated again.
     fn wait_for_disk(
         &mut self,
@@ -239,13 +239,13 @@ impl<'a> Evaluator<'a> {
         stop: &Shutdown,
     ) -> Result<()> {
         self.run.check_present()?;
-        if self.disk_refuses_since.is_none() {
+        if self.write_fails_since.is_none() {
             console::warning(format_args!(
-                "{error:#}; step {} is evaluated again as soon as the disk takes it",
+                "{error:#}; step {} is evaluated again as soon as the disk can be written",
                 checkpoint.step()
             ));
         }
-        let since = *self.disk_refuses_since.get_or_insert_with(Instant::now);
+        let since = *self.write_fails_since.get_or_insert_with(Instant::now);
         if !matches!(training, Training::Open) && since.elapsed() > PATIENCE {
             return Err(error);
         }
@@ -266,6 +266,7 @@ impl<'a> Evaluator<'a> {
         Ok(Completion::Finished)
     }
 
+    /// Whether more checkpoints may come, by the statuses of supervisor and trainer.
     fn training(&mut self) -> Result<Training> {
         let supervisor = SupervisorStatus::load(self.run)?;
         let supervisor = supervisor.filter(|status| status.process.alive());
@@ -274,7 +275,7 @@ impl<'a> Evaluator<'a> {
             if process.silent() && self.silent_since != Some(process.heartbeat) {
                 self.silent_since = Some(process.heartbeat);
                 console::warning(format_args!(
-                    "no sign of life from the trainer, pid {}, since {}; waiting for it all the same",
+                    "no heartbeat from the trainer (pid {}) since {}; still waiting for it",
                     process.pid,
                     process.heartbeat.format("%Y-%m-%d %H:%M:%S")
                 ));

@@ -125,6 +125,23 @@ fn training_does_not_begin_anew_without_a_whole_checkpoint() {
 }
 
 #[test]
+fn checkpoint_is_recovered_after_a_crash_while_it_was_replaced() {
+    let project = project();
+    let run = project.prepare("saving", "saving/20260101-000000", &[]);
+    assert_eq!(train(&project, &run).code, Some(0));
+    let (want, kept) = (last_weights(&run), names(&run.join("checkpoints")));
+    // Between two renames of a file system that cannot exchange names.
+    let last = checkpoint(&run, 24);
+    fs::rename(&last, last.with_extension("old")).unwrap();
+    fs::create_dir(last.with_extension("tmp")).unwrap();
+    let done = train(&project, &run);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.out.contains(", steps 25 to 24\n"), "{}", done.out);
+    assert!(last_weights(&run) == want);
+    assert_eq!(names(&run.join("checkpoints")), kept);
+}
+
+#[test]
 fn checkpoint_of_another_network_is_refused() {
     let project = project();
     let run = project.prepare("saving", "saving/20260101-000000", &[]);

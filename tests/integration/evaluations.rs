@@ -215,7 +215,7 @@ fn evaluator_of_a_killed_trainer_evaluates_what_is_left_and_says_so() {
     trainer.wait().unwrap();
     let done = Done::of(evaluator.wait_with_output().unwrap());
     assert_eq!(done.code, Some(3), "{}", done.out);
-    let said = "error: the trainer died; what it left is evaluated\n";
+    let said = "error: the trainer died; its checkpoints are evaluated\n";
     assert!(done.err.ends_with(said), "{}", done.err);
     assert_eq!(lines(&run, "accuracy"), [0]);
     assert_eq!(json(&status)["process"]["state"], json!("failed"));

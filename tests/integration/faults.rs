@@ -325,7 +325,7 @@ fn an_evaluator_waits_for_a_disk_that_refuses_and_misses_nothing() {
     limited.stdout(File::create(&log).unwrap());
     limited.stderr(File::options().append(true).open(&log).unwrap());
     let mut process = limited.spawn().unwrap();
-    let refused = "step 0 is evaluated again as soon as the disk takes it";
+    let refused = "step 0 is evaluated again as soon as the disk can be written";
     wait_for(refused, || {
         let log = fs::read_to_string(&log).unwrap();
         log.contains(refused).then_some(())
