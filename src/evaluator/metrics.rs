@@ -11,8 +11,9 @@ use anyhow::{Result, ensure};
 /// such class.
 ///
 /// # Accuracy
-/// The share of the images that are hits, which the tutorial calls precision @ 1. A hit is what `tf.nn.in_top_k` calls one with k = 1: every logit is finite and none is larger than the
-/// label's ([`in_topk_op.h`](https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/in_topk_op.h)).
+/// The share of the images that are hits, which the tutorial calls precision @ 1. A hit is what `tf.nn.in_top_k` calls
+/// one with k = 1: every logit is finite and none is larger than the label's
+/// ([`in_topk_op.h`](https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/in_topk_op.h)).
 /// So every one of equal largest classes is a hit, and a network whose logits are all the same has
 /// accuracy 1; its confusion matrix, where only the first of them is predicted, shows it.
 #[derive(Debug)]
@@ -126,10 +127,10 @@ impl Metrics {
             return;
         }
         let before = |kept: &Mistake| kept.rank(&mistake).is_lt();
-        let place = self.mistakes.partition_point(before);
-        if place < self.keep_mistakes {
+        let rank = self.mistakes.partition_point(before);
+        if rank < self.keep_mistakes {
             self.mistakes.truncate(self.keep_mistakes - 1);
-            self.mistakes.insert(place, mistake);
+            self.mistakes.insert(rank, mistake);
         }
     }
 
@@ -144,8 +145,7 @@ impl Metrics {
         self.loss_sum / self.labels.len() as f64
     }
 
-    /// Share of a class's images that are predicted to be of it, `None`
-    /// where it has no images.
+    /// Share of a class's images that are predicted to be of it. `None` where it has no images.
     pub fn recall(&self, class: usize) -> Option<f64> {
         // Not the confusion matrix's row: an image without a prediction is missed, too.
         let images = self.labels.iter().filter(|&&label| label == class).count();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_case_by_hand() {
+    fn metrics_of_a_small_case_are_those_found_by_hand() {
         let ln = f32::ln; // probabilities are in the ratio of these arguments
         let logits = [
             [ln(1.0), ln(2.0), ln(1.0)],
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn every_label_among_equal_largest_logits_is_a_hit() {
+    fn label_among_equal_largest_logits_is_a_hit() {
         let m = metrics(3, &[1.0, 1.0, 0.0, 1.0, 1.0, 0.0], &[0, 1]);
         assert_eq!(m.accuracy(), 1.0);
         assert_eq!(m.confusion(), [1, 0, 0, 1, 0, 0, 0, 0, 0], "the first");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_with_a_logit_that_is_not_finite_is_missed_and_nothing_else() {
+    fn image_with_a_logit_that_is_not_finite_is_missed_and_nothing_else() {
         // tf.nn.in_top_k([[0, 1, bad], ...], [1, ...], 1) is false for each
         for bad in [NAN, INF, -INF] {
             let m = metrics(3, &[0.0, 1.0, bad, 0.0, 1.0, 0.0], &[1, 1]);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_one_class() {
+    fn metrics_of_no_images_and_of_one_class() {
         let m = metrics(10, &[], &[]);
         assert!(m.accuracy().is_nan() && m.loss().is_nan());
         assert_eq!((m.recall(9), m.precision(9)), (None, None));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn batch_that_does_not_fit_is_refused() {
         let mut m = Metrics::new(2, 1);
         let error = m.add(&[0.0; 3], &[0, 1], 0).unwrap_err();
         assert_eq!(
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_mistakes_are_kept_whatever_the_order() {
+    fn mistakes_kept_are_the_worst_whatever_the_order() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         // Few distinct values, so that probabilities repeat and ties are decided by the index.
         let mut images: Vec<(usize, [f32; 3], i64)> = (0..200)
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_agree_with_the_definitions() {
+    fn metrics_of_batches_agree_with_the_definitions() {
         let mut random = ChaCha8Rng::seed_from_u64(2);
         let (n, classes) = (300, 10);
         let logits: Vec<f32> = (0..n * classes)
