@@ -97,7 +97,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn context_does_not_hide_whose_mistake_it_was() {
+    fn exit_code_is_found_behind_context() {
         let bad = anyhow::Result::<()>::Err(user_error!("got {}, want 1", 2))
             .context("failed to read x")
             .unwrap_err();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_cannot_command_a_terminal() {
+    fn user_error_escapes_control_characters() {
         let error = user_error!("\u{1b}[2J\0: caf\u{e9}\nwant {}", "\u{9b}a");
         assert_eq!(error.to_string(), "\\u{1b}[2J\\0: caf\u{e9}\nwant \\u{9b}a");
     }

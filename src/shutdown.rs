@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 ///
 /// SIGINT, SIGTERM and SIGHUP ask for it. The second SIGINT or SIGTERM forces it: whatever runs ends at
 /// once. SIGHUP never does, however often it comes: a closing terminal sends it from the kernel and from
-/// the shell, and the supervisor sends it to its children, whom a `killall` may have told already.
+/// the shell, and the supervisor sends it to its children, which a `killall` may have signalled already.
 #[derive(Clone, Default)]
 pub struct Shutdown {
     shared: Arc<Shared>,

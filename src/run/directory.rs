@@ -152,7 +152,7 @@ impl RunDir {
         let gone = spec.is_err_and(|error| error.kind() == ErrorKind::NotFound);
         ensure!(
             !gone,
-            "the run directory {} has vanished: it was removed or moved while the run was at work",
+            "the run directory {} has vanished: it was removed or moved while its processes were running",
             self.path.display()
         );
         Ok(())

@@ -8,8 +8,8 @@ use walkdir::{DirEntry, WalkDir};
 use super::{EvalStatus, ProcessState, RunDir, Score, Status, SupervisorStatus, TrainStatus};
 use crate::user_error;
 
-/// How alike (Jaro-Winkler, in 0..=1) a name must be to be suggested.
-const ALIKE: f64 = 0.7;
+/// How similar (Jaro-Winkler, in 0..=1) a name must be to be suggested.
+const MIN_SIMILARITY: f64 = 0.7;
 
 /// A run as `runboard list` shows it.
 #[derive(Clone, Debug)]
@@ -130,7 +130,7 @@ fn nearest<'a>(what: &str, names: &'a [String]) -> Option<&'a String> {
     names
         .iter()
         .map(|name| (strsim::jaro_winkler(what, name), name))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
 }
@@ -151,14 +151,14 @@ fn find(runs: &Path) -> Vec<RunDir> {
         .collect();
     found.sort_by_cached_key(|run| {
         let timestamp = run.timestamp();
-        (run.name(), age(&timestamp), timestamp)
+        (run.name(), sort_key(&timestamp), timestamp)
     });
     found
 }
 
 /// What sorts by age: the time, and the number of the run within its second. `None` for a run that
 /// somebody renamed, which sorts before the others.
-fn age(timestamp: &str) -> Option<(String, u32)> {
+fn sort_key(timestamp: &str) -> Option<(String, u32)> {
     let (time, rest) = timestamp.split_at_checked("YYYYmmdd-HHMMSS".len())?;
     let digits = |c: char| c.is_ascii_digit();
     let (day, second) = time.split_once('-')?;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_runs_by_name_and_age_among_foreign_directories() {
+    fn list_sorts_runs_by_name_and_age_and_skips_what_is_no_run() {
         let directory = runs(&[
             "b/20261123-031000-10",
             "b/20261123-031000-2",
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn resolves_paths_names_and_ids() {
+    fn resolve_takes_paths_names_and_ids() {
         let directory = runs(&["base/20261123-031000", "base/20261123-031001"]);
         let resolved = |what: &str| resolve(directory.path(), what).unwrap().timestamp();
         assert_eq!(resolved("base"), "20261123-031001");
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_nearest_of_what_is_not_there() {
+    fn resolve_suggests_the_nearest_name() {
         let directory = runs(&["baseline/20261123-031000", "quick/20261123-031000"]);
         let shown = directory.path().display();
         let wanted =

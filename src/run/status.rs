@@ -38,8 +38,8 @@ pub trait Status: Serialize + DeserializeOwned {
         replace(&run.status(Self::ROLE), &json)
     }
 
-    /// [`Status::save`] as a sign of life, which is not worth the process: if it cannot be written, the user
-    /// is told once, and the next one tries again.
+    /// [`Status::save`] as a sign of life. That it cannot be written does not end the process: the user is
+    /// warned once, and the next one tries again.
     fn save_heartbeat(&mut self, run: &RunDir) {
         let saved = self.save(run);
         let heartbeat_failed = &mut self.process_mut().heartbeat_failed;
@@ -81,7 +81,7 @@ pub trait Status: Serialize + DeserializeOwned {
 pub struct SupervisorStatus {
     /// State and identity.
     pub process: Process,
-    /// Whether more checkpoints may come: the trainer is at work, or will be started again.
+    /// Whether more checkpoints may come: the trainer is running, or will be started again.
     pub training: bool,
     /// Whether it was asked to stop.
     pub stopping: bool,
@@ -162,10 +162,10 @@ pub struct EvalStatus {
 
 impl EvalStatus {
     /// Take over what the journal comes to by now.
-    pub fn update(&mut self, standing: EvaluationProgress) {
-        self.last = standing.last;
-        self.best = standing.best;
-        self.lowest_loss = standing.lowest_loss;
+    pub fn update(&mut self, progress: EvaluationProgress) {
+        self.last = progress.last;
+        self.best = progress.best;
+        self.lowest_loss = progress.lowest_loss;
     }
 }
 
@@ -187,6 +187,7 @@ mod tests {
     use crate::run::{ProcessState, provenance};
     use chrono::TimeDelta;
     use std::fs;
+    use std::process::Command;
 
     fn run() -> (tempfile::TempDir, RunDir) {
         let directory = tempfile::tempdir().unwrap();
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_back_as_it_was_saved() {
+    fn status_is_loaded_as_it_was_saved() {
         let (_directory, run) = run();
         assert_eq!(TrainStatus::load(&run).unwrap(), None);
         let mut status = TrainStatus {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_that_cannot_be_written_waits_for_the_next() {
+    fn heartbeat_that_cannot_be_written_is_written_the_next_time() {
         let (_directory, run) = run();
         let mut status = TrainStatus {
             process: Process::current(),
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_file_is_an_error_that_names_it() {
+    fn load_names_a_file_that_is_no_status_and_never_waits_for_one() {
         let (_directory, run) = run();
         fs::write(run.status(Role::Eval), "{}").unwrap();
         let error = format!("{:#}", EvalStatus::load(&run).unwrap_err());
@@ -270,5 +271,10 @@ mod tests {
         );
         fs::write(run.status(Role::Eval), "null").unwrap();
         assert!(EvalStatus::load(&run).is_err());
+        fs::remove_file(run.status(Role::Eval)).unwrap();
+        let pipe = Command::new("mkfifo").arg(run.status(Role::Eval)).status();
+        assert!(pipe.unwrap().success());
+        let error = format!("{:#}", EvalStatus::load(&run).unwrap_err());
+        assert!(error.ends_with(": it is no regular file"), "{error}");
     }
 }

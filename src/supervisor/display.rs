@@ -182,7 +182,7 @@ mod tests {
     use indicatif::ProgressDrawTarget;
 
     #[test]
-    fn the_evaluator_line_tells_the_last_and_a_better_score() {
+    fn evaluator_line_has_the_last_and_a_better_score() {
         let mut status = EvalStatus {
             process: Process::current(),
             last: None,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_begins_with_the_first_loss_and_keeps_the_evaluators_end() {
+    fn bar_begins_with_the_first_loss_and_keeps_the_evaluators_failure() {
         let hidden = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let mut display = Display {
             output: Output::Live(Live::new(hidden)),

@@ -30,10 +30,10 @@ use crate::shutdown::Shutdown;
 use display::Display;
 use worker::Worker;
 
-/// How often the supervisor's status is renewed that has not changed.
+/// How often an unchanged status is written again, as a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// The supervisor's patience.
+/// How the supervisor waits and how often it restarts.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How often in a row, with no new checkpoint between, a trainer that dies is started again.
@@ -45,7 +45,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// A person's patience.
+    /// Those of `runboard run`.
     pub fn new(restarts: u32) -> Self {
         Options {
             restarts,

@@ -7,7 +7,7 @@ use std::fs;
 const NAME: &str = "OMP_WAIT_POLICY";
 
 /// The variable, in a trainer that is started by hand with this value of it.
-fn found(value: Option<&str>) -> Option<String> {
+fn value_in_trainer(value: Option<&str>) -> Option<String> {
     let project = Project::new();
     // It says so little that the pipe which nobody reads is never full.
     let sets = ["train.steps=1000000", "train.log_every=1000"];
@@ -32,11 +32,11 @@ fn found(value: Option<&str>) -> Option<String> {
 }
 
 #[test]
-fn a_trainer_by_hand_waits_as_patiently_as_a_supervised_one() {
-    assert_eq!(found(None).unwrap(), "PASSIVE");
+fn trainer_by_itself_has_openmp_wait_without_spinning() {
+    assert_eq!(value_in_trainer(None).unwrap(), "PASSIVE");
 }
 
 #[test]
-fn what_the_user_has_set_stays() {
-    assert_eq!(found(Some("ACTIVE")).unwrap(), "ACTIVE");
+fn variable_that_the_user_has_set_stays() {
+    assert_eq!(value_in_trainer(Some("ACTIVE")).unwrap(), "ACTIVE");
 }

@@ -38,7 +38,7 @@ const OTHER_SCALARS: [&str; 11] = [
 ];
 
 #[test]
-fn an_experiment_trains_writes_curves_and_is_evaluated_alongside() {
+fn experiment_trains_writes_curves_and_is_evaluated_alongside() {
     let project = Project::new();
     let done = project.succeed(&["run", "small"]);
     let run = project.run("small");
@@ -184,7 +184,7 @@ fn training_learns() {
 }
 
 #[test]
-fn the_tutorials_quirks_are_kept_on_demand() {
+fn fidelity_tutorial_keeps_the_tutorials_quirks() {
     let project = Project::new();
     project.succeed(&["run", "small", "--set", "fidelity=tutorial"]);
     let run = project.run("small");
@@ -219,7 +219,7 @@ fn the_tutorials_quirks_are_kept_on_demand() {
 }
 
 #[test]
-fn a_stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
+fn stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
     let parted = Project::new();
     let sets = ["train.steps=1000000", "train.log_every=1000"];
     let child = parted.start(&with_sets(&["run", "small"], &sets));
@@ -242,6 +242,11 @@ fn a_stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
     let end = train["step"].as_u64().unwrap() + 25;
     respecify(&run, "steps: 1000000", &format!("steps: {end}"));
     parted.succeed(&["resume", "small"]);
+    let sessions = &json(&run.join("provenance.json"))["sessions"];
+    assert_eq!(sessions.as_array().unwrap().len(), 2, "{sessions}");
+    assert_eq!(sessions[0]["first_step"], 0);
+    assert_eq!(sessions[1]["first_step"], train["step"]);
+    assert_eq!(sessions[1]["command"].as_array().unwrap()[1], "resume");
 
     let whole = Project::new();
     whole.succeed(&["run", "small", "--set", &format!("train.steps={end}")]);
@@ -267,7 +272,7 @@ fn a_stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step() {
+fn loss_that_is_not_finite_ends_the_run_and_names_the_step() {
     let project = Project::new();
     let done = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
     assert_eq!(done.code, Some(4), "{}\n{}", done.out, done.err);
@@ -284,7 +289,7 @@ fn a_loss_that_is_not_finite_ends_the_run_and_names_the_step() {
 }
 
 #[test]
-fn the_processes_work_by_themselves() {
+fn trainer_and_evaluator_work_without_a_supervisor() {
     let project = Project::new();
     project.succeed(&["run", "small"]);
     let run = project.run("small");
@@ -306,7 +311,7 @@ fn the_processes_work_by_themselves() {
 }
 
 #[test]
-fn an_evaluator_without_a_checkpoint_waits_or_says_so() {
+fn evaluator_without_a_checkpoint_waits_or_says_so() {
     let project = Project::new();
     project.succeed(&["run", "small"]);
     let run = project.run("small");

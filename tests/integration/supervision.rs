@@ -25,7 +25,7 @@ const ROLES: [&str; 3] = ["supervisor", "train", "eval"];
 /// The process that wrote a status of the run, and has not ended.
 fn pid(run: &Path, role: &str) -> Pid {
     let status = status(run, role).expect("a status");
-    at_work(&status).unwrap_or_else(|| panic!("{role} is at work: {status}"))
+    at_work(&status).unwrap_or_else(|| panic!("{role} is running: {status}"))
 }
 
 fn send(pid: Pid, signal: Signal) {
@@ -42,8 +42,8 @@ fn under_way(project: &Project, step: u64) -> PathBuf {
     })
 }
 
-/// Until nothing is left of the run's processes.
-fn nothing_left(run: &Path) {
+/// Waits until all processes of the run have ended.
+fn wait_for_the_end(run: &Path) {
     let last = ROLES.map(|role| status(run, role));
     wait_for("the end of all processes", || {
         let left = last.iter().flatten().any(|last| at_work(last).is_some());
@@ -56,7 +56,7 @@ fn finish(child: Child) -> Done {
 }
 
 #[test]
-fn what_is_killed_is_started_again_and_nothing_is_missing() {
+fn killed_processes_are_restarted_and_nothing_is_missing() {
     let sets = ["train.checkpoint_every=100", "train.keep_checkpoints=1000"];
     let parted = Project::new();
     let child = parted.start(&with_sets(
@@ -112,7 +112,7 @@ fn what_is_killed_is_started_again_and_nothing_is_missing() {
 }
 
 #[test]
-fn a_failure_that_repeats_itself_is_not_tried_again() {
+fn failure_that_repeats_itself_is_not_retried() {
     let project = Project::new();
     let done = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
     assert!(done.code.is_some_and(|code| code != 0), "{}", done.out);
@@ -132,7 +132,7 @@ fn a_failure_that_repeats_itself_is_not_tried_again() {
 }
 
 #[test]
-fn bad_input_is_not_tried_again() {
+fn bad_input_is_not_retried() {
     let project = Project::new();
     project.succeed(&["run", "small", "--set", "train.steps=1"]);
     let mut found = fs::read_dir(project.path("data")).unwrap();
@@ -146,7 +146,7 @@ fn bad_input_is_not_tried_again() {
 }
 
 #[test]
-fn a_trainer_that_gets_nowhere_is_given_up() {
+fn trainer_that_saves_nothing_new_is_given_up() {
     let project = Project::new();
     let sets = ["train.restarts=1", "train.checkpoint_every=1000000"];
     let child = project.start(&with_sets(
@@ -164,11 +164,11 @@ fn a_trainer_that_gets_nowhere_is_given_up() {
     assert_eq!(done.code, Some(137), "{}\n{}", done.out, done.err);
     let why = "\nnot started again: train.restarts allows 1 without a new checkpoint\n";
     assert!(done.out.contains(why), "{}", done.out);
-    nothing_left(&run);
+    wait_for_the_end(&run);
 }
 
 #[test]
-fn a_stop_at_any_moment_of_the_start_loses_nothing() {
+fn stop_at_any_moment_of_the_start_loses_nothing() {
     let sets = ["--set", "train={steps: 120, checkpoint_every: 50}"];
     let arguments = [&["run", "small"], &sets[..]].concat();
     let whole = Project::new();
@@ -191,14 +191,14 @@ fn a_stop_at_any_moment_of_the_start_loses_nothing() {
         if done.code == Some(143) {
             assert!(done.out.contains("runboard resume small/"), "{}", done.out);
         }
-        nothing_left(&run);
+        wait_for_the_end(&run);
     }
     parted.succeed(&["resume", "small"]);
     assert!(last_weights(&run) == last_weights(&whole.run("small")));
 }
 
 #[test]
-fn a_signal_to_every_process_asks_each_of_them_once() {
+fn signal_to_every_process_stops_each_in_good_order() {
     let project = Project::new();
     let child = project.start(&with_sets(&["run", "small"], &ENDLESS));
     let run = under_way(&project, 1);
@@ -217,7 +217,7 @@ fn a_signal_to_every_process_asks_each_of_them_once() {
 }
 
 #[test]
-fn a_closing_terminal_stops_a_run_in_good_order() {
+fn closing_terminal_stops_a_run_in_good_order() {
     let project = Project::new();
     let mut command = project.command(&with_sets(&["run", "small"], &ENDLESS));
     let mut terminal = Terminal::open();
@@ -233,11 +233,11 @@ fn a_closing_terminal_stops_a_run_in_good_order() {
         let state = &status(&run, role).unwrap()["process"]["state"];
         assert_eq!(state, "interrupted", "{role}");
     }
-    nothing_left(&run);
+    wait_for_the_end(&run);
 }
 
 #[test]
-fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
+fn detached_run_survives_its_terminal_until_it_is_stopped() {
     let project = Project::new();
     let arguments = with_sets(&["run", "small", "--detach"], &ENDLESS);
     let mut terminal = Terminal::open();
@@ -285,16 +285,24 @@ fn a_detached_run_survives_its_terminal_until_it_is_stopped() {
     );
     let again = project.succeed(&["stop", "small"]).out;
     assert!(again.contains(" is not running, at step "), "{again}");
+    // Of a detached session its command is recorded, once, and not how its supervisor was started.
+    project.succeed(&["resume", "small", "--detach"]);
+    project.succeed(&["stop", "small"]);
+    let sessions = &json(&run.join("provenance.json"))["sessions"];
+    let command = |session: usize| sessions[session]["command"].as_array().unwrap()[1..3].to_vec();
+    assert_eq!(sessions.as_array().unwrap().len(), 2, "{sessions}");
+    assert_eq!(command(0), ["run", "small"]);
+    assert_eq!(command(1), ["resume", "small"]);
 }
 
 #[test]
-fn a_killed_supervisor_takes_its_children_along() {
+fn killed_supervisor_stops_its_children() {
     let project = Project::new();
     let arguments = with_sets(&["run", "small", "--detach"], &ENDLESS);
     project.succeed(&arguments);
     let run = under_way(&project, 1);
     send(pid(&run, "supervisor"), Signal::SIGKILL);
-    nothing_left(&run);
+    wait_for_the_end(&run);
     // In good order, even so.
     for role in ["train", "eval"] {
         let state = &json(&run.join(format!("{role}.status.json")))["process"]["state"];
@@ -303,7 +311,7 @@ fn a_killed_supervisor_takes_its_children_along() {
 }
 
 #[test]
-fn processes_without_a_supervisor_are_stopped_as_well() {
+fn stop_ends_processes_without_a_supervisor() {
     let project = Project::new();
     let child = project.start(&with_sets(&["run", "small"], &ENDLESS));
     under_way(&project, 1);

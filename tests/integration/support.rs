@@ -166,7 +166,7 @@ pub fn signal(child: &Child, signal: Signal) {
     kill(pid(child), signal).unwrap();
 }
 
-/// Halt a process where it is, until it is told to go on or killed.
+/// Halt a process where it is, until it gets SIGCONT or is killed.
 pub fn hold(pid: Pid) {
     kill(pid, Signal::SIGSTOP).unwrap();
     wait_for("a process to halt", || {
@@ -197,7 +197,7 @@ pub fn at_work(status: &Value) -> Option<Pid> {
     (is_it && !["Z", "X"].contains(&stat[0].as_str())).then_some(pid)
 }
 
-/// The run's process of this role, once it is at its work.
+/// The run's process of this role, once its state is running.
 pub fn running(run: &Path, role: &str) -> Option<Pid> {
     let status = status(run, role)?;
     at_work(&status).filter(|_| status["process"]["state"] == "running")

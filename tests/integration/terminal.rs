@@ -1,4 +1,4 @@
-//! A terminal to run a command in, and to close.
+//! A pseudo-terminal to run a command in, and to close.
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::setsid;

@@ -1,4 +1,4 @@
-//! What dies is started again, or not.
+//! Which processes that died are started again.
 
 use super::*;
 
@@ -157,7 +157,7 @@ fn stop_cancels_a_scheduled_restart() {
 
 #[test]
 fn run_that_vanished_is_not_restarted() {
-    // At one stroke, and not before the evaluator is at work in it.
+    // At one stroke, and not before the evaluator is running in it.
     let fake = Fake::both(
         "until [ -e up ]; do sleep 0.02; done; mv \"$3\" \"$3.gone\"; exit 1",
         &format!("touch up; {WHILE_TRAINING}"),
