@@ -6,15 +6,20 @@ use std::path::Path;
 /// The project's Makefile is shorter.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// `command`, and before it the project's make target that does the same, where the project's Makefile is in the
-/// working directory. `target` may have arguments: `resume NAME=baseline`.
+/// `command`, and before it the project's make target that does the same, where there is one to be called.
+/// `target` may have arguments: `resume NAME=baseline`.
 pub fn hint(target: &str, command: &str) -> String {
-    let makefile = read_small(Path::new("Makefile"), MAX_BYTES).unwrap_or_default();
-    let name = target.split(' ').next().unwrap_or_default();
-    match has_target(&String::from_utf8_lossy(&makefile), name) {
-        true => format!("make {target}, or: {command}"),
-        false => command.to_owned(),
+    match make(target) {
+        Some(make) => format!("{make}, or: {command}"),
+        None => command.to_owned(),
     }
+}
+
+/// `make TARGET`, where the project's Makefile is in the working directory and has the target.
+pub fn make(target: &str) -> Option<String> {
+    let makefile = read_small(Path::new("Makefile"), MAX_BYTES).ok()?;
+    let name = target.split(' ').next()?;
+    has_target(&String::from_utf8_lossy(&makefile), name).then(|| format!("make {target}"))
 }
 
 /// Whether this is the text of the project's Makefile, which defines how it runs the binary, and has the target.

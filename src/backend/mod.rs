@@ -22,7 +22,7 @@ pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, gradients, logits};
 pub use optimizer::Optimizer;
 
-use crate::bail_user;
+use crate::{bail_user, hint};
 use crate::model::{Network, PARAMETERS};
 use anyhow::{Context, Result, anyhow};
 use burn::backend::LibTorch;
@@ -59,7 +59,9 @@ pub fn device(spec: &str) -> Result<(Device, String)> {
             if gpus > 0 {
                 format!(" or cuda:0 to cuda:{}", gpus - 1)
             } else if index == 0 {
-                ", or `make setup TORCH=cuda` on a machine with an NVIDIA driver".into()
+                let libtorch = hint::make("setup TORCH=cuda").map(|make| format!(" (`{make}`)"));
+                let libtorch = libtorch.unwrap_or_default();
+                format!(", or libtorch with CUDA{libtorch} and an NVIDIA driver")
             } else {
                 String::new()
             }
