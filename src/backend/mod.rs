@@ -22,8 +22,8 @@ pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, gradients, logits};
 pub use optimizer::Optimizer;
 
-use crate::{bail_user, hint};
 use crate::model::{Network, PARAMETERS};
+use crate::{bail_user, hint};
 use anyhow::{Context, Result, anyhow};
 use burn::backend::LibTorch;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
