@@ -14,6 +14,9 @@ pub enum Command {
         directory: PathBuf,
     },
     /// Convert PNG or JPEG images from FROM/train/CLASS/ and FROM/test/CLASS/, ten classes
+    ///
+    /// The central square of each is scaled to 32x32; transparent images are composed on white. Hidden files and
+    /// what systems leave in directories are passed over.
     Import {
         from: PathBuf,
         /// Directory to write the binary files to

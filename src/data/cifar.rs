@@ -4,11 +4,12 @@ pub use crate::spec::{CHANNELS, CLASS_COUNT};
 
 use super::files::require_dataset;
 use crate::bail_user;
+use crate::files::open_regular;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 // A file is a sequence of records without header or padding (https://www.cs.toronto.edu/~kriz/cifar.html,
@@ -189,11 +190,12 @@ struct SizedFile {
 impl SizedFile {
     fn open(path: PathBuf) -> Result<SizedFile> {
         let failed = || format!("failed to open {}", path.display());
-        // Asked before opening: opening a named pipe would wait for a writer.
-        if !path.metadata().with_context(failed)?.is_file() {
-            bail_user!("{} is no regular file", path.display());
-        }
-        let file = File::open(&path).with_context(failed)?;
+        let file = match open_regular(&path) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                bail_user!("{} is no regular file", path.display())
+            }
+            file => file.with_context(failed)?,
+        };
         let metadata = file.metadata().with_context(failed)?;
         let bytes = usize::try_from(metadata.len())
             .with_context(|| format!("{} is too large", path.display()))?;

@@ -54,7 +54,7 @@ impl Record {
         };
         let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
             user_error!(
-                "{}: {error}; want what `runboard run` wrote: without the file the data are taken as they are",
+                "{}: {error}; want what `runboard run` wrote; remove the file to record the data as they are now",
                 path.display()
             )
         })?;

@@ -45,6 +45,7 @@ const COMMANDS: &[&[&str]] = &[
     &["check", "NAME", "--set", "SET", "--set", "SET"],
     &["check", "NAME", "--experiments", "PATH"],
     &["resume", "NAME"],
+    &["resume", "NAME", "--data", "PATH"],
     &["stop", "NAME"],
     &["train", "--run", "NAME"],
     &["eval", "--once", "--run", "NAME"],

@@ -8,6 +8,7 @@ use image::metadata::Orientation;
 use image::{
     DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, Limits, Rgb, RgbImage,
 };
+use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use zune_jpeg::JpegDecoder;
@@ -29,9 +30,14 @@ const BACKGROUND: u32 = 255;
 /// # Errors
 /// What is wrong, as in "PATH {error}": it cannot be read, is no image, is damaged, is too large.
 pub(super) fn read_image(path: &Path) -> Result<DynamicImage, String> {
-    let bytes =
-        read_small(path, MAX_FILE_MIB << 20).map_err(|error| format!("cannot be read: {error}"))?;
-    decode(&bytes)
+    let failed = |error| format!("cannot be read: {error}");
+    let mib = fs::metadata(path).map_err(failed)?.len().div_ceil(1 << 20);
+    if mib > MAX_FILE_MIB {
+        return Err(format!(
+            "is too large: a file of {mib} MiB, want at most {MAX_FILE_MIB} MiB"
+        ));
+    }
+    decode(&read_small(path, MAX_FILE_MIB << 20).map_err(failed)?)
 }
 
 /// The image in a file's bytes. Errors are as [`read_image`]'s.
@@ -262,6 +268,17 @@ mod tests {
         let png = encoded(GrayImage::new(30_000, 10_000), ImageFormat::Png);
         let want = format!("is too large: 30000 x 10000 pixels take 287 MiB {wanted}");
         assert_eq!(decode(&png).unwrap_err(), want);
+    }
+
+    #[test]
+    fn large_files_are_refused_without_reading_them() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        let error = crate::testing::heap::within(1 << 20, || read_image(file.path())).unwrap_err();
+        assert_eq!(
+            error,
+            "is too large: a file of 1048576 MiB, want at most 256 MiB"
+        );
     }
 
     /// A PNG of one black line of so many pixels: a few KB.

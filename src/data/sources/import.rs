@@ -53,7 +53,6 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
     let [train, test] = [Split::Train, Split::Test]
         .map(|split| list_images(from, split, &classes, &mut passed_over, &mut problems));
     let (train, test) = (train?, test?);
-    problems.into_result(from)?;
     if !passed_over.is_empty() {
         let counts = passed_over
             .iter()
@@ -78,9 +77,9 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
         test_images: test.len(),
         message: format!("importing {}", from.display()),
     };
-    let problems = Mutex::new(Problems::default());
+    let problems = Mutex::new(problems);
     let transparent = AtomicUsize::new(0);
-    dataset.write(&staging, |split, index, record| {
+    let written = dataset.write(&staging, |split, index, record| {
         let file = match split {
             Split::Train => &train[index],
             Split::Test => &test[index],
@@ -98,11 +97,13 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
             }
         }
         Ok(())
-    })?;
+    });
+    // First: they may be why too few images are left.
     let problems = problems.into_inner();
     problems
         .unwrap_or_else(PoisonError::into_inner)
         .into_result(from)?;
+    written?;
     match transparent.into_inner() {
         0 => {}
         1 => console::stderr_line("1 image is transparent and was composed on white"),
@@ -413,6 +414,7 @@ mod tests {
         fs::write(&path, b"no image").unwrap();
         let want = format!("{} is no PNG or JPEG image", path.display());
         assert_eq!(import_error(from.path()), want);
+        fs::write(from.path().join("test/d/x.txt"), b"").unwrap();
         for number in 0..30 {
             let whole = fs::read(from.path().join("test/a/0.png")).unwrap();
             let cut = from.path().join(format!("train/a/cut-{number:02}.png"));
@@ -420,12 +422,13 @@ mod tests {
         }
         let message = import_error(from.path());
         let lines: Vec<&str> = message.lines().collect();
-        let first = format!("31 files of {} cannot be imported:", from.path().display());
+        let first = format!("32 files of {} cannot be imported:", from.path().display());
         assert_eq!((lines[0], lines.len()), (first.as_str(), 22));
-        let second = from.path().join("train/a/cut-00.png");
-        let second = format!("  {} is damaged: ", second.display());
-        assert!(lines[2].starts_with(&second), "{message}");
-        assert_eq!(lines[21], "  and 11 more");
+        assert!(lines[2].ends_with("x.txt is of another type, want a .png, .jpg or .jpeg file"));
+        let third = from.path().join("train/a/cut-00.png");
+        let third = format!("  {} is damaged: ", third.display());
+        assert!(lines[3].starts_with(&third), "{message}");
+        assert_eq!(lines[21], "  and 12 more");
     }
 
     #[test]
