@@ -225,7 +225,12 @@ impl Setting {
 
     /// A fresh run directory.
     pub fn create_run(&self, name: &str, spec: &Spec) -> Result<RunDir> {
-        RunDir::create(&self.runs(), name, &spec.to_yaml()?, &self.provenance())
+        RunDir::create(
+            &self.runs(),
+            name,
+            &spec.to_frozen_yaml()?,
+            &self.provenance(),
+        )
     }
 
     /// Where the run directories are made, for this measurement only.

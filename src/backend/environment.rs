@@ -34,10 +34,11 @@ fn is_set(name: &str) -> bool {
 /// The variables that are not set, with an NVIDIA GPU or without.
 fn missing(precision: Precision, gpu: bool, set: impl Fn(&str) -> bool) -> Vec<Variable> {
     let rounding = match precision {
-        Precision::Float32 => NO_TF32,
-        Precision::Tf32 | Precision::Bf16 => TF32,
+        Precision::Float32 => Some(NO_TF32),
+        Precision::Tf32 | Precision::Bf16 => Some(TF32),
+        Precision::Tf32Conv => None,
     };
-    let wanted = [Some(PASSIVE_WAIT), gpu.then_some(rounding)];
+    let wanted = [Some(PASSIVE_WAIT), rounding.filter(|_| gpu)];
     let wanted = wanted.into_iter().flatten();
     wanted.filter(|(name, _)| !set(name)).collect()
 }
@@ -79,6 +80,7 @@ mod tests {
             missing(Precision::Bf16, true, nothing),
             [PASSIVE_WAIT, TF32]
         );
+        assert_eq!(missing(Precision::Tf32Conv, true, nothing), [PASSIVE_WAIT]);
         let float = missing(Precision::Float32, true, nothing);
         assert_eq!(float, [PASSIVE_WAIT, NO_TF32]);
         let passive = |name: &str| name == PASSIVE_WAIT.0;

@@ -121,7 +121,7 @@ fn forward(
     mut captures: Captures,
 ) -> Result<tch::Tensor> {
     let kind = match spec.compute.precision {
-        Precision::Float32 | Precision::Tf32 => tch::Kind::Float,
+        Precision::Float32 | Precision::Tf32 | Precision::Tf32Conv => tch::Kind::Float,
         Precision::Bf16 => tch::Kind::BFloat16,
     };
     // No copies where they have that kind already.

@@ -31,7 +31,7 @@ pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
         .with_context(|| format!("failed to make {} absolute", spec.data.folder.display()))?;
     let fingerprint = Fingerprint::of(&data::prepare(&spec.data)?)?;
     let provenance = provenance(device, Some(0));
-    let run = RunDir::create(runs, &experiment.name, &spec.to_yaml()?, &provenance)?;
+    let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;
     run_data::record(&run, &spec.data.folder, fingerprint)?;
     start(&run, detach, None)
 }

@@ -2,11 +2,10 @@
 
 use super::overrides::Override;
 use super::read::{self, FieldError};
-use crate::files::without_bom;
+use crate::files::{self, without_bom};
 use crate::{bail_user, user_error};
 use anyhow::Result;
 use serde_yaml::Value;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -26,8 +25,17 @@ pub(super) enum Origin {
 impl Layer {
     /// Read an experiment's file.
     pub fn from_file(path: PathBuf) -> Result<Self> {
+        Layer::parse(path, |text| read::read(text, ""))
+    }
+
+    /// Read a run's frozen spec.
+    pub fn from_frozen_file(path: PathBuf) -> Result<Self> {
+        Layer::parse(path, read::read_frozen)
+    }
+
+    fn parse(path: PathBuf, read: fn(&str) -> Result<Value, FieldError>) -> Result<Self> {
         let text = read_text(&path)?;
-        let read = read::read(&text, "");
+        let read = read(&text);
         let source = Origin::File { path, text };
         match read {
             Ok(values) => Ok(Layer { source, values }),
@@ -98,7 +106,6 @@ fn read_text(path: &Path) -> Result<String> {
     // at 1 MiB.
     const MAX_BYTES: u64 = 64 << 10;
     let failed = |error: std::io::Error| user_error!("failed to read {}: {error}", path.display());
-    // Asked before opening: opening a named pipe would wait for a writer.
     let kind = path.metadata().map_err(failed)?;
     if !kind.is_file() {
         let found = if kind.is_dir() {
@@ -109,7 +116,7 @@ fn read_text(path: &Path) -> Result<String> {
         bail_user!("{}: got {found}, want a YAML file", path.display());
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = files::open_regular(path).map_err(failed)?;
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;

@@ -3,10 +3,10 @@
 use super::constraints::violation;
 use super::layer::Layer;
 use super::read::FieldError;
-use super::{Override, Spec, names};
-use crate::{bail_user, user_error};
+use super::{Override, Spec, fields, names};
+use crate::user_error;
 use anyhow::{Context, Result};
-use serde_yaml::{Mapping, Value};
+use serde_yaml::Value;
 use std::path::{Path, PathBuf};
 
 /// A spec and what it is called.
@@ -34,28 +34,7 @@ pub fn load(name_or_path: &str, experiments: &Path, overrides: &[Override]) -> R
 }
 
 impl Spec {
-    /// Read the resolved spec of a run directory. Fields that it lacks, because it was written before
-    /// they existed, have their defaults.
-    ///
-    /// # Errors
-    /// As [`load`]; also if the file is empty or extends another.
-    pub fn read_frozen(path: &Path) -> Result<Self> {
-        let layer = Layer::from_file(path.to_owned())?;
-        if let Some(base) = layer.extends() {
-            let message = format!("got {base:?}, want a resolved spec, which extends nothing");
-            return Err(layer.source.error_at("extends", &message));
-        }
-        if layer.values == Value::Mapping(Mapping::new()) {
-            bail_user!(
-                "{}: got an empty file, want a run's resolved spec",
-                path.display()
-            );
-        }
-        resolve(&[layer])
-    }
-
-    /// The spec as YAML, every field of it. [`Spec::read_frozen`] reads back the same spec, floats bit
-    /// for bit.
+    /// The spec as YAML, every field of it.
     ///
     /// # Errors
     /// If the data directory's path is not Unicode.
@@ -98,14 +77,14 @@ fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
 }
 
 /// Merge the layers over the defaults and check what the layers cannot check singly.
-fn resolve(layers: &[Layer]) -> Result<Spec> {
+pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
     let mut merged =
         serde_yaml::to_value(Spec::default()).context("failed to build the default spec")?;
     for layer in layers {
         merge(&mut merged, &layer.values);
     }
     if let Value::Mapping(top) = &mut merged {
-        top.remove("extends");
+        top.retain(|key, _| key.as_str().is_none_or(fields::is_in_spec));
     }
     // At the topmost layer that sets any of the fields: it could have known the others.
     let error_at = |fields: &[&str], message: String| {
@@ -125,7 +104,7 @@ fn resolve(layers: &[Layer]) -> Result<Spec> {
 }
 
 /// Replace the values of `base` by those of `upper`, mapping by mapping.
-fn merge(base: &mut Value, upper: &Value) {
+pub(super) fn merge(base: &mut Value, upper: &Value) {
     match (base, upper) {
         (Value::Mapping(base), Value::Mapping(upper)) => {
             for (key, value) in upper {

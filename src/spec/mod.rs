@@ -5,6 +5,7 @@
 
 mod constraints;
 mod fields;
+mod frozen;
 mod layer;
 mod load;
 mod names;
@@ -109,6 +110,9 @@ pub enum Precision {
     /// On a GPU TensorFloat-32: 10 bits of mantissa instead of 23. The same as `float32` elsewhere.
     #[default]
     Tf32,
+    /// As `tf32`, in convolutions only: libtorch's own setting, which runs had before there was a choice.
+    #[serde(rename = "tf32-conv")]
+    Tf32Conv,
     /// bfloat16: 7 bits of mantissa, in half the memory; so are the activations between the products.
     Bf16,
 }

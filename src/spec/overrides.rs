@@ -4,7 +4,7 @@ use super::fields;
 use super::read::{self, FieldError};
 use crate::bail_user;
 use anyhow::Result;
-use serde_yaml::{Mapping, Value};
+use serde_yaml::Value;
 use std::fmt;
 
 /// A field or section set on the command line, above all files.
@@ -66,7 +66,7 @@ impl Override {
             }
             section = path;
         }
-        if section == "extends" {
+        if !fields::is_in_spec(&section) {
             return Err(error(&section, "got an override, want it in a file".into()));
         }
         let value = match &self.value {
@@ -74,9 +74,7 @@ impl Override {
             Setting::Text(text) => fields::check(&self.path, text.as_str().into())
                 .map_err(|message| error(&self.path, message))?,
         };
-        Ok(self.path.rsplit('.').fold(value, |value, key| {
-            Value::Mapping(Mapping::from_iter([(key.into(), value)]))
-        }))
+        Ok(fields::nested(&self.path, value))
     }
 }
 

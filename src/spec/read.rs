@@ -4,7 +4,7 @@
 //! line and column. Nothing but known sections is descended into, so a text's size bounds the work:
 //! aliases cannot multiply, nor nesting overflow the stack.
 
-use super::fields;
+use super::{fields, frozen};
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Deserializer, Mapping, Value};
 use std::cell::Cell;
@@ -24,18 +24,24 @@ pub(super) struct FieldError {
 /// Read the text of the section or field at `path`, "" for a whole file. An empty file is an empty
 /// mapping: all defaults.
 pub(super) fn read(text: &str, path: &str) -> Result<Value, FieldError> {
-    walk(text, path, None)
+    walk(text, path, false, None)
 }
 
-/// Line and column of a field's value in the text of a file that [`read`] accepted.
+/// Read the text of a run's frozen spec, whose fields may have names of earlier versions.
+pub(super) fn read_frozen(text: &str) -> Result<Value, FieldError> {
+    walk(text, "", true, None)
+}
+
+/// Line and column of a field's value in the text of a file that [`read`] or [`read_frozen`] accepted.
 pub(super) fn locate(text: &str, field: &str) -> Option<(usize, usize)> {
-    walk(text, "", Some(field)).err()?.place
+    walk(text, "", true, Some(field)).err()?.place
 }
 
-fn walk(text: &str, path: &str, stop: Option<&str>) -> Result<Value, FieldError> {
+fn walk(text: &str, path: &str, old_names: bool, stop: Option<&str>) -> Result<Value, FieldError> {
     let first_error = Cell::new(None);
     let seed = ValueSeed {
         path: path.to_owned(),
+        old_names,
         stop,
         first_error: &first_error,
     };
@@ -68,6 +74,8 @@ fn without_place(error: &serde_yaml::Error) -> String {
 /// The value at one path of the tree.
 struct ValueSeed<'a> {
     path: String,
+    /// Whether fields may have names of earlier versions.
+    old_names: bool,
     /// Raise an error on reaching this path: how a place is found.
     stop: Option<&'a str>,
     /// The way out for an error with its field, past serde's error type, which carries text only.
@@ -167,28 +175,30 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             return self.refuse("a mapping");
         }
         let mut values = Mapping::new();
-        while let Some(key) = map.next_key_seed(KeySeed {
+        while let Some(keys) = map.next_key_seed(KeySeed {
             section: &self,
             seen: &values,
         })? {
             let value = map.next_value_seed(ValueSeed {
-                path: fields::join(&self.path, key),
+                path: fields::join(&self.path, keys[0]),
                 ..self
             })?;
-            values.insert(key.into(), value);
+            for key in keys {
+                values.insert(key.into(), value.clone());
+            }
         }
         Ok(Value::Mapping(values))
     }
 }
 
-/// A key of a section: known, and there for the first time.
+/// A key of a section: known, and there for the first time. An old name stands for one key or several of today.
 struct KeySeed<'a> {
     section: &'a ValueSeed<'a>,
     seen: &'a Mapping,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
-    type Value = &'static str;
+    type Value = Vec<&'static str>;
 
     fn deserialize<D: de::Deserializer<'de>>(
         self,
@@ -199,7 +209,7 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
 }
 
 impl<'de> Visitor<'de> for KeySeed<'_> {
-    type Value = &'static str;
+    type Value = Vec<&'static str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key of plain text")
@@ -208,15 +218,20 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
         let section = &self.section.path;
         let path = fields::join(section, key);
-        match fields::keys(section)
-            .into_iter()
-            .find(|known| *known == key)
-        {
-            None => self.section.fail(path, fields::unknown_key(section, key)),
-            Some(_) if self.seen.contains_key(key) => self
+        let known = fields::keys(section);
+        let keys: Vec<&str> = match known.iter().find(|known| **known == key) {
+            Some(known) => vec![known],
+            None if self.section.old_names => frozen::renamed(&path).to_vec(),
+            None => Vec::new(),
+        };
+        if keys.is_empty() {
+            return self.section.fail(path, fields::unknown_key(section, key));
+        }
+        match keys.iter().any(|key| self.seen.contains_key(key)) {
+            true => self
                 .section
                 .fail(path, "got this key twice, want it once".into()),
-            Some(known) => Ok(known),
+            false => Ok(keys),
         }
     }
 }

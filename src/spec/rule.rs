@@ -14,6 +14,8 @@ pub(super) enum Rule {
     Device,
     /// The name of an experiment.
     Name,
+    /// A version of the frozen spec, up to the newest.
+    Version(u64),
     OneOf(&'static [&'static str]),
     /// A whole number.
     Int(u64, u64),
@@ -66,6 +68,7 @@ impl Rule {
 
     fn allows_int(&self, int: u64) -> bool {
         match *self {
+            Rule::Version(newest) => 1 <= int && int <= newest,
             Rule::Int(low, high) => low <= int && int <= high,
             Rule::Odd(low, high) => low <= int && int <= high && int % 2 == 1,
             Rule::MultipleOf(factor, low, high) => {
@@ -120,6 +123,10 @@ impl fmt::Display for Rule {
             Rule::Directory => write!(f, "the path of a directory"),
             Rule::Device => write!(f, "auto, cpu, cuda or cuda:N"),
             Rule::Name => write!(f, "the bare name of an experiment, such as baseline"),
+            Rule::Version(newest) => write!(
+                f,
+                "a version from 1 to {newest} (a newer runboard reads later ones)"
+            ),
             Rule::OneOf(choices) => write!(f, "{}", choices.join(" or ")),
             Rule::Int(low, high) => write!(f, "a whole number from {low} to {high}"),
             Rule::Odd(low, high) => write!(f, "an odd whole number from {low} to {high}"),

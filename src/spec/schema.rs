@@ -76,6 +76,7 @@ fn range(rule: &Rule) -> Value {
             "maxLength": 100,
         }),
         Rule::OneOf(choices) => json!({"enum": choices}),
+        Rule::Version(newest) => json!({"type": "integer", "minimum": 1, "maximum": newest}),
         Rule::Int(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
         Rule::Odd(low, high) => {
             let odd = (low..=high).filter(|number| number % 2 == 1);

@@ -1,6 +1,7 @@
 //! What a user can get wrong: one clear message, exit code 2, nothing created.
 
 use crate::support::{Done, Project};
+use std::fs;
 
 fn refused(project: &Project, arguments: &[&str]) -> String {
     let done = project.runboard(arguments);
@@ -46,6 +47,42 @@ fn check_shows_the_resolved_spec() {
     assert!(out.contains("steps: 25"), "{out}");
     assert!(out.contains("ema_decay: 0.9999"), "{out}");
     assert!(out.contains("folder: 'some: where'"), "{out}");
+}
+
+#[test]
+fn fields_shows_what_matches_and_refuses_an_unknown_pattern() {
+    let project = Project::new();
+    let out = project.succeed(&["fields", "train.steps"]).out;
+    assert!(
+        out.starts_with("train.steps\n    default  100000\n"),
+        "{out}"
+    );
+    let error = refused(&project, &["fields", "batchsize"]);
+    assert!(
+        error.contains("did you mean train.batch_size or eval.batch_size?"),
+        "{error}"
+    );
+    assert!(refused(&project, &["fields", "seed", "--schema"]).contains("cannot be used with"));
+}
+
+#[test]
+fn frozen_spec_is_versioned_and_a_later_version_is_refused() {
+    let project = Project::new();
+    let run = project.fresh("later", &[]);
+    let path = run.join("spec.yaml");
+    let spec = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("version: 99\n{spec}")).unwrap();
+    for command in ["train", "eval", "resume"] {
+        let directory = run.to_str().unwrap();
+        let done = match command {
+            "resume" => project.runboard(&[command, directory]),
+            _ => project.runboard(&[command, "--run", directory]),
+        };
+        assert_eq!(done.code, Some(2), "{command}: {}", done.err);
+        let error = "spec.yaml:1:10: version: got 99, want a version from 1 to ";
+        assert!(done.err.contains(error), "{command}: {}", done.err);
+    }
+    assert!(!run.join("checkpoints").exists());
 }
 
 #[test]

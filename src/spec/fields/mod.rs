@@ -6,7 +6,7 @@ pub use table::Field;
 
 use super::names;
 use super::rule::{Rule, describe};
-use serde_yaml::Value;
+use serde_yaml::{Mapping, Value};
 use table::{FIELDS, SECTIONS};
 
 /// Every field, in the order of the struct; first the keys that files have and a spec has not.
@@ -27,6 +27,18 @@ pub(super) fn field(path: &str) -> Option<&'static Field> {
 /// The rule of the field at this dotted path; none for a section and for an unknown path.
 pub(super) fn rule(path: &str) -> Option<&'static Rule> {
     field(path).map(|field| &field.rule)
+}
+
+/// Whether the key at this path is a field of [`Spec`](super::Spec), and not of files alone.
+pub(super) fn is_in_spec(path: &str) -> bool {
+    !["extends", "version"].contains(&path)
+}
+
+/// The mappings that a path names, with this value innermost.
+pub(super) fn nested(path: &str, value: Value) -> Value {
+    path.rsplit('.').fold(value, |value, key| {
+        Value::Mapping(Mapping::from_iter([(key.into(), value)]))
+    })
 }
 
 /// The dotted paths of all fields.

@@ -1,8 +1,10 @@
 //! Every field of a spec: what it may hold and what it means. The check of files, `runboard fields`, docs/spec.md and
 //! experiments/schema.json follow from these tables.
 
+use crate::spec::frozen;
 use crate::spec::rule::Rule::{
-    self, Above, Below, Bool, Device, Directory, Int, MultipleOf, Name, Odd, OneOf, Text, Within,
+    self, Above, Below, Bool, Device, Directory, Int, MultipleOf, Name, Odd, OneOf, Text, Version,
+    Within,
 };
 
 /// A field: its dotted path, what it may hold, and what it means.
@@ -50,12 +52,17 @@ const WEIGHT_DECAY: &str =
     "The loss gains this times sum(w^2) / 2 over the layer's weights, not its biases. 0: no decay.";
 const UNITS: &str = "Output units of the dense layer.";
 
-/// Every field, in the order of the struct; first the one key that files have and a spec has not.
+/// Every field, in the order of the struct; first the keys that files have and a spec has not.
 pub(super) const FIELDS: &[Field] = &[
     field(
         "extends",
         Name,
         "Another experiment of the same directory that this one starts from; fields set here take precedence.",
+    ),
+    field(
+        "version",
+        Version(frozen::VERSION),
+        "Version of the format of a run's frozen spec.yaml. An experiment needs none; there it has no effect.",
     ),
     field(
         "description",
@@ -86,15 +93,16 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     field(
         "compute.precision",
-        OneOf(&["float32", "tf32", "bf16"]),
-        "What the factors of products are rounded to. tf32: TensorFloat-32 on a GPU, the same as float32 on a CPU. \
-         bf16: bfloat16, which is slower on a CPU. Sums, weights, losses and updates are float32 always.",
+        OneOf(&["float32", "tf32", "tf32-conv", "bf16"]),
+        "What the factors of products are rounded to. tf32: TensorFloat-32 on a GPU. tf32-conv: that in \
+         convolutions only, as in runs from before this field. Both are float32 on a CPU. bf16: bfloat16, which is \
+         slower on a CPU. Sums, weights, losses and updates are float32 always.",
     ),
     field(
         "data.source",
         OneOf(&["cifar10", "synthetic"]),
-        "Where images come from if they are missing. cifar10: the official archive, or any directory in its layout. \
-         synthetic: ten classes of shapes that runboard draws.",
+        "Where images come from if data.folder lacks them. cifar10: the official archive, or any directory in its layout. \
+         synthetic: ten classes of generated shapes.",
     ),
     field(
         "data.folder",
@@ -105,7 +113,7 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "data.download",
         Bool,
-        "Download the official archive (170 MB) if the images are missing; with data.source cifar10 only.",
+        "Download the official archive (170 MB) if data.folder lacks the images; with data.source cifar10 only.",
     ),
     field(
         "data.prefetch",
@@ -121,17 +129,17 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "data.synthetic.train_images",
         MultipleOf(5, 10, 5_000_000),
-        "Training images that are drawn, a fifth of them into each of five files; with data.source synthetic only.",
+        "Synthetic training images, a fifth of them in each of five files; with data.source synthetic only.",
     ),
     field(
         "data.synthetic.test_images",
         Int(10, 5_000_000),
-        "Test images that are drawn; with data.source synthetic only.",
+        "Synthetic test images; with data.source synthetic only.",
     ),
     field(
         "data.synthetic.seed",
         SEED,
-        "Seed of the drawing, separate from the run's, so that runs with different seeds see the same images.",
+        "Seed of the synthetic images, separate from the run's, so that runs with different seeds see the same images.",
     ),
     // The images are 32 pixels wide.
     field(
@@ -366,7 +374,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "data",
         "Which images the experiment trains and is evaluated on.",
     ),
-    ("data.synthetic", "The drawn images."),
+    ("data.synthetic", "The synthetic images."),
     (
         "input",
         "What happens to an image on its way into the network.",

@@ -37,6 +37,12 @@ fn unreadable_file_is_named() {
         directory.load("directory", &[]).unwrap_err(),
         "experiments/directory.yaml: got a directory, want a YAML file"
     );
+    let pipe = directory.path("pipe.yaml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let refused = "experiments/pipe.yaml: got no regular file, want a YAML file";
+    assert_eq!(directory.load("pipe", &[]).unwrap_err(), refused);
+    let error = Spec::read_frozen(&pipe).unwrap_err();
+    assert_eq!(directory.message(&error), refused);
     let gone = directory.path("gone.yaml");
     assert_eq!(
         directory.load(gone.to_str().unwrap(), &[]).unwrap_err(),
@@ -191,7 +197,7 @@ fn override_error_names_the_override() {
         ),
         (
             "trian.steps=1",
-            ": trian: unknown key, want one of extends, description, seed, fidelity, compute, data, input, \
+            ": trian: unknown key, want one of extends, version, description, seed, fidelity, compute, data, input, \
                            network, optimizer, train, eval; did you mean 'train'?",
         ),
         (

@@ -14,7 +14,7 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
         bad("network: {conv1: {kernel: 3}, norm: {deep: 1}}\n"),
         "experiments/bad.yaml:1:38: network.norm.deep: unknown key, want one of radius, bias, alpha, beta"
     );
-    let top = "want one of extends, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
+    let top = "want one of extends, version, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
     assert_eq!(
         bad("seed: 1\nbatch_size: 64\n"),
         format!(
@@ -175,7 +175,7 @@ fn violation_is_reported_at_the_field_set_last() {
 
 #[test]
 fn file_that_is_no_yaml_mapping_is_refused() {
-    let top = "want a mapping of extends, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
+    let top = "want a mapping of extends, version, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
     assert_eq!(
         bad("- a\n- b\n"),
         format!("experiments/bad.yaml:1:1: got a list, {top}")

@@ -1,5 +1,6 @@
 //! Loading as users meet it: files in, a spec or a message to the letter out.
 
+mod frozen;
 mod fuzz;
 mod hostile;
 mod layers;

@@ -1,0 +1,89 @@
+//! The frozen spec of a run directory, and what runs did before a field existed.
+
+use super::layer::Layer;
+use super::load::{merge, resolve};
+use super::{Spec, fields};
+use crate::{bail_user, user_error};
+use anyhow::Result;
+use serde_yaml::{Mapping, Value};
+use std::path::Path;
+
+/// Version of the frozen spec that this program writes. Version 1 is that of files that do not name one. A new field
+/// makes a new version, and has a line in [`ADDED`].
+pub(super) const VERSION: u64 = 2;
+
+/// Fields that version 1 began without: the first version whose files all have them, and the value that does what the
+/// program did before. A run goes on as it began, whatever the default is today.
+const ADDED: &[(&str, u64, &str)] = &[
+    ("fidelity", 2, "exact"),
+    // libtorch's own setting on a GPU.
+    ("compute.precision", 2, "tf32-conv"),
+    ("train.keep_every", 2, "0"),
+    ("train.keep_best", 2, "false"),
+    ("train.on_divergence", 2, "stop"),
+    ("train.max_rollbacks", 2, "3"), // of no effect, as the next
+    ("train.rollback_factor", 2, "0.5"),
+    ("train.restarts", 2, "0"),
+    ("eval.policy", 2, "latest"),
+];
+
+/// Fields that only earlier versions have, and the keys of the same section that have their value today.
+const RENAMED: &[(&str, &[&str])] = &[(
+    "train.summary_every",
+    &["scalars_every", "histograms_every", "images_every"],
+)];
+
+/// The keys that the field of this old path became; none if it is not an old one.
+pub(super) fn renamed(path: &str) -> &'static [&'static str] {
+    let found = RENAMED.iter().find(|(old, _)| *old == path);
+    found.map_or(&[], |(_, keys)| keys)
+}
+
+impl Spec {
+    /// Read the resolved spec of a run directory. Fields that it lacks, because it was written before they existed,
+    /// have the values that do what the program did then.
+    ///
+    /// # Errors
+    /// As [`load`](super::load()); also if the file is of a later version, lacks fields that its version has, or
+    /// extends another.
+    pub fn read_frozen(path: &Path) -> Result<Self> {
+        let mut layer = Layer::from_frozen_file(path.to_owned())?;
+        if let Some(base) = layer.extends() {
+            let message = format!("got {base:?}, want a resolved spec, which extends nothing");
+            return Err(layer.source.error_at("extends", &message));
+        }
+        if layer.values == Value::Mapping(Mapping::new()) {
+            bail_user!(
+                "{}: got an empty file, want a run's resolved spec",
+                path.display()
+            );
+        }
+        let version = layer.values.get("version").and_then(Value::as_u64);
+        let mut values = Value::Mapping(Mapping::new());
+        for (field, since, before) in ADDED {
+            if version.unwrap_or(1) < *since {
+                let before = serde_yaml::from_str(before)?;
+                merge(&mut values, &fields::nested(field, before));
+            }
+        }
+        merge(&mut values, &layer.values);
+        layer.values = values;
+        match fields::paths().find(|path| fields::is_in_spec(path) && !layer.sets(path)) {
+            Some(field) => Err(user_error!(
+                "{}: {field}: got nothing, want {}, as a run's spec has every field",
+                path.display(),
+                fields::wanted(field)
+            )),
+            None => resolve(&[layer]),
+        }
+    }
+
+    /// The text of a run directory's frozen spec: its version and every field. [`Spec::read_frozen`] reads back the
+    /// same spec, floats bit for bit.
+    ///
+    /// # Errors
+    /// As [`Spec::to_yaml`].
+    pub fn to_frozen_yaml(&self) -> Result<String> {
+        Ok(format!("version: {VERSION}\n{}", self.to_yaml()?))
+    }
+}

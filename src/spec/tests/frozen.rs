@@ -1,0 +1,145 @@
+//! Frozen specs of this version, of earlier and of later ones.
+
+use super::*;
+
+/// A run's spec as the first version wrote it, and as version 2 did.
+const FIRST: &str = include_str!("testdata/frozen-1.yaml");
+const SECOND: &str = include_str!("testdata/frozen-2.yaml");
+
+fn read(text: &str) -> Result<Spec, String> {
+    let directory = Directory::new(&[("spec.yaml", text.as_bytes())]);
+    Spec::read_frozen(&directory.path("spec.yaml")).map_err(|error| directory.message(&error))
+}
+
+#[test]
+fn frozen_spec_is_read_back_bit_for_bit() {
+    let directory = Directory::new(&[]);
+    let path = directory.path("spec.yaml");
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for round in 0..300 {
+        let mut spec = Spec::default();
+        if round > 0 {
+            let text: String = rng
+                .clone()
+                .random_iter()
+                .take(round % 20)
+                .collect::<Vec<char>>()
+                .into_iter()
+                .collect();
+            spec.description = text.replace(char::is_control, " ");
+            spec.data.folder =
+                PathBuf::from(["5", "null", " x ", "a: b", "~", "0x1", "- a", "1e400"][round % 8]);
+            spec.seed = Seed(rng.random());
+            spec.network.norm.alpha = rng.random::<f64>() * 1e-3;
+            spec.network.conv1.stddev = 10f64.powf(rng.random_range(-300.0..3.0));
+            spec.network.conv1.bias = rng.random_range(-1000.0..1000.0);
+            spec.input.brightness = rng.random_range(0.0..255.0);
+            spec.input.contrast.lower = rng.random_range(0.0..1.0);
+        }
+        fs::write(&path, spec.to_frozen_yaml().unwrap()).unwrap();
+        assert_eq!(Spec::read_frozen(&path).unwrap(), spec);
+    }
+}
+
+#[test]
+fn frozen_spec_must_be_resolved_and_whole() {
+    let directory = Directory::new(&[("spec.yaml", b"extends: x\n"), ("empty.yaml", b"\n")]);
+    for (name, message) in [
+        (
+            "spec.yaml",
+            "experiments/spec.yaml:1:10: extends: got \"x\", want a resolved spec, which extends nothing",
+        ),
+        (
+            "empty.yaml",
+            "experiments/empty.yaml: got an empty file, want a run's resolved spec",
+        ),
+    ] {
+        let error = Spec::read_frozen(&directory.path(name)).unwrap_err();
+        assert_eq!(directory.message(&error), message);
+    }
+}
+
+#[test]
+fn frozen_spec_of_the_first_version_means_what_the_program_did_then() {
+    let spec = read(FIRST).unwrap();
+    let mut want = read(SECOND).unwrap();
+    want.description = "a run of the first version".into();
+    want.compute.precision = Precision::Tf32Conv;
+    want.train.keep_best = false;
+    want.train.restarts = 0;
+    want.eval.policy = Policy::Latest;
+    assert_eq!(spec, want);
+    let train = &spec.train;
+    let cadences = [
+        train.scalars_every,
+        train.histograms_every,
+        train.images_every,
+    ];
+    assert_eq!(cadences, [50; 3]); // its summary_every
+}
+
+#[test]
+fn frozen_spec_keeps_the_fields_that_it_has_whatever_its_version() {
+    let unversioned = SECOND.strip_prefix("version: 2\n").unwrap();
+    assert_eq!(read(unversioned), read(SECOND));
+    let later = FIRST.replace("  batch_size: 128\n", "  batch_size: 128\n  restarts: 5\n");
+    let spec = read(&later).unwrap();
+    assert_eq!((spec.train.restarts, spec.train.keep_best), (5, false));
+}
+
+/// Fails when a new field has no line in the table of added ones.
+#[test]
+fn frozen_spec_that_lacks_a_field_of_its_version_is_refused() {
+    for text in [FIRST, SECOND] {
+        read(text).unwrap();
+        assert_eq!(
+            read(&text.replace("  log_every: 10\n", "")).unwrap_err(),
+            "experiments/spec.yaml: train.log_every: got nothing, want a whole number from 1 to 1000000000, as a \
+             run's spec has every field"
+        );
+    }
+    let incomplete = SECOND.replace("  restarts: 3\n", "");
+    assert!(
+        read(&incomplete)
+            .unwrap_err()
+            .contains("train.restarts: got nothing")
+    );
+}
+
+#[test]
+fn frozen_spec_of_a_later_version_or_with_an_unknown_field_is_refused() {
+    assert_eq!(
+        read(&SECOND.replace("version: 2", "version: 3")).unwrap_err(),
+        "experiments/spec.yaml:1:10: version: got 3, want a version from 1 to 2 (a newer runboard reads later ones)"
+    );
+    let unknown = read(&SECOND.replace("  restarts: 3", "  restart: 3")).unwrap_err();
+    assert!(
+        unknown.contains("train.restart: unknown key, want one of "),
+        "{unknown}"
+    );
+    // The old name and one of those that it stands for.
+    let twice = FIRST.replace("summary_every: 50", "summary_every: 50\n  images_every: 5");
+    assert!(read(&twice).unwrap_err().contains("got this key twice"));
+}
+
+#[test]
+fn experiment_may_be_a_copy_of_a_frozen_spec_but_has_no_old_names() {
+    let directory = Directory::new(&[("copy.yaml", SECOND.as_bytes())]);
+    assert_eq!(directory.load("copy", &[]), read(SECOND));
+    assert!(bad(FIRST).contains("train.summary_every: unknown key"));
+    assert_eq!(
+        bad_set("version=2"),
+        "--set version=2: got an override, want it in a file"
+    );
+}
+
+#[test]
+fn frozen_spec_has_its_version_in_the_first_line_and_nowhere_else() {
+    let spec = Spec::default();
+    let yaml = spec.to_yaml().unwrap();
+    assert_eq!(
+        spec.to_frozen_yaml().unwrap(),
+        format!("version: 2\n{yaml}")
+    );
+    assert!(!yaml.contains("version"));
+}
