@@ -21,8 +21,9 @@ BROWSER = .venv-browser
 # Beside which the benchmark times runboard, where they are installed.
 BENCH_TORCH = .venv-bench-torch
 BENCH_TENSORFLOW = .venv-bench-tensorflow
-# setuptools: this TensorBoard still imports pkg_resources. safetensors: a test reads checkpoints with it.
-TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0
+# setuptools: this TensorBoard still imports pkg_resources. safetensors and jsonschema: tests check
+# checkpoints and the spec's schema with them.
+TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check spec-docs bench bench-reference clean named

@@ -6,6 +6,7 @@ mod hostile;
 mod layers;
 mod messages;
 mod reference;
+mod schema;
 mod values;
 
 use super::*;
