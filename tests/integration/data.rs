@@ -67,3 +67,13 @@ fn moved_data_are_taken_from_their_new_place_and_never_fetched() {
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     project.succeed(&["resume", "real"]);
 }
+
+#[test]
+fn bad_images_are_refused_before_a_run_is_created() {
+    let project = finished();
+    project.write("real/data_batch_3.bin", [255; 3073]);
+    project.write("experiments/other.yaml", "extends: real\n");
+    let error = refused(&project, &["run", "other"]);
+    assert!(error.contains("data_batch_3.bin: record 0 "), "{error}");
+    assert!(!project.path("runs/other").exists());
+}

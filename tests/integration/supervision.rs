@@ -135,14 +135,14 @@ fn failure_that_repeats_itself_is_not_retried() {
 fn bad_input_is_not_retried() {
     let project = Project::new();
     project.succeed(&["run", "small", "--set", "train.steps=1"]);
-    let mut found = fs::read_dir(project.path("data")).unwrap();
-    let images = found.find_map(|entry| Some(entry.unwrap().path()).filter(|path| path.is_dir()));
-    fs::write(images.unwrap().join("data_batch_3.bin"), [255; 3073]).unwrap();
-    let done = project.runboard(&["run", "small"]);
+    // Bad images would be refused before the run.
+    let checkpoint = project.run("small").join("checkpoints/step-00000000");
+    fs::write(checkpoint.join("weights.safetensors"), "damaged").unwrap();
+    let done = project.runboard(&["resume", "small"]);
     assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);
     let why = "\nnot started again: bad input, which would end it again\n";
     assert!(done.out.contains(why), "{}", done.out);
-    assert!(done.out.contains("data_batch_3.bin"), "{}", done.out);
+    assert!(done.out.contains("weights.safetensors"), "{}", done.out);
 }
 
 #[test]
