@@ -4,8 +4,8 @@
 //! {"version": 1, "folder": "/home/me/cifar10", "fingerprint": {"train": [...], "test": [...], "classes": [...]}}
 //! ```
 //!
-//! The frozen spec says where they were when the run began; `folder` is where they are now, if they were moved. A run of
-//! an earlier version gets the file at its next start.
+//! The frozen spec says where they were when the run began; `folder` is where they are now, if they were moved. A
+//! run of an earlier version gets the file at its next start.
 
 use super::RunDir;
 use crate::data::{self, Fingerprint, Images, Split};
@@ -83,11 +83,11 @@ pub fn record(run: &RunDir, folder: &Path, fingerprint: Fingerprint) -> Result<(
 }
 
 /// Makes sure, before a run is resumed, that its data are those that it began with. They are looked for in `folder`
-/// alone if it is given; else where they were, where the spec says, and in `fallback`. Where they are found is remembered. Synthetic images
-/// are generated anew where they were; nothing is fetched, which might be other data.
+/// alone if it is given; else where they were, where the spec says, and in `fallback`. Where they are found is
+/// remembered. Synthetic images are generated anew where they were; nothing is fetched, which might be other data.
 ///
 /// # Errors
-/// A user error if they are not there, or others.
+/// A user error if they are not there, or are others.
 pub fn verify(
     run: &RunDir,
     data: &Data,
@@ -131,7 +131,7 @@ pub fn verify(
 /// Reads a split of the run's data where [`verify`] found them, and makes sure that they still are the same.
 ///
 /// # Errors
-/// A user error if they are not there, are damaged, or others.
+/// A user error if they are not there, are damaged, or are others.
 pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
     let recorded = Record::load(run)?;
     let folder = folder_of(recorded.as_ref(), data);

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stroke_covers_its_line_and_nothing_else() {
+    fn strokes_cover_their_line_and_nothing_else() {
         let mut canvas = Canvas::gradient([0.0; 3], [0.0; 3], [1.0, 0.0]);
         canvas.stroke(&Stroke {
             ink: [200.0, 0.0, 100.0],
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_passes_its_middle_colour() {
+    fn gradients_pass_their_middle_colour() {
         let canvas = Canvas::gradient([100.0; 3], [32.0, 0.0, -32.0], [0.0, 1.0]);
         assert_eq!(canvas.pixels[0], [69.0, 100.0, 131.0]);
         assert_eq!(canvas.pixels[SIDE * SIDE - 1], [131.0, 100.0, 69.0]);
