@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
 
+use super::timestamp::Timestamp;
 use super::{EvalStatus, ProcessState, RunDir, Score, Status, SupervisorStatus, TrainStatus};
 use crate::user_error;
 
@@ -151,26 +152,10 @@ fn find(runs: &Path) -> Vec<RunDir> {
         .collect();
     found.sort_by_cached_key(|run| {
         let timestamp = run.timestamp();
-        (run.name(), sort_key(&timestamp), timestamp)
+        // One that somebody renamed sorts before the others.
+        (run.name(), Timestamp::parse(&timestamp), timestamp)
     });
     found
-}
-
-/// What sorts by age: the time, and the number of the run within its second. `None` for a run that
-/// somebody renamed, which sorts before the others.
-fn sort_key(timestamp: &str) -> Option<(String, u32)> {
-    let (time, rest) = timestamp.split_at_checked("YYYYmmdd-HHMMSS".len())?;
-    let digits = |c: char| c.is_ascii_digit();
-    let (day, second) = time.split_once('-')?;
-    if day.len() != 8 || !day.chars().all(digits) || !second.chars().all(digits) {
-        return None;
-    }
-    let number = match rest.strip_prefix('-') {
-        Some(number) => number.parse().ok()?,
-        None if rest.is_empty() => 1,
-        None => return None,
-    };
-    Some((time.to_owned(), number))
 }
 
 #[cfg(test)]
