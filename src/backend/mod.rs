@@ -19,7 +19,7 @@ mod parameters;
 
 pub use device_images::DeviceImages;
 pub use losses::{DeviceLosses, Losses};
-pub use native::{activations, gradients, logits};
+pub use native::{activations, depends_on_threads, gradients, logits};
 pub use optimizer::Optimizer;
 
 use crate::model::{Network, PARAMETERS};
@@ -70,8 +70,8 @@ pub fn device(spec: &str) -> Result<(Device, String)> {
 }
 
 /// Prepare this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for
-/// each core. The results of a run are reproducible bit for bit for the same number.
-pub fn prepare(threads: usize) {
+/// each core. Returns their number.
+pub fn prepare(threads: usize) -> usize {
     if threads > 0 {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
@@ -87,6 +87,7 @@ pub fn prepare(threads: usize) {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
+    threads
 }
 
 /// Images as [n, side, side, 3] and labels as [n], on the device.

@@ -43,7 +43,7 @@ pub fn gradients(
         if decay != 0.0 {
             // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
             let w = &weights[0];
-            let loss = w.f_square()?.f_sum(tch::Kind::Float)?;
+            let loss = sum_of_squares(w)?;
             decays.push((layer, loss.f_mul_scalar(decay / 2.0)?));
             let _ = gradients[0].f_add_(&w.f_mul_scalar(decay)?)?;
         }
@@ -64,6 +64,24 @@ pub fn logits(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<f
         None => forward(&weights, spec, &images, None)?,
     };
     to_host(&logits)
+}
+
+/// The sum of a layer's squared weights. First by output channel, each the work of one thread, so that it does not
+/// depend on how many threads there are.
+fn sum_of_squares(weights: &tch::Tensor) -> Result<tch::Tensor> {
+    let inputs: &[i64] = match weights.dim() {
+        4 => &[1, 2, 3], // [out, in, height, width]
+        _ => &[0],       // [in, out]
+    };
+    let squares = weights.f_square()?;
+    let channels = squares.f_sum_dim_intlist(inputs, false, tch::Kind::Float)?;
+    Ok(channels.f_sum(tch::Kind::Float)?)
+}
+
+/// Whether the last bits of [`gradients`] on a CPU depend on the number of threads: so they do where libtorch's
+/// operations compute the network.
+pub fn depends_on_threads(spec: &Spec) -> bool {
+    !CpuNetwork::supports(spec)
 }
 
 /// The values on the host, row by row.

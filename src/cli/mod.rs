@@ -10,12 +10,10 @@ use crate::backend::environment;
 use crate::run::{RunDir, resolve};
 use crate::shutdown::Shutdown;
 use crate::spec::{self, Experiment, Override, Spec};
-use crate::{console, evaluator, paths, trainer};
+use crate::{console, evaluator, trainer};
 use anyhow::Result;
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Experiments in, TensorBoard out: trains CIFAR-10's tutorial network as a YAML spec says, with an
 /// evaluator beside it.
@@ -25,7 +23,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Directory of the run directories
-    #[arg(long, global = true, value_name = "DIR", default_value = "runs", value_parser = path())]
+    #[arg(long, global = true, value_name = "DIR", default_value = "runs")]
     runs: PathBuf,
 }
 
@@ -42,10 +40,9 @@ enum Command {
     /// Continue a run from its last checkpoint
     Resume {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(value_parser = path())]
-        run: PathBuf,
+        run: String,
         /// Where the run's images are, if they were moved; also looked for in RUNBOARD_DATA
-        #[arg(long, value_name = "DIR", value_parser = path())]
+        #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
@@ -57,20 +54,19 @@ enum Command {
     /// Stop a run after a last checkpoint, wherever it was started, and wait for its end
     Stop {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(value_parser = path())]
-        run: PathBuf,
+        run: String,
     },
     /// The training process by itself
     Train {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(long, value_name = "RUN", value_parser = path())]
-        run: PathBuf,
+        #[arg(long, value_name = "RUN")]
+        run: String,
     },
     /// The evaluation process by itself
     Eval {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(long, value_name = "RUN", value_parser = path())]
-        run: PathBuf,
+        #[arg(long, value_name = "RUN")]
+        run: String,
         /// Evaluate what is there, the newest checkpoint in any case, instead of waiting for more
         #[arg(long)]
         once: bool,
@@ -90,33 +86,31 @@ enum Command {
 #[derive(Args, Debug)]
 struct ExperimentArgs {
     /// Name of a file in the experiments directory, or a path ending in .yaml
-    #[arg(value_parser = path())]
-    name: PathBuf,
+    name: String,
     /// Set a field of the spec, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE")]
-    overrides: Vec<OsString>,
+    overrides: Vec<String>,
     /// Directory of the images, in place of the spec's data.folder
-    #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA", value_parser = path())]
-    data: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA")]
+    data: Option<String>,
     /// Directory of the experiments
-    #[arg(long, value_name = "DIR", default_value = "experiments", value_parser = path())]
+    #[arg(long, value_name = "DIR", default_value = "experiments")]
     experiments: PathBuf,
-}
-
-/// Takes a path as [`paths::expand`] does.
-fn path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().try_map(paths::expand)
 }
 
 impl ExperimentArgs {
     fn load(&self) -> Result<Experiment> {
-        let mut overrides = Vec::new();
-        for set in &self.overrides {
-            overrides.push(Override::parse(set)?);
-        }
-        let given = |directory: &&PathBuf| !directory.as_os_str().is_empty();
-        if let Some(directory) = self.data.as_ref().filter(given) {
-            overrides.push(Override::directory("data.folder", directory)?);
+        let mut overrides: Vec<Override> = self
+            .overrides
+            .iter()
+            .map(|set| Override::parse(set))
+            .collect::<Result<_>>()?;
+        if let Some(directory) = self
+            .data
+            .as_deref()
+            .filter(|directory| !directory.is_empty())
+        {
+            overrides.push(Override::text("data.folder", directory));
         }
         spec::load(&self.name, &self.experiments, &overrides)
     }
@@ -128,7 +122,7 @@ impl Cli {
     /// # Errors
     /// See the commands; bad input is a [`crate::error::UserError`].
     pub fn run(self) -> Result<i32> {
-        let find = |what: &Path| -> Result<RunDir> { resolve(&self.runs, what) };
+        let find = |what: &str| -> Result<RunDir> { resolve(&self.runs, what) };
         match &self.command {
             Command::Run { experiment, detach } => run::run(&self.runs, experiment, *detach),
             Command::Resume {

@@ -262,6 +262,7 @@ mod tests {
             steps: 1,
             loss: None,
             examples_per_sec: None,
+            threads: None,
         };
         train.save(&run).unwrap();
         drop(HparamsSession::start(&run, &spec, &[]).unwrap());

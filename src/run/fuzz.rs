@@ -46,6 +46,7 @@ fn statuses_are_read_or_named() {
         steps: 500,
         loss: Some(4.64),
         examples_per_sec: Some(1e3),
+        threads: None,
     };
     let mut eval = EvalStatus {
         process: Process::current(),

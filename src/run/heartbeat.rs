@@ -53,6 +53,7 @@ mod tests {
             steps: 9,
             loss: None,
             examples_per_sec: None,
+            threads: None,
         };
         let heartbeat = || Some(TrainStatus::load(&run).unwrap()?.process.heartbeat);
         let result = with_heartbeat_every(Duration::from_millis(1), &mut status, &run, || {

@@ -110,6 +110,7 @@ mod tests {
             steps: 2,
             loss: None,
             examples_per_sec: None,
+            threads: None,
         };
         status.clone().save(&run).unwrap();
         let names = || {

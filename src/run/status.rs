@@ -123,6 +123,9 @@ pub struct TrainStatus {
     pub loss: Option<f64>,
     /// Images trained on a second, lately.
     pub examples_per_sec: Option<f64>,
+    /// Threads of the arithmetic; `None` before it is prepared for the first time.
+    #[serde(default)]
+    pub threads: Option<usize>,
 }
 
 impl Status for TrainStatus {
@@ -205,6 +208,7 @@ mod tests {
             steps: 500,
             loss: Some(4.64),
             examples_per_sec: None,
+            threads: None,
         };
         let before = status.process.heartbeat - TimeDelta::days(1);
         status.process.heartbeat = before;
@@ -227,6 +231,7 @@ mod tests {
             steps: 2,
             loss: None,
             examples_per_sec: None,
+            threads: None,
         };
         fs::create_dir(run.status(Role::TRAIN)).unwrap(); // no file can replace it
         status.save(&run).unwrap_err();

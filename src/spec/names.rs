@@ -42,15 +42,15 @@ pub(super) fn valid(name: &str) -> bool {
 }
 
 /// The name and the file of an experiment, given by its name or by the path of its file.
-pub(super) fn resolve(path: &Path, experiments: &Path) -> Result<(String, PathBuf)> {
+pub(super) fn resolve(name_or_path: &str, experiments: &Path) -> Result<(String, PathBuf)> {
+    let path = Path::new(name_or_path);
     let is_path = path
         .extension()
         .is_some_and(|kind| kind == "yaml" || kind == "yml");
-    let name = match path.file_stem() {
+    let name = match path.file_stem().and_then(|stem| stem.to_str()) {
         Some(stem) if is_path => stem,
-        _ => path.as_os_str(),
+        _ => name_or_path,
     };
-    let name = &*name.to_string_lossy();
     if !valid(name) {
         bail_user!(
             "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
@@ -61,10 +61,7 @@ pub(super) fn resolve(path: &Path, experiments: &Path) -> Result<(String, PathBu
         return Ok((name.to_owned(), find(name, experiments)?));
     }
     if !path.exists() && find(name, experiments).is_ok() {
-        bail_user!(
-            "no file '{}'; did you mean the experiment '{name}'?",
-            path.display()
-        );
+        bail_user!("no file '{name_or_path}'; did you mean the experiment '{name}'?");
     }
     Ok((name.to_owned(), path.to_owned()))
 }

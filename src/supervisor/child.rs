@@ -12,7 +12,6 @@ use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
 use crate::backend::environment;
-use crate::paths;
 use crate::run::{Role, RunDir};
 
 /// Training comes first where there are not cores enough for both.
@@ -45,7 +44,7 @@ impl Child {
         command
             .arg(role.to_string())
             .arg("--run")
-            .arg(paths::unexpanded(run.path()))
+            .arg(run.path())
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

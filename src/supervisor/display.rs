@@ -213,6 +213,7 @@ mod tests {
             steps: 500,
             loss: None,
             examples_per_sec: Some(467.3),
+            threads: None,
         };
         display.line(Role::TRAIN, "reading data");
         display.update(Some(&status), None);

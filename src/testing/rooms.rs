@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 19] = [
     "error",
     "console",
     "files",
-    "paths",
     "hint",
     "shutdown",
     "spec",

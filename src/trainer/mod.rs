@@ -48,12 +48,15 @@ const MAX_PENDING: usize = 100;
 /// directory that vanished; the status file then holds the message.
 pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
     let _lock = Lock::take(run, Role::TRAIN)?;
+    // One that cannot be read is about to be replaced.
+    let before = TrainStatus::load(run).ok().flatten();
     let mut status = TrainStatus {
         process: Process::current(),
         step: 0,
         steps: 0,
         loss: None,
         examples_per_sec: None,
+        threads: before.and_then(|status| status.threads),
     };
     let result = train_with_rollbacks(run, &mut status, stop);
     run::record_completion(&mut status, run, result)
@@ -119,7 +122,7 @@ impl<'a> Trainer<'a> {
         status.steps = spec.train.steps;
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
-        backend::prepare(spec.compute.threads);
+        let threads = backend::prepare(spec.compute.threads);
         let RunData { images, .. } = run::with_heartbeat(status, run, || {
             run::data::read(run, &spec.data, Split::Train)
         })?;
@@ -134,7 +137,17 @@ impl<'a> Trainer<'a> {
         let mut queue = EvaluationQueue::new(run, spec);
         if first > 0 {
             retain(run, spec, &mut queue); // which an earlier session may not have come to
+            if let Some(before) = status.threads.filter(|&before| before != threads)
+                && device_name == "cpu"
+                && backend::depends_on_threads(spec)
+            {
+                console::warning(format_args!(
+                    "{threads} threads, but {before} before: with this network and precision the last bits of the \
+                     weights depend on the number; set compute.threads in new experiments to keep it"
+                ));
+            }
         }
+        status.threads = Some(threads);
         console::timed(format_args!(
             "training {} on {device_name}: {} images, steps {first} to {}",
             run.id(),

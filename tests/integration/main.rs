@@ -11,7 +11,6 @@ mod faults;
 mod fuzz;
 mod input;
 mod locks;
-mod paths;
 mod resume;
 mod runs;
 mod supervision;

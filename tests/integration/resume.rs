@@ -1,8 +1,8 @@
 //! A run that is killed and resumed ends as one that never was: the same bytes, the same curves.
 
 use crate::support::{
-    Project, checkpoints, json, last_weights, names, respecify, signal, steps, tensorboard_reads,
-    tensorboard_shows, timed, wait_for,
+    Project, checkpoints, journal, json, last_weights, names, respecify, signal, steps,
+    tensorboard_reads, tensorboard_shows, timed, wait_for,
 };
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -305,4 +305,62 @@ fn run_may_be_moved_between_sessions() {
     assert!(!run.exists());
     assert!(last_weights(&moved) == last_weights(&whole));
     assert_same_curves(&moved, &whole);
+}
+
+#[test]
+fn number_of_threads_changes_no_bit() {
+    let project = Project::new();
+    // Layers and a batch so large that libtorch would share every sum out among the threads.
+    let wide = [
+        "network.local3.units=384",
+        "network.local4.units=192",
+        "train.batch_size=72",
+        "train.checkpoint_every=2",
+        "train.steps=6",
+    ];
+    let with = |threads: &str, name: &str| {
+        let threads = format!("compute.threads={threads}");
+        let sets: Vec<&str> = wide.iter().copied().chain([threads.as_str()]).collect();
+        let run = project.fresh(name, &sets);
+        project.succeed(&["train", "--run", run.to_str().unwrap()]);
+        project.succeed(&["eval", "--once", "--run", run.to_str().unwrap()]);
+        run
+    };
+    let whole = with("1", "one");
+    let losses = |run: &Path| -> Vec<Value> {
+        let evaluations = journal(run).into_iter();
+        evaluations
+            .map(|evaluation| evaluation["loss"].clone())
+            .collect()
+    };
+    for threads in ["2", "3"] {
+        let run = with(threads, threads);
+        assert!(
+            last_weights(&run) == last_weights(&whole),
+            "{threads} threads"
+        );
+        assert_eq!(losses(&run), losses(&whole));
+        // Resumed with another number, as on another machine.
+        fs::remove_dir_all(run.join("checkpoints/step-00000005")).unwrap();
+        respecify(&run, &format!("threads: {threads}"), "threads: 1");
+        let done = project.succeed(&["train", "--run", run.to_str().unwrap()]);
+        assert!(!done.out.contains("warning"), "{}", done.out);
+        assert!(last_weights(&run) == last_weights(&whole));
+    }
+}
+
+#[test]
+fn another_number_of_threads_is_told_where_it_changes_the_last_bits() {
+    let project = Project::new();
+    let run = project.fresh("bf16", &["compute.precision=bf16", "train.steps=3"]);
+    let directory = run.to_str().unwrap();
+    project.succeed(&["train", "--run", directory]);
+    respecify(&run, "steps: 3", "steps: 4");
+    respecify(&run, "threads: 1", "threads: 2");
+    let done = project.succeed(&["train", "--run", directory]);
+    assert!(
+        done.out.contains("warning: 2 threads, but 1 before: "),
+        "{}",
+        done.out
+    );
 }

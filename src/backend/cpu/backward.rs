@@ -7,7 +7,6 @@ use super::weights::{GradientSums, PackedWeights};
 use super::winograd::PLANES;
 use super::{CpuNetwork, GROUP};
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 impl CpuNetwork {
     /// The gradient by the parameters, of that by pool2, [n, features].
@@ -18,7 +17,6 @@ impl CpuNetwork {
         cache: &[ForwardCache],
         gradient: &[f32],
     ) -> GradientSums {
-        let arch = Arch::new();
         let mut rest = gradient;
         let parts: Vec<_> = self
             .parts(images)
@@ -35,16 +33,24 @@ impl CpuNetwork {
                 }
             })
             .collect();
-        let sums: Vec<GradientSums> = parts
-            .into_par_iter()
-            .map(|part| arch.dispatch(part))
-            .collect();
-        // In the parts' order, so that the sums are the same every time.
-        let mut sums = sums.into_iter();
-        let zeros = || GradientSums::zeros(&self.convolution(), self.widths());
-        let mut total = sums.next().unwrap_or_else(zeros);
-        sums.for_each(|part| total.add(&part));
-        total
+        sum(&parts).unwrap_or_else(|| GradientSums::zeros(&self.convolution(), self.widths()))
+    }
+}
+
+/// The sums of all parts, `None` of none. They are added up in a binary tree that follows from their number alone,
+/// so that the last bits do not depend on which thread took which part.
+fn sum(parts: &[Backward]) -> Option<GradientSums> {
+    match parts {
+        [] => None,
+        [part] => Some(Arch::new().dispatch(*part)),
+        _ => {
+            let (left, right) = parts.split_at(parts.len().next_power_of_two() / 2);
+            let (left, right) = rayon::join(|| sum(left), || sum(right));
+            left.zip(right).map(|(mut total, other)| {
+                total.add(&other);
+                total
+            })
+        }
     }
 }
 
@@ -72,6 +78,7 @@ fn relu_backward<S: Simd>(
 }
 
 /// A thread's part of the pass.
+#[derive(Clone, Copy)]
 pub(super) struct Backward<'a> {
     pub cpu: &'a CpuNetwork,
     pub weights: &'a PackedWeights,

@@ -39,6 +39,10 @@ const CONVOLUTIONS: usize = 2;
 /// cache.
 const GROUP: usize = 4;
 
+/// Parts of a batch, each the work of one thread: enough for many threads, and few enough that to add up their sums
+/// costs little.
+const PARTS: usize = 8;
+
 /// The layers' sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuNetwork {
@@ -53,13 +57,10 @@ impl CpuNetwork {
     /// Of this network on these images, [n, crop, crop, 3]; `None` where libtorch's operations serve better: on a
     /// GPU, for another kernel than `winograd`'s or another precision, and without vector instructions.
     pub fn of(spec: &Spec, images: &Tensor) -> Option<Self> {
-        let float = spec.compute.precision != Precision::Bf16;
-        let spec = &spec.network;
-        let vectors = !matches!(Arch::new(), Arch::Scalar);
-        let cpu = images.device() == tch::Device::Cpu;
-        if !(vectors && cpu && float && spec.conv2.kernel == winograd::KERNEL) {
+        if images.device() != tch::Device::Cpu || !Self::supports(spec) {
             return None;
         }
+        let spec = &spec.network;
         let crop = usize::try_from(images.size()[1]).ok()?;
         let pool = |input| Pool {
             size: spec.pool.size,
@@ -81,6 +82,13 @@ impl CpuNetwork {
                 beta: spec.norm.beta as f32,
             },
         })
+    }
+
+    /// Whether it computes this network on a CPU.
+    pub fn supports(spec: &Spec) -> bool {
+        let vectors = !matches!(Arch::new(), Arch::Scalar);
+        let float = spec.compute.precision != Precision::Bf16;
+        vectors && float && spec.network.conv2.kernel == winograd::KERNEL
     }
 
     /// The mean cross-entropy, and its gradient by every parameter.
@@ -186,11 +194,11 @@ impl CpuNetwork {
         (y + winograd::BORDER) * self.tiles().canvas() + winograd::BORDER
     }
 
-    /// The images in as many parts as there are threads. The sums over images, and so the gradients' last bits,
-    /// depend on the parts.
+    /// The images in [`PARTS`] parts, or fewer if there are few images. The sums over images, and so the gradients'
+    /// last bits, depend on the parts, and therefore the parts on nothing but the number of images.
     fn parts<'a>(&self, images: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
         let count = images.len() / self.image_len();
-        let each = count.div_ceil(rayon::current_num_threads());
+        let each = count.div_ceil(PARTS);
         images.chunks(each.next_multiple_of(GROUP) * self.image_len())
     }
 }

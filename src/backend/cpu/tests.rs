@@ -174,3 +174,24 @@ fn nan_passes_through_the_forward_pass() {
         );
     }
 }
+
+#[test]
+fn gradients_and_features_have_the_same_bits_whatever_the_threads() {
+    let cpu = uneven();
+    let weights = PackedWeights::pack(&cpu, &parameters());
+    // One image, fewer groups than parts, a last part that is not full, and a batch.
+    for n in [1, 13, 50, 128] {
+        let images = images(&cpu, n);
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| {
+                let features = features(&cpu.forward(&weights, &images));
+                (features, gradients(&cpu, &weights, &images))
+            })
+        };
+        let one = with(1);
+        for threads in [2, 3, 8, 13] {
+            assert!(with(threads) == one, "{n} images, {threads} threads");
+        }
+    }
+}

@@ -72,8 +72,7 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "seed",
         SEED,
-        "Seed of every random choice of the run. On the CPU the same seed with the same number of threads gives the \
-         same weights bit for bit.",
+        "Seed of every random choice of the run. On the CPU the same seed gives the same weights bit for bit.",
     ),
     field(
         "fidelity",
@@ -89,7 +88,8 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "compute.threads",
         THREADS,
-        "Threads of the arithmetic. 0: one for each core. The last bits of results depend on the number.",
+        "Threads of the arithmetic. 0: one for each core. Results do not depend on the number, but for \
+         the last bits of a network on the CPU in bf16, or with another network.conv2.kernel than 5.",
     ),
     field(
         "compute.precision",
@@ -108,7 +108,7 @@ pub(super) const FIELDS: &[Field] = &[
         "data.folder",
         Directory,
         "Directory of the images, relative to the current one: the binary files, or cifar-10-batches-bin/ with them. \
-         ~ and variables ($NAME, ${NAME}) are expanded, $$ is a $. --data and RUNBOARD_DATA take precedence.",
+         --data and RUNBOARD_DATA take precedence.",
     ),
     field(
         "data.download",

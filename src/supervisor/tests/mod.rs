@@ -159,6 +159,7 @@ fn summary_has_the_statuses_of_this_session() {
         steps: 500,
         loss: Some(1.0),
         examples_per_sec: None,
+        threads: None,
     };
     let mut eval = EvalStatus {
         process,
