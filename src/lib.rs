@@ -31,6 +31,7 @@ pub mod events;
 pub mod files;
 pub mod hint;
 pub mod model;
+pub mod paths;
 pub mod pictures;
 pub mod run;
 pub mod schedule;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use runboard::run::{Provenance, RunDir, Software};
 use runboard::spec::{self, Override, Spec};
-use runboard::{backend, data};
+use runboard::{backend, data, paths};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, thread};
@@ -26,7 +26,7 @@ pub struct Options {
     overrides: Vec<String>,
     /// Directory of CIFAR-10's binary files; without it, synthetic images
     #[arg(long, value_name = "DIR", global = true)]
-    data: Option<String>,
+    data: Option<PathBuf>,
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu", global = true)]
     device: String,
@@ -133,15 +133,18 @@ impl Options {
             .with_context(|| format!("failed to create {}", self.out.display()))?;
         let mut overrides = vec![
             Override::text("compute.device", &self.device),
-            Override::parse(&format!("compute.threads={}", self.threads))?,
+            Override::parse(format!("compute.threads={}", self.threads))?,
             Override::parse("train.steps=1000000000")?, // until it is stopped
         ];
         match &self.data {
-            Some(directory) => overrides.push(Override::text("data.folder", directory)),
+            Some(directory) => overrides.push(Override::directory(
+                "data.folder",
+                &paths::expand(directory)?,
+            )?),
             None => {
                 overrides.push(Override::parse("data.source=synthetic")?);
                 let directory = self.out.join("data");
-                overrides.push(Override::text("data.folder", &directory.to_string_lossy()));
+                overrides.push(Override::directory("data.folder", &directory)?);
             }
         }
         for set in &self.overrides {

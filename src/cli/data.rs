@@ -1,5 +1,6 @@
 //! `runboard data`: images by hand.
 
+use super::path;
 use crate::spec::{Data, Seed, Source, Synthetic};
 use crate::{console, data};
 use anyhow::Result;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 pub enum Command {
     /// Fetch and verify the official CIFAR-10 archive
     Fetch {
-        #[arg(default_value = "data/cifar10")]
+        #[arg(default_value = "data/cifar10", value_parser = path())]
         directory: PathBuf,
     },
     /// Convert PNG or JPEG images from FROM/train/CLASS/ and FROM/test/CLASS/, ten classes
@@ -18,14 +19,15 @@ pub enum Command {
     /// The central square of each is scaled to 32x32; transparent images are composed on white. Hidden files and
     /// what systems leave in directories are passed over.
     Import {
+        #[arg(value_parser = path())]
         from: PathBuf,
         /// Directory to write the binary files to
-        #[arg(long, default_value = "data/imported")]
+        #[arg(long, default_value = "data/imported", value_parser = path())]
         into: PathBuf,
     },
     /// Generate synthetic images
     Synthesize {
-        #[arg(default_value = "data/synthetic")]
+        #[arg(default_value = "data/synthetic", value_parser = path())]
         directory: PathBuf,
         #[arg(long, default_value_t = 50_000)]
         train_images: usize,
@@ -36,7 +38,7 @@ pub enum Command {
     },
     /// Read a directory's files and count what is in them
     Check {
-        #[arg(default_value = "data/cifar10")]
+        #[arg(default_value = "data/cifar10", value_parser = path())]
         directory: PathBuf,
     },
 }

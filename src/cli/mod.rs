@@ -10,10 +10,12 @@ use crate::backend::environment;
 use crate::run::{RunDir, resolve};
 use crate::shutdown::Shutdown;
 use crate::spec::{self, Experiment, Override, Spec};
-use crate::{console, evaluator, trainer};
+use crate::{console, evaluator, paths, trainer};
 use anyhow::Result;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// Experiments in, TensorBoard out: trains CIFAR-10's tutorial network as a YAML spec says, with an
 /// evaluator beside it.
@@ -23,7 +25,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Directory of the run directories
-    #[arg(long, global = true, value_name = "DIR", default_value = "runs")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "runs", value_parser = path())]
     runs: PathBuf,
 }
 
@@ -40,9 +42,10 @@ enum Command {
     /// Continue a run from its last checkpoint
     Resume {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        run: String,
+        #[arg(value_parser = path())]
+        run: PathBuf,
         /// Where the run's images are, if they were moved; also looked for in RUNBOARD_DATA
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_parser = path())]
         data: Option<PathBuf>,
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
@@ -54,19 +57,20 @@ enum Command {
     /// Stop a run after a last checkpoint, wherever it was started, and wait for its end
     Stop {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        run: String,
+        #[arg(value_parser = path())]
+        run: PathBuf,
     },
     /// The training process by itself
     Train {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(long, value_name = "RUN")]
-        run: String,
+        #[arg(long, value_name = "RUN", value_parser = path())]
+        run: PathBuf,
     },
     /// The evaluation process by itself
     Eval {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(long, value_name = "RUN")]
-        run: String,
+        #[arg(long, value_name = "RUN", value_parser = path())]
+        run: PathBuf,
         /// Evaluate what is there, the newest checkpoint in any case, instead of waiting for more
         #[arg(long)]
         once: bool,
@@ -86,31 +90,33 @@ enum Command {
 #[derive(Args, Debug)]
 struct ExperimentArgs {
     /// Name of a file in the experiments directory, or a path ending in .yaml
-    name: String,
+    #[arg(value_parser = path())]
+    name: PathBuf,
     /// Set a field of the spec, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE")]
-    overrides: Vec<String>,
+    overrides: Vec<OsString>,
     /// Directory of the images, in place of the spec's data.folder
-    #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA")]
-    data: Option<String>,
+    #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA", value_parser = path())]
+    data: Option<PathBuf>,
     /// Directory of the experiments
-    #[arg(long, value_name = "DIR", default_value = "experiments")]
+    #[arg(long, value_name = "DIR", default_value = "experiments", value_parser = path())]
     experiments: PathBuf,
+}
+
+/// Takes a path as [`paths::expand`] does.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(paths::expand)
 }
 
 impl ExperimentArgs {
     fn load(&self) -> Result<Experiment> {
-        let mut overrides: Vec<Override> = self
-            .overrides
-            .iter()
-            .map(|set| Override::parse(set))
-            .collect::<Result<_>>()?;
-        if let Some(directory) = self
-            .data
-            .as_deref()
-            .filter(|directory| !directory.is_empty())
-        {
-            overrides.push(Override::text("data.folder", directory));
+        let mut overrides = Vec::new();
+        for set in &self.overrides {
+            overrides.push(Override::parse(set)?);
+        }
+        let given = |directory: &&PathBuf| !directory.as_os_str().is_empty();
+        if let Some(directory) = self.data.as_ref().filter(given) {
+            overrides.push(Override::directory("data.folder", directory)?);
         }
         spec::load(&self.name, &self.experiments, &overrides)
     }
@@ -122,7 +128,7 @@ impl Cli {
     /// # Errors
     /// See the commands; bad input is a [`crate::error::UserError`].
     pub fn run(self) -> Result<i32> {
-        let find = |what: &str| -> Result<RunDir> { resolve(&self.runs, what) };
+        let find = |what: &Path| -> Result<RunDir> { resolve(&self.runs, what) };
         match &self.command {
             Command::Run { experiment, detach } => run::run(&self.runs, experiment, *detach),
             Command::Resume {

@@ -10,10 +10,10 @@ use crate::shutdown::Shutdown;
 use crate::spec::Spec;
 use crate::supervisor::display::Display;
 use crate::supervisor::{self, Options, supervise};
-use crate::{backend, checkpoint, console, data};
+use crate::{backend, checkpoint, console, data, paths};
 use anyhow::{Context, Result};
 use std::env;
-use std::path::{self, Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long `stop` waits before it says what it waits for.
@@ -24,11 +24,9 @@ const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
 pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
     let mut experiment = args.load()?;
-    let spec = &mut experiment.spec;
+    experiment.fix_paths()?;
+    let spec = &experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
-    // The run must find its images again from any directory, and in a later session.
-    spec.data.folder = path::absolute(&spec.data.folder)
-        .with_context(|| format!("failed to make {} absolute", spec.data.folder.display()))?;
     let fingerprint = Fingerprint::of(&data::prepare(&spec.data)?)?;
     let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;
@@ -50,7 +48,8 @@ pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool)
         return start(run, detach, None);
     }
     let spec = Spec::read_frozen(&run.spec())?;
-    let variable = env::var_os("RUNBOARD_DATA").map(PathBuf::from);
+    let variable = env::var_os("RUNBOARD_DATA").map(paths::expand);
+    let variable = variable.transpose().context("RUNBOARD_DATA")?;
     let given = |folder: &&Path| !folder.as_os_str().is_empty();
     run_data::verify(
         run,

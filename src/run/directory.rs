@@ -1,15 +1,18 @@
 //! The run directory: the one place that trainer, evaluator and supervisor share, and its layout.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chrono::Local;
+use chrono::{DateTime, Local};
 
 use super::Provenance;
+use super::timestamp::Timestamp;
 use crate::files::write_atomic;
 use crate::{bail_user, user_error};
 
@@ -79,8 +82,7 @@ pub struct RunDir {
 
 impl RunDir {
     /// Claims a new directory `runs/name/<YYYYmmdd-HHMMSS>` (local time) and freezes the spec and the
-    /// provenance in it. Of the runs started within one second the later ones get `-2`, `-3` and so on
-    /// after the time.
+    /// provenance in it. Its name sorts after those of the runs that are there: see [`Timestamp`].
     ///
     /// # Errors
     /// A user error for a name that cannot be one directory's; otherwise if the files cannot be written.
@@ -92,9 +94,8 @@ impl RunDir {
         provenance: &Provenance,
     ) -> Result<Self> {
         check_name(name)?;
-        let now = Local::now().format("%Y%m%d-%H%M%S").to_string();
         let run = RunDir {
-            path: claim(&runs.join(name), &now)?,
+            path: claim(&runs.join(name), Local::now)?,
         };
         if let Err(error) = run.fill(spec_yaml, provenance) {
             // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
@@ -253,24 +254,59 @@ fn last_component(path: Option<&Path>) -> String {
         .unwrap_or_default()
 }
 
-/// Creates `directory/timestamp`, or the first free one of `timestamp-2`, `timestamp-3`, ... Creating a directory is
-/// atomic, so it is the claim as well.
-fn claim(directory: &Path, timestamp: &str) -> Result<PathBuf> {
+/// Creates a directory in `directory`, named by the time, or by what comes after the latest one there. Creating a
+/// directory is atomic, so it is the claim as well.
+fn claim(directory: &Path, now: impl Fn() -> DateTime<Local>) -> Result<PathBuf> {
     fs::create_dir_all(directory)
         .with_context(|| format!("failed to create {}", directory.display()))?;
-    let mut path = directory.join(timestamp);
-    for n in 2.. {
+    // One at a time, or of two that are created at once the later one might get the earlier name. Without the lock each
+    // gets a directory of its own all the same.
+    let _lock = lock(directory);
+    loop {
+        let now = Timestamp::of(&now());
+        let timestamp = match latest(directory)? {
+            Some(latest) if latest >= now => latest.next().ok_or_else(|| {
+                user_error!(
+                    "no run can be named after {}: rename that directory",
+                    directory.join(latest.to_string()).display()
+                )
+            })?,
+            _ => now,
+        };
+        let path = directory.join(timestamp.to_string());
         match fs::create_dir(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                path = directory.join(format!("{timestamp}-{n}"));
-            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             made => {
                 made.with_context(|| format!("failed to create {}", path.display()))?;
-                break;
+                return Ok(path);
             }
         }
     }
-    Ok(path)
+}
+
+/// A lock on a directory, until it is dropped; `None` where the file system has no locks, or where a holder that hardly
+/// needs a moment is frozen.
+fn lock(directory: &Path) -> Option<File> {
+    let directory = File::open(directory).ok()?;
+    for _ in 0..200 {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(_)) => break,
+        }
+    }
+    None
+}
+
+/// The latest timestamp in a directory of runs, of a run or of whatever else is there.
+fn latest(directory: &Path) -> Result<Option<Timestamp>> {
+    let failed = || format!("failed to read {}", directory.display());
+    let mut latest = None;
+    for entry in fs::read_dir(directory).with_context(failed)? {
+        let name = entry.with_context(failed)?.file_name();
+        latest = latest.max(name.to_str().and_then(Timestamp::parse));
+    }
+    Ok(latest)
 }
 
 /// A name becomes a directory, a make variable and a part of TensorBoard's run names.
@@ -294,23 +330,51 @@ mod tests {
     use super::*;
     use crate::error::is_user_error;
     use crate::run::provenance;
+    use chrono::TimeZone;
     use std::collections::HashSet;
-    use std::thread;
 
     #[test]
     fn claim_gives_runs_started_at_once_directories_of_their_own() {
         let directory = tempfile::tempdir().unwrap();
+        let second = || Local.with_ymd_and_hms(2026, 11, 23, 3, 10, 0).unwrap();
         let paths: HashSet<PathBuf> = thread::scope(|scope| {
             let claims: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| claim(&directory.path().join("a"), "20261123-031000").unwrap())
-                })
+                .map(|_| scope.spawn(|| claim(&directory.path().join("a"), second).unwrap()))
                 .collect();
             claims.into_iter().map(|c| c.join().unwrap()).collect()
         });
         assert_eq!(paths.len(), 8);
         assert!(paths.contains(&directory.path().join("a/20261123-031000")));
         assert!(paths.contains(&directory.path().join("a/20261123-031000-8")));
+    }
+
+    #[test]
+    fn claim_sorts_after_every_run_although_the_time_goes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let claimed = |hour| {
+            let now = Local.with_ymd_and_hms(2026, 11, 23, hour, 10, 0).unwrap();
+            last_component(Some(&claim(directory.path(), || now).unwrap()))
+        };
+        for other in ["renamed by hand", "20261123-031000-nine", "99991231"] {
+            fs::create_dir(directory.path().join(other)).unwrap();
+        }
+        assert_eq!(claimed(3), "20261123-031000");
+        assert_eq!(claimed(2), "20261123-031000-2");
+        fs::create_dir(directory.path().join("20261123-031000-9")).unwrap();
+        assert_eq!(claimed(1), "20261123-031000-10");
+        assert_eq!(claimed(4), "20261123-041000");
+
+        let last = directory.path().join("99991231-235959-4294967295");
+        fs::create_dir(&last).unwrap();
+        let error = claim(directory.path(), Local::now).unwrap_err();
+        assert!(is_user_error(&error));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no run can be named after {}: rename that directory",
+                last.display()
+            )
+        );
     }
 
     #[test]

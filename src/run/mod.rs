@@ -14,6 +14,7 @@ mod process;
 mod provenance;
 mod registry;
 mod status;
+mod timestamp;
 
 pub use completion::{Completion, record_completion};
 pub use directory::{Role, RunDir};

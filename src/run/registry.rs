@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
 
+use super::timestamp::Timestamp;
 use super::{EvalStatus, ProcessState, RunDir, Score, Status, SupervisorStatus, TrainStatus};
 use crate::user_error;
 
@@ -92,15 +93,15 @@ pub fn latest(runs: &Path, name: &str) -> Option<RunDir> {
     find(runs).into_iter().rfind(|run| run.name() == name)
 }
 
-/// The run that a user means by `what`: a run's directory, `NAME` for its latest run, or `NAME/TIMESTAMP`.
+/// The run that a user means by `path`: a run's directory, `NAME` for its latest run, or `NAME/TIMESTAMP`.
 ///
 /// # Errors
 /// A user error if there is none, with the nearest that there is.
-pub fn resolve(runs: &Path, what: &str) -> Result<RunDir> {
-    let path = Path::new(what);
+pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
     if let Ok(run) = RunDir::open(path) {
         return Ok(run);
     }
+    let what = &*path.to_string_lossy();
     let known = find(runs);
     if let Some(run) = known
         .iter()
@@ -151,26 +152,10 @@ fn find(runs: &Path) -> Vec<RunDir> {
         .collect();
     found.sort_by_cached_key(|run| {
         let timestamp = run.timestamp();
-        (run.name(), sort_key(&timestamp), timestamp)
+        // One that somebody renamed sorts before the others.
+        (run.name(), Timestamp::parse(&timestamp), timestamp)
     });
     found
-}
-
-/// What sorts by age: the time, and the number of the run within its second. `None` for a run that
-/// somebody renamed, which sorts before the others.
-fn sort_key(timestamp: &str) -> Option<(String, u32)> {
-    let (time, rest) = timestamp.split_at_checked("YYYYmmdd-HHMMSS".len())?;
-    let digits = |c: char| c.is_ascii_digit();
-    let (day, second) = time.split_once('-')?;
-    if day.len() != 8 || !day.chars().all(digits) || !second.chars().all(digits) {
-        return None;
-    }
-    let number = match rest.strip_prefix('-') {
-        Some(number) => number.parse().ok()?,
-        None if rest.is_empty() => 1,
-        None => return None,
-    };
-    Some((time.to_owned(), number))
 }
 
 #[cfg(test)]
@@ -296,7 +281,11 @@ mod tests {
     #[test]
     fn resolve_takes_paths_names_and_ids() {
         let directory = runs(&["base/20261123-031000", "base/20261123-031001"]);
-        let resolved = |what: &str| resolve(directory.path(), what).unwrap().timestamp();
+        let resolved = |what: &str| {
+            resolve(directory.path(), Path::new(what))
+                .unwrap()
+                .timestamp()
+        };
         assert_eq!(resolved("base"), "20261123-031001");
         assert_eq!(resolved("base/20261123-031000"), "20261123-031000");
         let path = directory.path().join("base/20261123-031000");
@@ -317,14 +306,14 @@ mod tests {
             ),
             ("zzz", ""),
         ] {
-            let error = resolve(directory.path(), what).unwrap_err();
+            let error = resolve(directory.path(), Path::new(what)).unwrap_err();
             assert!(is_user_error(&error));
             assert_eq!(
                 error.to_string(),
                 format!("no run {what:?} in {shown}{hint}; {wanted}")
             );
         }
-        let error = resolve(directory.path(), &shown.to_string()).unwrap_err();
+        let error = resolve(directory.path(), directory.path()).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(

@@ -3,7 +3,7 @@
 use super::overrides::Override;
 use super::read::{self, FieldError};
 use crate::files::{self, without_bom};
-use crate::{bail_user, user_error};
+use crate::{bail_user, paths, user_error};
 use anyhow::Result;
 use serde_yaml::Value;
 use std::io::Read;
@@ -48,6 +48,30 @@ impl Layer {
         let source = Origin::Override(setting.clone());
         let values = setting.values().map_err(|error| source.error(error))?;
         Ok(Layer { source, values })
+    }
+
+    /// Expand `~` and variables in a field that this layer sets to a path. A path that an override gives as it stands
+    /// is left so.
+    pub fn expand_path(&mut self, field: &str) -> Result<()> {
+        if matches!(&self.source, Origin::Override(setting) if !setting.is_expanded_later()) {
+            return Ok(());
+        }
+        let found = field
+            .split('.')
+            .try_fold(&mut self.values, |value, key| value.get_mut(key));
+        let Some(Value::String(path)) = found else {
+            return Ok(());
+        };
+        let expanded = paths::expand(&*path).map_err(|error| error.to_string());
+        let expanded = expanded.and_then(|expanded| storable(&expanded).map(str::to_owned));
+        match expanded {
+            Ok(expanded) => *path = expanded,
+            Err(problem) => {
+                let message = format!("got {path:?}: {problem}");
+                return Err(self.source.error_at(field, &message));
+            }
+        }
+        Ok(())
     }
 
     /// The experiment that a file extends.
@@ -98,6 +122,19 @@ impl Origin {
         }
         user_error!("{message}{}", error.message)
     }
+}
+
+/// A path as a spec can hold it: in one line of UTF-8.
+pub(super) fn storable(path: &Path) -> Result<&str, String> {
+    let text = path
+        .to_str()
+        .filter(|text| !text.contains(char::is_control));
+    text.ok_or_else(|| {
+        let shown = path.display();
+        format!(
+            "a spec cannot hold the path {shown}; want one in UTF-8, without control characters"
+        )
+    })
 }
 
 /// The text of a spec file, which is small and in UTF-8.

@@ -1,13 +1,13 @@
 //! From the layers of an experiment (defaults, the files it extends, its own file, overrides) to one [`Spec`].
 
 use super::constraints::violation;
-use super::layer::Layer;
+use super::layer::{Layer, storable};
 use super::read::FieldError;
 use super::{Override, Spec, fields, names};
 use crate::user_error;
 use anyhow::{Context, Result};
 use serde_yaml::Value;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 /// A spec and what it is called.
 #[derive(Clone, Debug)]
@@ -23,14 +23,39 @@ pub struct Experiment {
 ///
 /// # Errors
 /// A user error that names file, line, column and field for whatever is wrong with the input.
-pub fn load(name_or_path: &str, experiments: &Path, overrides: &[Override]) -> Result<Experiment> {
-    let (name, path) = names::resolve(name_or_path, experiments)?;
+pub fn load(
+    name_or_path: impl AsRef<Path>,
+    experiments: &Path,
+    overrides: &[Override],
+) -> Result<Experiment> {
+    let (name, path) = names::resolve(name_or_path.as_ref(), experiments)?;
     let mut layers = chain(path, experiments)?;
     for setting in overrides {
         layers.push(Layer::from_override(setting)?);
     }
+    for field in fields::directories() {
+        // The others do not count: their variables need not be set.
+        if let Some(top) = layers.iter_mut().rfind(|layer| layer.sets(field)) {
+            top.expand_path(field)?;
+        }
+    }
     let spec = resolve(&layers)?;
     Ok(Experiment { name, spec })
+}
+
+impl Experiment {
+    /// Make `data.folder` absolute: a run must find its images again from any directory, and in a later session.
+    ///
+    /// # Errors
+    /// A user error if the working directory has a name that a spec cannot hold.
+    pub fn fix_paths(&mut self) -> Result<()> {
+        let folder = &mut self.spec.data.folder;
+        let fixed = path::absolute(&*folder)
+            .with_context(|| format!("failed to make {} absolute", folder.display()))?;
+        storable(&fixed).map_err(|problem| user_error!("data.folder: {problem}"))?;
+        *folder = fixed;
+        Ok(())
+    }
 }
 
 impl Spec {

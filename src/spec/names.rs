@@ -42,15 +42,15 @@ pub(super) fn valid(name: &str) -> bool {
 }
 
 /// The name and the file of an experiment, given by its name or by the path of its file.
-pub(super) fn resolve(name_or_path: &str, experiments: &Path) -> Result<(String, PathBuf)> {
-    let path = Path::new(name_or_path);
+pub(super) fn resolve(path: &Path, experiments: &Path) -> Result<(String, PathBuf)> {
     let is_path = path
         .extension()
         .is_some_and(|kind| kind == "yaml" || kind == "yml");
-    let name = match path.file_stem().and_then(|stem| stem.to_str()) {
+    let name = match path.file_stem() {
         Some(stem) if is_path => stem,
-        _ => name_or_path,
+        _ => path.as_os_str(),
     };
+    let name = &*name.to_string_lossy();
     if !valid(name) {
         bail_user!(
             "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
@@ -61,7 +61,10 @@ pub(super) fn resolve(name_or_path: &str, experiments: &Path) -> Result<(String,
         return Ok((name.to_owned(), find(name, experiments)?));
     }
     if !path.exists() && find(name, experiments).is_ok() {
-        bail_user!("no file '{name_or_path}'; did you mean the experiment '{name}'?");
+        bail_user!(
+            "no file '{}'; did you mean the experiment '{name}'?",
+            path.display()
+        );
     }
     Ok((name.to_owned(), path.to_owned()))
 }

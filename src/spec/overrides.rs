@@ -5,7 +5,9 @@ use super::read::{self, FieldError};
 use crate::bail_user;
 use anyhow::Result;
 use serde_yaml::Value;
+use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 
 /// A field or section set on the command line, above all files.
 #[derive(Clone, Debug)]
@@ -24,8 +26,12 @@ impl Override {
     /// Take `train.steps=500`, the argument of `--set`; the value is YAML.
     ///
     /// # Errors
-    /// A user error if there is no `=`. Path and value are checked by [`load`](super::load()).
-    pub fn parse(argument: &str) -> Result<Self> {
+    /// A user error if there is no `=`, or a byte that is not UTF-8. Path and value are checked by [`load`](super::load()).
+    pub fn parse(argument: impl AsRef<OsStr>) -> Result<Self> {
+        let argument = argument.as_ref();
+        let Some(argument) = argument.to_str() else {
+            bail_user!("--set {}: want UTF-8, as specs are", argument.display());
+        };
         let Some((path, value)) = argument.split_once('=') else {
             bail_user!("--set {argument}: want PATH=VALUE, such as train.steps=500");
         };
@@ -41,6 +47,22 @@ impl Override {
             path: path.to_owned(),
             value: Setting::Text(value.to_owned()),
         }
+    }
+
+    /// A field set to the path of a directory as it stands.
+    ///
+    /// # Errors
+    /// A user error if it is not UTF-8, which specs are.
+    pub fn directory(path: &str, value: &Path) -> Result<Self> {
+        match value.to_str() {
+            Some(value) => Ok(Override::text(path, value)),
+            None => bail_user!("{path}={}: want UTF-8, as specs are", value.display()),
+        }
+    }
+
+    /// Whether `~` and variables in paths are to be expanded.
+    pub(super) fn is_expanded_later(&self) -> bool {
+        matches!(self.value, Setting::Yaml(_))
     }
 
     /// Dotted path of the field or section that is set.

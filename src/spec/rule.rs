@@ -52,6 +52,9 @@ impl Rule {
         if matches!(value, Value::Number(_) | Value::Bool(_)) && self.allows_text(&found) {
             message += &format!("; quote it: {found:?}");
         }
+        if matches!((self, &value), (Rule::Directory, Value::Null)) {
+            message += "; YAML takes a lone ~ for null: write ~/ for the home directory";
+        }
         Err(message)
     }
 

@@ -12,6 +12,7 @@ use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
 use crate::backend::environment;
+use crate::paths;
 use crate::run::{Role, RunDir};
 
 /// Training comes first where there are not cores enough for both.
@@ -44,7 +45,7 @@ impl Child {
         command
             .arg(role.to_string())
             .arg("--run")
-            .arg(run.path())
+            .arg(paths::unexpanded(run.path()))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

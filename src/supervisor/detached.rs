@@ -17,7 +17,7 @@ use super::child::describe;
 use super::log::Log;
 use crate::error::BAD_INPUT;
 use crate::run::{EvalStatus, Process, Role, RunDir, Status, SupervisorStatus, TrainStatus};
-use crate::{bail_user, user_error};
+use crate::{bail_user, paths, user_error};
 
 /// How often something awaited is looked for.
 const POLL: Duration = Duration::from_millis(50);
@@ -37,7 +37,7 @@ pub fn detach(run: &RunDir, program: &Path, limit: Duration) -> Result<u32> {
     let mut command = Command::new(program);
     command
         .arg("resume")
-        .arg(run.path())
+        .arg(paths::unexpanded(run.path()))
         .arg("--recorded")
         .stdin(Stdio::null())
         .stdout(log.open_for_writing()?)

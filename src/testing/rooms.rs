@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 20] = [
     "error",
     "console",
     "files",
+    "paths",
     "hint",
     "shutdown",
     "spec",

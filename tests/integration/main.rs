@@ -11,6 +11,7 @@ mod faults;
 mod fuzz;
 mod input;
 mod locks;
+mod paths;
 mod resume;
 mod runs;
 mod supervision;

@@ -166,6 +166,25 @@ fn experiment_trains_writes_curves_and_is_evaluated_alongside() {
 }
 
 #[test]
+fn newest_run_is_the_one_created_last_although_local_time_went_back() {
+    let project = Project::new();
+    let created = ["Asia/Tokyo", "America/New_York", "UTC"].map(|zone| {
+        let mut command = project.command(&["run", "small", "--set", "train.steps=2"]);
+        let done = Done::of(command.env("TZ", zone).output().unwrap());
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        let id = done.out.strip_prefix("running ").unwrap();
+        let id = id.split(' ').next().unwrap().to_owned();
+        let stopped = project.succeed(&["stop", "small"]).out;
+        assert!(stopped.starts_with(&id), "{id} is not newest: {stopped}");
+        id
+    });
+    assert_eq!(
+        [&created[1], &created[2]],
+        [&format!("{}-2", created[0]), &format!("{}-3", created[0])]
+    );
+}
+
+#[test]
 fn training_learns() {
     let project = Project::new();
     let sets = [

@@ -41,6 +41,11 @@ pub(super) fn nested(path: &str, value: Value) -> Value {
     })
 }
 
+/// The dotted paths of the fields that hold paths of directories.
+pub(super) fn directories() -> impl Iterator<Item = &'static str> {
+    paths().filter(|path| matches!(rule(path), Some(Rule::Directory)))
+}
+
 /// The dotted paths of all fields.
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
     FIELDS.iter().map(|field| field.path)

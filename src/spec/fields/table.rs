@@ -108,7 +108,7 @@ pub(super) const FIELDS: &[Field] = &[
         "data.folder",
         Directory,
         "Directory of the images, relative to the current one: the binary files, or cifar-10-batches-bin/ with them. \
-         --data and RUNBOARD_DATA take precedence.",
+         ~ and variables ($NAME, ${NAME}) are expanded, $$ is a $. --data and RUNBOARD_DATA take precedence.",
     ),
     field(
         "data.download",

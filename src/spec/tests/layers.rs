@@ -232,3 +232,50 @@ fn text_override_is_not_yaml() {
         "data.folder=: got \"\", want the path of a directory"
     );
 }
+
+#[test]
+fn home_and_variables_in_paths_are_expanded_in_the_topmost_layer() {
+    let home = std::env::home_dir().unwrap();
+    let manifest = env!("CARGO_MANIFEST_DIR"); // cargo sets it for tests, too
+    let directory = Directory::new(&[
+        ("home.yaml", b"data: {folder: ~/images}"),
+        (
+            "variable.yaml",
+            b"data: {folder: '${CARGO_MANIFEST_DIR}/a$$b'}",
+        ),
+        ("unset.yaml", b"data:\n  folder: $RUNBOARD_NOT_SET/images"),
+        ("upper.yaml", b"extends: unset\ndata: {folder: plain}"),
+    ]);
+    let folder = |name: &str, set: &[&str]| directory.load(name, set).map(|spec| spec.data.folder);
+    assert_eq!(folder("home", &[]), Ok(home.join("images")));
+    assert_eq!(folder("variable", &[]), Ok(Path::new(manifest).join("a$b")));
+    assert_eq!(folder("unset", &["data.folder=~/"]), Ok(home));
+    assert_eq!(folder("upper", &[]), Ok("plain".into()));
+    let problem = "got \"$RUNBOARD_NOT_SET/images\": the variable RUNBOARD_NOT_SET is not set or empty; \
+        want it set, or $$ for a plain $";
+    assert_eq!(
+        folder("unset", &[]),
+        Err(format!(
+            "experiments/unset.yaml:2:11: data.folder: {problem}"
+        ))
+    );
+    assert_eq!(
+        folder("home", &["data.folder=$RUNBOARD_NOT_SET/images"]),
+        Err(format!(
+            "--set data.folder=$RUNBOARD_NOT_SET/images: {problem}"
+        ))
+    );
+}
+
+#[test]
+fn frozen_path_is_taken_as_it_stands() {
+    let directory = Directory::new(&[("empty.yaml", b"")]);
+    let set = [Override::text("data.folder", "/a$b/~")];
+    let spec = load("empty", &directory.path(""), &set).unwrap().spec;
+    let path = directory.path("frozen.yaml");
+    fs::write(&path, spec.to_frozen_yaml().unwrap()).unwrap();
+    assert_eq!(
+        Spec::read_frozen(&path).unwrap().data.folder,
+        Path::new("/a$b/~")
+    );
+}

@@ -103,6 +103,11 @@ fn value_error_says_what_was_found_and_what_is_wanted() {
             "1:16: data.folder: got \"\", want the path of a directory",
         ),
         (
+            "data: {folder: ~}",
+            "1:16: data.folder: got null, want the path of a directory; YAML takes a lone ~ for null: write ~/ for the \
+             home directory",
+        ),
+        (
             "data: {download: yes}",
             "1:18: data.download: got \"yes\", want true or false",
         ),

@@ -39,7 +39,7 @@ impl Directory {
     }
 
     fn load(&self, name: &str, set: &[&str]) -> Result<Spec, String> {
-        let set: Result<Vec<_>, _> = set.iter().map(|set| Override::parse(set)).collect();
+        let set: Result<Vec<_>, _> = set.iter().map(Override::parse).collect();
         set.and_then(|set| load(name, &self.path(""), &set))
             .map(|experiment| experiment.spec)
             .map_err(|error| self.message(&error))
