@@ -1,4 +1,5 @@
-//! Writes libtorch's folder into the binary's run path, so that it starts from any folder.
+//! Writes libtorch's directory into the binary, so that it starts from any directory and with the libtorch that it was
+//! built for.
 
 use std::env;
 use std::fs;
@@ -23,6 +24,9 @@ fn main() {
             lib.display()
         );
     }
+    // RPATH, which the loader searches before LD_LIBRARY_PATH. The linker's default, RUNPATH, comes after it, and
+    // another program's libtorch there would be taken for this one (https://man7.org/linux/man-pages/man8/ld.so.8.html).
+    println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     // The CUDA libraries register themselves when loaded; no symbol of theirs is named.
     if lib.join("libtorch_cuda.so").exists() {

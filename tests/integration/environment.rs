@@ -40,3 +40,18 @@ fn trainer_by_itself_has_openmp_wait_without_spinning() {
 fn variable_that_the_user_has_set_stays() {
     assert_eq!(value_in_trainer(Some("ACTIVE")).unwrap(), "ACTIVE");
 }
+
+#[test]
+fn libtorch_of_the_build_is_loaded_whatever_ld_library_path_names() {
+    let project = Project::new();
+    for library in ["libtorch_cpu.so", "libtorch.so", "libc10.so"] {
+        project.write(&format!("other/{library}"), "of another program");
+    }
+    let mut command = project.command(&["--version"]);
+    let output = command
+        .env("LD_LIBRARY_PATH", project.path("other"))
+        .output();
+    let output = output.unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*err), (Some(0), ""));
+}
