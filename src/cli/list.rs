@@ -1,8 +1,9 @@
 //! `runboard list`: the runs, their states and scores.
 
+use super::EXPERIMENTS;
 use crate::console;
-use crate::hint::hint;
-use crate::run::{self, RunEntry, Score};
+use crate::run::{self, RunEntry, Score, commands};
+use crate::spec;
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use std::path::Path;
@@ -10,11 +11,14 @@ use std::path::Path;
 pub fn list(runs: &Path) -> Result<i32> {
     let entries = run::list(runs);
     if entries.is_empty() {
-        let start = hint("experiment NAME=quickstart", "runboard run quickstart");
-        console::line(format_args!(
-            "no runs in {}; to start one: {start}",
-            runs.display()
-        ));
+        let shown = runs.display();
+        console::line(match experiment() {
+            Some(name) => format!(
+                "no runs in {shown}; to start one: {}",
+                commands::start(&name, runs)
+            ),
+            None => format!("no runs in {shown}, and no experiments in {EXPERIMENTS}/ to run"),
+        });
         return Ok(0);
     }
     let mut table = Table::new();
@@ -25,6 +29,13 @@ pub fn list(runs: &Path) -> Result<i32> {
     }
     console::line(table.trim_fmt());
     Ok(0)
+}
+
+/// An experiment that can be run here: quickstart, or else the first.
+fn experiment() -> Option<String> {
+    let names = spec::available(Path::new(EXPERIMENTS)).ok()?;
+    let quick = names.iter().find(|name| *name == "quickstart");
+    quick.or(names.first()).cloned()
 }
 
 fn row(entry: &RunEntry) -> [String; 5] {

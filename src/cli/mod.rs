@@ -7,6 +7,7 @@ mod list;
 mod run;
 
 use crate::backend::environment;
+use crate::run::commands::RUNS;
 use crate::run::{RunDir, resolve};
 use crate::shutdown::Shutdown;
 use crate::spec::{self, Experiment, Override, Spec};
@@ -17,6 +18,9 @@ use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// The directory of the experiments, unless `--experiments` names another.
+const EXPERIMENTS: &str = "experiments";
+
 /// Experiments in, TensorBoard out: trains CIFAR-10's tutorial network as a YAML spec says, with an
 /// evaluator beside it.
 #[derive(Debug, Parser)]
@@ -25,7 +29,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Directory of the run directories
-    #[arg(long, global = true, value_name = "DIR", default_value = "runs", value_parser = path())]
+    #[arg(long, global = true, value_name = "DIR", default_value = RUNS, value_parser = path())]
     runs: PathBuf,
 }
 
@@ -99,7 +103,7 @@ struct ExperimentArgs {
     #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA", value_parser = path())]
     data: Option<PathBuf>,
     /// Directory of the experiments
-    #[arg(long, value_name = "DIR", default_value = "experiments", value_parser = path())]
+    #[arg(long, value_name = "DIR", default_value = EXPERIMENTS, value_parser = path())]
     experiments: PathBuf,
 }
 

@@ -3,9 +3,8 @@
 use super::ExperimentArgs;
 use crate::data::Fingerprint;
 use crate::evaluator::hparams;
-use crate::hint::hint;
-use crate::run::data as run_data;
 use crate::run::{ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus};
+use crate::run::{commands, data as run_data};
 use crate::shutdown::Shutdown;
 use crate::spec::Spec;
 use crate::supervisor::display::Display;
@@ -73,7 +72,7 @@ fn provenance(device: String, first_step: Option<u64>) -> Provenance {
 }
 
 pub fn stop(run: &RunDir) -> Result<i32> {
-    let (id, name) = (run.id(), run.name());
+    let id = run.id();
     let was_running = supervisor::stop(run, NOTICE_AFTER, |notice| console::line(notice))?;
     let state = if was_running {
         "stopped"
@@ -90,10 +89,7 @@ pub fn stop(run: &RunDir) -> Result<i32> {
             "{id} is {state}, at step {} of {}\n  to go on       {}",
             train.step,
             train.steps,
-            hint(
-                &format!("resume NAME={name}"),
-                &format!("runboard resume {id}")
-            ),
+            commands::resume(run),
         )),
         None => console::line(format_args!("{id} is {state}")),
     }
@@ -107,23 +103,19 @@ fn start(run: &RunDir, detach: bool, session: Option<&Provenance>) -> Result<i32
     if let Some(Err(error)) = session.map(|session| session.record(run)) {
         console::warning(format_args!("{error:#}"));
     }
-    let (id, name) = (run.id(), run.name());
+    let id = run.id();
     if detach {
         drop(lock); // for the supervisor
         let pid = supervisor::detach(run, &program, DETACH_LIMIT)?;
-        let logdir = run.logdir();
         console::line(format_args!(
             "running {id} in {}, detached, with pid {pid}\n  \
-             to follow it   tail -f {}\n  \
+             to follow it   {}\n  \
              to see curves  {}\n  \
              to stop it     {}",
             run.path().display(),
-            run.log(Role::Supervisor).display(),
-            hint(
-                "tensorboard",
-                &format!("tensorboard --logdir {}", logdir.display())
-            ),
-            hint(&format!("stop NAME={name}"), &format!("runboard stop {id}")),
+            commands::follow(&run.log(Role::Supervisor)),
+            commands::curves(run),
+            commands::stop(run),
         ));
         return Ok(0);
     }

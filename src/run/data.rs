@@ -7,9 +7,11 @@
 //! The frozen spec says where they were when the run began; `folder` is where they are now, if they were moved. A
 //! run of an earlier version gets the file at its next start.
 
-use super::RunDir;
+use super::{RunDir, commands};
 use crate::data::{self, Fingerprint, Images, Split};
 use crate::files::{read_small, write_atomic};
+use crate::hint::runboard;
+use crate::paths::unexpanded;
 use crate::spec::{Data, Source};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
@@ -189,24 +191,28 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
 fn other_data(run: &RunDir, directory: &Path, difference: &str) -> anyhow::Error {
     user_error!(
         "{} holds other data than {} began with: {difference}; a run keeps its data: start another run for others, or \
-         name the place of these with --data DIR",
+         name the place of these: {}",
         directory.display(),
-        run.id()
+        run.id(),
+        commands::resume_with_data(run)
     )
 }
 
 fn not_found(run: &RunDir, data: &Data, folder: &Path) -> anyhow::Error {
     let mut message = format!(
-        "the data of {} are not in {}, and others are not fetched for a run that has begun; if they are elsewhere: \
-         runboard resume {} --data DIR",
+        "the data of {} are not in {}, and others are not fetched for a run that has begun; if they are elsewhere: {}",
         run.id(),
         folder.display(),
-        run.id()
+        commands::resume_with_data(run)
     );
     if data.source == Source::Cifar10 {
         message += &format!(
-            "; if they were the official archive and are gone: runboard data fetch {}",
-            folder.display()
+            "; if they were the official archive and are gone: {}",
+            runboard(&[
+                "data".as_ref(),
+                "fetch".as_ref(),
+                unexpanded(folder).as_os_str()
+            ])
         );
     }
     user_error!("{message}")
@@ -335,8 +341,7 @@ mod tests {
         let case = Case::recorded();
         let place = case.moved();
         let message = case.verify(None, None).unwrap_err();
-        let id = case.run.id();
-        let hint = format!("runboard resume {id} --data DIR");
+        let hint = commands::resume_with_data(&case.run);
         assert!(message.contains(&hint), "{message}");
         assert!(case.read(Split::Train).is_err());
         assert!(!case.data.folder.exists(), "something was fetched");

@@ -1,6 +1,7 @@
 //! A run on disk: its directory, what it was started from, how its processes are doing, that there is one
 //! of each, and how to find it again.
 
+pub mod commands;
 mod completion;
 pub mod data;
 mod directory;

@@ -6,7 +6,9 @@ use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
 
 use super::timestamp::Timestamp;
-use super::{EvalStatus, ProcessState, RunDir, Score, Status, SupervisorStatus, TrainStatus};
+use super::{
+    EvalStatus, ProcessState, RunDir, Score, Status, SupervisorStatus, TrainStatus, commands,
+};
 use crate::user_error;
 
 /// How similar (Jaro-Winkler, in 0..=1) a name must be to be suggested.
@@ -122,8 +124,9 @@ pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
         None => String::new(),
     };
     Err(user_error!(
-        "no run {what:?} in {}{nearest}; want NAME, NAME/TIMESTAMP or a run's directory, as `runboard list` shows them",
-        runs.display()
+        "no run {what:?} in {}{nearest}; want NAME, NAME/TIMESTAMP or a run's directory, as `{}` shows them",
+        runs.display(),
+        commands::list(runs)
     ))
 }
 
@@ -296,8 +299,10 @@ mod tests {
     fn resolve_suggests_the_nearest_name() {
         let directory = runs(&["baseline/20261123-031000", "quick/20261123-031000"]);
         let shown = directory.path().display();
-        let wanted =
-            "want NAME, NAME/TIMESTAMP or a run's directory, as `runboard list` shows them";
+        let wanted = format!(
+            "want NAME, NAME/TIMESTAMP or a run's directory, as `{}` shows them",
+            commands::list(directory.path())
+        );
         for (what, hint) in [
             ("basline", " (nearest: \"baseline\")"),
             (

@@ -3,6 +3,7 @@
 use super::fields::{self, Field};
 use super::{Spec, names};
 use crate::bail_user;
+use crate::hint::runboard;
 use anyhow::{Context, Result};
 use serde_yaml::Value;
 
@@ -40,7 +41,8 @@ pub fn list(pattern: Option<&str>) -> Result<String> {
             true => String::new(),
             false => format!("did you mean {}? ", similar.join(" or ")),
         };
-        bail_user!("no field matches '{pattern}'; {hint}`runboard fields` lists them all");
+        let all = runboard(&["fields"]);
+        bail_user!("no field matches '{pattern}'; {hint}`{all}` lists them all");
     }
     let defaults = defaults()?;
     let entries: Vec<String> = found.iter().map(|field| entry(field, &defaults)).collect();

@@ -8,8 +8,7 @@ use std::time::Duration;
 use indicatif::FormattedDuration;
 
 use super::child::{describe, exit_code};
-use crate::hint::hint;
-use crate::run::{EvalStatus, Restarts, Role, RunDir, TrainStatus};
+use crate::run::{EvalStatus, Restarts, Role, RunDir, TrainStatus, commands};
 
 /// A child that ended badly.
 #[derive(Clone, Debug)]
@@ -134,24 +133,9 @@ impl fmt::Display for SessionSummary {
             train.display(),
             eval.display()
         )?;
-        let logdir = run.logdir();
-        write!(
-            f,
-            "\n  to see them    {}",
-            hint(
-                "tensorboard",
-                &format!("tensorboard --logdir {}", logdir.display())
-            )
-        )?;
+        write!(f, "\n  to see them    {}", commands::curves(run))?;
         if !matches!(self.outcome, Outcome::Finished) {
-            write!(
-                f,
-                "\n  to go on       {}",
-                hint(
-                    &format!("resume NAME={}", run.name()),
-                    &format!("runboard resume {id}")
-                )
-            )?;
+            write!(f, "\n  to go on       {}", commands::resume(run))?;
         }
         Ok(())
     }

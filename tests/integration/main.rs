@@ -3,6 +3,7 @@
 #[path = "../../src/testing/fuzz.rs"]
 mod cases;
 mod checkpoints;
+mod commands;
 mod data;
 mod divergence;
 mod environment;

@@ -1,6 +1,6 @@
 //! Fetches the official archive: downloads, verifies and unpacks it.
 
-use super::ALTERNATIVES;
+use super::alternatives;
 use super::download::Download;
 use super::staging::DirectoryLock;
 use super::unpack::unpack;
@@ -54,7 +54,7 @@ impl Archive {
             return Ok(dataset);
         }
         self.download_and_unpack(directory, &lock)
-            .map_err(|error| anyhow!("{error:#}\n{ALTERNATIVES}"))
+            .map_err(|error| anyhow!("{error:#}\n{}", alternatives()))
     }
 
     fn download_and_unpack(&self, directory: &Path, lock: &DirectoryLock) -> Result<PathBuf> {

@@ -20,17 +20,22 @@ pub use synthetic::synthesize;
 
 use crate::bail_user;
 use crate::data::files;
+use crate::hint::runboard;
 use crate::spec::{Data, Source};
 use anyhow::Result;
 use fetch::Archive;
 use std::path::{Path, PathBuf};
 
 /// What a user can do where the archive cannot be fetched.
-const ALTERNATIVES: &str = "\
-alternatives:
+fn alternatives() -> String {
+    format!(
+        "alternatives:
   a directory with the files:      --data DIR, RUNBOARD_DATA, or data.folder in the spec
-  images in class directories:     runboard data import DIR
-  synthetic images:                data.source: synthetic in the spec";
+  images in class directories:     {}
+  synthetic images:                data.source: synthetic in the spec",
+        runboard(&["data", "import", "DIR"])
+    )
+}
 
 /// Makes sure that the images which `data` asks for are there, and returns the directory that holds the files.
 ///
@@ -68,8 +73,9 @@ fn prepare_from(data: &Data, archive: &Archive) -> Result<PathBuf> {
             Some(dataset) => Ok(dataset),
             None if data.download => archive.fetch(directory),
             None => bail_user!(
-                "{}; data.download is off\n{ALTERNATIVES}",
-                files::dataset_not_found(directory)
+                "{}; data.download is off\n{}",
+                files::dataset_not_found(directory),
+                alternatives()
             ),
         },
     }
@@ -136,7 +142,7 @@ mod tests {
         assert!(is_user_error(&error));
         let text = error.to_string();
         assert!(text.contains("data.download is off\n"), "{text}");
-        assert!(text.ends_with(ALTERNATIVES), "{text}");
+        assert!(text.ends_with(&alternatives()), "{text}");
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
 
         given.download = true;
@@ -148,7 +154,7 @@ mod tests {
             text.starts_with("failed to download http://127.0.0.1"),
             "{text}"
         );
-        assert!(text.ends_with(ALTERNATIVES), "{text}");
+        assert!(text.ends_with(&alternatives()), "{text}");
         let error = prepare_from(&given, &archive(vec![whole(b"portal")])).unwrap_err();
         assert!(error.to_string().contains("MD5 mismatch"));
     }

@@ -102,17 +102,16 @@ fn unknown_field_pattern_is_refused_with_the_nearest_names() {
         assert!(is_user_error(&error));
         error.to_string()
     };
+    let all = format!("`{}` lists them all", crate::hint::runboard(&["fields"]));
     assert_eq!(
         message("batchsize"),
-        "no field matches 'batchsize'; did you mean train.batch_size or eval.batch_size? \
-         `runboard fields` lists them all"
+        format!(
+            "no field matches 'batchsize'; did you mean train.batch_size or eval.batch_size? {all}"
+        )
     );
     assert_eq!(
         message("train.step_s"),
-        "no field matches 'train.step_s'; did you mean train.steps? `runboard fields` lists them all"
+        format!("no field matches 'train.step_s'; did you mean train.steps? {all}")
     );
-    assert_eq!(
-        message("zzz*"),
-        "no field matches 'zzz*'; `runboard fields` lists them all"
-    );
+    assert_eq!(message("zzz*"), format!("no field matches 'zzz*'; {all}"));
 }

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::*;
 use crate::error::is_user_error;
+use crate::run::commands;
 use crate::run::{Process, ProcessState, Role, provenance};
 
 const SIGINT: i32 = 2;
@@ -182,7 +183,7 @@ fn summary_has_the_statuses_of_this_session() {
             "{id} is finished at step 500 of 500, after 01:02:03\n  \
              accuracy       0.712 at step 500, best 0.715 at step 400\n  \
              curves         {path}/train and {path}/eval\n  \
-             to see them    make tensorboard, or: tensorboard --logdir {}",
+             to see them    tensorboard --logdir {}",
             runs.display()
         )
     );
@@ -220,8 +221,10 @@ fn stop_is_passed_on_and_waited_for() {
         text.starts_with(&format!("{id} is stopped, after ")),
         "{text}"
     );
-    let hint = format!("\n  to go on       make resume NAME=a, or: runboard resume {id}"); // in the project's root
+    let hint = format!("\n  to go on       {}", commands::resume(&fake.run));
     assert!(text.ends_with(&hint), "{text}");
+    let path = fake.run.path().display();
+    assert!(hint.ends_with(&format!(" resume {path}")), "{hint}");
 }
 
 #[test]

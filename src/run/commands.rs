@@ -1,0 +1,101 @@
+//! What the user may type next about a run: commands that mean this very run, in the working directory.
+
+use super::{RunDir, registry};
+use crate::hint::{hint, runboard, shell};
+use crate::paths::unexpanded;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// The directory of the run directories, unless `--runs` names another; `make` knows no other.
+pub const RUNS: &str = "runs";
+
+/// How to go on with a run.
+pub fn resume(run: &RunDir) -> String {
+    of(run, "resume", &[], "")
+}
+
+/// How to go on with a run whose data were moved: the place is left to the user.
+pub fn resume_with_data(run: &RunDir) -> String {
+    of(run, "resume", &["--data", "DIR"], " DATA=DIR")
+}
+
+/// How to stop a run.
+pub fn stop(run: &RunDir) -> String {
+    of(run, "stop", &[], "")
+}
+
+/// How to see the curves of a run, and of the others of its name.
+pub fn curves(run: &RunDir) -> String {
+    let logdir = not_an_option(&run.logdir());
+    let command = shell(&[OsStr::new("tensorboard"), "--logdir".as_ref(), &logdir]);
+    match short_id(run) {
+        Some(_) => hint("tensorboard", &command),
+        None => command,
+    }
+}
+
+/// How to follow a file that grows.
+pub fn follow(path: &Path) -> String {
+    shell(&[OsStr::new("tail"), "-f".as_ref(), &not_an_option(path)])
+}
+
+/// How to list the runs in a directory.
+pub fn list(runs: &Path) -> String {
+    match runs == Path::new(RUNS) {
+        true => runboard(&["list"]),
+        false => runboard(&[
+            "list".as_ref(),
+            "--runs".as_ref(),
+            unexpanded(runs).as_os_str(),
+        ]),
+    }
+}
+
+/// How to run an experiment in a directory of runs.
+pub fn start(name: &str, runs: &Path) -> String {
+    match runs == Path::new(RUNS) {
+        true => hint(
+            &format!("experiment NAME={name}"),
+            &runboard(&["run", name]),
+        ),
+        false => runboard(&[
+            "run".as_ref(),
+            name.as_ref(),
+            "--runs".as_ref(),
+            unexpanded(runs).as_os_str(),
+        ]),
+    }
+}
+
+fn of(run: &RunDir, command: &str, options: &[&str], variables: &str) -> String {
+    let id = short_id(run);
+    let argument: OsString = match &id {
+        Some(id) => id.into(),
+        None => unexpanded(run.path()).into(),
+    };
+    let mut words = vec![OsStr::new(command), &argument];
+    words.extend(options.iter().map(OsStr::new));
+    let command_line = runboard(&words);
+    match id {
+        Some(id) => hint(&format!("{command} NAME={id}{variables}"), &command_line),
+        None => command_line,
+    }
+}
+
+/// `NAME/TIMESTAMP`, if that alone means the run here. Not NAME: that is its latest run, and soon another one.
+fn short_id(run: &RunDir) -> Option<String> {
+    let id = run.id();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c); // for make and every shell
+    let is_plain = id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(plain);
+    let is_here = run.path() == Path::new(RUNS).join(&id);
+    let resolves = || registry::resolve(Path::new(RUNS), Path::new(&id));
+    (is_here && is_plain && resolves().is_ok_and(|found| found.path() == run.path())).then_some(id)
+}
+
+/// A path as another program than this one takes it, not for an option.
+fn not_an_option(path: &Path) -> OsString {
+    match path.as_os_str().as_encoded_bytes().starts_with(b"-") {
+        true => Path::new(".").join(path).into(),
+        false => path.into(),
+    }
+}
