@@ -117,6 +117,13 @@ fn tch_tensor<const D: usize>(tensor: Tensor<D>) -> Result<tch::Tensor> {
     Ok(primitive.tensor)
 }
 
+/// The values on the host, row by row.
+fn to_host(tensor: &tch::Tensor) -> Result<Vec<f32>> {
+    let tensor = tensor.f_to_device(tch::Device::Cpu)?;
+    let flat = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
+    Ok(Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?)
+}
+
 /// The parameters' libtorch handles, on the same memory as the network's.
 fn handles(network: &Network) -> Result<Vec<tch::Tensor>> {
     let mut collect = CollectHandles(Vec::with_capacity(PARAMETERS));

@@ -2,7 +2,7 @@
 
 use super::cpu::CpuNetwork;
 use super::losses::DeviceLosses;
-use super::{handles, not_libtorch, tch_tensor, with_handles};
+use super::{handles, not_libtorch, tch_tensor, to_host, with_handles};
 use crate::model::{self, LAYERS, NamedTensor, Network, PARAMETERS, PER_LAYER};
 use crate::spec::{self, Precision, Spec};
 use anyhow::{Result, anyhow};
@@ -82,13 +82,6 @@ fn sum_of_squares(weights: &tch::Tensor) -> Result<tch::Tensor> {
 /// operations compute the network.
 pub fn depends_on_threads(spec: &Spec) -> bool {
     !CpuNetwork::supports(spec)
-}
-
-/// The values on the host, row by row.
-pub(super) fn to_host(tensor: &tch::Tensor) -> Result<Vec<f32>> {
-    let tensor = tensor.f_to_device(tch::Device::Cpu)?;
-    let flat = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
-    Ok(Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?)
 }
 
 /// Leaves of a new autograd graph on the same memory.

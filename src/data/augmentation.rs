@@ -1,7 +1,7 @@
 //! From stored bytes to the network's input: random augmentation in training, the central crop in evaluation,
 //! per-image standardisation in both, with the arithmetic of tf.image on float images.
 
-use super::cifar::{CHANNELS, PIXEL_BYTES, SIDE};
+use super::format::{CHANNELS, PIXEL_BYTES, SIDE};
 use crate::spec::Input;
 use rand::Rng;
 

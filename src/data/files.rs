@@ -1,6 +1,6 @@
 //! Finds a data set's files, and reads the names of its classes.
 
-use super::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
+use super::format::{BATCHES_DIR, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
 use crate::files::{read_small, without_bom};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};

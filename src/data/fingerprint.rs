@@ -1,7 +1,8 @@
 //! What tells one data set from another: the bytes of its files and the names of its classes.
 
-use super::cifar::{FileDigest, Images, Split};
 use super::files::class_names;
+use super::format::Split;
+use super::images::{FileDigest, Images};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -81,7 +82,7 @@ fn file_difference(want: &[FileDigest], found: &[FileDigest]) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::cifar::{META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
+    use crate::data::format::{META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
     use std::fs;
 
     fn dataset() -> tempfile::TempDir {

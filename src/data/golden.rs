@@ -1,7 +1,8 @@
 //! The network's input against TensorFlow's, and the distribution of its random parameters.
 
 use super::augmentation::{Augmentation, apply, input_len};
-use super::cifar::{Images, RECORD_BYTES};
+use super::format::RECORD_BYTES;
+use super::images::Images;
 use super::random;
 use super::stream::{Batch, BatchStream};
 use crate::spec::{Contrast, Input, Seed};

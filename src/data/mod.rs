@@ -9,22 +9,24 @@
 //! import, generation. Neither knows the network, nor what becomes of a batch.
 
 pub mod augmentation;
-mod cifar;
 mod files;
 mod fingerprint;
+mod format;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod golden;
+mod images;
 mod prefetch;
 mod random;
 mod sources;
 mod stream;
 mod summary;
 
-pub use cifar::{CHANNELS, CLASS_COUNT, CLASSES, Images, SIDE, Split};
 pub use files::class_names;
 pub use fingerprint::Fingerprint;
+pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};
+pub use images::Images;
 pub use sources::{find, import, prepare, synthesize};
 pub use stream::{Batch, BatchPlan, BatchStream, StreamItem, evaluation_batches};
 pub use summary::{Summary, check};

@@ -2,7 +2,8 @@
 //! (seed, k), and one pass in order for evaluation.
 
 use super::augmentation::{Augmentation, apply, channel_transforms, input_len};
-use super::cifar::{CHANNELS, Images, SIDE};
+use super::format::{CHANNELS, SIDE};
+use super::images::Images;
 use super::prefetch::Prefetch;
 use super::random;
 use crate::bail_user;
@@ -285,7 +286,7 @@ pub fn evaluation_batches(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::cifar::{PIXEL_BYTES, RECORD_BYTES};
+    use crate::data::format::{PIXEL_BYTES, RECORD_BYTES};
     use crate::error::is_user_error;
 
     /// Images whose first pixel is their index; labels index % 10.

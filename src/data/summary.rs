@@ -1,7 +1,8 @@
 //! The number of images of each class, as a table for people.
 
-use super::cifar::{CLASS_COUNT, Images, Split};
 use super::files::class_names;
+use super::format::{CLASS_COUNT, Split};
+use super::images::Images;
 use anyhow::Result;
 use std::fmt;
 use std::path::Path;

@@ -5,7 +5,7 @@
 
 use super::product::{LeftMatrix, ROWS, multiply};
 use super::{LANES, padded};
-use crate::backend::native::to_host;
+use crate::backend::to_host;
 use crate::model::PER_LAYER;
 use anyhow::{Context, Result, ensure};
 use pulp::{Arch, Simd, WithSimd};

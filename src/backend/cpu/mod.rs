@@ -15,7 +15,7 @@ mod product;
 mod weights;
 mod winograd;
 
-use super::native::to_host;
+use super::to_host;
 use crate::data::CHANNELS;
 use crate::model::{PER_LAYER, same_padding, same_size};
 use crate::spec::{Precision, Spec};

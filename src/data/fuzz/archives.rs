@@ -1,6 +1,6 @@
 //! Random archives in place of the official one.
 
-use crate::data::cifar::{META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
+use crate::data::format::{META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
 use crate::data::sources::staging::DirectoryLock;
 use crate::data::sources::unpack::{tests::official, unpack};
 use crate::testing::fuzz::{check, edited, pick};

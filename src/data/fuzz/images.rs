@@ -1,6 +1,6 @@
 //! Random images to import.
 
-use crate::data::cifar::PIXEL_BYTES;
+use crate::data::format::PIXEL_BYTES;
 use crate::data::sources::decode::{decode, write_planes};
 use crate::testing::fuzz::{check, edited, pick};
 use crate::testing::heap::within;

@@ -1,10 +1,10 @@
 //! Random data sets in CIFAR-10's layout.
 
-use crate::data::cifar::{
-    BATCHES_DIR, CLASS_COUNT, Images, META_FILE, PIXEL_BYTES, RECORD_BYTES, Split, TEST_FILE,
-    TRAIN_FILES,
-};
 use crate::data::class_names;
+use crate::data::format::{
+    BATCHES_DIR, CLASS_COUNT, META_FILE, PIXEL_BYTES, RECORD_BYTES, Split, TEST_FILE, TRAIN_FILES,
+};
+use crate::data::images::Images;
 use crate::error::is_user_error;
 use crate::testing::fuzz::{check, edited, pick};
 use crate::testing::heap::within;

@@ -1,7 +1,7 @@
 //! The surface that synthetic images are painted on.
 
 use super::figures::length;
-use crate::data::cifar::{CHANNELS, SIDE};
+use crate::data::format::{CHANNELS, SIDE};
 use std::ops::Range;
 
 /// Red, green and blue on the 0..255 scale; painting may leave it.

@@ -1,6 +1,6 @@
 //! Decodes an image file, whole or not at all, and scales it to 32x32.
 
-use crate::data::cifar::{PIXEL_BYTES, SIDE};
+use crate::data::format::{PIXEL_BYTES, SIDE};
 use crate::files::read_small;
 use image::codecs::png::PngDecoder;
 use image::imageops::FilterType;

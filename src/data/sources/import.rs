@@ -3,8 +3,8 @@
 use super::decode::{read_image, write_planes};
 use super::staging::DirectoryLock;
 use super::write::Dataset;
-use crate::data::cifar::{BATCHES_DIR, CLASS_COUNT, CLASSES, Split};
 use crate::data::files::{self, class_names_error};
+use crate::data::format::{BATCHES_DIR, CLASS_COUNT, CLASSES, Split};
 use crate::data::random;
 use crate::spec::Seed;
 use crate::{bail_user, console, user_error};
@@ -300,8 +300,9 @@ fn file_problem(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::cifar::{Images, SIDE};
     use crate::data::files::class_names;
+    use crate::data::format::SIDE;
+    use crate::data::images::Images;
     use crate::error::is_user_error;
     use image::{Rgb, RgbImage};
     use std::os::unix::fs::symlink;

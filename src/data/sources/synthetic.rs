@@ -9,8 +9,8 @@ use super::figures::{Figure, Texture, distance, length};
 use super::staging::DirectoryLock;
 use super::write::Dataset;
 use crate::bail_user;
-use crate::data::cifar::{CHANNELS, SIDE, Split};
 use crate::data::files;
+use crate::data::format::{CHANNELS, SIDE, Split};
 use crate::data::random;
 use crate::files::read_small;
 use crate::spec::{Seed, Synthetic};
@@ -247,8 +247,9 @@ fn unit(x: f32, y: f32) -> [f32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::cifar::{Images, PIXEL_BYTES};
     use crate::data::files::class_names;
+    use crate::data::format::PIXEL_BYTES;
+    use crate::data::images::Images;
     use crate::error::is_user_error;
     use md5::{Digest, Md5};
     use std::fs;

@@ -1,7 +1,7 @@
 //! Takes the known files, and nothing else, out of the official archive.
 
 use super::staging::StagingDirectory;
-use crate::data::cifar::{BATCHES_DIR, META_FILE, TEST_FILE, TRAIN_FILES};
+use crate::data::format::{BATCHES_DIR, META_FILE, TEST_FILE, TRAIN_FILES};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::io::Read;
@@ -76,7 +76,7 @@ fn known_name(path: &Path) -> Result<Option<&'static str>> {
 #[cfg(test)]
 pub(in crate::data) mod tests {
     use super::*;
-    use crate::data::cifar::RECORD_BYTES;
+    use crate::data::format::RECORD_BYTES;
     use crate::data::sources::staging::DirectoryLock;
     use flate2::write::GzEncoder;
     use std::fs;

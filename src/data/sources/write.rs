@@ -3,7 +3,7 @@
 use super::progress::{self, Unit};
 use super::staging::StagingDirectory;
 use crate::bail_user;
-use crate::data::cifar::{CLASS_COUNT, MAX_IMAGES, META_FILE, RECORD_BYTES, Split};
+use crate::data::format::{CLASS_COUNT, MAX_IMAGES, META_FILE, RECORD_BYTES, Split};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
@@ -104,8 +104,9 @@ fn fill_records(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::cifar::{CLASSES, Images};
     use crate::data::files::class_names;
+    use crate::data::format::CLASSES;
+    use crate::data::images::Images;
     use crate::data::sources::staging::DirectoryLock;
     use crate::error::is_user_error;
 

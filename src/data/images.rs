@@ -1,8 +1,7 @@
-//! CIFAR-10's binary layout, and one split of a data set in memory.
-
-pub use crate::spec::{CHANNELS, CLASS_COUNT};
+//! One split of a data set in memory.
 
 use super::files::require_dataset;
+use super::format::{CLASS_COUNT, MAX_IMAGES, RECORD_BYTES, Split};
 use crate::bail_user;
 use crate::files::open_regular;
 use anyhow::{Context, Result, ensure};
@@ -12,68 +11,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-// A file is a sequence of records without header or padding (https://www.cs.toronto.edu/~kriz/cifar.html,
-// "Binary version"):
-//
-//   byte 0          label, 0 to 9
-//   bytes 1..1025   red plane, 32 rows of 32, from the top left
-//   then            green plane, blue plane
-
-/// CIFAR-10's classes in the order of their labels.
-pub const CLASSES: [&str; CLASS_COUNT] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
-/// Side of a stored image, in pixels.
-pub const SIDE: usize = 32;
-/// Bytes of a stored image.
-pub const PIXEL_BYTES: usize = CHANNELS * SIDE * SIDE;
-/// Bytes of a record: label and image.
-pub const RECORD_BYTES: usize = 1 + PIXEL_BYTES;
-
-/// The directory that the official archive unpacks to.
-pub(super) const BATCHES_DIR: &str = "cifar-10-batches-bin";
-/// Class names, one a line, in the order of the labels.
-pub(super) const META_FILE: &str = "batches.meta.txt";
-pub(super) const TRAIN_FILES: [&str; 5] = [
-    "data_batch_1.bin",
-    "data_batch_2.bin",
-    "data_batch_3.bin",
-    "data_batch_4.bin",
-    "data_batch_5.bin",
-];
-pub(super) const TEST_FILE: &str = "test_batch.bin";
-
-/// Images of a split; more are refused before memory is allocated, which would be more than 15 GB.
-pub(super) const MAX_IMAGES: usize = 5_000_000;
+/// Bytes of a split's files at most.
 const MAX_SPLIT_BYTES: u64 = (MAX_IMAGES * RECORD_BYTES) as u64;
-
-/// The two parts of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    /// `data_batch_1.bin` to `data_batch_5.bin`, in this order.
-    Train,
-    /// `test_batch.bin`.
-    Test,
-}
-
-impl Split {
-    /// Names of the files that hold the split.
-    pub(super) fn files(self) -> &'static [&'static str] {
-        match self {
-            Split::Train => &TRAIN_FILES,
-            Split::Test => &[TEST_FILE],
-        }
-    }
-}
 
 /// One split, resident in memory as the bytes of its files. Never empty.
 #[derive(Debug)]
@@ -240,6 +179,7 @@ impl SizedFile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::{BATCHES_DIR, PIXEL_BYTES, TEST_FILE, TRAIN_FILES};
     use super::*;
     use crate::error::is_user_error;
     use std::fs;
