@@ -337,11 +337,15 @@ impl<'a> Evaluator<'a> {
         let next = self.journal.evaluations().last();
         let next = next.map_or(0, |last| last.step + 1);
         // Nothing stays that the journal does not know, or will take back.
-        let reporter =
-            EvaluationReporter::starting_at(&mut self.reporter, self.run, step.min(next))?;
+        let reporter = EvaluationReporter::starting_at(
+            &mut self.reporter,
+            self.run,
+            step.min(next),
+            &self.classes,
+        )?;
         let found = match measured {
             Ok((averaged, raw)) => {
-                reporter.publish(step, &averaged, &raw, &self.images, &self.classes)?;
+                reporter.publish(step, &averaged, &raw, &self.images)?;
                 let scores = Scores {
                     accuracy: averaged.accuracy(),
                     raw_accuracy: raw.accuracy(),

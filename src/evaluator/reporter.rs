@@ -3,7 +3,7 @@
 use super::metrics::Metrics;
 use crate::data::Images;
 use crate::events::{EventWriter, Summaries, tags};
-use crate::pictures;
+use crate::pictures::{self, ClassLabels};
 use crate::run::{Role, RunDir};
 use anyhow::Result;
 
@@ -12,11 +12,14 @@ pub struct EvaluationReporter {
     events: EventWriter,
     /// The step after the last one shown.
     next: u64,
+    /// The classes' names, in tags, and what stands for them in pictures.
+    classes: Vec<String>,
+    labels: ClassLabels,
 }
 
 impl EvaluationReporter {
     /// The reporter in `slot`, opened where it is not yet or where it has shown `step` or a later one: events of
-    /// these steps are removed from its files.
+    /// these steps are removed from its files. The classes have these names.
     ///
     /// # Errors
     /// The event files cannot be made, or an older one cannot be shortened.
@@ -24,6 +27,7 @@ impl EvaluationReporter {
         slot: &'a mut Option<Self>,
         run: &RunDir,
         step: u64,
+        classes: &[String],
     ) -> Result<&'a mut Self> {
         if slot.as_ref().is_some_and(|reporter| reporter.next > step) {
             *slot = None;
@@ -33,6 +37,8 @@ impl EvaluationReporter {
             none => none.insert(EvaluationReporter {
                 events: EventWriter::resume(&run.events(Role::Eval), step)?,
                 next: step,
+                classes: classes.to_vec(),
+                labels: ClassLabels::new(classes),
             }),
         })
     }
@@ -48,14 +54,13 @@ impl EvaluationReporter {
         averaged: &Metrics,
         raw: &Metrics,
         images: &Images,
-        classes: &[String],
     ) -> Result<()> {
         let mut summaries = Summaries::at(step);
         summaries
             .scalar(&tags::PRECISION_AT_1.tag(), averaged.accuracy())
             .scalar(&tags::PRECISION_AT_1_RAW.tag(), raw.accuracy())
             .scalar(&tags::EVAL_CROSS_ENTROPY.tag(), averaged.loss());
-        for (class, name) in classes.iter().enumerate() {
+        for (class, name) in self.classes.iter().enumerate() {
             if let Some(recall) = averaged.recall(class) {
                 summaries.scalar(&tags::CLASS_RECALL.of(name), recall);
             }
@@ -63,27 +68,29 @@ impl EvaluationReporter {
                 summaries.scalar(&tags::CLASS_PRECISION.of(name), precision);
             }
         }
-        for (class, name) in classes.iter().enumerate() {
+        for (class, name) in self.classes.iter().enumerate() {
             let (scores, truth) = averaged.one_versus_rest(class);
             let tag = tags::CLASS_PR_CURVE.of(name);
             summaries.pr_curve(&tag, &scores, &truth, PR_THRESHOLDS);
         }
-        let names: Vec<&str> = classes.iter().map(String::as_str).collect();
-        let matrix = pictures::confusion(averaged.confusion(), &names);
+        if let Some(legend) = self.labels.legend() {
+            summaries.text(&tags::CLASS_NUMBERS.tag(), legend);
+        }
+        let matrix = pictures::confusion(averaged.confusion(), &self.labels);
         summaries.image(&tags::CONFUSION_MATRIX.tag(), &matrix);
         let mistakes: Vec<_> = averaged
             .mistakes()
             .iter()
             .map(|mistake| pictures::MistakenImage {
                 pixels: images.pixels(mistake.index),
-                label: names[mistake.label],
-                predicted: names[mistake.predicted],
+                label: mistake.label,
+                predicted: mistake.predicted,
                 probability: mistake.probability,
             })
             .collect();
         summaries.image(
             &tags::CONFIDENT_MISTAKES.tag(),
-            &pictures::mistakes(&mistakes),
+            &pictures::mistakes(&mistakes, &self.labels),
         );
         self.next = step + 1;
         self.events.write(&summaries);

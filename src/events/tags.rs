@@ -175,6 +175,8 @@ table! {
         "Test images by their class (rows) and the likeliest class (columns).";
     CONFIDENT_MISTAKES = Evaluator, Images, "confident_mistakes",
         "The test images that are most confidently taken for another class.";
+    CLASS_NUMBERS = Evaluator, Text, "class_numbers",
+        "The classes by their numbers in the pictures. It is there if no font has all letters of their names.";
 
     FINAL_ACCURACY = HparamsSession, Scalars, "final accuracy", "";
     BEST_ACCURACY = HparamsSession, Scalars, "best accuracy", "";

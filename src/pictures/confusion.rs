@@ -1,7 +1,7 @@
 //! The confusion matrix as a picture.
 
-use super::text::{self, mix};
-use super::{BLACK, WHITE, centre, tile};
+use super::text::{self, Font, mix};
+use super::{BLACK, ClassLabels, WHITE, centre, tile};
 use image::imageops::{replace, rotate270};
 use image::{Rgb, RgbImage};
 
@@ -19,36 +19,37 @@ const FAINT: Rgb<u8> = Rgb([190; 3]);
 /// Around titles and names.
 const SPACE: u32 = 6;
 
-/// `counts` [label, prediction] of images as a matrix with the names of the classes beside its rows
+/// `counts` [label, prediction] of images as a matrix with `labels` beside its rows
 /// (labels) and above its columns (predictions). A cell's shade is its share of its row, from white for
 /// none to dark blue for all.
-pub fn confusion(counts: &[u64], class_names: &[&str]) -> RgbImage {
-    let classes = class_names.len();
-    let widest = counts.iter().map(|count| text::width(&count.to_string()));
+pub fn confusion(counts: &[u64], labels: &ClassLabels) -> RgbImage {
+    let (font, names) = (&labels.font, labels.texts());
+    let classes = names.len();
+    let widest = counts.iter().map(|count| font.width(&count.to_string()));
     let side = widest.max().unwrap_or(0).max(CELL - SPACE) + SPACE;
     let rows = counts.chunks(classes.max(1));
-    let cells: Vec<RgbImage> = rows.flat_map(|row| draw(row, side)).collect();
+    let cells: Vec<RgbImage> = rows.flat_map(|row| draw(row, side, font)).collect();
     let matrix = tile(&cells, classes, GAP, LINE);
 
-    let names = class_names.iter().map(|name| text::width(name));
-    let names = names.max().unwrap_or(0);
+    let longest = names.iter().map(|name| font.width(name));
+    let longest = longest.max().unwrap_or(0);
     // A title, the names, the matrix, each after a space.
     let title = SPACE + text::HEIGHT / 2;
-    let first = SPACE + text::HEIGHT + SPACE + names + SPACE;
+    let first = SPACE + text::HEIGHT + SPACE + longest + SPACE;
     let size = |side: u32| first + side + SPACE;
     let (width, height) = (size(matrix.width()), size(matrix.height()));
     let mut picture = RgbImage::from_pixel(width, height, WHITE);
     replace(&mut picture, &matrix, first.into(), first.into());
-    let line = |text: &str| text::line(text, BLACK, WHITE);
+    let line = |text: &str| font.line(text, BLACK, WHITE);
     let upright = |text: &str| rotate270(&line(text));
     let middle = first + matrix.width() / 2;
     centre(&mut picture, &line("prediction"), middle, title);
     let middle = first + matrix.height() / 2;
     centre(&mut picture, &upright("label"), title, middle);
-    for (class, name) in class_names.iter().enumerate() {
+    for (class, name) in names.iter().enumerate() {
         let middle = first + GAP + side / 2 + class as u32 * (side + GAP);
         // Both end at the matrix.
-        let end = first - SPACE - text::width(name) / 2;
+        let end = first - SPACE - font.width(name) / 2;
         centre(&mut picture, &line(name), end, middle);
         centre(&mut picture, &upright(name), middle, end);
     }
@@ -56,7 +57,7 @@ pub fn confusion(counts: &[u64], class_names: &[&str]) -> RgbImage {
 }
 
 /// The cells of one row.
-fn draw(row: &[u64], side: u32) -> impl Iterator<Item = RgbImage> {
+fn draw(row: &[u64], side: u32, font: &Font) -> impl Iterator<Item = RgbImage> {
     let images = row.iter().sum::<u64>().max(1);
     row.iter().map(move |&count| {
         let share = count as f64 / images as f64;
@@ -67,7 +68,7 @@ fn draw(row: &[u64], side: u32) -> impl Iterator<Item = RgbImage> {
             _ => BLACK,
         };
         let mut cell = RgbImage::from_pixel(side, side, shade);
-        let text = text::line(&count.to_string(), ink, shade);
+        let text = font.line(&count.to_string(), ink, shade);
         centre(&mut cell, &text, side / 2, side / 2);
         cell
     })
@@ -77,6 +78,11 @@ fn draw(row: &[u64], side: u32) -> impl Iterator<Item = RgbImage> {
 mod tests {
     use super::*;
 
+    fn labels(names: &[&str]) -> ClassLabels {
+        let names: Vec<String> = names.iter().copied().map(String::from).collect();
+        ClassLabels::new(&names)
+    }
+
     /// Where the matrix of classes begins whose longest name has `letters`.
     fn first(letters: u32) -> u32 {
         6 + 16 + 6 + 7 * letters + 6
@@ -85,7 +91,7 @@ mod tests {
     #[test]
     fn cells_are_shaded_by_their_share_of_the_row() {
         let counts = [3, 1, 0, 0, 0, 8, 0, 0, 0];
-        let picture = confusion(&counts, &["a", "bb", "c"]);
+        let picture = confusion(&counts, &labels(&["a", "bb", "c"]));
         let side = first(2) + 1 + 3 * 41 + 6;
         assert_eq!(picture.dimensions(), (side, side));
         let corner = |row: u32, column: u32| {
@@ -106,28 +112,29 @@ mod tests {
 
     #[test]
     fn counts_and_names_stand_where_they_belong() {
-        let picture = confusion(&[1, 0, 0, 12345678], &["first", "second"]);
+        let picture = confusion(&[1, 0, 0, 12345678], &labels(&["first", "second"]));
         let cell = 8 * 7 + 6;
         let start = first(6);
         let cut = |x: u32, y: u32, like: &RgbImage| {
             image::imageops::crop_imm(&picture, x, y, like.width(), like.height()).to_image()
         };
-        let count = text::line("12345678", WHITE, FULL);
+        let font = Font::default();
+        let count = font.line("12345678", WHITE, FULL);
         let at = start + 1 + cell + 1;
         assert_eq!(cut(at + 3, at + cell / 2 - 8, &count), count);
-        let name = text::line("second", BLACK, WHITE);
+        let name = font.line("second", BLACK, WHITE);
         let middle = start + 1 + cell + 1 + cell / 2;
         assert_eq!(cut(start - 6 - 42, middle - 8, &name), name);
         let name = rotate270(&name);
         assert_eq!(cut(middle - 8, start - 6 - 42, &name), name);
-        let title = text::line("prediction", BLACK, WHITE);
+        let title = font.line("prediction", BLACK, WHITE);
         assert_eq!(cut(start + cell + 1 - 35, 6, &title), title);
     }
 
     #[test]
     fn no_class_and_one_class_can_be_drawn() {
-        assert_eq!(confusion(&[], &[]).width(), first(0) + 2 + 6);
-        let one = confusion(&[u64::from(u32::MAX)], &["only"]);
+        assert_eq!(confusion(&[], &labels(&[])).width(), first(0) + 2 + 6);
+        let one = confusion(&[u64::from(u32::MAX)], &labels(&["only"]));
         assert_eq!(one.get_pixel(first(4) + 1, first(4) + 1), &FULL);
     }
 }

@@ -1,6 +1,6 @@
 //! Images that the network takes for something else, with what it takes them for.
 
-use super::{BLACK, WHITE, centre, text, tile};
+use super::{BLACK, ClassLabels, WHITE, centre, text, tile};
 use crate::data::SIDE;
 use image::{Rgb, RgbImage};
 
@@ -17,10 +17,10 @@ const LEADING: u32 = 2;
 pub struct MistakenImage<'a> {
     /// [3, 32, 32] bytes, as stored in the set.
     pub pixels: &'a [u8],
-    /// The true class's name.
-    pub label: &'a str,
-    /// The predicted class's name.
-    pub predicted: &'a str,
+    /// The true class.
+    pub label: usize,
+    /// The predicted class.
+    pub predicted: usize,
     /// Of the predicted class, 0 to 1.
     pub probability: f64,
 }
@@ -29,22 +29,23 @@ pub struct MistakenImage<'a> {
 /// probability in percent; without images `none`.
 ///
 /// # Panics
-/// Where an image has fewer pixels.
-pub fn mistakes(images: &[MistakenImage]) -> RgbImage {
-    let cells: Vec<RgbImage> = images.iter().map(draw).collect();
+/// Where an image has fewer pixels, or a class no label.
+pub fn mistakes(images: &[MistakenImage], labels: &ClassLabels) -> RgbImage {
+    let cells: Vec<RgbImage> = images.iter().map(|image| draw(image, labels)).collect();
     if cells.is_empty() {
-        return tile(&[text::line("none", BLACK, WHITE)], 1, GAP, WHITE);
+        return tile(&[labels.font.line("none", BLACK, WHITE)], 1, GAP, WHITE);
     }
     tile(&cells, COLUMNS, GAP, WHITE)
 }
 
-fn draw(image: &MistakenImage) -> RgbImage {
+fn draw(image: &MistakenImage, labels: &ClassLabels) -> RgbImage {
+    let (font, texts) = (&labels.font, labels.texts());
     let side = (SIDE * MAGNIFIED) as u32;
     let lines = [
-        format!("{} -> {}", image.label, image.predicted),
+        format!("{} -> {}", texts[image.label], texts[image.predicted]),
         format!("{:.1} %", 100.0 * image.probability),
     ];
-    let widths = lines.iter().map(|line| text::width(line));
+    let widths = lines.iter().map(|line| font.width(line));
     let width = widths.fold(side, u32::max);
     let height = side + LEADING + lines.len() as u32 * text::HEIGHT;
     let mut cell = RgbImage::from_pixel(width, height, WHITE);
@@ -53,7 +54,7 @@ fn draw(image: &MistakenImage) -> RgbImage {
         .iter()
         .zip((side + LEADING..).step_by(text::HEIGHT as usize))
     {
-        let line = text::line(line, BLACK, WHITE);
+        let line = font.line(line, BLACK, WHITE);
         centre(&mut cell, &line, width / 2, y + text::HEIGHT / 2);
     }
     cell
@@ -73,11 +74,16 @@ mod tests {
     use super::*;
     use image::GenericImageView;
 
+    fn labels() -> ClassLabels {
+        let long = "a name that is longer than any image";
+        ClassLabels::new(&["automobile", "airplane", long].map(String::from))
+    }
+
     fn mistaken(pixels: &[u8]) -> MistakenImage<'_> {
         MistakenImage {
             pixels,
-            label: "automobile",
-            predicted: "airplane",
+            label: 0,
+            predicted: 1,
             probability: 0.973,
         }
     }
@@ -104,7 +110,7 @@ mod tests {
     #[test]
     fn sixteen_lie_four_by_four_with_captions_below() {
         let planes = vec![77; 3 * SIDE * SIDE];
-        let picture = mistakes(&[mistaken(&planes); 16]);
+        let picture = mistakes(&[mistaken(&planes); 16], &labels());
         let (across, down) = (160 + 6, 160 + 2 + 32 + 6);
         assert_eq!(picture.dimensions(), (6 + 4 * across, 6 + 4 * down));
         for at in 0..16 {
@@ -121,16 +127,17 @@ mod tests {
 
     #[test]
     fn any_number_and_any_name_can_be_drawn() {
-        let none = mistakes(&[]);
+        let none = mistakes(&[], &labels());
         assert_eq!(none.dimensions(), (6 + 28 + 6, 6 + 16 + 6));
         let planes = vec![0; 3 * SIDE * SIDE];
         let long = MistakenImage {
-            label: "a name that is longer than any image",
+            label: 2,
             probability: f64::NAN,
             ..mistaken(&planes)
         };
-        let picture = mistakes(&[mistaken(&planes), long]);
-        let widest = text::width("a name that is longer than any image -> airplane");
+        let picture = mistakes(&[mistaken(&planes), long], &labels());
+        let widest =
+            text::Font::default().width("a name that is longer than any image -> airplane");
         assert_eq!(picture.width(), 6 + 4 * (widest + 6));
         assert_eq!(picture.height(), 6 + 194 + 6);
     }

@@ -5,12 +5,15 @@
 mod confusion;
 mod filters;
 mod input;
+mod labels;
 mod mistakes;
+mod system_font;
 mod text;
 
 pub use confusion::confusion;
 pub use filters::filters;
 pub use input::input;
+pub use labels::ClassLabels;
 pub use mistakes::{MistakenImage, mistakes};
 
 use image::imageops::replace;

@@ -221,3 +221,38 @@ fn evaluator_of_a_killed_trainer_evaluates_what_is_left_and_says_so() {
     assert_eq!(json(&status)["process"]["state"], json!("failed"));
     assert_eq!(names(&run.join("hparams")), ["failed"]);
 }
+
+/// Whether a file of the directory has these bytes in it.
+fn holds(directory: &Path, text: &str) -> bool {
+    let files = names(directory).into_iter();
+    let mut files = files.map(|name| fs::read(directory.join(name)).unwrap());
+    files.any(|bytes| {
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    })
+}
+
+#[test]
+fn class_names_that_no_font_has_are_listed_by_their_numbers() {
+    let project = Project::new();
+    project.succeed(&["run", "small", "--set", "train.steps=1"]);
+    let run = project.newest("small").unwrap();
+    assert!(!holds(&run.join("eval"), "class_numbers"));
+
+    // Arabic letters join, so that they cannot be drawn one after the other, whatever fonts there are.
+    let record = |label: u8| [&[label], [128u8; 3072].as_slice()].concat();
+    for batch in 1..=5 {
+        project.write(&format!("real/data_batch_{batch}.bin"), record(1).repeat(4));
+    }
+    project.write("real/test_batch.bin", record(2).repeat(4));
+    let classes = "طائرة\nb\nc\nd\ne\nf\ng\nh\ni\nj\n";
+    project.write("real/batches.meta.txt", classes);
+    project.write(
+        "experiments/real.yaml",
+        "extends: small\ndata: {source: cifar10, folder: real}\ntrain: {steps: 1}\n",
+    );
+    project.succeed(&["run", "real"]);
+    let run = project.newest("real").unwrap();
+    assert!(holds(&run.join("eval"), "```\n0 طائرة\n1 b\n"));
+}

@@ -172,6 +172,7 @@ fn assert_series_are_those_of_the_table(shown: &Value, id: &str) {
         "gpu/memory_mib",
         "{histogram}/nonfinite",
         "rollbacks",
+        "class_numbers",
     ];
     assert_eq!(missing, of_some_runs);
 }
