@@ -12,7 +12,7 @@ pub const LAYOUT: &[Category] = &[
                 tags: &[tags::CROSS_ENTROPY.name],
             },
             Chart {
-                title: "precision",
+                title: "accuracy",
                 tags: &[tags::PRECISION_AT_1.name],
             },
             Chart {
