@@ -44,8 +44,8 @@ experiment: named build ## train and evaluate an experiment: make experiment NAM
 resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
 	@$(RUNBOARD) resume $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-stop: named build ## stop the latest run of an experiment, wherever it was started
-	@$(RUNBOARD) stop $(NAME)
+stop: named build ## stop the latest run of an experiment, wherever it was started (NOW=1: at once)
+	@$(RUNBOARD) stop $(if $(NOW),--now )$(NAME)
 
 tensorboard: tensorboard-setup ## serve the curves of all runs on http://localhost:6006 (PORT=...)
 	@$(TENSORBOARD)/bin/tensorboard --logdir runs --port $(PORT)

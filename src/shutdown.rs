@@ -25,6 +25,8 @@ pub struct Shutdown {
 struct Shared {
     requests: Mutex<Requests>,
     changed: Condvar,
+    /// What ends the process when a stop is forced.
+    on_forced: Option<fn(i32)>,
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ impl Shutdown {
     /// If the handlers cannot be installed.
     pub fn on_signals() -> Result<Self> {
         // _exit instead of exit: libtorch's own clean-up must not run beside threads that still compute.
-        Self::listen(|signal| signal_hook::low_level::exit(128 + signal))
+        Self::listen(Some(|signal| signal_hook::low_level::exit(128 + signal)))
     }
 
     /// A shutdown that signals request and that only notes when it is forced: for the supervisor, which has two
@@ -56,26 +58,28 @@ impl Shutdown {
     /// # Errors
     /// If the handlers cannot be installed.
     pub fn counting_signals() -> Result<Self> {
-        Self::listen(|_| ())
+        Self::listen(None)
     }
 
-    fn listen(on_forced: fn(i32)) -> Result<Self> {
+    fn listen(on_forced: Option<fn(i32)>) -> Result<Self> {
         let mut watched = vec![SIGINT, SIGTERM];
         if !ignored(SIGHUP) {
             watched.push(SIGHUP); // else `nohup` asked for it to be ignored
         }
         let mut signals = Signals::new(watched)
             .context("failed to install the handlers of SIGINT, SIGTERM and SIGHUP")?;
-        let shutdown = Self::new();
+        let shutdown = Shutdown {
+            shared: Arc::new(Shared {
+                on_forced,
+                ..Shared::default()
+            }),
+        };
         let setter = shutdown.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
                     setter.request(signal);
-                    if setter.forced() {
-                        on_forced(signal);
-                    }
                 }
             })
             .context("failed to start the thread that receives signals")?;
@@ -90,6 +94,11 @@ impl Shutdown {
             requests.count += 1;
         }
         self.shared.changed.notify_all();
+        let forced = requests.count > 1;
+        drop(requests);
+        if let Some(on_forced) = self.shared.on_forced.filter(|_| forced) {
+            on_forced(signal);
+        }
     }
 
     /// The first signal that asked to stop, if one did.

@@ -63,6 +63,9 @@ enum Command {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         #[arg(value_parser = path())]
         run: PathBuf,
+        /// End it at once, without a last checkpoint, even if a process of it is frozen
+        #[arg(long)]
+        now: bool,
     },
     /// The training process by itself
     Train {
@@ -141,7 +144,7 @@ impl Cli {
                 detach,
                 recorded,
             } => run::resume(&find(run)?, data.as_deref(), *detach, *recorded),
-            Command::Stop { run } => run::stop(&find(run)?),
+            Command::Stop { run, now } => run::stop(&find(run)?, *now),
             Command::Train { run } => {
                 let run = find(run)?;
                 prepare_environment(&run)?;

@@ -8,7 +8,7 @@ use crate::run::{commands, data as run_data};
 use crate::shutdown::Shutdown;
 use crate::spec::Spec;
 use crate::supervisor::display::Display;
-use crate::supervisor::{self, Options, supervise};
+use crate::supervisor::{self, Options, StopOptions, supervise};
 use crate::{backend, checkpoint, console, data, paths};
 use anyhow::{Context, Result};
 use std::env;
@@ -71,9 +71,14 @@ fn provenance(device: String, first_step: Option<u64>) -> Provenance {
     Provenance::collect(Path::new("."), software, first_step)
 }
 
-pub fn stop(run: &RunDir) -> Result<i32> {
+pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
     let id = run.id();
-    let was_running = supervisor::stop(run, NOTICE_AFTER, |notice| console::line(notice))?;
+    let options = StopOptions {
+        now,
+        notice_after: NOTICE_AFTER,
+        how_to_insist: &commands::stop_now(run),
+    };
+    let was_running = supervisor::stop(run, options, |notice| console::line(notice))?;
     let state = if was_running {
         "stopped"
     } else {
@@ -123,7 +128,7 @@ fn start(run: &RunDir, detach: bool, session: Option<&Provenance>) -> Result<i32
     let options = Options::new(Spec::read_frozen(&run.spec())?.train.restarts);
     let shutdown = Shutdown::counting_signals()?;
     let mut display = Display::detect();
-    let summary = supervise(run, lock, &program, &shutdown, &mut display, options)?;
+    let summary = supervise(run, &lock, &program, &shutdown, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
     if let Err(error) = hparams::record_missing_completion(run) {
         console::warning(format_args!("{error:#}"));

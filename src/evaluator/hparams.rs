@@ -275,9 +275,9 @@ mod tests {
                 record_missing_completion(&run).unwrap();
             }
         };
+        let trainer = Lock::take(&run, Role::TRAIN).unwrap();
         update_to("interrupted");
-        train.process.pid = u32::MAX; // which is nobody's
-        train.save(&run).unwrap();
+        drop(trainer);
         update_to("failed");
         record_missing_completion(&run).unwrap();
         assert_eq!(directories(&run), ["failed"]);

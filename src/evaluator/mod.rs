@@ -19,7 +19,7 @@ use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::data::RunData;
 use crate::run::{
     self, Completion, EvalStatus, Journal, Lock, Process, ProcessState, Role, RunDir, Scores,
-    Status, SupervisorStatus, TrainStatus,
+    Status, StopRequests, SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
 use crate::spec::{Fidelity, Spec};
@@ -51,7 +51,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest
 /// checkpoint that is damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
 pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion> {
-    let _lock = Lock::take(run, Role::Eval)?;
+    let lock = Lock::take(run, Role::Eval)?;
+    let _requests = StopRequests::watch(&lock, stop)?;
     let (mut journal, unfinished) = Journal::open(&run.evaluations())?;
     if unfinished > 0 {
         console::warning(format_args!(
@@ -269,9 +270,10 @@ impl<'a> Evaluator<'a> {
     /// Whether more checkpoints may come, by the statuses of supervisor and trainer.
     fn training(&mut self) -> Result<Training> {
         let supervisor = SupervisorStatus::load(self.run)?;
-        let supervisor = supervisor.filter(|status| status.process.alive());
-        let train = TrainStatus::load(self.run)?.map(|status| status.process);
-        if let Some(process) = train.as_ref().filter(|process| process.alive()) {
+        let supervisor = supervisor.filter(|status| status.alive(self.run));
+        let train = TrainStatus::load(self.run)?;
+        if let Some(status) = train.as_ref().filter(|status| status.alive(self.run)) {
+            let process = &status.process;
             if process.silent() && self.silent_since != Some(process.heartbeat) {
                 self.silent_since = Some(process.heartbeat);
                 console::warning(format_args!(
@@ -285,8 +287,10 @@ impl<'a> Evaluator<'a> {
         Ok(match train {
             // The supervisor is just starting it, for the first time or again.
             _ if supervisor.as_ref().is_some_and(|status| status.training) => Training::Open,
-            Some(process) if process.observed() != ProcessState::Failed => Training::Ended,
-            Some(Process { error, .. }) => Training::Died(TrainerDied { error }),
+            Some(status) if status.observed(self.run) != ProcessState::Failed => Training::Ended,
+            Some(status) => Training::Died(TrainerDied {
+                error: status.process.error,
+            }),
             // It did not get as far as a status.
             None if supervisor.is_some() => Training::Died(TrainerDied { error: None }),
             None => Training::Open,

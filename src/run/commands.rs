@@ -24,6 +24,11 @@ pub fn stop(run: &RunDir) -> String {
     of(run, "stop", &[], "")
 }
 
+/// How to stop a run at once.
+pub fn stop_now(run: &RunDir) -> String {
+    of(run, "stop", &["--now"], " NOW=1")
+}
+
 /// How to see the curves of a run, and of the others of its name.
 pub fn curves(run: &RunDir) -> String {
     let logdir = not_an_option(&run.logdir());

@@ -16,7 +16,7 @@ use super::timestamp::Timestamp;
 use crate::files::write_atomic;
 use crate::{bail_user, user_error};
 
-/// One of the processes of a run. Each owns the files it writes; nobody else writes them.
+/// One of the processes of a run. Each owns the files it writes; nobody else writes them, but a request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Starts the others and starts them again.
@@ -240,6 +240,11 @@ impl RunDir {
     /// The lock file of the role's process.
     pub(super) fn lock(&self, role: Role) -> PathBuf {
         self.path.join(format!("{role}.lock"))
+    }
+
+    /// The request to the role's process to stop, written by whoever cannot signal it.
+    pub(super) fn stop_request(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.stop.json"))
     }
 
     /// The status file of the role's process.

@@ -117,7 +117,7 @@ fn journals_are_read_or_point_at_the_line() {
 fn is_read_or_named<S: Status>(run: &RunDir, loaded: anyhow::Result<Option<S>>) {
     match loaded {
         Ok(status) => {
-            let _ = status.unwrap().process().observed();
+            let _ = status.unwrap().observed(run);
         }
         Err(error) => {
             let named = format!("failed to read {}", run.status(S::ROLE).display());

@@ -15,6 +15,7 @@ mod process;
 mod provenance;
 mod registry;
 mod status;
+pub(crate) mod stop_request;
 mod timestamp;
 
 pub use completion::{Completion, record_completion};
@@ -23,10 +24,12 @@ pub use evaluation::{Evaluation, EvaluationProgress, Scores};
 pub use heartbeat::with_heartbeat;
 pub use journal::Journal;
 pub use lock::Lock;
+pub(crate) use lock::LockState;
 pub use process::{Process, ProcessState};
 pub use provenance::{Provenance, Software};
 pub use registry::{RunEntry, latest, list, resolve, state};
 pub use status::{EvalStatus, Restarts, Score, Status, SupervisorStatus, TrainStatus};
+pub use stop_request::StopRequests;
 
 #[cfg(test)]
 pub(crate) use provenance::tests::provenance;

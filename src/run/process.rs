@@ -1,12 +1,15 @@
-//! A process of a run: what it said that it does, and whether that can still be so.
+//! A process of a run: what it said that it does, and which process of which machine it is.
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process;
 
 use chrono::{DateTime, Local, TimeDelta};
 use serde::{Deserialize, Serialize};
 use sysinfo::System;
+
+use super::RunDir;
 
 /// Longer than a running trainer or evaluator goes without writing its status, on a slow machine, and than the
 /// clocks of two machines differ.
@@ -43,15 +46,24 @@ impl fmt::Display for ProcessState {
 /// The part of a status that all processes share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
-    /// What the process said last; [`Process::observed`] tells whether that can still be so.
+    /// What the process said last; [`super::Status::observed`] tells whether that can still be so.
     pub state: ProcessState,
-    /// The process id.
+    /// The process id, in its PID namespace.
     pub pid: u32,
-    /// The machine's name; pid and start mean something there alone.
+    /// The machine's name, for people: it may change, and containers may share it.
     #[serde(default)]
     pub host: Option<String>,
+    /// The machine since it was started: the kernel's boot id. Earlier versions did not write it.
+    #[serde(default)]
+    boot: Option<String>,
+    /// The PID namespace (a container's, say): pid and start mean something there alone.
+    #[serde(default)]
+    pid_namespace: Option<u64>,
     /// When the kernel started the process, in clock ticks since boot: with the pid, its identity.
     start_ticks: Option<u64>,
+    /// The run directory that the process works in, which a copy is not.
+    #[serde(default)]
+    pub(super) directory: Option<DirectoryId>,
     /// When the process began this session.
     pub started: DateTime<Local>,
     /// When the status was last written.
@@ -61,6 +73,23 @@ pub struct Process {
     /// Whether the last heartbeat could not be written, and the user knows.
     #[serde(skip)]
     pub(super) heartbeat_failed: bool,
+}
+
+/// What tells a directory from its copies. Other machines may know its file system by another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DirectoryId {
+    device: u64,
+    inode: u64,
+}
+
+impl DirectoryId {
+    pub(super) fn of(run: &RunDir) -> Option<Self> {
+        let metadata = fs::metadata(run.path()).ok()?;
+        Some(DirectoryId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
 }
 
 impl Process {
@@ -76,7 +105,10 @@ impl Process {
             state: ProcessState::Starting,
             pid,
             host: System::host_name(),
-            start_ticks: start_ticks(pid),
+            boot: boot(),
+            pid_namespace: pid_namespace(),
+            start_ticks: stat(pid).map(|stat| stat.start_ticks),
+            directory: None,
             started: now,
             heartbeat: now,
             error: None,
@@ -84,24 +116,74 @@ impl Process {
         }
     }
 
-    /// Whether the process is running: it has not said that it ended, and it is there. On another machine (or
-    /// in a container of another name) that cannot be asked; there its heartbeat decides, which is silent for
-    /// [`SILENCE`] at most.
-    pub fn alive(&self) -> bool {
+    /// Whether the process said last that it goes on.
+    pub(super) fn goes_on(&self) -> bool {
         matches!(self.state, ProcessState::Starting | ProcessState::Running)
-            && match self.is_here() {
-                true => self.exists(),
-                false => !self.silent(),
-            }
     }
 
-    /// Whether the process is there, on this machine: its pid is not gone or taken by another process.
-    pub fn exists(&self) -> bool {
-        self.is_here() && self.start_ticks.is_some() && self.start_ticks == start_ticks(self.pid)
+    /// Whether both are the same process, whatever it does by now.
+    pub(crate) fn is_same(&self, other: &Process) -> bool {
+        let identity = |process: &Process| {
+            let boot = (process.boot.clone(), process.pid_namespace);
+            (boot, process.pid, process.start_ticks)
+        };
+        identity(self) == identity(other)
     }
 
+    /// Whether the process is there, in this PID namespace, where it may be signalled: its pid is not gone or taken by
+    /// another process. And whether it works in this very directory, which may be a copy of its own.
+    pub(crate) fn exists(&self, run: &RunDir) -> bool {
+        self.stat(run).is_some_and(|stat| stat.is_alive())
+    }
+
+    /// Whether the process is there, as [`Process::exists`], and has been stopped by SIGSTOP or SIGTSTP, or by a
+    /// debugger.
+    pub(crate) fn is_frozen(&self, run: &RunDir) -> bool {
+        self.stat(run).is_some_and(|stat| stat.is_frozen())
+    }
+
+    fn stat(&self, run: &RunDir) -> Option<Stat> {
+        let own = self.directory.is_none() || self.directory == DirectoryId::of(run);
+        if !own || !self.is_here() {
+            return None;
+        }
+        stat(self.pid).filter(|stat| self.start_ticks == Some(stat.start_ticks))
+    }
+
+    /// Whether its pid means something here.
     fn is_here(&self) -> bool {
-        self.host.is_none() || self.host == System::host_name()
+        match self.boot {
+            Some(_) => self.boot == boot() && self.pid_namespace == pid_namespace(),
+            None => !self.is_elsewhere(), // of an earlier version, which wrote neither
+        }
+    }
+
+    /// Whether the process is one of another machine, whose locks may not be seen here. One of this machine before it
+    /// was started again is not.
+    fn is_elsewhere(&self) -> bool {
+        let other_boot = self.boot.is_none() || self.boot != boot();
+        other_boot && self.host.is_some() && self.host != System::host_name()
+    }
+
+    /// Whether it can be that the process is running, although its lock is free: on another machine, with a recent
+    /// heartbeat in this very directory.
+    pub(super) fn may_run_elsewhere(&self, run: &RunDir) -> bool {
+        let inode = |directory: DirectoryId| directory.inode;
+        let here = DirectoryId::of(run).map(inode);
+        let own = self.directory.is_none() || self.directory.map(inode) == here;
+        self.is_elsewhere() && own && !self.silent()
+    }
+
+    /// Whether the process seems to run, where there are no locks to tell: it is there, or beyond this PID namespace with
+    /// a recent heartbeat.
+    pub(super) fn seems_to_run(&self, run: &RunDir) -> bool {
+        let own = self.directory.is_none() || self.directory == DirectoryId::of(run);
+        match self.is_here() {
+            true => self.exists(run),
+            false if self.is_elsewhere() => self.may_run_elsewhere(run),
+            // Of this boot: one before it has ended.
+            false => own && self.boot == boot() && !self.silent(),
+        }
     }
 
     /// Whether the process has not written its status for longer than [`SILENCE`]. One on this machine may be
@@ -109,87 +191,147 @@ impl Process {
     pub fn silent(&self) -> bool {
         Local::now() - self.heartbeat > SILENCE
     }
+}
 
-    /// The state, but `Failed` for a process that vanished without a word.
-    pub fn observed(&self) -> ProcessState {
-        match self.state {
-            ProcessState::Starting | ProcessState::Running if !self.alive() => ProcessState::Failed,
-            state => state,
-        }
+/// The kernel's own name of this boot of this machine (random(4)), which containers share.
+fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
+/// The number of this process's PID namespace (namespaces(7)).
+fn pid_namespace() -> Option<u64> {
+    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
+}
+
+/// What the kernel tells of a process.
+struct Stat {
+    /// One letter.
+    state: String,
+    start_ticks: u64,
+}
+
+impl Stat {
+    /// Not one that only waits to be reaped.
+    fn is_alive(&self) -> bool {
+        !matches!(self.state.as_str(), "Z" | "X")
+    }
+
+    fn is_frozen(&self) -> bool {
+        matches!(self.state.as_str(), "T" | "t")
     }
 }
 
-/// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold blanks and brackets
-/// itself (proc_pid_stat(5)). `None` for a process that is not there or only waits to be reaped.
-fn start_ticks(pid: u32) -> Option<u64> {
+/// Fields 3 and 22 of `/proc/PID/stat`, counted behind the command's name, which may hold blanks and brackets
+/// itself (proc_pid_stat(5)). `None` for a process that is not there.
+fn stat(pid: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace(); // the first one is field 3, the state
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
-    }
+    let mut fields = fields.split_whitespace();
+    Some(Stat {
+        state: fields.next()?.to_owned(),
+        start_ticks: fields.nth(18)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::provenance;
     use std::process::Command;
 
+    fn run() -> (tempfile::TempDir, RunDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        (directory, run)
+    }
+
     #[test]
-    fn process_of_another_machine_is_alive_while_its_heartbeat_is_recent() {
+    fn process_of_another_machine_seems_to_run_while_its_heartbeat_is_recent() {
+        let (_directory, run) = run();
         let beating = Process {
             host: Some("another machine".into()),
+            boot: Some("another boot".into()),
             start_ticks: Some(1),
-            state: ProcessState::Running,
+            directory: DirectoryId::of(&run),
             ..Process::current()
         };
-        assert!(beating.alive());
+        assert!(beating.may_run_elsewhere(&run) && beating.seems_to_run(&run));
         let silent = Process {
             heartbeat: Local::now() - SILENCE - TimeDelta::seconds(1),
             ..beating.clone()
         };
-        assert!(silent.silent() && !silent.alive());
-        assert_eq!(silent.observed(), ProcessState::Failed);
+        assert!(silent.silent());
+        assert!(!silent.may_run_elsewhere(&run) && !silent.seems_to_run(&run));
+        let (_other, copy) = self::run();
+        assert!(!beating.may_run_elsewhere(&copy) && !beating.seems_to_run(&copy));
         // Here the process itself is asked, however long it says nothing.
         let here = Process {
             heartbeat: silent.heartbeat,
             ..Process::current()
         };
-        assert!(here.silent() && here.alive());
+        assert!(here.silent() && here.seems_to_run(&run));
     }
 
     #[test]
-    fn process_is_alive_only_with_its_pid_and_start() {
-        let own = Process::current();
-        assert!(own.alive());
+    fn machine_is_the_same_under_another_name_but_not_after_another_boot() {
+        let (_directory, run) = run();
+        let renamed = Process {
+            host: Some("the name before".into()),
+            ..Process::current()
+        };
+        assert!(renamed.exists(&run) && !renamed.may_run_elsewhere(&run));
+        let before = Process {
+            boot: Some("the boot before".into()),
+            ..Process::current()
+        };
+        assert!(!before.exists(&run) && !before.seems_to_run(&run));
+        let earlier_version = Process {
+            boot: None,
+            pid_namespace: None,
+            ..Process::current()
+        };
+        assert!(earlier_version.exists(&run));
+        let elsewhere = Process {
+            host: renamed.host,
+            ..earlier_version
+        };
+        assert!(!elsewhere.exists(&run) && elsewhere.may_run_elsewhere(&run));
+    }
 
+    #[test]
+    fn pid_of_another_namespace_is_no_process_of_this_one() {
+        let (_directory, run) = run();
+        let inside = Process {
+            pid_namespace: Some(1),
+            directory: DirectoryId::of(&run),
+            ..Process::current()
+        };
+        assert!(!inside.exists(&run) && !inside.is_same(&Process::current()));
+        assert!(inside.seems_to_run(&run)); // by its heartbeat
+    }
+
+    #[test]
+    fn process_is_the_one_of_a_pid_and_a_start() {
+        let (_directory, run) = run();
+        let own = Process::current();
+        assert!(own.exists(&run) && own.is_same(&Process::current()));
         let reused = Process {
             start_ticks: own.start_ticks.map(|ticks| ticks + 1),
             ..own.clone()
         };
-        assert!(!reused.alive());
-        assert_eq!(reused.observed(), ProcessState::Failed);
-
-        let ended = Process {
-            state: ProcessState::Interrupted,
-            ..own.clone()
-        };
-        assert!(!ended.alive());
-        assert_eq!(ended.observed(), ProcessState::Interrupted);
-
-        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
-        let sleeping = Process {
-            pid: child.id(),
-            start_ticks: start_ticks(child.id()),
+        assert!(!reused.exists(&run) && !reused.is_same(&own));
+        let copied = Process {
+            directory: DirectoryId::of(&self::run().1),
             ..own
         };
-        assert!(sleeping.alive());
-        let mut ended = sleeping.clone();
-        ended.state = ProcessState::Finished;
-        assert!(ended.exists() && !ended.alive());
+        assert!(!copied.exists(&run));
+
+        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+        let sleeping = Process::of(child.id());
+        assert!(sleeping.exists(&run));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!sleeping.alive() && !ended.exists());
+        assert!(!sleeping.exists(&run));
     }
 }

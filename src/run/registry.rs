@@ -34,8 +34,8 @@ impl RunEntry {
         let statuses = Statuses::read(&run);
         let restarts = statuses.supervisor.as_ref().map(|status| status.restarts);
         RunEntry {
+            state: statuses.state(&run),
             run,
-            state: statuses.state(),
             restarts: restarts.map_or(0, |restarts| restarts.train + restarts.eval),
             progress: statuses.train.map(|status| (status.step, status.steps)),
             last: statuses.eval.and_then(|status| status.last),
@@ -46,7 +46,7 @@ impl RunEntry {
 /// How a run stands: the trainer's state; while that is `Finished`, the evaluator's. `None` before either
 /// started. One that died is `Running` as long as a supervisor sees to it.
 pub fn state(run: &RunDir) -> Option<ProcessState> {
-    Statuses::read(run).state()
+    Statuses::read(run).state(run)
 }
 
 /// What the processes of a run say. A status that cannot be read says nothing; one bad file must not hide the
@@ -66,11 +66,11 @@ impl Statuses {
         }
     }
 
-    fn state(&self) -> Option<ProcessState> {
-        let alive = |status: &&SupervisorStatus| status.process.alive();
+    fn state(&self, run: &RunDir) -> Option<ProcessState> {
+        let alive = |status: &&SupervisorStatus| status.alive(run);
         let supervisor = self.supervisor.as_ref().filter(alive);
-        let train = self.train.as_ref()?.process.observed();
-        let eval = self.eval.as_ref().map(|status| status.process.observed());
+        let train = self.train.as_ref()?.observed(run);
+        let eval = self.eval.as_ref().map(|status| status.observed(run));
         Some(match (train, eval) {
             (ProcessState::Failed, _) if supervisor.is_some_and(|status| status.training) => {
                 ProcessState::Running
@@ -165,7 +165,7 @@ fn find(runs: &Path) -> Vec<RunDir> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::{Process, Restarts, Role};
+    use crate::run::{Lock, Process, Restarts, Role};
     use std::fs;
 
     /// A runs directory with runs at the given places, each of which holds an empty spec.
@@ -221,6 +221,7 @@ mod tests {
     fn entry_tells_state_progress_and_accuracy() {
         let directory = runs(&["a/20261123-031000", "a/20261123-031001"]);
         let run = latest(directory.path(), "a").unwrap();
+        let _locks = [Role::TRAIN, Role::Supervisor].map(|role| Lock::take(&run, role).unwrap());
         let mut train = TrainStatus {
             process: Process::current(),
             step: 7,

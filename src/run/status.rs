@@ -8,7 +8,9 @@ use chrono::Local;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{EvaluationProgress, Process, Role, RunDir};
+use super::lock::LockState;
+use super::process::DirectoryId;
+use super::{EvaluationProgress, Lock, Process, ProcessState, Role, RunDir};
 use crate::console;
 use crate::files::{read_small, replace};
 
@@ -26,12 +28,42 @@ pub trait Status: Serialize + DeserializeOwned {
     /// As [`Status::process`], to change it.
     fn process_mut(&mut self) -> &mut Process;
 
+    /// Whether the process was asked to stop, and says so.
+    fn stopping(&self) -> bool {
+        false
+    }
+
+    /// Whether the process is running: it has not said that it ended, and its lock is held, which no copy of the
+    /// directory and no other process with its pid can make so. Where the file system has no locks, or none that
+    /// reach another machine, the process itself or its heartbeat decides.
+    fn alive(&self, run: &RunDir) -> bool {
+        let process = self.process();
+        process.goes_on()
+            && match Lock::probe(run, Self::ROLE) {
+                LockState::Held => true,
+                LockState::Free => process.may_run_elsewhere(run),
+                LockState::Unknown => process.seems_to_run(run),
+            }
+    }
+
+    /// The state, but `Failed` for a process that vanished without a word.
+    fn observed(&self, run: &RunDir) -> ProcessState {
+        match self.process().state {
+            ProcessState::Starting | ProcessState::Running if !self.alive(run) => {
+                ProcessState::Failed
+            }
+            state => state,
+        }
+    }
+
     /// Writes the status of the role in `run`, with the present time as its heartbeat.
     ///
     /// # Errors
     /// If the file cannot be written; the last one then stays.
     fn save(&mut self, run: &RunDir) -> Result<()> {
-        self.process_mut().heartbeat = Local::now();
+        let process = self.process_mut();
+        process.heartbeat = Local::now();
+        process.directory = DirectoryId::of(run);
         let mut json = serde_json::to_vec_pretty(self)
             .with_context(|| format!("failed to encode the status of {}", Self::ROLE))?;
         json.push(b'\n');
@@ -100,6 +132,10 @@ pub struct Restarts {
 
 impl Status for SupervisorStatus {
     const ROLE: Role = Role::Supervisor;
+
+    fn stopping(&self) -> bool {
+        self.stopping
+    }
 
     fn process(&self) -> &Process {
         &self.process
@@ -187,7 +223,7 @@ impl Status for EvalStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{ProcessState, provenance};
+    use crate::run::provenance;
     use chrono::TimeDelta;
     use std::fs;
     use std::process::Command;

@@ -13,7 +13,7 @@ use nix::unistd::{Pid, getppid};
 use super::log::Log;
 use crate::backend::environment;
 use crate::paths;
-use crate::run::{Role, RunDir};
+use crate::run::{Process, Role, RunDir, Status};
 
 /// Training comes first where there are not cores enough for both.
 const EVALUATOR_NICE: i32 = 10;
@@ -22,6 +22,8 @@ const EVALUATOR_NICE: i32 = 10;
 pub(super) struct Child {
     role: Role,
     process: process::Child,
+    /// Which process it is: a pid alone may have been that of an earlier one.
+    identity: Process,
     exit_status: Option<ExitStatus>,
     /// The last signal that it was sent to end it.
     sent: Option<Signal>,
@@ -74,6 +76,7 @@ impl Child {
             .with_context(|| format!("failed to start {} {role}", program.display()))?;
         Ok(Child {
             role,
+            identity: Process::of(process.id()),
             process,
             exit_status: None,
             sent: None,
@@ -81,8 +84,9 @@ impl Child {
         })
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.process.id()
+    /// Whether the child has written this status.
+    pub(super) fn wrote(&self, status: &impl Status) -> bool {
+        self.identity.is_same(status.process())
     }
 
     /// Looks whether the child has ended.
@@ -122,7 +126,7 @@ impl Child {
         if self.exit_status.is_none() {
             self.sent = Some(signal);
             // Not reaped yet, its pid is still its own. A group that has just gone needs no signal.
-            let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
+            let _ = killpg(Pid::from_raw(self.process.id() as i32), signal);
         }
     }
 }

@@ -16,7 +16,10 @@ use nix::unistd::{Pid, setsid};
 use super::child::describe;
 use super::log::Log;
 use crate::error::BAD_INPUT;
-use crate::run::{EvalStatus, Process, Role, RunDir, Status, SupervisorStatus, TrainStatus};
+use crate::run::{
+    EvalStatus, Lock, LockState, Process, Role, RunDir, Status, SupervisorStatus, TrainStatus,
+    stop_request,
+};
 use crate::{bail_user, paths, user_error};
 
 /// How often something awaited is looked for.
@@ -50,13 +53,14 @@ pub fn detach(run: &RunDir, program: &Path, limit: Duration) -> Result<u32> {
         .spawn()
         .with_context(|| format!("failed to start {}", program.display()))?;
     let pid = supervisor.id();
+    let identity = Process::of(pid); // an earlier supervisor may have had the pid
     let mut sign_of_life = Instant::now();
     loop {
         let exit_status = supervisor
             .try_wait()
             .context("failed to wait for the supervisor")?;
         // Asked second: one that has ended by now has said all that it had to say.
-        if SupervisorStatus::load(run)?.is_some_and(|status| status.process.pid == pid) {
+        if SupervisorStatus::load(run)?.is_some_and(|status| status.process.is_same(&identity)) {
             return Ok(pid);
         }
         if let Some(status) = exit_status {
@@ -84,78 +88,198 @@ pub fn detach(run: &RunDir, program: &Path, limit: Duration) -> Result<u32> {
     }
 }
 
+/// How to stop a run.
+#[derive(Clone, Copy, Debug)]
+pub struct StopOptions<'a> {
+    /// At once, without a last checkpoint, and even if a process is frozen.
+    pub now: bool,
+    /// After this time it is told what is waited for.
+    pub notice_after: Duration,
+    /// What a user types to stop the run at once.
+    pub how_to_insist: &'a str,
+}
+
 /// Asks the running processes of the run to stop after a last checkpoint, its supervisor or else those that were
-/// started by themselves, and waits until they have ended. Returns whether there were any. After `notice_after` it
-/// tells `notify` once what it waits for.
+/// started by themselves, and waits until they have ended. Returns whether there were any. It tells `notify` which of
+/// them is frozen and, once, what it waits for.
+///
+/// A process that cannot be signalled, in another container or on another machine, finds a request in the run directory.
 ///
 /// # Errors
-/// A user error if they are on another machine; otherwise if a status cannot be read, or a process not be
-/// signalled, as that of another user.
-pub fn stop(run: &RunDir, notice_after: Duration, notify: impl Fn(&str)) -> Result<bool> {
-    let mut running = Vec::new();
-    let supervisor = SupervisorStatus::load(run)?;
-    match supervisor.filter(|status| status.process.alive() || status.process.exists()) {
-        Some(supervisor) => {
-            // Asked twice it would end at once, without a checkpoint.
-            if supervisor.process.alive() && !supervisor.stopping {
-                request_stop(&supervisor.process, Role::Supervisor)?;
-            }
-            running.push((supervisor.process, Role::Supervisor));
-        }
-        None => {
-            let train = TrainStatus::load(run)?.map(|status| (status.process, Role::TRAIN));
-            let eval = EvalStatus::load(run)?.map(|status| (status.process, Role::Eval));
-            for (process, role) in train.into_iter().chain(eval) {
-                if process.alive() {
-                    request_stop(&process, role)?;
-                    running.push((process, role));
-                }
-            }
-        }
+/// A user error if a process of an earlier version is on another machine; otherwise if a status cannot be read, a
+/// process not be signalled, as that of another user, or a request not be written.
+pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result<bool> {
+    let supervisor = Target::find::<SupervisorStatus>(run)?;
+    let train = Target::find::<TrainStatus>(run)?;
+    let eval = Target::find::<EvalStatus>(run)?;
+    // Those of a supervisor are its own to stop.
+    let (targets, children) = match supervisor {
+        Some(supervisor) => (vec![supervisor], [train, eval]),
+        None => (train.into_iter().chain(eval).collect(), [None, None]),
+    };
+    for target in &targets {
+        target.ask(run, options.now)?;
     }
+    let processes: Vec<&Target> = targets.iter().chain(children.iter().flatten()).collect();
     let begin = Instant::now();
-    let mut notified = false;
-    while let Some((process, role)) = running.iter().find(|(process, _)| process.exists()) {
-        if begin.elapsed() >= notice_after && !mem::replace(&mut notified, true) {
-            notify(&notice(process.pid, *role));
+    let (mut notified, mut frozen) = (false, None);
+    while let Some(target) = targets.iter().find(|target| target.is_there(run)) {
+        let now_frozen = processes.iter().find(|target| target.is_frozen(run));
+        if let Some(target) = now_frozen
+            && !options.now
+            && frozen.replace(target.role) != Some(target.role)
+        {
+            notify(&target.frozen_notice(options.how_to_insist));
+        }
+        if begin.elapsed() >= options.notice_after && !mem::replace(&mut notified, true) {
+            notify(&target.notice(options));
         }
         thread::sleep(POLL);
     }
-    Ok(!running.is_empty())
+    Ok(!targets.is_empty())
 }
 
-/// What a stop waits for, and how not to wait: a second SIGTERM ends a process at once.
-fn notice(pid: u32, role: Role) -> String {
-    let who = role.process_name();
-    match role {
-        Role::Eval => {
-            format!("waiting for the {who} (pid {pid}) to end; to end it at once: kill {pid}")
+/// A process to stop.
+struct Target {
+    role: Role,
+    /// What it said last, or what one before it said.
+    process: Option<Process>,
+    /// The line in its lock file, by which it is asked to stop.
+    holder: Option<String>,
+    /// Whether its status says that it is running, and that is so.
+    alive: fn(&RunDir) -> bool,
+    /// Whether it is stopping already.
+    stopping: bool,
+}
+
+impl Target {
+    /// The process of the role, if there is one.
+    fn find<S: Status>(run: &RunDir) -> Result<Option<Self>> {
+        let status = S::load(run)?;
+        let target = Target {
+            role: S::ROLE,
+            holder: Lock::holder(run, S::ROLE),
+            alive: |run| S::load(run).is_ok_and(|status| status.is_some_and(|s| s.alive(run))),
+            stopping: status.as_ref().is_some_and(S::stopping),
+            process: status.map(|status| status.process().clone()),
+        };
+        Ok(Some(target).filter(|target| target.is_there(run)))
+    }
+
+    /// Whether it has not ended, nor made room for another one. It may have said that it ended, and its lock is held
+    /// before it has said anything.
+    fn is_there(&self, run: &RunDir) -> bool {
+        self.exists(run)
+            || match Lock::probe(run, self.role) {
+                LockState::Held => Lock::holder(run, self.role) == self.holder,
+                LockState::Free | LockState::Unknown => (self.alive)(run),
+            }
+    }
+
+    /// Whether it is there, in this PID namespace.
+    fn exists(&self, run: &RunDir) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.exists(run))
+    }
+
+    fn is_frozen(&self, run: &RunDir) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.is_frozen(run))
+    }
+
+    /// Asks it to stop, after a last checkpoint or `now`.
+    fn ask(&self, run: &RunDir, now: bool) -> Result<()> {
+        let alive = (self.alive)(run);
+        if alive && self.stopping && !now {
+            return Ok(()); // asked by a second signal it would end at once, without a checkpoint
         }
-        _ => format!(
-            "waiting for the {who} (pid {pid}) to end after a last checkpoint; to end it at once, without that: kill {pid}"
-        ),
+        let pid = self.process.as_ref().map(|process| process.pid);
+        let here = pid.filter(|_| alive && self.exists(run));
+        let holder = self.holder.as_ref().filter(|holder| reads_requests(holder));
+        match (here, holder) {
+            (Some(pid), None) => self.signal(pid, Signal::SIGTERM),
+            (Some(pid), Some(_)) if !now => self.signal(pid, Signal::SIGTERM),
+            (_, Some(holder)) => {
+                stop_request::write(run, self.role, holder, now)
+                    .with_context(|| format!("failed to stop {}", self.name()))?;
+                match here {
+                    // Or it would not find it.
+                    Some(pid) if self.is_frozen(run) => self.signal(pid, Signal::SIGCONT),
+                    _ => Ok(()),
+                }
+            }
+            (None, None) if alive => {
+                let host = self
+                    .process
+                    .as_ref()
+                    .and_then(|process| process.host.as_ref());
+                bail_user!(
+                    "{} is running on another machine: stop it there{}",
+                    self.name(),
+                    host.map_or_else(String::new, |host| format!(", on {host}"))
+                )
+            }
+            (None, None) => Ok(()), // it is ending, or of an earlier version
+        }
+    }
+
+    fn signal(&self, pid: u32, signal: Signal) -> Result<()> {
+        match kill(Pid::from_raw(pid as i32), signal) {
+            Err(error) if error != Errno::ESRCH => {
+                Err(error).with_context(|| format!("failed to stop {}", self.name()))
+            }
+            _ => Ok(()), // asked, or gone by itself
+        }
+    }
+
+    /// `the trainer (pid 5)`
+    fn name(&self) -> String {
+        let who = self.role.process_name();
+        match &self.process {
+            Some(process) => format!("the {who} (pid {})", process.pid),
+            None => format!("the {who}"),
+        }
+    }
+
+    /// What a stop waits for, and how not to wait.
+    fn notice(&self, options: StopOptions) -> String {
+        let (name, insist) = (self.name(), options.how_to_insist);
+        match self.role {
+            _ if options.now => format!("waiting for {name} to end"),
+            Role::Eval => {
+                format!("waiting for {name} to end; to end it at once: {insist}")
+            }
+            _ => format!(
+                "waiting for {name} to end after a last checkpoint; to end it at once, without that: {insist}"
+            ),
+        }
+    }
+
+    /// That it cannot end now, and what helps.
+    fn frozen_notice(&self, how_to_insist: &str) -> String {
+        let pid = self.process.as_ref().map_or(0, |process| process.pid);
+        format!(
+            "{} is frozen (by SIGSTOP or Ctrl-Z) and ends only after it goes on; to let it go on: kill -CONT {pid}; to \
+             end the run at once, without a last checkpoint: {how_to_insist}",
+            self.name()
+        )
     }
 }
 
-fn request_stop(process: &Process, role: Role) -> Result<()> {
-    let who = format!("the {} (pid {})", role.process_name(), process.pid);
-    if let Some(host) = process.host.as_ref().filter(|_| !process.exists()) {
-        bail_user!("{who} is running on another machine: stop it there, on {host}");
-    }
-    match kill(Pid::from_raw(process.pid as i32), Signal::SIGTERM) {
-        Err(error) if error != Errno::ESRCH => {
-            Err(error).with_context(|| format!("failed to stop {who}"))
-        }
-        _ => Ok(()), // asked, or gone by itself
-    }
+/// Whether the process with this line in its lock file looks for requests to stop, which those of earlier versions did
+/// not.
+fn reads_requests(holder: &str) -> bool {
+    holder.contains(" since ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::ProcessState;
+    use crate::run::{ProcessState, StopRequests};
+    use crate::shutdown::Shutdown;
     use crate::supervisor::tests::{Fake, wait_for};
     use std::fs;
+    use std::process::Child;
     use std::sync::Mutex;
 
     #[test]
@@ -182,47 +306,134 @@ mod tests {
         );
     }
 
-    #[test]
-    fn stop_says_what_it_waits_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let flag = directory.path().join("asked");
-        let fake = Fake::new("");
-        let mut child = Command::new("sh")
-            .args([
-                "-c",
-                "trap 'touch \"$0\"' TERM; touch \"$0.up\"; while :; do sleep 0.02; done",
-            ])
-            .arg(&flag)
-            .spawn()
-            .unwrap();
-        wait_for(|| directory.path().join("asked.up").exists());
-        let mut status = TrainStatus {
-            process: Process::of(child.id()),
-            step: 1,
-            steps: 2,
-            loss: None,
-            examples_per_sec: None,
-            threads: None,
-        };
-        status.process.state = ProcessState::Running;
-        status.save(&fake.run).unwrap();
+    /// A trainer that only notes that it was asked to stop, with its lock and its status.
+    struct Trainer {
+        fake: Fake,
+        process: Child,
+        _lock: Lock,
+    }
+
+    impl Trainer {
+        fn start() -> Self {
+            let fake = Fake::new("");
+            let process = Command::new("sh")
+                .args([
+                    "-c",
+                    "cd \"$0\"; trap 'touch asked' TERM; touch up; while :; do sleep 0.02; done",
+                ])
+                .arg(fake.run.path())
+                .spawn()
+                .unwrap();
+            wait_for(|| fake.file("up").exists());
+            let lock = Lock::take(&fake.run, Role::TRAIN).unwrap();
+            let mut status = TrainStatus {
+                process: Process::of(process.id()),
+                step: 1,
+                steps: 2,
+                loss: None,
+                examples_per_sec: None,
+                threads: None,
+            };
+            status.process.state = ProcessState::Running;
+            status.save(&fake.run).unwrap();
+            Trainer {
+                fake,
+                process,
+                _lock: lock,
+            }
+        }
+    }
+
+    fn options(now: bool, notice_after: Duration) -> StopOptions<'static> {
+        StopOptions {
+            now,
+            notice_after,
+            how_to_insist: "STOP NOW",
+        }
+    }
+
+    /// Stops the trainer's run and kills the trainer at the first notice; what was notified.
+    fn stop_until_noticed(trainer: Trainer, notice_after: Duration, asked: bool) -> Vec<String> {
+        let Trainer {
+            fake,
+            process,
+            _lock: lock,
+        } = trainer;
         let notices = Mutex::new(Vec::new());
-        let (pid, child) = (child.id(), Mutex::new(&mut child));
-        let stopped = stop(&fake.run, Duration::ZERO, |notice| {
-            wait_for(|| flag.exists()); // it was asked, and takes its time
+        let process = Mutex::new((process, Some(lock)));
+        let stopped = stop(&fake.run, options(false, notice_after), |notice| {
+            if asked {
+                wait_for(|| fake.file("asked").exists()); // it takes its time
+            }
             notices.lock().unwrap().push(notice.to_owned());
-            let mut child = child.lock().unwrap();
-            child.kill().unwrap();
-            child.wait().unwrap();
+            let mut process = process.lock().unwrap();
+            process.0.kill().unwrap();
+            process.0.wait().unwrap();
+            process.1 = None;
         });
         assert!(stopped.unwrap());
+        let options = options(false, Duration::ZERO);
+        // A process that another test is starting has inherited the lock, until it is started.
+        wait_for(|| !stop(&fake.run, options, |_| ()).unwrap());
+        notices.into_inner().unwrap()
+    }
+
+    #[test]
+    fn stop_says_what_it_waits_for() {
+        let trainer = Trainer::start();
+        let pid = trainer.process.id();
         assert_eq!(
-            notices.into_inner().unwrap(),
+            stop_until_noticed(trainer, Duration::ZERO, true),
             [format!(
                 "waiting for the trainer (pid {pid}) to end after a last checkpoint; to end it at once, without that: \
-                 kill {pid}"
+                 STOP NOW"
             )]
         );
-        assert!(!stop(&fake.run, Duration::ZERO, |_| ()).unwrap());
+    }
+
+    #[test]
+    fn stop_says_that_a_process_is_frozen() {
+        let trainer = Trainer::start();
+        let pid = trainer.process.id();
+        kill(Pid::from_raw(pid as i32), Signal::SIGSTOP).unwrap();
+        let status = TrainStatus::load(&trainer.fake.run).unwrap().unwrap();
+        wait_for(|| status.process.is_frozen(&trainer.fake.run));
+        assert_eq!(
+            stop_until_noticed(trainer, Duration::from_secs(3600), false),
+            [format!(
+                "the trainer (pid {pid}) is frozen (by SIGSTOP or Ctrl-Z) and ends only after it goes on; to let it go \
+                 on: kill -CONT {pid}; to end the run at once, without a last checkpoint: STOP NOW"
+            )]
+        );
+    }
+
+    #[test]
+    fn stop_of_a_copy_leaves_the_original_alone() {
+        let mut trainer = Trainer::start();
+        let run = &trainer.fake.run;
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(run.path())
+            .arg(run.path().with_file_name("copy"))
+            .status();
+        assert!(copied.unwrap().success());
+        let copy = RunDir::open(&run.path().with_file_name("copy")).unwrap();
+        for now in [false, true] {
+            let options = options(now, Duration::ZERO);
+            assert!(!stop(&copy, options, |notice| panic!("{notice}")).unwrap());
+        }
+        // Nor while the copy is just being resumed, and its statuses are still those of the original.
+        let lock = Lock::take(&copy, Role::TRAIN).unwrap();
+        let shutdown = Shutdown::new();
+        let requests = StopRequests::watch(&lock, &shutdown).unwrap();
+        let held = Mutex::new(Some((lock, requests)));
+        let stopped = stop(&copy, options(false, Duration::ZERO), |_| {
+            assert!(shutdown.sleep(Duration::from_secs(600)));
+            *held.lock().unwrap() = None;
+        });
+        assert!(stopped.unwrap());
+        assert!(!trainer.fake.file("asked").exists());
+        trainer.process.kill().unwrap();
+        trainer.process.wait().unwrap();
     }
 }

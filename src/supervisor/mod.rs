@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-pub use self::detached::{detach, stop};
+pub use self::detached::{StopOptions, detach, stop};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 use crate::checkpoint;
 use crate::evaluator::TrainerDied;
 use crate::run::{
-    EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, SupervisorStatus,
-    TrainStatus,
+    EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, StopRequests,
+    SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
 use display::Display;
@@ -88,12 +88,13 @@ pub fn lock(run: &RunDir) -> Result<Lock> {
 /// What goes wrong in a child is no error here but part of the [`SessionSummary`].
 pub fn supervise(
     run: &RunDir,
-    _lock: Lock,
+    lock: &Lock,
     program: &Path,
     shutdown: &Shutdown,
     display: &mut Display,
     options: Options,
 ) -> Result<SessionSummary> {
+    let _requests = StopRequests::watch(lock, shutdown)?;
     let mut status = SupervisorStatus {
         process: Process::current(),
         training: true,

@@ -65,7 +65,7 @@ impl<'a, S: Status> Worker<'a, S> {
                     display.line(S::ROLE, &line);
                 }
                 if let Ok(Some(status)) = S::load(self.run)
-                    && status.process().pid == child.pid()
+                    && child.wrote(&status)
                 {
                     self.status = Some(status);
                 }
@@ -127,13 +127,11 @@ impl<'a, S: Status> Worker<'a, S> {
             self.phase = Phase::Done(None);
             return None;
         };
-        let said = self.status.as_ref().map(Status::process);
+        let said = self.status.as_ref().filter(|status| child.wrote(*status));
         let mut failure = Failure {
             role: S::ROLE,
             status,
-            error: said
-                .filter(|process| process.pid == child.pid())
-                .and_then(|process| process.error.clone()),
+            error: said.and_then(|status| status.process().error.clone()),
             no_restart: String::new(),
             tail: child.log.tail(TAIL),
             log: child.log.path().to_owned(),

@@ -18,7 +18,7 @@ use crate::model::Network;
 use crate::run::data::RunData;
 use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
-    RunDir, Status, TrainStatus,
+    RunDir, Status, StopRequests, TrainStatus,
 };
 use crate::schedule;
 use crate::shutdown::Shutdown;
@@ -47,7 +47,8 @@ const MAX_PENDING: usize = 100;
 /// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
 /// directory that vanished; the status file then holds the message.
 pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
-    let _lock = Lock::take(run, Role::TRAIN)?;
+    let lock = Lock::take(run, Role::TRAIN)?;
+    let _requests = StopRequests::watch(&lock, stop)?;
     // One that cannot be read is about to be replaced.
     let before = TrainStatus::load(run).ok().flatten();
     let mut status = TrainStatus {

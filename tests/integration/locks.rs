@@ -1,10 +1,13 @@
 //! One writer, and readers that may not write.
 
-use crate::support::{Project, json, names, running, signal, wait_for};
+use crate::support::{
+    Done, Project, at_work, json, names, running, signal, status, wait_for, with_sets,
+};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 fn refused(project: &Project, arguments: &[&str], holder: &str, child: &Child) {
     let done = project.runboard(arguments);
@@ -54,6 +57,180 @@ fn second_process_of_a_role_is_refused_and_changes_nothing() {
     refused(&project, &["resume", "long"], "supervisor", &supervisor);
     signal(&supervisor, Signal::SIGTERM);
     let code = wait_for("the end", || supervisor.try_wait().unwrap()).code();
+    assert_eq!(code, Some(143));
+}
+
+/// A run that would train for hours, detached, once it trains.
+fn detached(project: &Project) -> PathBuf {
+    let command = [
+        "run",
+        "small",
+        "--detach",
+        "--set",
+        "train.steps=1000000",
+        "--set",
+        "train.checkpoint_every=1000000",
+        "--set",
+        "train.log_every=1000",
+    ];
+    project.succeed(&command);
+    let run = project.run("small");
+    wait_for("the trainer", || running(&run, "train"));
+    wait_for("the evaluator", || running(&run, "eval"));
+    run
+}
+
+/// The state that `runboard list` shows of a run.
+fn listed(project: &Project, id: &str) -> String {
+    let list = project.succeed(&["list"]).out;
+    let row = list.lines().find(|line| line.trim().starts_with(id));
+    let row = row.unwrap_or_else(|| panic!("no {id} in {list}"));
+    row.split_whitespace().nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn copy_of_a_running_run_is_not_running_and_its_stop_leaves_the_original_alone() {
+    let project = Project::new();
+    let run = detached(&project);
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(&run)
+        .arg(run.with_file_name("copy"))
+        .status();
+    assert!(copied.unwrap().success());
+    assert_eq!(listed(&project, "small/copy"), "failed");
+    let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
+    assert_eq!(listed(&project, &id), "running");
+    for command in [
+        &["stop", "small/copy"][..],
+        &["stop", "small/copy", "--now"],
+    ] {
+        let stopped = project.succeed(command).out;
+        assert!(
+            stopped.starts_with("small/copy is not running"),
+            "{stopped}"
+        );
+    }
+    // Nor does an evaluator wait for the original's trainer.
+    let evaluated = project.runboard(&["eval", "--run", "small/copy"]);
+    assert_eq!(evaluated.code, Some(3), "{}", evaluated.err);
+
+    for role in ["supervisor", "train", "eval"] {
+        let status = status(&run, role).unwrap();
+        assert!(at_work(&status).is_some(), "{role} was disturbed");
+        assert_eq!(status["process"]["state"], "running", "{role}");
+    }
+    assert_eq!(status(&run, "supervisor").unwrap()["stopping"], false);
+    let stopped = project.succeed(&["stop", &id]).out;
+    assert!(
+        stopped.starts_with(&format!("{id} is stopped")),
+        "{stopped}"
+    );
+}
+
+#[test]
+fn run_in_another_pid_namespace_is_running_and_is_stopped_in_good_order() {
+    let project = Project::new();
+    let inside = |arguments: &[&str]| {
+        let runboard = project.command(arguments);
+        let mut command = Command::new("unshare");
+        command
+            .args(["-p", "-f", "--mount-proc", "--kill-child"])
+            .arg(runboard.get_program())
+            .args(runboard.get_args())
+            .current_dir(project.path(""))
+            .env_remove("RUNBOARD_DATA")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    };
+    let allowed = inside(&["--version"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        eprintln!("not checked: this process may not make a PID namespace (unshare)");
+        return;
+    }
+    let sets = [
+        "train.steps=1000000",
+        "train.checkpoint_every=1000000",
+        "train.log_every=1000",
+    ];
+    let supervisor = inside(&with_sets(&["run", "small"], &sets))
+        .spawn()
+        .unwrap();
+    let begun = |run: &PathBuf| {
+        let at_work =
+            |role| status(run, role).is_some_and(|it| it["process"]["state"] == "running");
+        at_work("train") && at_work("eval")
+    };
+    let run = wait_for("the run", || project.newest("small").filter(begun));
+    let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
+    assert_eq!(listed(&project, &id), "running");
+
+    let stopped = project.succeed(&["stop", "small"]).out;
+    assert!(
+        stopped.starts_with(&format!("{id} is stopped")),
+        "{stopped}"
+    );
+    let done = Done::of(supervisor.wait_with_output().unwrap());
+    assert_eq!(done.code, Some(143), "{}", done.err);
+    assert_eq!(listed(&project, &id), "interrupted");
+
+    // A trainer by itself, for which an evaluator outside waits.
+    let trainer = inside(&["train", "--run", "small"]).spawn().unwrap();
+    wait_for("the trainer", || {
+        (status(&run, "train")?["process"]["state"] == "running").then_some(())
+    });
+    let evaluator = project.start(&["eval", "--run", "small"]);
+    wait_for("the evaluator", || running(&run, "eval"));
+    assert_eq!(listed(&project, &id), "running");
+    let stopped = project.succeed(&["stop", "small"]).out;
+    assert!(
+        stopped.starts_with(&format!("{id} is stopped")),
+        "{stopped}"
+    );
+    // The evaluator may see that training ended before it sees that it is to stop itself.
+    for (child, codes) in [(trainer, &[143][..]), (evaluator, &[0, 143])] {
+        let done = Done::of(child.wait_with_output().unwrap());
+        assert!(
+            codes.contains(&done.code.unwrap()),
+            "{:?}: {}",
+            done.code,
+            done.err
+        );
+    }
+}
+
+#[test]
+fn run_of_a_machine_that_was_renamed_goes_on_and_is_stopped() {
+    let project = Project::new();
+    let run = project.fresh("long", &["train.steps=1000000", "train.log_every=1000"]);
+    let mut trainer = project.start(&["train", "--run", "long"]);
+    wait_for("the trainer", || running(&run, "train"));
+    let renamed = |arguments: &[&str]| {
+        let runboard = project.command(arguments);
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "-u",
+                "sh",
+                "-c",
+                "hostname another-name && exec \"$0\" \"$@\"",
+            ])
+            .arg(runboard.get_program())
+            .args(runboard.get_args())
+            .current_dir(project.path(""));
+        Done::of(command.output().unwrap())
+    };
+    if renamed(&["--version"]).code != Some(0) {
+        eprintln!("not checked: this process may not name its machine (unshare -u)");
+        trainer.kill().unwrap();
+        trainer.wait().unwrap();
+        return;
+    }
+    let stopped = renamed(&["stop", "long"]);
+    assert_eq!(stopped.code, Some(0), "{}", stopped.err);
+    let code = wait_for("the end", || trainer.try_wait().unwrap()).code();
     assert_eq!(code, Some(143));
 }
 

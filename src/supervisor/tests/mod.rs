@@ -68,7 +68,7 @@ impl Fake {
         let lock = lock(&self.run).unwrap();
         let summary = supervise(
             &self.run,
-            lock,
+            &lock,
             &self.program,
             shutdown,
             &mut display,
@@ -146,13 +146,15 @@ fn supervise_shows_every_line_of_two_processes_that_end_well() {
 
 #[test]
 fn summary_has_the_statuses_of_this_session() {
-    // A status as the processes write it, but with the pids of the scripts.
+    // A status as the processes write it, but with the pids and starts of the scripts.
+    const SET_IDENTITY: &str = "start=$(sed 's/.*) //' /proc/$$/stat | cut -d ' ' -f 20)
+        sed \"s/12345678/$$/; s/\\\"start_ticks\\\": null/\\\"start_ticks\\\": $start/\"";
     let fake = Fake::both(
-        "sed s/12345678/$$/ train.template > train.status.json",
-        "sed s/12345678/$$/ eval.template > eval.status.json",
+        &format!("{SET_IDENTITY} train.template > train.status.json"),
+        &format!("{SET_IDENTITY} eval.template > eval.status.json"),
     );
-    let mut process = Process::current();
-    (process.pid, process.state) = (12_345_678, ProcessState::Finished);
+    let mut process = Process::of(12_345_678); // which is nobody's
+    process.state = ProcessState::Finished;
     let score = |step, accuracy| Some(crate::run::Score { step, accuracy });
     let mut train = TrainStatus {
         process: process.clone(),

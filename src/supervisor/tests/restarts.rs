@@ -169,7 +169,7 @@ fn run_that_vanished_is_not_restarted() {
     let mut display = Display::plain(io::sink());
     let error = supervise(
         &fake.run,
-        lock(&fake.run).unwrap(),
+        &lock(&fake.run).unwrap(),
         &fake.program,
         &Shutdown::new(),
         &mut display,

@@ -1,0 +1,157 @@
+//! A request to stop a process that cannot be signalled: in another container, on another machine.
+//!
+//! It is a file in the run directory, `ROLE.stop.json`, which names the process by its lock's line. So it is no request
+//! to the next process of the role, nor, in a copy of the directory, to anybody. Each process of a run looks for its own.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{Lock, Role, RunDir};
+use crate::files::{read_small, replace};
+use crate::shutdown::Shutdown;
+
+/// How often a process looks for a request.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+const VERSION: u32 = 1;
+
+/// A request has about a hundred bytes.
+const MAX_BYTES: u64 = 1 << 16;
+
+/// What a request counts as.
+const SIGTERM: i32 = 15;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct StopRequest {
+    version: u32,
+    /// The line in the lock file of the process that is to stop.
+    holder: String,
+    /// Whether it shall end at once, without a last checkpoint.
+    now: bool,
+}
+
+/// Asks the process of the role to stop whose lock says `holder`; `now` is without a last checkpoint.
+///
+/// # Errors
+/// If the request cannot be written.
+pub(crate) fn write(run: &RunDir, role: Role, holder: &str, now: bool) -> Result<()> {
+    // One that was asked to end at once is not to take its time again.
+    let before = read(run, role).ok().flatten();
+    let now = now || before.is_some_and(|before| before.holder == holder && before.now);
+    let request = StopRequest {
+        version: VERSION,
+        holder: holder.to_owned(),
+        now,
+    };
+    let mut json = serde_json::to_vec(&request).context("failed to encode a request to stop")?;
+    json.push(b'\n');
+    replace(&run.stop_request(role), &json)
+}
+
+/// Removes the request to an earlier process of the role, if there is one.
+pub(super) fn remove(run: &RunDir, role: Role) {
+    let _ = fs::remove_file(run.stop_request(role)); // left there it is ignored
+}
+
+fn read(run: &RunDir, role: Role) -> Result<Option<StopRequest>> {
+    let path = run.stop_request(role);
+    let json = match read_small(&path, MAX_BYTES) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        json => json.with_context(|| format!("failed to read {}", path.display()))?,
+    };
+    let failed = || format!("failed to read {}: no request to stop", path.display());
+    let request: StopRequest = serde_json::from_slice(&json).with_context(failed)?;
+    ensure!(
+        request.version <= VERSION,
+        "{}: got version {}, want at most {VERSION}",
+        path.display(),
+        request.version
+    );
+    Ok(Some(request))
+}
+
+/// Looks for requests to the calling process until this is dropped.
+#[derive(Debug)]
+pub struct StopRequests(#[expect(dead_code, reason = "ends the thread when dropped")] Sender<()>);
+
+impl StopRequests {
+    /// Passes requests to the process that holds `lock` on to `shutdown`, as if they were signals.
+    ///
+    /// # Errors
+    /// If the thread that does so cannot be started.
+    pub fn watch(lock: &Lock, shutdown: &Shutdown) -> Result<Self> {
+        let (sender, ended) = mpsc::channel();
+        let (run, role) = (lock.run().clone(), lock.role());
+        let shutdown = shutdown.clone();
+        let look = move || {
+            let holder = Lock::holder(&run, role);
+            let mut asked = 0;
+            while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                // What is no request, or cannot be read, is nobody's.
+                let request = read(&run, role).ok().flatten();
+                let own = request.filter(|request| Some(&request.holder) == holder.as_ref());
+                // The second one is to end at once.
+                let wanted = own.map_or(0, |request| 1 + u32::from(request.now));
+                for _ in asked..wanted {
+                    shutdown.request(SIGTERM);
+                }
+                asked = asked.max(wanted);
+            }
+        };
+        thread::Builder::new()
+            .name("stop requests".to_owned())
+            .spawn(look)
+            .context("failed to start the thread that looks for requests to stop")?;
+        Ok(StopRequests(sender))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::provenance;
+
+    #[test]
+    fn request_stops_the_process_it_names_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let lock = Lock::take(&run, Role::TRAIN).unwrap();
+        let shutdown = Shutdown::new();
+        let _requests = StopRequests::watch(&lock, &shutdown).unwrap();
+
+        write(&run, Role::TRAIN, "pid 1 on another machine", true).unwrap();
+        assert!(!shutdown.sleep(INTERVAL * 5));
+        let holder = Lock::holder(&run, Role::TRAIN).unwrap();
+        write(&run, Role::TRAIN, &holder, false).unwrap();
+        assert!(shutdown.sleep(Duration::from_secs(600)));
+        assert_eq!(shutdown.requested(), Some(SIGTERM));
+        thread::sleep(INTERVAL * 5);
+        assert!(!shutdown.forced(), "one request counted twice");
+
+        write(&run, Role::TRAIN, &holder, true).unwrap();
+        while !shutdown.forced() {
+            thread::sleep(INTERVAL);
+        }
+        // Asked for once, it stays so.
+        write(&run, Role::TRAIN, &holder, false).unwrap();
+        assert!(read(&run, Role::TRAIN).unwrap().unwrap().now);
+    }
+
+    #[test]
+    fn requests_to_earlier_processes_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        for role in [Role::TRAIN, Role::Eval] {
+            write(&run, role, "pid 1 on another machine", false).unwrap();
+        }
+        let _lock = Lock::take(&run, Role::TRAIN).unwrap();
+        assert!(!run.stop_request(Role::TRAIN).exists());
+        assert!(run.stop_request(Role::Eval).exists());
+    }
+}
