@@ -1,7 +1,7 @@
 # runboard's commands; `make` alone lists them.
 
 NAME ?=
-# Folder of the images, in place of the spec's.
+# Directory of the images, in place of the spec's.
 DATA ?=
 # libtorch's layout: cpu, cuda, or empty for what is there or else fits the machine.
 TORCH ?=
@@ -29,7 +29,7 @@ TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 js
 .PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check spec-docs bench bench-reference clean named
 
 help: ## list the targets
-	@echo "usage: make TARGET [NAME=experiment] [DATA=folder] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
+	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install libtorch into libtorch/ (TORCH=cpu or TORCH=cuda to choose)
@@ -78,7 +78,7 @@ spec-docs: build ## renew docs/spec.md and experiments/schema.json after a chang
 	@$(RUNBOARD) fields --markdown >target/spec.md && mv target/spec.md docs/spec.md
 	@$(RUNBOARD) fields --schema >target/schema.json && mv target/schema.json experiments/schema.json
 
-bench: setup ## time a training step, its parts and a resume, PyTorch and TensorFlow beside it (DATA=folder DEVICE=cuda)
+bench: setup ## time a training step, its parts and a resume, PyTorch and TensorFlow beside it (DATA=directory DEVICE=cuda)
 	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 		$(addprefix --torch ,$(wildcard $(BENCH_TORCH)/bin/python)) \
 		$(addprefix --tensorflow ,$(wildcard $(BENCH_TENSORFLOW)/bin/python)) $(ARGS)

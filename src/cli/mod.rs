@@ -88,7 +88,7 @@ enum Command {
     Check(ExperimentArgs),
     /// What the fields of a spec mean, their defaults and ranges
     Fields(fields::Arguments),
-    /// Fetch, import, draw or check images
+    /// Fetch, import, generate or check images
     #[command(subcommand)]
     Data(data::Command),
 }

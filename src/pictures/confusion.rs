@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_names_stand_where_they_belong() {
+    fn counts_and_names_are_drawn_in_their_places() {
         let picture = confusion(&[1, 0, 0, 12345678], &labels(&["first", "second"]));
         let cell = 8 * 7 + 6;
         let start = first(6);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn no_class_and_one_class_can_be_drawn() {
+    fn matrix_of_no_class_and_of_one_class_can_be_drawn() {
         assert_eq!(confusion(&[], &labels(&[])).width(), first(0) + 2 + 6);
         let one = confusion(&[u64::from(u32::MAX)], &labels(&["only"]));
         assert_eq!(one.get_pixel(first(4) + 1, first(4) + 1), &FULL);

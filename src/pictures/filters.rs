@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn one_filter_has_a_colour_a_weight() {
+    fn filter_has_a_pixel_for_each_weight() {
         // [1, 3, 1, 2]: red, green, blue of the left and the right weight
         let picture = filters(&[1.0, -0.5, 0.0, 0.5, -1.0, 0.0], [1, 3, 1, 2]);
         assert_eq!(picture.dimensions(), (2 + 16 + 2, 2 + 8 + 2));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scale_is_shared_and_the_grid_is_square() {
+    fn filters_share_one_scale_in_a_square_grid() {
         // five filters of 1 x 1, each of three equal channels
         let weights: Vec<f32> = (0..15).map(|i| (i / 3) as f32 - 1.0).collect();
         let picture = filters(&weights, [5, 3, 1, 1]);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn other_numbers_of_channels_are_their_mean() {
+    fn filters_without_three_channels_are_the_mean_of_theirs() {
         let picture = filters(&[1.0, 0.0, -1.0, 0.0], [1, 2, 1, 2]);
         assert_eq!(middle(&picture, 0, 0), [128; 3]);
         let picture = filters(&[-1.0, -0.5], [1, 1, 1, 2]);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_chequered_and_leaves_the_scale_alone() {
+    fn values_that_are_not_finite_are_chequered_and_leave_the_scale() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let picture = filters(&[bad, -1.0, 0.0, 1.0, 0.0, 0.0], [1, 3, 1, 2]);
             let chequers = [(2, 2), (6, 2), (2, 6)].map(|(x, y)| *picture.get_pixel(x, y));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_grey_and_extremes_keep_their_order() {
+    fn zero_weights_are_grey_and_extreme_ones_keep_their_order() {
         assert_eq!(middle(&filters(&[0.0; 3], [1, 3, 1, 1]), 0, 0), [128; 3]);
         let picture = filters(&[f32::MAX, f32::MIN, 0.0], [1, 3, 1, 1]);
         assert_eq!(middle(&picture, 0, 0), [255, 0, 128]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_filters_are_a_picture_still() {
+    fn filters_of_empty_shapes_are_a_picture() {
         for shape in [[0, 3, 5, 5], [1, 0, 5, 5], [1, 3, 0, 5], [1, 3, 5, 0]] {
             let picture = filters(&[], shape);
             assert!(picture.width() > 0 && picture.height() > 0);

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_is_grey_where_values_are_signed_and_black_where_not() {
+    fn zero_is_grey_among_signed_values_and_black_otherwise() {
         let signed = input(&[0.0, 2.0, -1.0, f32::NAN, 0.0, 0.0], 2);
         assert_eq!(signed.dimensions(), (2, 1));
         assert_eq!(*signed.get_pixel(0, 0), Rgb([128, 255, 64]));

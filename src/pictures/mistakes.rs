@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_lie_four_by_four_with_captions_below() {
+    fn mistakes_lie_four_in_a_row_with_captions_below() {
         let planes = vec![77; 3 * SIDE * SIDE];
         let picture = mistakes(&[mistaken(&planes); 16], &labels());
         let (across, down) = (160 + 6, 160 + 2 + 32 + 6);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_and_any_name_can_be_drawn() {
+    fn mistakes_of_any_number_and_with_long_names_can_be_drawn() {
         let none = mistakes(&[], &labels());
         assert_eq!(none.dimensions(), (6 + 28 + 6, 6 + 16 + 6));
         let planes = vec![0; 3 * SIDE * SIDE];

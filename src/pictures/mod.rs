@@ -77,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn no_tiles_are_a_picture_still() {
+    fn tile_of_no_images_is_a_picture() {
         assert_eq!(tile(&[], 4, 2, WHITE).dimensions(), (10, 2));
         assert_eq!(tile(&[], 0, 2, WHITE).dimensions(), (4, 2));
     }
 
     #[test]
-    fn what_is_centred_lies_around_its_middle() {
+    fn centred_image_lies_around_its_middle() {
         let mut picture = RgbImage::from_pixel(5, 5, WHITE);
         centre(&mut picture, &RgbImage::from_pixel(3, 1, RED), 2, 4);
         let red = picture.enumerate_pixels().filter(|(.., p)| **p == RED);

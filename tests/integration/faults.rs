@@ -140,7 +140,12 @@ impl Drop for SmallDisk {
 type Turn<'a> = (&'a dyn Fn(&Child), &'a [&'a str]);
 
 /// Train, have the disk refuse and take again, and stop: nothing may be missing.
-fn outlives(project: &Project, run: &Path, (refuse, refused): Turn, (take, taken): Turn) {
+fn assert_training_goes_on(
+    project: &Project,
+    run: &Path,
+    (refuse, refused): Turn,
+    (take, taken): Turn,
+) {
     let mut trainer = Trainer::start(project, run);
     trainer.saves();
     refuse(&trainer.process);
@@ -187,7 +192,7 @@ fn outlives(project: &Project, run: &Path, (refuse, refused): Turn, (take, taken
 }
 
 #[test]
-fn training_outlives_a_full_disk_and_misses_nothing() {
+fn training_goes_on_while_the_disk_is_full_and_loses_no_step() {
     let project = Project::new();
     let directory = project.path("disk");
     fs::create_dir(&directory).unwrap();
@@ -199,7 +204,7 @@ fn training_outlives_a_full_disk_and_misses_nothing() {
     let run = project.fresh("full", &ENDLESS);
     let refused = ["No space left on device", "train.status.json"];
     let taken = ["warning: the status of train is written again"];
-    outlives(
+    assert_training_goes_on(
         &project,
         &run,
         (&|_| disk.fill(), &refused),
@@ -208,17 +213,17 @@ fn training_outlives_a_full_disk_and_misses_nothing() {
 }
 
 #[test]
-fn training_outlives_writes_that_fail_and_misses_nothing() {
+fn training_goes_on_while_writes_fail_and_loses_no_step() {
     let project = Project::new();
     let run = project.fresh("limited", &ENDLESS);
     // The log stays below, a checkpoint's weights and the curves do not.
     let refuse = |process: &Child| limit_files(process, "40000");
     let take = |process: &Child| limit_files(process, "unlimited");
-    outlives(&project, &run, (&refuse, &[]), (&take, &[]));
+    assert_training_goes_on(&project, &run, (&refuse, &[]), (&take, &[]));
 }
 
 #[test]
-fn a_last_checkpoint_that_cannot_be_saved_is_an_error_and_can_be_made_up_for() {
+fn last_checkpoint_that_cannot_be_saved_is_an_error_and_a_resume_saves_it() {
     let project = Project::new();
     let whole = project.fresh("whole", &[]);
     project.succeed(&["train", "--run", whole.to_str().unwrap()]);
@@ -253,7 +258,7 @@ fn a_last_checkpoint_that_cannot_be_saved_is_an_error_and_can_be_made_up_for() {
 }
 
 #[test]
-fn directories_that_vanish_are_made_again_but_not_a_run() {
+fn removed_directories_are_created_again_but_not_a_removed_run() {
     let project = Project::new();
     let run = project.fresh("vanished", &ENDLESS);
     let mut trainer = Trainer::start(&project, &run);
@@ -290,7 +295,7 @@ fn directories_that_vanish_are_made_again_but_not_a_run() {
 }
 
 #[test]
-fn output_that_nobody_takes_ends_nothing() {
+fn output_to_a_full_device_ends_no_process() {
     let project = Project::new();
     let into_full = |arguments: &[&str]| {
         let full = || File::options().write(true).open("/dev/full").unwrap();
@@ -304,7 +309,7 @@ fn output_that_nobody_takes_ends_nothing() {
 }
 
 #[test]
-fn an_evaluator_waits_for_a_disk_that_refuses_and_misses_nothing() {
+fn evaluator_waits_for_a_disk_that_refuses_writes_and_evaluates_everything() {
     let project = Project::new();
     let run = project.fresh(
         "evaluated",

@@ -17,7 +17,7 @@ fn keys(object: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn both_readers_show_every_plugin_of_runs_that_compare() {
+fn tensorboard_shows_every_plugin_of_several_runs_in_both_readers() {
     let project = Project::new();
     for rate in ["0.1", "0.05"] {
         let set = format!("optimizer.learning_rate={rate}");
@@ -185,24 +185,24 @@ fn names(series: &Series, tag: &str) -> bool {
     }
 }
 
-/// A trainer that is held, until this is dropped.
-struct Held(Pid);
+/// A trainer that is stopped by SIGSTOP until this is dropped.
+struct SuspendedTrainer(Pid);
 
-impl Drop for Held {
+impl Drop for SuspendedTrainer {
     fn drop(&mut self) {
         let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 
-/// Hold the run's trainer, once it is at work.
-fn hold_trainer(run: &Path) -> Held {
+/// Suspend the run's trainer, once it is at work.
+fn suspend_trainer(run: &Path) -> SuspendedTrainer {
     let trainer = wait_for("the trainer", || running(run, "train"));
     hold(trainer);
-    Held(trainer)
+    SuspendedTrainer(trainer)
 }
 
 #[test]
-fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
+fn live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     let project = Project::new();
     fs::create_dir(project.path("runs")).unwrap();
     let Some(mut tensorboard) = TensorBoard::serve(&project.path("runs")) else {
@@ -224,7 +224,7 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
         rows
     };
 
-    let trainer = hold_trainer(&run);
+    let trainer = suspend_trainer(&run);
     shows("RUNNING", "running");
     signal(&child, Signal::SIGTERM);
     drop(trainer);
@@ -232,7 +232,7 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     shows("UNKNOWN", "interrupted");
 
     let mut child = project.start(&["resume", "small"]);
-    let trainer = hold_trainer(&run);
+    let trainer = suspend_trainer(&run);
     shows("RUNNING", "running-2");
     kill(trainer.0, Signal::SIGKILL).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(137));
@@ -240,7 +240,7 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
 
     respecify(&run, "restarts: 0", "restarts: 3");
     let mut child = project.start(&["resume", "small"]);
-    let trainer = hold_trainer(&run);
+    let trainer = suspend_trainer(&run);
     shows("RUNNING", "running-3");
     let end = checkpoints(&run).pop().unwrap() + 150;
     respecify(&run, "steps: 1000000", &format!("steps: {end}"));
@@ -260,7 +260,7 @@ fn a_live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
 }
 
 #[test]
-fn the_frozen_event_file_is_read_by_tensorboard() {
+fn frozen_event_file_is_read_by_tensorboard() {
     let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/events/testdata");
     if let Some(events) = tensorboard_reads(&frozen) {
         assert_eq!(events["scalars"]["total_loss"], json!([[7, 0.75]]));
