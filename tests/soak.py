@@ -5,9 +5,9 @@
 
 Runs one small experiment after the other in FOLDER, on a small disk in memory where this user may mount one.
 While a run is at work its processes are killed, stopped, frozen and doubled and its disk is filled; between its
-sessions its newest checkpoint is damaged; and it is resumed until it is finished. Then it must be what a run of
-the same spec is that nobody disturbed. All moments and deeds follow from the seed, as far as the machine's speed
-lets them.
+sessions its newest checkpoint is damaged, and it is refused with other data; and it is resumed until it is finished.
+Then it must be what a run of the same spec is that nobody disturbed. All moments and deeds follow from the seed, as far
+as the machine's speed lets them.
 
 Exit code 0 if all runs held, 1 if one did not: it is kept, with all that its sessions printed.
 """
@@ -45,6 +45,7 @@ train: {{steps: {STEPS}, batch_size: 64, log_every: 1, scalars_every: 1, histogr
   checkpoint_every: {CHECKPOINT_EVERY}, keep_checkpoints: 3, keep_every: 200}}
 eval: {{interval_secs: 0.1, batch_size: 64}}
 """
+RECORD = 1 + 3 * 32 * 32  # an image in the files of the data: label and pixels
 DISK = "96m"  # an evaluation takes 240 kB of it, for its pictures
 
 # Longer than anything here takes on a slow machine; only a hang reaches it.
@@ -289,6 +290,30 @@ class Soak:
             path.write_bytes(data)
         self.count(f"{path.name} {deed}")
 
+    def change_data(self):
+        """With another label or other pixels the run must not be resumed, and must name what differs."""
+        run = self.run()
+        if not (run / "data.json").exists():
+            return  # it was killed before it had seen its data
+        path = self.random.choice(sorted((self.project.folder / "data").glob("*/*_batch*.bin")))
+        data = path.read_bytes()
+        record = self.random.randrange(len(data) // RECORD) * RECORD
+        part = self.random.choice(["label", "pixels"])
+        place, size = (record, 1) if part == "label" else (record + 1, RECORD - 1)
+        other = bytes((byte + 1) % 10 for byte in data[place : place + size])
+        try:
+            path.write_bytes(data[:place] + other + data[place + size :])
+            done = subprocess.run(
+                [self.project.binary, "resume", run], cwd=self.project.folder, capture_output=True, text=True,
+                timeout=PATIENCE,
+            )  # fmt: skip
+        finally:
+            path.write_bytes(data)
+        said = [f"{path.parent.name} holds other data than soak/{run.name}", f"{path.name} has "]
+        refused = done.returncode == 2 and all(words in done.stderr for words in said)
+        demand(refused, f"other {part} in {path.name}: exit code {done.returncode}\n{done.stderr}")
+        self.count(f"other {part} refused")
+
     def undo(self, after, what):
         self.later.append((time.monotonic() + after, what))
 
@@ -316,6 +341,8 @@ class Soak:
             if self.run() and time.monotonic() < until and not self.project.processes():
                 if self.random.random() < 0.4 and not self.disk.full:
                     self.damage()
+                if self.random.random() < 0.3 and not self.disk.full:
+                    self.change_data()
         self.settle(all_of_it=True)
 
     def session(self, until, deeds):
