@@ -9,6 +9,7 @@ use comfy_table::{Table, presets};
 use std::path::Path;
 
 pub fn list(runs: &Path) -> Result<i32> {
+    run::check_directory(runs)?;
     let entries = run::list(runs);
     if entries.is_empty() {
         let shown = runs.display();

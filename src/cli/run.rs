@@ -3,7 +3,7 @@
 use super::ExperimentArgs;
 use crate::data::Fingerprint;
 use crate::evaluator::hparams;
-use crate::run::{ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus};
+use crate::run::{self, ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus};
 use crate::run::{commands, data as run_data};
 use crate::shutdown::Shutdown;
 use crate::spec::Spec;
@@ -24,6 +24,7 @@ const DETACH_LIMIT: Duration = Duration::from_secs(60);
 pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
     let mut experiment = args.load()?;
     experiment.fix_paths()?;
+    run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
     let spec = &experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
     let fingerprint = Fingerprint::of(&data::prepare(&spec.data)?)?;

@@ -185,7 +185,15 @@ fn folder_of<'a>(recorded: Option<&'a Record>, data: &'a Data) -> &'a Path {
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf> {
-    path::absolute(folder).with_context(|| format!("failed to make {} absolute", folder.display()))
+    let folder = path::absolute(folder)
+        .with_context(|| format!("failed to make {} absolute", folder.display()))?;
+    match folder.to_str() {
+        Some(_) => Ok(folder),
+        None => bail_user!(
+            "the data are in {}; want a path in UTF-8, which a run can record",
+            folder.display()
+        ),
+    }
 }
 
 fn other_data(run: &RunDir, directory: &Path, difference: &str) -> anyhow::Error {

@@ -27,7 +27,7 @@ pub use lock::Lock;
 pub(crate) use lock::LockState;
 pub use process::{Process, ProcessState};
 pub use provenance::{Provenance, Software};
-pub use registry::{RunEntry, latest, list, resolve, state};
+pub use registry::{RunEntry, check_directory, latest, list, resolve, state};
 pub use status::{EvalStatus, Restarts, Score, Status, SupervisorStatus, TrainStatus};
 pub use stop_request::StopRequests;
 

@@ -90,6 +90,28 @@ pub fn list(runs: &Path) -> Vec<RunEntry> {
     find(runs).into_iter().map(RunEntry::read).collect()
 }
 
+/// Makes sure that `directory`, where runs are or will be, is a directory or can become one.
+///
+/// # Errors
+/// A user error if it, or what it is to lie in, is a file or a link that leads nowhere.
+pub fn check_directory(directory: &Path) -> Result<()> {
+    let there = |path: &&Path| path.symlink_metadata().is_ok();
+    let Some(path) = directory.ancestors().find(there) else {
+        return Ok(());
+    };
+    let found = match (path.metadata(), path.read_link()) {
+        (Ok(metadata), _) if metadata.is_dir() => return Ok(()),
+        (Ok(_), _) => "a file".to_owned(),
+        (Err(_), Ok(target)) => format!("a link to {}, which is not there", target.display()),
+        (Err(error), _) => error.to_string(),
+    };
+    Err(user_error!(
+        "no runs can be in {}: {} is {found}; want a directory, or nothing there",
+        directory.display(),
+        path.display()
+    ))
+}
+
 /// The latest run of a name, if there is one.
 pub fn latest(runs: &Path, name: &str) -> Option<RunDir> {
     find(runs).into_iter().rfind(|run| run.name() == name)
@@ -104,6 +126,7 @@ pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
         return Ok(run);
     }
     let what = &*path.to_string_lossy();
+    check_directory(runs)?;
     let known = find(runs);
     if let Some(run) = known
         .iter()

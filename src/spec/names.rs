@@ -52,6 +52,13 @@ pub(super) fn resolve(path: &Path, experiments: &Path) -> Result<(String, PathBu
     };
     let name = &*name.to_string_lossy();
     if !valid(name) {
+        let file = PathBuf::from(format!("{name}.yaml"));
+        if !is_path && file.is_file() {
+            bail_user!(
+                "no experiment '{name}'; did you mean the file '{}'?",
+                file.display()
+            );
+        }
         bail_user!(
             "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
              or the path of a file NAME.yaml"
@@ -60,11 +67,17 @@ pub(super) fn resolve(path: &Path, experiments: &Path) -> Result<(String, PathBu
     if !is_path {
         return Ok((name.to_owned(), find(name, experiments)?));
     }
+    let same = path.file_name().map(|file| experiments.join(file));
+    let same = same.filter(|file| !path.exists() && file.is_file());
     if !path.exists() && find(name, experiments).is_ok() {
         bail_user!(
             "no file '{}'; did you mean the experiment '{name}'?",
             path.display()
         );
+    }
+    if let Some(file) = same {
+        let (path, file) = (path.display(), file.display());
+        bail_user!("no file '{path}'; did you mean '{file}'?");
     }
     Ok((name.to_owned(), path.to_owned()))
 }
@@ -77,10 +90,23 @@ pub(super) fn find(name: &str, experiments: &Path) -> Result<PathBuf> {
         return Ok(path);
     }
     let names = available(experiments)?;
+    let misnamed = ["yml", "YAML", "YML"].map(|kind| format!("{name}.{kind}"));
+    let misnamed = misnamed
+        .iter()
+        .find(|file| experiments.join(file).is_file());
+    let bare = name.strip_suffix(".yaml").or(name.strip_suffix(".yml"));
     let mut message = format!(
         "no experiment '{name}' in {}; ",
         experiments.join("").display()
     );
+    if let Some(file) = misnamed {
+        message += &format!("there is {file}: rename it to {name}.yaml");
+        bail_user!("{message}");
+    }
+    if let Some(bare) = bare.filter(|bare| names.iter().any(|name| name == bare)) {
+        message += &format!("want its bare name: {bare}");
+        bail_user!("{message}");
+    }
     if let Some(near) = nearest(name, names.iter().map(String::as_str)) {
         message += &format!("did you mean '{near}'? ");
     }

@@ -48,10 +48,16 @@ fn walk(text: &str, path: &str, old_names: bool, stop: Option<&str>) -> Result<V
     seed.deserialize(Deserializer::from_str(text))
         .map_err(|error| {
             let place = error.location().map(|place| (place.line(), place.column()));
-            let field_error = first_error.take().unwrap_or_else(|| FieldError {
+            let mut field_error = first_error.take().unwrap_or_else(|| FieldError {
                 message: format!("not valid YAML: {}", without_place(&error)),
                 ..FieldError::default()
             });
+            let line = place.and_then(|(line, _)| text.lines().nth(line - 1));
+            let is_anchored = line.is_some_and(|line| line.contains(": &"));
+            if is_anchored && field_error.message.starts_with("unknown key") {
+                field_error.message +=
+                    "; a key only to hold an anchor has no place: share values by 'extends: NAME'";
+            }
             FieldError {
                 place,
                 ..field_error

@@ -91,8 +91,31 @@ pub(super) fn check(field: &str, value: Value) -> Result<Value, String> {
     }
 }
 
+/// The keys at this path; of a field, the field itself. Empty if there is no such path.
+fn wanted_keys(path: &str) -> Vec<&str> {
+    match rule(path) {
+        Some(_) => vec![path],
+        None => keys(path),
+    }
+}
+
 /// The message for a key that a section does not have.
 pub(super) fn unknown_key(section: &str, key: &str) -> String {
+    if key == "<<" {
+        return "YAML's merge key has no meaning here; want 'extends: NAME' at the top level to start from another \
+                experiment"
+            .to_owned();
+    }
+    if key.contains('.') && !wanted_keys(&join(section, key)).is_empty() {
+        let opened =
+            key.split('.')
+                .rev()
+                .fold("...".to_owned(), |inner, key| match inner.as_str() {
+                    "..." => format!("{key}: ..."),
+                    _ => format!("{key}: {{{inner}}}"),
+                });
+        return format!("a dotted key is for --set; want {opened} in a file");
+    }
     let known = keys(section);
     let mut message = format!("unknown key, want one of {}", known.join(", "));
     // The right name in the wrong section is an easy slip in a nested file.

@@ -279,3 +279,61 @@ fn frozen_path_is_taken_as_it_stands() {
         Path::new("/a$b/~")
     );
 }
+
+#[test]
+fn misnamed_file_is_told_with_its_right_name() {
+    let directory = Directory::new(&[
+        ("base.yaml", b"seed: 3"),
+        ("old.yml", b"seed: 4"),
+        ("LOUD.YAML", b""),
+        ("one.yaml", b"extends: base.yaml"),
+        ("two.yaml", b"extends: base.yml"),
+        ("three.yaml", b"extends: old"),
+    ]);
+    for (name, message) in [
+        (
+            "old",
+            "no experiment 'old' in experiments/; there is old.yml: rename it to old.yaml",
+        ),
+        (
+            "LOUD",
+            "no experiment 'LOUD' in experiments/; there is LOUD.YAML: rename it to LOUD.yaml",
+        ),
+        (
+            "old.yml",
+            "no file 'old.yml'; did you mean 'experiments/old.yml'?",
+        ),
+        (
+            "one",
+            "experiments/one.yaml:1:10: extends: no experiment 'base.yaml' in experiments/; want its bare name: base",
+        ),
+        (
+            "two",
+            "experiments/two.yaml:1:10: extends: no experiment 'base.yml' in experiments/; want its bare name: base",
+        ),
+        (
+            "three",
+            "experiments/three.yaml:1:10: extends: no experiment 'old' in experiments/; there is old.yml: rename it to \
+             old.yaml",
+        ),
+    ] {
+        assert_eq!(directory.load(name, &[]).unwrap_err(), message);
+    }
+    let path = directory.path("old.yml");
+    assert_eq!(
+        directory.load(path.to_str().unwrap(), &[]).unwrap().seed,
+        Seed(4)
+    );
+    let path = path.with_file_name("base");
+    assert_eq!(
+        directory.load(path.to_str().unwrap(), &[]).unwrap_err(),
+        "no experiment 'experiments/base'; did you mean the file 'experiments/base.yaml'?"
+    );
+}
+
+#[test]
+fn anchors_of_values_are_read() {
+    let directory = Directory::new(&[("a.yaml", b"seed: &n 5\neval: {batch_size: *n}")]);
+    let spec = directory.load("a", &[]).unwrap();
+    assert_eq!((spec.seed, spec.eval.batch_size), (Seed(5), 5));
+}

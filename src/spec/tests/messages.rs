@@ -25,7 +25,31 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
     // Dotted paths are for --set; a file nests.
     assert_eq!(
         bad("train.steps: 5\n"),
-        format!("experiments/bad.yaml:1:1: train.steps: unknown key, {top}")
+        "experiments/bad.yaml:1:1: train.steps: a dotted key is for --set; want train: {steps: ...} in a file"
+    );
+    assert_eq!(
+        bad("network: {conv1.kernel: 3}\n"),
+        "experiments/bad.yaml:1:11: network.conv1.kernel: a dotted key is for --set; want conv1: {kernel: ...} in a file"
+    );
+    assert_eq!(
+        bad("network.norm: {}\n"),
+        "experiments/bad.yaml:1:1: network.norm: a dotted key is for --set; want network: {norm: ...} in a file"
+    );
+    assert_eq!(
+        bad("network.conv1.kernel: 3\n"),
+        "experiments/bad.yaml:1:1: network.conv1.kernel: a dotted key is for --set; \
+         want network: {conv1: {kernel: ...}} in a file"
+    );
+    assert_eq!(
+        bad("train.stepz: 5\n"),
+        format!("experiments/bad.yaml:1:1: train.stepz: unknown key, {top}")
+    );
+    assert_eq!(
+        bad("common: &c {batch_size: 64}\ntrain: *c\n"),
+        format!(
+            "experiments/bad.yaml:1:1: common: unknown key, {top}; a key only to hold an anchor has no place: share \
+             values by 'extends: NAME'"
+        )
     );
     assert_eq!(
         bad("7: 5\n"),
@@ -33,7 +57,8 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
     );
     assert_eq!(
         bad("<<: {seed: 5}\n"),
-        format!("experiments/bad.yaml:1:1: <<: unknown key, {top}")
+        "experiments/bad.yaml:1:1: <<: YAML's merge key has no meaning here; want 'extends: NAME' at the top level \
+         to start from another experiment"
     );
 }
 
