@@ -1,14 +1,14 @@
 //! The request to stop: a signal or a test makes it, the loops ask for it.
 
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 /// A request to stop, shared by its clones. Handed down as an argument to whatever loops or waits.
@@ -34,6 +34,8 @@ struct Requests {
     first: Option<i32>,
     /// How many of them may force it.
     count: usize,
+    /// Whether a pause was asked for.
+    pause: bool,
 }
 
 impl Shutdown {
@@ -49,25 +51,29 @@ impl Shutdown {
     /// If the handlers cannot be installed.
     pub fn on_signals() -> Result<Self> {
         // _exit instead of exit: libtorch's own clean-up must not run beside threads that still compute.
-        Self::listen(Some(|signal| signal_hook::low_level::exit(128 + signal)))
+        Self::listen(
+            &[],
+            Some(|signal| signal_hook::low_level::exit(128 + signal)),
+        )
     }
 
-    /// A shutdown that signals request and that only notes when it is forced: for the supervisor, which has two
-    /// children to end before itself.
+    /// A shutdown that signals request and that only notes when it is forced, or when SIGTSTP (Ctrl-Z) asks for a pause:
+    /// for the supervisor, which has two children to end, or to pause, before itself.
     ///
     /// # Errors
     /// If the handlers cannot be installed.
     pub fn counting_signals() -> Result<Self> {
-        Self::listen(None)
+        Self::listen(&[SIGTSTP], None)
     }
 
-    fn listen(on_forced: Option<fn(i32)>) -> Result<Self> {
+    fn listen(more: &[i32], on_forced: Option<fn(i32)>) -> Result<Self> {
         let mut watched = vec![SIGINT, SIGTERM];
         if !ignored(SIGHUP) {
             watched.push(SIGHUP); // else `nohup` asked for it to be ignored
         }
-        let mut signals = Signals::new(watched)
-            .context("failed to install the handlers of SIGINT, SIGTERM and SIGHUP")?;
+        watched.extend(more.iter().filter(|&&signal| !ignored(signal)));
+        let mut signals =
+            Signals::new(watched).context("failed to install the handlers of signals")?;
         let shutdown = Shutdown {
             shared: Arc::new(Shared {
                 on_forced,
@@ -79,7 +85,10 @@ impl Shutdown {
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
-                    setter.request(signal);
+                    match signal {
+                        SIGTSTP => setter.request_pause(),
+                        _ => setter.request(signal),
+                    }
                 }
             })
             .context("failed to start the thread that receives signals")?;
@@ -99,6 +108,16 @@ impl Shutdown {
         if let Some(on_forced) = self.shared.on_forced.filter(|_| forced) {
             on_forced(signal);
         }
+    }
+
+    /// Asks for a pause, as SIGTSTP would.
+    pub fn request_pause(&self) {
+        self.lock().pause = true;
+    }
+
+    /// Whether a pause was asked for since the last call.
+    pub fn take_pause(&self) -> bool {
+        mem::take(&mut self.lock().pause)
     }
 
     /// The first signal that asked to stop, if one did.

@@ -125,6 +125,13 @@ impl Child {
     pub(super) fn signal(&mut self, signal: Signal) {
         if self.exit_status.is_none() {
             self.sent = Some(signal);
+            self.send(signal);
+        }
+    }
+
+    /// Sends a signal to the child and to whatever it has started, unless it has ended.
+    pub(super) fn send(&self, signal: Signal) {
+        if self.exit_status.is_none() {
             // Not reaped yet, its pid is still its own. A group that has just gone needs no signal.
             let _ = killpg(Pid::from_raw(self.process.id() as i32), signal);
         }

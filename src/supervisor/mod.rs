@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 
 pub use self::detached::{StopOptions, detach, stop};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
@@ -72,6 +72,7 @@ pub fn lock(run: &RunDir) -> Result<Lock> {
 ///
 /// - The first request to stop is passed on to both as SIGHUP, and they take their time to end well.
 ///   When it is forced they are killed. So `shutdown` must count, see [`Shutdown::counting_signals`].
+/// - A pause that `shutdown` asks for stops both, and then the calling process, until that gets SIGCONT.
 /// - A trainer that dies is started again, which resumes it from its newest checkpoint: at most
 ///   [`Options::restarts`] times without a new checkpoint, and not after a failure that would repeat
 ///   itself: bad input, or the same exit code at the same step as the last time.
@@ -139,6 +140,9 @@ impl Supervisor<'_> {
         options: Options,
     ) -> Result<()> {
         loop {
+            if shutdown.take_pause() {
+                self.pause(display);
+            }
             self.forward_stop(shutdown, display);
             self.trainer.poll(display)?;
             self.evaluator.poll(display)?;
@@ -198,6 +202,21 @@ impl Supervisor<'_> {
         self.saved = None;
         self.trainer.stop(signal);
         self.evaluator.stop(signal);
+    }
+
+    /// Pauses the whole run until this process goes on: the terminal's Ctrl-Z reaches this process alone.
+    ///
+    /// If this process is killed meanwhile the kernel lets the children go on and sends them SIGHUP, because their process
+    /// groups are orphaned (setpgid(2)).
+    fn pause(&self, display: &mut Display) {
+        self.trainer.send(Signal::SIGSTOP);
+        self.evaluator.send(Signal::SIGSTOP);
+        display.note("paused; to go on: fg");
+        // All of this process's threads stop here. One that may not be stopped goes on at once.
+        let _ = raise(Signal::SIGSTOP);
+        self.trainer.send(Signal::SIGCONT);
+        self.evaluator.send(Signal::SIGCONT);
+        display.note("going on");
     }
 
     /// Writes the status for the evaluator and whoever else reads it, when it has changed or is old.

@@ -162,6 +162,13 @@ impl<'a, S: Status> Worker<'a, S> {
         self.stop_requested = true;
     }
 
+    /// Sends its process, if it has one, a signal that does not end it.
+    pub(super) fn send(&self, signal: Signal) {
+        if let Phase::Running(child) = &self.phase {
+            child.send(signal);
+        }
+    }
+
     /// Counts the end of its process as a good one.
     pub(super) fn mark_done(&mut self) {
         self.phase = Phase::Done(None);

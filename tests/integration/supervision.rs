@@ -2,7 +2,8 @@
 
 use crate::support::{
     Done, Project, at_work, checkpoints, evaluated_steps, hold, journal, json, last_weights,
-    respecify, running, signal, status, steps, tensorboard_reads, wait_for, with_sets,
+    respecify, running, signal, status, steps, tensorboard_reads, wait_for, wait_until_held,
+    with_sets,
 };
 use crate::terminal::Terminal;
 use nix::sys::signal::{Signal, kill};
@@ -11,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::thread;
@@ -234,6 +236,103 @@ fn closing_terminal_stops_a_run_in_good_order() {
         assert_eq!(state, "interrupted", "{role}");
     }
     wait_for_the_end(&run);
+}
+
+#[test]
+fn ctrl_z_pauses_the_whole_run_until_it_goes_on() {
+    let project = Project::new();
+    let mut command = project.command(&with_sets(&["run", "small"], &ENDLESS));
+    let mut terminal = Terminal::open();
+    let mut child = terminal.start(&mut command);
+    let trained_beyond = |terminal: &mut Terminal, step: u64| {
+        wait_for("some steps", || {
+            terminal.read();
+            let run = project.newest("small")?;
+            running(&run, "eval")?;
+            running(&run, "train")?;
+            (status(&run, "train")?["step"].as_u64()? > step).then_some(run)
+        })
+    };
+    let run = trained_beyond(&mut terminal, 1);
+    let pids = ROLES.map(|role| pid(&run, role));
+    for _ in 0..2 {
+        terminal.press("\x1a");
+        pids.into_iter().for_each(wait_until_held);
+        let step = status(&run, "train").unwrap()["step"].as_u64().unwrap();
+        send(pids[0], Signal::SIGCONT);
+        trained_beyond(&mut terminal, step);
+    }
+    assert!(terminal.said().contains("paused; to go on: fg"));
+    terminal.press("\x03");
+    let code = wait_for("the end", || {
+        terminal.read();
+        child.try_wait().unwrap()
+    });
+    assert_eq!(code.code(), Some(130), "{}", terminal.said());
+    wait_for_the_end(&run);
+}
+
+#[test]
+fn supervisor_killed_while_paused_leaves_no_frozen_process() {
+    let project = Project::new();
+    let mut supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
+    let run = under_way(&project, 1);
+    let pids = ROLES.map(|role| pid(&run, role));
+    signal(&supervisor, Signal::SIGTSTP);
+    pids.into_iter().for_each(wait_until_held);
+    supervisor.kill().unwrap();
+    supervisor.wait().unwrap();
+    wait_for_the_end(&run);
+    for role in ["train", "eval"] {
+        let state = &status(&run, role).unwrap()["process"]["state"];
+        assert_eq!(state, "interrupted", "{role}");
+    }
+}
+
+#[test]
+fn stop_of_a_frozen_trainer_says_so_and_can_insist() {
+    let project = Project::new();
+    let supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
+    let run = under_way(&project, 1);
+    let trainer = pid(&run, "train");
+    hold(trainer);
+    let mut stop = project.start(&["stop", "small"]);
+    let mut lines = BufReader::new(stop.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let begin = format!(
+        "the trainer (pid {trainer}) is frozen (by SIGSTOP or Ctrl-Z) and ends only after it goes on; "
+    );
+    assert!(line.starts_with(&begin), "{line}");
+    let waiting = lines.next().unwrap().unwrap();
+    assert!(
+        waiting.starts_with("waiting for the supervisor (pid "),
+        "{waiting}"
+    );
+
+    project.succeed(&["stop", "small", "--now"]);
+    assert!(stop.wait().unwrap().success());
+    let done = finish(supervisor);
+    assert_eq!(done.code, Some(143), "{}", done.err);
+    wait_for_the_end(&run);
+}
+
+#[test]
+fn stop_now_ends_a_run_whose_supervisor_is_frozen_or_that_has_none() {
+    let project = Project::new();
+    let supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
+    let run = under_way(&project, 1);
+    hold(pid(&run, "supervisor"));
+    project.succeed(&["stop", "small", "--now"]);
+    assert_eq!(finish(supervisor).code, Some(143));
+    wait_for_the_end(&run);
+
+    let trainer = project.start(&["train", "--run", "small"]);
+    wait_for("the trainer", || {
+        running(&run, "train").filter(|pid| pid.as_raw() == trainer.id() as i32)
+    });
+    hold(pid(&run, "train"));
+    project.succeed(&["stop", "small", "--now"]);
+    assert_eq!(finish(trainer).code, Some(143));
 }
 
 #[test]

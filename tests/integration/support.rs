@@ -169,6 +169,11 @@ pub fn signal(child: &Child, signal: Signal) {
 /// Halt a process where it is, until it gets SIGCONT or is killed.
 pub fn hold(pid: Pid) {
     kill(pid, Signal::SIGSTOP).unwrap();
+    wait_until_held(pid);
+}
+
+/// Wait until something halts a process.
+pub fn wait_until_held(pid: Pid) {
     wait_for("a process to halt", || {
         (proc_stat(pid)?[0] == "T").then_some(())
     });

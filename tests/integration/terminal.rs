@@ -3,7 +3,7 @@
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::setsid;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -67,6 +67,11 @@ impl Terminal {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         child
+    }
+
+    /// Press keys, such as `\x03` for Ctrl-C.
+    pub fn press(&mut self, keys: &str) {
+        self.file.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Take in what was written: a terminal that nobody reads makes its writers wait.
