@@ -11,7 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Stochastic gradient descent, with a moving average of the weights (EMA) beside it.
 ///
-/// The one place that knows the update rule. One with a memory, such as momentum, keeps that as further
+/// The one place that computes the update; `norm/update_to_weight` (trainer/reporter) and the drawn graph
+/// (trainer/graph.rs) show this rule, and change with it. One with a memory, such as momentum, keeps that as further
 /// [`FlatParameters`]: its update stands in place of [`sgd_update`], its memory is one more group of
 /// [`Optimizer::state`] and [`Optimizer::restore`]. Trainer and checkpoint carry the groups without knowing them.
 #[derive(Debug)]

@@ -26,15 +26,22 @@ pub(super) fn default<'a>(defaults: &'a Value, path: &str) -> Option<&'a Value> 
 }
 
 /// Default, range and meaning of the fields that match `pattern`, as text of 80 columns: those whose path holds it,
-/// or, if it has a `*` or a `?`, those whose whole path it matches. All fields without a pattern.
+/// or, if it has a `*` or a `?`, those whose whole path it matches. Where that is none, those whose meaning or range
+/// holds it. All fields without a pattern.
 ///
 /// # Errors
 /// A user error if no field matches; it names those with a similar path.
 pub fn list(pattern: Option<&str>) -> Result<String> {
-    let found: Vec<&Field> = fields::all()
-        .iter()
+    let all = fields::all().iter();
+    let mut found: Vec<&Field> = all
+        .clone()
         .filter(|field| pattern.is_none_or(|pattern| matches(pattern, field.path)))
         .collect();
+    if found.is_empty() {
+        let pattern = pattern.unwrap_or_default().to_lowercase();
+        let text = |field: &Field| format!("{} {}", field.meaning, field.rule).to_lowercase();
+        found = all.filter(|field| text(field).contains(&pattern)).collect();
+    }
     if let (true, Some(pattern)) = (found.is_empty(), pattern) {
         let similar = similar(pattern);
         let hint = match similar.is_empty() {

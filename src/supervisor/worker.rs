@@ -11,7 +11,7 @@ use super::child::Child;
 use super::display::Display;
 use super::outcome::Failure;
 use super::restart::{Crash, RestartPolicy};
-use crate::run::{RunDir, Status};
+use crate::run::{Role, RunDir, Status};
 
 /// How many lines of a failed child's log are shown.
 const TAIL: usize = 20;
@@ -137,7 +137,13 @@ impl<'a, S: Status> Worker<'a, S> {
             log: child.log.path().to_owned(),
         };
         if self.stop_requested {
-            failure.no_restart = "the run was asked to stop".to_owned();
+            failure.no_restart = match S::ROLE {
+                Role::Train { .. } => {
+                    "the run was asked to stop; what it has trained since its last checkpoint is not saved"
+                }
+                _ => "the run was asked to stop",
+            }
+            .to_owned();
         } else {
             match self.restarts.next_delay(Crash::new(status, step, saved)) {
                 Ok(delay) => {
