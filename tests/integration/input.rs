@@ -57,6 +57,9 @@ fn fields_shows_what_matches_and_refuses_an_unknown_pattern() {
         out.starts_with("train.steps\n    default  100000\n"),
         "{out}"
     );
+    // In no field's path, but in what one means.
+    let out = project.succeed(&["fields", "TF32"]).out;
+    assert!(out.starts_with("compute.precision\n"), "{out}");
     let error = refused(&project, &["fields", "batchsize"]);
     assert!(
         error.contains("did you mean train.batch_size or eval.batch_size?"),
