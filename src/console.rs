@@ -25,6 +25,22 @@ pub fn line(text: impl Display) {
     let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
 }
 
+/// Print what a command is asked for. Unlike a line on the way, it must arrive: half a table on a full disk is a
+/// failure. That nobody reads on (`| head`) is none.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn output(text: impl Display) -> io::Result<()> {
+    let written = io::stdout().write_all(format!("{text}\n").as_bytes());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(io::Error::new(
+            error.kind(),
+            format!("failed to write the output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Print what went wrong and is no reason to end: the display of a run shows these lines.
 pub fn warning(text: impl Display) {
     line(format_args!("warning: {text}"));

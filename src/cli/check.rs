@@ -7,7 +7,7 @@ use anyhow::Result;
 pub fn check(args: &ExperimentArgs) -> Result<i32> {
     let experiment = args.load()?;
     let (_, device) = backend::device(&experiment.spec.compute.device)?;
-    console::line(format_args!("# {}: ok, device {device}", experiment.name));
-    console::line(experiment.spec.to_yaml()?.trim_end());
+    console::output(format_args!("# {}: ok, device {device}", experiment.name))?;
+    console::output(experiment.spec.to_yaml()?.trim_end())?;
     Ok(0)
 }

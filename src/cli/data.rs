@@ -73,6 +73,6 @@ pub fn run(command: &Command) -> Result<i32> {
 }
 
 fn report(directory: PathBuf) -> Result<i32> {
-    console::line(data::check(&directory)?);
+    console::output(data::check(&directory)?)?;
     Ok(0)
 }

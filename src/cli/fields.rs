@@ -23,6 +23,6 @@ pub fn fields(arguments: &Arguments) -> Result<i32> {
         Arguments { schema: true, .. } => spec::schema()?,
         Arguments { pattern, .. } => spec::reference::list(pattern.as_deref())?,
     };
-    console::line(text.trim_end());
+    console::output(text.trim_end())?;
     Ok(0)
 }

@@ -28,7 +28,7 @@ pub fn list(runs: &Path) -> Result<i32> {
     for entry in entries {
         table.add_row(row(&entry));
     }
-    console::line(table.trim_fmt());
+    console::output(table.trim_fmt())?;
     Ok(0)
 }
 

@@ -9,6 +9,7 @@
 //! end of the files is read whole; from the first record on whose checksum is wrong, it is removed.
 
 use super::record::EventReader;
+use crate::console;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -22,6 +23,7 @@ use tempfile::NamedTempFile;
 const VERIFIED_BYTES: u64 = 64 << 20;
 
 /// Remove the events of `first_step` and later from `files`, and a torn tail. No process may write to them any more.
+/// A file that does not begin as one of ours stays as it is: somebody else has put it there.
 pub(super) fn purge_from(files: &[PathBuf], first_step: u64) -> Result<()> {
     let failed = |path: &Path| {
         let path = path.display();
@@ -29,15 +31,34 @@ pub(super) fn purge_from(files: &[PathBuf], first_step: u64) -> Result<()> {
     };
     let mut readers = Vec::new();
     for path in files {
-        readers.push(EventReader::open(path).with_context(|| failed(path))?);
+        if is_event_file(path).with_context(|| failed(path))? {
+            let reader = EventReader::open(path).with_context(|| failed(path))?;
+            readers.push((path, reader));
+        } else {
+            console::warning(format_args!(
+                "{} is left as it is: it does not begin as an event file",
+                path.display()
+            ));
+        }
     }
-    let bytes: u64 = readers.iter().map(EventReader::length).sum();
+    let bytes: u64 = readers.iter().map(|(_, reader)| reader.length()).sum();
     let mut unverified = bytes.saturating_sub(VERIFIED_BYTES);
-    for (path, mut reader) in files.iter().zip(readers) {
+    for (path, mut reader) in readers {
         purge_file(path, &mut reader, first_step, unverified).with_context(|| failed(path))?;
         unverified = unverified.saturating_sub(reader.length());
     }
     Ok(())
+}
+
+/// Whether a file begins with an event, or with the beginning of one that a crash has cut short.
+fn is_event_file(path: &Path) -> io::Result<bool> {
+    let mut reader = EventReader::open(path)?;
+    Ok(match reader.read() {
+        Ok(Some(_)) => true,
+        // No longer than the record of the version: what was written when the power failed.
+        Ok(None) => reader.length() < 64,
+        Err(_) => false,
+    })
 }
 
 /// As [`purge_from`], without verifying records that begin in the first `unverified` bytes.
@@ -48,6 +69,13 @@ fn purge_file(
     unverified: u64,
 ) -> io::Result<()> {
     let ranges = ranges_to_keep(reader, first_step, unverified)?;
+    if let Some(byte) = reader.damaged() {
+        let lost = reader.length() - byte;
+        console::warning(format_args!(
+            "{}: the record at byte {byte} is damaged; it and what stands behind it are removed, {lost} bytes",
+            path.display()
+        ));
+    }
     match ranges.as_slice() {
         // A prefix, the usual case: shortening the file in place keeps it valid for a reader at any moment.
         [] => truncate(path, 0),
@@ -205,13 +233,19 @@ mod tests {
     }
 
     #[test]
-    fn purge_empties_a_file_without_a_readable_event() {
+    fn purge_leaves_a_file_that_does_not_begin_as_an_event_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.out.tfevents.1.h.1");
-        fs::write(&path, "not an event file at all").unwrap();
+        let notes =
+            "not an event file at all, but longer than what a crash leaves of the first record";
+        fs::write(&path, notes).unwrap();
+        purge_from(std::slice::from_ref(&path), 1).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), notes);
+        fs::write(&path, &version()[..20]).unwrap();
         purge_from(std::slice::from_ref(&path), 1).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
     }
+
     #[test]
     fn purge_takes_the_step_of_an_event_without_reading_its_data() {
         const LENGTH: u64 = 1 << 20;
@@ -219,22 +253,25 @@ mod tests {
         let path = dir.path().join("events.out.tfevents.1.h.1");
         // 200 MiB of holes between the beginnings of events: read whole, their checksums would be wrong.
         let mut file = File::create(&path).unwrap();
+        file.write_all(&version()).unwrap();
+        let begin = version().len() as u64;
         let length = u64::to_le_bytes(LENGTH);
         let checksum = masked_crc32c(&length).to_le_bytes();
         let record = 8 + 4 + LENGTH + 4;
         for step in 1..=200u8 {
-            file.seek(SeekFrom::Start(u64::from(step - 1) * record))
+            file.seek(SeekFrom::Start(begin + u64::from(step - 1) * record))
                 .unwrap();
             let event = [&[0x09; 9][..], &[0x10, step | 0x80, step >> 7]].concat();
             let beginning = [&length[..], &checksum, &event].concat();
             file.write_all(&beginning).unwrap();
         }
-        file.set_len(200 * record).unwrap();
+        file.set_len(begin + 200 * record).unwrap();
         purge_from(std::slice::from_ref(&path), 101).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), 100 * record);
+        assert_eq!(fs::metadata(&path).unwrap().len(), begin + 100 * record);
         // What is left is at the end, and verified.
         purge_from(std::slice::from_ref(&path), 101).unwrap();
         let verified = fs::metadata(&path).unwrap().len();
-        assert_eq!(verified, (100 - VERIFIED_BYTES / record) * record);
+        let left = (100 - VERIFIED_BYTES / record) * record;
+        assert_eq!(verified, begin + left);
     }
 }

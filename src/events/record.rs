@@ -89,6 +89,8 @@ pub(super) struct EventReader {
     input: BufReader<File>,
     length: u64,
     position: u64,
+    /// Whether the record at `position` is there in full and its checksums say that it is not what was written.
+    damaged: bool,
     data: Vec<u8>,
 }
 
@@ -100,6 +102,7 @@ impl EventReader {
             length: file.metadata()?.len(),
             input: BufReader::new(file),
             position: 0,
+            damaged: false,
             data: Vec::new(),
         })
     }
@@ -112,6 +115,11 @@ impl EventReader {
     /// Size of the file when it was opened.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Where the record begins whose checksum was wrong; none at the end of the file, or at a torn record.
+    pub fn damaged(&self) -> Option<u64> {
+        self.damaged.then_some(self.position)
     }
 
     /// The next event; none at the end, and none at a torn or damaged record, which ends the file for
@@ -131,6 +139,7 @@ impl EventReader {
         self.data.resize(length as usize, 0);
         self.input.read_exact(&mut self.data)?;
         if self.read_checksum()? != masked_crc32c(&self.data) {
+            self.damaged = true;
             return Ok(None);
         }
         let head = EventHead::of(&self.data);
@@ -167,6 +176,7 @@ impl EventReader {
         let mut length = [0; 8];
         self.input.read_exact(&mut length)?;
         if self.read_checksum()? != masked_crc32c(&length) {
+            self.damaged = true;
             return Ok(None);
         }
         // Checked against the file before memory is reserved for it.

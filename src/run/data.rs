@@ -43,6 +43,12 @@ struct Record {
     fingerprint: Fingerprint,
 }
 
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 impl Record {
     /// None in a run of an earlier version.
     fn load(run: &RunDir) -> Result<Option<Record>> {
@@ -54,19 +60,16 @@ impl Record {
             }
             read => read.map_err(|error| user_error!("{}: {error}", path.display()))?,
         };
+        let version = serde_json::from_slice(&bytes).map(|Versioned { version }| version);
+        if let Some(version) = version.ok().filter(|version| *version != VERSION) {
+            bail_user!("{}: got version {version}, want {VERSION}", path.display());
+        }
         let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
             user_error!(
                 "{}: {error}; want what `runboard run` wrote; remove the file to record the data as they are now",
                 path.display()
             )
         })?;
-        if record.version != VERSION {
-            bail_user!(
-                "{}: got version {}, want {VERSION}",
-                path.display(),
-                record.version
-            );
-        }
         Ok(Some(record))
     }
 }
@@ -107,10 +110,12 @@ pub fn verify(
     };
     let mut other = None;
     for place in places {
-        let Some(directory) = data::find(data, place)? else {
-            continue;
+        let found = match data::find(data, place) {
+            Ok(None) => continue,
+            Ok(Some(directory)) => check(run, recorded.as_ref(), &directory),
+            Err(error) => Err(error), // a part of a data set
         };
-        match check(run, recorded.as_ref(), &directory) {
+        match found {
             Ok(fingerprint) => return remember(run, recorded.as_ref(), place, fingerprint),
             Err(error) => drop(other.get_or_insert(error)),
         }
@@ -363,6 +368,21 @@ mod tests {
         fs::rename(&place, &nowhere).unwrap();
         case.verify(None, Some(&nowhere)).unwrap();
         case.read(Split::Test).unwrap();
+    }
+
+    #[test]
+    fn data_of_which_a_part_is_missing_are_found_in_another_place() {
+        let case = Case::recorded();
+        let whole = case.home.path().join("whole");
+        fs::create_dir(&whole).unwrap();
+        for file in fs::read_dir(&case.data.folder).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), whole.join(file.file_name())).unwrap();
+        }
+        fs::remove_file(case.data.folder.join("data_batch_3.bin")).unwrap();
+        let error = case.verify(None, None).unwrap_err();
+        assert!(error.contains("data_batch_3.bin missing"), "{error}");
+        case.verify(None, Some(&whole)).unwrap();
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn is_read_or_named<S: Status>(run: &RunDir, loaded: anyhow::Result<Option<S>>) 
             let _ = status.unwrap().observed(run);
         }
         Err(error) => {
-            let named = format!("failed to read {}", run.status(S::ROLE).display());
+            let named = format!("{}: ", run.status(S::ROLE).display());
             assert!(format!("{error:#}").starts_with(&named), "{error:#}");
         }
     }

@@ -59,7 +59,12 @@ impl Lock {
             .with_context(|| format!("failed to open {}", path.display()))?;
         match lock_exclusively(&file) {
             Ok(()) => {
-                files::remove_stale(&run.status(role)); // what an earlier process of the role was just writing
+                // What an earlier process of the role was just writing.
+                files::remove_stale(&run.status(role));
+                if role == Role::Supervisor {
+                    files::remove_stale(&run.provenance());
+                    files::remove_stale(&run.data());
+                }
                 stop_request::remove(run, role); // which was made to an earlier process
                 let _ = write_holder(&file);
             }

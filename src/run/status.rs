@@ -13,6 +13,7 @@ use super::process::DirectoryId;
 use super::{EvaluationProgress, Lock, Process, ProcessState, Role, RunDir};
 use crate::console;
 use crate::files::{read_small, replace};
+use crate::user_error;
 
 /// A status has a few hundred bytes, and the message of the error that ended the process.
 const MAX_BYTES: u64 = 1 << 20;
@@ -98,12 +99,20 @@ pub trait Status: Serialize + DeserializeOwned {
         let path = run.status(Self::ROLE);
         let json = match read_small(&path, MAX_BYTES) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(user_error!("{}: {error}", path.display()));
+            }
             json => json.with_context(|| format!("failed to read {}", path.display()))?,
         };
         // Not as an option: `null` is no status either.
         let status: serde_json::Result<Self> = serde_json::from_slice(&json);
-        let status =
-            status.with_context(|| format!("failed to read {}: no status", path.display()));
+        let status = status.map_err(|error| {
+            user_error!(
+                "{}: no status: {error}; want what {} wrote; remove the file, it is written anew",
+                path.display(),
+                Self::ROLE
+            )
+        });
         status.map(Some)
     }
 }
@@ -316,6 +325,6 @@ mod tests {
         let pipe = Command::new("mkfifo").arg(run.status(Role::Eval)).status();
         assert!(pipe.unwrap().success());
         let error = format!("{:#}", EvalStatus::load(&run).unwrap_err());
-        assert!(error.ends_with(": it is no regular file"), "{error}");
+        assert!(error.ends_with("no regular file"), "{error}");
     }
 }

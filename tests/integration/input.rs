@@ -144,3 +144,20 @@ fn failed_download_says_how_to_go_on() {
         assert!(done.err.contains(way), "no {way} in: {}", done.err);
     }
 }
+
+#[test]
+fn output_that_does_not_arrive_is_a_failure() {
+    let project = Project::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    for command in [["fields", "--schema"], ["check", "small"]] {
+        let mut command = project.command(&command);
+        let done = Done::of(command.stdout(full.try_clone().unwrap()).output().unwrap());
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        assert!(
+            done.err
+                .starts_with("error: failed to write the output: No space left"),
+            "{}",
+            done.err
+        );
+    }
+}
