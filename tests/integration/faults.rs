@@ -295,7 +295,7 @@ fn removed_directories_are_created_again_but_not_a_removed_run() {
 }
 
 #[test]
-fn output_to_a_full_device_ends_no_process() {
+fn output_to_a_full_device_ends_no_run() {
     let project = Project::new();
     let into_full = |arguments: &[&str]| {
         let full = || File::options().write(true).open("/dev/full").unwrap();
@@ -303,7 +303,11 @@ fn output_to_a_full_device_ends_no_process() {
         let status = command.stdout(full()).stderr(full()).status();
         status.unwrap().code()
     };
-    assert_eq!(into_full(&["check", "small"]), Some(0));
+    assert_eq!(
+        into_full(&["check", "small"]),
+        Some(1),
+        "its output is what it is for"
+    );
     assert_eq!(into_full(&["run", "smal"]), Some(2));
     assert_eq!(into_full(&["run", "small"]), Some(0));
 }
