@@ -5,7 +5,7 @@
 
 Trains three short quickstart runs that differ in a hyperparameter, and starts a fourth that is still
 running when TensorBoard is opened. Each tab must show the names expected of it, and none may report an
-error. Screenshots of all tabs are left in the folder SCREENSHOTS, to be looked at.
+error. Screenshots of all tabs are left in the directory SCREENSHOTS, to be looked at.
 """
 import os, re, signal, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
@@ -37,9 +37,9 @@ VIEWS = {"hparams": {"PARALLEL COORDINATES VIEW": [BEST, "learning_rate"],
 PATIENCE = 60_000  # milliseconds for a text to appear
 
 
-def command(folder, name, *sets):
-    line = [RUNBOARD, "--runs", folder / "runs", "run", name, "--experiments", ROOT / "experiments",
-            "--data", folder / "data"]
+def command(directory, name, *sets):
+    line = [RUNBOARD, "--runs", directory / "runs", "run", name, "--experiments", ROOT / "experiments",
+            "--data", directory / "data"]
     return line + [part for given in (*SHORT, *sets) for part in ("--set", given)]
 
 
@@ -79,13 +79,13 @@ def look(page, url, tab, names):
     return missing
 
 
-def check(folder):
+def check(directory):
     for rate in ("0.05", "0.1", "0.2"):
-        subprocess.run(command(folder, "quickstart", f"optimizer.learning_rate={rate}"), check=True,
+        subprocess.run(command(directory, "quickstart", f"optimizer.learning_rate={rate}"), check=True,
                        stdout=subprocess.DEVNULL)
-    running = subprocess.Popen(command(folder, "quickstart", "train.steps=100000"), stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(command(directory, "quickstart", "train.steps=100000"), stdout=subprocess.DEVNULL)
     port = free_port()
-    server = subprocess.Popen([TENSORBOARD, "--logdir", folder / "runs", "--port", str(port)],
+    server = subprocess.Popen([TENSORBOARD, "--logdir", directory / "runs", "--port", str(port)],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     failures = []
@@ -124,8 +124,8 @@ def check(folder):
 
 def main():
     os.makedirs(SCREENSHOTS, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        failures = check(Path(folder))
+    with tempfile.TemporaryDirectory() as directory:
+        failures = check(Path(directory))
     print(f"screenshots are in {SCREENSHOTS}")
     sys.exit("\n".join(failures) if failures else 0)
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Disturb runs at random for some minutes, and check that nothing is lost: `make soak`.
 
-    soak.py RUNBOARD FOLDER [--minutes 15] [--seed N]
+    soak.py RUNBOARD DIRECTORY [--minutes 15] [--seed N]
 
-Runs one small experiment after the other in FOLDER, on a small disk in memory where this user may mount one.
-While a run is at work its processes are killed, stopped, frozen and doubled and its disk is filled; between its
+Runs one small experiment after the other in DIRECTORY, on a small disk in memory where this user may mount one.
+While a run is at work its processes are killed, stopped, frozen, doubled and copied and its disk is filled; between its
 sessions its newest checkpoint is damaged, and it is refused with other data; and it is resumed until it is finished.
 Then it must be what a run of the same spec is that nobody disturbed. All moments and deeds follow from the seed, as far
 as the machine's speed lets them.
@@ -59,7 +59,7 @@ GOOD_CODES = {0, 129, 130, 143, 137}
 
 
 class Disk:
-    """A disk in memory, that can be filled, or else the folder's own, which is not."""
+    """A disk in memory, that can be filled, or else the directory's own, which is not."""
 
     def __init__(self, path, size):
         shutil.rmtree(path, ignore_errors=True)
@@ -114,12 +114,12 @@ def stat(pid):
 
 
 class Project:
-    """A folder with the experiment and its images, to run runboard in."""
+    """A directory with the experiment and its images, to run runboard in."""
 
-    def __init__(self, binary, folder):
-        self.binary, self.folder = binary, folder
-        (folder / "experiments").mkdir(parents=True, exist_ok=True)
-        (folder / "experiments/soak.yaml").write_text(SPEC)
+    def __init__(self, binary, directory):
+        self.binary, self.directory = binary, directory
+        (directory / "experiments").mkdir(parents=True, exist_ok=True)
+        (directory / "experiments/soak.yaml").write_text(SPEC)
 
     def start(self, arguments, output):
         def prepare():
@@ -128,27 +128,27 @@ class Project:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         return subprocess.Popen(
-            [self.binary, *map(str, arguments)], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output,
+            [self.binary, *map(str, arguments)], cwd=self.directory, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, preexec_fn=prepare, start_new_session=True,
         )  # fmt: skip
 
     def runboard(self, *arguments):
         """Run it to its end, which must be a good one; what it printed."""
         done = subprocess.run(
-            [self.binary, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE
+            [self.binary, *map(str, arguments)], cwd=self.directory, capture_output=True, text=True, timeout=PATIENCE
         )
         demand(done.returncode == 0, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def processes(self):
-        """runboard's processes in this folder, by what they do."""
+        """runboard's processes in this directory, by what they do."""
         found = collections.defaultdict(list)
         for entry in pathlib.Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                here = (entry / "cwd").readlink() == self.folder
+                here = (entry / "cwd").readlink() == self.directory
             except OSError:
                 continue  # another user's, or gone
             if here and words[0] == str(self.binary) and len(words) > 1:
@@ -179,7 +179,7 @@ class Soak:
     def __init__(self, project, disk, seed, figures):
         self.project, self.disk, self.seed, self.figures = project, disk, seed, figures
         self.random = random.Random(seed)
-        self.output = project.folder / "sessions.log"
+        self.output = project.directory / "sessions.log"
         self.later = []  # (moment, what is to be undone then)
         self.hurt = self.filled = False  # in this session: the supervisor was signalled; the disk was full
 
@@ -250,7 +250,7 @@ class Soak:
         if holder["pid"] != first.pid or holder["state"] != "running":
             return  # it may not have its lock yet, or no longer
         arguments = {"supervisor": ["resume", run], "train": ["train", "--run", run], "eval": ["eval", "--run", run]}
-        with open(self.project.folder / "second.log", "w+") as log:
+        with open(self.project.directory / "second.log", "w+") as log:
             second = self.project.start(arguments[role], log)
             end = time.monotonic() + PATIENCE
             while second.poll() is None and first.alive() and time.monotonic() < end:
@@ -270,6 +270,19 @@ class Soak:
             self.count(f"second {role} refused")
         else:
             demand(not first.alive(), f"a second {role} ended with {second.returncode} beside the first: {said}")
+
+    def copy(self):
+        """A copy of the run's directory is not running, and to stop it leaves the run alone."""
+        run, (_, supervisor) = self.run(), self.someone("supervisor")
+        if not run or not supervisor:
+            return
+        copy = self.project.directory / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        subprocess.run(["cp", "-a", run, copy], capture_output=True)  # without what vanishes meanwhile
+        if (copy / "spec.yaml").exists():
+            said = self.project.runboard("stop", copy)
+            demand(" is not running" in said, f"the copy of a run that is running: {said}")
+            self.count("copied run left alone")
 
     def damage(self):
         """Damage the newest checkpoint, if there is an older one that is whole."""
@@ -295,7 +308,7 @@ class Soak:
         run = self.run()
         if not (run / "data.json").exists():
             return  # it was killed before it had seen its data
-        path = self.random.choice(sorted((self.project.folder / "data").glob("*/*_batch*.bin")))
+        path = self.random.choice(sorted((self.project.directory / "data").glob("*/*_batch*.bin")))
         data = path.read_bytes()
         record = self.random.randrange(len(data) // RECORD) * RECORD
         part = self.random.choice(["label", "pixels"])
@@ -304,7 +317,7 @@ class Soak:
         try:
             path.write_bytes(data[:place] + other + data[place + size :])
             done = subprocess.run(
-                [self.project.binary, "resume", run], cwd=self.project.folder, capture_output=True, text=True,
+                [self.project.binary, "resume", run], cwd=self.project.directory, capture_output=True, text=True,
                 timeout=PATIENCE,
             )  # fmt: skip
         finally:
@@ -317,7 +330,7 @@ class Soak:
     def undo(self, after, what):
         self.later.append((time.monotonic() + after, what))
 
-    def settle(self, all_of_it=False):
+    def undo_due(self, all_of_it=False):
         for entry in list(self.later):
             if all_of_it or entry[0] <= time.monotonic():
                 self.later.remove(entry)
@@ -330,20 +343,20 @@ class Soak:
     def go(self, seconds):
         """Run and resume until it is finished, disturbed for so many seconds."""
         until = time.monotonic() + seconds
-        deeds = [self.kill] * 6 + [self.stop] * 3 + [self.fill] * 3 + [self.freeze] * 2 + [self.double] * 2
+        deeds = [self.kill] * 6 + [self.stop] * 3 + [self.fill] * 3 + [self.freeze] * 2 + [self.double] * 2 + [self.copy]
         self.output.write_bytes(b"")
         while self.session(until, deeds) != 0:
             demand(time.monotonic() < until + PATIENCE, "the run does not come to its end")
             at_once = self.random.random() < 0.2  # its children may still be there
             if not at_once or time.monotonic() > until:
-                self.settle(all_of_it=not self.disk.full or time.monotonic() > until)
+                self.undo_due(all_of_it=not self.disk.full or time.monotonic() > until)
                 self.project.wait_for_none()
             if self.run() and time.monotonic() < until and not self.project.processes():
                 if self.random.random() < 0.4 and not self.disk.full:
                     self.damage()
                 if self.random.random() < 0.3 and not self.disk.full:
                     self.change_data()
-        self.settle(all_of_it=True)
+        self.undo_due(all_of_it=True)
 
     def session(self, until, deeds):
         """One session of the supervisor. Returns its exit code."""
@@ -359,20 +372,20 @@ class Soak:
             now = time.monotonic()
             demand(now < until + PATIENCE, "the run does not come to its end")
             if now > until:
-                self.settle(all_of_it=True)
+                self.undo_due(all_of_it=True)
             elif now > due:
                 self.random.choice(deeds)()
                 due = time.monotonic() + self.random.expovariate(1 / PAUSE)
             self.filled |= self.disk.full
-            self.settle()
+            self.undo_due()
             time.sleep(0.02)
         with open(self.output, "rb") as log:
             log.seek(begin)
             said = log.read().decode(errors="replace")
-        self.judge(process.returncode, said)
+        self.check_exit(process.returncode, said)
         return process.returncode
 
-    def judge(self, code, said):
+    def check_exit(self, code, said):
         """Whether a session may end with this code, and its children as it says."""
         self.count(f"exit {code}")
         at_work = " is already running (" in said
@@ -393,7 +406,7 @@ class Soak:
 
 def undisturbed(project):
     """A run of the same spec that is left alone, with a checkpoint of every step."""
-    run = Disk(project.folder / "reference", "2g").path  # in memory, where so many are quickly saved
+    run = Disk(project.directory / "reference", "2g").path  # in memory, where so many are quickly saved
     sets = ["train.checkpoint_every=1", f"train.keep_checkpoints={STEPS}"]
     spec = project.runboard("check", "soak", *(word for field in sets for word in ("--set", field)))
     (run / "spec.yaml").write_text(spec)
@@ -403,14 +416,14 @@ def undisturbed(project):
 
 def keep(project, disk, seed):
     """Copy what shows a violation to where it stays."""
-    kept = project.folder / f"kept-{seed}"
+    kept = project.directory / f"kept-{seed}"
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir()
     disk.free()
-    for path in [disk.path / "soak", project.folder / "truth"]:
+    for path in [disk.path / "soak", project.directory / "truth"]:
         if path.exists():
             shutil.copytree(path, kept / path.name, symlinks=True)
-    for path in project.folder.glob("*.log"):
+    for path in project.directory.glob("*.log"):
         shutil.copy(path, kept)
     return kept
 
@@ -427,7 +440,7 @@ def enter_namespace():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runboard", type=pathlib.Path)
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
@@ -435,10 +448,10 @@ def main():
 
     sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and so to what is to be cleaned up
-    folder = options.folder.resolve()
-    project = Project(options.runboard.resolve(), folder)
-    disk = Disk(folder / "runs", DISK)
-    print(f"seed {options.seed}, {options.minutes:g} minutes, in {folder}")
+    directory = options.directory.resolve()
+    project = Project(options.runboard.resolve(), directory)
+    disk = Disk(directory / "runs", DISK)
+    print(f"seed {options.seed}, {options.minutes:g} minutes, in {directory}")
     if not disk.own:
         print("this user may not mount a disk (unshare, tmpfs): it will never be full")
     reference = undisturbed(project)

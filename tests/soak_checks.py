@@ -24,15 +24,15 @@ def demand(condition, text):
 
 
 def checkpoints(run):
-    folder = run / "checkpoints"
-    return sorted(p for p in folder.glob("step-*") if p.suffix == "") if folder.exists() else []
+    directory = run / "checkpoints"
+    return sorted(p for p in directory.glob("step-*") if p.suffix == "") if directory.exists() else []
 
 
-def events(folder):
-    """What TensorBoard's own reader finds in a folder."""
+def events(directory):
+    """What TensorBoard's own reader finds in a directory."""
     script = pathlib.Path(__file__).with_name("read_events.py")
-    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
-    demand(done.returncode == 0, f"TensorBoard cannot read {folder}: {done.stderr}")
+    done = subprocess.run([sys.executable, script, directory], capture_output=True, text=True)
+    demand(done.returncode == 0, f"TensorBoard cannot read {directory}: {done.stderr}")
     return json.loads(done.stdout)
 
 
@@ -128,13 +128,13 @@ class Comparison:
         demand(not missing, f"not evaluated: {sorted(missing)}")
         self.figures["given up for want of an evaluator"] += len(given_up)
         # One that was saved when the run was stopped, and then damaged, need not be saved again.
-        aside = {int(path.name[5:13]) for path in (run / "checkpoints").glob("step-*.damaged")}
+        quarantined = {int(path.name[5:13]) for path in (run / "checkpoints").glob("step-*.damaged")}
         damaged = {line["step"] for line in lines} - scored.keys()
-        demand(damaged <= aside, f"without a score, but not quarantined: {sorted(damaged - aside)}")
+        demand(damaged <= quarantined, f"without a score, but not quarantined: {sorted(damaged - quarantined)}")
         self.figures["evaluations compared"] += len(scored)
 
         # The reference has a checkpoint of every step. Those that were evaluated here are evaluated there as well.
-        truth = self.project.folder / "truth"
+        truth = self.project.directory / "truth"
         shutil.rmtree(truth, ignore_errors=True)
         truth.mkdir()
         for name in ("spec.yaml", "train.status.json"):

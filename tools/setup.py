@@ -10,7 +10,7 @@ libtorch's layouts:
   cuda  about 5 GB on disk: the whole wheel with NVIDIA's libraries, in a virtual environment.
   auto  cuda where an NVIDIA driver is loaded, else cpu; an installed layout is kept (default).
 
-libtorch is built beside its folder and renamed into place, and a virtual environment is stamped at
+libtorch is built beside its directory and renamed into place, and a virtual environment is stamped at
 the end, so an interrupted set-up leaves nothing that looks complete.
 """
 import os, platform, shutil, subprocess, sys, tempfile, zipfile
@@ -101,16 +101,16 @@ def install_cpu(scratch):
     return fresh
 
 
-def install_venv(folder, requirements):
-    stamp = folder / "runboard-requirements"
+def install_venv(directory, requirements):
+    stamp = directory / "runboard-requirements"
     wanted = " ".join(requirements) + "\n"
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    say(f"installing {', '.join(requirements)} into {folder}")
+    say(f"installing {', '.join(requirements)} into {directory}")
     # Without pip, which Debian's python3 cannot put there; pip from outside installs into it.
-    run(sys.executable, "-m", "venv", "--without-pip", "--clear", folder)
+    run(sys.executable, "-m", "venv", "--without-pip", "--clear", directory)
     with tempfile.TemporaryDirectory(prefix=".pip-", dir=ROOT) as scratch:
-        run(*pip_command(Path(scratch)), "--python", folder / "bin" / "python", "install", "--quiet",
+        run(*pip_command(Path(scratch)), "--python", directory / "bin" / "python", "install", "--quiet",
             "--disable-pip-version-check", *requirements)
     stamp.write_text(wanted)
 
@@ -175,8 +175,8 @@ match sys.argv[1:]:
         install_libtorch()
     case ["libtorch", layout]:
         install_libtorch(layout or "auto")
-    case ["venv", folder, *requirements] if requirements:
-        install_venv(ROOT / folder, requirements)
+    case ["venv", directory, *requirements] if requirements:
+        install_venv(ROOT / directory, requirements)
     case ["debian", command, package]:
         install_debian(command, package)
     case _:

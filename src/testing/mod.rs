@@ -1,6 +1,7 @@
 //! What the unit tests of several rooms share: random edits of valid files, TensorFlow's golden values, a bound
 //! on memory. Nothing here is in the program.
 
+mod docs;
 pub mod fuzz;
 pub mod golden;
 pub mod heap;
