@@ -72,6 +72,9 @@ enum Command {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         #[arg(long, value_name = "RUN", value_parser = path())]
         run: PathBuf,
+        /// Started by a supervisor, which has recorded the session
+        #[arg(long, hide = true)]
+        supervised: bool,
     },
     /// The evaluation process by itself
     Eval {
@@ -145,9 +148,12 @@ impl Cli {
                 recorded,
             } => run::resume(&find(run)?, data.as_deref(), *detach, *recorded),
             Command::Stop { run, now } => run::stop(&find(run)?, *now),
-            Command::Train { run } => {
+            Command::Train { run, supervised } => {
                 let run = find(run)?;
                 prepare_environment(&run)?;
+                if !supervised {
+                    run::record_training(&run);
+                }
                 Ok(trainer::train(&run, &Shutdown::on_signals()?)?.exit_code())
             }
             Command::Eval { run, once } => {

@@ -2,8 +2,11 @@
 
 use super::ExperimentArgs;
 use crate::data::Fingerprint;
+use crate::error::is_user_error;
 use crate::evaluator::hparams;
-use crate::run::{self, ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus};
+use crate::run::{
+    self, Lock, ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus,
+};
 use crate::run::{commands, data as run_data};
 use crate::shutdown::Shutdown;
 use crate::spec::Spec;
@@ -38,8 +41,7 @@ pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
 /// its data are verified, if another process has detached this one.
 pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool) -> Result<i32> {
     let spec = Spec::read_frozen(&run.spec())?;
-    let newest = checkpoint::latest(&run.checkpoints()).ok();
-    let first = newest.map(|newest| newest.map_or(0, |entry| entry.step + 1));
+    let first = next_step(run);
     if first.is_some_and(|first| first >= spec.train.steps) {
         console::line(format_args!(
             "{} is trained to its last step already; checkpoints that wait are evaluated",
@@ -60,6 +62,27 @@ pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool)
     )?;
     let (_, device) = backend::device(&spec.compute.device)?;
     start(run, detach, Some(&provenance(device, first)))
+}
+
+/// Records the session of a trainer that was started by hand. What keeps the trainer from starting, it says itself.
+pub fn record_training(run: &RunDir) {
+    let record = || -> Result<()> {
+        let _supervisor = Lock::take(run, Role::Supervisor)?; // whose holder alone may write the record
+        drop(Lock::take(run, Role::TRAIN)?);
+        let (_, device) = backend::device(&Spec::read_frozen(&run.spec())?.compute.device)?;
+        provenance(device, next_step(run)).record(run)
+    };
+    if let Err(error) = record()
+        && !is_user_error(&error)
+    {
+        console::warning(format_args!("{error:#}"));
+    }
+}
+
+/// The step that a session of training begins at, if the checkpoints can be listed.
+fn next_step(run: &RunDir) -> Option<u64> {
+    let newest = checkpoint::latest(&run.checkpoints()).ok()?;
+    Some(newest.map_or(0, |entry| entry.step + 1))
 }
 
 fn provenance(device: String, first_step: Option<u64>) -> Provenance {

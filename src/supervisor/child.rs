@@ -48,6 +48,7 @@ impl Child {
             .arg(role.to_string())
             .arg("--run")
             .arg(paths::unexpanded(run.path()))
+            .args(matches!(role, Role::Train { .. }).then_some("--supervised"))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

@@ -5,7 +5,7 @@ use crate::support::{
     tensorboard_reads, timed, wait_for, with_sets,
 };
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 
 const PARAMETERS: [&str; 10] = [
@@ -343,4 +343,26 @@ fn evaluator_without_a_checkpoint_waits_or_says_so() {
     let code = wait_for("the evaluator's end", || waiting.try_wait().unwrap()).code();
     assert_eq!(code, Some(0));
     assert_eq!(status(&fresh, "eval").unwrap()["last"]["step"], 24);
+}
+
+#[test]
+fn trainer_by_hand_records_its_session_once_it_may_start() {
+    let project = Project::new();
+    let run = project.fresh("by-hand", &["train.steps=3"]);
+    let path = run.to_str().unwrap();
+    project.succeed(&["train", "--run", path]);
+    respecify(&run, "steps: 3", "steps: 5");
+    project.succeed(&["train", "--run", path]);
+    let sessions = || json(&run.join("provenance.json"))["sessions"].clone();
+    let first_steps = |sessions: &Value| -> Vec<Value> {
+        let sessions = sessions.as_array().unwrap().iter();
+        sessions
+            .map(|session| session["first_step"].clone())
+            .collect()
+    };
+    assert_eq!(first_steps(&sessions()), [0, 3]);
+    // That of a supervised trainer is its supervisor's.
+    respecify(&run, "steps: 5", "steps: 6");
+    project.succeed(&["resume", path]);
+    assert_eq!(first_steps(&sessions()), [0, 3, 5]);
 }
