@@ -40,17 +40,10 @@ pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
 /// Resumes `run`; `folder` is where its images are, if it was given. Its session is `recorded` in its provenance, and
 /// its data are verified, if another process has detached this one.
 pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool) -> Result<i32> {
-    let spec = Spec::read_frozen(&run.spec())?;
-    let first = next_step(run);
-    if first.is_some_and(|first| first >= spec.train.steps) {
-        console::line(format_args!(
-            "{} is trained to its last step already; checkpoints that wait are evaluated",
-            run.id()
-        ));
-    }
     if recorded {
         return start(run, detach, None);
     }
+    let spec = Spec::read_frozen(&run.spec())?;
     let variable = env::var_os("RUNBOARD_DATA").map(paths::expand);
     let variable = variable.transpose().context("RUNBOARD_DATA")?;
     let given = |folder: &&Path| !folder.as_os_str().is_empty();
@@ -61,6 +54,13 @@ pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool)
         variable.as_deref().filter(given),
     )?;
     let (_, device) = backend::device(&spec.compute.device)?;
+    let first = next_step(run);
+    if first.is_some_and(|first| first >= spec.train.steps) {
+        console::line(format_args!(
+            "{} is trained to its last step already; checkpoints that wait are evaluated",
+            run.id()
+        ));
+    }
     start(run, detach, Some(&provenance(device, first)))
 }
 
