@@ -101,13 +101,14 @@ pub fn verify(
 ) -> Result<()> {
     let recorded = Record::load(run)?;
     let old = folder_of(recorded.as_ref(), data);
-    let places = match folder {
+    let mut places: Vec<&Path> = match folder {
         Some(folder) => vec![folder],
-        None => [Some(old), Some(&data.folder), fallback]
-            .into_iter()
-            .flatten()
-            .collect(),
+        None => {
+            let places = [Some(old), Some(&data.folder), fallback];
+            places.into_iter().flatten().collect()
+        }
     };
+    places.dedup(); // all of a data set is read to know it
     let mut other = None;
     for place in places {
         let found = match data::find(data, place) {

@@ -23,11 +23,11 @@ pub enum ProcessState {
     Starting,
     /// At its work.
     Running,
-    /// Completion, with all its work done.
+    /// Ended, with all its work done.
     Finished,
     /// Stopped by a signal in good order; it can go on from where it stopped.
     Interrupted,
-    /// Completion by an error.
+    /// Ended by an error.
     Failed,
 }
 
