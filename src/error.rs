@@ -10,6 +10,9 @@ const FAILURE: i32 = 1;
 /// Exit code of bad input.
 pub const BAD_INPUT: i32 = 2;
 
+/// Exit code of training that diverged.
+pub const DIVERGED: i32 = 4;
+
 /// An error with an exit code of its own. Its text and its causes are those of the error inside, so that it can
 /// stand for it anywhere.
 #[derive(Debug)]

@@ -42,13 +42,14 @@ fn experiment() -> Option<String> {
 fn row(entry: &RunEntry) -> [String; 5] {
     let none = || "-".to_owned();
     let accuracy = |score: Score| format!("{:.3} at step {}", score.accuracy, score.step);
+    let last = entry.eval.as_ref().and_then(|status| status.last);
     [
         entry.run.id(),
         entry.state.map_or_else(none, |state| state.to_string()),
         entry
             .progress
             .map_or_else(none, |(done, all)| format!("{done}/{all}")),
-        entry.last.map_or_else(none, accuracy),
+        last.map_or_else(none, accuracy),
         match entry.restarts {
             0 => none(),
             restarts => restarts.to_string(),

@@ -12,7 +12,7 @@ use crate::error::is_user_error;
 use crate::events::{EventWriter, SessionStatus, Summaries, tags};
 use crate::files::sync_dir;
 use crate::run::{
-    Evaluation, EvaluationProgress, Journal, Lock, ProcessState, Role, RunDir, state,
+    Evaluation, EvaluationProgress, Journal, Lock, ProcessState, Role, RunDir, RunState, state,
 };
 use crate::spec::Spec;
 use anyhow::{Context, Result};
@@ -105,8 +105,9 @@ pub fn record_missing_completion(run: &RunDir) -> Result<()> {
 /// ends.
 fn completion_state(run: &RunDir) -> ProcessState {
     match state(run) {
-        Some(ended @ (ProcessState::Finished | ProcessState::Failed)) => ended,
-        _ => ProcessState::Interrupted,
+        Some(RunState::Finished) => ProcessState::Finished,
+        Some(RunState::Failed | RunState::Diverged) => ProcessState::Failed,
+        _ => ProcessState::Stopped,
     }
 }
 
@@ -115,8 +116,8 @@ fn status(state: ProcessState) -> Option<SessionStatus> {
     match state {
         ProcessState::Starting | ProcessState::Running => Some(SessionStatus::Running),
         ProcessState::Finished => Some(SessionStatus::Success),
-        ProcessState::Failed => Some(SessionStatus::Failure),
-        ProcessState::Interrupted => None,
+        ProcessState::Failed | ProcessState::Diverged => Some(SessionStatus::Failure),
+        ProcessState::Stopped => None,
     }
 }
 
@@ -197,9 +198,9 @@ impl RowDirectory {
             ProcessState::Running,
             ProcessState::Finished,
             ProcessState::Failed,
-            ProcessState::Interrupted,
+            ProcessState::Stopped,
         ];
-        let state = states.into_iter().find(|state| state.to_string() == word)?;
+        let state = states.into_iter().find(|&state| row_name(state) == word)?;
         Some(RowDirectory { state, number })
     }
 }
@@ -207,9 +208,19 @@ impl RowDirectory {
 impl fmt::Display for RowDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.number {
-            1 => write!(f, "{}", self.state),
-            number => write!(f, "{}-{number}", self.state),
+            1 => f.write_str(row_name(self.state)),
+            number => write!(f, "{}-{number}", row_name(self.state)),
         }
+    }
+}
+
+/// What a directory of the row is called.
+fn row_name(state: ProcessState) -> &'static str {
+    match state {
+        ProcessState::Starting | ProcessState::Running => "running",
+        ProcessState::Finished => "finished",
+        ProcessState::Stopped => "interrupted",
+        ProcessState::Failed | ProcessState::Diverged => "failed",
     }
 }
 
@@ -257,12 +268,9 @@ mod tests {
         let yaml = spec.to_yaml().unwrap();
         let run = RunDir::create(directory.path(), "a", &yaml, &provenance()).unwrap();
         let mut train = TrainStatus {
-            process: Process::current(),
             step: 1,
             steps: 1,
-            loss: None,
-            examples_per_sec: None,
-            threads: None,
+            ..TrainStatus::new(Process::current())
         };
         train.save(&run).unwrap();
         drop(HparamsSession::start(&run, &spec, &[]).unwrap());
@@ -323,7 +331,7 @@ mod tests {
             ProcessState::Failed,
             ProcessState::Running,
             ProcessState::Running, // the second one was killed
-            ProcessState::Interrupted,
+            ProcessState::Stopped,
             ProcessState::Failed,
             ProcessState::Failed,
             ProcessState::Running,

@@ -60,12 +60,7 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
             run.evaluations().display()
         ));
     }
-    let mut status = EvalStatus {
-        process: Process::current(),
-        last: None,
-        best: None,
-        lowest_loss: None,
-    };
+    let mut status = EvalStatus::new(Process::current());
     status.update(journal.progress());
     let result = Evaluator::start(run, &mut journal, &mut status).and_then(|mut evaluator| {
         if once {
@@ -194,7 +189,7 @@ impl<'a> Evaluator<'a> {
             let checkpoint = before.map_or_else(|| newest(&self.queue), Ok)?;
             let evaluated = self.evaluate(&checkpoint, stop)?;
             if let Some(signal) = stop.requested() {
-                return Ok(Completion::Interrupted(signal));
+                return Ok(Completion::Stopped(signal));
             }
             if is_last && evaluated {
                 return self.finish();
@@ -225,7 +220,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
             if let Some(signal) = stop.requested() {
-                return Ok(Completion::Interrupted(signal));
+                return Ok(Completion::Stopped(signal));
             }
         }
     }
@@ -287,7 +282,7 @@ impl<'a> Evaluator<'a> {
         Ok(match train {
             // The supervisor is just starting it, for the first time or again.
             _ if supervisor.as_ref().is_some_and(|status| status.training) => Training::Open,
-            Some(status) if status.observed(self.run) != ProcessState::Failed => Training::Ended,
+            Some(status) if !status.observed(self.run).is_failure() => Training::Ended,
             Some(status) => Training::Died(TrainerDied {
                 error: status.process.error,
             }),

@@ -1,7 +1,7 @@
 //! How the trainer's and the evaluator's process ends, and what it leaves in its status.
 
 use super::{ProcessState, RunDir, Status};
-use crate::files;
+use crate::{error, files};
 use anyhow::Result;
 
 /// How a process ended that did not fail.
@@ -10,7 +10,7 @@ pub enum Completion {
     /// All of its work is done.
     Finished,
     /// This signal stopped it; its work can go on later.
-    Interrupted(i32),
+    Stopped(i32),
 }
 
 impl Completion {
@@ -18,7 +18,7 @@ impl Completion {
     pub fn exit_code(self) -> i32 {
         match self {
             Completion::Finished => 0,
-            Completion::Interrupted(signal) => 128 + signal,
+            Completion::Stopped(signal) => 128 + signal,
         }
     }
 }
@@ -36,7 +36,8 @@ pub fn record_completion<S: Status>(
     let process = status.process_mut();
     process.state = match &result {
         Ok(Completion::Finished) => ProcessState::Finished,
-        Ok(Completion::Interrupted(_)) => ProcessState::Interrupted,
+        Ok(Completion::Stopped(_)) => ProcessState::Stopped,
+        Err(error) if error::exit_code(error) == error::DIVERGED => ProcessState::Diverged,
         Err(_) => ProcessState::Failed,
     };
     process.error = result.as_ref().err().map(|error| format!("{error:#}"));

@@ -41,18 +41,17 @@ fn statuses_are_read_or_named() {
         accuracy: 0.5,
     });
     let mut train = TrainStatus {
-        process: Process::current(),
         step: 11,
         steps: 500,
         loss: Some(4.64),
         examples_per_sec: Some(1e3),
-        threads: None,
+        ..TrainStatus::new(Process::current())
     };
     let mut eval = EvalStatus {
-        process: Process::current(),
         last: score,
         best: score,
         lowest_loss: Some(1.5),
+        ..EvalStatus::new(Process::current())
     };
     eval.process.error = Some("an error".into());
     train.save(&run).unwrap();

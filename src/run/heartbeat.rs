@@ -48,12 +48,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let mut status = TrainStatus {
-            process: Process::current(),
-            step: 0,
             steps: 9,
-            loss: None,
-            examples_per_sec: None,
-            threads: None,
+            ..TrainStatus::new(Process::current())
         };
         let heartbeat = || Some(TrainStatus::load(&run).unwrap()?.process.heartbeat);
         let result = with_heartbeat_every(Duration::from_millis(1), &mut status, &run, || {

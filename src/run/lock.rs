@@ -238,12 +238,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let status = TrainStatus {
-            process: Process::current(),
             step: 1,
             steps: 2,
-            loss: None,
-            examples_per_sec: None,
-            threads: None,
+            ..TrainStatus::new(Process::current())
         };
         status.clone().save(&run).unwrap();
         let names = || {

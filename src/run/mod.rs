@@ -27,8 +27,11 @@ pub use lock::Lock;
 pub(crate) use lock::LockState;
 pub use process::{Process, ProcessState};
 pub use provenance::{Provenance, Software};
-pub use registry::{RunEntry, check_directory, latest, list, resolve, state};
-pub use status::{EvalStatus, Restarts, Score, Status, SupervisorStatus, TrainStatus};
+pub use registry::{RunEntry, RunState, Statuses, check_directory, latest, list, resolve, state};
+pub use status::{
+    Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, TrainStatus,
+    Trend,
+};
 pub use stop_request::StopRequests;
 
 #[cfg(test)]

@@ -26,9 +26,19 @@ pub enum ProcessState {
     /// Ended, with all its work done.
     Finished,
     /// Stopped by a signal in good order; it can go on from where it stopped.
-    Interrupted,
+    #[serde(alias = "interrupted")] // as earlier versions wrote it
+    Stopped,
     /// Ended by an error.
     Failed,
+    /// Ended because training diverged.
+    Diverged,
+}
+
+impl ProcessState {
+    /// Whether the process ended by an error.
+    pub fn is_failure(self) -> bool {
+        matches!(self, ProcessState::Failed | ProcessState::Diverged)
+    }
 }
 
 impl fmt::Display for ProcessState {
@@ -37,8 +47,9 @@ impl fmt::Display for ProcessState {
             ProcessState::Starting => "starting",
             ProcessState::Running => "running",
             ProcessState::Finished => "finished",
-            ProcessState::Interrupted => "interrupted",
+            ProcessState::Stopped => "stopped",
             ProcessState::Failed => "failed",
+            ProcessState::Diverged => "diverged",
         })
     }
 }

@@ -1,18 +1,63 @@
 //! Finding runs again: a walk over the runs directory, which may hold anything else as well.
 
+use std::fmt;
 use std::path::Path;
 
 use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
 
 use super::timestamp::Timestamp;
-use super::{
-    EvalStatus, ProcessState, RunDir, Score, Status, SupervisorStatus, TrainStatus, commands,
-};
+use super::{EvalStatus, ProcessState, RunDir, Status, SupervisorStatus, TrainStatus, commands};
 use crate::user_error;
 
 /// How similar (Jaro-Winkler, in 0..=1) a name must be to be suggested.
 const MIN_SIMILARITY: f64 = 0.7;
+
+/// How a run stands: the words that people read everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Its processes prepare.
+    Starting,
+    /// It trains, or its trainer is about to be started again.
+    Running,
+    /// All steps are trained, and checkpoints are still scored.
+    Evaluating,
+    /// It was asked to stop, and saves its last checkpoint.
+    Stopping,
+    /// All steps are trained, and the last checkpoint is scored.
+    Finished,
+    /// It was stopped, with a last checkpoint or at once, and can go on.
+    Stopped,
+    /// A process of it ended by an error, or was killed, and was not started again.
+    Failed,
+    /// Training came to a loss that is not finite, and would again.
+    Diverged,
+}
+
+impl RunState {
+    /// Whether a process of the run is at work.
+    pub fn is_under_way(self) -> bool {
+        matches!(
+            self,
+            RunState::Starting | RunState::Running | RunState::Evaluating | RunState::Stopping
+        )
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RunState::Starting => "starting",
+            RunState::Running => "running",
+            RunState::Evaluating => "evaluating",
+            RunState::Stopping => "stopping",
+            RunState::Finished => "finished",
+            RunState::Stopped => "stopped",
+            RunState::Failed => "failed",
+            RunState::Diverged => "diverged",
+        })
+    }
+}
 
 /// A run as `runboard list` shows it.
 #[derive(Clone, Debug)]
@@ -20,13 +65,13 @@ pub struct RunEntry {
     /// The run.
     pub run: RunDir,
     /// As [`state`] tells.
-    pub state: Option<ProcessState>,
+    pub state: Option<RunState>,
     /// How often the last supervisor started a process again.
     pub restarts: u32,
     /// Steps done, and steps to do in all.
     pub progress: Option<(u64, u64)>,
-    /// The accuracy found last.
-    pub last: Option<Score>,
+    /// The evaluator's status.
+    pub eval: Option<EvalStatus>,
 }
 
 impl RunEntry {
@@ -38,27 +83,31 @@ impl RunEntry {
             run,
             restarts: restarts.map_or(0, |restarts| restarts.train + restarts.eval),
             progress: statuses.train.map(|status| (status.step, status.steps)),
-            last: statuses.eval.and_then(|status| status.last),
+            eval: statuses.eval,
         }
     }
 }
 
-/// How a run stands: the trainer's state; while that is `Finished`, the evaluator's. `None` before either
-/// started. One that died is `Running` as long as a supervisor sees to it.
-pub fn state(run: &RunDir) -> Option<ProcessState> {
+/// How a run stands; `None` before any process of it has started.
+pub fn state(run: &RunDir) -> Option<RunState> {
     Statuses::read(run).state(run)
 }
 
-/// What the processes of a run say. A status that cannot be read says nothing; one bad file must not hide the
+/// What the processes of a run said last. A status that cannot be read says nothing; one bad file must not hide the
 /// other runs.
-struct Statuses {
-    train: Option<TrainStatus>,
-    eval: Option<EvalStatus>,
-    supervisor: Option<SupervisorStatus>,
+#[derive(Clone, Debug, Default)]
+pub struct Statuses {
+    /// The trainer.
+    pub train: Option<TrainStatus>,
+    /// The evaluator.
+    pub eval: Option<EvalStatus>,
+    /// The supervisor.
+    pub supervisor: Option<SupervisorStatus>,
 }
 
 impl Statuses {
-    fn read(run: &RunDir) -> Self {
+    /// Those of `run`.
+    pub fn read(run: &RunDir) -> Self {
         Statuses {
             train: TrainStatus::load(run).ok().flatten(),
             eval: EvalStatus::load(run).ok().flatten(),
@@ -66,21 +115,60 @@ impl Statuses {
         }
     }
 
-    fn state(&self, run: &RunDir) -> Option<ProcessState> {
+    /// How the run stands: the trainer's state; while that has finished, the evaluator's. A process that died is no
+    /// failure as long as a supervisor starts it again, nor if the supervisor killed it because it was asked to.
+    pub fn state(&self, run: &RunDir) -> Option<RunState> {
         let alive = |status: &&SupervisorStatus| status.alive(run);
         let supervisor = self.supervisor.as_ref().filter(alive);
-        let train = self.train.as_ref()?.observed(run);
+        let stopping = supervisor.is_some_and(|status| status.stopping);
+        let Some(train) = &self.train else {
+            return supervisor.map(|_| RunState::Starting);
+        };
         let eval = self.eval.as_ref().map(|status| status.observed(run));
-        Some(match (train, eval) {
-            (ProcessState::Failed, _) if supervisor.is_some_and(|status| status.training) => {
-                ProcessState::Running
+        let restarts = |training| supervisor.is_some_and(|status| status.training == training);
+        let under_way = match (train.observed(run), eval) {
+            (ProcessState::Starting, _) => RunState::Starting,
+            (ProcessState::Running, _) => RunState::Running,
+            (state, _) if state.is_failure() && restarts(true) => RunState::Running,
+            (ProcessState::Stopped, _) if stopping => RunState::Stopping,
+            (ProcessState::Finished, Some(ProcessState::Starting | ProcessState::Running)) => {
+                RunState::Evaluating
             }
-            (ProcessState::Finished, Some(ProcessState::Failed)) if supervisor.is_some() => {
-                ProcessState::Running
+            (ProcessState::Finished, Some(eval)) if eval.is_failure() && restarts(false) => {
+                RunState::Evaluating
             }
-            (ProcessState::Finished, Some(eval)) => eval,
-            (train, _) => train,
+            (ProcessState::Finished, Some(ProcessState::Finished) | None) => {
+                return Some(RunState::Finished);
+            }
+            (ProcessState::Finished, Some(ProcessState::Stopped)) | (ProcessState::Stopped, _) => {
+                return Some(RunState::Stopped);
+            }
+            (ProcessState::Diverged, _) => return Some(RunState::Diverged),
+            _ if self.killed_on_request(run) => return Some(RunState::Stopped),
+            _ => return Some(RunState::Failed),
+        };
+        Some(match stopping {
+            true => RunState::Stopping,
+            false => under_way,
         })
+    }
+
+    /// Whether the trainer, or after its end the evaluator, was killed because the run was to stop at once: it said
+    /// nothing, and its supervisor says that it was stopped.
+    fn killed_on_request(&self, run: &RunDir) -> bool {
+        let (Some(supervisor), Some(train)) = (&self.supervisor, &self.train) else {
+            return false;
+        };
+        let evaluator_vanished = || {
+            let eval = self.eval.as_ref();
+            train.process.state == ProcessState::Finished
+                && eval.is_some_and(|status| status.vanished(run))
+        };
+        // A trainer that was started by hand since is no child of it.
+        let its_child = train.process.started <= supervisor.process.heartbeat;
+        supervisor.process.state == ProcessState::Stopped
+            && its_child
+            && (train.vanished(run) || evaluator_vanished())
     }
 }
 
@@ -188,7 +276,7 @@ fn find(runs: &Path) -> Vec<RunDir> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::{Lock, Process, Restarts, Role};
+    use crate::run::{Lock, Process, Restarts, Role, Score};
     use std::fs;
 
     /// A runs directory with runs at the given places, each of which holds an empty spec.
@@ -241,68 +329,182 @@ mod tests {
     }
 
     #[test]
-    fn entry_tells_state_progress_and_accuracy() {
+    fn entry_tells_progress_accuracy_and_restarts() {
         let directory = runs(&["a/20261123-031000", "a/20261123-031001"]);
         let run = latest(directory.path(), "a").unwrap();
-        let _locks = [Role::TRAIN, Role::Supervisor].map(|role| Lock::take(&run, role).unwrap());
         let mut train = TrainStatus {
-            process: Process::current(),
             step: 7,
             steps: 9,
-            loss: None,
-            examples_per_sec: None,
-            threads: None,
+            ..TrainStatus::new(Process::current())
         };
-        train.process.state = ProcessState::Running;
         train.save(&run).unwrap();
         let score = Score {
             step: 5,
             accuracy: 0.5,
         };
         let mut eval = EvalStatus {
-            process: Process::current(),
             last: Some(score),
-            best: Some(score),
-            lowest_loss: None,
+            ..EvalStatus::new(Process::current())
         };
-        eval.process.state = ProcessState::Failed;
         eval.save(&run).unwrap();
-
-        let entries = list(directory.path());
-        assert_eq!(
-            (entries[0].state, entries[0].progress, entries[0].last),
-            (None, None, None)
-        );
-        assert_eq!(entries[1].state, Some(ProcessState::Running));
-        assert_eq!(entries[1].progress, Some((7, 9)));
-        assert_eq!(entries[1].last, Some(score));
-
-        train.process.state = ProcessState::Finished;
-        train.save(&run).unwrap();
-        assert_eq!(list(directory.path())[1].state, Some(ProcessState::Failed));
-        assert_eq!(list(directory.path())[1].restarts, 0);
-
         let mut supervisor = SupervisorStatus {
-            process: Process::current(),
-            training: false,
-            stopping: false,
             restarts: Restarts { train: 1, eval: 2 },
+            ..SupervisorStatus::new(Process::current(), None)
         };
-        supervisor.process.state = ProcessState::Running;
         supervisor.save(&run).unwrap();
-        let entry = &list(directory.path())[1];
+        let entries = list(directory.path());
+        assert_eq!((entries[0].state, entries[0].progress), (None, None));
         assert_eq!(
-            (entry.state, entry.restarts),
-            (Some(ProcessState::Running), 3)
+            (entries[1].progress, entries[1].restarts),
+            (Some((7, 9)), 3)
         );
-        train.process.state = ProcessState::Failed;
-        train.save(&run).unwrap();
-        assert_eq!(list(directory.path())[1].state, Some(ProcessState::Failed));
-        supervisor.training = true;
-        supervisor.save(&run).unwrap();
-        assert_eq!(list(directory.path())[1].state, Some(ProcessState::Running));
+        assert_eq!(entries[1].eval.as_ref().unwrap().last, Some(score));
         fs::write(run.status(Role::TRAIN), "{").unwrap();
         assert_eq!(list(directory.path())[1].state, None);
+    }
+
+    /// The state of a run whose processes say so, which work if they are said to (`Some(true)`), else are gone. The
+    /// last is whether the supervisor trains and whether it is stopping.
+    fn state_of(
+        train: ProcessState,
+        eval: Option<ProcessState>,
+        supervisor: Option<(ProcessState, bool, bool)>,
+        alive: &[Role],
+    ) -> RunState {
+        let directory = runs(&["a/20261123-031000"]);
+        let run = latest(directory.path(), "a").unwrap();
+        let _locks: Vec<Lock> = alive
+            .iter()
+            .map(|&role| Lock::take(&run, role).unwrap())
+            .collect();
+        let mut status = TrainStatus::new(Process::current());
+        status.process.state = train;
+        status.save(&run).unwrap();
+        if let Some(state) = eval {
+            let mut status = EvalStatus::new(Process::current());
+            status.process.state = state;
+            status.save(&run).unwrap();
+        }
+        if let Some((state, training, stopping)) = supervisor {
+            let mut status = SupervisorStatus::new(Process::current(), None);
+            status.process.state = state;
+            (status.training, status.stopping) = (training, stopping);
+            status.save(&run).unwrap();
+        }
+        state(&run).unwrap()
+    }
+
+    #[test]
+    fn state_is_the_trainers_and_then_the_evaluators() {
+        use ProcessState::{Diverged, Failed, Finished, Running, Starting, Stopped};
+        let (train, eval) = (Role::TRAIN, Role::Eval);
+        for (trainer, evaluator, alive, want) in [
+            (Starting, None, &[train][..], RunState::Starting),
+            (Running, Some(Failed), &[train], RunState::Running),
+            (Running, Some(Running), &[], RunState::Failed), // both were killed
+            (Stopped, Some(Stopped), &[], RunState::Stopped),
+            (Diverged, Some(Failed), &[], RunState::Diverged),
+            (Failed, Some(Finished), &[], RunState::Failed),
+            (Finished, Some(Running), &[eval], RunState::Evaluating),
+            (Finished, Some(Running), &[], RunState::Failed),
+            (Finished, Some(Stopped), &[], RunState::Stopped),
+            (Finished, Some(Failed), &[], RunState::Failed),
+            (Finished, Some(Finished), &[], RunState::Finished),
+            (Finished, None, &[], RunState::Finished),
+        ] {
+            let state = state_of(trainer, evaluator, None, alive);
+            assert_eq!(state, want, "{trainer}, {evaluator:?}");
+        }
+    }
+
+    #[test]
+    fn state_of_a_supervised_run_knows_restarts_and_stops() {
+        use ProcessState::{Diverged, Failed, Finished, Running, Stopped};
+        let (train, supervisor) = (Role::TRAIN, Role::Supervisor);
+        for (trainer, evaluator, said, alive, want) in [
+            // (state, training, stopping)
+            (
+                Failed,
+                Running,
+                (Running, true, false),
+                &[supervisor][..],
+                RunState::Running,
+            ),
+            (
+                Running,
+                Running,
+                (Running, true, false),
+                &[supervisor],
+                RunState::Running,
+            ),
+            (
+                Failed,
+                Running,
+                (Running, false, false),
+                &[supervisor],
+                RunState::Failed,
+            ),
+            (
+                Diverged,
+                Running,
+                (Running, false, false),
+                &[supervisor],
+                RunState::Diverged,
+            ),
+            (
+                Finished,
+                Failed,
+                (Running, false, false),
+                &[supervisor],
+                RunState::Evaluating,
+            ),
+            (
+                Running,
+                Running,
+                (Running, true, true),
+                &[supervisor, train],
+                RunState::Stopping,
+            ),
+            (
+                Stopped,
+                Running,
+                (Running, false, true),
+                &[supervisor],
+                RunState::Stopping,
+            ),
+            (
+                Finished,
+                Finished,
+                (Finished, false, false),
+                &[],
+                RunState::Finished,
+            ),
+            // Killed by their supervisor, which was asked twice to stop.
+            (
+                Running,
+                Running,
+                (Stopped, false, true),
+                &[],
+                RunState::Stopped,
+            ),
+            (
+                Finished,
+                Running,
+                (Stopped, false, true),
+                &[],
+                RunState::Stopped,
+            ),
+            (
+                Failed,
+                Running,
+                (Stopped, false, true),
+                &[],
+                RunState::Failed,
+            ),
+        ] {
+            let state = state_of(trainer, Some(evaluator), Some(said), alive);
+            assert_eq!(state, want, "{trainer}, {evaluator}, {said:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::mem;
 
 use anyhow::{Context, Result};
-use chrono::Local;
+use chrono::{DateTime, Local};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -49,12 +49,15 @@ pub trait Status: Serialize + DeserializeOwned {
 
     /// The state, but `Failed` for a process that vanished without a word.
     fn observed(&self, run: &RunDir) -> ProcessState {
-        match self.process().state {
-            ProcessState::Starting | ProcessState::Running if !self.alive(run) => {
-                ProcessState::Failed
-            }
-            state => state,
+        match self.vanished(run) {
+            true => ProcessState::Failed,
+            false => self.process().state,
         }
+    }
+
+    /// Whether the process is gone and has not said how it ended: it was killed.
+    fn vanished(&self, run: &RunDir) -> bool {
+        self.process().goes_on() && !self.alive(run)
     }
 
     /// Writes the status of the role in `run`, with the present time as its heartbeat.
@@ -128,6 +131,28 @@ pub struct SupervisorStatus {
     pub stopping: bool,
     /// How often each process was started again.
     pub restarts: Restarts,
+    /// How long the sessions before this one took, in seconds.
+    #[serde(default)]
+    pub seconds_before: f64,
+}
+
+impl SupervisorStatus {
+    /// That of a supervisor which begins, after the session that `before` is of.
+    pub fn new(process: Process, before: Option<&Self>) -> Self {
+        SupervisorStatus {
+            process,
+            training: true,
+            stopping: false,
+            restarts: Restarts::default(),
+            seconds_before: before.map_or(0.0, Self::seconds),
+        }
+    }
+
+    /// How long all sessions took, up to this one's last heartbeat, in seconds.
+    pub fn seconds(&self) -> f64 {
+        let session = self.process.heartbeat - self.process.started;
+        self.seconds_before + session.as_seconds_f64().max(0.0) // the clock may have been set back
+    }
 }
 
 /// How often the processes of a run were started again after they had died.
@@ -171,6 +196,93 @@ pub struct TrainStatus {
     /// Threads of the arithmetic; `None` before it is prepared for the first time.
     #[serde(default)]
     pub threads: Option<usize>,
+    /// What computes, as people are told.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// The first step of this session.
+    #[serde(default)]
+    pub first: Option<u64>,
+    /// The last step's learning rate.
+    #[serde(default)]
+    pub learning_rate: Option<f64>,
+    /// The loss, averaged over this session's last steps.
+    #[serde(default)]
+    pub smoothed_loss: Option<SmoothedLoss>,
+    /// The share of the time, in 0..=1, that steps waited for their batch, lately.
+    #[serde(default)]
+    pub input_wait: Option<f64>,
+}
+
+impl TrainStatus {
+    /// That of a trainer which has done nothing yet.
+    pub fn new(process: Process) -> Self {
+        TrainStatus {
+            process,
+            step: 0,
+            steps: 0,
+            loss: None,
+            examples_per_sec: None,
+            threads: None,
+            device: None,
+            first: None,
+            learning_rate: None,
+            smoothed_loss: None,
+            input_wait: None,
+        }
+    }
+}
+
+/// Moving averages of the loss over many steps and over more, which together tell where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SmoothedLoss {
+    /// Over about the last 50 steps.
+    pub value: f64,
+    /// Over about the last 500.
+    pub longer: f64,
+    /// How many steps there were.
+    steps: u64,
+}
+
+/// Where the loss goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trend {
+    /// It falls.
+    Down,
+    /// It changes by less than a hundredth.
+    Level,
+    /// It rises.
+    Up,
+}
+
+impl SmoothedLoss {
+    /// Takes in the loss of a step. One that is not finite has no average.
+    pub fn add(before: Option<Self>, loss: f64) -> Option<Self> {
+        if !loss.is_finite() {
+            return before;
+        }
+        let (value, longer, steps) = match before {
+            Some(before) => (before.value, before.longer, before.steps + 1),
+            None => (loss, loss, 1),
+        };
+        // The first steps count alike: an average of two is the mean of both.
+        let average = |old: f64, window: u64| old + (loss - old) / steps.min(window) as f64;
+        Some(SmoothedLoss {
+            value: average(value, 50),
+            longer: average(longer, 500),
+            steps,
+        })
+    }
+
+    /// Where the loss goes, from the longer average to the shorter one.
+    pub fn trend(&self) -> Trend {
+        let change = self.value - self.longer;
+        let little = 0.01 * self.longer.abs();
+        match change {
+            change if change < -little => Trend::Down,
+            change if change > little => Trend::Up,
+            _ => Trend::Level,
+        }
+    }
 }
 
 impl Status for TrainStatus {
@@ -206,9 +318,74 @@ pub struct EvalStatus {
     pub best: Option<Score>,
     /// The lowest loss on the test set so far, whichever checkpoint had it.
     pub lowest_loss: Option<f64>,
+    /// What it does now; `None` while it prepares, and of earlier versions.
+    #[serde(default)]
+    pub activity: Option<Activity>,
+    /// How many checkpoints wait, without the one that it scores.
+    #[serde(default)]
+    pub waiting: usize,
+    /// How long the last evaluation took, in seconds.
+    #[serde(default)]
+    pub seconds: Option<f64>,
+}
+
+/// What an evaluator does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activity {
+    /// Nothing; it looks for checkpoints again.
+    Idle {
+        /// When it does.
+        until: DateTime<Local>,
+    },
+    /// It scores a checkpoint.
+    Scoring {
+        /// The checkpoint's step.
+        step: u64,
+        /// How many images are done.
+        done: usize,
+        /// Of so many: the test set with the averaged weights, and again with the raw ones.
+        images: usize,
+        /// When that began.
+        since: DateTime<Local>,
+    },
 }
 
 impl EvalStatus {
+    /// That of an evaluator which has done nothing yet.
+    pub fn new(process: Process) -> Self {
+        EvalStatus {
+            process,
+            last: None,
+            best: None,
+            lowest_loss: None,
+            activity: None,
+            waiting: 0,
+            seconds: None,
+        }
+    }
+
+    /// How long it takes to score what it is at and what waits, as far as it was as fast before.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let left = |done: usize, images: usize| 1.0 - done as f64 / images.max(1) as f64;
+        let (under_way, whole) = match self.activity {
+            Some(Activity::Scoring {
+                done,
+                images,
+                since,
+                ..
+            }) => {
+                let so_far = (self.process.heartbeat - since).as_seconds_f64();
+                let measured = (done > 0).then(|| so_far * images as f64 / done as f64);
+                let whole = self.seconds.or(measured)?;
+                (left(done, images) * measured.unwrap_or(whole), whole)
+            }
+            _ if self.waiting == 0 => return Some(0.0),
+            _ => (0.0, self.seconds?),
+        };
+        Some(under_way + self.waiting as f64 * whole)
+    }
+
     /// Take over what the journal comes to by now.
     pub fn update(&mut self, progress: EvaluationProgress) {
         self.last = progress.last;
@@ -248,12 +425,10 @@ mod tests {
         let (_directory, run) = run();
         assert_eq!(TrainStatus::load(&run).unwrap(), None);
         let mut status = TrainStatus {
-            process: Process::current(),
             step: 10,
             steps: 500,
             loss: Some(4.64),
-            examples_per_sec: None,
-            threads: None,
+            ..TrainStatus::new(Process::current())
         };
         let before = status.process.heartbeat - TimeDelta::days(1);
         status.process.heartbeat = before;
@@ -271,12 +446,9 @@ mod tests {
     fn heartbeat_that_cannot_be_written_is_written_the_next_time() {
         let (_directory, run) = run();
         let mut status = TrainStatus {
-            process: Process::current(),
             step: 1,
             steps: 2,
-            loss: None,
-            examples_per_sec: None,
-            threads: None,
+            ..TrainStatus::new(Process::current())
         };
         fs::create_dir(run.status(Role::TRAIN)).unwrap(); // no file can replace it
         status.save(&run).unwrap_err();
@@ -297,10 +469,9 @@ mod tests {
             accuracy: 0.5,
         });
         let mut status = EvalStatus {
-            process: Process::current(),
             last: score,
             best: score,
-            lowest_loss: None,
+            ..EvalStatus::new(Process::current())
         };
         status.save(&run).unwrap();
         let path = run.status(Role::Eval);
@@ -308,6 +479,74 @@ mod tests {
         assert_eq!(text.matches("\"accuracy\": 0.5").count(), 2, "{text}");
         fs::write(&path, text.replace("accuracy", "precision")).unwrap();
         assert_eq!(EvalStatus::load(&run).unwrap(), Some(status));
+    }
+
+    #[test]
+    fn state_of_an_earlier_version_is_read() {
+        let (_directory, run) = run();
+        let mut status = EvalStatus::new(Process::current());
+        status.process.state = ProcessState::Stopped;
+        status.save(&run).unwrap();
+        let path = run.status(Role::Eval);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"state\": \"stopped\""), "{text}");
+        fs::write(&path, text.replace("\"stopped\"", "\"interrupted\"")).unwrap();
+        assert_eq!(EvalStatus::load(&run).unwrap(), Some(status));
+    }
+
+    #[test]
+    fn smoothed_loss_is_a_mean_at_first_and_tells_where_the_loss_goes() {
+        let of = |losses: &[f64]| {
+            let add = |before, &loss: &f64| SmoothedLoss::add(before, loss);
+            losses.iter().fold(None, add).unwrap()
+        };
+        assert_eq!(of(&[1.0, 2.0, 6.0]).value, 3.0);
+        assert_eq!(of(&[1.0, f64::NAN, 3.0]).value, 2.0);
+        let steady = vec![2.0; 1000];
+        assert_eq!(of(&steady).trend(), Trend::Level);
+        assert_eq!(
+            of(&[&steady[..], &[1.0; 100]].concat()).trend(),
+            Trend::Down
+        );
+        assert_eq!(of(&[&steady[..], &[3.0; 100]].concat()).trend(), Trend::Up);
+        let mut status = TrainStatus::new(Process::current());
+        status.smoothed_loss = Some(of(&steady));
+        let json = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<TrainStatus>(&json).unwrap(), status);
+    }
+
+    #[test]
+    fn evaluators_time_left_is_that_of_what_it_scores_and_of_what_waits() {
+        let mut status = EvalStatus::new(Process::current());
+        assert_eq!(status.seconds_left(), Some(0.0));
+        status.waiting = 2;
+        assert_eq!(status.seconds_left(), None);
+        status.seconds = Some(10.0);
+        assert_eq!(status.seconds_left(), Some(20.0));
+        let scoring = |done| {
+            Some(Activity::Scoring {
+                step: 7,
+                done,
+                images: 400,
+                since: status.process.heartbeat - TimeDelta::seconds(2),
+            })
+        };
+        let (before, under_way) = (scoring(0), scoring(100));
+        status.activity = before;
+        assert_eq!(status.seconds_left(), Some(30.0));
+        status.activity = under_way; // 2 s for a quarter
+        assert_eq!(status.seconds_left(), Some(26.0));
+    }
+
+    #[test]
+    fn supervisors_time_is_that_of_all_sessions() {
+        let mut first = SupervisorStatus::new(Process::current(), None);
+        first.process.heartbeat = first.process.started + TimeDelta::seconds(40);
+        let mut second = SupervisorStatus::new(Process::current(), Some(&first));
+        second.process.heartbeat = second.process.started + TimeDelta::seconds(5);
+        assert_eq!(second.seconds(), 45.0);
+        second.process.heartbeat = second.process.started - TimeDelta::days(1);
+        assert_eq!(second.seconds(), 40.0);
     }
 
     #[test]

@@ -327,12 +327,9 @@ mod tests {
             wait_for(|| fake.file("up").exists());
             let lock = Lock::take(&fake.run, Role::TRAIN).unwrap();
             let mut status = TrainStatus {
-                process: Process::of(process.id()),
                 step: 1,
                 steps: 2,
-                loss: None,
-                examples_per_sec: None,
-                threads: None,
+                ..TrainStatus::new(Process::of(process.id()))
             };
             status.process.state = ProcessState::Running;
             status.save(&fake.run).unwrap();

@@ -183,12 +183,7 @@ mod tests {
 
     #[test]
     fn evaluator_line_has_the_last_and_a_better_score() {
-        let mut status = EvalStatus {
-            process: Process::current(),
-            last: None,
-            best: None,
-            lowest_loss: None,
-        };
+        let mut status = EvalStatus::new(Process::current());
         assert_eq!(scores(None), "starting");
         assert_eq!(scores(Some(&status)), "waiting for the first checkpoint");
         let score = |step, accuracy| Some(Score { step, accuracy });
@@ -208,12 +203,10 @@ mod tests {
             output: Output::Live(Live::new(hidden)),
         };
         let mut status = TrainStatus {
-            process: Process::current(),
             step: 100,
             steps: 500,
-            loss: None,
             examples_per_sec: Some(467.3),
-            threads: None,
+            ..TrainStatus::new(Process::current())
         };
         display.line(Role::TRAIN, "reading data");
         display.update(Some(&status), None);

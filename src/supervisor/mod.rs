@@ -96,12 +96,8 @@ pub fn supervise(
     options: Options,
 ) -> Result<SessionSummary> {
     let _requests = StopRequests::watch(lock, shutdown)?;
-    let mut status = SupervisorStatus {
-        process: Process::current(),
-        training: true,
-        stopping: false,
-        restarts: Restarts::default(),
-    };
+    let before = SupervisorStatus::load(run).ok().flatten();
+    let mut status = SupervisorStatus::new(Process::current(), before.as_ref());
     status.process.state = ProcessState::Running;
     // Before the evaluator starts, which must not take an earlier trainer's word that training is over.
     status.save(run)?;
@@ -252,7 +248,7 @@ impl Supervisor<'_> {
         let (state, error) = match (&result, &outcome) {
             (Err(error), _) => (ProcessState::Failed, Some(format!("{error:#}"))),
             (Ok(()), Outcome::Failed(failure)) => (ProcessState::Failed, Some(failure.headline())),
-            (Ok(()), Outcome::Stopped(_)) => (ProcessState::Interrupted, None),
+            (Ok(()), Outcome::Stopped(_)) => (ProcessState::Stopped, None),
             (Ok(()), Outcome::Finished) => (ProcessState::Finished, None),
         };
         (self.status.process.state, self.status.process.error) = (state, error);

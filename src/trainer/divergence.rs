@@ -8,7 +8,7 @@ use crate::backend::Losses;
 use crate::checkpoint::{self, Checkpoint, CheckpointEntry, Rollback};
 use crate::console;
 use crate::data::{Batch, CHANNELS};
-use crate::error::ExitError;
+use crate::error::{DIVERGED, ExitError};
 use crate::files;
 use crate::model::{EMA, LAYERS, NamedTensor, WEIGHTS};
 use crate::run::RunDir;
@@ -85,7 +85,7 @@ pub fn check_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
 
 impl Divergence {
     /// Exit code of training that diverged. On a CPU it would do so again; the supervisor finds out, once.
-    pub const EXIT_CODE: i32 = 4;
+    pub const EXIT_CODE: i32 = DIVERGED;
 
     /// Save the evidence: the weights and the batch of its step, as safetensors, and the
     /// numbers. The message then says where they are.

@@ -52,12 +52,8 @@ pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
     // One that cannot be read is about to be replaced.
     let before = TrainStatus::load(run).ok().flatten();
     let mut status = TrainStatus {
-        process: Process::current(),
-        step: 0,
-        steps: 0,
-        loss: None,
-        examples_per_sec: None,
         threads: before.and_then(|status| status.threads),
+        ..TrainStatus::new(Process::current())
     };
     let result = train_with_rollbacks(run, &mut status, stop);
     run::record_completion(&mut status, run, result)
@@ -211,7 +207,7 @@ impl<'a> Trainer<'a> {
             self.save_heartbeat(step)?;
             if let Some(signal) = stopped {
                 console::timed(format_args!("stopped after step {step}, which is saved"));
-                return Ok(Completion::Interrupted(signal));
+                return Ok(Completion::Stopped(signal));
             }
         }
         Ok(Completion::Finished)

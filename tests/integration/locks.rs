@@ -174,7 +174,7 @@ fn run_in_another_pid_namespace_is_running_and_is_stopped_in_good_order() {
     );
     let done = Done::of(supervisor.wait_with_output().unwrap());
     assert_eq!(done.code, Some(143), "{}", done.err);
-    assert_eq!(listed(&project, &id), "interrupted");
+    assert_eq!(listed(&project, &id), "stopped");
 
     // A trainer by itself, for which an evaluator outside waits.
     let trainer = inside(&["train", "--run", "small"]).spawn().unwrap();

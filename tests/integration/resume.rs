@@ -269,7 +269,7 @@ fn stop_during_a_save_lets_it_end_and_a_second_one_does_not() {
         assert_eq!(end.code(), Some(143));
         let state = &json(&run.join("train.status.json"))["process"]["state"];
         if signals == 1 {
-            assert_eq!(state, "interrupted");
+            assert_eq!(state, "stopped");
             assert!(!saving(&run));
         }
     }

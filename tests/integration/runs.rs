@@ -252,7 +252,7 @@ fn stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
     let go_on = "runboard resume small/";
     assert!(stopped.out.contains(go_on), "{}", stopped.out);
     let train = status(&run, "train").unwrap();
-    assert_eq!(train["process"]["state"], "interrupted");
+    assert_eq!(train["process"]["state"], "stopped");
     let end = train["step"].as_u64().unwrap() + 25;
     respecify(&run, "steps: 1000000", &format!("steps: {end}"));
     parted.succeed(&["resume", "small"]);

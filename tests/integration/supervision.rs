@@ -214,7 +214,7 @@ fn signal_to_every_process_stops_each_in_good_order() {
     assert_eq!(done.code, Some(143), "{}\n{}", done.out, done.err);
     for role in ROLES {
         let state = &status(&run, role).unwrap()["process"]["state"];
-        assert_eq!(state, "interrupted", "{role}");
+        assert_eq!(state, "stopped", "{role}");
     }
 }
 
@@ -233,7 +233,7 @@ fn closing_terminal_stops_a_run_in_good_order() {
     assert_eq!(child.wait().unwrap().code(), Some(129));
     for role in ["supervisor", "train"] {
         let state = &status(&run, role).unwrap()["process"]["state"];
-        assert_eq!(state, "interrupted", "{role}");
+        assert_eq!(state, "stopped", "{role}");
     }
     wait_for_the_end(&run);
 }
@@ -285,7 +285,7 @@ fn supervisor_killed_while_paused_leaves_no_frozen_process() {
     wait_for_the_end(&run);
     for role in ["train", "eval"] {
         let state = &status(&run, role).unwrap()["process"]["state"];
-        assert_eq!(state, "interrupted", "{role}");
+        assert_eq!(state, "stopped", "{role}");
     }
 }
 
@@ -375,7 +375,7 @@ fn detached_run_survives_its_terminal_until_it_is_stopped() {
     for role in ROLES {
         let status = status(&run, role).unwrap();
         assert_eq!(at_work(&status), None, "{role}");
-        assert_eq!(status["process"]["state"], "interrupted", "{role}");
+        assert_eq!(status["process"]["state"], "stopped", "{role}");
     }
     let log = fs::read_to_string(run.join("supervisor.log")).unwrap();
     assert!(
@@ -405,7 +405,7 @@ fn killed_supervisor_stops_its_children() {
     // In good order, even so.
     for role in ["train", "eval"] {
         let state = &json(&run.join(format!("{role}.status.json")))["process"]["state"];
-        assert_eq!(state, "interrupted", "{role}");
+        assert_eq!(state, "stopped", "{role}");
     }
 }
 

@@ -157,18 +157,15 @@ fn summary_has_the_statuses_of_this_session() {
     process.state = ProcessState::Finished;
     let score = |step, accuracy| Some(crate::run::Score { step, accuracy });
     let mut train = TrainStatus {
-        process: process.clone(),
         step: 500,
         steps: 500,
         loss: Some(1.0),
-        examples_per_sec: None,
-        threads: None,
+        ..TrainStatus::new(process.clone())
     };
     let mut eval = EvalStatus {
-        process,
         last: score(500, 0.712),
         best: score(400, 0.7154),
-        lowest_loss: None,
+        ..EvalStatus::new(process)
     };
     train.save(&fake.run).unwrap();
     eval.save(&fake.run).unwrap();
