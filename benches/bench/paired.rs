@@ -80,8 +80,9 @@ pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
         let train = &mut spec.train;
         train.batch_size = size;
         train.log_every = slice;
-        (train.scalars_every, train.histograms_every) = (train.steps, train.steps);
-        (train.images_every, train.checkpoint_every) = (train.steps, train.steps);
+        const NEVER: u64 = 1_000_000_000;
+        (train.scalars_every, train.histograms_every) = (NEVER, NEVER);
+        (train.images_every, train.checkpoint_every) = (NEVER, NEVER);
         runboard(setting, &spec, &format!("batch-{size}"), slice)
     };
     let commands = SIZES.into_iter().map(command_of).collect::<Result<_>>()?;

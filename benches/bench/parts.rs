@@ -8,7 +8,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use runboard::backend::{self, DeviceLosses, Optimizer};
 use runboard::checkpoint::{self, Checkpoint};
-use runboard::data::{Batch, BatchStream, Images, Split};
+use runboard::data::{Batch, BatchStream, Batching, Images, Split};
 use runboard::model::{EMA, Network, WEIGHTS};
 use runboard::spec::Spec;
 use runboard::trainer::reporter::{Reporter, StepOutput};
@@ -60,7 +60,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
 
     let stream = |prefetch, workers| {
         let (input, seed) = (&spec.input, spec.seed);
-        let size = spec.train.batch_size;
+        let size = Batching::from(&spec.train);
         BatchStream::start(Arc::clone(&images), input, size, seed, 0, prefetch, workers)
     };
     let mut batches = stream(spec.data.prefetch, spec.data.workers)?;

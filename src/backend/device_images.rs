@@ -79,7 +79,7 @@ impl DeviceImages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Batch, BatchStream};
+    use crate::data::{Batch, BatchStream, Batching};
     use crate::spec::{Input, Seed};
     use rand::{RngCore, SeedableRng};
     use std::sync::Arc;
@@ -103,10 +103,14 @@ mod tests {
             };
             let (size, seed) = (10, Seed(4));
             let images = || Arc::clone(&images);
+            let batching = Batching {
+                size,
+                drop_last: false,
+            };
             let mut batches =
-                BatchStream::<Batch>::start(images(), &input, size, seed, 3, 1, 1).unwrap();
+                BatchStream::<Batch>::start(images(), &input, batching, seed, 3, 1, 1).unwrap();
             let mut plans =
-                BatchStream::<BatchPlan>::start(images(), &input, size, seed, 3, 1, 1).unwrap();
+                BatchStream::<BatchPlan>::start(images(), &input, batching, seed, 3, 1, 1).unwrap();
             for _ in 0..4 {
                 let (want, plan) = (batches.next().unwrap(), plans.next().unwrap());
                 assert_eq!(plan.step, want.step);

@@ -31,6 +31,7 @@ pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
     let spec = &experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
     let fingerprint = Fingerprint::of(&data::prepare(&spec.data)?)?;
+    spec.train.check_images(fingerprint.train_images())?;
     let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;
     run_data::record(&run, &spec.data.folder, fingerprint)?;
@@ -55,7 +56,8 @@ pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool)
     )?;
     let (_, device) = backend::device(&spec.compute.device)?;
     let first = next_step(run);
-    if first.is_some_and(|first| first >= spec.train.steps) {
+    let steps = spec.train.total_steps(run_data::train_images(run)?);
+    if first.is_some_and(|first| first >= steps) {
         console::line(format_args!(
             "{} is trained to its last step already; checkpoints that wait are evaluated",
             run.id()

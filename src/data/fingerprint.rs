@@ -1,7 +1,7 @@
 //! What tells one data set from another: the bytes of its files and the names of its classes.
 
 use super::files::class_names;
-use super::format::Split;
+use super::format::{RECORD_BYTES, Split};
 use super::images::{FileDigest, Images};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,12 @@ impl Fingerprint {
             test: Images::read(directory, Split::Test)?.into_digests(),
             classes: class_names(directory)?,
         })
+    }
+
+    /// Number of training images.
+    pub fn train_images(&self) -> usize {
+        let bytes: u64 = self.train.iter().map(|file| file.bytes).sum();
+        bytes as usize / RECORD_BYTES
     }
 
     /// How the data set `found` differs from this one, as in "FILE has ..., want ...".

@@ -4,7 +4,7 @@ use super::augmentation::{Augmentation, apply, input_len};
 use super::format::RECORD_BYTES;
 use super::images::Images;
 use super::random;
-use super::stream::{Batch, BatchStream};
+use super::stream::{Batch, BatchStream, Batching};
 use crate::spec::{Contrast, Input, Seed};
 use crate::testing::golden::{Golden, assert_close, assert_uniform, error};
 use std::sync::Arc;
@@ -174,7 +174,12 @@ fn places_in_an_epoch_are_uniform_and_independent_of_the_epoch_before() {
         standardize: false,
     };
     let images = Arc::new(Images::from_records(records));
-    let mut stream = BatchStream::<Batch>::start(images, &input, COUNT, Seed(3), 0, 4, 1).unwrap();
+    let batching = Batching {
+        size: COUNT,
+        drop_last: false,
+    };
+    let mut stream =
+        BatchStream::<Batch>::start(images, &input, batching, Seed(3), 0, 4, 1).unwrap();
     let mut places = vec![0; COUNT * COUNT];
     let mut moves = vec![0; COUNT * COUNT];
     let mut before: Option<Vec<usize>> = None;

@@ -28,5 +28,5 @@ pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};
 pub use images::Images;
 pub use sources::{find, import, prepare, synthesize};
-pub use stream::{Batch, BatchPlan, BatchStream, StreamItem, evaluation_batches};
+pub use stream::{Batch, BatchPlan, BatchStream, Batching, StreamItem, evaluation_batches};
 pub use summary::{Summary, check};

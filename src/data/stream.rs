@@ -7,9 +7,10 @@ use super::images::Images;
 use super::prefetch::Prefetch;
 use super::random;
 use crate::bail_user;
-use crate::spec::{Input, Seed};
+use crate::spec::{Input, Seed, Train};
 use anyhow::Result;
 use rand::seq::SliceRandom;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Images and labels of one step.
@@ -40,6 +41,38 @@ pub struct BatchPlan {
     pub labels: Vec<i64>,
 }
 
+/// How the stream, which is the epochs' permutations of all images one after the other, is cut into batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// Images of a batch.
+    pub size: usize,
+    /// Whether the last images of an epoch that fill no batch are left out, so that each epoch begins with a new batch.
+    /// Else they begin a batch that the next epoch fills up: a batch may straddle two epochs, or hold several epochs of
+    /// a small data set.
+    pub drop_last: bool,
+}
+
+impl From<&Train> for Batching {
+    fn from(spec: &Train) -> Self {
+        Batching {
+            size: spec.batch_size,
+            drop_last: spec.drop_last,
+        }
+    }
+}
+
+impl Batching {
+    /// The position in the stream of the first image of a step's batch; the others follow it. There are `images`.
+    fn first_position(self, step: u64, images: usize) -> u64 {
+        let (size, images) = (self.size as u64, images as u64);
+        if !self.drop_last {
+            return step * size;
+        }
+        let steps = images / size; // of an epoch
+        step / steps * images + step % steps * size
+    }
+}
+
 /// Training batches, or plans for them, prepared on background threads. Dropping it stops them.
 #[derive(Debug)]
 pub struct BatchStream<T = Batch>(Prefetch<T>);
@@ -66,22 +99,21 @@ impl<T: StreamItem> BatchStream<T> {
     /// Starts with the batch of `first_step`. `prefetch` batches are kept ready; each of `workers` threads
     /// holds one more.
     ///
-    /// The stream is the epochs' permutations of all images, one after the other, cut into batches of
-    /// `batch_size`: a batch may straddle two epochs, or hold several epochs of a small data set. Epoch e's
-    /// permutation follows from (seed, e), an image's augmentation from (seed, its position in the stream).
+    /// Which images of the stream a batch holds, [`Batching`] says. Epoch e's permutation follows from (seed, e), an
+    /// image's augmentation from (seed, its position in the stream).
     ///
     /// # Errors
-    /// A user error if `batch_size` or `input` is out of range. Others: the system refuses a thread.
+    /// A user error if `batching` or `input` is out of range. Others: the system refuses a thread.
     pub fn start(
         images: Arc<Images>,
         input: &Input,
-        batch_size: usize,
+        batching: Batching,
         seed: Seed,
         first_step: u64,
         prefetch: usize,
         workers: usize,
     ) -> Result<Self> {
-        let mut builder = BatchBuilder::new(images, input, batch_size, seed)?;
+        let mut builder = BatchBuilder::new(images, input, batching, seed)?;
         let produce = move |step| T::build(&mut builder, step);
         let prefetch = Prefetch::start(first_step, prefetch, workers, produce)?;
         Ok(BatchStream(prefetch))
@@ -129,21 +161,28 @@ pub struct BatchBuilder {
     images: Arc<Images>,
     order: Order,
     input: Input,
-    batch_size: usize,
+    batching: Batching,
     seed: Seed,
 }
 
 impl BatchBuilder {
-    fn new(images: Arc<Images>, input: &Input, batch_size: usize, seed: Seed) -> Result<Self> {
+    fn new(images: Arc<Images>, input: &Input, batching: Batching, seed: Seed) -> Result<Self> {
         check_input(input)?;
-        if batch_size == 0 {
+        let Batching { size, drop_last } = batching;
+        if size == 0 {
             bail_user!("train.batch_size: got 0, want at least 1");
+        }
+        if drop_last && size > images.len() {
+            bail_user!(
+                "train.batch_size: got {size} with train.drop_last, want at most {}, the number of training images",
+                images.len()
+            );
         }
         Ok(BatchBuilder {
             order: Order::new(seed, images.len()),
             images,
             input: input.clone(),
-            batch_size,
+            batching,
             seed,
         })
     }
@@ -154,18 +193,23 @@ impl BatchBuilder {
         Augmentation::sample(&self.input, &mut random)
     }
 
+    /// The positions in the stream of the images of a step's batch.
+    fn positions(&self, step: u64) -> Range<u64> {
+        let first = self.batching.first_position(step, self.images.len());
+        first..first + self.batching.size as u64
+    }
+
     fn plan(&mut self, step: u64) -> BatchPlan {
-        let first = step * self.batch_size as u64;
-        let crop = self.input.crop;
+        let (size, crop) = (self.batching.size, self.input.crop);
         let mut plan = BatchPlan {
             step,
-            images: Vec::with_capacity(self.batch_size),
-            rows: Vec::with_capacity(self.batch_size * crop),
-            columns: Vec::with_capacity(self.batch_size * crop),
-            transforms: Vec::with_capacity(self.batch_size * 3 * CHANNELS),
-            labels: Vec::with_capacity(self.batch_size),
+            images: Vec::with_capacity(size),
+            rows: Vec::with_capacity(size * crop),
+            columns: Vec::with_capacity(size * crop),
+            transforms: Vec::with_capacity(size * 3 * CHANNELS),
+            labels: Vec::with_capacity(size),
         };
-        for position in first..first + self.batch_size as u64 {
+        for position in self.positions(step) {
             let index = self.order.at(position);
             let augmentation = self.augmentation(position);
             let transforms =
@@ -190,10 +234,10 @@ impl BatchBuilder {
     }
 
     fn batch(&mut self, step: u64) -> Batch {
-        let first = step * self.batch_size as u64;
-        let mut batch = Batch::zeros(step, self.batch_size, &self.input);
+        let mut batch = Batch::zeros(step, self.batching.size, &self.input);
         let outputs = batch.images.chunks_exact_mut(input_len(&self.input));
-        for ((position, out), label) in (first..).zip(outputs).zip(&mut batch.labels) {
+        let positions = self.positions(step);
+        for ((position, out), label) in positions.zip(outputs).zip(&mut batch.labels) {
             let index = self.order.at(position);
             let augmentation = self.augmentation(position);
             apply(&augmentation, self.images.pixels(index), &self.input, out);
@@ -322,8 +366,15 @@ mod tests {
             .collect()
     }
 
+    /// Batches of this size that straddle epochs.
+    fn of(size: usize) -> Batching {
+        let drop_last = false;
+        Batching { size, drop_last }
+    }
+
     fn start(count: usize, input: &Input, size: usize, first: u64, workers: usize) -> BatchStream {
-        BatchStream::<Batch>::start(images(count), input, size, Seed(5), first, 3, workers).unwrap()
+        let (images, size) = (images(count), of(size));
+        BatchStream::<Batch>::start(images, input, size, Seed(5), first, 3, workers).unwrap()
     }
 
     #[test]
@@ -345,6 +396,27 @@ mod tests {
     }
 
     #[test]
+    fn epochs_without_their_last_images_begin_with_a_new_batch() {
+        // 3 batches of 16 of the 50 images; 2 are left out.
+        let batching = Batching {
+            size: 16,
+            drop_last: true,
+        };
+        let stream = |first| {
+            BatchStream::<Batch>::start(images(50), &plain(), batching, Seed(5), first, 3, 2)
+                .unwrap()
+        };
+        let mut dropped = stream(0);
+        let mut whole = start(50, &plain(), 50, 0, 1);
+        let batches: Vec<Batch> = (0..12).map(|_| dropped.next().unwrap()).collect();
+        for epoch in batches.chunks_exact(3) {
+            let seen: Vec<usize> = epoch.iter().flat_map(indices).collect();
+            assert_eq!(seen, indices(&whole.next().unwrap())[..48]);
+        }
+        assert_eq!(stream(7).next().unwrap(), batches[7]);
+    }
+
+    #[test]
     fn batches_depend_on_seed_and_step_alone() {
         let input = Input::default();
         let mut reference = start(20, &input, 16, 0, 1);
@@ -356,7 +428,7 @@ mod tests {
         }
         let mut middle = start(20, &input, 16, 7, 2);
         assert_eq!(middle.next().unwrap(), expected[7]);
-        let other = BatchStream::<Batch>::start(images(20), &input, 16, Seed(6), 0, 3, 1);
+        let other = BatchStream::<Batch>::start(images(20), &input, of(16), Seed(6), 0, 3, 1);
         assert_ne!(other.unwrap().next().unwrap(), expected[0]);
     }
 
@@ -373,7 +445,8 @@ mod tests {
             crop: 2,
             ..Input::default()
         };
-        let mut stream = BatchStream::<Batch>::start(single, &input, 2, Seed(1), 0, 0, 1).unwrap();
+        let mut stream =
+            BatchStream::<Batch>::start(single, &input, of(2), Seed(1), 0, 0, 1).unwrap();
         let batch = stream.next().unwrap();
         assert_ne!(batch.images[..12], batch.images[12..]);
     }
@@ -393,8 +466,8 @@ mod tests {
     #[test]
     fn stream_refuses_parameters_out_of_range() {
         let bad = |input: Input, size| {
-            let error =
-                BatchStream::<Batch>::start(images(1), &input, size, Seed(1), 0, 1, 1).unwrap_err();
+            let error = BatchStream::<Batch>::start(images(1), &input, of(size), Seed(1), 0, 1, 1)
+                .unwrap_err();
             assert!(is_user_error(&error));
             error.to_string()
         };
@@ -429,6 +502,15 @@ mod tests {
             .contains("2 to 1")
         );
         assert!(bad(plain(), 0).contains("batch_size"));
+        let batching = Batching {
+            size: 7,
+            drop_last: true,
+        };
+        let start = BatchStream::<Batch>::start(images(6), &plain(), batching, Seed(1), 0, 1, 1);
+        assert_eq!(
+            start.unwrap_err().to_string(),
+            "train.batch_size: got 7 with train.drop_last, want at most 6, the number of training images"
+        );
     }
 
     #[test]

@@ -136,6 +136,16 @@ pub fn verify(
     remember(run, recorded.as_ref(), place, fingerprint)
 }
 
+/// Number of training images of a run whose data are recorded: after [`record`] or [`verify`].
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn train_images(run: &RunDir) -> Result<usize> {
+    let recorded = Record::load(run)?;
+    let recorded = recorded.with_context(|| format!("{} is not there", run.data().display()))?;
+    Ok(recorded.fingerprint.train_images())
+}
+
 /// Reads a split of the run's data where [`verify`] found them, and makes sure that they still are the same.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Version of the frozen spec that this program writes. Version 1 is that of files that do not name one. A new field
 /// makes a new version, and has a line in [`ADDED`].
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 /// Fields that version 1 began without: the first version whose files all have them, and the value that does what the
 /// program did before. A run goes on as it began, whatever the default is today.
@@ -25,6 +25,7 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("train.rollback_factor", 2, "0.5"),
     ("train.restarts", 2, "0"),
     ("eval.policy", 2, "latest"),
+    ("train.drop_last", 3, "false"),
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.
@@ -68,7 +69,11 @@ impl Spec {
         }
         merge(&mut values, &layer.values);
         layer.values = values;
-        match fields::paths().find(|path| fields::is_in_spec(path) && !layer.sets(path)) {
+        let has = |path: &str| {
+            let other = fields::alternatives().find(|[field, _]| *field == path);
+            layer.sets(path) || other.is_some_and(|[_, other]| layer.sets(other))
+        };
+        match fields::paths().find(|path| fields::is_in_spec(path) && !has(path)) {
             Some(field) => Err(user_error!(
                 "{}: {field}: got nothing, want {}, as a run's spec has every field",
                 path.display(),

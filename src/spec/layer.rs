@@ -97,6 +97,21 @@ impl Origin {
         }
     }
 
+    /// Whether it is the command line.
+    pub fn is_override(&self) -> bool {
+        matches!(self, Origin::Override(_))
+    }
+
+    /// A field that this source sets, and where.
+    pub fn describe(&self, field: &str) -> String {
+        match (self, self.place(field)) {
+            (Origin::File { .. }, Some((line, column))) => format!("{field} ({line}:{column})"),
+            (Origin::File { .. }, None) => field.to_owned(),
+            (Origin::Override(setting), _) if setting.path() == field => setting.to_string(),
+            (Origin::Override(setting), _) => format!("{field} ({setting})"),
+        }
+    }
+
     /// An error about a field that this source sets.
     pub fn error_at(&self, field: &str, message: &str) -> anyhow::Error {
         self.error(FieldError {

@@ -105,7 +105,18 @@ fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
 pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
     let mut merged =
         serde_yaml::to_value(Spec::default()).context("failed to build the default spec")?;
-    for layer in layers {
+    for (index, layer) in layers.iter().enumerate() {
+        for [field, other] in fields::alternatives().filter(|[field, _]| layer.sets(field)) {
+            // On the command line each override is a layer.
+            let same = |below: &&Layer| below.source.is_override() && layer.source.is_override();
+            let below = layers[..index].iter().rev().take_while(same);
+            if let Some(both) = [layer].into_iter().chain(below).find(|it| it.sets(other)) {
+                let found = both.source.describe(other);
+                let message = format!("got {found} as well, want one of the two");
+                return Err(layer.source.error_at(field, &message));
+            }
+            unset(&mut merged, other);
+        }
         merge(&mut merged, &layer.values);
     }
     if let Value::Mapping(top) = &mut merged {
@@ -125,6 +136,18 @@ pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
     match violation(&spec) {
         Some(violation) => Err(error_at(violation.fields, violation.message)),
         None => Ok(spec),
+    }
+}
+
+/// Remove the field at this path, if it is there.
+fn unset(values: &mut Value, path: &str) {
+    let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let keys = section.split('.').filter(|key| !key.is_empty());
+    let section = keys
+        .into_iter()
+        .try_fold(values, |value, key| value.get_mut(key));
+    if let Some(Value::Mapping(section)) = section {
+        section.remove(key);
     }
 }
 

@@ -27,6 +27,8 @@ pub use network::{
 pub use overrides::Override;
 pub use schema::schema;
 
+use crate::bail_user;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -250,10 +252,16 @@ impl Default for Optimizer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
-    /// The run ends when this many steps have been taken.
-    pub steps: u64,
+    /// The run ends when this many steps have been taken; none where `epochs` says when. See [`Train::total_steps`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// The run ends when the training images have been seen so often; none where `steps` says when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
     /// Images a step.
     pub batch_size: usize,
+    /// An epoch ends with its last whole batch; else the images that are left begin the next one.
+    pub drop_last: bool,
     /// A console line every so many steps.
     pub log_every: u64,
     /// Curves of losses, rates and times every so many steps.
@@ -294,8 +302,10 @@ pub enum OnDivergence {
 impl Default for Train {
     fn default() -> Self {
         Train {
-            steps: 100_000,
+            steps: Some(100_000),
+            epochs: None,
             batch_size: 128,
+            drop_last: false,
             log_every: 10,
             scalars_every: 100,
             histograms_every: 100,
@@ -308,6 +318,47 @@ impl Default for Train {
             max_rollbacks: 3,
             rollback_factor: 0.5,
             restarts: 3,
+        }
+    }
+}
+
+impl Train {
+    /// How many of `images` training images an epoch takes: all, or those of its whole batches.
+    pub fn images_per_epoch(&self, images: usize) -> usize {
+        match self.drop_last {
+            true => images - images % self.batch_size,
+            false => images,
+        }
+    }
+
+    /// Steps of an epoch of `images` training images; not a whole number where a batch holds images of two epochs.
+    pub fn steps_per_epoch(&self, images: usize) -> f64 {
+        self.images_per_epoch(images) as f64 / self.batch_size as f64
+    }
+
+    /// Refuses a number of training images that leaves nothing to train on.
+    ///
+    /// # Errors
+    /// A user error if an epoch of whole batches holds none.
+    pub fn check_images(&self, images: usize) -> Result<()> {
+        if self.images_per_epoch(images) == 0 {
+            bail_user!(
+                "train.batch_size: got {} with train.drop_last, want at most {images}, the number of training images",
+                self.batch_size
+            );
+        }
+        Ok(())
+    }
+
+    /// Steps of a run on `images` training images. Epochs are rounded up to whole steps.
+    pub fn total_steps(&self, images: usize) -> u64 {
+        match (self.steps, self.epochs) {
+            (Some(steps), _) => steps,
+            (None, epochs) => {
+                let steps = epochs.unwrap_or_default() * self.steps_per_epoch(images);
+                // 1.1 * 500 is 550.0000000000001, which is not another step.
+                (steps * (1.0 - 1e-12)).ceil().max(1.0) as u64
+            }
         }
     }
 }

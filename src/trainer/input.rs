@@ -1,7 +1,7 @@
 //! Where a step's batch comes from.
 
 use crate::backend::{self, DeviceImages};
-use crate::data::{Batch, BatchPlan, BatchStream, Images, StreamItem};
+use crate::data::{Batch, BatchPlan, BatchStream, Batching, Images, StreamItem};
 use crate::spec::Spec;
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor};
@@ -107,7 +107,7 @@ pub(super) fn batches<T: StreamItem>(
     BatchStream::start(
         Arc::clone(images),
         &spec.input,
-        spec.train.batch_size,
+        Batching::from(&spec.train),
         spec.seed,
         first,
         spec.data.prefetch,

@@ -52,6 +52,7 @@ pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
     // One that cannot be read is about to be replaced.
     let before = TrainStatus::load(run).ok().flatten();
     let mut status = TrainStatus {
+        steps: before.as_ref().map_or(0, |status| status.steps),
         threads: before.and_then(|status| status.threads),
         ..TrainStatus::new(Process::current())
     };
@@ -116,7 +117,8 @@ impl<'a> Trainer<'a> {
         rollbacks: Option<Vec<Rollback>>,
         status: &'a mut TrainStatus,
     ) -> Result<Self> {
-        status.steps = spec.train.steps;
+        // The images tell how many steps epochs are.
+        status.steps = spec.train.steps.unwrap_or(status.steps);
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
         let threads = backend::prepare(spec.compute.threads);
@@ -124,6 +126,7 @@ impl<'a> Trainer<'a> {
             run::data::read(run, &spec.data, Split::Train)
         })?;
         let images = Arc::new(images);
+        status.steps = spec.train.total_steps(images.len());
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         let Restored {
@@ -149,7 +152,7 @@ impl<'a> Trainer<'a> {
             "training {} on {device_name}: {} images, steps {first} to {}",
             run.id(),
             images.len(),
-            spec.train.steps - 1
+            status.steps - 1
         ));
         let gpu = device_name != "cpu";
         let input = BatchSource::start(&images, spec, first, &device, gpu)?;
@@ -185,8 +188,9 @@ impl<'a> Trainer<'a> {
 
     fn run(mut self, stop: &Shutdown) -> Result<Completion> {
         let train = &self.spec.train;
-        for step in self.first..train.steps {
-            let last = step + 1 == train.steps;
+        let steps = train.total_steps(self.images.len());
+        for step in self.first..steps {
+            let last = step + 1 == steps;
             let logged = step.is_multiple_of(train.log_every);
             let saved = step.is_multiple_of(train.checkpoint_every);
             let read = logged || saved || last || self.reporter.shows(step);
@@ -264,8 +268,9 @@ impl<'a> Trainer<'a> {
 
     /// The schedule's, lowered by every rollback.
     fn learning_rate(&self, step: u64) -> f64 {
-        let (images, batch_size) = (self.images.len(), self.spec.train.batch_size);
-        let rate = schedule::learning_rate(&self.spec.optimizer, step, images, batch_size);
+        let train = &self.spec.train;
+        let images = train.images_per_epoch(self.images.len());
+        let rate = schedule::learning_rate(&self.spec.optimizer, step, images, train.batch_size);
         let lowered = |rate, _: &Rollback| rate * self.spec.train.rollback_factor;
         self.rollbacks.iter().fold(rate, lowered)
     }

@@ -34,6 +34,15 @@ pub(super) fn is_in_spec(path: &str) -> bool {
     !["extends", "version"].contains(&path)
 }
 
+/// Fields of which a spec has one: setting one unsets the other.
+const ALTERNATIVES: &[[&str; 2]] = &[["train.steps", "train.epochs"]];
+
+/// The fields in whose place others may stand, and the others.
+pub(super) fn alternatives() -> impl Iterator<Item = [&'static str; 2]> {
+    let pairs = ALTERNATIVES.iter();
+    pairs.flat_map(|&[one, other]| [[one, other], [other, one]])
+}
+
 /// The mappings that a path names, with this value innermost.
 pub(super) fn nested(path: &str, value: Value) -> Value {
     path.rsplit('.').fold(value, |value, key| {

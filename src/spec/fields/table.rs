@@ -271,9 +271,23 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "train.steps",
         COUNT,
-        "The run ends after this many steps. They are numbered from 0, so the last checkpoint is one less.",
+        "The run ends after this many steps. They are numbered from 0, so the last checkpoint is one less. \
+         train.epochs takes its place.",
+    ),
+    field(
+        "train.epochs",
+        Above(0.0, MILLION),
+        "The run ends when it has seen the training images so often, such as 9.9, rounded up to whole steps; in place of \
+         train.steps.",
     ),
     field("train.batch_size", BATCH, "Images in a step."),
+    field(
+        "train.drop_last",
+        Bool,
+        "What becomes of the images that are left when an epoch, a new order of all training images, is cut into \
+         batches. true: they are left out, and an epoch is a whole number of steps. false: they begin the next batch, \
+         which the next epoch's first images fill up, as in the tutorial. No batch is short in either case.",
+    ),
     field(
         "train.log_every",
         COUNT,

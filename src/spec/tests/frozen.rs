@@ -79,6 +79,15 @@ fn frozen_spec_of_the_first_version_means_what_the_program_did_then() {
 }
 
 #[test]
+fn frozen_spec_has_steps_or_epochs() {
+    let spec = read(&SECOND.replace("  steps: 300\n", "  epochs: 2.5\n")).unwrap();
+    assert_eq!((spec.train.steps, spec.train.epochs), (None, Some(2.5)));
+    assert_eq!(read(&spec.to_frozen_yaml().unwrap()), Ok(spec));
+    let neither = read(&SECOND.replace("  steps: 300\n", "")).unwrap_err();
+    assert!(neither.contains(": train.steps: got nothing"), "{neither}");
+}
+
+#[test]
 fn frozen_spec_keeps_the_fields_that_it_has_whatever_its_version() {
     let unversioned = SECOND.strip_prefix("version: 2\n").unwrap();
     assert_eq!(read(unversioned), read(SECOND));
@@ -109,8 +118,8 @@ fn frozen_spec_that_lacks_a_field_of_its_version_is_refused() {
 #[test]
 fn frozen_spec_of_a_later_version_or_with_an_unknown_field_is_refused() {
     assert_eq!(
-        read(&SECOND.replace("version: 2", "version: 3")).unwrap_err(),
-        "experiments/spec.yaml:1:10: version: got 3, want a version from 1 to 2 (a newer runboard reads later ones)"
+        read(&SECOND.replace("version: 2", "version: 4")).unwrap_err(),
+        "experiments/spec.yaml:1:10: version: got 4, want a version from 1 to 3 (a newer runboard reads later ones)"
     );
     let unknown = read(&SECOND.replace("  restarts: 3", "  restart: 3")).unwrap_err();
     assert!(
@@ -139,7 +148,7 @@ fn frozen_spec_has_its_version_in_the_first_line_and_nowhere_else() {
     let yaml = spec.to_yaml().unwrap();
     assert_eq!(
         spec.to_frozen_yaml().unwrap(),
-        format!("version: 2\n{yaml}")
+        format!("version: 3\n{yaml}")
     );
     assert!(!yaml.contains("version"));
 }

@@ -130,7 +130,7 @@ fn file_extends_another_by_name() {
         want.train.steps,
         want.train.log_every,
         want.train.keep_checkpoints,
-    ) = (20, 5, 2);
+    ) = (Some(20), 5, 2);
     assert_eq!(spec, want);
     for (name, message) in [
         (
@@ -336,4 +336,35 @@ fn anchors_of_values_are_read() {
     let directory = Directory::new(&[("a.yaml", b"seed: &n 5\neval: {batch_size: *n}")]);
     let spec = directory.load("a", &[]).unwrap();
     assert_eq!((spec.seed, spec.eval.batch_size), (Seed(5), 5));
+}
+
+#[test]
+fn epochs_and_steps_replace_each_other_and_exclude_each_other_in_one_layer() {
+    let directory = Directory::new(&[
+        ("steps.yaml", b"train: {steps: 10}"),
+        ("epochs.yaml", b"extends: steps\ntrain: {epochs: 2.5}"),
+        ("again.yaml", b"extends: epochs\ntrain: {steps: 20}"),
+        ("both.yaml", b"train:\n  epochs: 2.5\n  steps: 20"),
+    ]);
+    let length = |name: &str, set: &[&str]| {
+        let spec = directory.load(name, set);
+        spec.map(|spec| (spec.train.steps, spec.train.epochs))
+    };
+    assert_eq!(length("epochs", &[]), Ok((None, Some(2.5))));
+    assert_eq!(length("again", &[]), Ok((Some(20), None)));
+    assert_eq!(length("again", &["train.epochs=3"]), Ok((None, Some(3.0))));
+    let error = |name: &str, set: &[&str]| length(name, set).unwrap_err();
+    assert_eq!(
+        error("both", &[]),
+        "experiments/both.yaml:3:10: train.steps: got train.epochs (2:11) as well, want one of the two"
+    );
+    assert_eq!(
+        error("steps", &["train.steps=5", "train.epochs=3"]),
+        "--set train.epochs=3: got --set train.steps=5 as well, want one of the two"
+    );
+    assert_eq!(
+        error("steps", &["train={steps: 5, epochs: 3}"]),
+        "--set train={steps: 5, epochs: 3}: train.steps: got train.epochs (--set train={steps: 5, epochs: 3}) as well, \
+         want one of the two"
+    );
 }

@@ -11,6 +11,7 @@ fn range_ends_where_it_says() {
             vec!["1", "1000000000"],
             vec!["0", "1000000001"],
         ),
+        ("train.epochs", vec!["0.01", "1e6"], vec!["0", "1e7"]),
         ("seed", vec!["0", "18446744073709551615"], vec!["-1"]),
         (
             "compute.device",
@@ -72,7 +73,9 @@ fn field_table_matches_the_struct() {
         &serde_yaml::to_value(Spec::default()).unwrap(),
         &mut found,
     );
-    assert_eq!(found, fields::paths().collect::<Vec<_>>());
+    // A spec has steps or epochs, by default steps.
+    let fields = fields::paths().filter(|path| *path != "train.epochs");
+    assert_eq!(found, fields.collect::<Vec<_>>());
     assert!(constraints::violation(&Spec::default()).is_none());
 }
 
@@ -94,6 +97,39 @@ fn defaults_are_the_tutorials() {
         data: {source: cifar10}";
     let directory = Directory::new(&[("tutorial.yaml", tutorial.as_bytes())]);
     assert_eq!(directory.load("tutorial", &[]).unwrap(), Spec::default());
+}
+
+#[test]
+fn epochs_are_rounded_up_to_whole_steps() {
+    let train = |epochs: f64, batch_size: usize, drop_last: bool| Train {
+        steps: None,
+        epochs: Some(epochs),
+        batch_size,
+        drop_last,
+        ..Train::default()
+    };
+    for (epochs, batch_size, drop_last, steps) in [
+        (1.0, 100, false, 500),
+        (1.1, 100, false, 550),  // in floats 550.0000000000001
+        (9.9, 1024, false, 484), // 483.4
+        (9.9, 1024, true, 476),  // of 48 whole batches each: 475.2, as airbench94 has it
+        (3.0, 128, false, 1172), // 1171.9: the third epoch's images and the fourth's first
+        (3.0, 128, true, 1170),
+        (1e-6, 128, true, 1),
+    ] {
+        let train = train(epochs, batch_size, drop_last);
+        assert_eq!(train.total_steps(50_000), steps, "{epochs} of {batch_size}");
+    }
+    assert_eq!(Train::default().total_steps(7), 100_000);
+    assert_eq!(train(1.0, 128, true).steps_per_epoch(50_000), 390.0);
+    assert_eq!(train(1.0, 128, false).steps_per_epoch(50_000), 390.625);
+    train(1.0, 6, true).check_images(6).unwrap();
+    let error = train(1.0, 7, true).check_images(6).unwrap_err();
+    assert!(is_user_error(&error));
+    assert_eq!(
+        error.to_string(),
+        "train.batch_size: got 7 with train.drop_last, want at most 6, the number of training images"
+    );
 }
 
 #[test]
