@@ -30,6 +30,7 @@ pub mod evaluator;
 pub mod events;
 pub mod files;
 pub mod hint;
+pub mod home;
 pub mod model;
 pub mod paths;
 pub mod pictures;

@@ -38,7 +38,7 @@ PATIENCE = 60_000  # milliseconds for a text to appear
 
 
 def command(directory, name, *sets):
-    line = [RUNBOARD, "--runs", directory / "runs", "run", name, "--experiments", ROOT / "experiments",
+    line = [RUNBOARD, "run", name, "--runs", directory / "runs", "--experiments", ROOT / "experiments",
             "--data", directory / "data"]
     return line + [part for given in (*SHORT, *sets) for part in ("--set", given)]
 

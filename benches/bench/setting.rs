@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use runboard::data::{self, Fetch};
 use runboard::run::{Provenance, RunDir, Software};
 use runboard::spec::{self, Override, Spec};
-use runboard::{backend, data, paths};
+use runboard::{backend, paths};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, thread};
@@ -223,7 +224,7 @@ impl Setting {
 
     /// The directory that holds the images' files; they are generated or fetched if need be.
     pub fn images(&self) -> Result<PathBuf> {
-        data::prepare(&self.spec.data)
+        data::prepare(&self.spec.data, Fetch::Allowed)
     }
 
     /// A fresh run directory.

@@ -1,9 +1,11 @@
 //! `runboard data`: images by hand.
 
 use super::path;
+use crate::data::Fetch;
+use crate::home::Home;
 use crate::spec::{Data, Seed, Source, Synthetic};
 use crate::{console, data};
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::Subcommand;
 use std::path::PathBuf;
 
@@ -11,8 +13,9 @@ use std::path::PathBuf;
 pub enum Command {
     /// Fetch and verify the official CIFAR-10 archive
     Fetch {
-        #[arg(default_value = "data/cifar10", value_parser = path())]
-        directory: PathBuf,
+        /// Directory of the archive's files [default: data/cifar10, where `run` looks]
+        #[arg(value_parser = path())]
+        directory: Option<PathBuf>,
     },
     /// Convert PNG or JPEG images from FROM/train/CLASS/ and FROM/test/CLASS/, ten classes
     ///
@@ -21,14 +24,15 @@ pub enum Command {
     Import {
         #[arg(value_parser = path())]
         from: PathBuf,
-        /// Directory to write the binary files to
-        #[arg(long, default_value = "data/imported", value_parser = path())]
-        into: PathBuf,
+        /// Directory to write the binary files to [default: data/imported]
+        #[arg(long, value_parser = path())]
+        into: Option<PathBuf>,
     },
     /// Generate synthetic images
     Synthesize {
-        #[arg(default_value = "data/synthetic", value_parser = path())]
-        directory: PathBuf,
+        /// Directory to write the binary files to [default: data/synthetic]
+        #[arg(value_parser = path())]
+        directory: Option<PathBuf>,
         #[arg(long, default_value_t = 50_000)]
         train_images: usize,
         #[arg(long, default_value_t = 10_000)]
@@ -38,23 +42,28 @@ pub enum Command {
     },
     /// Read a directory's files and count what is in them
     Check {
-        #[arg(default_value = "data/cifar10", value_parser = path())]
-        directory: PathBuf,
+        /// Directory of the files [default: data/cifar10]
+        #[arg(value_parser = path())]
+        directory: Option<PathBuf>,
     },
 }
 
 pub fn run(command: &Command) -> Result<i32> {
+    let or = |given: &Option<PathBuf>, default: &str| match given {
+        Some(directory) => Ok(directory.clone()),
+        None => Ok::<_, Error>(Home::find()?.path().join(default)),
+    };
     match command {
         Command::Fetch { directory } => {
             let spec = Data {
                 source: Source::Cifar10,
-                folder: directory.clone(),
+                folder: or(directory, "data/cifar10")?,
                 download: true,
                 ..Data::default()
             };
-            report(data::prepare(&spec)?)
+            report(data::prepare(&spec, Fetch::Allowed)?)
         }
-        Command::Import { from, into } => report(data::import(from, into)?),
+        Command::Import { from, into } => report(data::import(from, &or(into, "data/imported")?)?),
         Command::Synthesize {
             directory,
             train_images,
@@ -66,9 +75,10 @@ pub fn run(command: &Command) -> Result<i32> {
                 test_images: *test_images,
                 seed: Seed(*seed),
             };
-            report(data::synthesize(&synthetic, directory)?)
+            let directory = or(directory, "data/synthetic")?;
+            report(data::synthesize(&synthetic, &directory)?)
         }
-        Command::Check { directory } => report(directory.clone()),
+        Command::Check { directory } => report(or(directory, "data/cifar10")?),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `runboard list`: the runs, their states and scores.
 
-use super::EXPERIMENTS;
 use crate::console;
+use crate::home::Home;
 use crate::run::{self, RunEntry, Score, commands};
 use crate::spec;
 use anyhow::Result;
@@ -13,12 +13,16 @@ pub fn list(runs: &Path) -> Result<i32> {
     let entries = run::list(runs);
     if entries.is_empty() {
         let shown = runs.display();
-        console::line(match experiment() {
+        let experiments = Home::find()?.experiments();
+        console::line(match experiment(&experiments) {
             Some(name) => format!(
                 "no runs in {shown}; to start one: {}",
                 commands::start(&name, runs)
             ),
-            None => format!("no runs in {shown}, and no experiments in {EXPERIMENTS}/ to run"),
+            None => format!(
+                "no runs in {shown}, and no experiments in {} to run",
+                experiments.join("").display()
+            ),
         });
         return Ok(0);
     }
@@ -33,8 +37,8 @@ pub fn list(runs: &Path) -> Result<i32> {
 }
 
 /// An experiment that can be run here: quickstart, or else the first.
-fn experiment() -> Option<String> {
-    let names = spec::available(Path::new(EXPERIMENTS)).ok()?;
+fn experiment(experiments: &Path) -> Option<String> {
+    let names = spec::available(experiments).ok()?;
     let quick = names.iter().find(|name| *name == "quickstart");
     quick.or(names.first()).cloned()
 }

@@ -7,30 +7,36 @@ mod list;
 mod run;
 
 use crate::backend::environment;
-use crate::run::commands::RUNS;
+use crate::home::Home;
 use crate::run::{RunDir, resolve};
 use crate::shutdown::Shutdown;
 use crate::spec::{self, Experiment, Override, Spec};
-use crate::{console, evaluator, paths, trainer};
-use anyhow::Result;
+use crate::{bail_user, console, evaluator, paths, trainer};
+use anyhow::{Context, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The directory of the experiments, unless `--experiments` names another.
-const EXPERIMENTS: &str = "experiments";
+/// The variable that names the directory of the images.
+const DATA_VARIABLE: &str = "RUNBOARD_DATA";
+
+/// What `--help` says after the list of commands.
+const PLACES: &str = "\
+Places:
+  experiments/, runs/ and data/ are in the directory that RUNBOARD_HOME names; without it in
+  the nearest one, from the current one upwards, that has YAML files in experiments/; else in
+  the current one. Where there are no experiments, those that were installed are used.
+  --experiments, --runs and --data name other directories.";
 
 /// Experiments in, TensorBoard out: trains CIFAR-10's tutorial network as a YAML spec says, with an
 /// evaluator beside it.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = PLACES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Directory of the run directories
-    #[arg(long, global = true, value_name = "DIR", default_value = RUNS, value_parser = path())]
-    runs: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +45,8 @@ enum Command {
     Run {
         #[command(flatten)]
         experiment: ExperimentArgs,
+        #[command(flatten)]
+        runs: RunsArg,
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
         detach: bool,
@@ -48,6 +56,8 @@ enum Command {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         #[arg(value_parser = path())]
         run: PathBuf,
+        #[command(flatten)]
+        runs: RunsArg,
         /// Where the run's images are, if they were moved; also looked for in RUNBOARD_DATA
         #[arg(long, value_name = "DIR", value_parser = path())]
         data: Option<PathBuf>,
@@ -63,6 +73,8 @@ enum Command {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         #[arg(value_parser = path())]
         run: PathBuf,
+        #[command(flatten)]
+        runs: RunsArg,
         /// End it at once, without a last checkpoint, even if a process of it is frozen
         #[arg(long)]
         now: bool,
@@ -72,6 +84,8 @@ enum Command {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         #[arg(long, value_name = "RUN", value_parser = path())]
         run: PathBuf,
+        #[command(flatten)]
+        runs: RunsArg,
         /// Started by a supervisor, which has recorded the session
         #[arg(long, hide = true)]
         supervised: bool,
@@ -81,12 +95,14 @@ enum Command {
         /// NAME (its latest run), NAME/TIMESTAMP or a run directory
         #[arg(long, value_name = "RUN", value_parser = path())]
         run: PathBuf,
+        #[command(flatten)]
+        runs: RunsArg,
         /// Evaluate what is there, the newest checkpoint in any case, instead of waiting for more
         #[arg(long)]
         once: bool,
     },
     /// The runs, their states and scores
-    List,
+    List(RunsArg),
     /// Check a spec and show what it resolves to, without running it
     Check(ExperimentArgs),
     /// What the fields of a spec mean, their defaults and ranges
@@ -105,12 +121,34 @@ struct ExperimentArgs {
     /// Set a field of the spec, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     overrides: Vec<OsString>,
-    /// Directory of the images, in place of the spec's data.folder
-    #[arg(long, value_name = "DIR", env = "RUNBOARD_DATA", value_parser = path())]
+    /// Directory that has the images, in place of the spec's data.folder; also taken from RUNBOARD_DATA
+    #[arg(long, value_name = "DIR", value_parser = path())]
     data: Option<PathBuf>,
-    /// Directory of the experiments
-    #[arg(long, value_name = "DIR", default_value = EXPERIMENTS, value_parser = path())]
-    experiments: PathBuf,
+    /// Directory of the experiments [default: see `runboard --help`]
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    experiments: Option<PathBuf>,
+}
+
+/// Where the runs are.
+#[derive(Args, Debug)]
+struct RunsArg {
+    /// Directory of the run directories [default: see `runboard --help`]
+    #[arg(long = "runs", value_name = "DIR", value_parser = path())]
+    directory: Option<PathBuf>,
+}
+
+impl RunsArg {
+    fn directory(&self) -> Result<PathBuf> {
+        match &self.directory {
+            Some(directory) => Ok(directory.clone()),
+            None => Ok(Home::find()?.runs()),
+        }
+    }
+
+    /// The run that the user means by `what`.
+    fn find(&self, what: &Path) -> Result<RunDir> {
+        resolve(&self.directory()?, what)
+    }
 }
 
 /// Takes a path as [`paths::expand`] does.
@@ -118,17 +156,38 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(paths::expand)
 }
 
+/// The directory that `RUNBOARD_DATA` names.
+fn data_from_environment() -> Result<Option<PathBuf>> {
+    let value = env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty());
+    value.map(paths::expand).transpose().context(DATA_VARIABLE)
+}
+
 impl ExperimentArgs {
-    fn load(&self) -> Result<Experiment> {
+    fn load(&self, home: &Home) -> Result<Experiment> {
         let mut overrides = Vec::new();
         for set in &self.overrides {
             overrides.push(Override::parse(set)?);
         }
-        let given = |directory: &&PathBuf| !directory.as_os_str().is_empty();
-        if let Some(directory) = self.data.as_ref().filter(given) {
-            overrides.push(Override::directory("data.folder", directory)?);
+        let given = self.data.clone();
+        let given = given.filter(|directory| !directory.as_os_str().is_empty());
+        let data = match given {
+            Some(directory) => Some((directory, "--data")),
+            None => data_from_environment()?.map(|directory| (directory, DATA_VARIABLE)),
+        };
+        if let Some((directory, origin)) = data {
+            overrides.push(Override::directory("data.folder", &directory)?.with_origin(origin));
         }
-        spec::load(&self.name, &self.experiments, &overrides)
+        let experiments = self.experiments.clone();
+        let experiments = experiments.unwrap_or_else(|| home.experiments());
+        if self.experiments.is_none() && self.name.extension().is_none() && !experiments.exists() {
+            bail_user!(
+                "no experiment '{}': there is no directory {}, and no experiments/ with YAML files in one above; want \
+                 one, --experiments DIR, or RUNBOARD_HOME set to the directory that it is in",
+                self.name.display(),
+                experiments.display()
+            );
+        }
+        spec::load(&self.name, &experiments, &overrides)
     }
 }
 
@@ -138,30 +197,38 @@ impl Cli {
     /// # Errors
     /// See the commands; bad input is a [`crate::error::UserError`].
     pub fn run(self) -> Result<i32> {
-        let find = |what: &Path| -> Result<RunDir> { resolve(&self.runs, what) };
         match &self.command {
-            Command::Run { experiment, detach } => run::run(&self.runs, experiment, *detach),
+            Command::Run {
+                experiment,
+                runs,
+                detach,
+            } => run::run(&runs.directory()?, experiment, *detach),
             Command::Resume {
                 run,
+                runs,
                 data,
                 detach,
                 recorded,
-            } => run::resume(&find(run)?, data.as_deref(), *detach, *recorded),
-            Command::Stop { run, now } => run::stop(&find(run)?, *now),
-            Command::Train { run, supervised } => {
-                let run = find(run)?;
+            } => run::resume(&runs.find(run)?, data.as_deref(), *detach, *recorded),
+            Command::Stop { run, runs, now } => run::stop(&runs.find(run)?, *now),
+            Command::Train {
+                run,
+                runs,
+                supervised,
+            } => {
+                let run = runs.find(run)?;
                 prepare_environment(&run)?;
                 if !supervised {
                     run::record_training(&run);
                 }
                 Ok(trainer::train(&run, &Shutdown::on_signals()?)?.exit_code())
             }
-            Command::Eval { run, once } => {
-                let run = find(run)?;
+            Command::Eval { run, runs, once } => {
+                let run = runs.find(run)?;
                 prepare_environment(&run)?;
                 Ok(evaluator::evaluate(&run, &Shutdown::on_signals()?, *once)?.exit_code())
             }
-            Command::List => list::list(&self.runs),
+            Command::List(runs) => list::list(&runs.directory()?),
             Command::Check(experiment) => check::check(experiment),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),

@@ -1,9 +1,10 @@
 //! `runboard run`, `resume` and `stop`: a run directory and its processes.
 
-use super::ExperimentArgs;
-use crate::data::Fingerprint;
+use super::{ExperimentArgs, data_from_environment};
+use crate::data::{Fetch, Fingerprint};
 use crate::error::is_user_error;
 use crate::evaluator::hparams;
+use crate::home::Home;
 use crate::run::{
     self, Lock, ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus,
 };
@@ -12,7 +13,7 @@ use crate::shutdown::Shutdown;
 use crate::spec::Spec;
 use crate::supervisor::display::Display;
 use crate::supervisor::{self, Options, StopOptions, supervise};
-use crate::{backend, checkpoint, console, data, paths};
+use crate::{backend, checkpoint, console, data};
 use anyhow::{Context, Result};
 use std::env;
 use std::path::Path;
@@ -25,12 +26,21 @@ const NOTICE_AFTER: Duration = Duration::from_secs(5);
 const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
 pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
-    let mut experiment = args.load()?;
-    experiment.fix_paths()?;
+    let home = Home::find()?;
+    let mut experiment = args.load(&home)?;
+    let has_default_folder = experiment.fix_paths(home.path())?;
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
     let spec = &experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
-    let fingerprint = Fingerprint::of(&data::prepare(&spec.data)?)?;
+    let fetch = match has_default_folder {
+        true => Fetch::Allowed,
+        false => Fetch::Refused,
+    };
+    let images = data::prepare(&spec.data, fetch);
+    let fingerprint = Fingerprint::of(&match experiment.origin("data.folder") {
+        Some(origin) => images.with_context(|| origin.to_owned())?,
+        None => images?,
+    })?;
     spec.train.check_images(fingerprint.train_images())?;
     let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;
@@ -45,15 +55,9 @@ pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool)
         return start(run, detach, None);
     }
     let spec = Spec::read_frozen(&run.spec())?;
-    let variable = env::var_os("RUNBOARD_DATA").map(paths::expand);
-    let variable = variable.transpose().context("RUNBOARD_DATA")?;
+    let variable = data_from_environment()?;
     let given = |folder: &&Path| !folder.as_os_str().is_empty();
-    run_data::verify(
-        run,
-        &spec.data,
-        folder.filter(given),
-        variable.as_deref().filter(given),
-    )?;
+    run_data::verify(run, &spec.data, folder.filter(given), variable.as_deref())?;
     let (_, device) = backend::device(&spec.compute.device)?;
     let first = next_step(run);
     let steps = spec.train.total_steps(run_data::train_images(run)?);

@@ -27,6 +27,6 @@ pub use files::class_names;
 pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};
 pub use images::Images;
-pub use sources::{find, import, prepare, synthesize};
+pub use sources::{Fetch, find, import, prepare, synthesize};
 pub use stream::{Batch, BatchPlan, BatchStream, Batching, StreamItem, evaluation_batches};
 pub use summary::{Summary, check};

@@ -2,12 +2,10 @@
 
 use super::{RunDir, registry};
 use crate::hint::{hint, runboard, shell};
+use crate::home::Home;
 use crate::paths::unexpanded;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-
-/// The directory of the run directories, unless `--runs` names another; `make` knows no other.
-pub const RUNS: &str = "runs";
 
 /// How to go on with a run.
 pub fn resume(run: &RunDir) -> String {
@@ -46,7 +44,7 @@ pub fn follow(path: &Path) -> String {
 
 /// How to list the runs in a directory.
 pub fn list(runs: &Path) -> String {
-    match runs == Path::new(RUNS) {
+    match is_default(runs) {
         true => runboard(&["list"]),
         false => runboard(&[
             "list".as_ref(),
@@ -58,7 +56,7 @@ pub fn list(runs: &Path) -> String {
 
 /// How to run an experiment in a directory of runs.
 pub fn start(name: &str, runs: &Path) -> String {
-    match runs == Path::new(RUNS) {
+    match is_default(runs) {
         true => hint(
             &format!("experiment NAME={name}"),
             &runboard(&["run", name]),
@@ -92,9 +90,15 @@ fn short_id(run: &RunDir) -> Option<String> {
     let id = run.id();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c); // for make and every shell
     let is_plain = id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(plain);
-    let is_here = run.path() == Path::new(RUNS).join(&id);
-    let resolves = || registry::resolve(Path::new(RUNS), Path::new(&id));
+    let runs = Home::find().ok()?.runs();
+    let is_here = run.path() == runs.join(&id);
+    let resolves = || registry::resolve(&runs, Path::new(&id));
     (is_here && is_plain && resolves().is_ok_and(|found| found.path() == run.path())).then_some(id)
+}
+
+/// Whether these are the runs of a command without `--runs`.
+fn is_default(runs: &Path) -> bool {
+    Home::find().is_ok_and(|home| home.runs() == runs)
 }
 
 /// A path as another program than this one takes it, not for an option.

@@ -414,7 +414,7 @@ mod tests {
         case.data.synthetic.train_images = 10;
         case.data.synthetic.test_images = 10;
         case.data.folder = case.home.path().join("generated");
-        let directory = data::prepare(&case.data).unwrap();
+        let directory = data::synthesize(&case.data.synthetic, &case.data.folder).unwrap();
         record(
             &case.run,
             &case.data.folder,

@@ -112,6 +112,17 @@ impl Origin {
         }
     }
 
+    /// What this source is, and the place in it of a field that it sets.
+    pub fn origin(&self, field: &str) -> String {
+        match (self, self.place(field)) {
+            (Origin::File { path, .. }, Some((line, column))) => {
+                format!("{}:{line}:{column}", path.display())
+            }
+            (Origin::File { path, .. }, None) => path.display().to_string(),
+            (Origin::Override(setting), _) => setting.given_by().to_owned(),
+        }
+    }
+
     /// An error about a field that this source sets.
     pub fn error_at(&self, field: &str, message: &str) -> anyhow::Error {
         self.error(FieldError {

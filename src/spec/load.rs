@@ -3,10 +3,11 @@
 use super::constraints::violation;
 use super::layer::{Layer, storable};
 use super::read::FieldError;
-use super::{Override, Spec, fields, names};
+use super::{Data, Override, Spec, fields, names};
 use crate::user_error;
 use anyhow::{Context, Result};
 use serde_yaml::Value;
+use std::collections::BTreeMap;
 use std::path::{self, Path, PathBuf};
 
 /// A spec and what it is called.
@@ -16,6 +17,10 @@ pub struct Experiment {
     pub name: String,
     /// All layers resolved.
     pub spec: Spec,
+    /// Fields that are set, and where.
+    origins: BTreeMap<&'static str, String>,
+    /// Whether `data.folder` is set on the command line, where paths are relative to the current directory.
+    folder_is_given: bool,
 }
 
 /// Load an experiment by its name (`baseline` means `baseline.yaml` in the directory `experiments`) or by
@@ -40,21 +45,44 @@ pub fn load(
         }
     }
     let spec = resolve(&layers)?;
-    Ok(Experiment { name, spec })
+    let set = |path| layers.iter().rfind(|layer| layer.sets(path));
+    let origin = |path| Some((path, set(path)?.source.origin(path)));
+    Ok(Experiment {
+        name,
+        spec,
+        origins: fields::paths().filter_map(origin).collect(),
+        folder_is_given: set("data.folder").is_some_and(|layer| layer.source.is_override()),
+    })
 }
 
 impl Experiment {
-    /// Make `data.folder` absolute: a run must find its images again from any directory, and in a later session.
+    /// Where a field is set: `experiments/small.yaml:5:11`, `--set`, or what else an override was given by. None if it
+    /// has its default because nothing sets it.
+    pub fn origin(&self, field: &str) -> Option<&str> {
+        self.origins.get(field).map(String::as_str)
+    }
+
+    /// Make `data.folder` absolute: a run must find its images again from any directory, and in a later session. A
+    /// relative one is in `home`, or in the current directory if it is given on the command line. Returns whether it
+    /// is the default one.
     ///
     /// # Errors
     /// A user error if the working directory has a name that a spec cannot hold.
-    pub fn fix_paths(&mut self) -> Result<()> {
-        let folder = &mut self.spec.data.folder;
-        let fixed = path::absolute(&*folder)
-            .with_context(|| format!("failed to make {} absolute", folder.display()))?;
+    pub fn fix_paths(&mut self, home: &Path) -> Result<bool> {
+        let absolute = |base: &Path, folder: &Path| {
+            let folder = base.join(folder);
+            path::absolute(&folder)
+                .with_context(|| format!("failed to make {} absolute", folder.display()))
+        };
+        let base = match self.folder_is_given {
+            true => Path::new(""),
+            false => home,
+        };
+        let fixed = absolute(base, &self.spec.data.folder)?;
         storable(&fixed).map_err(|problem| user_error!("data.folder: {problem}"))?;
-        *folder = fixed;
-        Ok(())
+        let is_default = fixed == absolute(home, &Data::default().folder)?;
+        self.spec.data.folder = fixed;
+        Ok(is_default)
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::Path;
 pub struct Override {
     path: String,
     value: Setting,
+    given_by: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ impl Override {
         Ok(Override {
             path: path.to_owned(),
             value: Setting::Yaml(value.to_owned()),
+            given_by: "--set",
         })
     }
 
@@ -46,6 +48,7 @@ impl Override {
         Override {
             path: path.to_owned(),
             value: Setting::Text(value.to_owned()),
+            given_by: "the command line",
         }
     }
 
@@ -58,6 +61,17 @@ impl Override {
             Some(value) => Ok(Override::text(path, value)),
             None => bail_user!("{path}={}: want UTF-8, as specs are", value.display()),
         }
+    }
+
+    /// The same, said to be given by this option or variable.
+    #[must_use]
+    pub fn with_origin(self, given_by: &'static str) -> Self {
+        Override { given_by, ..self }
+    }
+
+    /// The option or variable that gave it.
+    pub(super) fn given_by(&self) -> &'static str {
+        self.given_by
     }
 
     /// Whether `~` and variables in paths are to be expanded.

@@ -105,7 +105,7 @@ fn entry(field: &Field, defaults: &Value) -> String {
 }
 
 /// A scalar as a file has it.
-fn yaml(value: &Value) -> String {
+pub(super) fn yaml(value: &Value) -> String {
     let text = serde_yaml::to_string(value).unwrap_or_default(); // a scalar always has a text
     text.trim_end().to_owned()
 }

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "error",
     "console",
     "files",
     "paths",
+    "home",
     "hint",
     "shutdown",
     "spec",

@@ -1,7 +1,8 @@
 //! A run's data between its sessions: other data, moved data, no data.
 
-use crate::support::{Done, Project};
+use crate::support::{Done, Project, names};
 use std::fs;
+use std::process::Command;
 
 /// A project whose experiment `real` has images of its own in `real/`, and a finished run of it.
 fn finished() -> Project {
@@ -76,4 +77,39 @@ fn bad_images_are_refused_before_a_run_is_created() {
     let error = refused(&project, &["run", "other"]);
     assert!(error.contains("data_batch_3.bin: record 0 "), "{error}");
     assert!(!project.path("runs/other").exists());
+}
+
+#[test]
+fn named_directory_without_images_is_refused_and_nothing_is_created() {
+    let project = finished();
+    project.write(
+        "experiments/other.yaml",
+        "extends: real\ndata:\n  folder: nowhere\n",
+    );
+    let typo = project.path("typo").display().to_string();
+    let before = names(&project.path(""));
+    let official = |command: &mut Command| {
+        // If it is asked for all the same.
+        let command = command.env("RUNBOARD_CIFAR10_URL", "http://127.0.0.1:9/");
+        let done = Done::of(command.output().unwrap());
+        assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);
+        done.err
+    };
+    let option = ["run", "real", "--data", &typo];
+    let error = official(&mut project.command(&option));
+    let wanted = format!("error: --data: no CIFAR-10 binary files in {typo}: want ");
+    assert!(error.starts_with(&wanted), "{error}");
+    assert!(error.contains(&format!(" data fetch {typo}\n")), "{error}");
+    let mut command = project.command(&["run", "real"]);
+    let error = official(command.env("RUNBOARD_DATA", &typo));
+    let wanted = format!("error: RUNBOARD_DATA: no CIFAR-10 binary files in {typo}: ");
+    assert!(error.starts_with(&wanted), "{error}");
+    let error = official(&mut project.command(&["run", "other"]));
+    let nowhere = project.path("nowhere");
+    let wanted = format!(
+        "error: experiments/other.yaml:3:11: no CIFAR-10 binary files in {}: ",
+        nowhere.display()
+    );
+    assert!(error.starts_with(&wanted), "{error}");
+    assert_eq!(names(&project.path("")), before);
 }

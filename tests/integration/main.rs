@@ -10,6 +10,7 @@ mod environment;
 mod evaluations;
 mod faults;
 mod fuzz;
+mod home;
 mod input;
 mod locks;
 mod paths;

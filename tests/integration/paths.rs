@@ -219,7 +219,7 @@ fn data_in_a_directory_whose_name_is_not_utf8_are_refused_before_anything_is_cre
     let place = home.join(data);
     std::fs::create_dir(&place).unwrap();
     refused(
-        &mut project.command(&["run", "small", "--experiments", "../experiments"]),
+        &mut project.command(&["run", "small", "--set", "data.folder=data"]),
         &place,
     );
     assert_eq!(names(&place), [""; 0]);

@@ -67,6 +67,7 @@ impl Project {
         command
             .args(arguments)
             .current_dir(self.directory.path())
+            .env_remove("RUNBOARD_HOME")
             .env_remove("RUNBOARD_DATA")
             .env_remove("RUNBOARD_CIFAR10_URL")
             .stdin(Stdio::null())

@@ -18,10 +18,11 @@ mod write;
 pub use import::import;
 pub use synthetic::synthesize;
 
-use crate::bail_user;
 use crate::data::files;
 use crate::hint::runboard;
+use crate::paths::unexpanded;
 use crate::spec::{Data, Source};
+use crate::{bail_user, user_error};
 use anyhow::Result;
 use fetch::Archive;
 use std::path::{Path, PathBuf};
@@ -31,23 +32,40 @@ fn alternatives() -> String {
     format!(
         "alternatives:
   a directory with the files:      --data DIR, RUNBOARD_DATA, or data.folder in the spec
-  images in class directories:     {}
+{}",
+        other_images()
+    )
+}
+
+/// How to have other images than the archive's.
+fn other_images() -> String {
+    format!(
+        "  images in class directories:     {}
   synthetic images:                data.source: synthetic in the spec",
         runboard(&["data", "import", "DIR"])
     )
 }
 
+/// Whether the archive may be fetched into `data.folder` if that holds no images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// The folder is the default one, or the user asked for a download into it.
+    Allowed,
+    /// The user named the folder as one that has images: a typo must not start a download.
+    Refused,
+}
+
 /// Makes sure that the images which `data` asks for are there, and returns the directory that holds the files.
 ///
-/// `source: cifar10` takes what `directory` holds, else fetches the official archive into it (or the mirror
+/// `source: cifar10` takes what `data.folder` holds, else fetches the official archive into it (or the mirror
 /// named by the environment variable `RUNBOARD_CIFAR10_URL`). `source: synthetic` generates its images in
-/// a directory of its own in `directory` and never touches other files. Several processes may prepare at once.
+/// a directory of its own in `data.folder` and never touches other files. Several processes may prepare at once.
 ///
 /// # Errors
 /// A user error if images are missing and not to be fetched, or if the directory holds part of a data set. Others:
 /// the download fails, the directory cannot be written.
-pub fn prepare(data: &Data) -> Result<PathBuf> {
-    prepare_from(data, &Archive::official())
+pub fn prepare(data: &Data, fetch: Fetch) -> Result<PathBuf> {
+    prepare_from(data, fetch, &Archive::official())
 }
 
 /// The directory in `directory`, or `directory` itself, that holds the data set which `data` asks for; None if there
@@ -62,23 +80,43 @@ pub fn find(data: &Data, directory: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-fn prepare_from(data: &Data, archive: &Archive) -> Result<PathBuf> {
+fn prepare_from(data: &Data, fetch: Fetch, archive: &Archive) -> Result<PathBuf> {
     let directory = data.folder.as_path();
-    if directory.exists() && !directory.is_dir() {
-        bail_user!("data.folder: {} is no directory", directory.display());
-    }
+    check_directory(directory)?;
     match data.source {
         Source::Synthetic => synthesize(&data.synthetic, directory),
         Source::Cifar10 => match files::find_dataset(directory)? {
             Some(dataset) => Ok(dataset),
-            None if data.download => archive.fetch(directory),
-            None => bail_user!(
-                "{}; data.download is off\n{}",
-                files::dataset_not_found(directory),
-                alternatives()
-            ),
+            None if data.download && fetch == Fetch::Allowed => archive.fetch(directory),
+            None => Err(missing(data)),
         },
     }
+}
+
+fn check_directory(directory: &Path) -> Result<()> {
+    if directory.exists() && !directory.is_dir() {
+        bail_user!("data.folder: {} is no directory", directory.display());
+    }
+    Ok(())
+}
+
+/// The error of a folder without images, into which none are fetched.
+fn missing(data: &Data) -> anyhow::Error {
+    let problem = files::dataset_not_found(&data.folder);
+    if !data.download {
+        return user_error!("{problem}; data.download is off\n{}", alternatives());
+    }
+    let download = runboard(&[
+        "data".as_ref(),
+        "fetch".as_ref(),
+        unexpanded(&data.folder).as_os_str(),
+    ]);
+    user_error!(
+        "{problem}; nothing is downloaded into a directory that was named
+  to download the archive there:   {download}
+{}",
+        other_images()
+    )
 }
 
 #[cfg(test)]
@@ -119,18 +157,21 @@ mod tests {
     #[test]
     fn directory_that_holds_the_files_needs_no_server() {
         let home = tempfile::tempdir().unwrap();
-        let dataset = prepare(&data(Source::Synthetic, home.path())).unwrap();
+        let dataset = prepare(&data(Source::Synthetic, home.path()), Fetch::Refused).unwrap();
         let given = data(Source::Cifar10, &dataset);
-        assert_eq!(prepare_from(&given, &archive(vec![])).unwrap(), dataset);
+        assert_eq!(
+            prepare_from(&given, Fetch::Allowed, &archive(vec![])).unwrap(),
+            dataset
+        );
     }
 
     #[test]
     fn synthetic_images_are_not_taken_for_real_ones() {
         let home = tempfile::tempdir().unwrap();
-        prepare(&data(Source::Synthetic, home.path())).unwrap();
+        prepare(&data(Source::Synthetic, home.path()), Fetch::Refused).unwrap();
         let mut real = data(Source::Cifar10, home.path());
         real.download = false;
-        assert!(is_user_error(&prepare(&real).unwrap_err()));
+        assert!(is_user_error(&prepare(&real, Fetch::Allowed).unwrap_err()));
     }
 
     #[test]
@@ -138,7 +179,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut given = data(Source::Cifar10, home.path());
         given.download = false;
-        let error = prepare(&given).unwrap_err();
+        let error = prepare(&given, Fetch::Allowed).unwrap_err();
         assert!(is_user_error(&error));
         let text = error.to_string();
         assert!(text.contains("data.download is off\n"), "{text}");
@@ -147,7 +188,7 @@ mod tests {
 
         given.download = true;
         let gone = answer("404 Not Found\r\nContent-Length: 0", b"");
-        let error = prepare_from(&given, &archive(vec![gone])).unwrap_err();
+        let error = prepare_from(&given, Fetch::Allowed, &archive(vec![gone])).unwrap_err();
         assert!(!is_user_error(&error));
         let text = error.to_string();
         assert!(
@@ -155,15 +196,33 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with(&alternatives()), "{text}");
-        let error = prepare_from(&given, &archive(vec![whole(b"portal")])).unwrap_err();
+        let error =
+            prepare_from(&given, Fetch::Allowed, &archive(vec![whole(b"portal")])).unwrap_err();
         assert!(error.to_string().contains("MD5 mismatch"));
+    }
+
+    #[test]
+    fn folder_that_the_user_named_is_never_fetched_into() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("typo");
+        let given = data(Source::Cifar10, &folder);
+        let error = prepare_from(&given, Fetch::Refused, &archive(vec![])).unwrap_err();
+        assert!(is_user_error(&error));
+        let text = error.to_string();
+        let shown = folder.display();
+        assert!(
+            text.starts_with(&format!("no CIFAR-10 binary files in {shown}: want ")),
+            "{text}"
+        );
+        assert!(text.contains(&format!(" data fetch {shown}\n")), "{text}");
+        assert!(!folder.exists());
     }
 
     #[test]
     fn file_in_place_of_the_directory_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(is_user_error(
-            &prepare(&data(Source::Cifar10, file.path())).unwrap_err()
+            &prepare(&data(Source::Cifar10, file.path()), Fetch::Allowed).unwrap_err()
         ));
     }
 }

@@ -107,13 +107,15 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "data.folder",
         Directory,
-        "Directory of the images, relative to the current one: the binary files, or cifar-10-batches-bin/ with them. \
-         ~ and variables ($NAME, ${NAME}) are expanded, $$ is a $. --data and RUNBOARD_DATA take precedence.",
+        "Directory of the images: the binary files, or cifar-10-batches-bin/ with them. Relative to the directory that \
+         experiments/ is in, on the command line to the current one. ~ and variables ($NAME, ${NAME}) are expanded, \
+         $$ is a $. --data and RUNBOARD_DATA take precedence.",
     ),
     field(
         "data.download",
         Bool,
-        "Download the official archive (170 MB) if data.folder lacks the images; with data.source cifar10 only.",
+        "Download the official archive (170 MB) if the default data.folder lacks the images; with data.source cifar10 \
+         only. Another folder that lacks them is an error.",
     ),
     field(
         "data.prefetch",
