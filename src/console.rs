@@ -19,6 +19,15 @@ pub fn timed(text: impl Display) {
     ));
 }
 
+/// A loss as people read it: with two decimals, as in the tutorial, and in powers of ten where that would be a row of
+/// digits, `3.09e24`.
+pub fn loss(value: f64) -> String {
+    match value.abs() < 1e6 {
+        true => format!("{value:.2}"),
+        false => format!("{value:.2e}"),
+    }
+}
+
 /// Print a line.
 pub fn line(text: impl Display) {
     // In one piece, or the rest of a line that could not be written would stick to the next one.
@@ -62,4 +71,25 @@ pub fn reserve_log_space() {
     };
     // Pipes and terminals have no room and need none; some file systems keep none.
     let _ = allocate();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_has_two_decimals_or_a_power_of_ten() {
+        for (value, want) in [
+            (4.675, "4.67"),
+            (0.0, "0.00"),
+            (187_205.61, "187205.61"),
+            (999_999.0, "999999.00"),
+            (1e6, "1.00e6"),
+            (3_093_130_734_844_415_450_284_032.0, "3.09e24"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(loss(value), want);
+        }
+    }
 }

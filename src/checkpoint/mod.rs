@@ -60,9 +60,19 @@ pub struct CheckpointState {
     pub step: u64,
     /// Moving averages of the losses, by their tags.
     pub averages: BTreeMap<String, Average>,
+    /// The total loss of the run's first step; `None` in a checkpoint of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_loss: Option<f64>,
+    /// How many steps in a row, up to this one, had a loss above the limit of `train.divergence_factor`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub steps_above_limit: u64,
     /// What training has come back from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rollbacks: Vec<Rollback>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A checkpoint on disk.
@@ -309,7 +319,7 @@ mod tests {
             state: CheckpointState {
                 step,
                 averages: BTreeMap::from([("total_loss".into(), Average::default())]),
-                rollbacks: Vec::new(),
+                ..CheckpointState::default()
             },
             tensors: TensorGroups::from([
                 (WEIGHTS.into(), named(0.1)),

@@ -26,6 +26,7 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("train.restarts", 2, "0"),
     ("eval.policy", 2, "latest"),
     ("train.drop_last", 3, "false"),
+    ("train.divergence_factor", 3, "0"),
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.

@@ -280,7 +280,9 @@ pub struct Train {
     pub keep_every: u64,
     /// The checkpoint with the best accuracy by evaluation stays as well.
     pub keep_best: bool,
-    /// What to do when the loss or the weights are no finite numbers any more.
+    /// Training diverges whose loss is above this times its first one for some steps; 0: no such limit.
+    pub divergence_factor: u64,
+    /// What to do when training diverges, or the loss or the weights are no finite numbers any more.
     pub on_divergence: OnDivergence,
     /// How often `rollback` goes back before it stops after all.
     pub max_rollbacks: usize,
@@ -316,6 +318,7 @@ impl Default for Train {
             keep_checkpoints: 5,
             keep_every: 0,
             keep_best: true,
+            divergence_factor: 1_000,
             on_divergence: OnDivergence::Stop,
             max_rollbacks: 3,
             rollback_factor: 0.5,

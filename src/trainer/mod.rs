@@ -24,7 +24,7 @@ use crate::schedule;
 use crate::shutdown::Shutdown;
 use crate::spec::{Policy, Spec};
 use anyhow::{Context, Result};
-use divergence::Divergence;
+use divergence::{Divergence, LossLimit};
 use input::{BatchSource, StepInput, batches};
 use reporter::{Reporter, StepOutput};
 use restore::{Restored, restore};
@@ -36,7 +36,8 @@ use timer::StepTimer;
 /// How often the status file tells the supervisor and the evaluator that training is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// The losses of so many steps are pending at most: they are then read, whatever the cadences are.
+/// The losses of so many steps are pending on a GPU at most: they are then read, whatever the cadences are. A CPU has
+/// nothing to wait for.
 const MAX_PENDING: usize = 100;
 
 /// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step.
@@ -89,8 +90,11 @@ struct Trainer<'a> {
     optimizer: Optimizer,
     /// Losses that nobody has read yet: to read them is to wait for the device.
     pending: Vec<PendingLosses>,
+    /// How many of them there may be.
+    max_pending: usize,
     /// The losses read last.
     losses: Losses,
+    loss_limit: LossLimit,
     /// All of the run; each has lowered the learning rate.
     rollbacks: Vec<Rollback>,
     /// What waits for the evaluator and therefore stays.
@@ -155,6 +159,7 @@ impl<'a> Trainer<'a> {
             status.steps - 1
         ));
         let gpu = device_name != "cpu";
+        let loss_limit = LossLimit::new(&spec.train, &state);
         let input = BatchSource::start(&images, spec, first, &device, gpu)?;
         let reporter = Reporter::start(&run.events(Role::TRAIN), spec, first, state.averages, gpu)?;
         if first == 0 {
@@ -176,7 +181,9 @@ impl<'a> Trainer<'a> {
             first,
             optimizer,
             pending: Vec::new(),
+            max_pending: if gpu { MAX_PENDING } else { 1 },
             losses: Losses::default(),
+            loss_limit,
             rollbacks: rollbacks.unwrap_or(state.rollbacks),
             queue,
             reporter,
@@ -235,7 +242,7 @@ impl<'a> Trainer<'a> {
             learning_rate,
             losses,
         });
-        if read || self.pending.len() >= MAX_PENDING {
+        if read || self.pending.len() >= self.max_pending {
             self.read_losses()?;
         }
         Ok(StepOutput {
@@ -248,16 +255,17 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Read the losses that are still on the device. If one is not finite, the weights are still those before its step.
+    /// Read the losses that are still on the device. If one is not finite, the weights are still those before its step;
+    /// if they explode, those after the last step.
     fn read_losses(&mut self) -> Result<()> {
         let pending = mem::take(&mut self.pending);
         let losses: Vec<&DeviceLosses> = pending.iter().map(|pending| &pending.losses).collect();
         for (pending, losses) in pending.iter().zip(DeviceLosses::read(&losses)?) {
             let (step, learning_rate) = (pending.step, pending.learning_rate);
-            if let Some(cause) = divergence::check_losses(step, &losses) {
+            if let Some((cause, began)) = self.loss_limit.check(step, &losses) {
                 self.reporter.show_divergence(step, losses);
                 self.status.step = step;
-                return Err(self.divergence_at(step, cause, losses, learning_rate));
+                return Err(self.divergence_at(step, began, cause, losses, learning_rate));
             }
             self.reporter.record_losses(losses);
             self.losses = losses;
@@ -279,12 +287,14 @@ impl<'a> Trainer<'a> {
     fn divergence_at(
         &self,
         step: u64,
+        began: u64,
         cause: String,
         losses: Losses,
         learning_rate: f64,
     ) -> anyhow::Error {
         let mut divergence = Divergence {
             step,
+            began,
             cause,
             losses,
             learning_rate,
@@ -307,18 +317,21 @@ impl<'a> Trainer<'a> {
         let sec_per_batch = self.timer.lap(step);
         let examples_per_sec = self.spec.train.batch_size as f64 / sec_per_batch;
         console::timed(format_args!(
-            "step {step}, loss = {:.2} ({examples_per_sec:.1} examples/sec; {sec_per_batch:.3} sec/batch)",
-            self.losses.total
+            "step {step}, loss = {} ({examples_per_sec:.1} examples/sec; {sec_per_batch:.3} sec/batch)",
+            console::loss(self.losses.total)
         ));
         self.status.examples_per_sec = Some(examples_per_sec);
     }
 
     /// The checkpoint after a step, if all its values are finite.
     fn checkpoint(&self, output: &StepOutput) -> Result<Checkpoint> {
+        let (first_loss, steps_above_limit) = self.loss_limit.state();
         let checkpoint = Checkpoint {
             state: checkpoint::CheckpointState {
                 step: output.step,
                 averages: self.reporter.averages().clone(),
+                first_loss,
+                steps_above_limit,
                 rollbacks: self.rollbacks.clone(),
             },
             tensors: self.optimizer.state(),
@@ -327,7 +340,8 @@ impl<'a> Trainer<'a> {
             None => Ok(checkpoint),
             // The next step could not be done.
             Some(cause) => {
-                Err(self.divergence_at(output.step + 1, cause, self.losses, output.learning_rate))
+                let step = output.step + 1;
+                Err(self.divergence_at(step, step, cause, self.losses, output.learning_rate))
             }
         }
     }

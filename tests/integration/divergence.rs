@@ -9,8 +9,9 @@ use std::path::Path;
 
 /// Every step multiplies local3's weights by 1 - rate * 100: by -9 at the rate 0.1, so that the loss leaves
 /// what a number can hold near step 19, whatever the images are; halved three times, the rate is low enough.
-const EXPLODES: [&str; 3] = [
+const EXPLODES: [&str; 4] = [
     "network.local3.weight_decay=100",
+    "train.divergence_factor=0",
     "train.steps=45",
     "train.log_every=1",
 ];
@@ -139,4 +140,93 @@ fn rollbacks_are_limited_and_evaluated_meanwhile() {
     let eval = json(&project.run("small").join("eval.status.json"));
     // It has scored what there was, and says that its trainer died.
     assert_eq!(eval["process"]["state"], "failed");
+}
+
+/// The first steps at so high a rate make the loss ten million times what it was. Weight decay shrinks it again, by 0.64 a
+/// step, so that it would stay a number.
+const HIGH_RATE: [&str; 5] = [
+    "optimizer.learning_rate=50",
+    "train.steps=200",
+    "train.log_every=1",
+    "train.checkpoint_every=4",
+    "train.keep_checkpoints=2",
+];
+
+#[test]
+fn explosion_stops_training_as_a_loss_that_is_not_finite_does() {
+    let project = Project::new();
+    let done = project.runboard(&with_sets(&["run", "small"], &HIGH_RATE));
+    let run = project.run("small");
+    assert_eq!(done.code, Some(4), "{}\n{}", done.out, done.err);
+    let saved = names(&run.join("divergence"));
+    let [step] = &saved[..] else {
+        panic!("{saved:?}")
+    };
+    let number: u64 = step.strip_prefix("step-").unwrap().parse().unwrap();
+    let numbers = json(&run.join("divergence").join(step).join("divergence.json"));
+    assert_eq!(numbers["began"], number - 9);
+    let error = json(&run.join("train.status.json"))["process"]["error"].clone();
+    let error = error.as_str().unwrap();
+    assert!(
+        error.contains(
+            " times the first one (train.divergence_factor): training diverged; try a lower"
+        ),
+        "{error}"
+    );
+    // In few digits, the first one as in the tutorial.
+    let log = std::fs::read_to_string(run.join("train.log")).unwrap();
+    let first = log.lines().find(|line| line.contains(": step 0,")).unwrap();
+    assert!(
+        first.contains(", loss = 3.") || first.contains(", loss = 2."),
+        "{first}"
+    );
+    let high = format!(": step {},", number - 1);
+    let line = log.lines().find(|line| line.contains(&high)).unwrap();
+    let loss = line
+        .split("loss = ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
+    assert!(loss.len() <= 9, "{line}");
+    // Again from the checkpoint, which holds how long the loss was too high, it is the same.
+    let again = train(&project, &run);
+    assert_eq!(
+        (again.code, names(&run.join("divergence"))),
+        (Some(4), saved)
+    );
+
+    // An earlier version's run ends as it did then.
+    let unlimited = [&HIGH_RATE[..], &["train.divergence_factor=0"]].concat();
+    let unlimited = project.fresh("unlimited", &unlimited);
+    assert_eq!(train(&project, &unlimited).code, Some(0));
+}
+
+#[test]
+fn explosion_is_rolled_back_to_before_it_and_ends_with_the_same_bytes_after_kills() {
+    let project = Project::new();
+    let factor = "train.rollback_factor=0.001";
+    let sets = [&HIGH_RATE[..], &[ROLLBACK, factor, "train.steps=40"]].concat();
+    let whole = project.fresh("whole", &sets);
+    let done = train(&project, &whole);
+    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    let state = json(&whole.join("checkpoints/step-00000039/state.json"));
+    let rollbacks = state["rollbacks"].as_array().unwrap();
+    let began = rollbacks[0]["diverged"].as_u64().unwrap() - 9;
+    assert!(rollbacks.len() == 1 && rollbacks[0]["to"].as_u64().is_none_or(|to| to + 1 < began));
+
+    // Killed among the steps whose loss is too high, some of them in the checkpoint.
+    let parted = project.fresh("parted", &sets);
+    for step in [began + 4, began + 7] {
+        let mut child = project.start(&["train", "--run", parted.to_str().unwrap()]);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = format!(": step {step},");
+        assert!(lines.any(|line| line.unwrap().contains(&told)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let done = train(&project, &parted);
+    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    assert!(last_weights(&parted) == last_weights(&whole));
 }

@@ -333,10 +333,17 @@ pub(super) const FIELDS: &[Field] = &[
         "Keep the checkpoint with the best accuracy in evaluation as well.",
     ),
     field(
+        "train.divergence_factor",
+        Int(0, 1_000_000_000),
+        "Training diverges, as it does with a loss that is NaN or infinite, if the total loss is above this times its \
+         first one for 10 steps in a row. The first one counts as ln(10), a guess's cross-entropy, if it is lower. 0: \
+         no such limit.",
+    ),
+    field(
         "train.on_divergence",
         OneOf(&["stop", "rollback"]),
-        "What to do when the loss is NaN or infinite. stop: end with exit code 4. rollback: go back to the last good \
-         checkpoint and on with a lower learning rate.",
+        "What to do when training diverges: its loss is NaN, infinite, or above train.divergence_factor. stop: end \
+         with exit code 4. rollback: go back to the last good checkpoint and on with a lower learning rate.",
     ),
     field(
         "train.max_rollbacks",

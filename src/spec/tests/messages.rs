@@ -8,7 +8,7 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
         bad("# a comment\n\ntrain:\n  batch_sise: 5\n"),
         "experiments/bad.yaml:4:3: train.batch_sise: unknown key, want one of steps, epochs, batch_size, drop_last, log_every, \
          scalars_every, histograms_every, images_every, checkpoint_every, keep_checkpoints, keep_every, keep_best, \
-         on_divergence, max_rollbacks, rollback_factor, restarts; did you mean 'batch_size'?"
+         divergence_factor, on_divergence, max_rollbacks, rollback_factor, restarts; did you mean 'batch_size'?"
     );
     assert_eq!(
         bad("network: {conv1: {kernel: 3}, norm: {deep: 1}}\n"),
@@ -109,7 +109,7 @@ fn value_error_says_what_was_found_and_what_is_wanted() {
             "1:7: train: got null, want a mapping of steps, epochs, batch_size, drop_last, log_every, scalars_every, \
                     histograms_every, images_every, \
                     checkpoint_every, keep_checkpoints, keep_every, keep_best, \
-                     on_divergence, max_rollbacks, rollback_factor, restarts",
+                     divergence_factor, on_divergence, max_rollbacks, rollback_factor, restarts",
         ),
         (
             "input: {contrast: 3}",
