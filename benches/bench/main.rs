@@ -13,7 +13,7 @@ mod statistics;
 use anyhow::Result;
 use clap::Parser;
 use report::Report;
-use runboard::data::{Images, Split, evaluation_batches};
+use runboard::data::{Images, Preprocessor, Split, evaluation_batches};
 use runboard::evaluator::metrics::Metrics;
 use runboard::model::Network;
 use runboard::{backend, console, data};
@@ -82,11 +82,12 @@ fn evaluate(setting: &Setting) -> Result<()> {
     let directory = setting.images()?;
     let images = Images::read(&directory, Split::Test)?;
     let classes = data::class_names(&directory)?;
+    let preprocessor = Preprocessor::new(&spec.input, None);
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     for step in 0u64.. {
         let mut metrics = Metrics::new(classes.len(), 16);
         let mut seen = 0;
-        for batch in evaluation_batches(&images, &spec.input, spec.eval.batch_size) {
+        for batch in evaluation_batches(&images, &preprocessor, spec.eval.batch_size) {
             let labels = batch.labels.clone();
             let (pixels, _) = backend::upload(batch.images, batch.labels, spec.input.crop, &device);
             let logits = backend::logits(&network, spec, pixels)?;

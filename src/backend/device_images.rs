@@ -2,6 +2,7 @@
 
 use super::tch_tensor;
 use crate::data::{BatchPlan, CHANNELS, Images, SIDE};
+use crate::spec::{Input, PadMode};
 use anyhow::Result;
 use burn::backend::LibTorch;
 use burn::tensor::{Device, Int, Tensor};
@@ -12,23 +13,28 @@ use tch::Kind;
 /// not wait until it has arrived.
 #[derive(Debug)]
 pub struct DeviceImages {
-    /// [images, channel, row, column]
+    /// [images, channel, row, column]; where images are padded, with a black row and column after the last ones.
     pixels: tch::Tensor,
 }
 
 impl DeviceImages {
-    /// Copy the images to the device.
+    /// Copy the images to the device, for batches as the spec's `input` wants them.
     ///
     /// # Errors
     /// libtorch's, such as memory that does not suffice.
-    pub fn new(images: &Images, device: &Device) -> Result<Self> {
+    pub fn new(images: &Images, input: &Input, device: &Device) -> Result<Self> {
         let device = tch_tensor(Tensor::<1>::zeros([1], device))?.device();
         let (n, side) = (images.len() as i64, SIDE as i64);
         let records = tch::Tensor::f_from_slice(images.records())?.f_view([n, -1])?;
         let pixels = records.f_narrow(1, 1, records.size()[1] - 1)?;
         let pixels = pixels.f_reshape([n, CHANNELS as i64, side, side])?;
+        let pixels = pixels.f_to_device(device)?;
+        let black = input.pad > 0 && input.pad_mode == PadMode::Zero;
         Ok(DeviceImages {
-            pixels: pixels.f_to_device(device)?,
+            pixels: match black {
+                true => pixels.f_constant_pad_nd([0, 1, 0, 1])?,
+                false => pixels,
+            },
         })
     }
 
@@ -38,13 +44,19 @@ impl DeviceImages {
     /// libtorch's.
     pub fn batch(&self, plan: &BatchPlan) -> Result<(Tensor<4>, Tensor<1, Int>)> {
         let (n, values) = (plan.labels.len(), plan.rows.len());
-        let parts = [&plan.labels, &plan.images, &plan.rows, &plan.columns];
+        let parts = [
+            &plan.labels,
+            &plan.images,
+            &plan.rows,
+            &plan.columns,
+            &plan.cutouts,
+        ];
         let parts = self.send(&tch::Tensor::f_from_slice(
             &parts.map(Vec::as_slice).concat(),
         )?)?;
-        let parts = parts.f_split_with_sizes([n, n, values, values].map(|n| n as i64), 0)?;
-        let [labels, images, rows, columns] = &parts[..] else {
-            anyhow::bail!("got {} parts of a plan, want 4", parts.len());
+        let parts = parts.f_split_with_sizes([n, n, values, values, 2 * n].map(|n| n as i64), 0)?;
+        let [labels, images, rows, columns, cutouts] = &parts[..] else {
+            anyhow::bail!("got {} parts of a plan, want 5", parts.len());
         };
         let n = n as i64;
         let (images, rows) = (images.f_view([n, 1, 1])?, rows.f_view([n, -1, 1])?);
@@ -55,16 +67,35 @@ impl DeviceImages {
         let transforms = self.send(&tch::Tensor::f_from_slice(&plan.transforms)?)?;
         let transforms = transforms.f_view([n, 3, 1, 1, CHANNELS as i64])?;
         let part = |which| transforms.f_select(1, which);
-        // The host's `augmentation::apply`, with the same roundings.
-        let input = pixels
+        // The host's `Preprocessor::apply`, with the same roundings.
+        let mut input = pixels
             .f_sub(&part(0)?)?
             .f_mul(&part(1)?)?
             .f_add(&part(2)?)?;
+        if plan.cutout > 0 {
+            let inside = self.squares(cutouts, plan.cutout, input.size()[1])?;
+            input = input.f_masked_fill_(&inside, 0.0)?;
+        }
         let labels = TchTensor::new(labels.f_contiguous()?);
         Ok((
             Tensor::from_primitive::<LibTorch>(TchTensor::new(input)),
             Tensor::from_primitive::<LibTorch>(labels),
         ))
+    }
+
+    /// Which pixels of n inputs of side `crop` are in their squares of this side: [n, crop, crop, 1]. `corners` are the
+    /// squares' first rows, [n], then their first columns, [n].
+    fn squares(&self, corners: &tch::Tensor, side: usize, crop: i64) -> Result<tch::Tensor> {
+        let span = tch::Tensor::f_arange(crop, (Kind::Int64, self.pixels.device()))?;
+        let offsets = span
+            .f_view([1, 1, -1])?
+            .f_sub(&corners.f_view([2, -1, 1])?)?;
+        let inside = offsets
+            .f_ge(0)?
+            .f_logical_and(&offsets.f_lt(side as i64)?)?; // [2, n, crop]
+        let [rows, columns] = [0, 1].map(|which| inside.f_select(0, which));
+        let (rows, columns) = (rows?.f_unsqueeze(-1)?, columns?.f_unsqueeze(-2)?);
+        Ok(rows.f_logical_and(&columns)?.f_unsqueeze(-1)?)
     }
 
     /// Copy to the device, which may not be done when this returns: from memory that it cannot read by itself
@@ -80,7 +111,7 @@ impl DeviceImages {
 mod tests {
     use super::*;
     use crate::data::{Batch, BatchStream, Batching};
-    use crate::spec::{Input, Seed};
+    use crate::spec::{Flip, Normalize, Seed};
     use rand::{RngCore, SeedableRng};
     use std::sync::Arc;
 
@@ -94,13 +125,29 @@ mod tests {
         }
         records[6 * RECORD + 1..].fill(9); // flat: the largest factors
         let images = Arc::new(Images::from_records(records));
-        let device_images = DeviceImages::new(&images, &Device::libtorch()).unwrap();
-        for (crop, standardize) in [(24, true), (24, false), (32, true), (1, true)] {
-            let input = Input {
-                crop,
-                standardize,
-                ..Input::default()
-            };
+        let plain = |crop, normalize| Input {
+            crop,
+            normalize,
+            ..Input::default()
+        };
+        let padded = |pad_mode, crop, cutout| Input {
+            pad: 4,
+            pad_mode,
+            cutout,
+            flip: Flip::Alternating,
+            ..plain(crop, Normalize::Dataset)
+        };
+        for input in [
+            plain(24, Normalize::Image),
+            plain(24, Normalize::None),
+            plain(32, Normalize::Image),
+            plain(1, Normalize::Image),
+            padded(PadMode::Zero, 32, 0),
+            padded(PadMode::Reflect, 32, 12),
+            padded(PadMode::Zero, 7, 7),
+        ] {
+            let crop = input.crop;
+            let device_images = DeviceImages::new(&images, &input, &Device::libtorch()).unwrap();
             let (size, seed) = (10, Seed(4));
             let images = || Arc::clone(&images);
             let batching = Batching {
@@ -117,7 +164,7 @@ mod tests {
                 let (inputs, labels) = device_images.batch(&plan).unwrap();
                 assert_eq!(inputs.dims(), [size, crop, crop, CHANNELS]);
                 let inputs: Vec<f32> = inputs.into_data().iter::<f32>().collect();
-                assert!(inputs == want.images, "crop {crop}");
+                assert!(inputs == want.images, "{input:?}");
                 let labels: Vec<i64> = labels.into_data().iter::<i64>().collect();
                 assert_eq!(labels, want.labels);
             }

@@ -1,11 +1,11 @@
 //! The network's input against TensorFlow's, and the distribution of its random parameters.
 
-use super::augmentation::{Augmentation, apply, input_len};
+use super::augmentation::{Augmentation, Preprocessor, input_len};
 use super::format::RECORD_BYTES;
 use super::images::Images;
 use super::random;
 use super::stream::{Batch, BatchStream, Batching};
-use crate::spec::{Contrast, Input, Seed};
+use crate::spec::{Contrast, Flip, Input, Normalize, Seed};
 use crate::testing::golden::{Golden, assert_close, assert_uniform, error};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn augmented(
         .map(|&x| x as u8)
         .collect();
     let mut out = vec![f32::NAN; input_len(input)];
-    apply(augmentation, &bytes, input, &mut out);
+    Preprocessor::new(input, None).apply(augmentation, &bytes, &mut out);
     out
 }
 
@@ -38,18 +38,19 @@ fn augmented_images_equal_tensorflows() {
             panic!("{case}: an augmentation has 7 numbers");
         };
         let augmentation = Augmentation {
-            top: top as usize,
-            left: left as usize,
+            top: top as i32,
+            left: left as i32,
             mirror: mirror == 1.0,
             brightness: brightness as f32,
             contrast: contrast as f32,
+            cutout: [0; 2],
         };
         let standard = Input {
             crop: crop as usize,
             ..Input::default()
         };
         let raw = Input {
-            standardize: false,
+            normalize: Normalize::None,
             ..standard.clone()
         };
         let got = augmented(&golden, image as usize, &augmentation, &raw);
@@ -81,7 +82,7 @@ fn central_crops_equal_tensorflows_flat_images_included() {
             ..Input::default()
         };
         let raw = Input {
-            standardize: false,
+            normalize: Normalize::None,
             ..standard.clone()
         };
         for (name, input, bound) in [
@@ -117,10 +118,10 @@ fn crop_and_mirror_are_uniform_and_independent_of_the_neighbours() {
     let mut together = vec![0; 9 * 9 * 2];
     let mut successive = vec![0; 9 * 9];
     for sample in &samples {
-        together[(sample.top * 9 + sample.left) * 2 + usize::from(sample.mirror)] += 1;
+        together[(sample.top * 9 + sample.left) as usize * 2 + usize::from(sample.mirror)] += 1;
     }
     for pair in samples.chunks_exact(2) {
-        successive[pair[0].top * 9 + pair[1].top] += 1;
+        successive[(pair[0].top * 9 + pair[1].top) as usize] += 1;
     }
     assert_uniform("row, column, mirror", &together, 161.0, 1.0);
     assert_uniform("row, next row", &successive, 80.0, 1.0);
@@ -150,7 +151,7 @@ fn brightness_and_contrast_are_uniform_and_independent() {
     for ([brightness, contrast], sample) in units.iter().zip(&samples) {
         let tenth = |unit: f64| ((unit * 10.0) as usize).min(9);
         together[tenth(*brightness) * 10 + tenth(*contrast)] += 1;
-        with_crop[tenth(*brightness) * 9 + sample.left] += 1;
+        with_crop[tenth(*brightness) * 9 + sample.left as usize] += 1;
     }
     assert_uniform("brightness, contrast", &together, 99.0, 1.0);
     assert_uniform("brightness, column", &with_crop, 89.0, 1.0);
@@ -165,13 +166,14 @@ fn places_in_an_epoch_are_uniform_and_independent_of_the_epoch_before() {
     }
     let input = Input {
         crop: 1,
-        flip: false,
+        flip: Flip::None,
         brightness: 0.0,
         contrast: Contrast {
             lower: 1.0,
             upper: 1.0,
         },
-        standardize: false,
+        normalize: Normalize::None,
+        ..Input::default()
     };
     let images = Arc::new(Images::from_records(records));
     let batching = Batching {

@@ -23,6 +23,7 @@ mod sources;
 mod stream;
 mod summary;
 
+pub use augmentation::Preprocessor;
 pub use files::class_names;
 pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};

@@ -9,6 +9,8 @@ use rand_chacha::ChaCha8Rng;
 
 /// Augmentation of one image.
 pub(super) const AUGMENTATION: &[u8; 8] = b"distort ";
+/// Which training images are mirrored in the first epoch, where they alternate.
+pub(super) const ALTERNATION: &[u8; 8] = b"altflip ";
 /// Permutation of one epoch.
 pub(super) const SHUFFLING: &[u8; 8] = b"shuffle ";
 /// Order of imported images.

@@ -1,14 +1,15 @@
 //! Batches: an endless, shuffled, augmented stream for training in which batch k is a pure function of
 //! (seed, k), and one pass in order for evaluation.
 
-use super::augmentation::{Augmentation, apply, channel_transforms, input_len};
+use super::augmentation::{Augmentation, Preprocessor, input_len};
 use super::format::{CHANNELS, SIDE};
 use super::images::Images;
 use super::prefetch::Prefetch;
 use super::random;
 use crate::bail_user;
-use crate::spec::{Input, Seed, Train};
+use crate::spec::{Flip, Input, Seed, Train};
 use anyhow::Result;
+use rand::Rng;
 use rand::seq::SliceRandom;
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,12 +32,17 @@ pub struct BatchPlan {
     pub step: u64,
     /// Index of each image in the split, [n].
     pub images: Vec<i64>,
-    /// Rows of each image's crop, top to bottom, [n, crop].
+    /// Rows of each image's crop, top to bottom, [n, crop]; that of black padding is [`SIDE`].
     pub rows: Vec<i64>,
-    /// Columns of each image's crop, left to right, or right to left where it is mirrored, [n, crop].
+    /// Columns of each image's crop, left to right, or right to left where it is mirrored, [n, crop]; that of black
+    /// padding is [`SIDE`].
     pub columns: Vec<i64>,
     /// Pivot, factor and offset of each channel: x -> (x - pivot) * factor + offset, [n, 3, 3 channels].
     pub transforms: Vec<f32>,
+    /// Side of the square of each input that is set to 0.
+    pub cutout: usize,
+    /// First rows of these squares, [n], then their first columns, [n].
+    pub cutouts: Vec<i64>,
     /// Labels, [n], each 0 to 9.
     pub labels: Vec<i64>,
 }
@@ -138,12 +144,20 @@ impl<T: StreamItem> BatchStream<T> {
 fn check_input(input: &Input) -> Result<()> {
     let Input {
         crop,
+        pad,
+        cutout,
         brightness,
         contrast,
         ..
     } = input;
     if !(1..=SIDE).contains(crop) {
         bail_user!("input.crop: got {crop}, want 1 to {SIDE}");
+    }
+    if pad >= crop {
+        bail_user!("input.pad: got {pad}, want less than the crop, {crop}");
+    }
+    if cutout > crop {
+        bail_user!("input.cutout: got {cutout}, want at most the crop, {crop}");
     }
     if !(brightness.is_finite() && *brightness >= 0.0) {
         bail_user!("input.brightness: got {brightness}, want a finite number of at least 0");
@@ -160,7 +174,7 @@ fn check_input(input: &Input) -> Result<()> {
 pub struct BatchBuilder {
     images: Arc<Images>,
     order: Order,
-    input: Input,
+    preprocessor: Preprocessor,
     batching: Batching,
     seed: Seed,
 }
@@ -180,17 +194,24 @@ impl BatchBuilder {
         }
         Ok(BatchBuilder {
             order: Order::new(seed, images.len()),
+            preprocessor: Preprocessor::new(input, Some(&images)),
             images,
-            input: input.clone(),
             batching,
             seed,
         })
     }
 
-    /// The augmentation of the image at a position of the stream.
-    fn augmentation(&self, position: u64) -> Augmentation {
+    /// The augmentation of image `index` at its position of the stream.
+    fn augmentation(&self, position: u64, index: usize) -> Augmentation {
+        let input = self.preprocessor.input();
         let mut random = random::stream(self.seed, random::AUGMENTATION, position);
-        Augmentation::sample(&self.input, &mut random)
+        let mut augmentation = Augmentation::sample(input, &mut random);
+        if input.flip == Flip::Alternating {
+            let mut random = random::stream(self.seed, random::ALTERNATION, index as u64);
+            let epoch = position / self.images.len() as u64;
+            augmentation.mirror = random.random::<bool>() ^ (epoch % 2 == 1);
+        }
+        augmentation
     }
 
     /// The positions in the stream of the images of a step's batch.
@@ -200,33 +221,45 @@ impl BatchBuilder {
     }
 
     fn plan(&mut self, step: u64) -> BatchPlan {
-        let (size, crop) = (self.batching.size, self.input.crop);
+        let Input {
+            crop,
+            pad_mode,
+            cutout,
+            ..
+        } = *self.preprocessor.input();
+        let size = self.batching.size;
         let mut plan = BatchPlan {
             step,
             images: Vec::with_capacity(size),
             rows: Vec::with_capacity(size * crop),
             columns: Vec::with_capacity(size * crop),
             transforms: Vec::with_capacity(size * 3 * CHANNELS),
+            cutout,
+            cutouts: vec![0; 2 * size],
             labels: Vec::with_capacity(size),
         };
-        for position in self.positions(step) {
+        let at = |place: Option<usize>| place.unwrap_or(SIDE) as i64;
+        for (number, position) in self.positions(step).enumerate() {
             let index = self.order.at(position);
-            let augmentation = self.augmentation(position);
-            let transforms =
-                channel_transforms(&augmentation, self.images.pixels(index), &self.input);
-            let columns = (augmentation.left..augmentation.left + crop).map(|column| column as i64);
+            let augmentation = self.augmentation(position, index);
+            let pixels = self.images.pixels(index);
+            let transforms = (self.preprocessor).channel_transforms(&augmentation, pixels);
+            let columns = (0..crop).map(|x| at(augmentation.column(x, pad_mode)));
             match augmentation.mirror {
                 true => plan.columns.extend(columns.rev()),
                 false => plan.columns.extend(columns),
             }
-            let rows = augmentation.top..augmentation.top + crop;
-            plan.rows.extend(rows.map(|row| row as i64));
+            let rows = (0..crop).map(|y| at(augmentation.row(y, pad_mode)));
+            plan.rows.extend(rows);
             plan.transforms
                 .extend(transforms.map(|transform| transform.pivot));
             plan.transforms
                 .extend(transforms.map(|transform| transform.factor));
             plan.transforms
                 .extend(transforms.map(|transform| transform.offset));
+            let [top, left] = augmentation.cutout;
+            plan.cutouts[number] = top as i64;
+            plan.cutouts[size + number] = left as i64;
             plan.images.push(index as i64);
             plan.labels.push(self.images.label(index).into());
         }
@@ -234,13 +267,14 @@ impl BatchBuilder {
     }
 
     fn batch(&mut self, step: u64) -> Batch {
-        let mut batch = Batch::zeros(step, self.batching.size, &self.input);
-        let outputs = batch.images.chunks_exact_mut(input_len(&self.input));
+        let input = self.preprocessor.input();
+        let mut batch = Batch::zeros(step, self.batching.size, input);
+        let outputs = batch.images.chunks_exact_mut(input_len(input));
         let positions = self.positions(step);
         for ((position, out), label) in positions.zip(outputs).zip(&mut batch.labels) {
             let index = self.order.at(position);
-            let augmentation = self.augmentation(position);
-            apply(&augmentation, self.images.pixels(index), &self.input, out);
+            let augmentation = self.augmentation(position, index);
+            (self.preprocessor).apply(&augmentation, self.images.pixels(index), out);
             *label = self.images.label(index).into();
         }
         batch
@@ -305,22 +339,18 @@ impl Order {
 /// If `batch_size` is 0 or the crop is not within 1 to 32.
 pub fn evaluation_batches(
     images: &Images,
-    input: &Input,
+    preprocessor: &Preprocessor,
     batch_size: usize,
 ) -> impl Iterator<Item = Batch> {
     assert!(batch_size > 0, "a batch of no images");
     let starts = (0..images.len()).step_by(batch_size);
     starts.zip(0..).map(move |(start, step)| {
         let indices = start..images.len().min(start + batch_size);
+        let input = preprocessor.input();
         let mut batch = Batch::zeros(step, indices.len(), input);
         let outputs = batch.images.chunks_exact_mut(input_len(input));
         for ((index, out), label) in indices.zip(outputs).zip(&mut batch.labels) {
-            apply(
-                &Augmentation::central(input),
-                images.pixels(index),
-                input,
-                out,
-            );
+            preprocessor.apply(&Augmentation::central(input), images.pixels(index), out);
             *label = images.label(index).into();
         }
         batch
@@ -332,6 +362,7 @@ mod tests {
     use super::*;
     use crate::data::format::{PIXEL_BYTES, RECORD_BYTES};
     use crate::error::is_user_error;
+    use crate::spec::Normalize;
 
     /// Images whose first pixel is their index; labels index % 10.
     fn images(count: usize) -> Arc<Images> {
@@ -347,13 +378,14 @@ mod tests {
     fn plain() -> Input {
         Input {
             crop: 1,
-            flip: false,
+            flip: Flip::None,
             brightness: 0.0,
             contrast: crate::spec::Contrast {
                 lower: 1.0,
                 upper: 1.0,
             },
-            standardize: false,
+            normalize: Normalize::None,
+            ..Input::default()
         }
     }
 
@@ -414,6 +446,44 @@ mod tests {
             assert_eq!(seen, indices(&whole.next().unwrap())[..48]);
         }
         assert_eq!(stream(7).next().unwrap(), batches[7]);
+    }
+
+    #[test]
+    fn alternating_flip_mirrors_a_random_half_and_the_other_half_in_the_next_epoch() {
+        // Two pixels a row, dark and bright: an image shows whether it is mirrored.
+        let mut records = vec![0; 200 * RECORD_BYTES];
+        for (index, record) in records.chunks_exact_mut(RECORD_BYTES).enumerate() {
+            for (at, pixel) in record[1..].iter_mut().enumerate() {
+                *pixel =
+                    (at / 1024 == 1) as u8 * index as u8 + (at / 1024 == 0) as u8 * (at % 32) as u8;
+            }
+        }
+        let images = Arc::new(Images::from_records(records));
+        let input = Input {
+            crop: 32,
+            flip: Flip::Alternating,
+            ..plain()
+        };
+        // 30 does not divide 200: the epochs' ends are within batches.
+        let mut stream =
+            BatchStream::<Batch>::start(images, &input, of(30), Seed(5), 0, 1, 1).unwrap();
+        let mut mirrored = vec![Vec::new(); 200];
+        for image in (0..40).flat_map(|_| {
+            stream
+                .next()
+                .unwrap()
+                .images
+                .chunks_exact(3072)
+                .map(|image| (image[1] as usize, image[0] == 31.0))
+                .collect::<Vec<_>>()
+        }) {
+            mirrored[image.0].push(image.1);
+        }
+        for image in &mirrored {
+            assert!(image.windows(2).all(|pair| pair[0] != pair[1]), "{image:?}");
+        }
+        let first = mirrored.iter().filter(|image| image[0]).count();
+        assert!((65..135).contains(&first), "{first}"); // five standard deviations about 100
     }
 
     #[test]
@@ -516,7 +586,8 @@ mod tests {
     #[test]
     fn evaluation_batches_hold_every_image_once_in_order() {
         let images = images(23);
-        let batches: Vec<Batch> = evaluation_batches(&images, &plain(), 10).collect();
+        let batches: Vec<Batch> =
+            evaluation_batches(&images, &Preprocessor::new(&plain(), None), 10).collect();
         assert_eq!(
             batches.iter().map(|b| b.labels.len()).collect::<Vec<_>>(),
             [10, 10, 3]

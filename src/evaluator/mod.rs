@@ -12,7 +12,7 @@ use crate::backend;
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, CheckpointVersion, Lease};
 use crate::console;
-use crate::data::{Images, Split, evaluation_batches};
+use crate::data::{Images, Preprocessor, Split, evaluation_batches};
 use crate::error::ExitError;
 use crate::files;
 use crate::model::{self, EMA, Network, WEIGHTS};
@@ -22,7 +22,7 @@ use crate::run::{
     Status, StopRequests, SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
-use crate::spec::{Fidelity, Spec};
+use crate::spec::{Fidelity, Normalize, Spec};
 use crate::user_error;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
@@ -106,6 +106,7 @@ struct Evaluator<'a> {
     spec: Spec,
     device: Device,
     images: Images,
+    preprocessor: Preprocessor,
     /// The classes' names.
     classes: Vec<String>,
     /// The network whose values each checkpoint replaces.
@@ -149,6 +150,16 @@ impl<'a> Evaluator<'a> {
         let RunData { images, classes } = run::with_heartbeat(status, run, || {
             run::data::read(run, &spec.data, Split::Test)
         })?;
+        // Only their mean and deviation are needed.
+        let training = match spec.input.normalize {
+            Normalize::Dataset => {
+                let read = || run::data::read(run, &spec.data, Split::Train);
+                Some(run::with_heartbeat(status, run, read)?.images)
+            }
+            Normalize::Image | Normalize::None => None,
+        };
+        let preprocessor = Preprocessor::new(&spec.input, training.as_ref());
+        drop(training);
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         status.process.state = ProcessState::Running;
         status.save(run)?;
@@ -163,6 +174,7 @@ impl<'a> Evaluator<'a> {
             spec,
             device,
             images,
+            preprocessor,
             classes,
             network,
             journal,
@@ -406,7 +418,9 @@ impl<'a> Evaluator<'a> {
         let mut metrics = Metrics::new(self.classes.len(), MISTAKES);
         let mut seen = 0;
         while seen < total {
-            for mut batch in evaluation_batches(&self.images, &spec.input, spec.eval.batch_size) {
+            for mut batch in
+                evaluation_batches(&self.images, &self.preprocessor, spec.eval.batch_size)
+            {
                 if stop.requested().is_some() {
                     return Ok(None);
                 }

@@ -14,6 +14,26 @@ pub(super) struct Violation {
     pub message: String,
 }
 
+/// A field that has no effect with the others.
+pub(super) struct Unused {
+    pub field: &'static str,
+    /// The fields that make it so.
+    pub by: &'static [&'static str],
+    /// What they are and what they should be, to follow "no effect with".
+    pub message: String,
+}
+
+/// The fields that have no effect with the others.
+pub(super) fn unused(spec: &Spec) -> Vec<Unused> {
+    let input = &spec.input;
+    let found = [(input.pad == 0).then(|| Unused {
+        field: "input.pad_mode",
+        by: &["input.pad"],
+        message: "input.pad 0, want input.pad of at least 1".into(),
+    })];
+    found.into_iter().flatten().collect()
+}
+
 /// The first constraint that a spec violates whose fields are each in range.
 pub(super) fn violation(spec: &Spec) -> Option<Violation> {
     let contrast = &spec.input.contrast;
@@ -24,6 +44,23 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
                 "got lower {} with upper {}, want lower <= upper",
                 contrast.lower, contrast.upper
             ),
+        });
+    }
+    let crop = spec.input.crop;
+    if spec.input.pad >= crop {
+        let pad = spec.input.pad;
+        return Some(Violation {
+            fields: &["input.pad", "input.crop"],
+            message: format!(
+                "got pad {pad} with crop {crop}, want pad < crop, so that no crop misses the image"
+            ),
+        });
+    }
+    if spec.input.cutout > crop {
+        let cutout = spec.input.cutout;
+        return Some(Violation {
+            fields: &["input.cutout", "input.crop"],
+            message: format!("got cutout {cutout} with crop {crop}, want cutout <= crop"),
         });
     }
     // A window larger than what it slides over would pool padding only.

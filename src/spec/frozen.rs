@@ -25,20 +25,41 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("train.rollback_factor", 2, "0.5"),
     ("train.restarts", 2, "0"),
     ("eval.policy", 2, "latest"),
+    ("input.pad", 3, "0"),
+    ("input.pad_mode", 3, "zero"), // of no effect
+    ("input.cutout", 3, "0"),
     ("train.drop_last", 3, "false"),
     ("train.divergence_factor", 3, "0"),
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.
-const RENAMED: &[(&str, &[&str])] = &[(
-    "train.summary_every",
-    &["scalars_every", "histograms_every", "images_every"],
-)];
+const RENAMED: &[(&str, &[&str])] = &[
+    (
+        "train.summary_every",
+        &["scalars_every", "histograms_every", "images_every"],
+    ),
+    ("input.standardize", &["normalize"]),
+];
 
-/// The keys that the field of this old path became; none if it is not an old one.
-pub(super) fn renamed(path: &str) -> &'static [&'static str] {
+/// Those of them that experiments may have, too.
+const SYNONYMS: &[&str] = &["input.standardize"];
+
+/// The keys that the field of this old path became; none if it is not an old one. `frozen` says whether it is in a run's
+/// spec.
+pub(super) fn renamed(path: &str, frozen: bool) -> &'static [&'static str] {
     let found = RENAMED.iter().find(|(old, _)| *old == path);
+    let found = found.filter(|_| frozen || SYNONYMS.contains(&path));
     found.map_or(&[], |(_, keys)| keys)
+}
+
+/// The keys by which experiments may also call the field of this path.
+pub(super) fn synonyms(path: &str) -> impl Iterator<Item = &'static str> {
+    let old = SYNONYMS.iter().filter_map(|old| old.rsplit_once('.'));
+    old.filter_map(move |(section, old)| {
+        let key = path.strip_prefix(section)?.strip_prefix('.')?;
+        let keys = renamed(&fields::join(section, old), false);
+        keys.contains(&key).then_some(old)
+    })
 }
 
 impl Spec {
@@ -61,7 +82,7 @@ impl Spec {
             );
         }
         let version = layer.values.get("version").and_then(Value::as_u64);
-        let mut values = Value::Mapping(Mapping::new());
+        let mut values = fields::nested("version", VERSION.into());
         for (field, since, before) in ADDED {
             if version.unwrap_or(1) < *since {
                 let before = serde_yaml::from_str(before)?;

@@ -1,6 +1,6 @@
 //! From the layers of an experiment (defaults, the files it extends, its own file, overrides) to one [`Spec`].
 
-use super::constraints::violation;
+use super::constraints::{unused, violation};
 use super::layer::{Layer, storable};
 use super::read::FieldError;
 use super::{Data, Override, Spec, fields, names};
@@ -161,10 +161,23 @@ pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
     // The layers hold allowed values only; this speaks up where a rule is looser than its field's type.
     let spec: Spec = serde_path_to_error::deserialize(merged)
         .map_err(|error| error_at(&[&error.path().to_string()], error.inner().to_string()))?;
-    match violation(&spec) {
-        Some(violation) => Err(error_at(violation.fields, violation.message)),
-        None => Ok(spec),
+    if let Some(violation) = violation(&spec) {
+        return Err(error_at(violation.fields, violation.message));
     }
+    for unused in unused(&spec) {
+        // Whoever switches something off above need not unset all that belongs to it.
+        let mut layers = layers.iter().rev();
+        let topmost = layers.find(|layer| {
+            layer.sets(unused.field) || unused.by.iter().any(|field| layer.sets(field))
+        });
+        // A resolved spec sets every field.
+        let set = topmost.filter(|layer| layer.sets(unused.field) && !layer.sets("version"));
+        if let Some(layer) = set {
+            let message = format!("no effect with {}", unused.message);
+            return Err(layer.source.error_at(unused.field, &message));
+        }
+    }
+    Ok(spec)
 }
 
 /// Remove the field at this path, if it is there.

@@ -183,33 +183,79 @@ impl Default for Synthetic {
     }
 }
 
-/// From stored bytes to the network's input. Evaluation takes the central crop and standardises it.
+/// From stored bytes to the network's input. Evaluation takes the central crop and normalises it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Side of the square crop, in pixels: random in training, central in evaluation.
     pub crop: usize,
-    /// Mirror left to right with probability one half.
-    pub flip: bool,
+    /// Pixels that are put around a training image before it is cropped.
+    pub pad: usize,
+    /// What is in them.
+    pub pad_mode: PadMode,
+    /// Which training images are mirrored left to right.
+    pub flip: Flip,
     /// Added to all pixels: uniform in [-brightness, brightness), on the 0..255 scale.
     pub brightness: f32,
     /// Distance of each channel from its mean is multiplied by a factor uniform in [lower, upper).
     pub contrast: Contrast,
-    /// Subtract the image's mean, divide by max(standard deviation, 1/sqrt(values)).
-    pub standardize: bool,
+    /// Side of the square of a training input that is set to 0, in pixels; 0 for none.
+    pub cutout: usize,
+    /// Which mean is subtracted, and by which standard deviation is divided.
+    pub normalize: Normalize,
+}
+
+/// What surrounds a padded image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PadMode {
+    /// Black.
+    #[default]
+    Zero,
+    /// The image, mirrored at its outermost pixels, which are not repeated.
+    Reflect,
+}
+
+/// Which training images are mirrored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flip {
+    /// Each with probability one half, each time.
+    #[default]
+    Random,
+    /// A random half in the first epoch, the other half in the second, and so on in turns.
+    Alternating,
+    /// None.
+    None,
+}
+
+/// What makes values of bytes whose mean is about 0 and whose standard deviation is about 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalize {
+    /// The mean of the crop and max(its standard deviation, 1/sqrt(values)), of all channels together.
+    #[default]
+    Image,
+    /// Mean and standard deviation of each channel over all training images.
+    Dataset,
+    /// Nothing: values are those of the bytes, 0 to 255.
+    None,
 }
 
 impl Default for Input {
     fn default() -> Self {
         Input {
             crop: 24,
-            flip: true,
+            pad: 0,
+            pad_mode: PadMode::Zero,
+            flip: Flip::Random,
             brightness: 63.0,
             contrast: Contrast {
                 lower: 0.2,
                 upper: 1.8,
             },
-            standardize: true,
+            cutout: 0,
+            normalize: Normalize::Image,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Values set on the command line, above all files.
 
-use super::fields;
 use super::read::{self, FieldError};
+use super::{fields, frozen};
 use crate::bail_user;
 use anyhow::Result;
 use serde_yaml::Value;
@@ -93,11 +93,12 @@ impl Override {
         };
         let mut section = String::new();
         for key in self.path.split('.') {
-            let path = fields::join(&section, key);
-            if let Some(rule) = fields::rule(&section) {
+            let mut path = fields::join(&section, key);
+            if let [key] = frozen::renamed(&path, false) {
+                path = fields::join(&section, key);
+            } else if let Some(rule) = fields::rule(&section) {
                 return Err(error(&section, format!("got a mapping, want {rule}")));
-            }
-            if !fields::keys(&section).contains(&key) {
+            } else if !fields::keys(&section).contains(&key) {
                 return Err(error(&path, fields::unknown_key(&section, key)));
             }
             section = path;
@@ -106,11 +107,11 @@ impl Override {
             return Err(error(&section, "got an override, want it in a file".into()));
         }
         let value = match &self.value {
-            Setting::Yaml(text) => read::read(text, &self.path)?,
-            Setting::Text(text) => fields::check(&self.path, text.as_str().into())
-                .map_err(|message| error(&self.path, message))?,
+            Setting::Yaml(text) => read::read(text, &section)?,
+            Setting::Text(text) => fields::check(&section, text.as_str().into())
+                .map_err(|message| error(&section, message))?,
         };
-        Ok(fields::nested(&self.path, value))
+        Ok(fields::nested(&section, value))
     }
 }
 

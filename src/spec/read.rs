@@ -227,8 +227,7 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
         let known = fields::keys(section);
         let keys: Vec<&str> = match known.iter().find(|known| **known == key) {
             Some(known) => vec![known],
-            None if self.section.old_names => frozen::renamed(&path).to_vec(),
-            None => Vec::new(),
+            None => frozen::renamed(&path, self.section.old_names).to_vec(),
         };
         if keys.is_empty() {
             return self.section.fail(path, fields::unknown_key(section, key));

@@ -17,6 +17,8 @@ pub(super) enum Rule {
     /// A version of the frozen spec, up to the newest.
     Version(u64),
     OneOf(&'static [&'static str]),
+    /// As `OneOf`; true stands for the first, false for the last.
+    Switch(&'static [&'static str]),
     /// A whole number.
     Int(u64, u64),
     /// An odd whole number.
@@ -31,8 +33,13 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// Pass a scalar that the rule allows; else a message of what was found and what is wanted.
+    /// Pass a scalar that the rule allows, as it stands in a spec; else a message of what was found and what is wanted.
     pub fn check(&self, value: Value) -> Result<Value, String> {
+        if let (Rule::Switch(choices), Value::Bool(on)) = (self, &value)
+            && let Some(&choice) = if *on { choices.first() } else { choices.last() }
+        {
+            return Ok(choice.into());
+        }
         let allowed = match &value {
             Value::Bool(_) => matches!(self, Rule::Bool),
             Value::String(text) => self.allows_text(text),
@@ -64,7 +71,7 @@ impl Rule {
             Rule::Directory => !text.is_empty() && !text.contains(char::is_control),
             Rule::Device => is_device(text),
             Rule::Name => names::valid(text),
-            Rule::OneOf(choices) => choices.contains(&text),
+            Rule::OneOf(choices) | Rule::Switch(choices) => choices.contains(&text),
             _ => false,
         }
     }
@@ -130,7 +137,7 @@ impl fmt::Display for Rule {
                 f,
                 "a version from 1 to {newest} (a newer runboard reads later ones)"
             ),
-            Rule::OneOf(choices) => write!(f, "{}", choices.join(" or ")),
+            Rule::OneOf(choices) | Rule::Switch(choices) => write!(f, "{}", choices.join(" or ")),
             Rule::Int(low, high) => write!(f, "a whole number from {low} to {high}"),
             Rule::Odd(low, high) => write!(f, "an odd whole number from {low} to {high}"),
             Rule::MultipleOf(factor, low, high) => {

@@ -4,6 +4,7 @@
 //! [`load`](super::load()) accepts; what it cannot say, such as a bound that another field sets, is left to the check.
 
 use super::fields::{self, Field};
+use super::frozen;
 use super::reference::{default, defaults};
 use super::rule::Rule;
 use anyhow::{Context, Result};
@@ -35,6 +36,9 @@ fn section(path: &str, defaults: &serde_yaml::Value) -> Result<Value> {
             Some(field) => scalar(field, defaults)?,
             None => section(&inner, defaults)?,
         };
+        for old in frozen::synonyms(&inner) {
+            properties.insert(old.to_owned(), schema.clone());
+        }
         properties.insert(key.to_owned(), schema);
     }
     let about = fields::sections()
@@ -76,6 +80,7 @@ fn range(rule: &Rule) -> Value {
             "maxLength": 100,
         }),
         Rule::OneOf(choices) => json!({"enum": choices}),
+        Rule::Switch(choices) => json!({"anyOf": [{"enum": choices}, {"type": "boolean"}]}),
         Rule::Version(newest) => json!({"type": "integer", "minimum": 1, "maximum": newest}),
         Rule::Int(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
         Rule::Odd(low, high) => {

@@ -52,7 +52,7 @@ impl BatchSource {
         }
         Ok(BatchSource::Gpu {
             plans: batches(images, spec, first)?,
-            images: DeviceImages::new(images, device)?,
+            images: DeviceImages::new(images, &spec.input, device)?,
         })
     }
 

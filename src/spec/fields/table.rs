@@ -3,8 +3,8 @@
 
 use crate::spec::frozen;
 use crate::spec::rule::Rule::{
-    self, Above, Below, Bool, Device, Directory, Int, MultipleOf, Name, Odd, OneOf, Text, Version,
-    Within,
+    self, Above, Below, Bool, Device, Directory, Int, MultipleOf, Name, Odd, OneOf, Switch, Text,
+    Version, Within,
 };
 
 /// A field: its dotted path, what it may hold, and what it means.
@@ -151,16 +151,30 @@ pub(super) const FIELDS: &[Field] = &[
          in the middle in evaluation.",
     ),
     field(
+        "input.pad",
+        Int(0, 31),
+        "Pixels that are put around a training image before it is cropped at a random place: with crop 32 and pad 4 the \
+         image moves by up to 4 pixels. 0: none. Evaluation does not pad.",
+    ),
+    field(
+        "input.pad_mode",
+        OneOf(&["zero", "reflect"]),
+        "What input.pad puts around an image. zero: black. reflect: the image mirrored at its edges, whose own pixels \
+         are not repeated.",
+    ),
+    field(
         "input.flip",
-        Bool,
-        "Mirror each training image left to right with probability 1/2.",
+        Switch(&["random", "alternating", "none"]),
+        "Which training images are mirrored left to right. random (or true): each with probability 1/2, each time. \
+         alternating: a random half of them in the first epoch, the other half in the next, and so on in turns. none (or \
+         false): no image.",
     ),
     // A full 255 already turns black into white.
     field(
         "input.brightness",
         Within(0.0, 255.0),
         "A random number from minus this to this is added to all pixels of a training image, on a scale of 0 to 255. \
-         0: none. It has no effect while input.standardize is true, which subtracts it again.",
+         0: none. It has no effect while input.normalize is image, which subtracts it again.",
     ),
     field(
         "input.contrast.lower",
@@ -174,10 +188,18 @@ pub(super) const FIELDS: &[Field] = &[
         "Upper bound of the factor. 1 for both bounds: no change of contrast.",
     ),
     field(
-        "input.standardize",
-        Bool,
-        "Shift and scale each image to mean 0 and standard deviation 1. The divisor is at least 1/sqrt(values), so \
-         that an image of one colour becomes 0.",
+        "input.cutout",
+        Int(0, 32),
+        "Side in pixels of a square, at a random place within the crop, in which a training image is replaced by 0 after \
+         its normalisation. 0: none.",
+    ),
+    field(
+        "input.normalize",
+        Switch(&["image", "dataset", "none"]),
+        "image (or true): shift and scale each image to mean 0 and standard deviation 1; the divisor is at least \
+         1/sqrt(values), so that an image of one colour becomes 0. dataset: subtract the mean of the channel over all \
+         training images and divide by its standard deviation. none (or false): values are 0 to 255. Its older name is \
+         input.standardize.",
     ),
     field("network.conv1.channels", WIDTH, CHANNELS),
     field("network.conv1.kernel", KERNEL, KERNEL_SIDE),

@@ -368,3 +368,64 @@ fn epochs_and_steps_replace_each_other_and_exclude_each_other_in_one_layer() {
          want one of the two"
     );
 }
+
+#[test]
+fn older_names_and_values_mean_todays() {
+    let directory = Directory::new(&[
+        ("old.yaml", b"input: {flip: false, standardize: false}"),
+        (
+            "new.yaml",
+            b"extends: old\ninput: {flip: true, normalize: dataset}",
+        ),
+        (
+            "both.yaml",
+            b"input:\n  standardize: true\n  normalize: none",
+        ),
+    ]);
+    let input = |name: &str, set: &[&str]| {
+        let spec = directory.load(name, set);
+        spec.map(|spec| (spec.input.flip, spec.input.normalize))
+    };
+    assert_eq!(input("old", &[]), Ok((Flip::None, Normalize::None)));
+    assert_eq!(input("new", &[]), Ok((Flip::Random, Normalize::Dataset)));
+    let set = ["input.standardize=true"];
+    assert_eq!(input("new", &set), Ok((Flip::Random, Normalize::Image)));
+    assert_eq!(
+        input("both", &[]).unwrap_err(),
+        "experiments/both.yaml:3:3: input.normalize: got this key twice, want it once"
+    );
+    assert_eq!(
+        input("old", &["input.standardize=channel"]).unwrap_err(),
+        "--set input.standardize=channel: input.normalize: got \"channel\", want image or dataset or none"
+    );
+}
+
+#[test]
+fn field_without_effect_is_an_error_where_it_is_set() {
+    let directory = Directory::new(&[
+        ("mode.yaml", b"input: {pad_mode: reflect}"),
+        ("padded.yaml", b"input: {pad: 4, pad_mode: reflect}"),
+        ("plain.yaml", b"extends: padded\ninput: {pad: 0}"),
+        ("again.yaml", b"extends: plain\ninput:\n  pad_mode: zero"),
+    ]);
+    let message = "no effect with input.pad 0, want input.pad of at least 1";
+    let error = |name: &str, set: &[&str]| directory.load(name, set).unwrap_err();
+    assert_eq!(
+        error("mode", &[]),
+        format!("experiments/mode.yaml:1:19: input.pad_mode: {message}")
+    );
+    assert_eq!(
+        error("again", &[]),
+        format!("experiments/again.yaml:3:13: input.pad_mode: {message}")
+    );
+    let set = "input.pad_mode=zero";
+    assert_eq!(error("plain", &[set]), format!("--set {set}: {message}"));
+    // Switched off above, where pad_mode need not be unset.
+    assert_eq!(directory.load("plain", &[]).unwrap().input.pad, 0);
+    assert!(directory.load("padded", &[]).is_ok());
+    assert!(directory.load("mode", &["input.pad=1"]).is_ok());
+    // A copy of a run's spec sets every field.
+    let frozen = Spec::default().to_frozen_yaml().unwrap();
+    let copy = Directory::new(&[("copy.yaml", frozen.as_bytes())]);
+    assert_eq!(copy.load("copy", &[]), Ok(Spec::default()));
+}

@@ -181,6 +181,14 @@ fn violation_is_reported_at_the_field_set_last() {
         "experiments/bad.yaml:3:12: input.contrast.upper: got lower 0.2 with upper 0.1, want lower <= upper"
     );
     assert_eq!(
+        bad("input: {crop: 8, pad: 8}"),
+        "experiments/bad.yaml:1:23: input.pad: got pad 8 with crop 8, want pad < crop, so that no crop misses the image"
+    );
+    assert_eq!(
+        bad("input: {crop: 8, cutout: 9}"),
+        "experiments/bad.yaml:1:26: input.cutout: got cutout 9 with crop 8, want cutout <= crop"
+    );
+    assert_eq!(
         bad("input: {crop: 4}"),
         "experiments/bad.yaml:1:15: input.crop: got crop 4 with pool.size 3 and pool.stride 2: the two pools see \
          4 and 2 pixels a side, want at least pool.size"

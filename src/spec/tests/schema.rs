@@ -134,6 +134,9 @@ fn violates_a_constraint(case: &Value) -> bool {
     [
         "got lower ",
         "got crop ",
+        "got pad ",
+        "got cutout ",
+        ": no effect with ",
         "got a network ",
         " images a batch",
         "no experiment",

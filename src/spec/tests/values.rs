@@ -38,6 +38,15 @@ fn range_ends_where_it_says() {
             vec!["5", "11"],
         ),
         ("input.crop", vec!["5", "32"], vec!["4", "33"]),
+        ("input.pad", vec!["0", "23"], vec!["-1", "24", "32"]),
+        ("input.cutout", vec!["0", "24"], vec!["25", "33"]),
+        (
+            "input.flip",
+            vec!["true", "false", "alternating"],
+            vec!["both", "1"],
+        ),
+        ("input.normalize", vec!["dataset", "none"], vec!["channel"]),
+        ("input.standardize", vec!["true", "false"], vec!["channel"]),
     ] {
         for value in allowed {
             let set = format!("{field}={value}");
