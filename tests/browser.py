@@ -18,7 +18,7 @@ SHORT = ["train.steps=40", "train.checkpoint_every=20", "train.histograms_every=
          "data.synthetic.train_images=2000", "data.synthetic.test_images=500", "eval.interval_secs=0.2"]
 # What a tab must show, by its name in the address. All of it is text on the page, except for the graph's.
 CURVES = [known("eval", "Precision @ 1"), known("train", "total_loss"), known("train", "learning_rate")]
-BEST = known("hparams", "best accuracy")
+BEST = known("eval", "Overview/best accuracy")
 TABS = {
     "timeseries": CURVES,
     "scalars": CURVES,

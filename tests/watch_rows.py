@@ -4,12 +4,12 @@
     watch_rows.py LOGDIR
 
 Serves LOGDIR with both of TensorBoard's readers, which look for changes every second. For each line on standard
-input, `RUN STATUS` such as `small/20261123-031000 STATUS_RUNNING`, waits until both show the run as a single row
-of that status, then prints a line:
+input, `RUN STATE` such as `small/20261123-031000 2`, waits until both show the run as a single row with that state, a
+number of docs/tags.md, then prints a line:
 
-    {"fast": ROW, "python": ROW}      ROW is {"session": NAME, "metrics": {TAG: VALUE}, "steps": [STEP, ...]}
+    {"fast": ROW, "python": ROW}      ROW is {"session": NAME, "status": STATUS, "metrics": {TAG: VALUE}, "steps": [STEP, ...]}
 
-where the steps are those of the row's curve of final accuracy. A wait in vain ends it with exit code 1.
+where the steps are those of the row's curve of accuracy. A wait in vain ends it with exit code 1.
 """
 
 import json
@@ -32,29 +32,34 @@ def main():
     readers = {"fast": True, "python": False}
     urls = {name: serve(sys.argv[1], fast, interval=1) for name, fast in readers.items()}
     for line in sys.stdin:
-        run, status = line.split()
-        rows = {name: wait(url, run, status) for name, url in urls.items()}
+        run, state = line.split()
+        rows = {name: wait(url, run, float(state)) for name, url in urls.items()}
         print(json.dumps(rows), flush=True)
 
 
-def wait(url, run, status):
+def wait(url, run, state):
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         shown = None
         try:
             shown = hparams(lambda route, query: json.loads(fetch(f"{url}data/{route}", json.dumps(query).encode())))
-            row = shown["groups"].get(run, {"status": {}})
-            if list(row["status"].values()) == [status]:
-                (session,) = row["status"]
-                return {"session": session, "metrics": row["metrics"], "steps": steps(url, session)}
+            row = shown["groups"].get(run, {"metrics": {}, "status": {}})
+            if len(row["status"]) == 1 and row["metrics"].get(known("eval", "Overview/state")) == state:
+                ((session, status),) = row["status"].items()
+                return {
+                    "session": session,
+                    "status": status,
+                    "metrics": row["metrics"],
+                    "steps": steps(url, session),
+                }
         except Unexpected:
-            pass  # a row that is moving is not there for a moment
+            pass  # TensorBoard is reading it just now
         time.sleep(0.2)
-    sys.exit(f"error: waited in vain for {run} to be {status}: {json.dumps(shown)}")
+    sys.exit(f"error: waited in vain for {run} to have the state {state}: {json.dumps(shown)}")
 
 
 def steps(url, session):
-    accuracy = known("hparams", "final accuracy")
+    accuracy = known("eval", "Precision @ 1")
     if accuracy not in json.loads(fetch(f"{url}data/plugin/scalars/tags")).get(session, {}):
         return []
     query = urllib.parse.urlencode({"run": session, "tag": accuracy})

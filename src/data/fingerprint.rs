@@ -5,6 +5,7 @@ use super::format::{RECORD_BYTES, Split};
 use super::images::{FileDigest, Images};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// The contents of a data set: two that are equal have the same images and labels in the same order, and the same
@@ -35,6 +36,15 @@ impl Fingerprint {
     pub fn train_images(&self) -> usize {
         let bytes: u64 = self.train.iter().map(|file| file.bytes).sum();
         bytes as usize / RECORD_BYTES
+    }
+
+    /// Eight hexadecimal digits that stand for the data set where people compare runs.
+    ///
+    /// # Errors
+    /// None that a fingerprint of this program has.
+    pub fn digits(&self) -> Result<String> {
+        let digest = Sha256::digest(serde_json::to_vec(self)?);
+        Ok(format!("{digest:x}").split_off(64 - 8))
     }
 
     /// How the data set `found` differs from this one, as in "FILE has ..., want ...".
@@ -139,6 +149,18 @@ mod tests {
         });
         assert!(more.unwrap().starts_with("data_batch_5.bin has 9219 bytes"));
         assert_eq!(difference(|_| ()), None);
+    }
+
+    #[test]
+    fn digits_are_those_of_equal_data_sets_alone() {
+        let directory = dataset();
+        let digits = |set: &Path| Fingerprint::of(set).unwrap().digits().unwrap();
+        let before = digits(directory.path());
+        assert_eq!(before.len(), 8);
+        assert!(before.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        assert_eq!(digits(dataset().path()), before);
+        change(directory.path(), TEST_FILE, |bytes| bytes[1] += 1);
+        assert_ne!(digits(directory.path()), before);
     }
 
     #[test]

@@ -1,91 +1,100 @@
 //! The run as one row of TensorBoard's HParams tab, among other runs: its spec, its state, its scores.
 //!
-//! TensorBoard keeps the first status that it reads in a directory, but forgets a directory that is gone. So
-//! the row lies in a directory named by the run's state, `hparams/running`, and moves when that changes.
-//! TensorBoard's Python reader waits for ever for a file that vanished from a directory that is still there, or
-//! is there again, so a directory is neither written anew nor named as an earlier one: the row of a run that
-//! was resumed is `hparams/running-2`.
+//! The row belongs to `eval/`, so that it needs no entry of its own in TensorBoard's list of runs, and all curves there
+//! are its metrics. TensorBoard keeps the first status that it reads, so none is written before the end; how the run
+//! stands meanwhile, and after a resume, is a curve of numbers, `Overview/state`.
 //!
-//! All of the row follows from the spec, the journal and the statuses, so that it can be written at any time.
+//! All of the row follows from the spec, the data, the journal and the statuses, so that it can be written at any time.
 
 use crate::error::is_user_error;
-use crate::events::{EventWriter, SessionStatus, Summaries, tags};
-use crate::files::sync_dir;
-use crate::run::{
-    Evaluation, EvaluationProgress, Journal, Lock, ProcessState, Role, RunDir, RunState, state,
-};
+use crate::events::{self, EventWriter, SessionStatus, Summaries, tags};
+use crate::run::data::fingerprint_digits;
+use crate::run::{Journal, Lock, ProcessState, Role, RunDir, RunState, state};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
-use std::fmt;
+use serde_json::Value;
 use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
 
-/// The row of a run that is being evaluated.
-pub struct HparamsSession {
-    events: EventWriter,
-    /// What the evaluations that it shows come to.
-    progress: EvaluationProgress,
-}
+/// Fields that are not compared between runs, and sections of such: words, places, what is shown and kept, the
+/// machine's part.
+const OMITTED: &[&str] = &[
+    "description",
+    "compute.device",
+    "compute.threads",
+    "data.folder",
+    "data.download",
+    "data.prefetch",
+    "data.workers",
+    "train.log_every",
+    "train.scalars_every",
+    "train.histograms_every",
+    "train.images_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.keep_every",
+    "train.keep_best",
+    "train.divergence_factor",
+    "train.restarts",
+    "eval.policy",
+    "eval.interval_secs",
+    "eval.batch_size",
+    "eval.threads",
+];
 
-impl HparamsSession {
-    /// Show the run as running, with the scores of these evaluations.
-    ///
-    /// # Errors
-    /// The row cannot be written, or the one before it cannot be removed.
-    pub fn start(run: &RunDir, spec: &Spec, evaluations: &[Evaluation]) -> Result<Self> {
-        Self::write(run, spec, evaluations, ProcessState::Running)
-    }
+/// Fields and sections that have an effect with one choice of another field alone.
+const CONDITIONAL: &[(&str, &str, &str)] = &[
+    ("data.synthetic", "data.source", "synthetic"),
+    ("train.max_rollbacks", "train.on_divergence", "rollback"),
+    ("train.rollback_factor", "train.on_divergence", "rollback"),
+    ("train.on_divergence", "train.on_divergence", "rollback"),
+];
 
-    /// Add an evaluation of a later step than those before.
-    pub fn add(&mut self, evaluation: &Evaluation) {
-        if let Some(point) = point(&mut self.progress, evaluation) {
-            self.events.write(&point);
-        }
-        self.events.flush();
-    }
-
-    /// Write a new row in a new directory, then remove what was there before.
-    fn write(
-        run: &RunDir,
-        spec: &Spec,
-        evaluations: &[Evaluation],
-        state: ProcessState,
-    ) -> Result<HparamsSession> {
-        let directory = run.hparams();
-        let before = row_directories(&directory)?;
-        let name = RowDirectory::after(&before, state).to_string();
-        let events = EventWriter::open(&directory.join(name))?;
-        events.session(&run.id(), &hyperparameters(spec)?, status(state));
-        let mut progress = EvaluationProgress::default();
-        for point in points(&mut progress, evaluations) {
-            events.write(&point);
-        }
-        events.sync()?;
-        for earlier in before {
-            let path = directory.join(earlier.to_string());
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("failed to remove {}", path.display()))?;
-        }
-        sync_dir(&directory)?;
-        Ok(HparamsSession { events, progress })
-    }
-}
-
-/// Write the row of a run whose evaluator ends: as finished or failed, else without a status, because the run may go
-/// on. Only who holds the evaluator's lock may call it.
+/// List the run in the HParams tab. The row of an earlier version, in a directory of its own, is removed.
 ///
 /// # Errors
-/// The spec or the journal cannot be read, the row cannot be written.
-pub fn record_completion(run: &RunDir) -> Result<()> {
-    let spec = Spec::read_frozen(&run.spec())?;
-    let evaluations = Journal::read(&run.evaluations())?;
-    HparamsSession::write(run, &spec, &evaluations, completion_state(run))?;
+/// The row cannot be written, or the earlier one cannot be removed.
+pub(super) fn list(run: &RunDir, spec: &Spec) -> Result<()> {
+    let hparams = hyperparameters(spec, fingerprint_digits(run)?)?;
+    events::list_session(&run.events(Role::Eval), &run.id(), &hparams)?;
+    let earlier = run.earlier_hparams();
+    if earlier.exists() {
+        fs::remove_dir_all(&earlier)
+            .with_context(|| format!("failed to remove {}", earlier.display()))?;
+    }
     Ok(())
 }
 
-/// As [`record_completion`], unless the row says so already, for an evaluator that was killed. An evaluator that is
-/// running, and so holds the lock, writes the row itself.
+/// Show that the run is going on.
+pub(super) fn add_running(summaries: &mut Summaries) {
+    summaries.scalar(&tags::STATE.tag(), number(ProcessState::Running));
+}
+
+/// Show how a run stands whose evaluator ends: as finished or failed, or else as stopped, because it may go on. Without a
+/// row there is nothing to do. Only who holds the evaluator's lock may call it.
+///
+/// # Errors
+/// The journal cannot be read, the row cannot be written.
+pub fn record_completion(run: &RunDir) -> Result<()> {
+    let directory = run.events(Role::Eval);
+    if !events::is_session_listed(&directory) {
+        return Ok(());
+    }
+    let journal = Journal::read(&run.evaluations())?;
+    let next = journal.last().map_or(0, |last| last.step + 1);
+    let state = completion_state(run);
+    let mut summaries = Summaries::at(next);
+    summaries.scalar(&tags::STATE.tag(), number(state));
+    if let Some(status) = status(state) {
+        summaries.end_session(status);
+    }
+    // What a completion before this one has shown goes.
+    let events = EventWriter::resume(&directory, next)?;
+    events.write(&summaries);
+    events.sync()
+}
+
+/// As [`record_completion`], unless that is shown already, for an evaluator that was killed. An evaluator that is
+/// running, and so holds the lock, does it itself.
 ///
 /// # Errors
 /// As [`record_completion`].
@@ -94,10 +103,10 @@ pub fn record_missing_completion(run: &RunDir) -> Result<()> {
         Err(error) if is_user_error(&error) => return Ok(()),
         lock => lock?,
     };
-    let before = row_directories(&run.hparams())?;
-    match before.as_slice() {
-        [row] if row.state == completion_state(run) => Ok(()),
-        _ => record_completion(run),
+    let shown = events::last_scalar(&run.events(Role::Eval), &tags::STATE.tag())?;
+    match shown == Some(number(completion_state(run))) {
+        true => Ok(()),
+        false => record_completion(run),
     }
 }
 
@@ -111,154 +120,132 @@ fn completion_state(run: &RunDir) -> ProcessState {
     }
 }
 
-/// What TensorBoard calls it.
+/// What TensorBoard calls it; none if the run may go on.
 fn status(state: ProcessState) -> Option<SessionStatus> {
     match state {
-        ProcessState::Starting | ProcessState::Running => Some(SessionStatus::Running),
         ProcessState::Finished => Some(SessionStatus::Success),
         ProcessState::Failed | ProcessState::Diverged => Some(SessionStatus::Failure),
-        ProcessState::Stopped => None,
+        ProcessState::Starting | ProcessState::Running | ProcessState::Stopped => None,
     }
 }
 
-/// The row's metrics after each of these evaluations that has scores.
-fn points<'a>(
-    progress: &'a mut EvaluationProgress,
-    evaluations: impl IntoIterator<Item = &'a Evaluation>,
-) -> impl Iterator<Item = Summaries> {
-    let evaluations = evaluations.into_iter();
-    evaluations.filter_map(|evaluation| point(progress, evaluation))
-}
-
-/// The row's metrics after another evaluation; none if that has no scores.
-fn point(progress: &mut EvaluationProgress, evaluation: &Evaluation) -> Option<Summaries> {
-    progress.add(evaluation);
-    evaluation.score()?;
-    let time = evaluation.time.timestamp_micros() as f64 * 1e-6;
-    let mut summaries = Summaries::at_time(evaluation.step, time);
-    for (series, value) in [
-        (
-            tags::FINAL_ACCURACY,
-            progress.last.map(|score| score.accuracy),
-        ),
-        (
-            tags::BEST_ACCURACY,
-            progress.best.map(|score| score.accuracy),
-        ),
-        (tags::FINAL_LOSS, progress.last_loss),
-        (tags::LOWEST_LOSS, progress.lowest_loss),
-    ] {
-        if let Some(value) = value {
-            summaries.scalar(&series.tag(), value);
-        }
-    }
-    Some(summaries)
-}
-
-/// The spec without what is no hyperparameter: words and places.
-fn hyperparameters(spec: &Spec) -> Result<serde_json::Value> {
-    // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
-    let mut value: serde_json::Value = serde_json::from_str(&serde_json::to_string(spec)?)?;
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("description");
-    }
-    if let Some(data) = value["data"].as_object_mut() {
-        data.remove("folder");
-    }
-    Ok(value)
-}
-
-/// A directory of the row by its name: `running`, or `running-2` for the second one of that name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct RowDirectory {
-    state: ProcessState,
-    number: u32,
-}
-
-impl RowDirectory {
-    /// A directory that was not used before. Each time that the run goes on has its number, so that its end has
-    /// that of its beginning.
-    fn after(before: &[RowDirectory], state: ProcessState) -> Self {
-        let last = before.iter().map(|row| row.number).max();
-        let number = last.unwrap_or(1);
-        let same = RowDirectory { state, number };
-        let used = state == ProcessState::Running && last.is_some() || before.contains(&same);
-        RowDirectory {
-            state,
-            number: if used { number + 1 } else { number },
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        let (word, number) = match name.split_once('-') {
-            Some((word, number)) => (word, number.parse().ok()?),
-            None => (name, 1),
-        };
-        let states = [
-            ProcessState::Running,
-            ProcessState::Finished,
-            ProcessState::Failed,
-            ProcessState::Stopped,
-        ];
-        let state = states.into_iter().find(|&state| row_name(state) == word)?;
-        Some(RowDirectory { state, number })
-    }
-}
-
-impl fmt::Display for RowDirectory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.number {
-            1 => f.write_str(row_name(self.state)),
-            number => write!(f, "{}-{number}", row_name(self.state)),
-        }
-    }
-}
-
-/// What a directory of the row is called.
-fn row_name(state: ProcessState) -> &'static str {
+/// The state in the curve, whose description says so.
+fn number(state: ProcessState) -> f32 {
     match state {
-        ProcessState::Starting | ProcessState::Running => "running",
-        ProcessState::Finished => "finished",
-        ProcessState::Stopped => "interrupted",
-        ProcessState::Failed | ProcessState::Diverged => "failed",
+        ProcessState::Finished => 2.0,
+        ProcessState::Starting | ProcessState::Running => 1.0,
+        ProcessState::Stopped => 0.0,
+        ProcessState::Failed | ProcessState::Diverged => -1.0,
     }
 }
 
-/// The row's directories: one, or what a process left that was killed between two.
-fn row_directories(directory: &Path) -> Result<Vec<RowDirectory>> {
-    let list = || format!("failed to list {}", directory.display());
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(list)?,
-    };
-    let mut rows = Vec::new();
-    for entry in entries {
-        let name = entry.with_context(list)?.file_name();
-        rows.extend(name.to_str().and_then(RowDirectory::parse));
+/// What of the spec is compared between runs, and what stands for the data.
+fn hyperparameters(spec: &Spec, data: Option<String>) -> Result<Value> {
+    // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
+    let mut fields: Value = serde_json::from_str(&serde_json::to_string(spec)?)?;
+    let conditional = CONDITIONAL.iter();
+    let without_effect = conditional.filter(|(_, choice, value)| {
+        let chosen = fields.pointer(&pointer(choice));
+        chosen.and_then(Value::as_str) != Some(value)
+    });
+    let without_effect: Vec<&str> = without_effect.map(|(path, ..)| *path).collect();
+    for path in OMITTED.iter().copied().chain(without_effect) {
+        remove(&mut fields, path);
     }
-    Ok(rows)
+    if let Some(digits) = data {
+        fields["data"]["fingerprint"] = digits.into();
+    }
+    Ok(fields)
+}
+
+/// Remove the field or section at a dotted path.
+fn remove(fields: &mut Value, path: &str) {
+    let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let section = fields.pointer_mut(&pointer(section));
+    if let Some(section) = section.and_then(Value::as_object_mut) {
+        section.remove(key);
+    }
+}
+
+/// The JSON pointer of a dotted path; the top level is the path "".
+fn pointer(path: &str) -> String {
+    let keys = path.split('.').filter(|key| !key.is_empty());
+    keys.map(|key| format!("/{key}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Process, Scores, Status, TrainStatus, provenance};
-    use std::cell::Cell;
-    use std::time::Duration;
+    use crate::run::{Process, Status, TrainStatus, provenance};
+    use crate::spec::{OnDivergence, Source};
+
+    /// The names under which the tab shows a spec.
+    fn names(spec: &Spec) -> Vec<String> {
+        fn leaves(path: &str, value: &Value, names: &mut Vec<String>) {
+            match value.as_object() {
+                Some(fields) => fields.iter().for_each(|(key, value)| {
+                    leaves(&format!("{path}.{key}"), value, names);
+                }),
+                None => names.push(path[1..].to_owned()),
+            }
+        }
+        let mut names = Vec::new();
+        let fields = hyperparameters(spec, Some("0123abcd".to_owned())).unwrap();
+        leaves("", &fields, &mut names);
+        names
+    }
 
     #[test]
-    fn hyperparameters_are_the_spec_without_words_and_places() {
-        let value = hyperparameters(&Spec::default()).unwrap();
+    fn hyperparameters_are_what_runs_are_compared_by() {
+        let mut spec = Spec::default();
+        let value = hyperparameters(&spec, Some("0123abcd".to_owned())).unwrap();
         assert_eq!(value["optimizer"]["learning_rate"], 0.1);
         assert_eq!(value["input"]["contrast"]["lower"], 0.2);
         assert_eq!(value["data"]["source"], "cifar10");
-        assert_eq!(value["data"].get("folder"), None);
-        assert_eq!(value.get("description"), None);
+        assert_eq!(value["data"]["fingerprint"], "0123abcd");
+        let found = names(&spec);
+        for name in [
+            "train.steps",
+            "train.batch_size",
+            "seed",
+            "network.conv1.stddev",
+        ] {
+            assert!(found.contains(&name.to_owned()), "{name}");
+        }
+        let kinds = [
+            "_every",
+            "workers",
+            "synthetic",
+            "rollback",
+            "description",
+            "folder",
+            "eval.",
+        ];
+        for kind in kinds {
+            let odd = found.iter().find(|name| name.contains(kind));
+            assert_eq!(odd, None);
+        }
+        spec.data.source = Source::Synthetic;
+        spec.train.on_divergence = OnDivergence::Rollback;
+        let more = names(&spec);
+        for name in [
+            "data.synthetic.seed",
+            "train.on_divergence",
+            "train.rollback_factor",
+        ] {
+            assert!(more.contains(&name.to_owned()), "{name}");
+        }
     }
 
-    fn directories(run: &RunDir) -> Vec<String> {
-        let rows = row_directories(&run.hparams()).unwrap();
-        rows.iter().map(RowDirectory::to_string).collect()
+    #[test]
+    fn omitted_and_conditional_fields_are_fields_of_the_spec() {
+        let spec = serde_json::to_value(Spec::default()).unwrap();
+        let conditional = CONDITIONAL
+            .iter()
+            .flat_map(|(path, choice, _)| [path, choice]);
+        for path in OMITTED.iter().chain(conditional) {
+            assert!(spec.pointer(&pointer(path)).is_some(), "{path}");
+        }
     }
 
     #[test]
@@ -273,91 +260,42 @@ mod tests {
             ..TrainStatus::new(Process::current())
         };
         train.save(&run).unwrap();
-        drop(HparamsSession::start(&run, &spec, &[]).unwrap());
-        assert_eq!(directories(&run), ["running"]);
-        // It was killed between two directories before, and training goes on.
-        fs::create_dir(run.hparams().join("failed")).unwrap();
+        let eval = run.events(Role::Eval);
+        let files = || fs::read_dir(&eval).unwrap().count();
+        let shown = || events::last_scalar(&eval, &tags::STATE.tag()).unwrap();
+        // An evaluator that has not begun has no row.
+        record_completion(&run).unwrap();
+        assert_eq!(files(), 0);
+        fs::create_dir_all(run.earlier_hparams().join("running-2")).unwrap();
+        list(&run, &spec).unwrap();
+        assert!(!run.earlier_hparams().exists());
+        let mut running = Summaries::at(0);
+        add_running(&mut running);
+        EventWriter::resume(&eval, 0).unwrap().write(&running);
+        assert_eq!(shown(), Some(1.0));
         // A process that another test is starting has inherited the lock, until it is started.
-        let update_to = |want: &str| {
-            while directories(&run) != [want] {
+        let update_to = |want: ProcessState| {
+            while shown() != Some(number(want)) {
                 record_missing_completion(&run).unwrap();
             }
         };
         let trainer = Lock::take(&run, Role::TRAIN).unwrap();
-        update_to("interrupted");
+        update_to(ProcessState::Stopped);
         drop(trainer);
-        update_to("failed");
+        update_to(ProcessState::Failed);
+        let before = files();
         record_missing_completion(&run).unwrap();
-        assert_eq!(directories(&run), ["failed"]);
+        assert_eq!(files(), before);
         train.process.state = ProcessState::Finished;
         train.save(&run).unwrap();
-        update_to("finished");
-        drop(HparamsSession::start(&run, &spec, &[]).unwrap());
-        assert_eq!(directories(&run), ["running-2"]);
         let evaluator = loop {
             if let Ok(lock) = Lock::take(&run, Role::Eval) {
                 break lock;
             }
         };
         record_missing_completion(&run).unwrap();
-        assert_eq!(directories(&run), ["running-2"]);
+        assert_eq!(shown(), Some(-1.0));
         drop(evaluator);
-    }
-
-    #[test]
-    fn points_take_one_look_at_each_evaluation() {
-        let of = |step| {
-            let scores = Scores {
-                accuracy: 1.0 / (step + 1) as f64,
-                ..Scores::default()
-            };
-            Evaluation::new(step, None, None, Ok(scores), Duration::ZERO)
-        };
-        let evaluations: Vec<Evaluation> = (0..100_000).map(of).collect();
-        let looks = Cell::new(0);
-        let counted = evaluations.iter().inspect(|_| looks.set(looks.get() + 1));
-        let mut progress = EvaluationProgress::default();
-        assert_eq!(points(&mut progress, counted).count(), evaluations.len());
-        assert_eq!(looks.get(), evaluations.len());
-        assert_eq!(progress, EvaluationProgress::of(&evaluations));
-    }
-
-    #[test]
-    fn row_directories_never_have_a_name_twice() {
-        let mut before = Vec::new();
-        let mut names = Vec::new();
-        for state in [
-            ProcessState::Running,
-            ProcessState::Failed,
-            ProcessState::Running,
-            ProcessState::Running, // the second one was killed
-            ProcessState::Stopped,
-            ProcessState::Failed,
-            ProcessState::Failed,
-            ProcessState::Running,
-            ProcessState::Finished,
-        ] {
-            let row = RowDirectory::after(&before, state);
-            assert_eq!(RowDirectory::parse(&row.to_string()), Some(row));
-            names.push(row.to_string());
-            before = vec![row];
-        }
-        assert_eq!(
-            names,
-            [
-                "running",
-                "failed",
-                "running-2",
-                "running-3",
-                "interrupted-3",
-                "failed-3",
-                "failed-4",
-                "running-5",
-                "finished-5"
-            ]
-        );
-        for foreign in ["starting", "running-", "running-x", "notes", ""] {
-            assert_eq!(RowDirectory::parse(foreign), None, "{foreign}");
-        }
+        update_to(ProcessState::Finished);
     }
 }

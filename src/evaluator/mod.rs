@@ -14,6 +14,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointVersion, Lease};
 use crate::console;
 use crate::data::{Images, Preprocessor, Split, evaluation_batches};
 use crate::error::ExitError;
+use crate::events::tags;
 use crate::files;
 use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::data::RunData;
@@ -27,9 +28,8 @@ use crate::user_error;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use chrono::{DateTime, Local};
-use hparams::HparamsSession;
 use metrics::Metrics;
-use reporter::EvaluationReporter;
+use reporter::{Evaluated, EvaluationReporter};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -70,9 +70,6 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
         }
     });
     let result = run::record_completion(&mut status, run, result);
-    if result.is_err() && !run.hparams().exists() {
-        return result; // it failed before there was a row to bring up to date
-    }
     let written = hparams::record_completion(run);
     result.and_then(|completion| written.map(|()| completion))
 }
@@ -113,15 +110,21 @@ struct Evaluator<'a> {
     network: Network,
     queue: EvaluationQueue,
     journal: &'a mut Journal,
-    /// Opened at the first score.
+    /// None before the first look at what is to be evaluated.
     reporter: Option<EvaluationReporter>,
-    /// The run's row; there is none with `once`.
-    hparams: Option<HparamsSession>,
     status: &'a mut EvalStatus,
     /// The trainer's heartbeat after which it was said to be silent.
     silent_since: Option<DateTime<Local>>,
     /// Since when nothing could be written of a checkpoint; `None` while the disk takes it.
     write_fails_since: Option<Instant>,
+}
+
+/// What is evaluated of a checkpoint.
+struct Loaded {
+    averaged: Network,
+    raw: Network,
+    /// Training's moving average of the total loss.
+    training_loss: Option<f64>,
 }
 
 /// Whether more checkpoints may come.
@@ -179,7 +182,6 @@ impl<'a> Evaluator<'a> {
             network,
             journal,
             reporter: None,
-            hparams: None,
             status,
             silent_since: None,
             write_fails_since: None,
@@ -211,7 +213,8 @@ impl<'a> Evaluator<'a> {
 
     /// Evaluate what comes until training is over and its last checkpoint is done.
     fn evaluate_until_training_ends(&mut self, stop: &Shutdown) -> Result<Completion> {
-        self.start_row()?;
+        let (first, slot) = (self.next_step(), &mut self.reporter);
+        EvaluationReporter::starting_at(slot, self.run, &self.spec, first, &self.classes)?;
         loop {
             // Asked before the look at the directory: a checkpoint written just before the end counts.
             let training = self.training()?;
@@ -334,29 +337,36 @@ impl<'a> Evaluator<'a> {
                 self.queue.refresh();
                 return Ok(false);
             }
-            Ok((averaged, raw)) => {
-                let averaged = self.measure(&averaged, stop)?;
-                let Some(both) = averaged.zip(self.measure(&raw, stop)?) else {
+            Ok(loaded) => {
+                let averaged = self.measure(&loaded.averaged, stop)?;
+                let Some((averaged, raw)) = averaged.zip(self.measure(&loaded.raw, stop)?) else {
                     return Ok(false);
                 };
-                Ok(both)
+                Ok((averaged, raw, loaded.training_loss))
             }
             Err(error) if is_damage(&error) => Err(format!("{error:#}")),
             Err(error) => return Err(error),
         };
         let step = checkpoint.step();
-        let next = self.journal.evaluations().last();
-        let next = next.map_or(0, |last| last.step + 1);
+        let earlier = self.journal.evaluations().iter();
+        let earlier = earlier.take_while(|evaluation| evaluation.step < step);
+        let accuracies = earlier.filter_map(|evaluation| evaluation.accuracy);
+        let best = accuracies.fold(0.0, f64::max);
         // Nothing stays that the journal does not know, or will take back.
-        let reporter = EvaluationReporter::starting_at(
-            &mut self.reporter,
-            self.run,
-            step.min(next),
-            &self.classes,
-        )?;
+        let first = step.min(self.next_step());
+        let slot = &mut self.reporter;
+        let reporter =
+            EvaluationReporter::starting_at(slot, self.run, &self.spec, first, &self.classes)?;
         let found = match measured {
-            Ok((averaged, raw)) => {
-                reporter.publish(step, &averaged, &raw, &self.images)?;
+            Ok((averaged, raw, training_loss)) => {
+                let evaluated = Evaluated {
+                    step,
+                    averaged: &averaged,
+                    raw: &raw,
+                    best: averaged.accuracy().max(best),
+                    training_loss,
+                };
+                reporter.publish(&evaluated, &self.images)?;
                 let scores = Scores {
                     accuracy: averaged.accuracy(),
                     raw_accuracy: raw.accuracy(),
@@ -378,31 +388,29 @@ impl<'a> Evaluator<'a> {
             let best = self.status.best.map(|best| best.step);
             checkpoint::link_best(&self.run.checkpoints(), best);
         }
-        match (&mut self.hparams, self.journal.evaluations().last()) {
-            (Some(row), Some(last)) if step >= next => row.add(last),
-            (Some(_), _) => self.start_row()?,
-            (None, _) => {}
-        }
         Ok(true)
     }
 
-    /// Show the run as running in the HParams tab, in a new row.
-    fn start_row(&mut self) -> Result<()> {
-        let evaluations = self.journal.evaluations();
-        self.hparams = Some(HparamsSession::start(self.run, &self.spec, evaluations)?);
-        Ok(())
+    /// The step behind those of the journal.
+    fn next_step(&self) -> u64 {
+        let last = self.journal.evaluations().last();
+        last.map_or(0, |last| last.step + 1)
     }
 
-    /// A checkpoint's network of averaged weights, and that of its raw ones.
-    fn load(&self, checkpoint: &CheckpointVersion) -> Result<(Network, Network)> {
+    fn load(&self, checkpoint: &CheckpointVersion) -> Result<Loaded> {
         let path = checkpoint.path();
-        let Checkpoint { tensors, .. } = checkpoint::load(path)?;
+        let Checkpoint { tensors, state } = checkpoint::load(path)?;
         let network = |group| {
             let values = model::group(&tensors, group);
             let network = values.and_then(|values| self.network.clone().with_tensors(values));
             network.with_context(|| format!("failed to load checkpoint {}", path.display()))
         };
-        Ok((network(EMA)?, network(WEIGHTS)?))
+        let loss = state.averages.get(tags::TOTAL_LOSS.name);
+        Ok(Loaded {
+            averaged: network(EMA)?,
+            raw: network(WEIGHTS)?,
+            training_loss: loss.map(|average| average.value(self.spec.fidelity)),
+        })
     }
 
     /// The metrics of a network; `None` if a signal interrupted it.

@@ -1,10 +1,12 @@
 //! What evaluation shows of a checkpoint in TensorBoard: curves and pictures.
 
+use super::hparams;
 use super::metrics::Metrics;
 use crate::data::Images;
 use crate::events::{EventWriter, Summaries, tags};
 use crate::pictures::{self, ClassLabels};
 use crate::run::{Role, RunDir};
+use crate::spec::Spec;
 use anyhow::Result;
 
 /// The evaluator's event files: curves and pictures of every scored checkpoint.
@@ -17,20 +19,37 @@ pub struct EvaluationReporter {
     labels: ClassLabels,
 }
 
+/// A checkpoint that was evaluated.
+pub struct Evaluated<'a> {
+    pub step: u64,
+    /// Of its averaged weights.
+    pub averaged: &'a Metrics,
+    /// Of its raw weights.
+    pub raw: &'a Metrics,
+    /// The best accuracy of all evaluations up to this one.
+    pub best: f64,
+    /// Training's moving average of the total loss; none if the checkpoint does not have it.
+    pub training_loss: Option<f64>,
+}
+
 impl EvaluationReporter {
-    /// The reporter in `slot`, opened where it is not yet or where it has shown `step` or a later one: events of
-    /// these steps are removed from its files. The classes have these names.
+    /// The reporter in `slot`, started where there is none yet or where it has shown `step` or a later one: the run is
+    /// listed in the HParams tab, and events of these steps are removed. The classes have these names.
     ///
     /// # Errors
     /// The event files cannot be made, or an older one cannot be shortened.
     pub fn starting_at<'a>(
         slot: &'a mut Option<Self>,
         run: &RunDir,
+        spec: &Spec,
         step: u64,
         classes: &[String],
     ) -> Result<&'a mut Self> {
         if slot.as_ref().is_some_and(|reporter| reporter.next > step) {
             *slot = None;
+        }
+        if slot.is_none() {
+            hparams::list(run, spec)?;
         }
         Ok(match slot {
             Some(reporter) => reporter,
@@ -43,23 +62,28 @@ impl EvaluationReporter {
         })
     }
 
-    /// Show the checkpoint of `step` by its averaged weights, and the accuracy of its raw ones. After an `Ok`
-    /// that survives a power cut.
+    /// Show a checkpoint, `images` being those it was evaluated on. After an `Ok` that survives a power cut.
     ///
     /// # Errors
     /// The event file does not take it.
-    pub fn publish(
-        &mut self,
-        step: u64,
-        averaged: &Metrics,
-        raw: &Metrics,
-        images: &Images,
-    ) -> Result<()> {
+    pub fn publish(&mut self, evaluated: &Evaluated, images: &Images) -> Result<()> {
+        let Evaluated {
+            step,
+            averaged,
+            raw,
+            best,
+            training_loss,
+        } = *evaluated;
         let mut summaries = Summaries::at(step);
         summaries
             .scalar(&tags::PRECISION_AT_1.tag(), averaged.accuracy())
             .scalar(&tags::PRECISION_AT_1_RAW.tag(), raw.accuracy())
-            .scalar(&tags::EVAL_CROSS_ENTROPY.tag(), averaged.loss());
+            .scalar(&tags::EVAL_CROSS_ENTROPY.tag(), averaged.loss())
+            .scalar(&tags::BEST_ACCURACY.tag(), best);
+        if let Some(loss) = training_loss {
+            summaries.scalar(&tags::TRAINING_LOSS.tag(), loss);
+        }
+        hparams::add_running(&mut summaries);
         for (class, name) in self.classes.iter().enumerate() {
             if let Some(recall) = averaged.recall(class) {
                 summaries.scalar(&tags::CLASS_RECALL.of(name), recall);

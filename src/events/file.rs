@@ -5,14 +5,17 @@ use super::record::encode;
 use super::summaries::{event, wall_time};
 use crate::files::make_dir;
 use anyhow::{Context, Result};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use sysinfo::System;
 
 /// What TensorBoard recognises an event file by, anywhere in the name.
-const MARK: &str = "tfevents";
+pub(super) const MARK: &str = "tfevents";
+
+/// What a file begins with: by it readers recognise the format.
+pub(super) const VERSION: &str = "brain.Event:2";
 
 /// All files of `dir` that TensorBoard reads, in the order it reads them.
 pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -56,7 +59,7 @@ impl EventFile {
     fn begin(dir: &Path, path: &Path, now: f64) -> io::Result<Self> {
         let mut file = File::create_new(path)?;
         let mut version = event(0, now);
-        version.set_file_version("brain.Event:2".into());
+        version.set_file_version(VERSION.into());
         if let Err(error) = file.write_all(&encode(&version)) {
             let _ = fs::remove_file(path); // without its beginning it is of no use
             return Err(error);
@@ -93,6 +96,19 @@ impl RecordFile for EventFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
+}
+
+/// Replace `path` by `bytes`, durably: readers find the old file or the whole new one.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut new = tempfile::Builder::new()
+        // Its name holds nothing that TensorBoard takes for an event file. Temporary files are private by default.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)?;
+    new.write_all(bytes)?;
+    new.as_file().sync_all()?;
+    new.persist(path)?;
+    File::open(dir)?.sync_all()
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {

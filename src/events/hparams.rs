@@ -2,20 +2,28 @@
 //!
 //! No description of the experiment is written. With one, TensorBoard would show the hyperparameters and
 //! metrics of whichever run it finds first; without, it joins those of all runs: it finds each value's
-//! type and range, puts those that differ first, and takes every scalar of the session's run as a metric.
+//! type and range, lists those that differ first and else by name, and takes every scalar of the session's directory as
+//! a metric, by name as well. It shows the first five of each.
+//!
+//! Of a tag's metadata, which is where all of this is, both readers keep what they read first. So a session's beginning
+//! has a file of its own that sorts before all others, and is replaced when the hyperparameters change; its status is
+//! written once it is known, at the end, and removed when the session goes on.
 
-use super::record::message;
+use super::file;
+use super::record::{encode, message};
+use super::summaries::{Summaries, event, wall_time};
+use anyhow::{Context, Result};
 use protobuf::well_known_types;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use tensorboard_proto::api::Status;
 use tensorboard_proto::plugin_hparams::HParamsPluginData;
 
-/// The status of a session. TensorBoard calls that of one without it unknown.
+/// How a session ended. TensorBoard calls the status of one that has not unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
-    /// It is running.
-    Running,
     /// All work is done.
     Success,
     /// An error ended it.
@@ -30,6 +38,34 @@ pub(super) const END_TAG: &str = "_hparams_/session_end_info";
 /// Integers from here on are not all numbers of 64-bit floating point.
 const EXACT: u64 = 1 << 53;
 
+/// List the run of the directory `dir` in the HParams tab, as `group`, with the leaves of `hparams`, an object of
+/// objects, under names such as `optimizer.learning_rate`. Its metrics are all scalars of the directory. What was listed
+/// before is replaced; a TensorBoard that has read that shows it until it is started again.
+///
+/// # Errors
+/// The file cannot be written; the one before it stays.
+pub fn list_session(dir: &Path, group: &str, hparams: &Value) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    let now = wall_time();
+    let mut version = event(0, now);
+    version.set_file_version(file::VERSION.into());
+    let mut summaries = Summaries::at_time(0, now);
+    summaries.session(START_TAG, start(group, hparams, now));
+    let bytes = [encode(&version), encode(summaries.event())].concat();
+    let path = session_file(dir);
+    file::replace(&path, &bytes).with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Whether the run of the directory `dir` is listed in the HParams tab.
+pub fn is_session_listed(dir: &Path) -> bool {
+    session_file(dir).is_file()
+}
+
+/// The file of [`list_session`]. TensorBoard's Python reader, which never returns to an earlier name, finds it first.
+pub(super) fn session_file(dir: &Path) -> PathBuf {
+    dir.join(format!("events.out.{}.0000000000.hparams", file::MARK))
+}
+
 /// A session's beginning: its group, its hyperparameters and the time in seconds since 1970.
 pub(super) fn start(group: &str, hparams: &Value, time: f64) -> Vec<u8> {
     let mut data = HParamsPluginData::new();
@@ -42,12 +78,11 @@ pub(super) fn start(group: &str, hparams: &Value, time: f64) -> Vec<u8> {
     message(&data)
 }
 
-/// A session's status at `time`, which is as in [`start`]: in the format this is its end, even while it runs.
+/// A session's end, at `time`, which is as in [`start`].
 pub(super) fn end(status: SessionStatus, time: f64) -> Vec<u8> {
     let mut data = HParamsPluginData::new();
     let info = data.mut_session_end_info();
     info.set_status(match status {
-        SessionStatus::Running => Status::STATUS_RUNNING,
         SessionStatus::Success => Status::STATUS_SUCCESS,
         SessionStatus::Failure => Status::STATUS_FAILURE,
     });
@@ -135,7 +170,6 @@ mod tests {
     #[test]
     fn session_end_carries_status_and_time() {
         for (status, want) in [
-            (SessionStatus::Running, Status::STATUS_RUNNING),
             (SessionStatus::Success, Status::STATUS_SUCCESS),
             (SessionStatus::Failure, Status::STATUS_FAILURE),
         ] {

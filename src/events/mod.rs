@@ -14,6 +14,7 @@ mod fuzz;
 mod graph;
 mod histogram;
 mod hparams;
+mod last;
 mod layout;
 mod pr_curve;
 mod purge;
@@ -26,7 +27,8 @@ mod tensor;
 mod writer;
 
 pub use graph::{Attribute, Graph, Node};
-pub use hparams::SessionStatus;
+pub use hparams::{SessionStatus, is_session_listed, list_session};
+pub use last::last_scalar;
 pub use layout::{Category, Chart};
 pub use summaries::Summaries;
 pub use tag::Tag;

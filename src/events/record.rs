@@ -183,11 +183,10 @@ impl EventReader {
         Ok(Some(u64::from_le_bytes(length)).filter(|length| *length <= room))
     }
 
-    /// The next event as a whole.
-    #[cfg(test)]
+    /// The next event as a whole; none where [`EventReader::read`] has none, and at data that is no event.
     pub fn read_whole(&mut self) -> io::Result<Option<Event>> {
         let head = self.read()?;
-        Ok(head.map(|_| Event::parse_from_bytes(&self.data).unwrap()))
+        Ok(head.and_then(|_| Event::parse_from_bytes(&self.data).ok()))
     }
 
     fn read_checksum(&mut self) -> io::Result<u32> {

@@ -1,6 +1,7 @@
 //! What one step has to show, gathered into one event: curves, distributions, pictures, texts.
 
 use super::histogram::Histogram;
+use super::hparams::{self, SessionStatus};
 use super::layout::{self, Category};
 use super::pr_curve::pr_curve;
 use super::record::message;
@@ -117,6 +118,13 @@ impl Summaries {
     pub fn layout(&mut self, categories: &[Category]) -> &mut Self {
         let tensor = tensor::string(&[], layout::encode(categories));
         self.add_tensor(tensor, &Tag::new(layout::TAG), "custom_scalars", Vec::new())
+    }
+
+    /// The end of the session that the HParams tab lists for the directory ([`super::list_session`]). TensorBoard
+    /// keeps the first that it reads.
+    pub fn end_session(&mut self, status: SessionStatus) -> &mut Self {
+        let time = self.event.get_wall_time();
+        self.session(hparams::END_TAG, hparams::end(status, time))
     }
 
     /// A session's beginning or end, for the HParams tab. All of it is in the plugin's `content`; the tensor

@@ -8,7 +8,7 @@
 
 use super::tag::Tag;
 use Plugin::{Histograms, Images, PrCurves, Scalars, Text};
-use Writer::{Evaluator, HparamsSession, Trainer};
+use Writer::{Evaluator, Trainer};
 
 /// A series, or one of each layer, parameter, class or image: its name has a placeholder then, as in
 /// `{layer}/sparsity`.
@@ -33,8 +33,6 @@ pub enum Writer {
     Trainer,
     /// `eval/`
     Evaluator,
-    /// `hparams/STATUS/`, also written by the evaluator: the run's row in the HParams tab.
-    HparamsSession,
 }
 
 /// What shows a series in TensorBoard.
@@ -178,10 +176,13 @@ table! {
     CLASS_NUMBERS = Evaluator, Text, "class_numbers",
         "The classes by their numbers in the pictures. It is there if no font has all letters of their names.";
 
-    FINAL_ACCURACY = HparamsSession, Scalars, "final accuracy", "";
-    BEST_ACCURACY = HparamsSession, Scalars, "best accuracy", "";
-    FINAL_LOSS = HparamsSession, Scalars, "final loss", "";
-    LOWEST_LOSS = HparamsSession, Scalars, "lowest loss", "";
+    // For the HParams tab, which takes every curve of the directory for a metric and shows the first five by name.
+    BEST_ACCURACY = Evaluator, Scalars, "Overview/best accuracy",
+        "The best Precision @ 1 so far.";
+    TRAINING_LOSS = Evaluator, Scalars, "Overview/training loss",
+        "Training's total_loss at the checkpoint: of augmented images, averaged over steps, weight decay included.";
+    STATE = Evaluator, Scalars, "Overview/state",
+        "How the run stands: 1 running, 2 finished, 0 stopped, -1 failed. The last point is the present one.";
 }
 
 #[cfg(test)]
@@ -224,7 +225,6 @@ mod tests {
             let directory = match series.writer {
                 Trainer => "train",
                 Evaluator => "eval",
-                HparamsSession => "hparams",
             };
             let plugin = match series.plugin {
                 Scalars => "scalars",

@@ -2,7 +2,7 @@
 
 use super::file::{self, EventFile};
 use super::graph::Graph;
-use super::hparams::{self, SessionStatus};
+use super::hparams::session_file;
 use super::purge::purge_from;
 use super::queue::RecordQueue;
 use super::record::encode;
@@ -48,7 +48,8 @@ impl EventWriter {
 
     fn start(dir: &Path, first_step: Option<u64>) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let existing = file::list(dir)?;
+        let mut existing = file::list(dir)?;
+        existing.retain(|path| *path != session_file(dir)); // which is no session's of this writer
         if let Some(step) = first_step {
             purge_from(&existing, step)?;
         }
@@ -90,20 +91,6 @@ impl EventWriter {
         self.queue.push(encode(&event));
     }
 
-    /// List this directory's run in the HParams tab, as `group`, with the leaves of `hparams`, an object of
-    /// objects, under names such as `optimizer.learning_rate`, and its status; unknown without a `status`.
-    /// Its metrics are all scalars of the directory. Once a directory: TensorBoard keeps to the first, so a
-    /// run whose status changes needs another one.
-    pub fn session(&self, group: &str, hparams: &serde_json::Value, status: Option<SessionStatus>) {
-        let now = wall_time();
-        let mut summaries = Summaries::at_time(0, now);
-        summaries.session(hparams::START_TAG, hparams::start(group, hparams, now));
-        if let Some(status) = status {
-            summaries.session(hparams::END_TAG, hparams::end(status, now));
-        }
-        self.write(&summaries);
-    }
-
     /// Wait until everything written so far is in the file, or until a write fails: then it is kept and tried
     /// again every second, and the user has been warned. Does not sync it to the device.
     pub fn flush(&self) {
@@ -129,6 +116,7 @@ impl EventWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hparams::{SessionStatus, list_session};
     use super::super::record::EventReader;
     use super::super::tag::Tag;
     use super::*;
@@ -229,8 +217,9 @@ mod tests {
         let mut graph = Graph::new();
         graph.node("a", "Placeholder", &[], &[1]);
         writer.graph(&graph);
-        let status = Some(SessionStatus::Success);
-        writer.session("run", &serde_json::json!({"seed": 1}), status);
+        let mut end = Summaries::at(0);
+        end.end_session(SessionStatus::Success);
+        writer.write(&end);
         let mut texts = Summaries::at(0);
         texts.text(&Tag::new("spec"), "seed: 1").layout(&[]);
         writer.write(&texts);
@@ -257,6 +246,34 @@ mod tests {
         describe(&EventWriter::resume(dir.path(), 0).unwrap());
         let once = ["version", "start@0", "graph@0", "session@0", "0"];
         assert_eq!(events(dir.path()), [vec!["version"], once.to_vec()]);
+    }
+
+    #[test]
+    fn listed_session_stays_and_is_read_first_and_its_end_goes_when_it_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = |seed| {
+            let hparams = serde_json::json!({ "seed": seed });
+            list_session(dir.path(), "run", &hparams).unwrap();
+        };
+        list(1);
+        write(&EventWriter::resume(dir.path(), 0).unwrap(), &[0]);
+        let listed = || vec!["version", "session@0"];
+        assert_eq!(
+            events(dir.path()),
+            [listed(), vec!["version", "start@0", "0"]]
+        );
+        list(2);
+        let writer = EventWriter::resume(dir.path(), 1).unwrap();
+        writer.write(Summaries::at(1).end_session(SessionStatus::Failure));
+        drop(writer);
+        drop(EventWriter::resume(dir.path(), 1).unwrap());
+        let want = [
+            listed(),
+            vec!["version", "start@0", "0"],
+            vec!["version"],
+            vec!["version", "start@1"],
+        ];
+        assert_eq!(events(dir.path()), want);
     }
 
     #[test]

@@ -146,6 +146,17 @@ pub fn train_images(run: &RunDir) -> Result<usize> {
     Ok(recorded.fingerprint.train_images())
 }
 
+/// What stands for the run's data where people compare runs; none before they were read for the first time.
+///
+/// # Errors
+/// If the record cannot be read.
+pub fn fingerprint_digits(run: &RunDir) -> Result<Option<String>> {
+    let recorded = Record::load(run)?;
+    recorded
+        .map(|record| record.fingerprint.digits())
+        .transpose()
+}
+
 /// Reads a split of the run's data where [`verify`] found them, and makes sure that they still are the same.
 ///
 /// # Errors

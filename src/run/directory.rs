@@ -201,9 +201,8 @@ impl RunDir {
         self.path.join("evaluations.jsonl")
     }
 
-    /// The directory of the evaluator's second event directory: the run as one row of the HParams tab. On its own,
-    /// because TensorBoard takes every curve of a row's directory for a metric.
-    pub fn hparams(&self) -> PathBuf {
+    /// Where earlier versions wrote the run's row of the HParams tab, which is in the evaluator's events now.
+    pub fn earlier_hparams(&self) -> PathBuf {
         self.path.join("hparams")
     }
 

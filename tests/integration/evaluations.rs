@@ -1,7 +1,8 @@
 //! The evaluator's journal: each checkpoint is evaluated once, whatever happens to either process.
 
 use crate::support::{
-    Done, Project, evaluated_steps, journal, json, names, signal, tensorboard_reads, wait_for,
+    Done, Project, evaluated_steps, journal, json, names, signal, steps as points,
+    tensorboard_reads, wait_for,
 };
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -21,17 +22,18 @@ fn lines(run: &Path, key: &str) -> Vec<u64> {
 
 /// TensorBoard's readers see a point at each of these steps, once and in order.
 fn assert_curve(run: &Path, steps: &[u64]) {
-    let row = names(&run.join("hparams"));
-    assert_eq!(row.len(), 1, "{row:?}");
-    let row = run.join("hparams").join(&row[0]);
-    for (directory, tag) in [(run.join("eval"), "Precision @ 1"), (row, "final accuracy")] {
-        let Some(events) = tensorboard_reads(&directory) else {
-            return;
-        };
-        let curve = events["scalars"][tag].as_array().unwrap().iter();
-        let seen: Vec<u64> = curve.map(|point| point[0].as_u64().unwrap()).collect();
-        assert_eq!(seen, steps, "{}", directory.display());
+    let Some(events) = tensorboard_reads(&run.join("eval")) else {
+        return;
+    };
+    let curve = |tag: &str| points(&events["scalars"][tag]);
+    for tag in ["Precision @ 1", "Overview/best accuracy"] {
+        assert_eq!(curve(tag), steps, "{tag}");
     }
+    // Its last point is that of the end, behind the journal.
+    let end = evaluated_steps(&journal(run)).pop().unwrap() + 1;
+    assert_eq!(curve("Overview/state"), [steps, &[end]].concat());
+    let session = events["hparams"].as_array().unwrap().last();
+    assert_eq!(session, Some(&json!("_hparams_/session_start_info")));
 }
 
 #[test]
@@ -121,7 +123,6 @@ fn latest_policy_evaluates_the_newest_and_once_evaluates_what_waits() {
     project.succeed(&["eval", "--run", "every", "--once"]);
     assert_eq!(lines(&every, "accuracy"), [0, 10, 20, 24, 24]);
     assert_curve(&every, &[0, 10, 20, 24]);
-    assert_eq!(names(&every.join("hparams")), ["finished-2"]);
 }
 
 #[test]
@@ -203,9 +204,8 @@ fn evaluator_of_a_killed_trainer_evaluates_what_is_left_and_says_so() {
     let run = project.fresh("alone", &sets);
     let evaluator = project.start(&["eval", "--run", "alone"]);
     let status = run.join("eval.status.json");
-    let row = run.join("hparams/running");
+    let row = run.join("eval/events.out.tfevents.0000000000.hparams");
     wait_for("the evaluator", || row.exists().then_some(()));
-    assert_eq!(names(&run.join("hparams")), ["running"]);
     let mut trainer = project.start(&["train", "--run", "alone"]);
     wait_for("the first checkpoint", || {
         let there = run.join("checkpoints/step-00000000").exists();
@@ -219,7 +219,14 @@ fn evaluator_of_a_killed_trainer_evaluates_what_is_left_and_says_so() {
     assert!(done.err.ends_with(said), "{}", done.err);
     assert_eq!(lines(&run, "accuracy"), [0]);
     assert_eq!(json(&status)["process"]["state"], json!("failed"));
-    assert_eq!(names(&run.join("hparams")), ["failed"]);
+    if let Some(events) = tensorboard_reads(&run.join("eval")) {
+        assert_eq!(
+            events["scalars"]["Overview/state"],
+            json!([[0, 1.0], [1, -1.0]])
+        );
+        let session = ["_hparams_/session_end_info", "_hparams_/session_start_info"];
+        assert_eq!(events["hparams"], json!(session));
+    }
 }
 
 /// Whether a file of the directory has these bytes in it.

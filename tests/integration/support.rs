@@ -292,9 +292,9 @@ impl TensorBoard {
         Some(TensorBoard(script.spawn().unwrap()))
     }
 
-    /// Wait until both readers show the run in the HParams tab with this status; its rows.
-    pub fn shows(&mut self, run: &str, status: &str) -> Value {
-        let request = format!("{run} STATUS_{status}\n");
+    /// Wait until both readers show the run in the HParams tab with this state, a number of docs/tags.md; its rows.
+    pub fn shows(&mut self, run: &str, state: i32) -> Value {
+        let request = format!("{run} {state}\n");
         let questions = self.0.stdin.as_mut().unwrap();
         questions.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -302,7 +302,11 @@ impl TensorBoard {
         // A byte at a time: what is read beyond the line would be lost.
         while !answer.ends_with('\n') {
             let mut byte = [0];
-            assert_eq!(answers.read(&mut byte).unwrap(), 1, "no {status} row");
+            assert_eq!(
+                answers.read(&mut byte).unwrap(),
+                1,
+                "no row with state {state}"
+            );
             answer.push(char::from(byte[0]));
         }
         serde_json::from_str(&answer).unwrap()

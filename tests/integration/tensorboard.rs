@@ -99,25 +99,40 @@ fn tensorboard_shows_every_plugin_of_several_runs_in_both_readers() {
         true
     );
     assert_eq!(compared["hparams"]["train.batch_size"]["differs"], false);
-    let metrics: Vec<&str> = compared["metrics"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|metric| metric[1].as_str().unwrap())
-        .collect();
+    assert_eq!(compared["hparams"]["data.fingerprint"]["differs"], false);
+    assert_eq!(compared["hparams"].get("train.log_every"), None);
+    // TensorBoard shows the first five.
+    let metrics = compared["metrics"].as_array().unwrap().iter();
+    let metrics: Vec<&str> = metrics.map(|it| it[1].as_str().unwrap()).take(5).collect();
     assert_eq!(
         metrics,
         [
-            "best accuracy",
-            "final accuracy",
-            "final loss",
-            "lowest loss"
+            "Overview/best accuracy",
+            "Overview/state",
+            "Overview/training loss",
+            "Precision @ 1",
+            "Precision @ 1 (raw weights)"
         ]
     );
     let row = &compared["groups"][&id];
-    let accuracy = json(&whole.join("eval.status.json"))["last"]["accuracy"].as_f64();
-    let found = row["metrics"]["final accuracy"].as_f64();
-    assert!((found.unwrap() - accuracy.unwrap()).abs() < 1e-6);
+    let status = json(&whole.join("eval.status.json"));
+    let metric = |name: &str| row["metrics"][name].as_f64().unwrap();
+    for (name, score) in [
+        ("Precision @ 1", "last"),
+        ("Overview/best accuracy", "best"),
+    ] {
+        let accuracy = status[score]["accuracy"].as_f64().unwrap();
+        assert!((metric(name) - accuracy).abs() < 1e-6, "{name}");
+    }
+    let losses = shown["scalars"][&train]["total_loss"].as_array().unwrap();
+    assert!(!losses.is_empty() && metric("Overview/training loss") > 0.0);
+    assert_eq!(metric("Overview/state"), 2.0);
+    // A run has two entries in the list of runs.
+    let entries: Vec<&str> = keys(&shown["scalars"])
+        .into_iter()
+        .filter(|run| run.starts_with(&id))
+        .collect();
+    assert_eq!(entries, [eval.as_str(), train.as_str()]);
     let ends: Vec<&str> = compared["groups"]
         .as_object()
         .unwrap()
@@ -140,11 +155,7 @@ fn assert_series_are_those_of_the_table(shown: &Value, id: &str) {
         (Plugin::PrCurves, "pr_curves"),
         (Plugin::Text, "text"),
     ] {
-        for (writer, directory) in [
-            (Writer::Trainer, "train"),
-            (Writer::Evaluator, "eval"),
-            (Writer::HparamsSession, "hparams/finished"),
-        ] {
+        for (writer, directory) in [(Writer::Trainer, "train"), (Writer::Evaluator, "eval")] {
             let run = format!("{id}/{directory}");
             let Some(tags) = shown[kind].get(&run) else {
                 continue;
@@ -194,9 +205,13 @@ impl Drop for SuspendedTrainer {
     }
 }
 
-/// Suspend the run's trainer, once it is at work.
+/// Suspend the run's trainer, once it has saved another checkpoint for the evaluator.
 fn suspend_trainer(run: &Path) -> SuspendedTrainer {
+    let before = checkpoints(run).pop();
     let trainer = wait_for("the trainer", || running(run, "train"));
+    wait_for("a checkpoint", || {
+        (checkpoints(run).pop() > before).then_some(())
+    });
     hold(trainer);
     SuspendedTrainer(trainer)
 }
@@ -217,36 +232,39 @@ fn live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     let mut child = project.start(&with_sets(&["run", "small"], &sets));
     let run = wait_for("the run", || project.newest("small"));
     let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
-    let mut shows = |status: &str, directory: &str| {
-        let rows = tensorboard.shows(&id, status);
-        assert_eq!(rows["fast"]["session"], format!("{id}/hparams/{directory}"));
-        assert_eq!(rows["fast"]["session"], rows["python"]["session"]);
+    let mut shows = |state: i32, status: &str| {
+        let rows = tensorboard.shows(&id, state);
+        for reader in ["fast", "python"] {
+            assert_eq!(rows[reader]["session"], format!("{id}/eval"), "{reader}");
+            assert_eq!(rows[reader]["status"], status, "{reader}");
+        }
         rows
     };
 
     let trainer = suspend_trainer(&run);
-    shows("RUNNING", "running");
+    shows(1, "STATUS_UNKNOWN");
     signal(&child, Signal::SIGTERM);
     drop(trainer);
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    shows("UNKNOWN", "interrupted");
+    shows(0, "STATUS_UNKNOWN");
 
     let mut child = project.start(&["resume", "small"]);
     let trainer = suspend_trainer(&run);
-    shows("RUNNING", "running-2");
+    shows(1, "STATUS_UNKNOWN");
     kill(trainer.0, Signal::SIGKILL).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(137));
-    shows("FAILURE", "failed-2");
+    shows(-1, "STATUS_FAILURE");
 
     respecify(&run, "restarts: 0", "restarts: 3");
     let mut child = project.start(&["resume", "small"]);
     let trainer = suspend_trainer(&run);
-    shows("RUNNING", "running-3");
+    // TensorBoard keeps the first status until it is started again.
+    shows(1, "STATUS_FAILURE");
     let end = checkpoints(&run).pop().unwrap() + 150;
     respecify(&run, "steps: 1000000", &format!("steps: {end}"));
     kill(trainer.0, Signal::SIGKILL).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let rows = shows("SUCCESS", "finished-3");
+    let rows = shows(2, "STATUS_FAILURE");
 
     let lines = journal(&run);
     let steps = evaluated_steps(&lines);
@@ -254,8 +272,16 @@ fn live_tensorboard_follows_a_run_that_is_stopped_fails_and_succeeds() {
     let last = lines.last().unwrap()["accuracy"].as_f64().unwrap();
     for reader in ["fast", "python"] {
         assert_eq!(rows[reader]["steps"], json!(steps), "{reader}");
-        let found = rows[reader]["metrics"]["final accuracy"].as_f64();
+        let found = rows[reader]["metrics"]["Precision @ 1"].as_f64();
         assert!((found.unwrap() - last).abs() < 1e-6, "{reader}");
+    }
+    let shown = tensorboard_shows(&project.path("runs")).unwrap();
+    for reader in ["fast", "python"] {
+        let row = &shown[reader]["hparams"]["groups"][&id];
+        assert_eq!(
+            row["status"],
+            json!({ format!("{id}/eval"): "STATUS_SUCCESS" })
+        );
     }
 }
 
