@@ -149,14 +149,26 @@ fn check_size(width: u32, height: u32, pixel_bytes: u64) -> Result<(), String> {
     }
 }
 
-/// Writes the image's central square, scaled to 32x32, as red, green and blue plane, and says whether it was
-/// transparent: then it is composed on white.
-pub(in crate::data) fn write_planes(image: &DynamicImage, out: &mut [u8]) -> bool {
+/// What was changed of an image to make it fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::data) struct Changes {
+    /// It was not square: what is beyond the central square is left out.
+    pub cropped: bool,
+    /// The square was not 32x32.
+    pub scaled: bool,
+    /// It was composed on white.
+    pub transparent: bool,
+}
+
+/// Writes the image's central square, scaled to 32x32, as red, green and blue plane; a transparent one is composed on
+/// white.
+pub(in crate::data) fn write_planes(image: &DynamicImage, out: &mut [u8]) -> Changes {
     let side = SIDE as u32;
     // Cropped before it is scaled: to cover the square, a line of pixels would become 32 times as long.
     let square = image.width().min(image.height());
     let left = (image.width() - square) / 2;
     let top = (image.height() - square) / 2;
+    let cropped = image.width() != image.height();
     let mut image = image.crop_imm(left, top, square, square);
     let transparent = image.color().has_alpha() && is_transparent(&image);
     if transparent {
@@ -171,7 +183,11 @@ pub(in crate::data) fn write_planes(image: &DynamicImage, out: &mut [u8]) -> boo
             out[channel * SIDE * SIDE + at] = value;
         }
     }
-    transparent
+    Changes {
+        cropped,
+        scaled: square != side,
+        transparent,
+    }
 }
 
 fn is_transparent(image: &DynamicImage) -> bool {
@@ -309,7 +325,7 @@ mod tests {
     fn transparent_images_are_composed_on_white() {
         let planes = |image: RgbaImage| {
             let mut planes = [0; PIXEL_BYTES];
-            let transparent = write_planes(&image.into(), &mut planes);
+            let Changes { transparent, .. } = write_planes(&image.into(), &mut planes);
             (transparent, [planes[0], planes[1024], planes[2048]])
         };
         let plain = |colour| planes(RgbaImage::from_pixel(64, 48, Rgba(colour)));
@@ -320,6 +336,27 @@ mod tests {
         let mut wide = RgbaImage::from_pixel(64, 32, Rgba([1, 2, 3, 255]));
         wide.put_pixel(0, 0, Rgba([0; 4]));
         assert_eq!(planes(wide), (false, [1, 2, 3]));
+    }
+
+    #[test]
+    fn changes_of_an_image_are_told() {
+        let changes = |width, height| {
+            let image = RgbaImage::from_pixel(width, height, Rgba([1, 2, 3, 255]));
+            write_planes(&image.into(), &mut [0; PIXEL_BYTES])
+        };
+        for (width, height, cropped, scaled) in [
+            (32, 32, false, false),
+            (40, 32, true, false),
+            (64, 64, false, true),
+            (20, 30, true, true),
+        ] {
+            let want = Changes {
+                cropped,
+                scaled,
+                transparent: false,
+            };
+            assert_eq!(changes(width, height), want, "{width} x {height}");
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
         message: format!("importing {}", from.display()),
     };
     let problems = Mutex::new(problems);
-    let transparent = AtomicUsize::new(0);
+    let [cropped, scaled, transparent] = [(); 3].map(|()| AtomicUsize::new(0));
     let written = dataset.write(&staging, |split, index, record| {
         let file = match split {
             Split::Train => &train[index],
@@ -87,8 +87,14 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
         record[0] = file.label;
         match read_image(&file.path) {
             Ok(image) => {
-                let was_transparent = write_planes(&image, &mut record[1..]);
-                transparent.fetch_add(usize::from(was_transparent), Ordering::Relaxed);
+                let changes = write_planes(&image, &mut record[1..]);
+                for (count, changed) in [
+                    (&cropped, changes.cropped),
+                    (&scaled, changes.scaled),
+                    (&transparent, changes.transparent),
+                ] {
+                    count.fetch_add(usize::from(changed), Ordering::Relaxed);
+                }
             }
             // The import goes on, to list them all.
             Err(problem) => {
@@ -104,14 +110,25 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
         .unwrap_or_else(PoisonError::into_inner)
         .into_result(from)?;
     written?;
-    match transparent.into_inner() {
-        0 => {}
-        1 => console::stderr_line("1 image is transparent and was composed on white"),
-        count => console::stderr_line(format_args!(
-            "{count} images are transparent and were composed on white"
-        )),
+    for (count, what) in [
+        (cropped, "not square: cut to the central square"),
+        (scaled, "of another size: scaled to 32x32"),
+        (transparent, "transparent: composed on white"),
+    ] {
+        if let Some(line) = told(count.into_inner(), what) {
+            console::stderr_line(line);
+        }
     }
     staging.commit()
+}
+
+/// What was done to so many images; nothing if there are none.
+fn told(count: usize, what: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 image was {what}")),
+        _ => Some(format!("{count} images were {what}")),
+    }
 }
 
 /// Files that cannot be imported.
@@ -339,6 +356,13 @@ mod tests {
         assert!(is_user_error(&error), "{error:#}");
         assert!(!to.path().join(BATCHES_DIR).exists());
         format!("{error:#}")
+    }
+
+    #[test]
+    fn changes_of_images_are_counted() {
+        assert_eq!(told(0, "cut"), None);
+        assert_eq!(told(1, "cut").unwrap(), "1 image was cut");
+        assert_eq!(told(2, "cut").unwrap(), "2 images were cut");
     }
 
     const OWN: [&str; 10] = ["j", "i", "h", "g", "f", "e", "d", "c", "b", "a"];
