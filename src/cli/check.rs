@@ -1,15 +1,118 @@
-//! `runboard check`: what a spec resolves to.
+//! `runboard check`: what a spec resolves to, and what a run of it will be.
 
-use super::ExperimentArgs;
+use super::estimate::{self, Disk};
+use super::{ExperimentArgs, data_error, fetch, notes};
+use crate::backend::environment;
+use crate::data::Plan;
 use crate::home::Home;
-use crate::{backend, console};
+use crate::spec::{Experiment, Source, Spec};
+use crate::trainer::pace::{self, Pace};
+use crate::{backend, console, data};
 use anyhow::Result;
+use std::fmt::Write;
+
+/// Training images of CIFAR-10, until the archive is there.
+const CIFAR10_IMAGES: usize = 50_000;
 
 pub fn check(args: &ExperimentArgs) -> Result<i32> {
     let home = Home::find()?;
     let experiment = args.load(&home)?;
-    let (_, device) = backend::device(&experiment.spec.compute.device)?;
+    let spec = &experiment.spec;
+    let (_, device) = backend::device(&spec.compute.device)?;
+    environment::ensure(spec)?; // so that steps take as long as in training
+    let mut fixed = experiment.clone();
+    let fetch = fetch(fixed.fix_paths(home.path())?);
+    let plan = data::plan(&fixed.spec.data, fetch);
+
     console::output(format_args!("# {}: ok, device {device}", experiment.name))?;
-    console::output(experiment.spec.to_yaml()?.trim_end())?;
+    console::output(spec.to_yaml()?)?;
+    let mut comments = differences(&experiment)?;
+    let (place, images) = match &plan {
+        Ok(plan) => describe(plan, &fixed.spec)?,
+        Err(_) => ("missing".to_owned(), CIFAR10_IMAGES),
+    };
+    for note in notes::notes(spec, images) {
+        writeln!(comments, "note: {note}")?;
+    }
+    writeln!(comments, "data: {place}")?;
+    let pace = pace::measure(spec)?;
+    comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
+    for line in comments.lines() {
+        console::output(format_args!("# {line}"))?;
+    }
+    // Last, after all that there is to say of the spec itself.
+    plan.map_err(|error| data_error(error, &experiment))?;
     Ok(0)
+}
+
+/// The fields that differ from the defaults, and where that is said.
+fn differences(experiment: &Experiment) -> Result<String> {
+    let differences = experiment.spec.differences()?;
+    let shown: Vec<_> = differences
+        .iter()
+        .filter(|it| it.field != "description")
+        .map(|it| {
+            let origin = experiment.origin(it.field).unwrap_or_default();
+            let value = format!("{}: {}", it.field, it.value);
+            (value, format!("default {}", it.default), origin)
+        })
+        .collect();
+    if shown.is_empty() {
+        return Ok("all fields have their defaults\n".to_owned());
+    }
+    let width = |of: fn(&(String, String, &str)) -> usize| shown.iter().map(of).max().unwrap_or(0);
+    let (value_width, default_width) = (
+        width(|(value, ..)| value.chars().count()),
+        width(|(_, default, _)| default.chars().count()),
+    );
+    let mut text = "differs from the defaults:\n".to_owned();
+    for (value, default, origin) in &shown {
+        writeln!(
+            text,
+            "  {value:value_width$}  {default:default_width$}  {origin}"
+        )?;
+    }
+    Ok(text)
+}
+
+/// Where the images come from, and the number of those to train on.
+fn describe(plan: &Plan, spec: &Spec) -> Result<(String, usize)> {
+    let folder = spec.data.folder.display();
+    let images = match spec.data.source {
+        Source::Synthetic => spec.data.synthetic.train_images,
+        Source::Cifar10 => CIFAR10_IMAGES,
+    };
+    Ok(match plan {
+        Plan::Take(dataset) => {
+            let images = data::count_training_images(dataset)?;
+            (
+                format!("{}, {images} training images", dataset.display()),
+                images,
+            )
+        }
+        Plan::Download => (format!("to be downloaded into {folder} (170 MB)"), images),
+        Plan::Generate => (format!("to be generated in {folder}"), images),
+    })
+}
+
+/// What a run will leave on disk, and how long it will take.
+fn estimates(spec: &Spec, steps: u64, device: &str, pace: Option<Pace>) -> String {
+    let Some(pace) = pace else {
+        return "disk and time: not estimated for a network of so many weights\n".to_owned();
+    };
+    let disk = Disk::of(spec, steps, pace.checkpoint_bytes);
+    let step = match pace.step_seconds {
+        seconds if seconds < 0.1 => format!("{:.1} ms", 1000.0 * seconds),
+        seconds => format!("{seconds:.2} s"),
+    };
+    let threads = match device {
+        "cpu" => format!(" with {} threads", pace.threads),
+        _ => String::new(),
+    };
+    format!(
+        "disk: about {disk}\ntime: about {} for {steps} steps at {step} on {device}{threads}, as {} steps just now; \
+         evaluation beside it not counted\n",
+        estimate::duration(steps as f64 * pace.step_seconds),
+        pace.steps,
+    )
 }

@@ -2,17 +2,20 @@
 
 mod check;
 mod data;
+mod estimate;
 mod fields;
 mod list;
+mod notes;
 mod run;
 
 use crate::backend::environment;
+use crate::data::Fetch;
 use crate::home::Home;
 use crate::run::{RunDir, resolve};
 use crate::shutdown::Shutdown;
 use crate::spec::{self, Experiment, Override, Spec};
 use crate::{bail_user, console, evaluator, paths, trainer};
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::env;
@@ -160,6 +163,22 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 fn data_from_environment() -> Result<Option<PathBuf>> {
     let value = env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty());
     value.map(paths::expand).transpose().context(DATA_VARIABLE)
+}
+
+/// Whether the archive may be fetched into the folder of an experiment's images.
+fn fetch(has_default_folder: bool) -> Fetch {
+    match has_default_folder {
+        true => Fetch::Allowed,
+        false => Fetch::Refused,
+    }
+}
+
+/// An error of the images of an experiment, with the place that named them.
+fn data_error(error: Error, experiment: &Experiment) -> Error {
+    match experiment.origin("data.folder") {
+        Some(origin) => error.context(origin.to_owned()),
+        None => error,
+    }
 }
 
 impl ExperimentArgs {

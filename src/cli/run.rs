@@ -1,7 +1,7 @@
 //! `runboard run`, `resume` and `stop`: a run directory and its processes.
 
-use super::{ExperimentArgs, data_from_environment};
-use crate::data::{Fetch, Fingerprint};
+use super::{ExperimentArgs, data_error, data_from_environment, fetch};
+use crate::data::Fingerprint;
 use crate::error::is_user_error;
 use crate::evaluator::hparams;
 use crate::home::Home;
@@ -28,19 +28,13 @@ const DETACH_LIMIT: Duration = Duration::from_secs(60);
 pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
     let home = Home::find()?;
     let mut experiment = args.load(&home)?;
-    let has_default_folder = experiment.fix_paths(home.path())?;
+    let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
     let spec = &experiment.spec;
     let (_, device) = backend::device(&spec.compute.device)?;
-    let fetch = match has_default_folder {
-        true => Fetch::Allowed,
-        false => Fetch::Refused,
-    };
-    let images = data::prepare(&spec.data, fetch);
-    let fingerprint = Fingerprint::of(&match experiment.origin("data.folder") {
-        Some(origin) => images.with_context(|| origin.to_owned())?,
-        None => images?,
-    })?;
+    let images =
+        data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
+    let fingerprint = Fingerprint::of(&images)?;
     spec.train.check_images(fingerprint.train_images())?;
     let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;

@@ -1,6 +1,8 @@
 //! Finds a data set's files, and reads the names of its classes.
 
-use super::format::{BATCHES_DIR, CLASS_COUNT, CLASSES, META_FILE, TEST_FILE, TRAIN_FILES};
+use super::format::{
+    BATCHES_DIR, CLASS_COUNT, CLASSES, META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES,
+};
 use crate::files::{read_small, without_bom};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
@@ -41,6 +43,22 @@ pub(super) fn find_dataset(directory: &Path) -> Result<Option<PathBuf>> {
 /// As [`find_dataset`], where the files have to be there.
 pub(super) fn require_dataset(directory: &Path) -> Result<PathBuf> {
     find_dataset(directory)?.ok_or_else(|| dataset_not_found(directory))
+}
+
+/// Number of training images in the directory that [`find_dataset`] found, by the sizes of its files.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn count_training_images(dataset: &Path) -> Result<usize> {
+    let mut bytes = 0;
+    for name in TRAIN_FILES {
+        let path = dataset.join(name);
+        let metadata = path.metadata();
+        bytes += metadata
+            .with_context(|| format!("failed to read {}", path.display()))?
+            .len();
+    }
+    Ok(bytes as usize / RECORD_BYTES)
 }
 
 /// The error of a directory that holds no data set, nor the archive's directory in it.

@@ -2,9 +2,12 @@
 
 use super::files::require_dataset;
 use super::format::{CLASS_COUNT, MAX_IMAGES, RECORD_BYTES, Split};
+use super::random;
 use crate::bail_user;
 use crate::files::open_regular;
+use crate::spec::Seed;
 use anyhow::{Context, Result, ensure};
+use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -105,6 +108,17 @@ impl Images {
     /// As [`Images::digests`].
     pub(super) fn into_digests(self) -> Vec<FileDigest> {
         self.digests
+    }
+
+    /// Images of noise, of all classes, to time what images are needed for.
+    pub fn noise(seed: Seed, count: usize) -> Images {
+        let mut records = vec![0; count.max(1) * RECORD_BYTES];
+        random::stream(seed, random::NOISE, 0).fill_bytes(&mut records);
+        for record in records.chunks_exact_mut(RECORD_BYTES) {
+            record[0] %= CLASS_COUNT as u8;
+        }
+        let digests = Vec::new();
+        Images { records, digests }
     }
 
     fn record(&self, index: usize) -> &[u8] {

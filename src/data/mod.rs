@@ -24,10 +24,10 @@ mod stream;
 mod summary;
 
 pub use augmentation::Preprocessor;
-pub use files::class_names;
+pub use files::{class_names, count_training_images};
 pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};
 pub use images::Images;
-pub use sources::{Fetch, find, import, prepare, synthesize};
+pub use sources::{Fetch, Plan, find, import, plan, prepare, synthesize};
 pub use stream::{Batch, BatchPlan, BatchStream, Batching, StreamItem, evaluation_batches};
 pub use summary::{Summary, check};

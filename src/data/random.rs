@@ -15,6 +15,8 @@ pub(super) const ALTERNATION: &[u8; 8] = b"altflip ";
 pub(super) const SHUFFLING: &[u8; 8] = b"shuffle ";
 /// Order of imported images.
 pub(super) const IMPORT: &[u8; 8] = b"import  ";
+/// Images of noise.
+pub(super) const NOISE: &[u8; 8] = b"noise   ";
 /// A synthetic training image.
 pub(super) const SYNTHETIC_TRAIN: &[u8; 8] = b"drawtrai";
 /// A synthetic test image.

@@ -3,6 +3,7 @@
 mod divergence;
 mod graph;
 mod input;
+pub mod pace;
 pub mod reporter;
 mod restore;
 pub mod system_metrics;

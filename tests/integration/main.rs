@@ -2,6 +2,7 @@
 
 #[path = "../../src/testing/fuzz.rs"]
 mod cases;
+mod check;
 mod checkpoints;
 mod commands;
 mod data;

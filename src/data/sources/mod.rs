@@ -81,23 +81,39 @@ pub fn find(data: &Data, directory: &Path) -> Result<Option<PathBuf>> {
 }
 
 fn prepare_from(data: &Data, fetch: Fetch, archive: &Archive) -> Result<PathBuf> {
-    let directory = data.folder.as_path();
-    check_directory(directory)?;
-    match data.source {
-        Source::Synthetic => synthesize(&data.synthetic, directory),
-        Source::Cifar10 => match files::find_dataset(directory)? {
-            Some(dataset) => Ok(dataset),
-            None if data.download && fetch == Fetch::Allowed => archive.fetch(directory),
-            None => Err(missing(data)),
-        },
+    match plan(data, fetch)? {
+        Plan::Take(dataset) => Ok(dataset),
+        Plan::Download => archive.fetch(&data.folder),
+        Plan::Generate => synthesize(&data.synthetic, &data.folder),
     }
 }
 
-fn check_directory(directory: &Path) -> Result<()> {
+/// What [`prepare`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// The files are in this directory.
+    Take(PathBuf),
+    /// The archive is downloaded.
+    Download,
+    /// The images are generated.
+    Generate,
+}
+
+/// Says what [`prepare`] will do, and does nothing.
+///
+/// # Errors
+/// As [`prepare`], but for downloading and writing.
+pub fn plan(data: &Data, fetch: Fetch) -> Result<Plan> {
+    let directory = data.folder.as_path();
     if directory.exists() && !directory.is_dir() {
         bail_user!("data.folder: {} is no directory", directory.display());
     }
-    Ok(())
+    match (find(data, directory)?, data.source) {
+        (Some(dataset), _) => Ok(Plan::Take(dataset)),
+        (None, Source::Synthetic) => Ok(Plan::Generate),
+        (None, Source::Cifar10) if data.download && fetch == Fetch::Allowed => Ok(Plan::Download),
+        (None, Source::Cifar10) => Err(missing(data)),
+    }
 }
 
 /// The error of a folder without images, into which none are fetched.
@@ -199,6 +215,20 @@ mod tests {
         let error =
             prepare_from(&given, Fetch::Allowed, &archive(vec![whole(b"portal")])).unwrap_err();
         assert!(error.to_string().contains("MD5 mismatch"));
+    }
+
+    #[test]
+    fn plan_says_what_preparing_does_and_does_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let synthetic = data(Source::Synthetic, home.path());
+        let real = data(Source::Cifar10, home.path());
+        let planned = |data, fetch| plan(data, fetch).unwrap();
+        assert_eq!(planned(&synthetic, Fetch::Refused), Plan::Generate);
+        assert_eq!(planned(&real, Fetch::Allowed), Plan::Download);
+        plan(&real, Fetch::Refused).unwrap_err();
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+        let dataset = prepare(&synthetic, Fetch::Refused).unwrap();
+        assert_eq!(planned(&synthetic, Fetch::Refused), Plan::Take(dataset));
     }
 
     #[test]

@@ -1,0 +1,130 @@
+//! What a run will keep on disk, and times for people.
+
+use crate::spec::Spec;
+use std::fmt;
+
+// Bytes in an event file, as runs of the tutorial's network have them; other networks' are much the same.
+
+/// The curves of a step.
+const SCALARS: u64 = 2_100;
+/// The histograms of a step and the first layer's filters.
+const HISTOGRAMS: u64 = 77_000;
+/// The input images of a step.
+const IMAGES: u64 = 6_000;
+/// Curves and pictures of an evaluation.
+const EVALUATION: u64 = 270_000;
+/// Graph, spec and provenance in event files, and the files that are no event files.
+const ONCE: u64 = 25_000;
+/// What a checkpoint has beside its tensors.
+const CHECKPOINT: u64 = 4_000;
+
+/// Bytes that a run keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Number of checkpoints that stay.
+    pub checkpoints: u64,
+    /// Bytes of one.
+    pub checkpoint_bytes: u64,
+    /// Histograms and filters, of all steps that show them.
+    pub histograms: u64,
+    /// Curves and pictures of all evaluations.
+    pub evaluations: u64,
+    /// The rest.
+    pub rest: u64,
+}
+
+impl Disk {
+    /// Of a run of `steps` steps whose checkpoints have `tensor_bytes` bytes of tensors each.
+    pub fn of(spec: &Spec, steps: u64, tensor_bytes: u64) -> Disk {
+        let train = &spec.train;
+        let times = |every: u64| steps.div_ceil(every);
+        let last = steps.saturating_sub(1);
+        let saved =
+            times(train.checkpoint_every) + u64::from(!last.is_multiple_of(train.checkpoint_every));
+        let latest = saved.min(train.keep_checkpoints as u64);
+        let others = saved - latest;
+        let every = match train.keep_every {
+            0 => 0,
+            every => times(every.max(train.checkpoint_every)).min(others),
+        };
+        let best = u64::from(train.keep_best).min(others - every);
+        Disk {
+            checkpoints: latest + every + best,
+            checkpoint_bytes: tensor_bytes + CHECKPOINT,
+            histograms: times(train.histograms_every) * HISTOGRAMS,
+            evaluations: saved * EVALUATION,
+            rest: times(train.scalars_every) * SCALARS + times(train.images_every) * IMAGES + ONCE,
+        }
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> u64 {
+        self.checkpoints * self.checkpoint_bytes + self.histograms + self.evaluations + self.rest
+    }
+}
+
+/// `81 MB: 6 checkpoints of 8.6 MB, ...`
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} kept: {} checkpoints of {}, histograms {}, evaluations {}, the rest {}",
+            bytes(self.bytes()),
+            self.checkpoints,
+            bytes(self.checkpoint_bytes),
+            bytes(self.histograms),
+            bytes(self.evaluations),
+            bytes(self.rest)
+        )
+    }
+}
+
+/// A number of bytes, as `8.6 MB`.
+fn bytes(count: u64) -> String {
+    let megabytes = count as f64 / 1e6;
+    match megabytes {
+        small if small < 0.1 => format!("{:.0} kB", count as f64 / 1e3),
+        few if few < 10.0 => format!("{few:.1} MB"),
+        many if many < 10_000.0 => format!("{many:.0} MB"),
+        many => format!("{:.0} GB", many / 1e3),
+    }
+}
+
+/// A time, as `5.8 hours`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        few if few < 100.0 => format!("{few:.0} seconds"),
+        more if more < 6_000.0 => format!("{:.0} minutes", more / 60.0),
+        many if many < 48.0 * 3_600.0 => format!("{:.1} hours", many / 3_600.0),
+        many => format!("{:.1} days", many / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_counts_what_the_cadences_write_and_retention_keeps() {
+        let mut spec = Spec::default();
+        spec.train.histograms_every = 100;
+        let disk = Disk::of(&spec, 100_000, 8_546_000);
+        assert_eq!(disk.checkpoints, 6); // five latest, the best
+        assert_eq!(disk.histograms, 1_000 * HISTOGRAMS);
+        assert_eq!(disk.evaluations, 101 * EVALUATION);
+        spec.train.keep_every = 10_000;
+        assert_eq!(Disk::of(&spec, 100_000, 1).checkpoints, 16);
+        spec.train.keep_best = false;
+        spec.train.keep_every = 0;
+        assert_eq!(Disk::of(&spec, 1, 1).checkpoints, 1);
+        assert_eq!(Disk::of(&spec, 1_001, 1).checkpoints, 2);
+    }
+
+    #[test]
+    fn numbers_are_told_in_units_that_people_read() {
+        let told = [99, 8_600_000, 153_600_000, 20_000_000_000].map(bytes);
+        assert_eq!(told, ["0 kB", "8.6 MB", "154 MB", "20 GB"]);
+        let told = [9.6, 600.0, 20_880.0, 259_200.0].map(duration);
+        assert_eq!(told, ["10 seconds", "10 minutes", "5.8 hours", "3.0 days"]);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a user of a spec trips over, of docs/fidelity.md.
+
+use crate::schedule;
+use crate::spec::{Normalize, Spec};
+
+/// Initial deviation of a convolution's weights up to which training looks dead at first; the tutorial's is 1e-4.
+const SMALL_STDDEV: f64 = 1e-3;
+
+/// What applies to a run of this spec on so many training images.
+pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if spec.input.normalize == Normalize::Image && spec.input.brightness > 0.0 {
+        notes.push(
+            "input.brightness has no effect with input.normalize image, which subtracts it again"
+                .to_owned(),
+        );
+    }
+    let network = &spec.network;
+    let small: Vec<&str> = [("conv1", &network.conv1), ("conv2", &network.conv2)]
+        .iter()
+        .filter(|(_, layer)| layer.stddev <= SMALL_STDDEV)
+        .map(|(name, _)| *name)
+        .collect();
+    if !small.is_empty() {
+        notes.push(format!(
+            "the initial weights of {} are so small that the loss hardly moves for thousands of steps; fast-start has \
+             network.{}.stddev 0.05",
+            small.join(" and "),
+            small[0]
+        ));
+    }
+    let steps = spec.train.total_steps(images);
+    let rate = |step| schedule::learning_rate(&spec.optimizer, step, images, spec.train.batch_size);
+    // In a run that is far shorter nobody expects a drop.
+    if rate(0) == rate(steps.saturating_sub(1)) && rate(0) > rate(2 * steps) {
+        notes.push(format!(
+            "the learning rate never drops: {} epochs, after which it would, are more than the run's {steps} steps",
+            spec.optimizer.epochs_per_decay
+        ));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_apply_to_the_tutorials_values_and_not_to_others() {
+        let mut spec = Spec::default();
+        let found = notes(&spec, 50_000);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("input.brightness "));
+        assert!(found[1].contains(" conv1 and conv2 "));
+        assert!(found[2].contains(" 350 epochs, "));
+        spec.input.brightness = 0.0;
+        spec.network.conv1.stddev = 0.05;
+        spec.network.conv2.stddev = 0.05;
+        spec.optimizer.epochs_per_decay = 100.0;
+        assert_eq!(notes(&spec, 50_000), [""; 0]);
+    }
+}

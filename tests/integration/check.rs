@@ -1,0 +1,109 @@
+//! What `runboard check` says of a run that is to come.
+
+use crate::support::{Project, with_sets};
+use std::path::Path;
+use walkdir::WalkDir;
+
+/// Bytes of the files below a directory.
+fn size(directory: &Path) -> u64 {
+    let entries = WalkDir::new(directory).into_iter().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    files.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+/// Bytes in `8.6 MB`, after `label` in a text.
+fn told(text: &str, label: &str) -> u64 {
+    let rest = text
+        .split(label)
+        .nth(1)
+        .unwrap_or_else(|| panic!("no {label:?} in {text}"));
+    let mut words = rest.split([' ', ',', '\n']);
+    let number: f64 = words.next().unwrap().parse().unwrap();
+    match words.next().unwrap() {
+        "kB" => (number * 1e3) as u64,
+        "MB" => (number * 1e6) as u64,
+        unit => panic!("{unit} in {text}"),
+    }
+}
+
+#[test]
+fn check_tells_what_a_run_keeps_on_disk_within_a_factor_of_two() {
+    let project = Project::new();
+    for sets in [
+        &["train.checkpoint_every=2", "train.keep_checkpoints=3"][..],
+        &["train.histograms_every=1", "train.scalars_every=1"],
+    ] {
+        let out = project.succeed(&with_sets(&["check", "small"], sets)).out;
+        project.succeed(&with_sets(&["run", "small"], sets));
+        let run = project.newest("small").unwrap();
+        for (label, found) in [
+            ("disk: about ", size(&run)),
+            ("evaluations ", size(&run.join("eval"))),
+        ] {
+            let told = told(&out, label);
+            assert!(
+                (told / 2..=told * 2).contains(&found),
+                "{label}: {found} bytes, told {told}\n{out}"
+            );
+        }
+        std::fs::remove_dir_all(run).unwrap();
+    }
+}
+
+#[test]
+fn check_tells_differences_data_and_what_a_user_trips_over() {
+    let project = Project::new();
+    project.write(
+        "experiments/mine.yaml",
+        "extends: small\ninput:\n  crop: 20\n",
+    );
+    let check = ["check", "mine", "--set", "seed=8"];
+    let out = project.succeed(&check).out;
+    for line in [
+        "# mine: ok, device cpu\n",
+        "\n# differs from the defaults:\n",
+        "\n#   seed: 8 ",
+        " --set\n",
+        " experiments/mine.yaml:3:9\n",
+        " experiments/small.yaml:3:19\n",
+        "\n# note: input.brightness has no effect ",
+        "\n# time: about ",
+    ] {
+        assert!(out.contains(line), "no {line:?} in {out}");
+    }
+    let data = format!(
+        "\n# data: to be generated in {}\n",
+        project.path("data").display()
+    );
+    assert!(out.contains(&data), "{out}");
+    assert!(!project.path("data").exists());
+    project.succeed(&[
+        "data",
+        "synthesize",
+        "real",
+        "--train-images",
+        "10",
+        "--test-images",
+        "10",
+    ]);
+    let real = project.path("real/synthetic-v1-10-10-seed1");
+    let real = real.to_str().unwrap();
+    let sets = ["--set", "data.source=cifar10", "--data", real];
+    let out = project.succeed(&[&check[..], &sets].concat()).out;
+    let data = format!("\n# data: {real}, 10 training images\n");
+    assert!(out.contains(&data), "{out}");
+    let done = project.runboard(
+        &[
+            &check[..],
+            &["--set", "data.source=cifar10", "--data", "typo"],
+        ]
+        .concat(),
+    );
+    assert_eq!(done.code, Some(2), "{}", done.out);
+    assert!(
+        done.err
+            .starts_with("error: --data: no CIFAR-10 binary files in "),
+        "{}",
+        done.err
+    );
+}
