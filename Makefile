@@ -13,9 +13,11 @@ PORT ?= 6006
 # How long to fuzz or soak, and the soak's seed.
 MINUTES ?=
 SEED ?=
+# Where to install.
+PREFIX ?= $(HOME)/.local
 
 PYTHON ?= python3
-RUNBOARD = cargo run --release --quiet --
+RUNBOARD = $(or $(CARGO_TARGET_DIR),target)/release/runboard
 TENSORBOARD = .venv-tensorboard
 BROWSER = .venv-browser
 # Beside which the benchmark times runboard, where they are installed.
@@ -26,7 +28,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check spec-docs bench bench-reference clean named
+.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check spec-docs bench bench-reference install uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -44,11 +46,15 @@ experiment: named build ## train and evaluate an experiment: make experiment NAM
 resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
 	@$(RUNBOARD) resume $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-stop: named build ## stop the latest run of an experiment, wherever it was started (NOW=1: at once)
+stop: named $(RUNBOARD) ## stop the latest run of an experiment, wherever it was started (NOW=1: at once)
 	@$(RUNBOARD) stop $(if $(NOW),--now )$(NAME)
 
-tensorboard: tensorboard-setup ## serve the curves of all runs on http://localhost:6006 (PORT=...)
-	@$(TENSORBOARD)/bin/tensorboard --logdir runs --port $(PORT)
+# Only where there is none: who stops a run cannot wait for a build.
+$(RUNBOARD):
+	@$(MAKE) --no-print-directory build
+
+tensorboard: tensorboard-setup ## serve the curves of all runs, or of NAME, on http://localhost:6006 (PORT=...)
+	@$(TENSORBOARD)/bin/python tools/tensorboard.py $(TENSORBOARD)/bin/tensorboard $(PORT) $(NAME)
 
 tensorboard-setup:
 	@$(PYTHON) tools/setup.py venv $(TENSORBOARD) $(TENSORBOARD_PACKAGES)
@@ -59,14 +65,14 @@ test: setup tensorboard-setup ## run all tests
 test-browser: build tensorboard-setup ## look at every TensorBoard tab of real runs in headless Chromium
 	@$(PYTHON) tools/setup.py debian chromium chromium
 	@$(PYTHON) tools/setup.py venv $(BROWSER) playwright==1.65.2
-	@$(BROWSER)/bin/python tests/browser.py $(or $(CARGO_TARGET_DIR),target)/release/runboard \
+	@$(BROWSER)/bin/python tests/browser.py $(RUNBOARD) \
 		$(TENSORBOARD)/bin/tensorboard "$$(command -v chromium)" $(or $(CARGO_TARGET_DIR),target)/browser
 
 fuzz: build ## feed random edits of valid files to whatever reads them (MINUTES=10 each)
 	@FUZZ_SECONDS=$$((60 * $(or $(MINUTES),10))) cargo test --release --lib --test integration fuzz:: -- --skip fuzz::tests:: --nocapture --test-threads 1
 
 soak: build tensorboard-setup ## kill, stop and starve runs at random, and check that nothing is lost (MINUTES=15 SEED=n)
-	@$(TENSORBOARD)/bin/python tests/soak.py $(or $(CARGO_TARGET_DIR),target)/release/runboard \
+	@$(TENSORBOARD)/bin/python tests/soak.py $(RUNBOARD) \
 		$(or $(CARGO_TARGET_DIR),target)/soak --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
 
 check: setup ## what CI runs: format, clippy, tests
@@ -86,6 +92,12 @@ bench: setup ## time a training step, its parts and a resume, PyTorch and Tensor
 bench-reference: ## install the PyTorch and TensorFlow that make bench compares with
 	@$(PYTHON) tools/setup.py venv $(BENCH_TORCH) torch==2.11.0 numpy
 	@$(PYTHON) tools/setup.py venv $(BENCH_TENSORFLOW) tensorflow-cpu==2.21.0
+
+install: build ## install runboard, libtorch and the experiments into PREFIX (~/.local)
+	@$(PYTHON) tools/install.py install $(RUNBOARD) "$(PREFIX)"
+
+uninstall: ## remove what was installed
+	@$(PYTHON) tools/install.py uninstall "$(PREFIX)"
 
 clean: ## remove what was built and installed; runs and data stay
 	rm -rf target libtorch .venv-torch $(TENSORBOARD) $(BROWSER) $(BENCH_TORCH) $(BENCH_TENSORFLOW)

@@ -1,9 +1,9 @@
-//! Writes libtorch's directory into the binary, so that it starts from any directory and with the libtorch that it was
-//! built for.
+//! Writes libtorch's places into the binary, so that it starts from any directory and with the libtorch that it was
+//! built for, also where it was installed or its clone was moved.
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -27,13 +27,32 @@ fn main() {
     // RPATH, which the loader searches before LD_LIBRARY_PATH. The linker's default, RUNPATH, comes after it, and
     // another program's libtorch there would be taken for this one (https://man7.org/linux/man-pages/man8/ld.so.8.html).
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    for place in places(Path::new(&libtorch)) {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", place.display());
+    }
     // The CUDA libraries register themselves when loaded; no symbol of theirs is named.
     if lib.join("libtorch_cuda.so").exists() {
         println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
         println!("cargo:rustc-link-arg=-L{}", lib.display());
         println!("cargo:rustc-link-arg=-ltorch_cuda");
     }
+}
+
+/// The directories to look for libtorch in, in this order; the loader replaces `$ORIGIN` by the binary's.
+fn places(libtorch: &Path) -> Vec<PathBuf> {
+    // First: from where a program was installed, the next one is a directory that is none of ours.
+    let mut places = vec![PathBuf::from("$ORIGIN/../lib/runboard")];
+    let clone = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let own = Path::new(&clone).join("libtorch").canonicalize();
+    if own.is_ok_and(|own| {
+        libtorch
+            .canonicalize()
+            .is_ok_and(|libtorch| libtorch == own)
+    }) {
+        places.push(PathBuf::from("$ORIGIN/../../libtorch/lib")); // from target/release
+    }
+    places.push(libtorch.join("lib"));
+    places
 }
 
 /// The version in libtorch's header, for a run's provenance.

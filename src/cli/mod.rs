@@ -4,6 +4,7 @@ mod check;
 mod data;
 mod estimate;
 mod fields;
+mod generate;
 mod list;
 mod notes;
 mod run;
@@ -17,7 +18,7 @@ use crate::spec::{self, Experiment, Override, Spec};
 use crate::{bail_user, console, evaluator, paths, trainer};
 use anyhow::{Context, Error, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,12 @@ enum Command {
     /// Fetch, import, generate or check images
     #[command(subcommand)]
     Data(data::Command),
+    /// Write completions of shells and manual pages into PREFIX/share
+    #[command(hide = true)]
+    Generate {
+        #[arg(value_parser = path())]
+        share: PathBuf,
+    },
 }
 
 /// An experiment and what is changed of it.
@@ -251,6 +258,7 @@ impl Cli {
             Command::Check(experiment) => check::check(experiment),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),
+            Command::Generate { share } => generate::generate(Cli::command(), share),
         }
     }
 }
@@ -271,6 +279,6 @@ mod tests {
 
     #[test]
     fn commands_are_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

@@ -32,7 +32,7 @@ pub fn curves(run: &RunDir) -> String {
     let logdir = not_an_option(&run.logdir());
     let command = shell(&[OsStr::new("tensorboard"), "--logdir".as_ref(), &logdir]);
     match short_id(run) {
-        Some(_) => hint("tensorboard", &command),
+        Some(_) => hint(&format!("tensorboard NAME={}", run.name()), &command),
         None => command,
     }
 }

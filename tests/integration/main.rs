@@ -14,6 +14,7 @@ mod fuzz;
 mod home;
 mod input;
 mod locks;
+mod make;
 mod paths;
 mod resume;
 mod runs;
