@@ -35,14 +35,23 @@ impl EvaluationQueue {
     /// # Errors
     /// The directory cannot be listed.
     pub fn next(&mut self, evaluations: &[Evaluation]) -> Result<Option<CheckpointVersion>> {
-        let checkpoints = self.watch.look()?;
+        Ok(self.waiting(evaluations)?.last().cloned())
+    }
+
+    /// All that are to be evaluated after these evaluations, the newest first.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn waiting<'a>(
+        &'a mut self,
+        evaluations: &'a [Evaluation],
+    ) -> Result<impl Iterator<Item = &'a CheckpointVersion>> {
         let number = match self.policy {
             Policy::Every => usize::MAX,
             Policy::Latest => 1,
         };
-        let wanted = checkpoints.rev().take(number);
-        let waiting = wanted.filter(|checkpoint| !checkpoint.is_evaluated(evaluations));
-        Ok(waiting.last().cloned())
+        let wanted = self.watch.look()?.rev().take(number);
+        Ok(wanted.filter(|checkpoint| !checkpoint.is_evaluated(evaluations)))
     }
 
     /// The newest checkpoint, evaluated or not.
@@ -72,9 +81,8 @@ impl EvaluationQueue {
         if self.policy != Policy::Every {
             return Ok(false);
         }
-        let checkpoints = self.watch.look()?;
-        let waiting = checkpoints.filter(|checkpoint| !checkpoint.is_evaluated(evaluations));
-        Ok(waiting.take(self.limit).count() >= self.limit)
+        let limit = self.limit;
+        Ok(self.waiting(evaluations)?.take(limit).count() >= limit)
     }
 
     /// Read all checkpoints again at the next look: one turned out not to be what it was when it was read.

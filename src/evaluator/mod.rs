@@ -7,6 +7,7 @@
 pub mod hparams;
 pub mod metrics;
 mod reporter;
+mod under_way;
 
 use crate::backend;
 use crate::checkpoint::queue::EvaluationQueue;
@@ -19,8 +20,8 @@ use crate::files;
 use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::data::RunData;
 use crate::run::{
-    self, Completion, EvalStatus, Journal, Lock, Process, ProcessState, Role, RunDir, Scores,
-    Status, StopRequests, SupervisorStatus, TrainStatus,
+    self, Activity, Completion, EvalStatus, Journal, Lock, Process, ProcessState, Role, RunDir,
+    Scores, Status, StopRequests, SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
 use crate::spec::{Fidelity, Normalize, Spec};
@@ -33,12 +34,16 @@ use reporter::{Evaluated, EvaluationReporter};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
+use under_way::EvaluationUnderWay;
 
 /// How many of the most confident mistakes are shown.
 const MISTAKES: usize = 16;
 
 /// How often a waiting evaluator looks whether training is still going on, and shows that it is itself.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// An evaluation under way when the run is asked to stop is finished if it ends within this time of the request.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Between two tries to write to a disk that refuses, and how long they go on when training is over.
 const RETRY: Duration = Duration::from_secs(1);
@@ -69,6 +74,7 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
             evaluator.evaluate_until_training_ends(stop)
         }
     });
+    status.activity = None;
     let result = run::record_completion(&mut status, run, result);
     let written = hparams::record_completion(run);
     result.and_then(|completion| written.map(|()| completion))
@@ -202,11 +208,11 @@ impl<'a> Evaluator<'a> {
             let is_last = before.is_none();
             let checkpoint = before.map_or_else(|| newest(&self.queue), Ok)?;
             let evaluated = self.evaluate(&checkpoint, stop)?;
-            if let Some(signal) = stop.requested() {
-                return Ok(Completion::Stopped(signal));
-            }
             if is_last && evaluated {
                 return self.finish();
+            }
+            if let Some(signal) = stop.requested() {
+                return Ok(Completion::Stopped(signal));
             }
         }
     }
@@ -218,7 +224,12 @@ impl<'a> Evaluator<'a> {
         loop {
             // Asked before the look at the directory: a checkpoint written just before the end counts.
             let training = self.training()?;
-            match (self.queue.next(self.journal.evaluations())?, training) {
+            let next = self.queue.next(self.journal.evaluations())?;
+            let finished = next.is_none() && matches!(training, Training::Ended);
+            if let Some(signal) = stop.requested().filter(|_| !finished) {
+                return Ok(Completion::Stopped(signal));
+            }
+            match (next, training) {
                 (Some(checkpoint), training) => match self.evaluate(&checkpoint, stop) {
                     Err(error) if files::is_retryable(&error) => {
                         self.wait_for_disk(error, &checkpoint, &training, stop)?;
@@ -233,9 +244,6 @@ impl<'a> Evaluator<'a> {
                 (None, Training::Died(death)) => {
                     return Err(ExitError::new(TrainerDied::EXIT_CODE, death).into());
                 }
-            }
-            if let Some(signal) = stop.requested() {
-                return Ok(Completion::Stopped(signal));
             }
         }
     }
@@ -309,7 +317,11 @@ impl<'a> Evaluator<'a> {
 
     /// Wait for the spec's interval, or until training is over, too many checkpoints wait, or a signal comes.
     fn wait(&mut self, stop: &Shutdown) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs_f64(self.spec.eval.interval_secs);
+        let interval = Duration::from_secs_f64(self.spec.eval.interval_secs);
+        let until = Instant::now() + interval;
+        self.status.activity = Some(Activity::Idle {
+            until: Local::now() + interval,
+        });
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             let over = stop.sleep(left.min(HEARTBEAT))
                 || !matches!(self.training()?, Training::Open)
@@ -318,6 +330,7 @@ impl<'a> Evaluator<'a> {
                 break;
             }
             self.run.check_present()?;
+            self.status.waiting = self.queue.waiting(self.journal.evaluations())?.count();
             self.status.save_heartbeat(self.run);
         }
         Ok(())
@@ -338,8 +351,12 @@ impl<'a> Evaluator<'a> {
                 return Ok(false);
             }
             Ok(loaded) => {
-                let averaged = self.measure(&loaded.averaged, stop)?;
-                let Some((averaged, raw)) = averaged.zip(self.measure(&loaded.raw, stop)?) else {
+                let mut progress =
+                    EvaluationUnderWay::new(checkpoint.step(), 2 * self.images_counted());
+                let averaged = self.measure(&loaded.averaged, &mut progress, stop)?;
+                let Some((averaged, raw)) =
+                    averaged.zip(self.measure(&loaded.raw, &mut progress, stop)?)
+                else {
                     return Ok(false);
                 };
                 Ok((averaged, raw, loaded.training_loss))
@@ -383,6 +400,8 @@ impl<'a> Evaluator<'a> {
         let evaluation = checkpoint.evaluation(found, begin.elapsed());
         self.journal.add(evaluation)?;
         self.status.update(self.journal.progress());
+        self.status.waiting = self.queue.waiting(self.journal.evaluations())?.count();
+        self.status.activity = None;
         self.status.save_heartbeat(self.run);
         if self.spec.train.keep_best {
             let best = self.status.best.map(|best| best.step);
@@ -413,24 +432,41 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The metrics of a network; `None` if a signal interrupted it.
-    fn measure(&self, network: &Network, stop: &Shutdown) -> Result<Option<Metrics>> {
-        let spec = &self.spec;
+    /// How many images a network is measured with.
+    fn images_counted(&self) -> usize {
         let count = self.images.len();
         // The tutorial evaluates whole batches of the training's size and goes round to the first images
         // where they do not come out even: 79 * 128 = 10,112 of 10,000.
-        let total = match spec.fidelity {
+        match self.spec.fidelity {
             Fidelity::Exact => count,
-            Fidelity::Tutorial => count.next_multiple_of(spec.train.batch_size),
-        };
+            Fidelity::Tutorial => count.next_multiple_of(self.spec.train.batch_size),
+        }
+    }
+
+    /// The metrics of a network; `None` if the run is to stop before they would be there.
+    fn measure(
+        &mut self,
+        network: &Network,
+        progress: &mut EvaluationUnderWay,
+        stop: &Shutdown,
+    ) -> Result<Option<Metrics>> {
+        let total = self.images_counted();
+        let (spec, count) = (&self.spec, self.images.len());
         let mut metrics = Metrics::new(self.classes.len(), MISTAKES);
         let mut seen = 0;
         while seen < total {
             for mut batch in
                 evaluation_batches(&self.images, &self.preprocessor, spec.eval.batch_size)
             {
-                if stop.requested().is_some() {
+                if progress.gives_way(stop) {
                     return Ok(None);
+                }
+                if progress.is_due() {
+                    let waiting = self.queue.waiting(self.journal.evaluations())?;
+                    let others = waiting.filter(|other| other.step() != progress.step);
+                    self.status.waiting = others.count();
+                    self.status.activity = Some(progress.activity());
+                    self.status.save_heartbeat(self.run);
                 }
                 batch.truncate(total - seen);
                 let labels = batch.labels.clone();
@@ -439,6 +475,7 @@ impl<'a> Evaluator<'a> {
                 let logits = backend::logits(network, spec, images)?;
                 metrics.add(&logits, &labels, seen % count)?;
                 seen += labels.len();
+                progress.done += labels.len();
                 if seen == total {
                     break;
                 }

@@ -120,6 +120,8 @@ pub struct EvaluationProgress {
     pub best: Option<Score>,
     /// The lowest loss, whichever checkpoint had it.
     pub lowest_loss: Option<f64>,
+    /// How long the checkpoint scored last took, in seconds.
+    pub last_seconds: Option<f64>,
 }
 
 impl EvaluationProgress {
@@ -139,6 +141,7 @@ impl EvaluationProgress {
         };
         self.last = Some(score);
         self.last_loss = evaluation.loss;
+        self.last_seconds = Some(evaluation.seconds);
         self.best = match self.best {
             Some(best) if best.accuracy >= score.accuracy => Some(best),
             _ => Some(score),

@@ -391,6 +391,7 @@ impl EvalStatus {
         self.last = progress.last;
         self.best = progress.best;
         self.lowest_loss = progress.lowest_loss;
+        self.seconds = progress.last_seconds;
     }
 }
 
