@@ -18,6 +18,10 @@ PREFIX ?= $(HOME)/.local
 
 PYTHON ?= python3
 RUNBOARD = $(or $(CARGO_TARGET_DIR),target)/release/runboard
+# How a target ends whose runboard was stopped: on Ctrl-C (130) without a word, on SIGHUP and SIGTERM (129, 143) by the
+# signal, so that make's exit code is runboard's. Of every other failure make makes a 2.
+STOPPED = || { code=$$?; case $$code in 130) kill -INT $$PPID; exit 0;; \
+	129|143) kill -$$((code - 128)) $$PPID; sleep 1;; esac; exit $$code; }
 TENSORBOARD = .venv-tensorboard
 BROWSER = .venv-browser
 # Beside which the benchmark times runboard, where they are installed.
@@ -41,10 +45,10 @@ build: setup
 	@cargo build --release
 
 experiment: named build ## train and evaluate an experiment: make experiment NAME=quickstart
-	@$(RUNBOARD) run $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
+	@trap : INT; $(RUNBOARD) run $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS) $(STOPPED)
 
 resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
-	@$(RUNBOARD) resume $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS)
+	@trap : INT; $(RUNBOARD) resume $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS) $(STOPPED)
 
 stop: named $(RUNBOARD) ## stop the latest run of an experiment, wherever it was started (NOW=1: at once)
 	@$(RUNBOARD) stop $(if $(NOW),--now )$(NAME)

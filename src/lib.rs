@@ -15,6 +15,7 @@
 //! - what a step does, what it shows in TensorBoard, what happens when it diverges: [`trainer`]
 //! - which checkpoints are scored: [`checkpoint::queue`]; how, and what is shown of it: [`evaluator`]
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
+//! - what people are told of a run: [`overview`]
 //! - how the two processes are started, watched, displayed and stopped: [`supervisor`]
 //! - commands: [`cli`]
 //!
@@ -32,6 +33,7 @@ pub mod files;
 pub mod hint;
 pub mod home;
 pub mod model;
+pub mod overview;
 pub mod paths;
 pub mod pictures;
 pub mod run;

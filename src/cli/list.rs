@@ -1,9 +1,9 @@
 //! `runboard list`: the runs, their states and scores.
 
-use crate::console;
 use crate::home::Home;
-use crate::run::{self, RunEntry, Score, commands};
+use crate::run::{self, Activity, RunEntry, RunState, Score, commands};
 use crate::spec;
+use crate::{console, overview};
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use std::path::Path;
@@ -28,12 +28,38 @@ pub fn list(runs: &Path) -> Result<i32> {
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["RUN", "STATE", "STEP", "ACCURACY", "RESTARTS"]);
+    table.set_header([
+        "RUN",
+        "STATE",
+        "STEPS",
+        "ACCURACY",
+        "EVALUATION",
+        "RESTARTS",
+    ]);
     for entry in entries {
         table.add_row(row(&entry));
     }
     console::output(table.trim_fmt())?;
     Ok(0)
+}
+
+/// What the evaluator does, or what it left: checkpoints without a score.
+fn evaluation(entry: &RunEntry) -> Option<String> {
+    if !entry.state.is_some_and(RunState::is_under_way) {
+        let unscored = overview::unscored(&entry.run);
+        return (unscored > 0).then(|| format!("{unscored} not scored"));
+    }
+    let eval = entry.eval.as_ref()?;
+    let doing = match eval.activity? {
+        Activity::Idle { .. } => "idle".to_owned(),
+        Activity::Scoring {
+            step, done, images, ..
+        } => format!("scoring step {step}, {} %", 100 * done / images.max(1)),
+    };
+    Some(match eval.waiting {
+        0 => doing,
+        waiting => format!("{doing}, {waiting} more to score"),
+    })
 }
 
 /// An experiment that can be run here: quickstart, or else the first.
@@ -43,7 +69,7 @@ fn experiment(experiments: &Path) -> Option<String> {
     quick.or(names.first()).cloned()
 }
 
-fn row(entry: &RunEntry) -> [String; 5] {
+fn row(entry: &RunEntry) -> [String; 6] {
     let none = || "-".to_owned();
     let accuracy = |score: Score| format!("{:.3} at step {}", score.accuracy, score.step);
     let last = entry.eval.as_ref().and_then(|status| status.last);
@@ -54,6 +80,7 @@ fn row(entry: &RunEntry) -> [String; 5] {
             .progress
             .map_or_else(none, |(done, all)| format!("{done}/{all}")),
         last.map_or_else(none, accuracy),
+        evaluation(entry).unwrap_or_else(none),
         match entry.restarts {
             0 => none(),
             restarts => restarts.to_string(),

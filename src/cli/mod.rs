@@ -15,6 +15,7 @@ use crate::home::Home;
 use crate::run::{RunDir, resolve};
 use crate::shutdown::Shutdown;
 use crate::spec::{self, Experiment, Override, Spec};
+use crate::supervisor::display::Verbosity;
 use crate::{bail_user, console, evaluator, paths, trainer};
 use anyhow::{Context, Error, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -54,6 +55,8 @@ enum Command {
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
         detach: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Continue a run from its last checkpoint
     Resume {
@@ -71,6 +74,8 @@ enum Command {
         /// Started by --detach, which has recorded the session
         #[arg(long, hide = true, conflicts_with = "detach")]
         recorded: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Stop a run after a last checkpoint, wherever it was started, and wait for its end
     Stop {
@@ -161,6 +166,27 @@ impl RunsArg {
     }
 }
 
+/// How much a run shows.
+#[derive(Args, Clone, Copy, Debug)]
+struct OutputArgs {
+    /// Show warnings, restarts and the end alone
+    #[arg(long, short)]
+    quiet: bool,
+    /// Show both logs above the display; where the output is no terminal they are shown anyway
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+impl OutputArgs {
+    fn verbosity(self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
+}
+
 /// Takes a path as [`paths::expand`] does.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(paths::expand)
@@ -228,14 +254,22 @@ impl Cli {
                 experiment,
                 runs,
                 detach,
-            } => run::run(&runs.directory()?, experiment, *detach),
+                output,
+            } => run::run(&runs.directory()?, experiment, *detach, output.verbosity()),
             Command::Resume {
                 run,
                 runs,
                 data,
                 detach,
                 recorded,
-            } => run::resume(&runs.find(run)?, data.as_deref(), *detach, *recorded),
+                output,
+            } => run::resume(
+                &runs.find(run)?,
+                data.as_deref(),
+                *detach,
+                *recorded,
+                output.verbosity(),
+            ),
             Command::Stop { run, runs, now } => run::stop(&runs.find(run)?, *now),
             Command::Train {
                 run,

@@ -5,13 +5,12 @@ use crate::data::Fingerprint;
 use crate::error::is_user_error;
 use crate::evaluator::hparams;
 use crate::home::Home;
-use crate::run::{
-    self, Lock, ProcessState, Provenance, Role, RunDir, Software, Status, TrainStatus,
-};
+use crate::overview::{RunSnapshot, closing};
+use crate::run::{self, Lock, Provenance, Role, RunDir, Software};
 use crate::run::{commands, data as run_data};
 use crate::shutdown::Shutdown;
 use crate::spec::Spec;
-use crate::supervisor::display::Display;
+use crate::supervisor::display::{Display, Verbosity};
 use crate::supervisor::{self, Options, StopOptions, supervise};
 use crate::{backend, checkpoint, console, data};
 use anyhow::{Context, Result};
@@ -25,7 +24,7 @@ const NOTICE_AFTER: Duration = Duration::from_secs(5);
 /// How long a detached supervisor may take for its next sign of life until it supervises the run.
 const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
-pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
+pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool, verbosity: Verbosity) -> Result<i32> {
     let home = Home::find()?;
     let mut experiment = args.load(&home)?;
     let fetch = fetch(experiment.fix_paths(home.path())?);
@@ -39,14 +38,20 @@ pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool) -> Result<i32> {
     let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;
     run_data::record(&run, &spec.data.folder, fingerprint)?;
-    start(&run, detach, None)
+    start(&run, None, detach, verbosity)
 }
 
 /// Resumes `run`; `folder` is where its images are, if it was given. Its session is `recorded` in its provenance, and
 /// its data are verified, if another process has detached this one.
-pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool) -> Result<i32> {
+pub fn resume(
+    run: &RunDir,
+    folder: Option<&Path>,
+    detach: bool,
+    recorded: bool,
+    verbosity: Verbosity,
+) -> Result<i32> {
     if recorded {
-        return start(run, detach, None);
+        return start(run, None, detach, verbosity);
     }
     let spec = Spec::read_frozen(&run.spec())?;
     let variable = data_from_environment()?;
@@ -56,12 +61,17 @@ pub fn resume(run: &RunDir, folder: Option<&Path>, detach: bool, recorded: bool)
     let first = next_step(run);
     let steps = spec.train.total_steps(run_data::train_images(run)?);
     if first.is_some_and(|first| first >= steps) {
+        let then = match RunSnapshot::read(run).unscored {
+            0 => "all are scored: nothing is left to do but to check them",
+            1 => "1 of them is not scored yet, and is now",
+            many => &format!("{many} of them are not scored yet, and are now"),
+        };
         console::line(format_args!(
-            "{} is trained to its last step already; checkpoints that wait are evaluated",
+            "{} has trained all its {steps} steps already; of its checkpoints, {then}",
             run.id()
         ));
     }
-    start(run, detach, Some(&provenance(device, first)))
+    start(run, Some(&provenance(device, first)), detach, verbosity)
 }
 
 /// Records the session of a trainer that was started by hand. What keeps the trainer from starting, it says itself.
@@ -95,62 +105,52 @@ fn provenance(device: String, first_step: Option<u64>) -> Provenance {
 }
 
 pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
-    let id = run.id();
     let options = StopOptions {
         now,
         notice_after: NOTICE_AFTER,
         how_to_insist: &commands::stop_now(run),
     };
     let was_running = supervisor::stop(run, options, |notice| console::line(notice))?;
-    let state = if was_running {
-        "stopped"
-    } else {
-        "not running"
-    };
-    match TrainStatus::load(run)? {
-        Some(train) if train.process.state == ProcessState::Finished => {
-            console::line(format_args!(
-                "{id} is {state}, and trained to its last step"
-            ));
-        }
-        Some(train) => console::line(format_args!(
-            "{id} is {state}, at step {} of {}\n  to go on       {}",
-            train.step,
-            train.steps,
-            commands::resume(run),
-        )),
-        None => console::line(format_args!("{id} is {state}")),
+    if !was_running {
+        console::line(format_args!("{} is not running", run.id()));
     }
+    console::line(closing(&RunSnapshot::read(run)).join("\n"));
     Ok(0)
 }
 
 /// Supervises `run`, here or detached; `session` is what is still to be recorded of it.
-fn start(run: &RunDir, detach: bool, session: Option<&Provenance>) -> Result<i32> {
+fn start(
+    run: &RunDir,
+    session: Option<&Provenance>,
+    detach: bool,
+    verbosity: Verbosity,
+) -> Result<i32> {
     let program = env::current_exe().context("failed to find runboard's own binary")?;
     let lock = supervisor::lock(run)?;
     if let Some(Err(error)) = session.map(|session| session.record(run)) {
         console::warning(format_args!("{error:#}"));
     }
-    let id = run.id();
+    let path = run.path().display();
     if detach {
         drop(lock); // for the supervisor
         let pid = supervisor::detach(run, &program, DETACH_LIMIT)?;
         console::line(format_args!(
-            "running {id} in {}, detached, with pid {pid}\n  \
+            "started {path}, detached, with pid {pid}\n  \
              to follow it   {}\n  \
              to see curves  {}\n  \
              to stop it     {}",
-            run.path().display(),
             commands::follow(&run.log(Role::Supervisor)),
             commands::curves(run),
             commands::stop(run),
         ));
         return Ok(0);
     }
-    console::line(format_args!("running {id} in {}", run.path().display()));
     let options = Options::new(Spec::read_frozen(&run.spec())?.train.restarts);
     let shutdown = Shutdown::counting_signals()?;
-    let mut display = Display::detect();
+    let mut display = Display::detect(run, verbosity);
+    if !display.is_live() && verbosity != Verbosity::Quiet {
+        console::line(format_args!("starting {path}"));
+    }
     let summary = supervise(run, &lock, &program, &shutdown, &mut display, options)?;
     // An evaluator that was killed could not say how the run ended.
     if let Err(error) = hparams::record_missing_completion(run) {

@@ -401,7 +401,9 @@ impl<'a> Evaluator<'a> {
         self.journal.add(evaluation)?;
         self.status.update(self.journal.progress());
         self.status.waiting = self.queue.waiting(self.journal.evaluations())?.count();
-        self.status.activity = None;
+        if self.status.waiting == 0 {
+            self.status.activity = None; // until it waits, or looks again
+        }
         self.status.save_heartbeat(self.run);
         if self.spec.train.keep_best {
             let best = self.status.best.map(|best| best.step);

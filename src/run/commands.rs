@@ -17,6 +17,16 @@ pub fn resume_with_data(run: &RunDir) -> String {
     of(run, "resume", &["--data", "DIR"], " DATA=DIR")
 }
 
+/// How to score the checkpoints of a run that are not scored.
+pub fn score(run: &RunDir) -> String {
+    runboard(&[
+        OsStr::new("eval"),
+        "--once".as_ref(),
+        "--run".as_ref(),
+        &argument(run),
+    ])
+}
+
 /// How to stop a run.
 pub fn stop(run: &RunDir) -> String {
     of(run, "stop", &[], "")
@@ -72,16 +82,21 @@ pub fn start(name: &str, runs: &Path) -> String {
 
 fn of(run: &RunDir, command: &str, options: &[&str], variables: &str) -> String {
     let id = short_id(run);
-    let argument: OsString = match &id {
-        Some(id) => id.into(),
-        None => unexpanded(run.path()).into(),
-    };
+    let argument = argument(run);
     let mut words = vec![OsStr::new(command), &argument];
     words.extend(options.iter().map(OsStr::new));
     let command_line = runboard(&words);
     match id {
         Some(id) => hint(&format!("{command} NAME={id}{variables}"), &command_line),
         None => command_line,
+    }
+}
+
+/// What means this very run as an argument of this program.
+fn argument(run: &RunDir) -> OsString {
+    match short_id(run) {
+        Some(id) => id.into(),
+        None => unexpanded(run.path()).into(),
     }
 }
 

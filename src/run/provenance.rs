@@ -113,6 +113,11 @@ impl Provenance {
         }
     }
 
+    /// How many sessions of `run` are recorded; none if the record cannot be read.
+    pub fn sessions(run: &RunDir) -> usize {
+        Record::read(run).map_or(0, |record| record.sessions.len())
+    }
+
     /// Adds this session to those of `run`. Whoever does so holds the supervisor's lock, or has just made the
     /// directory.
     ///

@@ -1,40 +1,76 @@
-//! The display of a run: two live lines on a terminal, plain lines everywhere else.
+//! The display of a run: on a terminal a block of lines that is drawn again in place, plain lines everywhere else.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Stderr, Write};
+use std::time::Instant;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use ::console::Term;
+use chrono::Local;
 
-use crate::run::{EvalStatus, Role, TrainStatus};
+use super::screen::{Screen, Size};
+use super::speed::Speed;
+use crate::overview::{Paint, RunSnapshot, SnapshotReader, block};
+use crate::run::{ProcessState, Role, RunDir, Statuses};
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Warnings, restarts and the end alone.
+    Quiet,
+    /// What fits the output: the block of lines on a terminal, both logs elsewhere.
+    #[default]
+    Normal,
+    /// Both logs, on a terminal as well, above the block.
+    Verbose,
+}
 
 /// Shows how trainer and evaluator are doing. A display that nobody can read any more (a closed terminal,
 /// a broken pipe) must not end a training, so what cannot be shown is dropped: the logs have it all.
 pub struct Display {
     output: Output,
+    verbosity: Verbosity,
 }
 
 enum Output {
-    Live(Live),
+    Live(Box<Live>),
     Plain(Box<dyn Write>),
 }
 
-/// Two lines that are redrawn. What must not be lost scrolls by above them: what the evaluator says,
-/// the trainer's warnings, and notes.
+/// The block, below what must not be lost: warnings and notes.
 struct Live {
-    lines: MultiProgress,
-    train: ProgressBar,
-    eval: ProgressBar,
+    screen: Screen<Stderr>,
+    terminal: Term,
+    paint: Paint,
+    reader: SnapshotReader,
+    speed: Speed,
+    /// What the trainer said last before its first step.
+    preparation: Option<String>,
+    evaluator_failed: bool,
 }
 
 impl Display {
-    /// Live lines on stderr if it and stdout are terminals, otherwise plain lines on stdout.
-    pub fn detect() -> Self {
-        let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-        if dumb || !io::stderr().is_terminal() || !io::stdout().is_terminal() {
-            return Self::plain(io::stdout());
+    /// A block on stderr if it and stdout are terminals, otherwise plain lines on stdout.
+    pub fn detect(run: &RunDir, verbosity: Verbosity) -> Self {
+        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let terminals = io::stderr().is_terminal() && io::stdout().is_terminal();
+        if is_dumb || !terminals || verbosity == Verbosity::Quiet {
+            return Display {
+                verbosity,
+                ..Self::plain(io::stdout())
+            };
         }
+        let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Display {
-            output: Output::Live(Live::new(MultiProgress::new())),
+            output: Output::Live(Box::new(Live {
+                screen: Screen::new(io::stderr()),
+                terminal: Term::stderr(),
+                paint: Paint { colour: !no_colour },
+                reader: SnapshotReader::new(run),
+                speed: Speed::default(),
+                preparation: None,
+                evaluator_failed: false,
+            })),
+            verbosity,
         }
     }
 
@@ -43,17 +79,38 @@ impl Display {
     pub fn plain(out: impl Write + 'static) -> Self {
         Display {
             output: Output::Plain(Box::new(out)),
+            verbosity: Verbosity::Normal,
         }
+    }
+
+    /// Whether there is a block that says which run this is.
+    pub fn is_live(&self) -> bool {
+        matches!(self.output, Output::Live(_))
     }
 
     /// A new line of a process's log.
     pub fn line(&mut self, role: Role, line: &str) {
+        let warning = is_warning_or_error(line);
+        let shown = warning
+            || match self.verbosity {
+                Verbosity::Quiet => false,
+                Verbosity::Normal => !self.is_live(),
+                Verbosity::Verbose => true,
+            };
+        let marked = format!("{role:<5} | {line}");
         match &mut self.output {
-            Output::Plain(out) => write_line(out, &format!("{role:<5} | {line}")),
-            Output::Live(live) => match role {
-                Role::TRAIN if !is_warning_or_error(line) => live.show_preparation(line),
-                _ => live.print_above(&format!("{role:<5} | {line}")),
-            },
+            Output::Plain(out) if shown => write_line(out, &marked),
+            Output::Plain(_) => {}
+            Output::Live(live) => {
+                if role == Role::TRAIN && !warning {
+                    live.preparation = Some(without_time(line).to_owned());
+                }
+                match (shown, warning) {
+                    (true, true) => live.event(&marked),
+                    (true, false) => live.print(&marked),
+                    (false, _) => {}
+                }
+            }
         }
     }
 
@@ -61,169 +118,149 @@ impl Display {
     pub fn note(&mut self, text: &str) {
         match &mut self.output {
             Output::Plain(out) => write_line(out, text),
-            Output::Live(live) => live.print_above(text),
+            Output::Live(live) => live.event(text),
         }
     }
 
-    /// The statuses as they are now, `None` for a process that has not written one yet.
-    pub fn update(&mut self, train: Option<&TrainStatus>, eval: Option<&EvalStatus>) {
-        if let Output::Live(live) = &self.output {
-            if let Some(train) = train.filter(|train| train.loss.is_some()) {
-                live.show_progress(train);
-            }
-            if !live.eval.is_finished() {
-                live.eval.set_message(scores(eval));
-            }
+    /// The statuses as they are now; none of a process that has not written one in this session.
+    pub fn update(&mut self, statuses: Statuses) {
+        if let Output::Live(live) = &mut self.output {
+            live.update(statuses);
         }
     }
 
     /// The evaluator has died, for the reason given; training goes on as long as it does.
     pub fn evaluator_failed(&mut self, why: &str) {
         self.note(why);
-        if let Output::Live(live) = &self.output {
-            live.eval.abandon_with_message("died, see above");
+        if let Output::Live(live) = &mut self.output {
+            live.evaluator_failed = true;
         }
     }
 
-    /// Leaves the last state of the live lines on the screen.
+    /// Leaves the terminal to others: the run is paused, and what is shown next is below what they write.
+    pub fn pause(&mut self, text: &str) {
+        self.finish();
+        self.note(text);
+    }
+
+    /// Removes the block. What the run has come to is for others to say.
     pub fn finish(&mut self) {
-        if let Output::Live(live) = &self.output {
-            live.finish();
+        if let Output::Live(live) = &mut self.output {
+            let size = live.size();
+            live.screen.clear(size);
+            live.speed.forget();
         }
     }
 }
 
 impl Live {
-    fn new(lines: MultiProgress) -> Self {
-        let train = lines.add(ProgressBar::no_length().with_style(style("train | {msg}")));
-        let eval = lines.add(ProgressBar::no_length().with_style(style("eval  | {msg}")));
-        train.set_message("starting");
-        Live { lines, train, eval }
-    }
-
-    /// What the trainer says before its first step stands in the place of the bar.
-    fn show_preparation(&self, line: &str) {
-        if self.train.length().is_none() {
-            self.train.set_message(line.to_owned());
+    fn size(&self) -> Size {
+        let (rows, columns) = self.terminal.size_checked().unwrap_or((24, 80));
+        Size {
+            rows: usize::from(rows),
+            columns: usize::from(columns),
         }
     }
 
-    fn show_progress(&self, status: &TrainStatus) {
-        if self.train.length().is_none() {
-            self.train.set_style(style(
-                "train | {wide_bar} {pos}/{len}  {msg}, {eta_precise} left",
-            ));
-            self.train.set_length(status.steps);
-            self.train.set_position(status.step);
-            self.train.reset_eta(); // the rate is this session's, not that of the steps done before
+    fn update(&mut self, statuses: Statuses) {
+        let begun = statuses.train.as_ref();
+        if let Some(train) = begun.filter(|train| train.loss.is_some()) {
+            self.speed.see(Instant::now(), train.step);
         }
-        self.train.set_position(status.step);
-        self.train.set_message(loss_and_rate(status));
+        let mut snapshot: RunSnapshot = self.reader.read(statuses);
+        if self.evaluator_failed
+            && let Some(eval) = &mut snapshot.statuses.eval
+        {
+            eval.process.state = ProcessState::Failed;
+        }
+        snapshot.speed = self.speed.steps_per_second();
+        snapshot.preparation.clone_from(&self.preparation);
+        let size = self.size();
+        // One column is left: some terminals go to the next line after the last one.
+        let width = size.columns.saturating_sub(1).clamp(20, 200);
+        self.screen.draw(block(&snapshot, width, self.paint), size);
     }
 
-    fn print_above(&self, text: &str) {
-        let _ = self.lines.println(text);
+    /// Prints, with the time, what is worth keeping.
+    fn event(&mut self, text: &str) {
+        let time = Local::now().format("%H:%M:%S");
+        self.print(&format!("{time} {text}"));
     }
 
-    fn finish(&self) {
-        if self.train.length().is_some() {
-            self.train
-                .set_style(style("train | {wide_bar} {pos}/{len}  {msg}"));
-        }
-        self.train.abandon();
-        if !self.eval.is_finished() {
-            self.eval.abandon();
-        }
+    fn print(&mut self, text: &str) {
+        let size = self.size();
+        // What a log quotes of a file must not command the terminal.
+        let safe = |letter: &char| *letter == '\n' || !letter.is_control();
+        let text: String = text.chars().filter(safe).collect();
+        self.screen.print(&text, size);
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .expect("the templates here are constant and well-formed")
-        .progress_chars("━╸ ")
 }
 
 fn write_line(out: &mut impl Write, line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Lines that the trainer marks as worth keeping; the others are steps, which the bar shows.
+/// Lines that a process marks as worth keeping.
 fn is_warning_or_error(line: &str) -> bool {
     line.starts_with("warning: ") || line.starts_with("error: ")
 }
 
-fn loss_and_rate(status: &TrainStatus) -> String {
-    let loss = status.loss.map(|loss| format!("loss {loss:.3}"));
-    let rate = status
-        .examples_per_sec
-        .map(|rate| format!("{rate:.0} images/s"));
-    let parts: Vec<String> = loss.into_iter().chain(rate).collect();
-    parts.join(", ")
-}
-
-fn scores(status: Option<&EvalStatus>) -> String {
-    let Some(status) = status else {
-        return "starting".to_owned();
-    };
-    let Some(last) = status.last else {
-        return "waiting for the first checkpoint".to_owned();
-    };
-    let mut text = format!("accuracy {:.3} at step {}", last.accuracy, last.step);
-    if let Some(best) = status.best.filter(|best| best.step != last.step) {
-        text += &format!(", best {:.3} at step {}", best.accuracy, best.step);
+/// A log's line without the time of day before it.
+fn without_time(line: &str) -> &str {
+    match line.split_once(": ") {
+        Some((time, rest)) if time.len() == "2026-11-23 03:10:00.123".len() => rest,
+        _ => line,
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Process, Score};
-    use indicatif::ProgressDrawTarget;
+    use std::sync::{Arc, Mutex};
 
-    #[test]
-    fn evaluator_line_has_the_last_and_a_better_score() {
-        let mut status = EvalStatus::new(Process::current());
-        assert_eq!(scores(None), "starting");
-        assert_eq!(scores(Some(&status)), "waiting for the first checkpoint");
-        let score = |step, accuracy| Some(Score { step, accuracy });
-        (status.last, status.best) = (score(500, 0.712), score(500, 0.712));
-        assert_eq!(scores(Some(&status)), "accuracy 0.712 at step 500");
-        status.best = score(400, 0.7154);
-        assert_eq!(
-            scores(Some(&status)),
-            "accuracy 0.712 at step 500, best 0.715 at step 400"
-        );
+    #[derive(Clone, Default)]
+    struct Shown(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shown {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
-    fn bar_begins_with_the_first_loss_and_keeps_the_evaluators_failure() {
-        let hidden = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        let mut display = Display {
-            output: Output::Live(Live::new(hidden)),
-        };
-        let mut status = TrainStatus {
-            step: 100,
-            steps: 500,
-            examples_per_sec: Some(467.3),
-            ..TrainStatus::new(Process::current())
-        };
-        display.line(Role::TRAIN, "reading data");
-        display.update(Some(&status), None);
-        let lines = |display: &Display| match &display.output {
-            Output::Live(live) => (live.train.message(), live.eval.message()),
-            Output::Plain(_) => unreachable!(),
-        };
-        assert_eq!(lines(&display).0, "reading data");
+    fn quiet_display_shows_warnings_and_notes_alone() {
+        for (verbosity, want) in [
+            (Verbosity::Quiet, "eval  | warning: a\nnote\n"),
+            (
+                Verbosity::Normal,
+                "train | step 0\neval  | warning: a\nnote\n",
+            ),
+            (
+                Verbosity::Verbose,
+                "train | step 0\neval  | warning: a\nnote\n",
+            ),
+        ] {
+            let shown = Shown::default();
+            let mut display = Display {
+                verbosity,
+                ..Display::plain(shown.clone())
+            };
+            display.line(Role::TRAIN, "step 0");
+            display.line(Role::Eval, "warning: a");
+            display.note("note");
+            let text = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text, want, "{verbosity:?}");
+        }
+    }
 
-        status.loss = Some(1.23456);
-        display.update(Some(&status), None);
-        display.line(Role::TRAIN, "2026-11-23: step 100");
-        display.evaluator_failed("the evaluator died");
-        display.update(Some(&status), None);
-        display.finish();
-        let (train, eval) = lines(&display);
-        assert_eq!(train, "loss 1.235, 467 images/s");
-        assert_eq!(eval, "died, see above");
+    #[test]
+    fn time_of_a_log_line_is_left_out() {
+        let line = "2026-11-23 03:10:00.123: training a: 1 image";
+        assert_eq!(without_time(line), "training a: 1 image");
+        assert_eq!(without_time("reading: data"), "reading: data");
     }
 }

@@ -7,6 +7,8 @@ pub mod display;
 mod log;
 mod outcome;
 mod restart;
+mod screen;
+mod speed;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -23,8 +25,8 @@ pub use self::outcome::{Failure, Outcome, SessionSummary};
 use crate::checkpoint;
 use crate::evaluator::TrainerDied;
 use crate::run::{
-    EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, StopRequests,
-    SupervisorStatus, TrainStatus,
+    EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, Statuses,
+    StopRequests, SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
 use display::Display;
@@ -108,7 +110,6 @@ pub fn supervise(
         saved: Some(Instant::now()),
         killed: false,
         status,
-        begin: Instant::now(),
     };
     supervisor.trainer.restarts.limit(options.restarts);
     let result = supervisor.supervise(shutdown, display, options);
@@ -125,7 +126,6 @@ struct Supervisor<'a> {
     saved: Option<Instant>,
     /// Whether the children were killed on request.
     killed: bool,
-    begin: Instant,
 }
 
 impl Supervisor<'_> {
@@ -142,13 +142,22 @@ impl Supervisor<'_> {
             self.forward_stop(shutdown, display);
             self.trainer.poll(display)?;
             self.evaluator.poll(display)?;
-            display.update(self.trainer.status(), self.evaluator.status());
+            display.update(self.statuses());
             self.handle_exits(display, options.restarts);
             self.publish_status();
             if self.trainer.is_done() && self.evaluator.is_done() {
                 return Ok(());
             }
             thread::sleep(options.poll);
+        }
+    }
+
+    /// What the processes of this session said last.
+    fn statuses(&self) -> Statuses {
+        Statuses {
+            train: self.trainer.status().cloned(),
+            eval: self.evaluator.status().cloned(),
+            supervisor: Some(self.status.clone()),
         }
     }
 
@@ -207,7 +216,7 @@ impl Supervisor<'_> {
     fn pause(&self, display: &mut Display) {
         self.trainer.send(Signal::SIGSTOP);
         self.evaluator.send(Signal::SIGSTOP);
-        display.note("paused; to go on: fg");
+        display.pause("paused; to go on: fg");
         // All of this process's threads stop here. One that may not be stopped goes on at once.
         let _ = raise(Signal::SIGSTOP);
         self.trainer.send(Signal::SIGCONT);
@@ -242,7 +251,10 @@ impl Supervisor<'_> {
         let failed = self.trainer.failure().or(self.evaluator.failure()).cloned();
         let outcome = match (failed, shutdown.requested()) {
             (Some(failure), _) => Outcome::Failed(failure),
-            (None, Some(signal)) if stop_requested => Outcome::Stopped(signal),
+            // Asked while it was at its last work, it may have finished that.
+            (None, Some(signal)) if stop_requested && !self.is_finished() => {
+                Outcome::Stopped(signal)
+            }
             (None, _) => Outcome::Finished,
         };
         let (state, error) = match (&result, &outcome) {
@@ -255,13 +267,14 @@ impl Supervisor<'_> {
         if let Err(error) = self.status.save(self.run) {
             display.note(&format!("warning: {error:#}")); // the run itself is as it is
         }
-        result.map(|()| SessionSummary {
-            run: self.run.clone(),
-            outcome,
-            elapsed: self.begin.elapsed(),
-            restarts: self.status.restarts,
-            train: self.trainer.status().cloned(),
-            eval: self.evaluator.status().cloned(),
-        })
+        result.map(|()| SessionSummary::new(self.run, outcome, self.statuses()))
+    }
+
+    /// Whether both processes say that all their work is done.
+    fn is_finished(&self) -> bool {
+        let finished = |process: &Process| process.state == ProcessState::Finished;
+        let (train, eval) = (self.trainer.status(), self.evaluator.status());
+        train.is_some_and(|status| finished(&status.process))
+            && eval.is_some_and(|status| finished(&status.process))
     }
 }

@@ -3,12 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::Duration;
-
-use indicatif::FormattedDuration;
 
 use super::child::{describe, exit_code};
-use crate::run::{EvalStatus, Restarts, Role, RunDir, TrainStatus, commands};
+use crate::overview::{RunSnapshot, SnapshotReader, closing};
+use crate::run::{Role, RunDir, RunState, Statuses};
 
 /// A child that ended badly.
 #[derive(Clone, Debug)]
@@ -75,21 +73,26 @@ pub enum Outcome {
 /// The end of [`super::supervise`]; displays as the closing message for the user.
 #[derive(Debug)]
 pub struct SessionSummary {
-    /// The run supervised.
-    pub run: RunDir,
-    /// How it ended.
+    /// How the run ended.
     pub outcome: Outcome,
-    /// How long this session took.
-    pub elapsed: Duration,
-    /// How often a process was started again.
-    pub restarts: Restarts,
-    /// The trainer's last status in this session.
-    pub train: Option<TrainStatus>,
-    /// The evaluator's last status in this session.
-    pub eval: Option<EvalStatus>,
+    /// The run as it is left.
+    pub snapshot: RunSnapshot,
 }
 
 impl SessionSummary {
+    /// The end of a session of `run`, whose processes said this last.
+    pub(super) fn new(run: &RunDir, outcome: Outcome, statuses: Statuses) -> Self {
+        let mut snapshot = SnapshotReader::new(run).read(statuses);
+        // What a process that was killed said last is not how the run ended.
+        snapshot.state = Some(match (&outcome, snapshot.state) {
+            (Outcome::Finished, _) => RunState::Finished,
+            (Outcome::Stopped(_), _) => RunState::Stopped,
+            (Outcome::Failed(_), Some(RunState::Diverged)) => RunState::Diverged,
+            (Outcome::Failed(_), _) => RunState::Failed,
+        });
+        SessionSummary { outcome, snapshot }
+    }
+
     /// 0 for a finished run, 128 + signal for a stopped one, otherwise the dead child's own exit code
     /// (128 + signal if a signal killed it).
     pub fn exit_code(&self) -> i32 {
@@ -103,40 +106,9 @@ impl SessionSummary {
 
 impl fmt::Display for SessionSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (run, id) = (&self.run, self.run.id());
-        match &self.outcome {
-            Outcome::Finished => write!(f, "{id} is finished")?,
-            Outcome::Stopped(_) => write!(f, "{id} is stopped")?,
-            Outcome::Failed(failure) => write!(f, "{failure}\n\n{id} failed")?,
+        if let Outcome::Failed(failure) = &self.outcome {
+            write!(f, "{failure}\n\n")?;
         }
-        if let Some(train) = &self.train {
-            write!(f, " at step {} of {}", train.step, train.steps)?;
-        }
-        write!(f, ", after {}", FormattedDuration(self.elapsed))?;
-        if let Some(eval) = &self.eval
-            && let (Some(last), Some(best)) = (eval.last, eval.best)
-        {
-            write!(
-                f,
-                "\n  accuracy       {:.3} at step {}, best {:.3} at step {}",
-                last.accuracy, last.step, best.accuracy, best.step
-            )?;
-        }
-        let Restarts { train, eval } = self.restarts;
-        if train + eval > 0 {
-            write!(f, "\n  restarts       trainer {train}, evaluator {eval}")?;
-        }
-        let (train, eval) = (run.events(Role::TRAIN), run.events(Role::Eval));
-        write!(
-            f,
-            "\n  curves         {} and {}",
-            train.display(),
-            eval.display()
-        )?;
-        write!(f, "\n  to see them    {}", commands::curves(run))?;
-        if !matches!(self.outcome, Outcome::Finished) {
-            write!(f, "\n  to go on       {}", commands::resume(run))?;
-        }
-        Ok(())
+        f.write_str(&closing(&self.snapshot).join("\n"))
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 22] = [
     "error",
     "console",
     "files",
@@ -23,6 +23,7 @@ const ROOMS: [&str; 21] = [
     "checkpoint",
     "trainer",
     "evaluator",
+    "overview",
     "supervisor",
     "cli",
     "main",

@@ -19,7 +19,7 @@ use crate::model::Network;
 use crate::run::data::RunData;
 use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
-    RunDir, Status, StopRequests, TrainStatus,
+    RunDir, SmoothedLoss, Status, StopRequests, TrainStatus,
 };
 use crate::schedule;
 use crate::shutdown::Shutdown;
@@ -153,12 +153,18 @@ impl<'a> Trainer<'a> {
             }
         }
         status.threads = Some(threads);
-        console::timed(format_args!(
-            "training {} on {device_name}: {} images, steps {first} to {}",
-            run.id(),
-            images.len(),
-            status.steps - 1
-        ));
+        status.smoothed_loss = None; // that of a session, or from a rollback on
+        status.device = Some(device_name.clone());
+        status.first = Some(first);
+        let (id, count, steps) = (run.id(), images.len(), status.steps);
+        if first < steps {
+            let last = steps - 1;
+            console::timed(format_args!(
+                "training {id} on {device_name}: {count} images, steps {first} to {last}"
+            ));
+        } else {
+            console::timed(format_args!("{id} is trained already, all {steps} steps"));
+        }
         let gpu = device_name != "cpu";
         let loss_limit = LossLimit::new(&spec.train, &state);
         let input = BatchSource::start(&images, spec, first, &device, gpu)?;
@@ -238,6 +244,8 @@ impl<'a> Trainer<'a> {
         let learning_rate = self.learning_rate(step);
         self.optimizer
             .step(step, &gradients, &losses, learning_rate)?;
+        self.status.learning_rate = Some(learning_rate);
+        self.timer.waited(waited);
         self.pending.push(PendingLosses {
             step,
             learning_rate,
@@ -271,6 +279,7 @@ impl<'a> Trainer<'a> {
             self.reporter.record_losses(losses);
             self.losses = losses;
             self.status.loss = Some(losses.total);
+            self.status.smoothed_loss = SmoothedLoss::add(self.status.smoothed_loss, losses.total);
         }
         Ok(())
     }
@@ -315,13 +324,14 @@ impl<'a> Trainer<'a> {
 
     /// The tutorial's console line, timed over the steps since the last one.
     fn log_step(&mut self, step: u64) {
-        let sec_per_batch = self.timer.lap(step);
+        let (sec_per_batch, input_wait) = self.timer.lap(step);
         let examples_per_sec = self.spec.train.batch_size as f64 / sec_per_batch;
         console::timed(format_args!(
             "step {step}, loss = {} ({examples_per_sec:.1} examples/sec; {sec_per_batch:.3} sec/batch)",
             console::loss(self.losses.total)
         ));
         self.status.examples_per_sec = Some(examples_per_sec);
+        self.status.input_wait = Some(input_wait);
     }
 
     /// The checkpoint after a step, if all its values are finite.

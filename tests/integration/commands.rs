@@ -82,12 +82,19 @@ fn paste_every_command(project: &Project, runs: &str, made: bool) {
     let out = pasted(project, stop.last().unwrap()).out;
     assert!(!is_running(&first) && is_running(&second), "{out}");
 
+    // The last checkpoint came when the evaluator was asked to stop as well.
+    let score = printed(&out, "; to score: ").remove(0);
+    pasted(project, score);
+    let id = format!("small/{}", first.file_name().unwrap().display());
+    let again = project.succeed(&["stop", &id, "--runs", runs]).out;
+    assert!(!again.contains("not scored"), "{again}");
+
     let step = status(&first, "train").unwrap()["step"].as_u64().unwrap();
     respecify(&first, "steps: 1000000", &format!("steps: {}", step + 3));
     let resume = printed(&out, "to go on ");
     check_make(project, &resume, "resume", &first, made);
     let out = pasted(project, resume.last().unwrap()).out;
-    assert!(out.contains(" is finished at step "), "{out}");
+    assert!(out.contains(" is finished: "), "{out}");
     pasted(project, printed(&out, "to see them ").last().unwrap());
     let id = format!("small/{}", second.file_name().unwrap().display());
     project.succeed(&["stop", &id, "--runs", runs]);
@@ -121,7 +128,7 @@ fn list_says_how_to_start_a_run_there() {
     let out = project.succeed(&["list", "--runs", "my runs"]).out;
     let start = printed(&out, "to start one: ").remove(0);
     let out = pasted(&project, start).out;
-    assert!(out.contains(" is finished at step 25 of 25"), "{out}");
+    assert!(out.contains(" is finished: 25 of 25 steps"), "{out}");
     let list = project
         .runboard(&["resume", "smaal", "--runs", "my runs"])
         .err;

@@ -106,7 +106,7 @@ fn experiment_trains_writes_curves_and_is_evaluated_alongside() {
         "{log}"
     );
     assert!(
-        done.out.contains("finished at step 25 of 25"),
+        done.out.contains(" is finished: 25 of 25 steps, after "),
         "{}",
         done.out
     );
@@ -172,8 +172,8 @@ fn newest_run_is_the_one_created_last_although_local_time_went_back() {
         let mut command = project.command(&["run", "small", "--set", "train.steps=2"]);
         let done = Done::of(command.env("TZ", zone).output().unwrap());
         assert_eq!(done.code, Some(0), "{}", done.err);
-        let id = done.out.strip_prefix("running ").unwrap();
-        let id = id.split(' ').next().unwrap().to_owned();
+        let begin = done.out.lines().next().unwrap();
+        let id = begin.strip_prefix("starting runs/").unwrap().to_owned();
         let stopped = project.succeed(&["stop", "small"]).out;
         assert!(stopped.starts_with(&id), "{id} is not newest: {stopped}");
         id
@@ -291,7 +291,7 @@ fn loss_that_is_not_finite_ends_the_run_and_names_the_step() {
     let done = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
     assert_eq!(done.code, Some(4), "{}\n{}", done.out, done.err);
     let train = json(&project.run("small").join("train.status.json"));
-    assert_eq!(train["process"]["state"], "failed");
+    assert_eq!(train["process"]["state"], "diverged");
     let error = train["process"]["error"].as_str().unwrap();
     assert!(error.starts_with("the loss at step "), "{error}");
     let shown = format!("{}{}", done.out, done.err);
@@ -299,7 +299,7 @@ fn loss_that_is_not_finite_ends_the_run_and_names_the_step() {
         shown.contains(error) && shown.contains("train.log"),
         "{shown}"
     );
-    assert!(shown.contains("failed at step "), "{shown}");
+    assert!(shown.contains(" diverged: "), "{shown}");
 }
 
 #[test]

@@ -352,7 +352,7 @@ fn detached_run_survives_its_terminal_until_it_is_stopped() {
     let supervisor = status(&run, "supervisor").unwrap();
     let pid = at_work(&supervisor).expect("a supervisor");
     for part in [
-        format!("running {id} in runs/{id}, detached, with pid {pid}"),
+        format!("started runs/{id}, detached, with pid {pid}"),
         format!("tail -f runs/{id}/supervisor.log"),
         format!("runboard stop {id}"),
     ] {
@@ -369,7 +369,7 @@ fn detached_run_survives_its_terminal_until_it_is_stopped() {
 
     let stopped = project.succeed(&["stop", "small"]).out;
     assert!(
-        stopped.starts_with(&format!("{id} is stopped, at step ")),
+        stopped.starts_with(&format!("{id} is stopped: ")),
         "{stopped}"
     );
     for role in ROLES {
@@ -379,11 +379,14 @@ fn detached_run_survives_its_terminal_until_it_is_stopped() {
     }
     let log = fs::read_to_string(run.join("supervisor.log")).unwrap();
     assert!(
-        log.contains("\ntrain | ") && log.contains(" is stopped at step "),
+        log.contains("\ntrain | ") && log.contains(" is stopped: "),
         "{log}"
     );
     let again = project.succeed(&["stop", "small"]).out;
-    assert!(again.contains(" is not running, at step "), "{again}");
+    assert!(
+        again.starts_with(&format!("{id} is not running\n{id} is stopped: ")),
+        "{again}"
+    );
     // Of a detached session its command is recorded, once, and not how its supervisor was started.
     project.succeed(&["resume", "small", "--detach"]);
     project.succeed(&["stop", "small"]);

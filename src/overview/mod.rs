@@ -1,0 +1,196 @@
+//! What people are told of a run: all that is known of it at a moment ([`RunSnapshot`]), and the texts that show it, the
+//! [`block`] of lines while it is under way and the [`closing`] lines when it has ended.
+//!
+//! Both texts are pure functions of a snapshot. Whoever has a terminal paints them.
+
+mod block;
+mod closing;
+mod disk;
+mod text;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Local};
+
+pub use self::block::block;
+pub use self::closing::closing;
+use self::disk::DiskUse;
+pub use self::text::Paint;
+use crate::checkpoint;
+use crate::checkpoint::queue::EvaluationQueue;
+use crate::run::{Journal, Provenance, Role, RunDir, RunState, Statuses, commands};
+use crate::spec::Spec;
+
+/// How often a reader looks at more than the statuses: the journal, the checkpoints, the disk.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// All that is shown of a run, as it is at a moment.
+#[derive(Clone, Debug, Default)]
+pub struct RunSnapshot {
+    /// `NAME/TIMESTAMP`.
+    pub id: String,
+    /// When it was taken.
+    pub now: DateTime<Local>,
+    /// How the run stands; `None` before any process of it has started.
+    pub state: Option<RunState>,
+    /// What its processes said last.
+    pub statuses: Statuses,
+    /// What the trainer says while it prepares.
+    pub preparation: Option<String>,
+    /// How often the run was started or resumed.
+    pub sessions: usize,
+    /// Images a step.
+    pub batch_size: Option<usize>,
+    /// Steps a second.
+    pub speed: Option<f64>,
+    /// The accuracies of the checkpoints scored, in 0..=1, in the order of their steps.
+    pub accuracies: Vec<f64>,
+    /// The newest checkpoint's step.
+    pub saved: Option<u64>,
+    /// How many checkpoints are to be scored and are not, the one under way among them.
+    pub unscored: usize,
+    /// What the run takes on the disk.
+    pub disk: DiskUse,
+    /// Where its event files are, the trainer's and the evaluator's.
+    pub curves: [PathBuf; 2],
+    /// What the user may type.
+    pub commands: Commands,
+}
+
+/// Commands that mean the run of a snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Commands {
+    /// To see the curves.
+    pub curves: String,
+    /// To score what is not scored.
+    pub score: String,
+    /// To go on.
+    pub resume: String,
+    /// To stop it.
+    pub stop: String,
+}
+
+impl RunSnapshot {
+    /// What is to be known of `run` now. What cannot be read is left out.
+    pub fn read(run: &RunDir) -> Self {
+        SnapshotReader::new(run).read(Statuses::read(run))
+    }
+
+    /// Steps done, and steps to do in all.
+    fn progress(&self) -> Option<(u64, u64)> {
+        let train = self.statuses.train.as_ref()?;
+        // One that failed before it knew where to begin has done what its checkpoints say.
+        let known = train.first.is_some() || train.step > 0;
+        (known && train.steps > 0).then_some((train.step, train.steps))
+    }
+
+    /// How many steps are done since the newest checkpoint, and would be done again by a resume.
+    fn unsaved(&self) -> u64 {
+        let done = self.statuses.train.as_ref().map_or(0, |train| train.step);
+        done.saturating_sub(self.saved.map_or(0, |saved| saved + 1))
+    }
+
+    /// How long all sessions took, and this one.
+    fn time(&self) -> Option<(Duration, Duration)> {
+        let supervisor = self.statuses.supervisor.as_ref()?;
+        let (all, before) = (supervisor.seconds(), supervisor.seconds_before);
+        let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Some((duration(all), duration(all - before)))
+    }
+
+    /// How long training takes still, or after its end the evaluation.
+    fn time_left(&self) -> Option<Duration> {
+        let (done, all) = self.progress()?;
+        let seconds = match all.saturating_sub(done) {
+            0 => self.statuses.eval.as_ref()?.seconds_left()?,
+            steps => steps as f64 / self.speed?,
+        };
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+}
+
+/// How many checkpoints of `run` are to be scored and are not; none where that cannot be told.
+pub fn unscored(run: &RunDir) -> usize {
+    let count = || {
+        let mut queue = EvaluationQueue::new(run, &Spec::read_frozen(&run.spec())?);
+        let evaluations = Journal::read(&run.evaluations())?;
+        anyhow::Ok(queue.waiting(&evaluations)?.count())
+    };
+    count().unwrap_or(0)
+}
+
+/// Reads snapshots of a run again and again. The statuses are given; what costs more is looked at every [`LOOK`].
+pub struct SnapshotReader {
+    run: RunDir,
+    queue: Option<EvaluationQueue>,
+    latest: RunSnapshot,
+    looked: Option<Instant>,
+}
+
+impl SnapshotReader {
+    /// For `run`.
+    pub fn new(run: &RunDir) -> Self {
+        // A spec that cannot be read is for the processes to report.
+        let spec = Spec::read_frozen(&run.spec()).ok();
+        let latest = RunSnapshot {
+            id: run.id(),
+            sessions: Provenance::sessions(run),
+            batch_size: spec.as_ref().map(|spec| spec.train.batch_size),
+            curves: [Role::TRAIN, Role::Eval].map(|role| run.events(role)),
+            commands: Commands {
+                curves: commands::curves(run),
+                score: commands::score(run),
+                resume: commands::resume(run),
+                stop: commands::stop(run),
+            },
+            ..RunSnapshot::default()
+        };
+        SnapshotReader {
+            queue: spec.as_ref().map(|spec| EvaluationQueue::new(run, spec)),
+            run: run.clone(),
+            latest,
+            looked: None,
+        }
+    }
+
+    /// The run as it is now, by these statuses.
+    pub fn read(&mut self, statuses: Statuses) -> RunSnapshot {
+        let scored = |statuses: &Statuses| statuses.eval.as_ref().and_then(|eval| eval.last);
+        let changed = scored(&statuses) != scored(&self.latest.statuses);
+        if changed || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            self.looked = Some(Instant::now());
+            self.look();
+        }
+        let latest = &mut self.latest;
+        latest.now = Local::now();
+        latest.state = statuses.state(&self.run);
+        let rate = statuses
+            .train
+            .as_ref()
+            .and_then(|train| train.examples_per_sec);
+        let batch_size = latest.batch_size.map(|images| images as f64);
+        latest.speed = rate.zip(batch_size).map(|(rate, images)| rate / images);
+        latest.statuses = statuses;
+        latest.clone()
+    }
+
+    /// Looks at the journal, the checkpoints and the disk.
+    fn look(&mut self) {
+        let (run, latest) = (&self.run, &mut self.latest);
+        let newest = checkpoint::latest(&run.checkpoints()).ok().flatten();
+        latest.saved = newest.map(|entry| entry.step);
+        latest.disk = DiskUse::of(run);
+        let Ok(evaluations) = Journal::read(&run.evaluations()) else {
+            return;
+        };
+        let accuracies = evaluations
+            .iter()
+            .filter_map(|evaluation| evaluation.accuracy);
+        latest.accuracies = accuracies.collect();
+        if let Some(queue) = &mut self.queue {
+            let waiting = queue.waiting(&evaluations).map(Iterator::count);
+            latest.unscored = waiting.unwrap_or(0);
+        }
+    }
+}
