@@ -317,6 +317,14 @@ fn trainer_and_evaluator_work_without_a_supervisor() {
     assert_eq!(again.matches("precision @ 1 = ").count(), 0, "{again}");
     let trained = project.succeed(&["train", "--run", path]).out;
     assert_eq!(trained.matches(": step ").count(), 0, "{trained}");
+    assert!(
+        trained.contains(" is trained already, all 25 steps\n"),
+        "{trained}"
+    );
+    let resumed = project.succeed(&["resume", "small", "--quiet"]).out;
+    let said = " has trained all its 25 steps already; of its checkpoints, all are scored";
+    assert!(resumed.contains(said), "{resumed}");
+    assert!(!resumed.contains("eval  |"), "{resumed}");
     assert!(last_weights(&run) == before);
     if let Some(events) = tensorboard_reads(&run.join("eval")) {
         let evaluated = steps(&events["scalars"]["Precision @ 1"]);

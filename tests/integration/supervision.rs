@@ -273,6 +273,56 @@ fn ctrl_z_pauses_the_whole_run_until_it_goes_on() {
 }
 
 #[test]
+fn display_on_a_terminal_has_colours_unless_no_color_is_set() {
+    for no_colour in ["", "1"] {
+        let project = Project::new();
+        let mut command = project.command(&["run", "small"]);
+        let mut terminal = Terminal::open();
+        let mut child = terminal.start(command.env("NO_COLOR", no_colour));
+        let code = wait_for("the end", || {
+            terminal.read();
+            child.try_wait().unwrap()
+        });
+        let said = terminal.said();
+        assert_eq!(code.code(), Some(0), "{said}");
+        assert!(said.contains("Ctrl-C, which saves a checkpoint"), "{said}");
+        assert_eq!(said.contains("\x1b[2mevaluator"), no_colour.is_empty());
+        // The block is gone, and the log's lines were never there.
+        let (_, end) = said.rsplit_once("\x1b[J").unwrap();
+        assert!(end.contains(" is finished: 25 of 25 steps"), "{end}");
+        assert!(!end.contains("evaluator"), "{end}");
+        assert!(!said.contains("examples/sec"), "{said}");
+    }
+}
+
+#[test]
+fn run_stopped_at_once_is_stopped_and_says_what_a_resume_trains_again() {
+    let project = Project::new();
+    let sets = [&ENDLESS[..], &["train.checkpoint_every=1000000"]].concat();
+    let child = project.start(&with_sets(&["run", "small"], &sets));
+    let run = under_way(&project, 5);
+    hold(pid(&run, "train"));
+    signal(&child, Signal::SIGTERM);
+    signal(&child, Signal::SIGINT);
+    let done = finish(child);
+    assert_eq!(done.code, Some(143), "{}\n{}", done.out, done.err);
+    let step = status(&run, "train").unwrap()["step"].as_u64().unwrap();
+    for line in [
+        format!(" is stopped: {step} of 1000000 steps, after "),
+        format!(
+            " step 0; a resume goes on with step 1, and trains {} steps again\n",
+            step - 1
+        ),
+    ] {
+        assert!(done.out.contains(&line), "no {line:?} in {}", done.out);
+    }
+    let list = project.succeed(&["list"]).out;
+    let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[1..3], ["stopped", &format!("{step}/1000000")], "{list}");
+    wait_for_the_end(&run);
+}
+
+#[test]
 fn supervisor_killed_while_paused_leaves_no_frozen_process() {
     let project = Project::new();
     let mut supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
