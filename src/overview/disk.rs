@@ -24,7 +24,7 @@ impl DiskUse {
         let events = [
             run.events(Role::TRAIN),
             run.events(Role::Eval),
-            run.hparams(),
+            run.earlier_hparams(),
         ];
         let free = statvfs(run.path()).ok();
         DiskUse {
