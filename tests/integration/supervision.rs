@@ -303,6 +303,9 @@ fn run_stopped_at_once_is_stopped_and_says_what_a_resume_trains_again() {
     let run = under_way(&project, 5);
     hold(pid(&run, "train"));
     signal(&child, Signal::SIGTERM);
+    wait_for("the first request", || {
+        (status(&run, "supervisor")?["stopping"] == true).then_some(())
+    });
     signal(&child, Signal::SIGINT);
     let done = finish(child);
     assert_eq!(done.code, Some(143), "{}\n{}", done.out, done.err);
