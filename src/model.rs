@@ -3,14 +3,14 @@
 
 pub use crate::spec::LAYERS;
 
-use crate::spec::{self, LayerParameters};
+use crate::spec::{self, Init, LayerParameters, NormName};
 use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::collections::{BTreeMap, HashMap};
@@ -88,7 +88,7 @@ pub fn weights_name(layer: &str) -> String {
 }
 
 impl Network {
-    /// Fresh weights: a truncated normal for every weight, a constant for every bias. The values follow
+    /// Fresh weights: each layer's distribution for every weight, a constant for every bias. The values follow
     /// from `seed` and the parameter alone, not from the device.
     pub fn init(spec: &spec::Network, crop: usize, seed: spec::Seed, device: &Device) -> Self {
         let mut init = Initializer {
@@ -190,7 +190,7 @@ impl Initializer<'_> {
         rng.set_stream(WEIGHT_STREAMS + self.drawn);
         self.drawn += 1;
         let values: Vec<f32> = (0..layer.weights.iter().product())
-            .map(|_| truncated_normal(&mut rng, layer.stddev))
+            .map(|_| draw(&mut rng, layer))
             .collect();
         Param::from_data(TensorData::new(values, layer.weights.clone()), self.device)
     }
@@ -203,6 +203,22 @@ impl Initializer<'_> {
 
 /// The generator's streams from here on belong to the weights; the batches use lower ones.
 const WEIGHT_STREAMS: u64 = 1 << 63;
+
+/// A weight of the layer's distribution.
+fn draw(rng: &mut ChaCha8Rng, layer: &LayerParameters) -> f32 {
+    let [inputs, outputs] = layer.fans().map(|fan| fan as f64);
+    match layer.init {
+        Init::TruncatedNormal => truncated_normal(rng, layer.stddev),
+        Init::HeNormal => {
+            let z: f64 = StandardNormal.sample(rng);
+            (z * (2.0 / inputs).sqrt()) as f32
+        }
+        Init::Xavier => {
+            let bound = (6.0 / (inputs + outputs)).sqrt();
+            rng.random_range(-bound..bound) as f32
+        }
+    }
+}
 
 /// A normal of the given standard deviation, drawn again while beyond two of them
 /// (tf.truncated_normal_initializer).
@@ -244,6 +260,9 @@ fn pool(x: Tensor<4>, spec: &spec::Pool) -> Tensor<4> {
 
 /// x / (bias + alpha * sum of x^2 over the channels within `radius`)^beta, as tf.nn.lrn.
 fn local_response_norm(x: Tensor<4>, spec: &spec::Norm) -> Tensor<4> {
+    if spec.name == NormName::None {
+        return x;
+    }
     let [n, channels, height, width] = x.dims();
     let radius = spec.radius;
     let squares = x.clone().powi_scalar(2);

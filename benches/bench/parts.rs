@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor};
 use runboard::backend::{self, DeviceLosses, Optimizer};
 use runboard::checkpoint::{self, Checkpoint};
 use runboard::data::{Batch, BatchStream, Batching, Images, Split};
-use runboard::model::{EMA, Network, WEIGHTS};
+use runboard::model::Network;
+use runboard::schedule::StepRates;
 use runboard::spec::Spec;
 use runboard::trainer::reporter::{Reporter, StepOutput};
 use serde::Serialize;
@@ -75,8 +76,9 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         .min(train.images_every);
     let mut reporter = Reporter::start(directory.path(), spec, 0, Default::default(), false)?;
     let (pixels, labels) = upload(spec, &batch, &device);
-    let (losses, gradients) = backend::gradients(&network, spec, pixels.clone(), labels)?;
+    let (losses, gradients) = backend::gradients(&network, spec, 0, pixels.clone(), labels)?;
     reporter.record_losses(DeviceLosses::read(&[&losses])?[0]);
+    let optimizer = Optimizer::new(spec, &network)?;
     let output = StepOutput {
         step: 0, // for which all cadences are due
         gradients,
@@ -90,7 +92,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         Cadence::Every(shown),
         20,
         || {
-            reporter.report(&output, &network, 4)?;
+            reporter.report(&output, &optimizer, 4)?;
             reporter.flush();
             Ok(())
         },
@@ -98,9 +100,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
 
     let checkpoint = Checkpoint {
         state: checkpoint::CheckpointState::default(),
-        tensors: [WEIGHTS, EMA]
-            .map(|group| (group.to_owned(), network.named()))
-            .into(),
+        tensors: optimizer.state(),
     };
     let every = Cadence::Every(train.checkpoint_every);
     parts.push(timed("checkpoint save, synced", every, 20, || {
@@ -143,7 +143,7 @@ fn step(
     batches: &mut BatchStream,
     network: &Network,
 ) -> Result<Vec<Part>> {
-    let mut optimizer = Optimizer::new(&spec.optimizer, network)?;
+    let mut optimizer = Optimizer::new(spec, network)?;
     const NAMES: [&str; 4] = [
         "waiting for the batch",
         "upload",
@@ -162,9 +162,13 @@ fn step(
         mark()?;
         let (pixels, labels) = backend::upload(batch.images, batch.labels, spec.input.crop, device);
         mark()?;
-        let (losses, gradients) = backend::gradients(optimizer.network(), spec, pixels, labels)?;
+        let (losses, gradients) = backend::gradients(optimizer.network(), spec, 0, pixels, labels)?;
         mark()?;
-        optimizer.step(round, &gradients, &losses, 1e-9)?;
+        let rates = StepRates {
+            learning_rate: 1e-9,
+            average_decay: Some(0.5),
+        };
+        optimizer.step(round, &gradients, &losses, rates)?;
         mark()?;
         if round >= 5 {
             for (seconds, pair) in seconds.iter_mut().zip(marks.windows(2)) {

@@ -3,7 +3,7 @@
 use super::native::{self, activations, gradients};
 use super::{DeviceLosses, Optimizer, upload};
 use crate::model::{NamedTensor, Network};
-use crate::schedule::{self, Average};
+use crate::schedule::{self, Average, Schedule};
 use crate::spec::{self, Fidelity, Spec};
 use crate::testing::golden::{Golden, Tensor, assert_chi_square, assert_close, path};
 use burn::tensor::{Device, Int, Tensor as Burn};
@@ -85,6 +85,7 @@ fn settings(tensor: &Tensor) -> (spec::Pool, spec::Norm) {
     (
         pool,
         spec::Norm {
+            name: spec::NormName::Lrn,
             radius,
             bias,
             alpha,
@@ -140,7 +141,7 @@ fn losses_and_gradients_are_tensorflows() {
     for case in CASES.map(|name| Case::of(name, &golden)) {
         let (images, labels) = case.batch();
         let (losses, gradient_network) =
-            gradients(&case.network, &case.spec, images, labels).unwrap();
+            gradients(&case.network, &case.spec, 0, images, labels).unwrap();
         let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
         let [_, _, local3, local4, _] = losses.weight_decay;
         assert!(
@@ -166,15 +167,16 @@ fn losses_and_gradients_are_tensorflows() {
 fn weights_and_averages_are_tensorflows_after_one_and_five_steps() {
     let golden = Golden::read("network");
     for case in CASES.map(|name| Case::of(name, &golden)) {
-        let spec = spec::Optimizer::default();
+        let spec = Spec::default();
+        let schedule = Schedule::new(&spec, 50_000);
         let mut optimizer = Optimizer::new(&spec, &case.network).unwrap();
         for step in 0..5 {
             let (images, labels) = case.batch();
             let (losses, gradient_network) =
-                gradients(optimizer.network(), &case.spec, images, labels).unwrap();
-            let rate = schedule::learning_rate(&spec, step, 50_000, 128);
+                gradients(optimizer.network(), &case.spec, 0, images, labels).unwrap();
+            let rates = schedule.rates(step);
             optimizer
-                .step(step, &gradient_network, &losses, rate)
+                .step(step, &gradient_network, &losses, rates)
                 .unwrap();
             if let 0 | 4 = step {
                 for (group, tensors) in optimizer.state() {
@@ -231,7 +233,7 @@ fn differentiate(golden: &Golden, case: &str, operation: impl Fn(&tch::Tensor) -
 #[test]
 fn schedules_are_tensorflows() {
     #[derive(serde::Deserialize)]
-    struct Schedule {
+    struct Rates {
         images: usize,
         batch_size: usize,
         epochs_per_decay: f64,
@@ -241,14 +243,17 @@ fn schedules_are_tensorflows() {
         ema_decay: std::collections::BTreeMap<u64, f64>,
     }
     let text = std::fs::read_to_string(path("schedule.json")).unwrap();
-    let golden: Schedule = serde_json::from_str(&text).unwrap();
-    let mut optimizer = spec::Optimizer::default();
+    let golden: Rates = serde_json::from_str(&text).unwrap();
+    let mut spec = Spec::default();
+    spec.train.batch_size = golden.batch_size;
+    let optimizer = &spec.optimizer;
     assert_eq!(optimizer.epochs_per_decay, golden.epochs_per_decay);
     assert_eq!(golden.steps_per_drop, 136_718);
     for (staircase, rates) in [(true, &golden.staircase), (false, &golden.glide)] {
-        optimizer.staircase = staircase;
+        spec.optimizer.staircase = staircase;
+        let schedule = Schedule::new(&spec, golden.images);
         for (&step, want) in rates {
-            let got = schedule::learning_rate(&optimizer, step, golden.images, golden.batch_size);
+            let got = schedule.learning_rate(step);
             assert!(
                 (got / want - 1.0).abs() < 1e-6,
                 "step {step}: got {got}, want {want}"
@@ -256,7 +261,7 @@ fn schedules_are_tensorflows() {
         }
     }
     for (&updates, want) in &golden.ema_decay {
-        let got = schedule::ema_decay(optimizer.ema_decay, updates);
+        let got = schedule::ema_decay(spec.optimizer.ema_decay, updates);
         assert!(
             (got - want).abs() < 1e-7,
             "n = {updates}: got {got}, want {want}"

@@ -9,13 +9,18 @@
 
 mod cpu;
 mod device_images;
+mod dropout;
 pub mod environment;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_torch;
 mod losses;
+mod muon;
 mod native;
 mod optimizer;
 mod parameters;
+mod update_rule;
 
 pub use device_images::DeviceImages;
 pub use losses::{DeviceLosses, Losses};

@@ -1,21 +1,24 @@
 //! The network in libtorch's own operations: losses, gradients and logits. Where `cpu` can, it takes their place.
 
 use super::cpu::CpuNetwork;
+use super::dropout::Dropout;
 use super::losses::DeviceLosses;
 use super::{handles, not_libtorch, tch_tensor, to_host, with_handles};
 use crate::model::{self, LAYERS, NamedTensor, Network, PARAMETERS, PER_LAYER};
-use crate::spec::{self, Precision, Spec};
+use crate::spec::{self, NormName, OptimizerName, Precision, Spec};
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
 
-/// The losses on a batch and the gradient of the total one by every parameter.
+/// The losses on the batch of a step and the gradient of the total one by every parameter. Which outputs are left out
+/// follows from the spec's seed and the step.
 ///
 /// # Errors
 /// libtorch's, such as memory that does not suffice.
 pub fn gradients(
     network: &Network,
     spec: &Spec,
+    step: u64,
     images: Tensor<4>,
     labels: Tensor<1, Int>,
 ) -> Result<(DeviceLosses, Network)> {
@@ -24,15 +27,10 @@ pub fn gradients(
     let labels = labels
         .try_into_primitive::<LibTorch>()
         .map_err(not_libtorch)?;
+    let dropout = Dropout::new(spec, step, labels.tensor.numel());
     let (cross_entropy, mut gradients) = match CpuNetwork::of(spec, &images) {
-        Some(cpu) => cpu.gradients(&weights, &images, &labels.tensor)?,
-        None => {
-            let weights = tracked(&weights)?;
-            let logits = forward(&weights, spec, &images, None)?;
-            let loss = cross_entropy(&logits, &labels.tensor)?;
-            let gradients = tch::Tensor::f_run_backward(&[&loss], &weights, false, false)?;
-            (loss, gradients)
-        }
+        Some(cpu) => cpu.gradients(&weights, &images, &labels.tensor, dropout.as_ref())?,
+        None => differentiate(&weights, spec, &images, &labels.tensor, dropout.as_ref())?,
     };
     let mut decays = Vec::new();
     let of_layers = weights
@@ -52,6 +50,21 @@ pub fn gradients(
     Ok((losses, with_handles(network, gradients)))
 }
 
+/// The mean cross-entropy and its gradients, in libtorch's operations.
+fn differentiate(
+    weights: &[tch::Tensor],
+    spec: &Spec,
+    images: &tch::Tensor,
+    labels: &tch::Tensor,
+    dropout: Option<&Dropout>,
+) -> Result<(tch::Tensor, Vec<tch::Tensor>)> {
+    let weights = tracked(weights)?;
+    let logits = forward(&weights, spec, images, dropout, None)?;
+    let loss = cross_entropy(&logits, labels, spec.loss.label_smoothing)?;
+    let gradients = tch::Tensor::f_run_backward(&[&loss], &weights, false, false)?;
+    Ok((loss, gradients))
+}
+
 /// The logits of a batch: [n, classes] on the host, row by row.
 ///
 /// # Errors
@@ -61,14 +74,14 @@ pub fn logits(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<f
     let (weights, images) = (handles(network)?, tch_tensor(images)?);
     let logits = match CpuNetwork::of(spec, &images) {
         Some(cpu) => cpu.logits(&weights, &images)?,
-        None => forward(&weights, spec, &images, None)?,
+        None => forward(&weights, spec, &images, None, None)?,
     };
     to_host(&logits)
 }
 
 /// The sum of a layer's squared weights. First by output channel, each the work of one thread, so that it does not
 /// depend on how many threads there are.
-fn sum_of_squares(weights: &tch::Tensor) -> Result<tch::Tensor> {
+pub(super) fn sum_of_squares(weights: &tch::Tensor) -> Result<tch::Tensor> {
     let inputs: &[i64] = match weights.dim() {
         4 => &[1, 2, 3], // [out, in, height, width]
         _ => &[0],       // [in, out]
@@ -78,10 +91,10 @@ fn sum_of_squares(weights: &tch::Tensor) -> Result<tch::Tensor> {
     Ok(channels.f_sum(tch::Kind::Float)?)
 }
 
-/// Whether the last bits of [`gradients`] on a CPU depend on the number of threads: so they do where libtorch's
-/// operations compute the network.
+/// Whether the last bits of a step on a CPU depend on the number of threads: so they do where libtorch's operations
+/// compute the network, or Muon's products.
 pub fn depends_on_threads(spec: &Spec) -> bool {
-    !CpuNetwork::supports(spec)
+    !CpuNetwork::supports(spec) || spec.optimizer.name == OptimizerName::Muon
 }
 
 /// Leaves of a new autograd graph on the same memory.
@@ -90,10 +103,19 @@ fn tracked(weights: &[tch::Tensor]) -> Result<Vec<tch::Tensor>> {
     weights.iter().map(leaf).collect()
 }
 
-/// The mean cross-entropy of the batch.
-fn cross_entropy(logits: &tch::Tensor, labels: &tch::Tensor) -> Result<tch::Tensor> {
+/// The mean cross-entropy of the batch; a share of each label is spread evenly over all classes.
+pub(super) fn cross_entropy(
+    logits: &tch::Tensor,
+    labels: &tch::Tensor,
+    label_smoothing: f32,
+) -> Result<tch::Tensor> {
     let likelihoods = logits.f_log_softmax(-1, tch::Kind::Float)?;
-    Ok(likelihoods.f_nll_loss::<&tch::Tensor>(labels, None, tch::Reduction::Mean, -100)?)
+    let loss = likelihoods.f_nll_loss::<&tch::Tensor>(labels, None, tch::Reduction::Mean, -100)?;
+    if label_smoothing == 0.0 {
+        return Ok(loss);
+    }
+    let even = likelihoods.f_mean(tch::Kind::Float)?.f_neg()?;
+    Ok(loss.f_lerp(&even, f64::from(label_smoothing))?)
 }
 
 /// What each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,
@@ -106,7 +128,7 @@ pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<
     let _guard = tch::no_grad_guard();
     let mut layers = Vec::new();
     let images = tch_tensor(images)?;
-    let _logits = forward(&handles(network)?, spec, &images, Some(&mut layers))?;
+    let _logits = forward(&handles(network)?, spec, &images, None, Some(&mut layers))?;
     let named = |(name, x): (&str, tch::Tensor)| -> Result<NamedTensor> {
         let x = match x.dim() {
             4 => x.f_permute([0, 2, 3, 1])?,
@@ -129,6 +151,7 @@ fn forward(
     weights: &[tch::Tensor],
     spec: &Spec,
     images: &tch::Tensor,
+    dropout: Option<&Dropout>,
     mut captures: Captures,
 ) -> Result<tch::Tensor> {
     let kind = match spec.compute.precision {
@@ -172,12 +195,23 @@ fn forward(
     capture("pool2", &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
     let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
+    let x = dropped(x, dropout, 0)?;
     capture(local3, &x);
     let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
+    let x = dropped(x, dropout, 1)?;
     capture(local4, &x);
     let x = sb.f_addmm(&x, sw)?; // [n, 10]
     capture(softmax_linear, &x);
     Ok(x.f_to_kind(tch::Kind::Float)?)
+}
+
+/// A dense layer's output without what a training step leaves out.
+fn dropped(x: tch::Tensor, dropout: Option<&Dropout>, layer: usize) -> Result<tch::Tensor> {
+    let Some(dropout) = dropout else {
+        return Ok(x);
+    };
+    let factors = tch::Tensor::f_from_slice(dropout.factors(layer))?.f_view(&x.size()[..])?;
+    Ok(x.f_mul(&factors.f_to_device(x.device())?.f_to_kind(x.kind())?)?)
 }
 
 fn convolution(
@@ -210,6 +244,9 @@ pub(super) fn pool(x: &tch::Tensor, spec: &spec::Pool) -> Result<tch::Tensor> {
 /// x / (bias + alpha * windowed sum of x^2)^beta. The sum over neighbouring channels is a product with
 /// a constant band matrix, which the matrix unit does faster than any sliding window of libtorch's.
 pub(super) fn local_response_norm(x: &tch::Tensor, spec: &spec::Norm) -> Result<tch::Tensor> {
+    if spec.name == NormName::None {
+        return Ok(x.shallow_clone());
+    }
     let channels = x.size()[1];
     let options = (x.kind(), x.device());
     let radius = spec.radius as i64;
@@ -289,7 +326,7 @@ pub(super) mod tests {
             let labels = vec![0, 9, 4, 4, 2];
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
             let fast = logits(&network, &spec, images.clone()).unwrap();
-            let (losses, fast_gradients) = gradients(&network, &spec, images, targets).unwrap();
+            let (losses, fast_gradients) = gradients(&network, &spec, 0, images, targets).unwrap();
             let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
 
             let tracked = Device::libtorch().autodiff();
@@ -345,6 +382,37 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn kernels_agree_with_libtorch_on_smoothing_dropout_and_no_normalisation() {
+        let (mut spec, crop) = small();
+        spec.loss.label_smoothing = 0.2;
+        spec.network.dropout = 0.4;
+        let device = Device::libtorch();
+        let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+        for name in [NormName::Lrn, NormName::None] {
+            spec.network.norm.name = name;
+            let pixels = random(5 * crop * crop * 3, 7);
+            let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
+            let labels = labels.try_into_primitive::<LibTorch>().unwrap().tensor;
+            let (weights, images) = (handles(&network).unwrap(), tch_tensor(images).unwrap());
+            let dropout = Dropout::new(&spec, 7, 5);
+            let cpu = CpuNetwork::of(&spec, &images).unwrap();
+            let got = cpu.gradients(&weights, &images, &labels, dropout.as_ref());
+            let want = differentiate(&weights, &spec, &images, &labels, dropout.as_ref());
+            let (got, want) = (got.unwrap(), want.unwrap());
+            let scalar = |loss: &tch::Tensor| loss.double_value(&[]);
+            assert!((scalar(&got.0) - scalar(&want.0)).abs() < 1e-5);
+            for (index, (got, want)) in got.1.iter().zip(&want.1).enumerate() {
+                let (got, want) = (to_host(got).unwrap(), to_host(want).unwrap());
+                assert_close(&got, &want, &format!("parameter {index}"));
+            }
+            // Another step leaves out other outputs.
+            let other = Dropout::new(&spec, 8, 5);
+            let other = cpu.gradients(&weights, &images, &labels, other.as_ref());
+            assert_ne!(scalar(&other.unwrap().0), scalar(&got.0));
+        }
+    }
+
+    #[test]
     fn bfloat16_is_near_float32() {
         let (mut spec, crop) = small();
         let device = Device::libtorch();
@@ -355,7 +423,7 @@ pub(super) mod tests {
             spec.compute.precision = precision;
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
             let logits = logits(&network, &spec, images.clone()).unwrap();
-            let (losses, gradients) = gradients(&network, &spec, images, targets).unwrap();
+            let (losses, gradients) = gradients(&network, &spec, 0, images, targets).unwrap();
             let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
             (logits, losses, gradients.named())
         };

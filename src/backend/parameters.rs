@@ -1,15 +1,17 @@
 //! A network's parameters one after the other in memory, so that a step changes all of them at once.
 
 use super::{handles, with_handles};
-use crate::model::Network;
+use crate::model::{Network, PER_LAYER};
 use anyhow::Result;
 use tch::Tensor;
 
-/// One value for each parameter: weights, their moving average, or what else an optimizer remembers.
+/// One value for each parameter: weights, their moving average, a gradient, or what else an optimizer remembers.
 #[derive(Debug)]
 pub(super) struct FlatParameters {
     /// Views of `values`.
     network: Network,
+    /// The same views, weights and biases by turns.
+    views: Vec<Tensor>,
     /// [number of values], in the order of the network's fields.
     values: Tensor,
 }
@@ -21,7 +23,7 @@ impl FlatParameters {
     /// libtorch's.
     pub fn of(network: &Network) -> Result<Self> {
         let handles = handles(network)?;
-        let values = flat(&handles)?;
+        let values = Tensor::f_cat(&flattened(&handles)?, 0)?;
         let mut views = Vec::with_capacity(handles.len());
         let mut start = 0;
         for handle in &handles {
@@ -30,10 +32,42 @@ impl FlatParameters {
             views.push(view.f_view(&handle.size()[..])?);
             start += length;
         }
+        let copies = views.iter().map(Tensor::shallow_clone).collect();
         Ok(FlatParameters {
-            network: with_handles(network, views),
+            network: with_handles(network, copies),
+            views,
             values,
         })
+    }
+
+    /// Zeros in the network's shapes.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn zeros(like: &Network) -> Result<Self> {
+        let mut zeros = Self::of(like)?;
+        let _ = zeros.values.f_zero_()?;
+        Ok(zeros)
+    }
+
+    /// Take over the values of another network, in the memory that is there.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn copy(&mut self, network: &Network) -> Result<()> {
+        let _ = Tensor::f_cat_out(&self.values, &flattened(&handles(network)?)?, 0)?;
+        Ok(())
+    }
+
+    /// Add the values of another network.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn add(&mut self, network: &Network) -> Result<()> {
+        for (own, other) in self.views.iter_mut().zip(handles(network)?) {
+            let _ = own.f_add_(&other)?;
+        }
+        Ok(())
     }
 
     /// The network, on the same memory.
@@ -45,11 +79,20 @@ impl FlatParameters {
     pub fn values(&mut self) -> &mut Tensor {
         &mut self.values
     }
+
+    /// The weights of each layer, on the same memory.
+    pub fn weights(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.views.iter_mut().step_by(PER_LAYER)
+    }
+
+    /// The biases of each layer, on the same memory.
+    pub fn biases(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.views.iter_mut().skip(1).step_by(PER_LAYER)
+    }
 }
 
-/// All values one after the other, copied.
-pub(super) fn flat(handles: &[Tensor]) -> Result<Tensor> {
+/// Each one in a row; a copy only of what does not lie so.
+fn flattened(handles: &[Tensor]) -> Result<Vec<Tensor>> {
     let flat = handles.iter().map(|handle| handle.f_flatten(0, -1));
-    let flat = flat.collect::<Result<Vec<_>, _>>()?;
-    Ok(Tensor::f_cat(&flat, 0)?)
+    Ok(flat.collect::<Result<Vec<_>, _>>()?)
 }

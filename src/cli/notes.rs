@@ -1,7 +1,7 @@
 //! What a user of a spec trips over, of docs/fidelity.md.
 
-use crate::schedule;
-use crate::spec::{Normalize, Spec};
+use crate::schedule::Schedule;
+use crate::spec::{Init, Normalize, ScheduleName, Spec};
 
 /// Initial deviation of a convolution's weights up to which training looks dead at first; the tutorial's is 1e-4.
 const SMALL_STDDEV: f64 = 1e-3;
@@ -18,7 +18,7 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
     let network = &spec.network;
     let small: Vec<&str> = [("conv1", &network.conv1), ("conv2", &network.conv2)]
         .iter()
-        .filter(|(_, layer)| layer.stddev <= SMALL_STDDEV)
+        .filter(|(_, layer)| layer.init == Init::TruncatedNormal && layer.stddev <= SMALL_STDDEV)
         .map(|(name, _)| *name)
         .collect();
     if !small.is_empty() {
@@ -30,9 +30,11 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
         ));
     }
     let steps = spec.train.total_steps(images);
-    let rate = |step| schedule::learning_rate(&spec.optimizer, step, images, spec.train.batch_size);
+    let schedule = Schedule::new(spec, images);
+    let rate = |step| schedule.learning_rate(step);
+    let drops = spec.schedule.name == ScheduleName::Exponential;
     // In a run that is far shorter nobody expects a drop.
-    if rate(0) == rate(steps.saturating_sub(1)) && rate(0) > rate(2 * steps) {
+    if drops && rate(0) == rate(steps.saturating_sub(1)) && rate(0) > rate(2 * steps) {
         notes.push(format!(
             "the learning rate never drops: {} epochs, after which it would, are more than the run's {steps} steps",
             spec.optimizer.epochs_per_decay

@@ -18,7 +18,7 @@ mod fuzz;
 mod golden;
 mod images;
 mod prefetch;
-mod random;
+pub(crate) mod random;
 mod sources;
 mod stream;
 mod summary;

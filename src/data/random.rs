@@ -11,6 +11,8 @@ use rand_chacha::ChaCha8Rng;
 pub(super) const AUGMENTATION: &[u8; 8] = b"distort ";
 /// Which training images are mirrored in the first epoch, where they alternate.
 pub(super) const ALTERNATION: &[u8; 8] = b"altflip ";
+/// Outputs of a dense layer that a training step leaves out.
+pub const DROPOUT: &[u8; 8] = b"dropout ";
 /// Permutation of one epoch.
 pub(super) const SHUFFLING: &[u8; 8] = b"shuffle ";
 /// Order of imported images.
@@ -24,7 +26,7 @@ pub(super) const SYNTHETIC_TEST: &[u8; 8] = b"drawtest";
 
 /// The stream `index` of `purpose` under `seed`. Streams of different purposes have different keys;
 /// those of one purpose are ChaCha's own 2^64 streams of a key.
-pub(super) fn stream(seed: Seed, purpose: &[u8; 8], index: u64) -> ChaCha8Rng {
+pub fn stream(seed: Seed, purpose: &[u8; 8], index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.0.to_le_bytes());
     key[8..16].copy_from_slice(purpose);

@@ -427,8 +427,12 @@ impl<'a> Evaluator<'a> {
             network.with_context(|| format!("failed to load checkpoint {}", path.display()))
         };
         let loss = state.averages.get(tags::TOTAL_LOSS.name);
+        let averaged = match tensors.contains_key(EMA) {
+            true => EMA,
+            false => WEIGHTS, // of lookahead, and without an average
+        };
         Ok(Loaded {
-            averaged: network(EMA)?,
+            averaged: network(averaged)?,
             raw: network(WEIGHTS)?,
             training_loss: loss.map(|average| average.value(self.spec.fidelity)),
         })

@@ -112,13 +112,15 @@ table! {
     WEIGHT_LOSS_RAW = Trainer, Scalars, "{layer}/weight_loss (raw)",
         "Weight decay of the layer: its share of the total loss.";
     LEARNING_RATE = Trainer, Scalars, "learning_rate",
-        "Factor of the gradient in the step.";
+        "Factor of the gradient, or of what the optimizer makes of it, in the step.";
     GRADIENT_NORM = Trainer, Scalars, "norm/gradients",
         "Euclidean norm of all gradients together.";
     WEIGHT_NORM = Trainer, Scalars, "norm/weights",
         "Euclidean norm of all parameters together.";
     UPDATE_TO_WEIGHT = Trainer, Scalars, "norm/update_to_weight",
         "Norm of the step's update over the norm of the parameters.";
+    LAYER_UPDATE_TO_WEIGHT = Trainer, Scalars, "{layer}/update_to_weight",
+        "Norm of the step's update of the layer over the norm of its parameters.";
     SPARSITY = Trainer, Scalars, "{layer}/sparsity",
         "Share of zeros in the layer's output.";
     STEPS_PER_SECOND = Trainer, Scalars, "global_step/sec",

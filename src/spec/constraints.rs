@@ -1,6 +1,6 @@
 //! Constraints between the fields of a spec, each of which is in its own range.
 
-use super::Spec;
+use super::{Optimizer, OptimizerName, Schedule, ScheduleName, Spec, Unit};
 
 /// Weights of a network: 1 GiB, as much again for their moving average and for the gradients.
 pub const MAX_WEIGHTS: u64 = 1 << 28;
@@ -12,26 +12,6 @@ pub(super) struct Violation {
     /// The fields involved; the error names the one that was set last.
     pub fields: &'static [&'static str],
     pub message: String,
-}
-
-/// A field that has no effect with the others.
-pub(super) struct Unused {
-    pub field: &'static str,
-    /// The fields that make it so.
-    pub by: &'static [&'static str],
-    /// What they are and what they should be, to follow "no effect with".
-    pub message: String,
-}
-
-/// The fields that have no effect with the others.
-pub(super) fn unused(spec: &Spec) -> Vec<Unused> {
-    let input = &spec.input;
-    let found = [(input.pad == 0).then(|| Unused {
-        field: "input.pad_mode",
-        by: &["input.pad"],
-        message: "input.pad 0, want input.pad of at least 1".into(),
-    })];
-    found.into_iter().flatten().collect()
 }
 
 /// The first constraint that a spec violates whose fields are each in range.
@@ -77,6 +57,51 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
         });
     }
     too_large(spec)
+        .or_else(|| update(&spec.optimizer))
+        .or_else(|| schedule(&spec.schedule))
+}
+
+/// Options of the optimizer that do not go together.
+fn update(optimizer: &Optimizer) -> Option<Violation> {
+    let dampening = optimizer.dampening;
+    let together = optimizer.nesterov && dampening != 0.0;
+    (together && optimizer.name == OptimizerName::Sgd).then(|| Violation {
+        fields: &["optimizer.nesterov", "optimizer.dampening"],
+        message: format!("got nesterov true with dampening {dampening}, want dampening 0"),
+    })
+}
+
+/// Knots that make no function of the step.
+fn schedule(schedule: &Schedule) -> Option<Violation> {
+    let (knots, factors) = (&schedule.knots[..], &schedule.factors);
+    let knots = if schedule.has_knots() { knots } else { &[] };
+    let violation = |fields, message| Some(Violation { fields, message });
+    if schedule.has_knots() && knots.is_empty() {
+        let message = "got no knots for this schedule.name, want one at least".to_owned();
+        return violation(&["schedule.knots", "schedule.name"], message);
+    }
+    if !knots.is_sorted_by(|one, next| one < next) {
+        let message = "got knots out of order, want each above the one before".to_owned();
+        return violation(&["schedule.knots"], message);
+    }
+    if schedule.name == ScheduleName::Piecewise && knots.len() != factors.len() {
+        let message = format!(
+            "got factors for {} of {} knots, want one for each",
+            factors.len(),
+            knots.len()
+        );
+        return violation(&["schedule.factors", "schedule.knots"], message);
+    }
+    let times = knots.iter().chain([&schedule.warmup]);
+    let latest = times.fold(0.0, |latest, &time| f64::max(latest, time));
+    if schedule.unit == Unit::Percent && latest > 100.0 {
+        let message = format!("got {latest} percent of the run, want at most 100");
+        return violation(
+            &["schedule.knots", "schedule.warmup", "schedule.unit"],
+            message,
+        );
+    }
+    None
 }
 
 /// A network, or a batch on its way through, that no memory holds.

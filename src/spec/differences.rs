@@ -1,6 +1,6 @@
 //! What differs between a spec and the defaults.
 
-use super::reference::{default, defaults, yaml};
+use super::reference::defaults;
 use super::{Spec, fields};
 use anyhow::{Context, Result};
 
@@ -24,11 +24,14 @@ impl Spec {
         let defaults = defaults()?;
         let values = serde_yaml::from_str(&self.to_yaml()?).context("failed to read the spec")?;
         let difference = |field| {
-            let (value, default) = (default(&values, field)?, default(&defaults, field)?);
+            let (value, default) = (
+                fields::value(&values, field)?,
+                fields::value(&defaults, field)?,
+            );
             (value != default).then(|| Difference {
                 field,
-                value: yaml(value),
-                default: yaml(default),
+                value: fields::text(value),
+                default: fields::text(default),
             })
         };
         Ok(fields::paths().filter_map(difference).collect())

@@ -1,9 +1,9 @@
 //! From the layers of an experiment (defaults, the files it extends, its own file, overrides) to one [`Spec`].
 
-use super::constraints::{unused, violation};
+use super::constraints::violation;
 use super::layer::{Layer, storable};
 use super::read::FieldError;
-use super::{Data, Override, Spec, fields, names};
+use super::{Data, Override, Spec, fields, names, unused};
 use crate::user_error;
 use anyhow::{Context, Result};
 use serde_yaml::Value;
@@ -164,7 +164,7 @@ pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
     if let Some(violation) = violation(&spec) {
         return Err(error_at(violation.fields, violation.message));
     }
-    for unused in unused(&spec) {
+    for unused in unused::fields(&spec) {
         // Whoever switches something off above need not unset all that belongs to it.
         let mut layers = layers.iter().rev();
         let topmost = layers.find(|layer| {

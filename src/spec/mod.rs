@@ -3,6 +3,7 @@
 //! A file under `experiments/` states only what differs from these defaults. [`load`] reads it; the
 //! trainer and the evaluator read the resolved copy frozen into the run directory.
 
+mod average;
 mod constraints;
 mod differences;
 mod fields;
@@ -11,22 +12,29 @@ mod layer;
 mod load;
 mod names;
 mod network;
+mod optimizer;
 mod overrides;
 mod read;
 pub mod reference;
 mod rule;
+mod schedule;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod unused;
 
+pub use average::{Average, AverageName};
 pub use constraints::MAX_WEIGHTS;
 pub use differences::Difference;
 pub use load::{Experiment, load};
 pub use names::available;
 pub use network::{
-    CHANNELS, CLASS_COUNT, Convolution, Dense, LAYERS, LayerParameters, Linear, Network, Norm, Pool,
+    CHANNELS, CLASS_COUNT, Convolution, Dense, Init, LAYERS, LayerParameters, Linear, Network,
+    Norm, NormName, Pool,
 };
+pub use optimizer::{Optimizer, OptimizerName};
 pub use overrides::Override;
+pub use schedule::{Interpolation, Schedule, ScheduleName, Unit};
 pub use schema::schema;
 
 use crate::bail_user;
@@ -52,8 +60,14 @@ pub struct Spec {
     pub input: Input,
     /// The network and its initialisation.
     pub network: Network,
-    /// Plain stochastic gradient descent, its schedule and the moving average of the weights.
+    /// What training minimises.
+    pub loss: Loss,
+    /// What a step makes of the gradient, and the moving average of the weights.
     pub optimizer: Optimizer,
+    /// What the learning rate is multiplied by at each step.
+    pub schedule: Schedule,
+    /// The average of the weights.
+    pub average: Average,
     /// The training process: how long, how often it reports and saves.
     pub train: Train,
     /// The evaluator process.
@@ -268,32 +282,12 @@ pub struct Contrast {
     pub upper: f32,
 }
 
-/// Gradient descent: w -= learning rate * gradient.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What training minimises beside the layers' weight decay: the mean cross-entropy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Optimizer {
-    /// Learning rate of the first step.
-    pub learning_rate: f64,
-    /// The rate is multiplied by this at every drop.
-    pub decay_factor: f64,
-    /// Epochs between drops.
-    pub epochs_per_decay: f64,
-    /// Drop at once (true) or glide between drops (false).
-    pub staircase: bool,
-    /// Upper bound of the moving average's decay; early on it is (1 + step) / (10 + step).
-    pub ema_decay: f64,
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Optimizer {
-            learning_rate: 0.1,
-            decay_factor: 0.1,
-            epochs_per_decay: 350.0,
-            staircase: true,
-            ema_decay: 0.9999,
-        }
-    }
+pub struct Loss {
+    /// Share of the label that is spread evenly over all classes.
+    pub label_smoothing: f32,
 }
 
 /// The training process. Cadences count steps; step 0 counts for all of them, as in the tutorial.

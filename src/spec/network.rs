@@ -19,10 +19,36 @@ pub struct LayerParameters {
     pub weights: Vec<usize>,
     /// Number of biases: one for each output.
     pub biases: usize,
+    /// How the weights are drawn.
+    pub init: Init,
     /// Standard deviation of the weights' truncated normal.
     pub stddev: f64,
     /// Value of every bias.
     pub bias: f32,
+}
+
+impl LayerParameters {
+    /// Values that make one output, and values that one input has a part in.
+    pub fn fans(&self) -> [usize; 2] {
+        match self.weights[..] {
+            [outputs, inputs, height, width] => [inputs, outputs].map(|it| it * height * width),
+            _ => [self.weights[0], self.biases],
+        }
+    }
+}
+
+/// How the weights of a layer are drawn. Fan-in and fan-out are the numbers of values that make one output, and that one
+/// input has a part in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// A normal distribution of the layer's `stddev`, cut off at twice that, as TensorFlow's.
+    #[default]
+    TruncatedNormal,
+    /// A normal distribution of standard deviation sqrt(2 / fan-in), as torch.nn.init.kaiming_normal_.
+    HeNormal,
+    /// Uniform within sqrt(6 / (fan-in + fan-out)), as torch.nn.init.xavier_uniform_.
+    Xavier,
 }
 
 /// Two convolutions with pooling and local response normalisation, two dense layers, a linear one.
@@ -36,6 +62,8 @@ pub struct Network {
     pub local3: Dense,
     pub local4: Dense,
     pub softmax_linear: Linear,
+    /// Share of the outputs of local3 and local4 that a training step leaves out.
+    pub dropout: f32,
 }
 
 impl Default for Network {
@@ -43,12 +71,14 @@ impl Default for Network {
         let conv = |bias| Convolution {
             channels: 64,
             kernel: 5,
+            init: Init::TruncatedNormal,
             stddev: 1e-4,
             bias,
             weight_decay: 0.0,
         };
         let dense = |units| Dense {
             units,
+            init: Init::TruncatedNormal,
             stddev: 0.04,
             bias: 0.1,
             weight_decay: 0.004,
@@ -61,10 +91,12 @@ impl Default for Network {
             local3: dense(384),
             local4: dense(192),
             softmax_linear: Linear {
+                init: Init::TruncatedNormal,
                 stddev: 1.0 / 192.0,
                 bias: 0.0,
                 weight_decay: 0.0,
             },
+            dropout: 0.0,
         }
     }
 }
@@ -77,13 +109,15 @@ impl Network {
             name,
             weights: vec![spec.channels, inputs, spec.kernel, spec.kernel],
             biases: spec.channels,
+            init: spec.init,
             stddev: spec.stddev,
             bias: spec.bias,
         };
-        let dense = |name, inputs, outputs, stddev, bias| LayerParameters {
+        let dense = |name, inputs, outputs, init, stddev, bias| LayerParameters {
             name,
             weights: vec![inputs, outputs],
             biases: outputs,
+            init,
             stddev,
             bias,
         };
@@ -93,12 +127,13 @@ impl Network {
         [
             convolution(conv1, CHANNELS, &self.conv1),
             convolution(conv2, self.conv1.channels, &self.conv2),
-            dense(local3, features, l3.units, l3.stddev, l3.bias),
-            dense(local4, l3.units, l4.units, l4.stddev, l4.bias),
+            dense(local3, features, l3.units, l3.init, l3.stddev, l3.bias),
+            dense(local4, l3.units, l4.units, l4.init, l4.stddev, l4.bias),
             dense(
                 softmax_linear,
                 l4.units,
                 CLASS_COUNT,
+                last.init,
                 last.stddev,
                 last.bias,
             ),
@@ -132,6 +167,8 @@ pub struct Convolution {
     pub channels: usize,
     /// Side of the square kernel; odd.
     pub kernel: usize,
+    /// How the weights are drawn.
+    pub init: Init,
     /// Standard deviation of the truncated normal that initialises the weights.
     pub stddev: f64,
     /// Initial value of every bias.
@@ -145,6 +182,7 @@ pub struct Convolution {
 #[serde(deny_unknown_fields)]
 pub struct Dense {
     pub units: usize,
+    pub init: Init,
     pub stddev: f64,
     pub bias: f32,
     pub weight_decay: f64,
@@ -154,6 +192,7 @@ pub struct Dense {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
+    pub init: Init,
     pub stddev: f64,
     pub bias: f32,
     pub weight_decay: f64,
@@ -174,10 +213,22 @@ impl Default for Pool {
     }
 }
 
+/// What both normalisations are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormName {
+    /// Local response normalisation.
+    #[default]
+    Lrn,
+    /// They pass on what they get.
+    None,
+}
+
 /// Local response normalisation: x / (bias + alpha * sum of x^2 over 2 * radius + 1 channels)^beta.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Norm {
+    pub name: NormName,
     pub radius: usize,
     pub bias: f64,
     pub alpha: f64,
@@ -187,6 +238,7 @@ pub struct Norm {
 impl Default for Norm {
     fn default() -> Self {
         Norm {
+            name: NormName::Lrn,
             radius: 4,
             bias: 1.0,
             alpha: 0.001 / 9.0,

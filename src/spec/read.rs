@@ -4,6 +4,7 @@
 //! line and column. Nothing but known sections is descended into, so a text's size bounds the work:
 //! aliases cannot multiply, nor nesting overflow the stack.
 
+use super::rule::Rule;
 use super::{fields, frozen};
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Deserializer, Mapping, Value};
@@ -41,6 +42,7 @@ fn walk(text: &str, path: &str, old_names: bool, stop: Option<&str>) -> Result<V
     let first_error = Cell::new(None);
     let seed = ValueSeed {
         path: path.to_owned(),
+        item: None,
         old_names,
         stop,
         first_error: &first_error,
@@ -80,6 +82,8 @@ fn without_place(error: &serde_yaml::Error) -> String {
 /// The value at one path of the tree.
 struct ValueSeed<'a> {
     path: String,
+    /// The rule of the list's items, for one of them.
+    item: Option<&'static Rule>,
     /// Whether fields may have names of earlier versions.
     old_names: bool,
     /// Raise an error on reaching this path: how a place is found.
@@ -103,11 +107,15 @@ impl ValueSeed<'_> {
         self.fail(self.path.clone(), message)
     }
 
-    fn scalar<E: de::Error>(self, value: impl Into<Value>) -> Result<Value, E> {
+    fn checked<E: de::Error>(self, value: impl Into<Value>) -> Result<Value, E> {
         if self.stop == Some(&self.path) {
             return self.refuse("a stop");
         }
-        match fields::check(&self.path, value.into()) {
+        let checked = match self.item {
+            Some(rule) => rule.check(value.into()),
+            None => fields::check(&self.path, value.into()),
+        };
+        match checked {
             Ok(value) => Ok(value),
             Err(message) => self.fail(self.path.clone(), message),
         }
@@ -130,37 +138,37 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
-        self.scalar(value)
+        self.checked(value)
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        self.scalar(value)
+        self.checked(value)
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
-        self.scalar(value)
+        self.checked(value)
     }
 
     fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
-        self.scalar(value as f64) // no field is that large, so the digits lost matter to messages only
+        self.checked(value as f64) // no field is that large, so the digits lost matter to messages only
     }
 
     fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
-        self.scalar(value as f64)
+        self.checked(value as f64)
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        self.scalar(value)
+        self.checked(value)
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
-        self.scalar(value)
+        self.checked(value)
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
         match self.path.as_str() {
             "" => Ok(Value::Mapping(Mapping::new())),
-            _ => self.scalar(Value::Null),
+            _ => self.checked(Value::Null),
         }
     }
 
@@ -168,8 +176,23 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         self.visit_unit()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        self.refuse("a list")
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let rule = fields::rule(&self.path);
+        let (Some(each), None) = (rule.and_then(Rule::each), self.item) else {
+            return self.refuse("a list");
+        };
+        if self.stop == Some(&self.path) {
+            return self.refuse("a stop");
+        }
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(ValueSeed {
+            path: self.path.clone(),
+            item: Some(each),
+            ..self
+        })? {
+            items.push(item);
+        }
+        self.checked(Value::Sequence(items))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
@@ -187,6 +210,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         })? {
             let value = map.next_value_seed(ValueSeed {
                 path: fields::join(&self.path, keys[0]),
+                item: None,
                 ..self
             })?;
             for key in keys {

@@ -19,12 +19,6 @@ pub(super) fn defaults() -> Result<Value> {
     serde_yaml::from_str(&Spec::default().to_yaml()?).context("failed to read the default spec")
 }
 
-/// The default of the field at this path; none for a key that files have and a spec has not.
-pub(super) fn default<'a>(defaults: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.')
-        .try_fold(defaults, |value, key| value.get(key))
-}
-
 /// Default, range and meaning of the fields that match `pattern`, as text of 80 columns: those whose path holds it,
 /// or, if it has a `*` or a `?`, those whose whole path it matches. Where that is none, those whose meaning or range
 /// holds it. All fields without a pattern.
@@ -86,8 +80,8 @@ pub fn markdown() -> Result<String> {
 }
 
 fn row(field: &Field, defaults: &Value) -> String {
-    let default =
-        default(defaults, field.path).map_or(String::new(), |it| format!("`{}`", yaml(it)));
+    let default = fields::value(defaults, field.path)
+        .map_or(String::new(), |it| format!("`{}`", fields::text(it)));
     let meaning = field.meaning.replace('*', "\\*");
     format!(
         "| `{}` | {default} | {} | {meaning} |\n",
@@ -96,18 +90,12 @@ fn row(field: &Field, defaults: &Value) -> String {
 }
 
 fn entry(field: &Field, defaults: &Value) -> String {
-    let default = default(defaults, field.path).map_or("none".to_owned(), yaml);
+    let default = fields::value(defaults, field.path).map_or("none".to_owned(), fields::text);
     let mut text = format!("{}\n    default  {default}\n", field.path);
     text += &wrap("    allowed  ", &" ".repeat(13), &field.rule.to_string());
     text.push('\n');
     text += &wrap("    ", "    ", field.meaning);
     text
-}
-
-/// A scalar as a file has it.
-pub(super) fn yaml(value: &Value) -> String {
-    let text = serde_yaml::to_string(value).unwrap_or_default(); // a scalar always has a text
-    text.trim_end().to_owned()
 }
 
 /// Break a text into lines of at most [`WIDTH`] columns; the first one begins with `first`, the others with `rest`.

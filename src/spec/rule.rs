@@ -30,10 +30,13 @@ pub(super) enum Rule {
     Above(f64, f64),
     /// The upper bound itself is out.
     Below(f64, f64),
+    /// A list of what another rule allows, with the least and the largest number of them.
+    List(&'static Rule, usize, usize),
 }
 
 impl Rule {
-    /// Pass a scalar that the rule allows, as it stands in a spec; else a message of what was found and what is wanted.
+    /// Pass a scalar or a list that the rule allows, as it stands in a spec; else a message of what was found and what is
+    /// wanted.
     pub fn check(&self, value: Value) -> Result<Value, String> {
         if let (Rule::Switch(choices), Value::Bool(on)) = (self, &value)
             && let Some(&choice) = if *on { choices.first() } else { choices.last() }
@@ -49,6 +52,7 @@ impl Rule {
                     .as_f64()
                     .is_some_and(|number| self.allows_number(number)),
             },
+            Value::Sequence(items) => self.allows_list(items),
             _ => false,
         };
         if allowed {
@@ -63,6 +67,24 @@ impl Rule {
             message += "; YAML takes a lone ~ for null: write ~/ for the home directory";
         }
         Err(message)
+    }
+
+    /// The rule of a list's items; none of a scalar.
+    pub fn each(&self) -> Option<&'static Rule> {
+        match *self {
+            Rule::List(each, ..) => Some(each),
+            _ => None,
+        }
+    }
+
+    fn allows_list(&self, items: &[Value]) -> bool {
+        match *self {
+            Rule::List(each, least, most) => {
+                let allowed = |item: &Value| each.check(item.clone()).is_ok();
+                (least..=most).contains(&items.len()) && items.iter().all(allowed)
+            }
+            _ => false,
+        }
     }
 
     fn allows_text(&self, text: &str) -> bool {
@@ -120,7 +142,8 @@ pub(super) fn describe(value: &Value) -> String {
             format!("{:?}...", text.chars().take(LONGEST).collect::<String>())
         }
         Value::String(text) => format!("{text:?}"),
-        Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => "a collection".into(),
+        Value::Sequence(items) => format!("a list of {}", items.len()),
+        Value::Mapping(_) | Value::Tagged(_) => "a collection".into(),
     }
 }
 
@@ -146,6 +169,12 @@ impl fmt::Display for Rule {
             Rule::Within(low, high) => write!(f, "a number from {low} to {high}"),
             Rule::Above(low, high) => write!(f, "a number above {low}, at most {high}"),
             Rule::Below(low, high) => write!(f, "a number from {low} to below {high}"),
+            Rule::List(each, least, most) if least == most => {
+                write!(f, "a list of {least}, each {each}")
+            }
+            Rule::List(each, least, most) => {
+                write!(f, "a list of {least} to {most}, each {each}")
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::fields::{self, Field};
 use super::frozen;
-use super::reference::{default, defaults};
+use super::reference::defaults;
 use super::rule::Rule;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ fn scalar(field: &Field, defaults: &serde_yaml::Value) -> Result<Value> {
     let mut schema = range(&field.rule);
     schema["title"] = json!(field.path);
     schema["description"] = json!(field.meaning);
-    if let Some(value) = default(defaults, field.path) {
+    if let Some(value) = fields::value(defaults, field.path) {
         schema["default"] = serde_json::to_value(value)
             .with_context(|| format!("failed to write the default of {}", field.path))?;
     }
@@ -92,6 +92,12 @@ fn range(rule: &Rule) -> Value {
             "multipleOf": factor,
             "minimum": low,
             "maximum": high,
+        }),
+        Rule::List(each, least, most) => json!({
+            "type": "array",
+            "items": range(each),
+            "minItems": least,
+            "maxItems": most,
         }),
         Rule::Within(low, high) => json!({"type": "number", "minimum": low, "maximum": high}),
         Rule::Above(low, high) => {

@@ -1,5 +1,5 @@
-//! What fidelity is tested with: the golden files, which hold what TensorFlow makes of small inputs
-//! (`tests/reference/make_golden.py` writes them), and chi-square tests for what is random.
+//! What fidelity is tested with: the golden files, which hold what TensorFlow and PyTorch make of small inputs
+//! (`tests/reference/make_golden.py` and `make_torch_golden.py` write them), and chi-square tests for what is random.
 
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f64], bound: f64) {
     println!("{what:<48} {error:.1e}");
     assert!(
         error <= bound,
-        "{what}: {error:.1e} from TensorFlow's, want at most {bound:.0e}"
+        "{what}: {error:.1e} from the golden values, want at most {bound:.0e}"
     );
 }
 

@@ -6,7 +6,7 @@
 use crate::backend;
 use crate::events::Graph;
 use crate::model::{LAYERS, NamedTensor, Network, weights_name};
-use crate::spec::Spec;
+use crate::spec::{self, OptimizerName, ScheduleName, Spec};
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 
@@ -36,7 +36,7 @@ pub fn graph(spec: &Spec, network: &Network, device: &Device) -> Result<Graph> {
         input = (output, layer.shape.clone());
     }
     let losses = losses(&mut graph, spec, &input.0, batch);
-    updates(&mut graph, &parameters, &losses);
+    updates(&mut graph, spec, &parameters, &losses);
     Ok(graph)
 }
 
@@ -124,19 +124,18 @@ fn losses(graph: &mut Graph, spec: &Spec, logits: &str, batch: usize) -> String 
 }
 
 /// The gradient of each parameter, the step along it, and the moving average that follows.
-fn updates(graph: &mut Graph, parameters: &[NamedTensor], loss: &str) {
-    graph.node(
-        "train/learning_rate",
-        "ExponentialDecay",
-        &["train/global_step"],
-        &[],
-    );
+fn updates(graph: &mut Graph, spec: &Spec, parameters: &[NamedTensor], loss: &str) {
+    let schedule = match spec.schedule.name {
+        ScheduleName::Exponential => "ExponentialDecay",
+        _ => "PiecewiseLearningRate",
+    };
+    graph.node("train/learning_rate", schedule, &["train/global_step"], &[]);
     graph.node("train/global_step", "VariableV2", &[], &[]);
     for NamedTensor { name, shape, .. } in parameters {
         let (gradient, step) = (format!("gradients/{name}"), format!("train/{name}"));
         graph.node(&gradient, "Gradient", &[loss, name], shape);
         let inputs = [name, "train/learning_rate", &gradient];
-        graph.node(&step, "ApplyGradientDescent", &inputs, shape);
+        graph.node(&step, update_operation(&spec.optimizer), &inputs, shape);
         let average = format!("ExponentialMovingAverage/{name}");
         graph.node(
             &average,
@@ -144,5 +143,15 @@ fn updates(graph: &mut Graph, parameters: &[NamedTensor], loss: &str) {
             &[&step, "train/global_step"],
             shape,
         );
+    }
+}
+
+/// What the graph calls the rule that changes a parameter: TensorFlow's names where it has the rule.
+fn update_operation(optimizer: &spec::Optimizer) -> &'static str {
+    match optimizer.name {
+        OptimizerName::Sgd if optimizer.momentum > 0.0 => "ApplyMomentum",
+        OptimizerName::Sgd => "ApplyGradientDescent",
+        OptimizerName::Adamw => "ApplyAdamW",
+        OptimizerName::Muon => "ApplyMuon",
     }
 }

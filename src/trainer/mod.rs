@@ -21,7 +21,7 @@ use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
     RunDir, SmoothedLoss, Status, StopRequests, TrainStatus,
 };
-use crate::schedule;
+use crate::schedule::{Schedule, StepRates};
 use crate::shutdown::Shutdown;
 use crate::spec::{Policy, Spec};
 use anyhow::{Context, Result};
@@ -86,6 +86,7 @@ struct Trainer<'a> {
     spec: &'a Spec,
     images: Arc<Images>,
     input: BatchSource,
+    schedule: Schedule,
     /// The first step of this session.
     first: u64,
     optimizer: Optimizer,
@@ -138,7 +139,7 @@ impl<'a> Trainer<'a> {
             optimizer,
             state,
             first,
-        } = restore(run, &spec.optimizer, network)?;
+        } = restore(run, spec, network)?;
         let mut queue = EvaluationQueue::new(run, spec);
         if first > 0 {
             retain(run, spec, &mut queue); // which an earlier session may not have come to
@@ -147,8 +148,8 @@ impl<'a> Trainer<'a> {
                 && backend::depends_on_threads(spec)
             {
                 console::warning(format_args!(
-                    "{threads} threads, but {before} before: with this network and precision the last bits of the \
-                     weights depend on the number; set compute.threads in new experiments to keep it"
+                    "{threads} threads, but {before} before: with this network, precision and optimizer the last bits of \
+                     the weights depend on the number; set compute.threads in new experiments to keep it"
                 ));
             }
         }
@@ -183,6 +184,7 @@ impl<'a> Trainer<'a> {
         Ok(Trainer {
             run,
             spec,
+            schedule: Schedule::new(spec, images.len()),
             images,
             input,
             first,
@@ -213,8 +215,7 @@ impl<'a> Trainer<'a> {
                 self.log_step(step);
             }
             let ready = self.input.ready();
-            self.reporter
-                .report(&output, self.optimizer.network(), ready)?;
+            self.reporter.report(&output, &self.optimizer, ready)?;
             let stopped = stop.requested().filter(|_| !last);
             if last || stopped.is_some() {
                 self.read_losses()?;
@@ -239,11 +240,16 @@ impl<'a> Trainer<'a> {
             labels,
             waited,
         } = self.input.next()?;
-        let (losses, gradients) =
-            backend::gradients(self.optimizer.network(), self.spec, images.clone(), labels)?;
-        let learning_rate = self.learning_rate(step);
-        self.optimizer
-            .step(step, &gradients, &losses, learning_rate)?;
+        let (losses, gradients) = backend::gradients(
+            self.optimizer.network(),
+            self.spec,
+            step,
+            images.clone(),
+            labels,
+        )?;
+        let rates = self.rates(step);
+        let learning_rate = rates.learning_rate;
+        self.optimizer.step(step, &gradients, &losses, rates)?;
         self.status.learning_rate = Some(learning_rate);
         self.timer.waited(waited);
         self.pending.push(PendingLosses {
@@ -284,13 +290,14 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// The schedule's, lowered by every rollback.
-    fn learning_rate(&self, step: u64) -> f64 {
-        let train = &self.spec.train;
-        let images = train.images_per_epoch(self.images.len());
-        let rate = schedule::learning_rate(&self.spec.optimizer, step, images, train.batch_size);
+    /// The schedule's, the learning rate lowered by every rollback.
+    fn rates(&self, step: u64) -> StepRates {
+        let rates = self.schedule.rates(step);
         let lowered = |rate, _: &Rollback| rate * self.spec.train.rollback_factor;
-        self.rollbacks.iter().fold(rate, lowered)
+        StepRates {
+            learning_rate: self.rollbacks.iter().fold(rates.learning_rate, lowered),
+            ..rates
+        }
     }
 
     /// The error of training whose step `step` cannot be done; its evidence is saved in the run directory.

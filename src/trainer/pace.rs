@@ -4,7 +4,7 @@ use super::input::{BatchSource, StepInput};
 use crate::backend::{self, DeviceLosses, Optimizer};
 use crate::data::Images;
 use crate::model::Network;
-use crate::schedule;
+use crate::schedule::Schedule;
 use crate::spec::Spec;
 use anyhow::Result;
 use std::sync::Arc;
@@ -55,15 +55,16 @@ pub fn measure(spec: &Spec) -> Result<Option<Pace>> {
     let threads = backend::prepare(spec.compute.threads);
     let images = Arc::new(Images::noise(spec.seed, 2 * MAX_BATCH));
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let mut optimizer = Optimizer::new(&spec.optimizer, &network)?;
+    let mut optimizer = Optimizer::new(&spec, &network)?;
+    let schedule = Schedule::new(&spec, images.len());
     let mut input = BatchSource::start(&images, &spec, 0, &device, name != "cpu")?;
     let mut begin = Instant::now();
     let mut timed = 0;
     for step in 0..WARM_UP + MAX_STEPS {
         let StepInput { images, labels, .. } = input.next()?;
-        let (losses, gradients) = backend::gradients(optimizer.network(), &spec, images, labels)?;
-        let rate = schedule::learning_rate(&spec.optimizer, step, 2 * MAX_BATCH, MAX_BATCH);
-        optimizer.step(step, &gradients, &losses, rate)?;
+        let (losses, gradients) =
+            backend::gradients(optimizer.network(), &spec, step, images, labels)?;
+        optimizer.step(step, &gradients, &losses, schedule.rates(step))?;
         DeviceLosses::read(&[&losses])?; // waits for the device
         if step + 1 == WARM_UP {
             begin = Instant::now();

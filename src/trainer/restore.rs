@@ -4,7 +4,7 @@ use crate::backend::Optimizer;
 use crate::checkpoint::{self, CheckpointState};
 use crate::model::Network;
 use crate::run::RunDir;
-use crate::spec;
+use crate::spec::Spec;
 use crate::user_error;
 use anyhow::Result;
 
@@ -21,7 +21,7 @@ pub(super) struct Restored {
 ///
 /// # Errors
 /// A checkpoint that cannot be read, and a user error for one of another network.
-pub(super) fn restore(run: &RunDir, spec: &spec::Optimizer, fresh: Network) -> Result<Restored> {
+pub(super) fn restore(run: &RunDir, spec: &Spec, fresh: Network) -> Result<Restored> {
     let Some(restored) = checkpoint::restore(&run.checkpoints())? else {
         return Ok(Restored {
             optimizer: Optimizer::new(spec, &fresh)?,
@@ -52,7 +52,7 @@ mod tests {
     use crate::error::is_user_error;
     use crate::model::EMA;
     use crate::run::provenance;
-    use crate::spec::{Seed, Spec};
+    use crate::spec::Seed;
 
     #[test]
     fn checkpoint_that_lacks_a_group_of_tensors_is_refused_with_its_name() {
@@ -60,7 +60,7 @@ mod tests {
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let (spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
         let fresh = || Network::init(&spec.network, spec.input.crop, Seed(1), &device);
-        let begun = restore(&run, &spec.optimizer, fresh()).unwrap();
+        let begun = restore(&run, &spec, fresh()).unwrap();
         assert_eq!(begun.first, 0);
         let mut checkpoint = Checkpoint {
             state: CheckpointState {
@@ -70,12 +70,12 @@ mod tests {
             tensors: begun.optimizer.state(),
         };
         checkpoint::save(&run.checkpoints(), &checkpoint).unwrap();
-        let restored = restore(&run, &spec.optimizer, fresh()).unwrap();
+        let restored = restore(&run, &spec, fresh()).unwrap();
         assert_eq!((restored.first, &restored.state), (8, &checkpoint.state));
 
         checkpoint.tensors.remove(EMA);
         let path = checkpoint::save(&run.checkpoints(), &checkpoint).unwrap();
-        let error = restore(&run, &spec.optimizer, fresh()).err().unwrap();
+        let error = restore(&run, &spec, fresh()).err().unwrap();
         assert!(is_user_error(&error));
         let want = format!(
             "{} does not fit the network of {}: got the tensors of weights, want those of ema",

@@ -5,6 +5,7 @@
 
 use super::product::{LeftMatrix, ROWS, multiply};
 use super::{LANES, padded};
+use crate::backend::dropout::Dropout;
 use crate::backend::to_host;
 use crate::model::PER_LAYER;
 use anyhow::{Context, Result, ensure};
@@ -59,22 +60,30 @@ impl Dense {
 
     /// The logits, [n, classes], of features [n, inputs].
     pub fn logits(&self, features: Vec<f32>) -> Vec<f32> {
-        let mut activations = self.forward(features);
+        let mut activations = self.forward(features, None);
         match (activations.pop(), self.0.last()) {
             (Some(logits), Some(layer)) => cropped(logits, layer.width, layer.outputs),
             _ => Vec::new(),
         }
     }
 
-    /// The loss of features [n, inputs] with labels [n], and its gradients.
+    /// The loss of features [n, inputs] with labels [n], of which a share is spread over all classes, and its gradients.
     ///
     /// # Errors
     /// A label that is no class.
-    pub fn gradients(&self, features: Vec<f32>, labels: &[i64]) -> Result<DenseGradients> {
-        let mut activations = self.forward(features);
+    pub fn gradients(
+        &self,
+        features: Vec<f32>,
+        labels: &[i64],
+        label_smoothing: f32,
+        dropout: Option<&Dropout>,
+    ) -> Result<DenseGradients> {
+        let mut activations = self.forward(features, dropout);
         let last = self.0.last().context("no layer")?;
         let mut gradient = activations.pop().context("no logits")?;
-        let loss = cross_entropy(&mut gradient, last.width, last.outputs, labels)?;
+        let (width, classes) = (last.width, last.outputs);
+        let loss = cross_entropy(&mut gradient, width, classes, labels, label_smoothing)?;
+        let scale = dropout.map_or(1.0, Dropout::scale);
         let mut parameters = Vec::new();
         for (index, layer) in self.0.iter().enumerate().rev() {
             let input = activations.pop().context("no input")?;
@@ -83,7 +92,7 @@ impl Dense {
             parameters.push(layer.weight_gradient(&input, width, &gradient));
             gradient = layer.input_gradient(width, &gradient);
             if index > 0 {
-                relu_backward(&input, &mut gradient);
+                relu_backward(&input, scale, &mut gradient);
             }
         }
         parameters.reverse();
@@ -95,7 +104,7 @@ impl Dense {
     }
 
     /// The features, what each layer makes of them in turn, [n, width], and the logits.
-    fn forward(&self, features: Vec<f32>) -> Vec<Vec<f32>> {
+    fn forward(&self, features: Vec<f32>, dropout: Option<&Dropout>) -> Vec<Vec<f32>> {
         let mut activations = vec![features];
         for (index, layer) in self.0.iter().enumerate() {
             let input = &activations[index];
@@ -114,6 +123,12 @@ impl Dense {
                 // max(x, 0), and NaN where x is
                 out.iter_mut()
                     .for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+                if let Some(dropout) = dropout {
+                    let factors = dropout.factors(index).chunks_exact(layer.outputs);
+                    for (row, factors) in out.chunks_exact_mut(layer.width).zip(factors) {
+                        row.iter_mut().zip(factors).for_each(|(x, by)| *x *= by);
+                    }
+                }
             }
             activations.push(out);
         }
@@ -174,8 +189,15 @@ impl Layer {
     }
 }
 
-/// The mean cross-entropy of logits [n, width], of which `classes` count; they become its gradient.
-fn cross_entropy(logits: &mut [f32], width: usize, classes: usize, labels: &[i64]) -> Result<f32> {
+/// The mean cross-entropy of logits [n, width], of which `classes` count; they become its gradient. A share of each
+/// label, the smoothing, is spread evenly over all classes.
+pub(in crate::backend) fn cross_entropy(
+    logits: &mut [f32],
+    width: usize,
+    classes: usize,
+    labels: &[i64],
+    smoothing: f32,
+) -> Result<f32> {
     let mut loss = 0.0;
     for (row, label) in logits.chunks_exact_mut(width).zip(labels) {
         let (row, padding) = row.split_at_mut(classes);
@@ -186,25 +208,36 @@ fn cross_entropy(logits: &mut [f32], width: usize, classes: usize, labels: &[i64
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
         let picked = row[label] - largest;
+        let target = match smoothing > 0.0 {
+            true => {
+                let mean = row.iter().sum::<f32>() / classes as f32 - largest;
+                picked + smoothing * (mean - picked)
+            }
+            false => picked,
+        };
         for x in row.iter_mut() {
             *x = (*x - largest).exp();
             sum += *x;
         }
-        loss += f64::from(sum.ln() - picked);
+        loss += f64::from(sum.ln() - target);
         for x in row.iter_mut() {
             *x /= sum * labels.len() as f32;
         }
-        row[label] -= 1.0 / labels.len() as f32;
+        if smoothing > 0.0 {
+            let spread = smoothing / (classes * labels.len()) as f32;
+            row.iter_mut().for_each(|x| *x -= spread);
+        }
+        row[label] -= (1.0 - smoothing) / labels.len() as f32;
         padding.fill(0.0);
     }
     ensure!(!labels.is_empty(), "a batch of no images");
     Ok((loss / labels.len() as f64) as f32)
 }
 
-/// The gradient by what went into relu, of that by what came `out` of it.
-fn relu_backward(out: &[f32], gradient: &mut [f32]) {
+/// The gradient by what went into relu, of that by what came `out` of it and of dropout, which scales what it leaves.
+fn relu_backward(out: &[f32], scale: f32, gradient: &mut [f32]) {
     for (gradient, out) in gradient.iter_mut().zip(out) {
-        *gradient = if *out > 0.0 { *gradient } else { 0.0 };
+        *gradient = if *out > 0.0 { *gradient * scale } else { 0.0 };
     }
 }
 

@@ -15,13 +15,16 @@ mod product;
 mod weights;
 mod winograd;
 
+use super::dropout::Dropout;
 use super::to_host;
 use crate::data::CHANNELS;
 use crate::model::{PER_LAYER, same_padding, same_size};
-use crate::spec::{Precision, Spec};
+use crate::spec::{NormName, Precision, Spec};
 use anyhow::Result;
 use convolution::Convolution;
 use dense::Dense;
+#[cfg(test)]
+pub(super) use dense::cross_entropy;
 use norm::Norm;
 use pool::Pool;
 use pulp::Arch;
@@ -51,6 +54,7 @@ pub struct CpuNetwork {
     channels: [usize; 2],
     pools: [Pool; 2],
     norm: Norm,
+    label_smoothing: f32,
 }
 
 impl CpuNetwork {
@@ -60,6 +64,7 @@ impl CpuNetwork {
         if images.device() != tch::Device::Cpu || !Self::supports(spec) {
             return None;
         }
+        let whole = spec;
         let spec = &spec.network;
         let crop = usize::try_from(images.size()[1]).ok()?;
         let pool = |input| Pool {
@@ -75,7 +80,9 @@ impl CpuNetwork {
             kernel: spec.conv1.kernel,
             channels: [spec.conv1.channels, spec.conv2.channels],
             pools: [first, pool(first.output)],
+            label_smoothing: whole.loss.label_smoothing,
             norm: Norm {
+                identity: spec.norm.name == NormName::None,
                 radius: spec.norm.radius,
                 bias: spec.norm.bias as f32,
                 alpha: spec.norm.alpha as f32,
@@ -100,13 +107,16 @@ impl CpuNetwork {
         parameters: &[Tensor],
         images: &Tensor,
         labels: &Tensor,
+        dropout: Option<&Dropout>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
         let (convolutions, dense_parameters) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
         let images = to_host(images)?;
         let weights = self.weights(convolutions)?;
         let cache = self.forward(&weights, &images);
         let labels = Vec::<i64>::try_from(labels)?;
-        let dense = Dense::of(dense_parameters)?.gradients(features(&cache), &labels)?;
+        let dense = Dense::of(dense_parameters)?;
+        let smoothing = self.label_smoothing;
+        let dense = dense.gradients(features(&cache), &labels, smoothing, dropout)?;
         let sums = self.backward(&weights, &images, &cache, &dense.features);
         let ConvolutionParameters {
             conv1,

@@ -5,6 +5,8 @@ use pulp::Simd;
 /// The operation's constants, see `spec::Norm`.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
+    /// Whether it passes on what it gets; the rest has no meaning then.
+    pub identity: bool,
     pub radius: usize,
     pub bias: f32,
     pub alpha: f32,
@@ -97,6 +99,10 @@ pub fn forward<S: Simd>(
     out: &mut [S::f32s],
     mut cache: Option<&mut [NormCache<S::f32s>]>,
 ) {
+    if norm.identity {
+        out.copy_from_slice(x);
+        return;
+    }
     let width = windows.channels / S::F32_LANES;
     for (squares, x) in windows.own::<S>().zip(x.chunks_exact(width)) {
         for (square, &x) in squares.iter_mut().zip(x) {
@@ -127,6 +133,9 @@ pub fn backward<S: Simd>(
     cache: &[NormCache<S::f32s>],
     gradient: &mut [S::f32s],
 ) {
+    if norm.identity {
+        return;
+    }
     let width = windows.channels / S::F32_LANES;
     for (pixel, cells) in windows.own::<S>().enumerate() {
         for (vector, cell) in cells.iter_mut().enumerate() {

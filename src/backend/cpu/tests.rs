@@ -100,7 +100,11 @@ fn dense_layers_are_the_same_for_every_number_of_threads() {
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| dense.gradients(features.clone(), &labels).unwrap())
+        pool.install(|| {
+            dense
+                .gradients(features.clone(), &labels, 0.0, None)
+                .unwrap()
+        })
     };
     let (one, four) = (by(1), by(4));
     assert_eq!(one.loss, four.loss);
@@ -111,7 +115,10 @@ fn dense_layers_are_the_same_for_every_number_of_threads() {
 #[test]
 fn label_that_is_no_class_is_an_error() {
     for label in [-1, 10] {
-        let error = dense().gradients(random(37, 1.0), &[label]).err().unwrap();
+        let error = dense()
+            .gradients(random(37, 1.0), &[label], 0.0, None)
+            .err()
+            .unwrap();
         assert_eq!(error.to_string(), format!("got label {label}, want 0 to 9"));
     }
 }

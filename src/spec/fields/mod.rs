@@ -43,6 +43,26 @@ pub(super) fn alternatives() -> impl Iterator<Item = [&'static str; 2]> {
     pairs.flat_map(|&[one, other]| [[one, other], [other, one]])
 }
 
+/// The value at this dotted path of a tree; none if there is none.
+pub(super) fn value<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(tree, |value, key| value.get(key))
+}
+
+/// A scalar or a list as a file has it, in one line.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Sequence(items) => {
+            let items: Vec<String> = items.iter().map(text).collect();
+            format!("[{}]", items.join(", "))
+        }
+        // A scalar always has a text.
+        scalar => {
+            let text = serde_yaml::to_string(scalar).unwrap_or_default();
+            text.trim_end().to_owned()
+        }
+    }
+}
+
 /// The mappings that a path names, with this value innermost.
 pub(super) fn nested(path: &str, value: Value) -> Value {
     path.rsplit('.').fold(value, |value, key| {
@@ -92,7 +112,7 @@ pub(super) fn wanted(path: &str) -> String {
     }
 }
 
-/// Pass a scalar that the field allows; else a message of what was found and what is wanted.
+/// Pass a scalar or a list that the field allows; else a message of what was found and what is wanted.
 pub(super) fn check(field: &str, value: Value) -> Result<Value, String> {
     match rule(field) {
         Some(rule) => rule.check(value),

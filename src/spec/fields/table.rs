@@ -3,8 +3,8 @@
 
 use crate::spec::frozen;
 use crate::spec::rule::Rule::{
-    self, Above, Below, Bool, Device, Directory, Int, MultipleOf, Name, Odd, OneOf, Switch, Text,
-    Version, Within,
+    self, Above, Below, Bool, Device, Directory, Int, List, MultipleOf, Name, Odd, OneOf, Switch,
+    Text, Version, Within,
 };
 
 /// A field: its dotted path, what it may hold, and what it means.
@@ -36,6 +36,7 @@ const STDDEV: Rule = Within(0.0, 1_000.0);
 const BIAS: Rule = Within(-1_000.0, 1_000.0);
 const DECAY: Rule = Within(0.0, 1_000.0);
 const FACTOR: Rule = Within(0.0, 100.0);
+const INIT: Rule = OneOf(&["truncated_normal", "he_normal", "xavier"]);
 const POOL: Rule = Int(1, 8);
 const MILLION: f64 = 1_000_000.0;
 
@@ -47,6 +48,8 @@ const CONVOLUTION_STDDEV: &str = "Standard deviation of the truncated normal dis
     dead; fast-start has 5e-2.";
 const DENSE_STDDEV: &str =
     "Standard deviation of the truncated normal distribution of the initial weights.";
+const INIT_MEANING: &str = "Distribution of the initial weights. truncated_normal: of the layer's stddev. he_normal: normal, \
+    of standard deviation sqrt(2 / fan-in). xavier: uniform within sqrt(6 / (fan-in + fan-out)).";
 const INITIAL_BIAS: &str = "Initial value of every bias.";
 const WEIGHT_DECAY: &str =
     "The loss gains this times sum(w^2) / 2 over the layer's weights, not its biases. 0: no decay.";
@@ -89,7 +92,8 @@ pub(super) const FIELDS: &[Field] = &[
         "compute.threads",
         THREADS,
         "Threads of the arithmetic. 0: one for each core. Results do not depend on the number, but for \
-         the last bits of a network on the CPU in bf16, or with another network.conv2.kernel than 5.",
+         the last bits of a network on the CPU in bf16, with another network.conv2.kernel than 5, or with \
+         optimizer.name muon.",
     ),
     field(
         "compute.precision",
@@ -203,6 +207,7 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     field("network.conv1.channels", WIDTH, CHANNELS),
     field("network.conv1.kernel", KERNEL, KERNEL_SIDE),
+    field("network.conv1.init", INIT, INIT_MEANING),
     field("network.conv1.stddev", STDDEV, CONVOLUTION_STDDEV),
     field("network.conv1.bias", BIAS, INITIAL_BIAS),
     field("network.conv1.weight_decay", DECAY, WEIGHT_DECAY),
@@ -213,6 +218,7 @@ pub(super) const FIELDS: &[Field] = &[
         "Side of the square kernel, in pixels. Odd, so that padding is the same on all sides. On a CPU 5 is by far \
          the fastest.",
     ),
+    field("network.conv2.init", INIT, INIT_MEANING),
     field("network.conv2.stddev", STDDEV, CONVOLUTION_STDDEV),
     field("network.conv2.bias", BIAS, INITIAL_BIAS),
     field("network.conv2.weight_decay", DECAY, WEIGHT_DECAY),
@@ -225,6 +231,11 @@ pub(super) const FIELDS: &[Field] = &[
         "network.pool.stride",
         POOL,
         "Distance in pixels between two windows; each pooling divides the side of its input by it.",
+    ),
+    field(
+        "network.norm.name",
+        OneOf(&["lrn", "none"]),
+        "What both normalisations are. lrn: local response normalisation. none: they pass on what they get.",
     ),
     field(
         "network.norm.radius",
@@ -250,13 +261,16 @@ pub(super) const FIELDS: &[Field] = &[
         "beta in the formula of network.norm.radius.",
     ),
     field("network.local3.units", WIDTH, UNITS),
+    field("network.local3.init", INIT, INIT_MEANING),
     field("network.local3.stddev", STDDEV, DENSE_STDDEV),
     field("network.local3.bias", BIAS, INITIAL_BIAS),
     field("network.local3.weight_decay", DECAY, WEIGHT_DECAY),
     field("network.local4.units", WIDTH, UNITS),
+    field("network.local4.init", INIT, INIT_MEANING),
     field("network.local4.stddev", STDDEV, DENSE_STDDEV),
     field("network.local4.bias", BIAS, INITIAL_BIAS),
     field("network.local4.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.softmax_linear.init", INIT, INIT_MEANING),
     field(
         "network.softmax_linear.stddev",
         STDDEV,
@@ -265,9 +279,83 @@ pub(super) const FIELDS: &[Field] = &[
     field("network.softmax_linear.bias", BIAS, INITIAL_BIAS),
     field("network.softmax_linear.weight_decay", DECAY, WEIGHT_DECAY),
     field(
+        "network.dropout",
+        Below(0.0, 1.0),
+        "In training each output of local3 and local4 is 0 with this probability, and divided by 1 minus it otherwise. \
+         0: none is left out.",
+    ),
+    field(
+        "loss.label_smoothing",
+        Below(0.0, 1.0),
+        "This share of each label is spread evenly over all classes in the cross-entropy of training. 0: labels as they \
+         are.",
+    ),
+    field(
+        "optimizer.name",
+        OneOf(&["sgd", "adamw", "muon"]),
+        "The rule that a step follows (docs/recipes.md). sgd: stochastic gradient descent. adamw: Adam with decoupled \
+         weight decay. muon: orthogonalised momentum for the weights of all layers but the last, sgd for the rest.",
+    ),
+    field(
         "optimizer.learning_rate",
         Above(0.0, MILLION),
-        "Learning rate of the first step: a step subtracts this times the gradient.",
+        "Learning rate of the first step: a step subtracts this times the gradient, or what the rule makes of it.",
+    ),
+    field(
+        "optimizer.sgd_learning_rate",
+        Above(0.0, MILLION),
+        "The learning rate of the last layer and of the biases, which follows the same schedule; with optimizer.name \
+         muon only.",
+    ),
+    // At 1 no gradient would ever be forgotten.
+    field(
+        "optimizer.momentum",
+        Below(0.0, 1.0),
+        "Share of the momentum that stays at each step, before the gradient is added. 0: none; with optimizer.name \
+         sgd and muon only.",
+    ),
+    field(
+        "optimizer.nesterov",
+        Bool,
+        "Nesterov's momentum: the update is the gradient plus optimizer.momentum times the new momentum.",
+    ),
+    field(
+        "optimizer.dampening",
+        Below(0.0, 1.0),
+        "The momentum gains 1 - this times the gradient, from the second step on as in PyTorch. 0: all of it; with \
+         optimizer.name sgd only.",
+    ),
+    field(
+        "optimizer.betas",
+        List(&Below(0.0, 1.0), 2, 2),
+        "Decays of the moving averages of the gradient and of its square; with optimizer.name adamw only.",
+    ),
+    field(
+        "optimizer.epsilon",
+        Above(0.0, 1.0),
+        "Added to the root of the average square that divides; with optimizer.name adamw only.",
+    ),
+    field(
+        "optimizer.weight_decay",
+        Within(0.0, 1_000.0),
+        "Decoupled decay: a step subtracts the learning rate times this times the weights, not the biases, whatever the \
+         rule. The layers' own weight_decay is in the loss instead. 0: none.",
+    ),
+    field(
+        "optimizer.bias_rate_factor",
+        FACTOR,
+        "The learning rate of all biases is multiplied by this. 0: they stay as they began.",
+    ),
+    field(
+        "optimizer.clip_norm",
+        Within(0.0, MILLION),
+        "The gradient of all parameters together, weight decay in the loss included, is scaled down to this norm where \
+         it is larger. 0: never.",
+    ),
+    field(
+        "optimizer.gradient_accumulation",
+        Int(1, 65_536),
+        "The mean gradient of so many steps makes one update of the weights, at the last of them. 1: each step's.",
     ),
     field(
         "optimizer.decay_factor",
@@ -289,8 +377,104 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "optimizer.ema_decay",
         Below(0.0, 1.0),
-        "Decay of the exponential moving average of the weights, which is what is evaluated. After n steps it is at \
-         most (1 + n) / (10 + n). 0: the average is the weights.",
+        "Decay of the average of the weights at each of its updates (average.name). With average.warmup it is at most \
+         (1 + n) / (10 + n) after n updates. 0: the average is the weights.",
+    ),
+    field(
+        "schedule.name",
+        OneOf(&[
+            "exponential",
+            "constant",
+            "multistep",
+            "cosine",
+            "one_cycle",
+            "piecewise",
+        ]),
+        "What multiplies optimizer.learning_rate at each step (docs/recipes.md). exponential: optimizer.decay_factor every \
+         optimizer.epochs_per_decay epochs, as in the tutorial. constant: 1. multistep: schedule.factor at each knot. \
+         cosine: from 1 to final_factor. one_cycle: up to 1 and down again. piecewise: through factors at knots.",
+    ),
+    field(
+        "schedule.unit",
+        OneOf(&["steps", "epochs", "percent"]),
+        "What schedule.knots and schedule.warmup are counted in; percent of the run's steps.",
+    ),
+    field(
+        "schedule.knots",
+        List(&Within(0.0, 1e9), 0, 64),
+        "Where the factor drops, or has its values, in schedule.unit, ascending; with schedule.name multistep and \
+         piecewise only.",
+    ),
+    field(
+        "schedule.factors",
+        List(&FACTOR, 0, 64),
+        "The factor of the learning rate at each knot; before the first one and after the last one it stays. With \
+         schedule.name piecewise only.",
+    ),
+    field(
+        "schedule.interpolation",
+        OneOf(&["step", "linear", "cosine"]),
+        "How a factor becomes the next one: at once, evenly, or along half a cosine; with schedule.name one_cycle and \
+         piecewise only.",
+    ),
+    field(
+        "schedule.factor",
+        FACTOR,
+        "The learning rate is multiplied by this at each knot; with schedule.name multistep only.",
+    ),
+    field(
+        "schedule.initial_factor",
+        FACTOR,
+        "Factor of the first step; with schedule.name one_cycle only.",
+    ),
+    field(
+        "schedule.final_factor",
+        FACTOR,
+        "Factor at the end of the run; with schedule.name cosine and one_cycle only.",
+    ),
+    field(
+        "schedule.peak",
+        Within(0.0, 100.0),
+        "Percent of the run's steps after which the factor is 1; with schedule.name one_cycle only.",
+    ),
+    field(
+        "schedule.warmup",
+        Within(0.0, 1e9),
+        "So long, in schedule.unit, the schedule's learning rate is multiplied by a factor that rises evenly from \
+         schedule.warmup_factor to 1. 0: no warm-up.",
+    ),
+    field(
+        "schedule.warmup_factor",
+        Within(0.0, 1.0),
+        "Where that factor begins.",
+    ),
+    field(
+        "average.name",
+        OneOf(&["ema", "lookahead", "none"]),
+        "What is evaluated. ema: an exponential moving average of the weights. lookahead: one that also takes the weights' \
+         place at each of its updates. none: the weights.",
+    ),
+    field(
+        "average.warmup",
+        Bool,
+        "The decay is at most (1 + n) / (10 + n) after n updates of the average, as in the tutorial; with average.name \
+         ema only.",
+    ),
+    field(
+        "average.start_epoch",
+        Within(0.0, 1e9),
+        "Until so many epochs have passed the average is the weights.",
+    ),
+    field(
+        "average.every",
+        COUNT,
+        "Updates of the weights from one update of the average to the next.",
+    ),
+    field(
+        "average.power",
+        Within(0.0, 100.0),
+        "The decay is multiplied by the share of the run that is over, to this power. 0: it is not; with average.name \
+         lookahead only.",
     ),
     field(
         "train.steps",
@@ -442,10 +626,16 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "network.softmax_linear",
         "The last layer: one unit a class.",
     ),
+    ("loss", "What training minimises."),
     (
         "optimizer",
-        "Stochastic gradient descent, its learning rate and the moving average of the weights.",
+        "What a step makes of the gradient, its learning rate and the moving average of the weights.",
     ),
+    (
+        "schedule",
+        "What the learning rate is multiplied by at each step.",
+    ),
+    ("average", "The average of the weights, which is evaluated."),
     (
         "train",
         "The training process: how long, how often it reports and saves.",

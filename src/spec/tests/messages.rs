@@ -12,9 +12,9 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
     );
     assert_eq!(
         bad("network: {conv1: {kernel: 3}, norm: {deep: 1}}\n"),
-        "experiments/bad.yaml:1:38: network.norm.deep: unknown key, want one of radius, bias, alpha, beta"
+        "experiments/bad.yaml:1:38: network.norm.deep: unknown key, want one of name, radius, bias, alpha, beta"
     );
-    let top = "want one of extends, version, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
+    let top = "want one of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, eval";
     assert_eq!(
         bad("seed: 1\nbatch_size: 64\n"),
         format!(
@@ -157,6 +157,22 @@ fn value_error_says_what_was_found_and_what_is_wanted() {
             "1:24: optimizer.ema_decay: got 1, want a number from 0 to below 1",
         ),
         (
+            "optimizer: {betas: 0.9}",
+            "1:20: optimizer.betas: got 0.9, want a list of 2, each a number from 0 to below 1",
+        ),
+        (
+            "optimizer: {betas: [0.9]}",
+            "1:20: optimizer.betas: got a list of 1, want a list of 2, each a number from 0 to below 1",
+        ),
+        (
+            "optimizer: {betas: [0.9, 1]}",
+            "1:26: optimizer.betas: got 1, want a number from 0 to below 1",
+        ),
+        (
+            "optimizer: {betas: [0.9, [1]]}",
+            "1:26: optimizer.betas: got a list, want a list of 2, each a number from 0 to below 1",
+        ),
+        (
             "input: {brightness: 1e39}",
             "1:21: input.brightness: got 1e39, want a number from 0 to 255",
         ),
@@ -212,8 +228,90 @@ fn violation_is_reported_at_the_field_set_last() {
 }
 
 #[test]
+fn field_that_the_chosen_optimizer_or_schedule_does_not_use_is_refused() {
+    for (text, message) in [
+        (
+            "optimizer: {name: adamw, momentum: 0.9}",
+            "1:36: optimizer.momentum: no effect with optimizer.name adamw, want sgd or muon",
+        ),
+        (
+            "optimizer: {betas: [0.8, 0.9]}",
+            "1:20: optimizer.betas: no effect with optimizer.name sgd, want adamw",
+        ),
+        (
+            "optimizer: {nesterov: true}",
+            "1:23: optimizer.nesterov: no effect with optimizer.momentum 0, want one above 0",
+        ),
+        (
+            "optimizer: {dampening: 0.1}",
+            "1:24: optimizer.dampening: no effect with optimizer.momentum 0, want one above 0",
+        ),
+        (
+            "schedule: {name: cosine}\noptimizer: {staircase: false}",
+            "2:24: optimizer.staircase: no effect with schedule.name cosine, want exponential",
+        ),
+        (
+            "schedule: {name: cosine, unit: percent}",
+            "1:32: schedule.unit: no effect with no knots and no warm-up, which are counted in it",
+        ),
+        (
+            "schedule: {warmup_factor: 0.1}",
+            "1:27: schedule.warmup_factor: no effect with schedule.warmup 0, want one above 0",
+        ),
+    ] {
+        assert_eq!(bad(text), format!("experiments/bad.yaml:{message}"));
+    }
+    for text in [
+        "network: {conv1: {init: he_normal, stddev: 0.1}}",
+        "network: {norm: {name: none, radius: 3}}",
+        "average: {name: none, every: 5}",
+        "average: {power: 3}",
+        "optimizer: {sgd_learning_rate: 0.1}",
+        "schedule: {name: constant, knots: [1]}",
+    ] {
+        assert!(bad(text).contains(": no effect with "), "{}", bad(text));
+    }
+    let directory = Directory::new(&[("x.yaml", b"optimizer: {momentum: 0.9, nesterov: true}")]);
+    // Another optimizer above need not unset what belongs to the one below.
+    assert!(directory.load("x", &["optimizer.name=adamw"]).is_ok());
+    let set = ["optimizer.name=adamw", "optimizer.momentum=0.5"];
+    assert_eq!(
+        directory.load("x", &set).unwrap_err(),
+        "--set optimizer.momentum=0.5: no effect with optimizer.name adamw, want sgd or muon"
+    );
+}
+
+#[test]
+fn options_of_optimizer_and_schedule_that_do_not_go_together_are_refused() {
+    for (text, message) in [
+        (
+            "optimizer: {momentum: 0.9, dampening: 0.1, nesterov: true}",
+            "1:54: optimizer.nesterov: got nesterov true with dampening 0.1, want dampening 0",
+        ),
+        (
+            "schedule: {name: piecewise, knots: [0, 5, 5], factors: [1, 1, 0]}",
+            "1:36: schedule.knots: got knots out of order, want each above the one before",
+        ),
+        (
+            "schedule: {name: piecewise, knots: [0, 5], factors: [1]}",
+            "1:53: schedule.factors: got factors for 1 of 2 knots, want one for each",
+        ),
+        (
+            "schedule: {name: piecewise, unit: percent, knots: [0, 101], factors: [1, 0]}",
+            "1:51: schedule.knots: got 101 percent of the run, want at most 100",
+        ),
+        (
+            "schedule: {name: multistep}",
+            "1:18: schedule.name: got no knots for this schedule.name, want one at least",
+        ),
+    ] {
+        assert_eq!(bad(text), format!("experiments/bad.yaml:{message}"));
+    }
+}
+
+#[test]
 fn file_that_is_no_yaml_mapping_is_refused() {
-    let top = "want a mapping of extends, version, description, seed, fidelity, compute, data, input, network, optimizer, train, eval";
+    let top = "want a mapping of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, eval";
     assert_eq!(
         bad("- a\n- b\n"),
         format!("experiments/bad.yaml:1:1: got a list, {top}")

@@ -141,6 +141,7 @@ fn violates_a_constraint(case: &Value) -> bool {
         " images a batch",
         "no experiment",
         "cyclic",
+        "got no knots",
     ]
     .iter()
     .any(|constraint| message.contains(constraint))

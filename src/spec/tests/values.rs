@@ -27,6 +27,8 @@ fn range_ends_where_it_says() {
         ("network.norm.beta", vec!["5", "1e-3"], vec!["0", "5.1"]),
         ("optimizer.decay_factor", vec!["1"], vec!["0", "1.1"]),
         ("optimizer.ema_decay", vec!["0", "0.999999"], vec!["1"]),
+        ("optimizer.momentum", vec!["0", "0.999"], vec!["1", "-0.1"]),
+        ("network.dropout", vec!["0", "0.999"], vec!["1"]),
         (
             "eval.interval_secs",
             vec!["0.01", "86400"],

@@ -2,10 +2,10 @@
 
 mod layout;
 
-use crate::backend::{self, Losses};
+use crate::backend::{self, Losses, Optimizer};
 use crate::checkpoint::Rollback;
 use crate::events::{EventWriter, Summaries, Tag, tags};
-use crate::model::{LAYERS, NamedTensor, Network, weights_name};
+use crate::model::{LAYERS, NamedTensor, Network, PER_LAYER, weights_name};
 use crate::pictures;
 use crate::schedule::Average;
 use crate::spec::Spec;
@@ -131,12 +131,17 @@ impl Reporter {
         cadences.into_iter().any(|every| step.is_multiple_of(every))
     }
 
-    /// Write what the cadences ask for of a step. `network` has taken the step; `ready` batches are waiting. Where
+    /// Write what the cadences ask for of a step, which the optimizer has taken; `ready` batches are waiting. Where
     /// something is shown of the step, its losses have been recorded before.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn report(&mut self, taken: &StepOutput, network: &Network, ready: usize) -> Result<()> {
+    pub fn report(
+        &mut self,
+        taken: &StepOutput,
+        optimizer: &Optimizer,
+        ready: usize,
+    ) -> Result<()> {
         self.steps += 1;
         self.waited += taken.waited;
         self.computed += taken.computed;
@@ -149,13 +154,16 @@ impl Reporter {
         if !self.shows(step) {
             return Ok(());
         }
+        let network = optimizer.network();
         let mut summaries = Summaries::at(step);
         if scalars || histograms {
             let weights = network.named();
             let gradients = taken.gradients.named();
             if scalars {
                 self.add_losses(&mut summaries);
-                self.add_norms(&mut summaries, taken.learning_rate, &weights, &gradients);
+                let update = optimizer.update().map(Network::named);
+                add_norms(&mut summaries, &weights, &gradients, update.as_deref());
+                summaries.scalar(&tags::LEARNING_RATE.tag(), taken.learning_rate);
                 self.add_throughput(&mut summaries, ready);
                 self.add_system_metrics(&mut summaries);
             }
@@ -193,24 +201,6 @@ impl Reporter {
                 .scalar(&loss.raw, loss.value)
                 .scalar(&loss.average, average);
         }
-    }
-
-    fn add_norms(
-        &self,
-        summaries: &mut Summaries,
-        learning_rate: f64,
-        weights: &[NamedTensor],
-        gradients: &[NamedTensor],
-    ) {
-        let (weight, gradient) = (norm(weights), norm(gradients));
-        summaries
-            .scalar(&tags::LEARNING_RATE.tag(), learning_rate)
-            .scalar(&tags::GRADIENT_NORM.tag(), gradient)
-            .scalar(&tags::WEIGHT_NORM.tag(), weight)
-            .scalar(
-                &tags::UPDATE_TO_WEIGHT.tag(),
-                learning_rate * gradient / weight,
-            );
     }
 
     /// Speed, and where the time went since the last scalars.
@@ -308,6 +298,33 @@ fn with_tags(losses: Losses) -> Vec<Loss> {
             ),
         ])
         .collect()
+}
+
+/// The norms of weights, gradients and update, and of each layer the update's over the weights'.
+fn add_norms(
+    summaries: &mut Summaries,
+    weights: &[NamedTensor],
+    gradients: &[NamedTensor],
+    update: Option<&[NamedTensor]>,
+) {
+    let weight = norm(weights);
+    summaries
+        .scalar(&tags::GRADIENT_NORM.tag(), norm(gradients))
+        .scalar(&tags::WEIGHT_NORM.tag(), weight);
+    let Some(update) = update else {
+        return; // a step that only added up gradients
+    };
+    summaries.scalar(&tags::UPDATE_TO_WEIGHT.tag(), norm(update) / weight);
+    let layers = weights
+        .chunks_exact(PER_LAYER)
+        .zip(update.chunks_exact(PER_LAYER));
+    for (layer, (weights, update)) in LAYERS.iter().zip(layers) {
+        let weight = norm(weights);
+        if weight > 0.0 {
+            let tag = tags::LAYER_UPDATE_TO_WEIGHT.of(layer);
+            summaries.scalar(&tag, norm(update) / weight);
+        }
+    }
 }
 
 /// The distributions of all parameters and of their gradients.

@@ -1,0 +1,140 @@
+//! Fields that have no effect with the others: where one is set, it is a mistake, not silence.
+
+use super::Spec;
+use serde::Serialize;
+
+/// A field that has no effect with the others.
+pub(super) struct Unused {
+    pub field: &'static str,
+    /// The fields that make it so.
+    pub by: &'static [&'static str],
+    /// What they are and what they should be, to follow "no effect with".
+    pub message: String,
+}
+
+/// Fields and the choices that use them.
+type Uses = &'static [(&'static str, &'static [&'static str])];
+
+const OPTIMIZER: Uses = &[
+    ("optimizer.sgd_learning_rate", &["muon"]),
+    ("optimizer.momentum", &["sgd", "muon"]),
+    ("optimizer.nesterov", &["sgd", "muon"]),
+    ("optimizer.dampening", &["sgd"]),
+    ("optimizer.betas", &["adamw"]),
+    ("optimizer.epsilon", &["adamw"]),
+];
+
+const AVERAGE: Uses = &[
+    ("optimizer.ema_decay", &["ema", "lookahead"]),
+    ("average.warmup", &["ema"]),
+    ("average.start_epoch", &["ema", "lookahead"]),
+    ("average.every", &["ema", "lookahead"]),
+    ("average.power", &["lookahead"]),
+];
+
+const NORM: Uses = &[
+    ("network.norm.radius", &["lrn"]),
+    ("network.norm.bias", &["lrn"]),
+    ("network.norm.alpha", &["lrn"]),
+    ("network.norm.beta", &["lrn"]),
+];
+
+const INITS: [(&[&str; 1], Uses); 5] = [
+    (
+        &["network.conv1.init"],
+        &[("network.conv1.stddev", &["truncated_normal"])],
+    ),
+    (
+        &["network.conv2.init"],
+        &[("network.conv2.stddev", &["truncated_normal"])],
+    ),
+    (
+        &["network.local3.init"],
+        &[("network.local3.stddev", &["truncated_normal"])],
+    ),
+    (
+        &["network.local4.init"],
+        &[("network.local4.stddev", &["truncated_normal"])],
+    ),
+    (
+        &["network.softmax_linear.init"],
+        &[("network.softmax_linear.stddev", &["truncated_normal"])],
+    ),
+];
+
+const SCHEDULE: Uses = &[
+    ("optimizer.decay_factor", &["exponential"]),
+    ("optimizer.epochs_per_decay", &["exponential"]),
+    ("optimizer.staircase", &["exponential"]),
+    ("schedule.knots", &["multistep", "piecewise"]),
+    ("schedule.factors", &["piecewise"]),
+    ("schedule.interpolation", &["one_cycle", "piecewise"]),
+    ("schedule.factor", &["multistep"]),
+    ("schedule.initial_factor", &["one_cycle"]),
+    ("schedule.final_factor", &["cosine", "one_cycle"]),
+    ("schedule.peak", &["one_cycle"]),
+];
+
+/// The fields that have no effect with the others.
+pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
+    let mut found = Vec::new();
+    let mut add = |field, by, message: &str| {
+        found.push(Unused {
+            field,
+            by,
+            message: message.to_owned(),
+        });
+    };
+    if spec.input.pad == 0 {
+        let message = "input.pad 0, want input.pad of at least 1";
+        add("input.pad_mode", &["input.pad"], message);
+    }
+    if spec.optimizer.momentum == 0.0 {
+        let message = "optimizer.momentum 0, want one above 0";
+        add("optimizer.nesterov", &["optimizer.momentum"], message);
+        add("optimizer.dampening", &["optimizer.momentum"], message);
+    }
+    if spec.schedule.warmup == 0.0 {
+        let message = "schedule.warmup 0, want one above 0";
+        add("schedule.warmup_factor", &["schedule.warmup"], message);
+        if !spec.schedule.has_knots() {
+            let message = "no knots and no warm-up, which are counted in it";
+            add(
+                "schedule.unit",
+                &["schedule.name", "schedule.warmup"],
+                message,
+            );
+        }
+    }
+    found.extend(by_choice(
+        &["optimizer.name"],
+        spec.optimizer.name,
+        OPTIMIZER,
+    ));
+    found.extend(by_choice(&["average.name"], spec.average.name, AVERAGE));
+    found.extend(by_choice(
+        &["network.norm.name"],
+        spec.network.norm.name,
+        NORM,
+    ));
+    // The shapes, which depend on the crop, do not matter here.
+    for (layer, (init, uses)) in spec.network.layers(spec.input.crop).iter().zip(INITS) {
+        found.extend(by_choice(init, layer.init, uses));
+    }
+    found.extend(by_choice(&["schedule.name"], spec.schedule.name, SCHEDULE));
+    found
+}
+
+/// The fields that the choice of one field does not use.
+fn by_choice(by: &'static [&'static str; 1], choice: impl Serialize, uses: Uses) -> Vec<Unused> {
+    // A name always has a text.
+    let text = serde_yaml::to_string(&choice).unwrap_or_default();
+    let chosen = text.trim_end();
+    let unused = |(field, users): &(&'static str, &[&str])| Unused {
+        field,
+        by,
+        message: format!("{} {chosen}, want {}", by[0], users.join(" or ")),
+    };
+    let found = uses.iter().filter(|(_, users)| !users.contains(&chosen));
+    found.map(unused).collect()
+}
