@@ -13,7 +13,7 @@ mod statistics;
 use anyhow::Result;
 use clap::Parser;
 use report::Report;
-use runboard::data::{Images, Preprocessor, Split, evaluation_batches};
+use runboard::data::{Augmentation, Images, Preprocessor, Split, evaluation_batch};
 use runboard::evaluator::metrics::Metrics;
 use runboard::model::Network;
 use runboard::{backend, console, data};
@@ -83,16 +83,17 @@ fn evaluate(setting: &Setting) -> Result<()> {
     let images = Images::read(&directory, Split::Test)?;
     let classes = data::class_names(&directory)?;
     let preprocessor = Preprocessor::new(&spec.input, None);
+    let view = Augmentation::central(&spec.input);
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     for step in 0u64.. {
         let mut metrics = Metrics::new(classes.len(), 16);
-        let mut seen = 0;
-        for batch in evaluation_batches(&images, &preprocessor, spec.eval.batch_size) {
+        for first in (0..images.len()).step_by(spec.eval.batch_size) {
+            let indices = first..images.len().min(first + spec.eval.batch_size);
+            let batch = evaluation_batch(&images, &preprocessor, &view, indices);
             let labels = batch.labels.clone();
             let (pixels, _) = backend::upload(batch.images, batch.labels, spec.input.crop, &device);
             let logits = backend::logits(&network, spec, pixels)?;
-            metrics.add(&logits, &labels, seen)?;
-            seen += labels.len();
+            metrics.add(&logits, &labels, first)?;
         }
         let accuracy = metrics.accuracy();
         console::timed(format_args!("step {step}, precision @ 1 = {accuracy:.3}"));

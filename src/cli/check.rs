@@ -28,7 +28,10 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
     console::output(spec.to_yaml()?)?;
     let mut comments = differences(&experiment)?;
     let (place, images) = match &plan {
-        Ok(plan) => describe(plan, &fixed.spec)?,
+        Ok(plan) => {
+            let (place, images) = describe(plan, &fixed.spec)?;
+            (place, spec.training_images(images)?)
+        }
         Err(_) => ("missing".to_owned(), CIFAR10_IMAGES),
     };
     for note in notes::notes(spec, images) {
@@ -75,7 +78,7 @@ fn differences(experiment: &Experiment) -> Result<String> {
     Ok(text)
 }
 
-/// Where the images come from, and the number of those to train on.
+/// Where the images come from, and the number of those in the training files.
 fn describe(plan: &Plan, spec: &Spec) -> Result<(String, usize)> {
     let folder = spec.data.folder.display();
     let images = match spec.data.source {

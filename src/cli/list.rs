@@ -1,7 +1,7 @@
 //! `runboard list`: the runs, their states and scores.
 
 use crate::home::Home;
-use crate::run::{self, Activity, RunEntry, RunState, Score, commands};
+use crate::run::{self, Activity, RunEntry, RunState, commands};
 use crate::spec;
 use crate::{console, overview};
 use anyhow::Result;
@@ -71,7 +71,6 @@ fn experiment(experiments: &Path) -> Option<String> {
 
 fn row(entry: &RunEntry) -> [String; 6] {
     let none = || "-".to_owned();
-    let accuracy = |score: Score| format!("{:.3} at step {}", score.accuracy, score.step);
     let last = entry.eval.as_ref().and_then(|status| status.last);
     [
         entry.run.id(),
@@ -79,7 +78,7 @@ fn row(entry: &RunEntry) -> [String; 6] {
         entry
             .progress
             .map_or_else(none, |(done, all)| format!("{done}/{all}")),
-        last.map_or_else(none, accuracy),
+        last.map_or_else(none, |score| score.to_string()),
         evaluation(entry).unwrap_or_else(none),
         match entry.restarts {
             0 => none(),

@@ -34,7 +34,7 @@ pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool, verbosity: Verbosit
     let images =
         data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
     let fingerprint = Fingerprint::of(&images)?;
-    spec.train.check_images(fingerprint.train_images())?;
+    spec.training_images(fingerprint.train_images())?;
     let provenance = provenance(device, Some(0));
     let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;
     run_data::record(&run, &spec.data.folder, fingerprint)?;
@@ -59,7 +59,8 @@ pub fn resume(
     run_data::verify(run, &spec.data, folder.filter(given), variable.as_deref())?;
     let (_, device) = backend::device(&spec.compute.device)?;
     let first = next_step(run);
-    let steps = spec.train.total_steps(run_data::train_images(run)?);
+    let images = spec.training_images(run_data::train_images(run)?)?;
+    let steps = spec.train.total_steps(images);
     if first.is_some_and(|first| first >= steps) {
         let then = match RunSnapshot::read(run).unscored {
             0 => "all are scored: nothing is left to do but to check them",

@@ -13,6 +13,8 @@ pub struct Augmentation {
     pub top: i32,
     /// First column of the crop; negative where it begins in the padding.
     pub left: i32,
+    /// What the crop holds where it leaves the image.
+    pub pad_mode: PadMode,
     /// Mirror left to right.
     pub mirror: bool,
     /// Added to all pixels, on the 0..255 scale.
@@ -35,6 +37,7 @@ impl Augmentation {
         Augmentation {
             top: rng.random_range(0..=max_offset) as i32 - pad,
             left: rng.random_range(0..=max_offset) as i32 - pad,
+            pad_mode: input.pad_mode,
             mirror: rng.random::<bool>() && input.flip == Flip::Random,
             brightness: uniform(-input.brightness, input.brightness, rng),
             contrast: uniform(input.contrast.lower, input.contrast.upper, rng),
@@ -53,6 +56,7 @@ impl Augmentation {
         Augmentation {
             top: offset,
             left: offset,
+            pad_mode: input.pad_mode,
             mirror: false,
             brightness: 0.0,
             contrast: 1.0,
@@ -61,13 +65,13 @@ impl Augmentation {
     }
 
     /// The row of the image that is row `y` of the crop; none where that is black padding.
-    pub(super) fn row(&self, y: usize, mode: PadMode) -> Option<usize> {
-        unpadded(self.top + y as i32, mode)
+    pub(super) fn row(&self, y: usize) -> Option<usize> {
+        unpadded(self.top + y as i32, self.pad_mode)
     }
 
     /// As [`Augmentation::row`], of a column of the crop before it is mirrored.
-    pub(super) fn column(&self, x: usize, mode: PadMode) -> Option<usize> {
-        unpadded(self.left + x as i32, mode)
+    pub(super) fn column(&self, x: usize) -> Option<usize> {
+        unpadded(self.left + x as i32, self.pad_mode)
     }
 
     /// Whether the crop holds no padding.
@@ -222,7 +226,7 @@ impl Preprocessor {
         pixels: &'a [u8],
         padded: &'a mut [u8; PIXEL_BYTES],
     ) -> Crop<'a> {
-        let Input { crop, pad_mode, .. } = self.input;
+        let crop = self.input.crop;
         if augmentation.is_within_image(crop) {
             return Crop {
                 pixels,
@@ -231,14 +235,14 @@ impl Preprocessor {
                 crop,
             };
         }
-        let columns: [_; SIDE] = std::array::from_fn(|x| augmentation.column(x, pad_mode));
+        let columns: [_; SIDE] = std::array::from_fn(|x| augmentation.column(x));
         for (at, row) in padded
             .chunks_exact_mut(crop)
             .take(CHANNELS * crop)
             .enumerate()
         {
             let (channel, y) = (at / crop, at % crop);
-            let Some(y) = augmentation.row(y, pad_mode) else {
+            let Some(y) = augmentation.row(y) else {
                 continue; // black, as it is
             };
             let source = &pixels[(channel * SIDE + y) * SIDE..][..SIDE];
@@ -402,8 +406,8 @@ mod tests {
             for x in 0..crop {
                 for c in 0..CHANNELS {
                     let column = if augmentation.mirror { crop - 1 - x } else { x };
-                    let row = augmentation.row(y, input.pad_mode);
-                    let column = augmentation.column(column, input.pad_mode);
+                    let row = augmentation.row(y);
+                    let column = augmentation.column(column);
                     let pixel = row
                         .zip(column)
                         .map_or(0, |(row, column)| pixels[(c * SIDE + row) * SIDE + column]);

@@ -5,7 +5,7 @@ use super::format::RECORD_BYTES;
 use super::images::Images;
 use super::random;
 use super::stream::{Batch, BatchStream, Batching};
-use crate::spec::{Contrast, Flip, Input, Normalize, Seed};
+use crate::spec::{Contrast, Flip, Input, Normalize, PadMode, Seed};
 use crate::testing::golden::{Golden, assert_close, assert_uniform, error};
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ fn augmented_images_equal_tensorflows() {
         let augmentation = Augmentation {
             top: top as i32,
             left: left as i32,
+            pad_mode: PadMode::Zero,
             mirror: mirror == 1.0,
             brightness: brightness as f32,
             contrast: contrast as f32,

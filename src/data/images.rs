@@ -8,6 +8,7 @@ use crate::files::open_regular;
 use crate::spec::Seed;
 use anyhow::{Context, Result, ensure};
 use rand::RngCore;
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -77,6 +78,38 @@ impl Images {
             digests.collect::<Result<_>>()
         })?;
         Ok(Images { records, digests })
+    }
+
+    /// Takes out `count` images, which `seed` chooses at random; both parts keep the order of the files.
+    ///
+    /// # Panics
+    /// If none would be left in one of the parts.
+    pub fn hold_out(&mut self, count: usize, seed: Seed) -> Images {
+        assert!(0 < count && count < self.len(), "{count} images held out");
+        let mut indices: Vec<usize> = (0..self.len()).collect();
+        let mut rng = random::stream(seed, random::VALIDATION, 0);
+        let (chosen, _) = indices.partial_shuffle(&mut rng, count);
+        let mut is_chosen = vec![false; self.len()];
+        for &mut index in chosen {
+            is_chosen[index] = true;
+        }
+        let mut held_out = Vec::with_capacity(count * RECORD_BYTES);
+        let mut kept = 0;
+        for (index, chosen) in is_chosen.into_iter().enumerate() {
+            let record = index * RECORD_BYTES..(index + 1) * RECORD_BYTES;
+            if chosen {
+                held_out.extend_from_slice(&self.records[record]);
+            } else {
+                self.records.copy_within(record, kept);
+                kept += RECORD_BYTES;
+            }
+        }
+        self.records.truncate(kept);
+        self.records.shrink_to_fit();
+        Images {
+            records: held_out,
+            digests: Vec::new(),
+        }
     }
 
     /// Number of images, at least 1.
@@ -196,7 +229,44 @@ mod tests {
     use super::super::format::{BATCHES_DIR, PIXEL_BYTES, TEST_FILE, TRAIN_FILES};
     use super::*;
     use crate::error::is_user_error;
+    use crate::testing::golden::assert_uniform;
     use std::fs;
+
+    #[test]
+    fn held_out_images_are_a_random_choice_of_the_seed_and_the_others_stay_in_order() {
+        let records = |count: usize| -> Vec<u8> {
+            (0..count as u8)
+                .flat_map(|value| [value % 10, value].repeat(RECORD_BYTES)[..RECORD_BYTES].to_vec())
+                .collect()
+        };
+        let split = |seed: u64| {
+            let mut images = Images::from_records(records(200));
+            let held_out = images.hold_out(50, Seed(seed));
+            let numbers = |images: &Images| -> Vec<u8> {
+                (0..images.len())
+                    .map(|index| images.pixels(index)[0])
+                    .collect()
+            };
+            (numbers(&images), numbers(&held_out))
+        };
+        let (kept, held_out) = split(1);
+        assert_eq!((kept.len(), held_out.len()), (150, 50));
+        assert!(kept.is_sorted() && held_out.is_sorted());
+        let mut all = [kept, held_out.clone()].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..200).collect::<Vec<u8>>());
+        assert_eq!(split(1).1, held_out);
+        assert_ne!(split(2).1, held_out);
+        let mut counts = vec![0; 200];
+        for seed in 0..1000 {
+            split(seed)
+                .1
+                .iter()
+                .for_each(|&number| counts[usize::from(number)] += 1);
+        }
+        // Each image is held out in a quarter of the draws, whose counts vary less than those of independent ones: by 3/4.
+        assert_uniform("image", &counts, 199.0, 4.0 / 3.0);
+    }
 
     /// Two records a training file, one test record; labels and pixels tell the position.
     fn write_dataset(directory: &Path) {

@@ -22,12 +22,14 @@ pub(crate) mod random;
 mod sources;
 mod stream;
 mod summary;
+mod views;
 
-pub use augmentation::Preprocessor;
+pub use augmentation::{Augmentation, Preprocessor};
 pub use files::{class_names, count_training_images};
 pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};
 pub use images::Images;
 pub use sources::{Fetch, Plan, find, import, plan, prepare, synthesize};
-pub use stream::{Batch, BatchPlan, BatchStream, Batching, StreamItem, evaluation_batches};
+pub use stream::{Batch, BatchPlan, BatchStream, Batching, StreamItem, evaluation_batch};
 pub use summary::{Summary, check};
+pub use views::{View, views};

@@ -15,6 +15,8 @@ pub(super) const ALTERNATION: &[u8; 8] = b"altflip ";
 pub const DROPOUT: &[u8; 8] = b"dropout ";
 /// Permutation of one epoch.
 pub(super) const SHUFFLING: &[u8; 8] = b"shuffle ";
+/// The training images that are held out for validation.
+pub(super) const VALIDATION: &[u8; 8] = b"validate";
 /// Order of imported images.
 pub(super) const IMPORT: &[u8; 8] = b"import  ";
 /// Images of noise.

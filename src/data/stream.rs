@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Images and labels of one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// Training: the step that the batch is for. Evaluation: its place in the pass, from 0.
+    /// Training: the step that the batch is for. Evaluation: the index of its first image.
     pub step: u64,
     /// `[n, crop, crop, 3]`.
     pub images: Vec<f32>,
@@ -221,12 +221,7 @@ impl BatchBuilder {
     }
 
     fn plan(&mut self, step: u64) -> BatchPlan {
-        let Input {
-            crop,
-            pad_mode,
-            cutout,
-            ..
-        } = *self.preprocessor.input();
+        let Input { crop, cutout, .. } = *self.preprocessor.input();
         let size = self.batching.size;
         let mut plan = BatchPlan {
             step,
@@ -244,12 +239,12 @@ impl BatchBuilder {
             let augmentation = self.augmentation(position, index);
             let pixels = self.images.pixels(index);
             let transforms = (self.preprocessor).channel_transforms(&augmentation, pixels);
-            let columns = (0..crop).map(|x| at(augmentation.column(x, pad_mode)));
+            let columns = (0..crop).map(|x| at(augmentation.column(x)));
             match augmentation.mirror {
                 true => plan.columns.extend(columns.rev()),
                 false => plan.columns.extend(columns),
             }
-            let rows = (0..crop).map(|y| at(augmentation.row(y, pad_mode)));
+            let rows = (0..crop).map(|y| at(augmentation.row(y)));
             plan.rows.extend(rows);
             plan.transforms
                 .extend(transforms.map(|transform| transform.pivot));
@@ -289,15 +284,6 @@ impl Batch {
             labels: vec![0; count],
         }
     }
-
-    /// Keep the first `count` images, if there are more.
-    pub fn truncate(&mut self, count: usize) {
-        if count < self.labels.len() {
-            self.images
-                .truncate(self.images.len() / self.labels.len() * count);
-            self.labels.truncate(count);
-        }
-    }
 }
 
 /// The image at each position of the stream. Keeps the permutation of the epoch last asked for.
@@ -333,28 +319,24 @@ impl Order {
     }
 }
 
-/// Every image once, in order, by its central crop; the last batch may be smaller.
+/// These images in order, by this view of each, such as the central crop.
 ///
 /// # Panics
-/// If `batch_size` is 0 or the crop is not within 1 to 32.
-pub fn evaluation_batches(
+/// If there is no such image, or the crop is not within 1 to 32.
+pub fn evaluation_batch(
     images: &Images,
     preprocessor: &Preprocessor,
-    batch_size: usize,
-) -> impl Iterator<Item = Batch> {
-    assert!(batch_size > 0, "a batch of no images");
-    let starts = (0..images.len()).step_by(batch_size);
-    starts.zip(0..).map(move |(start, step)| {
-        let indices = start..images.len().min(start + batch_size);
-        let input = preprocessor.input();
-        let mut batch = Batch::zeros(step, indices.len(), input);
-        let outputs = batch.images.chunks_exact_mut(input_len(input));
-        for ((index, out), label) in indices.zip(outputs).zip(&mut batch.labels) {
-            preprocessor.apply(&Augmentation::central(input), images.pixels(index), out);
-            *label = images.label(index).into();
-        }
-        batch
-    })
+    view: &Augmentation,
+    indices: Range<usize>,
+) -> Batch {
+    let input = preprocessor.input();
+    let mut batch = Batch::zeros(indices.start as u64, indices.len(), input);
+    let outputs = batch.images.chunks_exact_mut(input_len(input));
+    for ((index, out), label) in indices.zip(outputs).zip(&mut batch.labels) {
+        preprocessor.apply(view, images.pixels(index), out);
+        *label = images.label(index).into();
+    }
+    batch
 }
 
 #[cfg(test)]
@@ -584,20 +566,11 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_batches_hold_every_image_once_in_order() {
-        let images = images(23);
-        let batches: Vec<Batch> =
-            evaluation_batches(&images, &Preprocessor::new(&plain(), None), 10).collect();
-        assert_eq!(
-            batches.iter().map(|b| b.labels.len()).collect::<Vec<_>>(),
-            [10, 10, 3]
-        );
-        assert_eq!(
-            batches.iter().map(|b| b.step).collect::<Vec<_>>(),
-            [0, 1, 2]
-        );
-        let order: Vec<usize> = batches.iter().flat_map(indices).collect();
-        assert_eq!(order, (0..23).collect::<Vec<_>>());
-        assert_eq!(batches[2].labels, [0, 1, 2]);
+    fn evaluation_batch_holds_its_images_in_order() {
+        let preprocessor = Preprocessor::new(&plain(), None);
+        let view = Augmentation::central(&plain());
+        let batch = evaluation_batch(&images(23), &preprocessor, &view, 20..23);
+        assert_eq!(indices(&batch), [20, 21, 22]);
+        assert_eq!((batch.step, &batch.labels[..]), (20, &[0, 1, 2][..]));
     }
 }

@@ -39,6 +39,7 @@ const OMITTED: &[&str] = &[
     "eval.interval_secs",
     "eval.batch_size",
     "eval.threads",
+    "eval.tta",
 ];
 
 /// Fields and sections that have an effect with one choice of another field alone.

@@ -13,15 +13,15 @@ use crate::backend;
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, CheckpointVersion, Lease};
 use crate::console;
-use crate::data::{Images, Preprocessor, Split, evaluation_batches};
+use crate::data::{self, Images, Preprocessor, Split, View, evaluation_batch};
 use crate::error::ExitError;
 use crate::events::tags;
 use crate::files;
 use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::data::RunData;
 use crate::run::{
-    self, Activity, Completion, EvalStatus, Journal, Lock, Process, ProcessState, Role, RunDir,
-    Scores, Status, StopRequests, SupervisorStatus, TrainStatus,
+    self, Activity, Completion, EvalStatus, Evaluation, Journal, Lock, Process, ProcessState,
+    Quality, Role, RunDir, Score, Scores, Status, StopRequests, SupervisorStatus, TrainStatus,
 };
 use crate::shutdown::Shutdown;
 use crate::spec::{Fidelity, Normalize, Spec};
@@ -109,7 +109,11 @@ struct Evaluator<'a> {
     spec: Spec,
     device: Device,
     images: Images,
+    /// Images of the training files that are held out; none if the spec wants none.
+    validation: Option<Images>,
     preprocessor: Preprocessor,
+    /// Of a test image: the central crop, then the others of test-time augmentation.
+    views: Vec<View>,
     /// The classes' names.
     classes: Vec<String>,
     /// The network whose values each checkpoint replaces.
@@ -159,16 +163,17 @@ impl<'a> Evaluator<'a> {
         let RunData { images, classes } = run::with_heartbeat(status, run, || {
             run::data::read(run, &spec.data, Split::Test)
         })?;
-        // Only their mean and deviation are needed.
-        let training = match spec.input.normalize {
-            Normalize::Dataset => {
-                let read = || run::data::read(run, &spec.data, Split::Train);
-                Some(run::with_heartbeat(status, run, read)?.images)
-            }
-            Normalize::Image | Normalize::None => None,
-        };
+        let training =
+            if spec.data.validation_images > 0 || spec.input.normalize == Normalize::Dataset {
+                let read = || run::data::read_training(run, &spec);
+                Some(run::with_heartbeat(status, run, read)?)
+            } else {
+                None
+            };
+        let (training, validation) =
+            training.map_or((None, None), |data| (Some(data.images), data.validation));
         let preprocessor = Preprocessor::new(&spec.input, training.as_ref());
-        drop(training);
+        drop(training); // only their mean and deviation are needed
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         status.process.state = ProcessState::Running;
         status.save(run)?;
@@ -180,10 +185,12 @@ impl<'a> Evaluator<'a> {
         Ok(Evaluator {
             run,
             queue: EvaluationQueue::new(run, &spec),
-            spec,
             device,
             images,
+            validation,
             preprocessor,
+            views: data::views(spec.eval.tta, &spec.input),
+            spec,
             classes,
             network,
             journal,
@@ -350,45 +357,37 @@ impl<'a> Evaluator<'a> {
                 self.queue.refresh();
                 return Ok(false);
             }
-            Ok(loaded) => {
-                let mut progress =
-                    EvaluationUnderWay::new(checkpoint.step(), 2 * self.images_counted());
-                let averaged = self.measure(&loaded.averaged, &mut progress, stop)?;
-                let Some((averaged, raw)) =
-                    averaged.zip(self.measure(&loaded.raw, &mut progress, stop)?)
-                else {
-                    return Ok(false);
-                };
-                Ok((averaged, raw, loaded.training_loss))
-            }
+            Ok(loaded) => match self.score(checkpoint.step(), &loaded, stop)? {
+                Some((scores, averaged)) => Ok((scores, averaged, loaded.training_loss)),
+                None => return Ok(false),
+            },
             Err(error) if is_damage(&error) => Err(format!("{error:#}")),
             Err(error) => return Err(error),
         };
         let step = checkpoint.step();
         let earlier = self.journal.evaluations().iter();
         let earlier = earlier.take_while(|evaluation| evaluation.step < step);
-        let accuracies = earlier.filter_map(|evaluation| evaluation.accuracy);
-        let best = accuracies.fold(0.0, f64::max);
+        let best = earlier.filter_map(Evaluation::score).reduce(Score::better);
         // Nothing stays that the journal does not know, or will take back.
         let first = step.min(self.next_step());
         let slot = &mut self.reporter;
         let reporter =
             EvaluationReporter::starting_at(slot, self.run, &self.spec, first, &self.classes)?;
         let found = match measured {
-            Ok((averaged, raw, training_loss)) => {
+            Ok((scores, averaged, training_loss)) => {
+                let score = Score {
+                    step,
+                    accuracy: scores.accuracy,
+                    validation: scores.validation.map(|quality| quality.accuracy),
+                };
                 let evaluated = Evaluated {
                     step,
+                    scores,
                     averaged: &averaged,
-                    raw: &raw,
-                    best: averaged.accuracy().max(best),
+                    best: best.map_or(score, |best| best.better(score)).accuracy,
                     training_loss,
                 };
                 reporter.publish(&evaluated, &self.images)?;
-                let scores = Scores {
-                    accuracy: averaged.accuracy(),
-                    raw_accuracy: raw.accuracy(),
-                    loss: averaged.loss(),
-                };
                 console::timed(format_args!("precision @ 1 = {:.3}", scores.accuracy));
                 Ok(scores)
             }
@@ -438,9 +437,55 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// How many images a network is measured with.
-    fn images_counted(&self) -> usize {
-        let count = self.images.len();
+    /// The scores of a checkpoint of `step`, and the metrics of its averaged weights over the test images; `None` if the
+    /// run is to stop before they would be there.
+    fn score(
+        &mut self,
+        step: u64,
+        loaded: &Loaded,
+        stop: &Shutdown,
+    ) -> Result<Option<(Scores, Metrics)>> {
+        let (views, validation) = (self.views.len(), self.validation.is_some());
+        let mut passes = vec![
+            (&loaded.averaged, ImageSet::Test, views),
+            (&loaded.raw, ImageSet::Test, 1),
+        ];
+        if validation {
+            passes.push((&loaded.averaged, ImageSet::Validation, 1));
+        }
+        let images = |&(_, set, views): &(_, _, usize)| views * self.images_counted(set);
+        let mut progress = EvaluationUnderWay::new(step, passes.iter().map(images).sum());
+        let mut measured = Vec::with_capacity(passes.len());
+        for (network, set, views) in passes {
+            match self.measure(network, set, views, &mut progress, stop)? {
+                Some(metrics) => measured.push(metrics),
+                None => return Ok(None),
+            }
+        }
+        let mut measured = measured.into_iter();
+        let (Some(test), Some(raw)) = (measured.next(), measured.next()) else {
+            bail!("got no metrics of step {step}");
+        };
+        let scores = Scores {
+            accuracy: test.plain.accuracy(),
+            raw_accuracy: raw.plain.accuracy(),
+            loss: test.plain.loss(),
+            validation: measured.next().map(|metrics| quality(&metrics.plain)),
+            tta: test.augmented.as_ref().map(quality),
+        };
+        Ok(Some((scores, test.plain)))
+    }
+
+    fn images_of(&self, set: ImageSet) -> &Images {
+        match (set, &self.validation) {
+            (ImageSet::Validation, Some(images)) => images,
+            _ => &self.images,
+        }
+    }
+
+    /// How many images of a set a network is measured with, by one view of each.
+    fn images_counted(&self, set: ImageSet) -> usize {
+        let count = self.images_of(set).len();
         // The tutorial evaluates whole batches of the training's size and goes round to the first images
         // where they do not come out even: 79 * 128 = 10,112 of 10,000.
         match self.spec.fidelity {
@@ -449,45 +494,96 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The metrics of a network; `None` if the run is to stop before they would be there.
+    /// The metrics of a network over a set of images, by the central crop and, where there are more of the first `views`
+    /// views, by the averaged logits of all; `None` if the run is to stop before they would be there.
     fn measure(
         &mut self,
         network: &Network,
+        set: ImageSet,
+        views: usize,
         progress: &mut EvaluationUnderWay,
         stop: &Shutdown,
-    ) -> Result<Option<Metrics>> {
-        let total = self.images_counted();
-        let (spec, count) = (&self.spec, self.images.len());
-        let mut metrics = Metrics::new(self.classes.len(), MISTAKES);
-        let mut seen = 0;
+    ) -> Result<Option<Measured>> {
+        let total = self.images_counted(set);
+        let (classes, batch_size) = (self.classes.len(), self.spec.eval.batch_size);
+        let mut measured = Measured {
+            plain: Metrics::new(classes, MISTAKES),
+            augmented: (views > 1).then(|| Metrics::new(classes, 0)),
+        };
+        let (mut seen, mut first) = (0, 0);
         while seen < total {
-            for mut batch in
-                evaluation_batches(&self.images, &self.preprocessor, spec.eval.batch_size)
-            {
+            if first == self.images_of(set).len() {
+                first = 0;
+            }
+            let (mut labels, mut mean) = (Vec::new(), Vec::new());
+            for view in 0..views {
                 if progress.gives_way(stop) {
                     return Ok(None);
                 }
                 if progress.is_due() {
-                    let waiting = self.queue.waiting(self.journal.evaluations())?;
-                    let others = waiting.filter(|other| other.step() != progress.step);
-                    self.status.waiting = others.count();
-                    self.status.activity = Some(progress.activity());
-                    self.status.save_heartbeat(self.run);
+                    self.show_progress(progress)?;
                 }
-                batch.truncate(total - seen);
-                let labels = batch.labels.clone();
-                let (images, _) =
-                    backend::upload(batch.images, batch.labels, spec.input.crop, &self.device);
-                let logits = backend::logits(network, spec, images)?;
-                metrics.add(&logits, &labels, seen % count)?;
-                seen += labels.len();
+                let View {
+                    augmentation,
+                    weight,
+                } = self.views[view];
+                let images = self.images_of(set);
+                let end = images
+                    .len()
+                    .min(first + batch_size)
+                    .min(first + total - seen);
+                let batch = evaluation_batch(images, &self.preprocessor, &augmentation, first..end);
+                labels = batch.labels.clone();
+                let side = self.spec.input.crop;
+                let (inputs, _) = backend::upload(batch.images, batch.labels, side, &self.device);
+                let logits = backend::logits(network, &self.spec, inputs)?;
+                if view == 0 {
+                    measured.plain.add(&logits, &labels, first)?;
+                    mean = vec![0.0; logits.len()];
+                }
+                let both = mean.iter_mut().zip(&logits);
+                both.for_each(|(mean, logit)| *mean += weight * logit);
                 progress.done += labels.len();
-                if seen == total {
-                    break;
-                }
             }
+            if let Some(augmented) = &mut measured.augmented {
+                augmented.add(&mean, &labels, first)?;
+            }
+            seen += labels.len();
+            first += labels.len();
         }
-        Ok(Some(metrics))
+        Ok(Some(measured))
+    }
+
+    /// Show how far an evaluation is.
+    fn show_progress(&mut self, progress: &EvaluationUnderWay) -> Result<()> {
+        let waiting = self.queue.waiting(self.journal.evaluations())?;
+        let others = waiting.filter(|other| other.step() != progress.step);
+        self.status.waiting = others.count();
+        self.status.activity = Some(progress.activity());
+        self.status.save_heartbeat(self.run);
+        Ok(())
+    }
+}
+
+/// A set of images that networks are measured on.
+#[derive(Clone, Copy)]
+enum ImageSet {
+    Test,
+    Validation,
+}
+
+/// The metrics of a network over images.
+struct Measured {
+    /// By the central crop of each.
+    plain: Metrics,
+    /// By the averaged logits of several views of each.
+    augmented: Option<Metrics>,
+}
+
+fn quality(metrics: &Metrics) -> Quality {
+    Quality {
+        accuracy: metrics.accuracy(),
+        loss: metrics.loss(),
     }
 }
 

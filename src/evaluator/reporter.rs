@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use crate::data::Images;
 use crate::events::{EventWriter, Summaries, tags};
 use crate::pictures::{self, ClassLabels};
-use crate::run::{Role, RunDir};
+use crate::run::{Role, RunDir, Scores};
 use crate::spec::Spec;
 use anyhow::Result;
 
@@ -22,11 +22,10 @@ pub struct EvaluationReporter {
 /// A checkpoint that was evaluated.
 pub struct Evaluated<'a> {
     pub step: u64,
-    /// Of its averaged weights.
+    pub scores: Scores,
+    /// Of its averaged weights over the test images.
     pub averaged: &'a Metrics,
-    /// Of its raw weights.
-    pub raw: &'a Metrics,
-    /// The best accuracy of all evaluations up to this one.
+    /// The accuracy of the best checkpoint of all evaluations up to this one.
     pub best: f64,
     /// Training's moving average of the total loss; none if the checkpoint does not have it.
     pub training_loss: Option<f64>,
@@ -69,19 +68,29 @@ impl EvaluationReporter {
     pub fn publish(&mut self, evaluated: &Evaluated, images: &Images) -> Result<()> {
         let Evaluated {
             step,
+            scores,
             averaged,
-            raw,
             best,
             training_loss,
         } = *evaluated;
         let mut summaries = Summaries::at(step);
         summaries
-            .scalar(&tags::PRECISION_AT_1.tag(), averaged.accuracy())
-            .scalar(&tags::PRECISION_AT_1_RAW.tag(), raw.accuracy())
-            .scalar(&tags::EVAL_CROSS_ENTROPY.tag(), averaged.loss())
+            .scalar(&tags::PRECISION_AT_1.tag(), scores.accuracy)
+            .scalar(&tags::PRECISION_AT_1_RAW.tag(), scores.raw_accuracy)
+            .scalar(&tags::EVAL_CROSS_ENTROPY.tag(), scores.loss)
             .scalar(&tags::BEST_ACCURACY.tag(), best);
         if let Some(loss) = training_loss {
             summaries.scalar(&tags::TRAINING_LOSS.tag(), loss);
+        }
+        if let Some(validation) = scores.validation {
+            summaries
+                .scalar(&tags::VALIDATION_PRECISION_AT_1.tag(), validation.accuracy)
+                .scalar(&tags::VALIDATION_CROSS_ENTROPY.tag(), validation.loss);
+        }
+        if let Some(tta) = scores.tta {
+            summaries
+                .scalar(&tags::TTA_PRECISION_AT_1.tag(), tta.accuracy)
+                .scalar(&tags::TTA_CROSS_ENTROPY.tag(), tta.loss);
         }
         hparams::add_running(&mut summaries);
         for (class, name) in self.classes.iter().enumerate() {

@@ -165,6 +165,14 @@ table! {
         "The same by the weights themselves.";
     EVAL_CROSS_ENTROPY = Evaluator, Scalars, "cross_entropy",
         "Mean cross-entropy over the test images, by the moving average of the weights.";
+    VALIDATION_PRECISION_AT_1 = Evaluator, Scalars, "validation/Precision @ 1",
+        "Share of the validation images whose likeliest class is their own, by the moving average of the weights.";
+    VALIDATION_CROSS_ENTROPY = Evaluator, Scalars, "validation/cross_entropy",
+        "Mean cross-entropy over the validation images, by the moving average of the weights.";
+    TTA_PRECISION_AT_1 = Evaluator, Scalars, "tta/Precision @ 1",
+        "Share of the test images whose likeliest class is their own by the averaged logits of several views.";
+    TTA_CROSS_ENTROPY = Evaluator, Scalars, "tta/cross_entropy",
+        "Mean cross-entropy over the test images of the averaged logits of several views.";
     CLASS_RECALL = Evaluator, Scalars, "recall/{class}",
         "Share of the class's test images that are taken for it.";
     CLASS_PRECISION = Evaluator, Scalars, "precision/{class}",
@@ -180,7 +188,7 @@ table! {
 
     // For the HParams tab, which takes every curve of the directory for a metric and shows the first five by name.
     BEST_ACCURACY = Evaluator, Scalars, "Overview/best accuracy",
-        "The best Precision @ 1 so far.";
+        "Precision @ 1 of the best checkpoint so far: by the validation images if there are any, else by the test images.";
     TRAINING_LOSS = Evaluator, Scalars, "Overview/training loss",
         "Training's total_loss at the checkpoint: of augmented images, averaged over steps, weight decay included.";
     STATE = Evaluator, Scalars, "Overview/state",

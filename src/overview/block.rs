@@ -290,7 +290,14 @@ mod tests {
         process.state = ProcessState::Running;
         process.started = now - TimeDelta::seconds(733);
         process.heartbeat = now;
-        let score = |step, accuracy| Some(Score { step, accuracy });
+        let score = |step, accuracy| {
+            let score = Score {
+                step,
+                accuracy,
+                ..Score::default()
+            };
+            Some(score)
+        };
         let losses = [vec![4.6; 500], vec![2.0; 100]].concat();
         let smoothed = losses
             .iter()

@@ -161,10 +161,9 @@ pub(super) fn number(number: f64) -> String {
 
 /// The last score and the best one.
 pub(super) fn scores(last: Score, best: Score) -> String {
-    let text = |score: Score| format!("{:.3} at step {}", score.accuracy, score.step);
     match best.step == last.step {
-        true => format!("{}, the best", text(last)),
-        false => format!("{}, best {}", text(last), text(best)),
+        true => format!("{last}, the best"),
+        false => format!("{last}, best {best}"),
     }
 }
 

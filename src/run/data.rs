@@ -12,7 +12,7 @@ use crate::data::{self, Fingerprint, Images, Split};
 use crate::files::{read_small, write_atomic};
 use crate::hint::runboard;
 use crate::paths::unexpanded;
-use crate::spec::{Data, Source};
+use crate::spec::{Data, Source, Spec};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,15 @@ pub struct RunData {
     pub images: Images,
     /// Names of the classes in the order of the labels.
     pub classes: Vec<String>,
+}
+
+/// The images of a run's training files.
+#[derive(Debug)]
+pub struct TrainingData {
+    /// Those that are trained on.
+    pub images: Images,
+    /// Those that are held out; none if the spec wants none.
+    pub validation: Option<Images>,
 }
 
 /// Contents of the file.
@@ -182,6 +191,20 @@ pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
         }
     }
     Ok(RunData { images, classes })
+}
+
+/// Reads the training files as [`read`] does, and holds out what the spec wants.
+///
+/// # Errors
+/// As [`read`] and [`Spec::training_images`].
+pub fn read_training(run: &RunDir, spec: &Spec) -> Result<TrainingData> {
+    let RunData { mut images, .. } = read(run, &spec.data, Split::Train)?;
+    spec.training_images(images.len())?;
+    let validation = match spec.data.validation_images {
+        0 => None,
+        count => Some(images.hold_out(count, spec.seed)),
+    };
+    Ok(TrainingData { images, validation })
 }
 
 /// The fingerprint of the data in `directory`, which must be the recorded one.

@@ -33,6 +33,19 @@ pub struct Evaluation {
     /// Mean cross-entropy of the averaged weights; none if it is not finite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// Accuracy of the averaged weights over the validation images; none without such images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
+    /// Their mean cross-entropy there, if that is finite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    /// Accuracy of the averaged weights over the test set by several views of each image; none without test-time
+    /// augmentation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tta_accuracy: Option<f64>,
+    /// Their mean cross-entropy so, if that is finite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tta_loss: Option<f64>,
     /// Why the checkpoint has no scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
@@ -46,6 +59,19 @@ pub struct Scores {
     /// The same of the raw weights.
     pub raw_accuracy: f64,
     /// Mean cross-entropy of the averaged weights.
+    pub loss: f64,
+    /// The averaged weights over the validation images.
+    pub validation: Option<Quality>,
+    /// The averaged weights by several views of each image.
+    pub tta: Option<Quality>,
+}
+
+/// How good weights are over a set of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quality {
+    /// In 0..=1.
+    pub accuracy: f64,
+    /// Mean cross-entropy.
     pub loss: f64,
 }
 
@@ -64,6 +90,9 @@ impl Evaluation {
             Err(damage) => (None, Some(shortened(damage))),
         };
         let loss = scores.map(|scores| scores.loss);
+        let validation = scores.and_then(|scores| scores.validation);
+        let tta = scores.and_then(|scores| scores.tta);
+        let finite = |quality: Quality| Some(quality.loss).filter(|loss| loss.is_finite());
         Evaluation {
             step,
             manifest,
@@ -73,14 +102,21 @@ impl Evaluation {
             accuracy: scores.map(|scores| scores.accuracy),
             raw_accuracy: scores.map(|scores| scores.raw_accuracy),
             loss: loss.filter(|loss| loss.is_finite()),
+            validation_accuracy: validation.map(|quality| quality.accuracy),
+            validation_loss: validation.and_then(finite),
+            tta_accuracy: tta.map(|quality| quality.accuracy),
+            tta_loss: tta.and_then(finite),
             damage,
         }
     }
 
     /// The accuracy with its step; none of a damaged checkpoint.
     pub fn score(&self) -> Option<Score> {
-        let step = self.step;
-        self.accuracy.map(|accuracy| Score { step, accuracy })
+        self.accuracy.map(|accuracy| Score {
+            step: self.step,
+            accuracy,
+            validation: self.validation_accuracy,
+        })
     }
 
     /// Whether this is about the very checkpoint of `step` that has this manifest and was written then. The
@@ -116,7 +152,7 @@ pub struct EvaluationProgress {
     pub last: Option<Score>,
     /// Its loss, if that is finite.
     pub last_loss: Option<f64>,
-    /// The best checkpoint; of equals the first.
+    /// The best checkpoint by [`Score::criterion`]; of equals the first.
     pub best: Option<Score>,
     /// The lowest loss, whichever checkpoint had it.
     pub lowest_loss: Option<f64>,
@@ -142,10 +178,7 @@ impl EvaluationProgress {
         self.last = Some(score);
         self.last_loss = evaluation.loss;
         self.last_seconds = Some(evaluation.seconds);
-        self.best = match self.best {
-            Some(best) if best.accuracy >= score.accuracy => Some(best),
-            _ => Some(score),
-        };
+        self.best = Some(self.best.map_or(score, |best| best.better(score)));
         let losses = self.lowest_loss.into_iter().chain(evaluation.loss);
         self.lowest_loss = losses.reduce(f64::min);
     }
@@ -167,6 +200,7 @@ pub(super) mod tests {
             accuracy,
             raw_accuracy: 0.1,
             loss: 1.0 - accuracy,
+            ..Scores::default()
         };
         found(step, Ok(scores))
     }
@@ -181,11 +215,19 @@ pub(super) mod tests {
             EvaluationProgress::of(&[damaged(0)]),
             EvaluationProgress::default()
         );
-        let score = |step, accuracy| Some(Score { step, accuracy });
+        let score = |step, accuracy| {
+            let score = Score {
+                step,
+                accuracy,
+                ..Score::default()
+            };
+            Some(score)
+        };
         let infinite = Scores {
             accuracy: 0.3,
             raw_accuracy: 0.1,
             loss: f64::INFINITY,
+            ..Scores::default()
         };
         let all = [
             scored(0, 0.1),
@@ -199,6 +241,31 @@ pub(super) mod tests {
         assert_eq!(progress.last_loss, None);
         assert_eq!(progress.best, score(10, 0.5));
         assert_eq!(progress.lowest_loss, Some(0.5));
+    }
+
+    #[test]
+    fn best_is_the_best_by_the_validation_images_where_there_are_any() {
+        let of = |step, accuracy, validation| {
+            let validation = Some(Quality {
+                accuracy: validation,
+                loss: 1.0,
+            });
+            let scores = Scores {
+                accuracy,
+                validation,
+                ..Scores::default()
+            };
+            found(step, Ok(scores))
+        };
+        let all = [of(0, 0.5, 0.4), of(10, 0.6, 0.7), of(20, 0.8, 0.6)];
+        let best = EvaluationProgress::of(&all).best.unwrap();
+        assert_eq!((best.step, best.criterion()), (10, 0.7));
+        assert_eq!(best.to_string(), "0.600 (validation 0.700) at step 10");
+        let plain = Score {
+            validation: None,
+            ..best
+        };
+        assert_eq!(plain.to_string(), "0.600 at step 10");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Random statuses and journals, as `runboard list` and both processes read them.
 
 use super::{
-    EvalStatus, Evaluation, EvaluationProgress, Journal, Process, Role, RunDir, Score, Scores,
-    Status, TrainStatus, list, provenance,
+    EvalStatus, Evaluation, EvaluationProgress, Journal, Process, Quality, Role, RunDir, Score,
+    Scores, Status, TrainStatus, list, provenance,
 };
 use crate::error::is_user_error;
 use crate::testing::fuzz::{check, edited_text};
@@ -39,6 +39,7 @@ fn statuses_are_read_or_named() {
     let score = Some(Score {
         step: 10,
         accuracy: 0.5,
+        validation: Some(0.5),
     });
     let mut train = TrainStatus {
         step: 11,
@@ -74,6 +75,8 @@ fn journals_are_read_or_point_at_the_line() {
         accuracy: 0.5,
         raw_accuracy: 0.25,
         loss: 1.5,
+        validation: Some(Quality::default()),
+        tta: Some(Quality::default()),
     };
     let mut journal = Journal::open(&path).unwrap().0;
     for (step, found) in [

@@ -239,6 +239,27 @@ mod tests {
     }
 
     #[test]
+    fn journal_has_the_scores_of_validation_images_and_of_several_views() {
+        let line = r#"{"step":20,"manifest":"5c","written":null,"time":"2026-11-26T00:00:00+00:00","seconds":1.5,"accuracy":0.7,"raw_accuracy":0.6,"loss":0.9,"validation_accuracy":0.71,"validation_loss":0.8,"tta_accuracy":0.72,"tta_loss":0.85}"#;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("evaluations.jsonl");
+        fs::write(&path, format!("{line}\n")).unwrap();
+        let [evaluation] = &Journal::read(&path).unwrap()[..] else {
+            panic!("one line");
+        };
+        let found = [
+            evaluation.validation_accuracy,
+            evaluation.validation_loss,
+            evaluation.tta_accuracy,
+            evaluation.tta_loss,
+        ];
+        assert_eq!(found, [0.71, 0.8, 0.72, 0.85].map(Some));
+        assert_eq!(evaluation.score().unwrap().validation, Some(0.71));
+        let written: serde_json::Value = serde_json::to_value(evaluation).unwrap();
+        assert_eq!(written["tta_accuracy"], 0.72);
+    }
+
+    #[test]
     fn line_replaces_those_of_its_own_and_later_steps() {
         let again = scored(10, 0.5);
         let (_directory, path) = journal(&[

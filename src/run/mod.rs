@@ -20,7 +20,7 @@ mod timestamp;
 
 pub use completion::{Completion, record_completion};
 pub use directory::{Role, RunDir};
-pub use evaluation::{Evaluation, EvaluationProgress, Scores};
+pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};
 pub use heartbeat::with_heartbeat;
 pub use journal::Journal;
 pub use lock::Lock;

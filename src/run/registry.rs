@@ -341,6 +341,7 @@ mod tests {
         let score = Score {
             step: 5,
             accuracy: 0.5,
+            ..Score::default()
         };
         let mut eval = EvalStatus {
             last: Some(score),

@@ -1,11 +1,14 @@
 //! Constraints between the fields of a spec, each of which is in its own range.
 
-use super::{Optimizer, OptimizerName, Schedule, ScheduleName, Spec, Unit};
+use super::{Optimizer, OptimizerName, Schedule, ScheduleName, Source, Spec, Tta, Unit};
 
 /// Weights of a network: 1 GiB, as much again for their moving average and for the gradients.
 pub const MAX_WEIGHTS: u64 = 1 << 28;
 /// Values that the convolutions make of a batch: 16 GiB, and as much again on the way back.
 const MAX_ACTIVATIONS: u64 = 1 << 32;
+
+/// Side of an image, in pixels.
+const SIDE: usize = 32;
 
 /// A constraint that a spec violates.
 pub(super) struct Violation {
@@ -41,6 +44,24 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
         return Some(Violation {
             fields: &["input.cutout", "input.crop"],
             message: format!("got cutout {cutout} with crop {crop}, want cutout <= crop"),
+        });
+    }
+    if spec.eval.tta == Tta::TenCrop && crop == SIDE {
+        return Some(Violation {
+            fields: &["eval.tta", "input.crop"],
+            message: format!(
+                "got ten_crop with crop {crop}, where all crops are the whole image, want crop < {SIDE}"
+            ),
+        });
+    }
+    let (held_out, synthetic) = (spec.data.validation_images, &spec.data.synthetic);
+    if spec.data.source == Source::Synthetic && held_out >= synthetic.train_images {
+        return Some(Violation {
+            fields: &["data.validation_images", "data.synthetic.train_images"],
+            message: format!(
+                "got {held_out} validation images of {} in the training files, want less",
+                synthetic.train_images
+            ),
         });
     }
     // A window larger than what it slides over would pool padding only.

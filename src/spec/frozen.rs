@@ -25,10 +25,12 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("train.rollback_factor", 2, "0.5"),
     ("train.restarts", 2, "0"),
     ("eval.policy", 2, "latest"),
+    ("data.validation_images", 3, "0"),
     ("input.pad", 3, "0"),
     ("input.pad_mode", 3, "zero"), // of no effect
     ("input.cutout", 3, "0"),
     ("train.drop_last", 3, "false"),
+    ("eval.tta", 3, "none"),
     ("train.divergence_factor", 3, "0"),
     ("optimizer.name", 3, "sgd"),
     ("optimizer.sgd_learning_rate", 3, "0.1"), // of no effect, as betas and epsilon

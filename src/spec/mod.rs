@@ -74,6 +74,30 @@ pub struct Spec {
     pub eval: Eval,
 }
 
+impl Spec {
+    /// How many of the `images` of the training files are trained on.
+    ///
+    /// # Errors
+    /// A user error if those that are held out leave none, or none for an epoch of whole batches.
+    pub fn training_images(&self, images: usize) -> Result<usize> {
+        let held_out = self.data.validation_images;
+        if held_out >= images {
+            bail_user!(
+                "data.validation_images: got {held_out}, want less than {images}, the number of images in the training \
+                 files"
+            );
+        }
+        let left = images - held_out;
+        if self.train.images_per_epoch(left) == 0 {
+            bail_user!(
+                "train.batch_size: got {} with train.drop_last, want at most {left}, the number of training images",
+                self.train.batch_size
+            );
+        }
+        Ok(left)
+    }
+}
+
 /// The seed of all random streams of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -150,6 +174,8 @@ pub struct Data {
     pub prefetch: usize,
     /// Background threads that prepare batches.
     pub workers: usize,
+    /// Images of the training files that are not trained on but scored beside the test images; the seed chooses them.
+    pub validation_images: usize,
     /// Number of synthetic images (`source: synthetic` only).
     pub synthetic: Synthetic,
 }
@@ -162,6 +188,7 @@ impl Default for Data {
             download: true,
             prefetch: 4,
             workers: 1,
+            validation_images: 0,
             synthetic: Synthetic::default(),
         }
     }
@@ -381,20 +408,6 @@ impl Train {
         self.images_per_epoch(images) as f64 / self.batch_size as f64
     }
 
-    /// Refuses a number of training images that leaves nothing to train on.
-    ///
-    /// # Errors
-    /// A user error if an epoch of whole batches holds none.
-    pub fn check_images(&self, images: usize) -> Result<()> {
-        if self.images_per_epoch(images) == 0 {
-            bail_user!(
-                "train.batch_size: got {} with train.drop_last, want at most {images}, the number of training images",
-                self.batch_size
-            );
-        }
-        Ok(())
-    }
-
     /// Steps of a run on `images` training images. Epochs are rounded up to whole steps.
     pub fn total_steps(&self, images: usize) -> u64 {
         match (self.steps, self.epochs) {
@@ -418,10 +431,27 @@ pub enum Policy {
     Latest,
 }
 
+/// Of which views of a test image the logits are averaged, beside those of the image itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tta {
+    /// Of none.
+    #[default]
+    None,
+    /// The central crop and its mirror image.
+    Mirror,
+    /// These, and both a pixel further up and left, and down and right.
+    MirrorTranslate,
+    /// The crops at the centre and in the four corners, and their mirror images.
+    TenCrop,
+}
+
 /// The evaluator process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
+    /// Test-time augmentation.
+    pub tta: Tta,
     /// Which of the checkpoints are scored that wait for it.
     pub policy: Policy,
     /// Seconds between two looks for a new checkpoint.
@@ -435,6 +465,7 @@ pub struct Eval {
 impl Default for Eval {
     fn default() -> Self {
         Eval {
+            tta: Tta::None,
             policy: Policy::Every,
             interval_secs: 300.0,
             batch_size: 500,

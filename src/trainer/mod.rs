@@ -13,10 +13,10 @@ use crate::backend::{self, DeviceLosses, Losses, Optimizer};
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, Retention, Rollback};
 use crate::console;
-use crate::data::{Images, Split};
+use crate::data::Images;
 use crate::files;
 use crate::model::Network;
-use crate::run::data::RunData;
+use crate::run::data::TrainingData;
 use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
     RunDir, SmoothedLoss, Status, StopRequests, TrainStatus,
@@ -128,9 +128,8 @@ impl<'a> Trainer<'a> {
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
         let threads = backend::prepare(spec.compute.threads);
-        let RunData { images, .. } = run::with_heartbeat(status, run, || {
-            run::data::read(run, &spec.data, Split::Train)
-        })?;
+        let TrainingData { images, .. } =
+            run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;
         let images = Arc::new(images);
         status.steps = spec.train.total_steps(images.len());
 

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Done, Project, evaluated_steps, journal, json, names, signal, steps as points,
-    tensorboard_reads, wait_for,
+    tensorboard_reads, wait_for, with_sets,
 };
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -68,6 +68,87 @@ fn checkpoint_is_evaluated_once_however_often_the_evaluator_is_killed() {
     let again = project.succeed(&["eval", "--run", "killed"]).out;
     assert!(!again.contains("precision @ 1 = "), "{again}");
     assert_curve(&run, &all);
+}
+
+#[test]
+fn validation_images_and_views_are_scored_beside_the_test_images_and_best_follows_validation() {
+    let project = Project::new();
+    let sets = [
+        "data.validation_images=100",
+        "eval.tta=mirror_translate",
+        "input.normalize=dataset",
+        "train.epochs=0.75", // of 900 images in batches of 16: 42.2 steps
+        "train.keep_checkpoints=100",
+        "train.checkpoint_every=5",
+    ];
+    project.succeed(&with_sets(&["run", "small"], &sets));
+    let run = project.run("small");
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    assert!(log.contains("900 images, steps 0 to 42"), "{log}");
+    let lines = journal(&run);
+    let steps = evaluated_steps(&lines);
+    assert_eq!(steps, [0, 5, 10, 15, 20, 25, 30, 35, 40, 42]);
+    let of = |key: &str| -> Vec<f64> {
+        lines
+            .iter()
+            .map(|line| line[key].as_f64().unwrap())
+            .collect()
+    };
+    for (key, images) in [("validation_accuracy", 100.0), ("tta_accuracy", 200.0)] {
+        let whole = of(key)
+            .iter()
+            .all(|share| (share * images).fract().min(1.0 - (share * images).fract()) < 1e-9);
+        assert!(whole, "{key} {:?}", of(key)); // over so many images
+    }
+    assert!(
+        of("validation_loss")
+            .iter()
+            .chain(&of("tta_loss"))
+            .all(|loss| *loss > 0.0)
+    );
+
+    // The first of the best by validation.
+    let accuracies = of("validation_accuracy");
+    let largest = accuracies.iter().copied().fold(0.0, f64::max);
+    let best = accuracies
+        .iter()
+        .position(|&accuracy| accuracy == largest)
+        .unwrap();
+    let link = fs::read_link(run.join("checkpoints/best")).unwrap();
+    assert_eq!(link, Path::new(&format!("step-{:08}", steps[best])));
+    let status = json(&run.join("eval.status.json"));
+    assert_eq!(status["best"]["validation"].as_f64(), Some(largest));
+    assert_eq!(status["best"]["accuracy"], lines[best]["accuracy"]);
+    let shown = format!(
+        "{:.3} (validation {:.3}) at step 42",
+        of("accuracy")[9],
+        accuracies[9]
+    );
+    assert!(project.succeed(&["list"]).out.contains(&shown));
+
+    let Some(events) = tensorboard_reads(&run.join("eval")) else {
+        return;
+    };
+    for (tag, key) in [
+        ("Precision @ 1", "accuracy"),
+        ("validation/Precision @ 1", "validation_accuracy"),
+        ("validation/cross_entropy", "validation_loss"),
+        ("tta/Precision @ 1", "tta_accuracy"),
+        ("tta/cross_entropy", "tta_loss"),
+    ] {
+        let curve = events["scalars"][tag].as_array().unwrap().iter();
+        let points: Vec<(u64, f64)> = curve
+            .map(|point| (point[0].as_u64().unwrap(), point[1].as_f64().unwrap()))
+            .collect();
+        assert_eq!(points.len(), steps.len(), "{tag}");
+        for ((step, value), (want_step, want)) in points.iter().zip(steps.iter().zip(of(key))) {
+            assert_eq!(step, want_step);
+            assert!(
+                (value - want).abs() < 1e-5,
+                "{tag} at {step}: {value}, {want}"
+            );
+        }
+    }
 }
 
 fn journal_length(run: &Path) -> u64 {

@@ -20,8 +20,13 @@ fn keys(object: &Value) -> Vec<&str> {
 fn tensorboard_shows_every_plugin_of_several_runs_in_both_readers() {
     let project = Project::new();
     for rate in ["0.1", "0.05"] {
-        let set = format!("optimizer.learning_rate={rate}");
-        project.succeed(&["run", "small", "--set", &set]);
+        let rate = format!("optimizer.learning_rate={rate}");
+        let sets = [
+            rate.as_str(),
+            "data.validation_images=100",
+            "eval.tta=mirror",
+        ];
+        project.succeed(&with_sets(&["run", "small"], &sets));
     }
     let failed = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
     assert_eq!(failed.code, Some(4));

@@ -131,6 +131,12 @@ pub(super) const FIELDS: &[Field] = &[
         Int(1, 64),
         "Background threads that prepare batches. It does not change results.",
     ),
+    field(
+        "data.validation_images",
+        Int(0, 4_999_999),
+        "Images of the training files that are held out, chosen at random by the seed: they are not trained on, and \
+         scored beside the test images. The best checkpoint is then the best on them. 0: none.",
+    ),
     // Spread evenly over the five training files of the CIFAR-10 layout.
     field(
         "data.synthetic.train_images",
@@ -566,6 +572,13 @@ pub(super) const FIELDS: &[Field] = &[
         "train.restarts",
         Int(0, 1_000_000),
         "How often a trainer that died is started again without a new checkpoint in between. 0: never.",
+    ),
+    field(
+        "eval.tta",
+        OneOf(&["none", "mirror", "mirror_translate", "ten_crop"]),
+        "Test-time augmentation: the averaged logits of several views of each test image are scored beside those of the \
+         central crop. mirror: that and its mirror image. mirror_translate: these count half, both moved by a pixel to the \
+         upper left and to the lower right the other half. ten_crop: centre and four corners, and their mirror images.",
     ),
     field(
         "eval.policy",

@@ -205,6 +205,15 @@ fn violation_is_reported_at_the_field_set_last() {
         "experiments/bad.yaml:1:26: input.cutout: got cutout 9 with crop 8, want cutout <= crop"
     );
     assert_eq!(
+        bad("input: {crop: 32}\neval: {tta: ten_crop}"),
+        "experiments/bad.yaml:2:13: eval.tta: got ten_crop with crop 32, where all crops are the whole image, want crop < 32"
+    );
+    assert_eq!(
+        bad("data: {source: synthetic, validation_images: 50000}"),
+        "experiments/bad.yaml:1:46: data.validation_images: got 50000 validation images of 50000 in the training files, \
+         want less"
+    );
+    assert_eq!(
         bad("input: {crop: 4}"),
         "experiments/bad.yaml:1:15: input.crop: got crop 4 with pool.size 3 and pool.stride 2: the two pools see \
          4 and 2 pixels a side, want at least pool.size"

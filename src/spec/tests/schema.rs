@@ -136,6 +136,8 @@ fn violates_a_constraint(case: &Value) -> bool {
         "got crop ",
         "got pad ",
         "got cutout ",
+        "got ten_crop ",
+        " validation images of ",
         ": no effect with ",
         "got a network ",
         " images a batch",

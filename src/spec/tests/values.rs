@@ -134,13 +134,30 @@ fn epochs_are_rounded_up_to_whole_steps() {
     assert_eq!(Train::default().total_steps(7), 100_000);
     assert_eq!(train(1.0, 128, true).steps_per_epoch(50_000), 390.0);
     assert_eq!(train(1.0, 128, false).steps_per_epoch(50_000), 390.625);
-    train(1.0, 6, true).check_images(6).unwrap();
-    let error = train(1.0, 7, true).check_images(6).unwrap_err();
-    assert!(is_user_error(&error));
-    assert_eq!(
-        error.to_string(),
-        "train.batch_size: got 7 with train.drop_last, want at most 6, the number of training images"
-    );
+}
+
+#[test]
+fn training_images_are_those_that_are_not_held_out_and_fill_a_batch() {
+    let mut spec = Spec::default();
+    spec.data.validation_images = 4;
+    (spec.train.batch_size, spec.train.drop_last) = (6, true);
+    assert_eq!(spec.training_images(10).unwrap(), 6);
+    for (images, message) in [
+        (
+            9,
+            "train.batch_size: got 6 with train.drop_last, want at most 5, the number of training images",
+        ),
+        (
+            4,
+            "data.validation_images: got 4, want less than 4, the number of images in the training files",
+        ),
+    ] {
+        let error = spec.training_images(images).unwrap_err();
+        assert!(is_user_error(&error));
+        assert_eq!(error.to_string(), message);
+    }
+    spec.train.drop_last = false;
+    assert_eq!(spec.training_images(9).unwrap(), 5);
 }
 
 #[test]

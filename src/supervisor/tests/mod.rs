@@ -155,7 +155,14 @@ fn summary_has_the_statuses_of_this_session() {
     );
     let mut process = Process::of(12_345_678); // which is nobody's
     process.state = ProcessState::Finished;
-    let score = |step, accuracy| Some(crate::run::Score { step, accuracy });
+    let score = |step, accuracy| {
+        let score = crate::run::Score {
+            step,
+            accuracy,
+            ..Default::default()
+        };
+        Some(score)
+    };
     let mut train = TrainStatus {
         step: 500,
         steps: 500,

@@ -13,7 +13,11 @@ pub const LAYOUT: &[Category] = &[
             },
             Chart {
                 title: "accuracy",
-                tags: &[tags::PRECISION_AT_1.name],
+                tags: &[
+                    tags::PRECISION_AT_1.name,
+                    tags::VALIDATION_PRECISION_AT_1.name,
+                    tags::TTA_PRECISION_AT_1.name,
+                ],
             },
             Chart {
                 title: "total loss",
