@@ -17,8 +17,8 @@ use super::child::describe;
 use super::log::Log;
 use crate::error::BAD_INPUT;
 use crate::run::{
-    EvalStatus, Lock, LockState, Process, Role, RunDir, Status, SupervisorStatus, TrainStatus,
-    stop_request,
+    EvalStatus, Lock, LockState, Process, ProcessState, Role, RunDir, Status, SupervisorStatus,
+    TrainStatus, stop_request,
 };
 use crate::{bail_user, paths, user_error};
 
@@ -136,7 +136,26 @@ pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result
         }
         thread::sleep(POLL);
     }
+    for target in targets.iter().filter(|_| options.now) {
+        (target.record_stop)(run)?;
+    }
     Ok(!targets.is_empty())
+}
+
+/// Writes into the status of a process that was ended at once, and could not do so itself, that it was stopped.
+///
+/// # Errors
+/// If the status cannot be read or written.
+fn record_stop<S: Status>(run: &RunDir) -> Result<()> {
+    let Some(mut status) = S::load(run)?.filter(|status| status.vanished(run)) else {
+        return Ok(());
+    };
+    // Whoever holds the lock is another process, and writes its own.
+    if let Ok(_lock) = Lock::take(run, S::ROLE) {
+        status.process_mut().state = ProcessState::Stopped;
+        status.save(run)?;
+    }
+    Ok(())
 }
 
 /// A process to stop.
@@ -148,6 +167,8 @@ struct Target {
     holder: Option<String>,
     /// Whether its status says that it is running, and that is so.
     alive: fn(&RunDir) -> bool,
+    /// As the function of this name.
+    record_stop: fn(&RunDir) -> Result<()>,
     /// Whether it is stopping already.
     stopping: bool,
 }
@@ -160,6 +181,7 @@ impl Target {
             role: S::ROLE,
             holder: Lock::holder(run, S::ROLE),
             alive: |run| S::load(run).is_ok_and(|status| status.is_some_and(|s| s.alive(run))),
+            record_stop: record_stop::<S>,
             stopping: status.as_ref().is_some_and(S::stopping),
             process: status.map(|status| status.process().clone()),
         };
@@ -275,7 +297,7 @@ fn reads_requests(holder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{ProcessState, StopRequests};
+    use crate::run::StopRequests;
     use crate::shutdown::Shutdown;
     use crate::supervisor::tests::{Fake, wait_for};
     use std::fs;

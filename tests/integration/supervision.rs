@@ -384,8 +384,14 @@ fn stop_now_ends_a_run_whose_supervisor_is_frozen_or_that_has_none() {
         running(&run, "train").filter(|pid| pid.as_raw() == trainer.id() as i32)
     });
     hold(pid(&run, "train"));
-    project.succeed(&["stop", "small", "--now"]);
+    let out = project.succeed(&["stop", "small", "--now"]).out;
     assert_eq!(finish(trainer).code, Some(143));
+    // It could not say so itself.
+    assert!(out.contains(" is stopped: "), "{out}");
+    assert_eq!(
+        status(&run, "train").unwrap()["process"]["state"],
+        "stopped"
+    );
 }
 
 #[test]
