@@ -90,7 +90,8 @@ impl Display {
 
     /// A new line of a process's log.
     pub fn line(&mut self, role: Role, line: &str) {
-        let warning = is_warning_or_error(line);
+        // What ends a process is in what follows from its end.
+        let warning = line.starts_with("warning: ");
         let shown = warning
             || match self.verbosity {
                 Verbosity::Quiet => false,
@@ -200,11 +201,6 @@ fn write_line(out: &mut impl Write, line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Lines that a process marks as worth keeping.
-fn is_warning_or_error(line: &str) -> bool {
-    line.starts_with("warning: ") || line.starts_with("error: ")
-}
-
 /// A log's line without the time of day before it.
 fn without_time(line: &str) -> &str {
     match line.split_once(": ") {
@@ -237,11 +233,11 @@ mod tests {
             (Verbosity::Quiet, "eval  | warning: a\nnote\n"),
             (
                 Verbosity::Normal,
-                "train | step 0\neval  | warning: a\nnote\n",
+                "train | step 0\neval  | warning: a\neval  | error: b\nnote\n",
             ),
             (
                 Verbosity::Verbose,
-                "train | step 0\neval  | warning: a\nnote\n",
+                "train | step 0\neval  | warning: a\neval  | error: b\nnote\n",
             ),
         ] {
             let shown = Shown::default();
@@ -251,6 +247,7 @@ mod tests {
             };
             display.line(Role::TRAIN, "step 0");
             display.line(Role::Eval, "warning: a");
+            display.line(Role::Eval, "error: b");
             display.note("note");
             let text = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
             assert_eq!(text, want, "{verbosity:?}");
