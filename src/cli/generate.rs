@@ -17,7 +17,11 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn generate(mut command: Command, share: &Path) -> Result<i32> {
+pub fn generate(command: Command, share: &Path) -> Result<i32> {
+    // `help` would have a page of each command a second time.
+    let mut command = command
+        .disable_help_subcommand(true)
+        .mut_subcommands(|subcommand| subcommand.disable_help_subcommand(true));
     let failed = |path: &Path| format!("failed to write {}", path.display());
     for (shell, path) in COMPLETIONS {
         let path = share.join(path);

@@ -100,6 +100,7 @@ fn installed_program_has_the_shipped_experiments_and_is_removed_without_a_trace(
     ] {
         assert!(prefix.join("share").join(file).is_file(), "{file}");
     }
+    assert!(!prefix.join("share/man/man1/runboard-help.1").exists());
     let done = tool(&project, "install.py", &["uninstall", shown]);
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     let left: Vec<_> = WalkDir::new(&prefix)
