@@ -87,6 +87,18 @@ pub fn weights_name(layer: &str) -> String {
     format!("{layer}/weights")
 }
 
+/// Name and shape of every parameter, in the order of the fields.
+pub fn shapes(spec: &spec::Network, crop: usize) -> Vec<(String, Vec<usize>)> {
+    let parameters = |layer: LayerParameters| {
+        let biases = format!("{}/biases", layer.name);
+        [
+            (weights_name(layer.name), layer.weights),
+            (biases, vec![layer.biases]),
+        ]
+    };
+    spec.layers(crop).into_iter().flat_map(parameters).collect()
+}
+
 impl Network {
     /// Fresh weights: each layer's distribution for every weight, a constant for every bias. The values follow
     /// from `seed` and the parameter alone, not from the device.
@@ -343,14 +355,7 @@ mod tests {
     fn parameters_are_those_that_the_spec_lists() {
         let device = crate::backend::device("cpu").unwrap().0;
         let spec = spec::Network::default();
-        let want = spec.layers(24).into_iter().flat_map(|layer| {
-            let biases = format!("{}/biases", layer.name);
-            [
-                (weights_name(layer.name), layer.weights),
-                (biases, vec![layer.biases]),
-            ]
-        });
-        let want: Vec<(String, Vec<usize>)> = want.collect();
+        let want = shapes(&spec, 24);
         assert_eq!(want.len(), PARAMETERS);
         assert_eq!(want[4], ("local3/weights".to_owned(), vec![2304, 384]));
         let network = Network::init(&spec, 24, spec::Seed(1), &device);

@@ -26,6 +26,7 @@ mod rollback;
 mod version;
 mod watch;
 
+pub use format::fingerprint;
 pub(crate) use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
@@ -100,6 +101,17 @@ pub fn save(directory: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
     }
     written.with_context(|| format!("failed to save checkpoint {}", path.display()))?;
     Ok(path)
+}
+
+/// Write the weights that a run begins with, as a checkpoint: [`load`] reads and verifies them. Nobody looks into the
+/// directory before all of it is written.
+///
+/// # Errors
+/// I/O errors.
+pub fn write_weights(directory: &Path, weights: &Checkpoint) -> Result<()> {
+    files::make_dir(directory)?;
+    format::write(directory, weights)?;
+    files::sync_dir(directory)
 }
 
 /// Rename a whole checkpoint to where it is found, in place of one of the same step if there is one. Who is

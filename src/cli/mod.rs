@@ -8,13 +8,14 @@ mod generate;
 mod list;
 mod notes;
 mod run;
+mod warm_start;
 
 use crate::backend::environment;
 use crate::data::Fetch;
 use crate::home::Home;
-use crate::run::{RunDir, resolve};
+use crate::run::{RunDir, read_spec, resolve};
 use crate::shutdown::Shutdown;
-use crate::spec::{self, Experiment, Override, Spec};
+use crate::spec::{self, Experiment, Override};
 use crate::supervisor::display::Verbosity;
 use crate::{bail_user, console, evaluator, paths, trainer};
 use anyhow::{Context, Error, Result};
@@ -52,6 +53,9 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         runs: RunsArg,
+        /// Begin with the weights of another run's newest checkpoint, or of that of a step, or the best one
+        #[arg(long, value_name = "RUN[@STEP|@best]", value_parser = path())]
+        from: Option<PathBuf>,
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
         detach: bool,
@@ -65,6 +69,9 @@ enum Command {
         run: PathBuf,
         #[command(flatten)]
         runs: RunsArg,
+        /// Change a field of the spec that training so far does not depend on, such as train.steps=500; may be repeated
+        #[arg(long = "set", value_name = "FIELD=VALUE", conflicts_with = "recorded")]
+        overrides: Vec<OsString>,
         /// Where the run's images are, if they were moved; also looked for in RUNBOARD_DATA
         #[arg(long, value_name = "DIR", value_parser = path())]
         data: Option<PathBuf>,
@@ -214,12 +221,13 @@ fn data_error(error: Error, experiment: &Experiment) -> Error {
     }
 }
 
+fn parse_overrides(sets: &[OsString]) -> Result<Vec<Override>> {
+    sets.iter().map(Override::parse).collect()
+}
+
 impl ExperimentArgs {
     fn load(&self, home: &Home) -> Result<Experiment> {
-        let mut overrides = Vec::new();
-        for set in &self.overrides {
-            overrides.push(Override::parse(set)?);
-        }
+        let mut overrides = parse_overrides(&self.overrides)?;
         let given = self.data.clone();
         let given = given.filter(|directory| !directory.as_os_str().is_empty());
         let data = match given {
@@ -253,18 +261,27 @@ impl Cli {
             Command::Run {
                 experiment,
                 runs,
+                from,
                 detach,
                 output,
-            } => run::run(&runs.directory()?, experiment, *detach, output.verbosity()),
+            } => run::run(
+                &runs.directory()?,
+                experiment,
+                from.as_deref(),
+                *detach,
+                output.verbosity(),
+            ),
             Command::Resume {
                 run,
                 runs,
+                overrides,
                 data,
                 detach,
                 recorded,
                 output,
             } => run::resume(
                 &runs.find(run)?,
+                &parse_overrides(overrides)?,
                 data.as_deref(),
                 *detach,
                 *recorded,
@@ -300,7 +317,7 @@ impl Cli {
 /// Prepares this process to train or evaluate `run`.
 fn prepare_environment(run: &RunDir) -> Result<()> {
     // A spec that is bad is for the process itself to report, in its status.
-    if let Ok(spec) = Spec::read_frozen(&run.spec()) {
+    if let Ok(spec) = read_spec(run) {
         environment::ensure(&spec)?;
     }
     console::reserve_log_space();

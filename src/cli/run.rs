@@ -1,18 +1,20 @@
 //! `runboard run`, `resume` and `stop`: a run directory and its processes.
 
+use super::warm_start::WarmStart;
 use super::{ExperimentArgs, data_error, data_from_environment, fetch};
 use crate::data::Fingerprint;
 use crate::error::is_user_error;
 use crate::evaluator::hparams;
 use crate::home::Home;
 use crate::overview::{RunSnapshot, closing};
-use crate::run::{self, Lock, Provenance, Role, RunDir, Software};
+use crate::run::{self, Lock, Provenance, Role, RunDir, Software, SpecChange};
 use crate::run::{commands, data as run_data};
+use crate::schedule::Schedule;
 use crate::shutdown::Shutdown;
-use crate::spec::Spec;
+use crate::spec::Override;
 use crate::supervisor::display::{Display, Verbosity};
 use crate::supervisor::{self, Options, StopOptions, supervise};
-use crate::{backend, checkpoint, console, data};
+use crate::{backend, bail_user, checkpoint, console, data};
 use anyhow::{Context, Result};
 use std::env;
 use std::path::Path;
@@ -24,36 +26,57 @@ const NOTICE_AFTER: Duration = Duration::from_secs(5);
 /// How long a detached supervisor may take for its next sign of life until it supervises the run.
 const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
-pub fn run(runs: &Path, args: &ExperimentArgs, detach: bool, verbosity: Verbosity) -> Result<i32> {
+/// Starts a run of an experiment, with the weights that `from` means if it is given.
+pub fn run(
+    runs: &Path,
+    args: &ExperimentArgs,
+    from: Option<&Path>,
+    detach: bool,
+    verbosity: Verbosity,
+) -> Result<i32> {
     let home = Home::find()?;
     let mut experiment = args.load(&home)?;
     let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
     let spec = &experiment.spec;
+    let warm_start = from.map(|from| WarmStart::find(runs, from)).transpose()?;
+    if let Some(warm_start) = &warm_start {
+        warm_start.check(spec)?;
+    }
     let (_, device) = backend::device(&spec.compute.device)?;
     let images =
         data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
     let fingerprint = Fingerprint::of(&images)?;
     spec.training_images(fingerprint.train_images())?;
-    let provenance = provenance(device, Some(0));
-    let run = RunDir::create(runs, &experiment.name, &spec.to_frozen_yaml()?, &provenance)?;
+    let mut provenance = provenance(device, Some(0)).with_spec(spec)?;
+    if let Some(warm_start) = &warm_start {
+        provenance = provenance.with_weights_from(warm_start.origin.clone());
+    }
+    let (name, yaml) = (&experiment.name, spec.to_frozen_yaml()?);
+    let run = RunDir::create_with(runs, name, &yaml, &provenance, |run| match &warm_start {
+        Some(warm_start) => warm_start.copy_into(run),
+        None => Ok(()),
+    })?;
     run_data::record(&run, &spec.data.folder, fingerprint)?;
-    start(&run, None, detach, verbosity)
+    start(&run, supervisor::lock(&run)?, detach, verbosity)
 }
 
-/// Resumes `run`; `folder` is where its images are, if it was given. Its session is `recorded` in its provenance, and
-/// its data are verified, if another process has detached this one.
+/// Resumes `run` with these changes of its spec; `folder` is where its images are, if it was given. Its session is
+/// `recorded` in its provenance, and its data are verified, if another process has detached this one.
 pub fn resume(
     run: &RunDir,
+    overrides: &[Override],
     folder: Option<&Path>,
     detach: bool,
     recorded: bool,
     verbosity: Verbosity,
 ) -> Result<i32> {
+    let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
     if recorded {
-        return start(run, None, detach, verbosity);
+        return start(run, lock, detach, verbosity);
     }
-    let spec = Spec::read_frozen(&run.spec())?;
+    let change = SpecChange::new(run, overrides)?;
+    let (spec, changes) = (&change.to, change.changes()?);
     let variable = data_from_environment()?;
     let given = |folder: &&Path| !folder.as_os_str().is_empty();
     run_data::verify(run, &spec.data, folder.filter(given), variable.as_deref())?;
@@ -61,6 +84,25 @@ pub fn resume(
     let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
     let steps = spec.train.total_steps(images);
+    if let Some(trained) = first.filter(|&first| first > steps && !changes.is_empty()) {
+        bail_user!(
+            "{}: got {steps} steps in all, but {trained} are trained already; want at least {trained}",
+            match spec.train.steps {
+                Some(_) => "train.steps",
+                None => "train.epochs",
+            }
+        );
+    }
+    let [before, after] = [&change.from, spec].map(|spec| Schedule::new(spec, images));
+    let rates = (0..first.unwrap_or(0)).map(|step| (step, before.rates(step), after.rates(step)));
+    if let Some((step, ..)) = rates.into_iter().find(|(_, before, after)| before != after) {
+        bail_user!(
+            "the schedule of {} follows from how many steps there are: in a run of {steps} steps the rates of step {step}, \
+             which is trained already, are others; start a new run, which may begin with these weights: run \
+             NAME --from RUN",
+            run.id()
+        );
+    }
     if first.is_some_and(|first| first >= steps) {
         let then = match RunSnapshot::read(run).unscored {
             0 => "all are scored: nothing is left to do but to check them",
@@ -72,7 +114,16 @@ pub fn resume(
             run.id()
         ));
     }
-    start(run, Some(&provenance(device, first)), detach, verbosity)
+    let provenance = provenance(device, first).with_spec(spec)?;
+    match provenance.with_changes(changes.clone()).record(run) {
+        Ok(()) => change.write(run)?,
+        Err(error) if changes.is_empty() => console::warning(format_args!("{error:#}")),
+        Err(error) => return Err(error), // a change that no record tells of
+    }
+    for change in &changes {
+        console::line(change);
+    }
+    start(run, lock, detach, verbosity)
 }
 
 /// Records the session of a trainer that was started by hand. What keeps the trainer from starting, it says itself.
@@ -80,8 +131,11 @@ pub fn record_training(run: &RunDir) {
     let record = || -> Result<()> {
         let _supervisor = Lock::take(run, Role::Supervisor)?; // whose holder alone may write the record
         drop(Lock::take(run, Role::TRAIN)?);
-        let (_, device) = backend::device(&Spec::read_frozen(&run.spec())?.compute.device)?;
-        provenance(device, next_step(run)).record(run)
+        let change = SpecChange::new(run, &[])?;
+        let (_, device) = backend::device(&change.to.compute.device)?;
+        let provenance = provenance(device, next_step(run));
+        provenance.with_spec(&change.to)?.record(run)?;
+        change.write(run)
     };
     if let Err(error) = record()
         && !is_user_error(&error)
@@ -119,18 +173,9 @@ pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
     Ok(0)
 }
 
-/// Supervises `run`, here or detached; `session` is what is still to be recorded of it.
-fn start(
-    run: &RunDir,
-    session: Option<&Provenance>,
-    detach: bool,
-    verbosity: Verbosity,
-) -> Result<i32> {
+/// Supervises `run`, whose lock this is, here or detached.
+fn start(run: &RunDir, lock: Lock, detach: bool, verbosity: Verbosity) -> Result<i32> {
     let program = env::current_exe().context("failed to find runboard's own binary")?;
-    let lock = supervisor::lock(run)?;
-    if let Some(Err(error)) = session.map(|session| session.record(run)) {
-        console::warning(format_args!("{error:#}"));
-    }
     let path = run.path().display();
     if detach {
         drop(lock); // for the supervisor
@@ -146,7 +191,7 @@ fn start(
         ));
         return Ok(0);
     }
-    let options = Options::new(Spec::read_frozen(&run.spec())?.train.restarts);
+    let options = Options::new(run::read_spec(run)?.train.restarts);
     let shutdown = Shutdown::counting_signals()?;
     let mut display = Display::detect(run, verbosity);
     if !display.is_live() && verbosity != Verbosity::Quiet {

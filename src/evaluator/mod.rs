@@ -154,7 +154,7 @@ impl<'a> Evaluator<'a> {
         status: &'a mut EvalStatus,
     ) -> Result<Self> {
         status.save(run)?;
-        let spec = Spec::read_frozen(&run.spec())?;
+        let spec = run::read_spec(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
         backend::prepare(match spec.eval.threads {
             0 => spec.compute.threads,

@@ -16,6 +16,9 @@ pub fn closing(run: &RunSnapshot) -> Vec<String> {
     if let Some((last, best)) = eval.and_then(|eval| eval.last.zip(eval.best)) {
         add("accuracy", scores(last, best));
     }
+    if let Some(origin) = &run.weights_origin {
+        add("began with", origin.clone());
+    }
     if run.unscored > 0 && !run.state.is_some_and(RunState::is_under_way) {
         let checkpoints = count(run.unscored, "checkpoint");
         let score = &run.commands.score;

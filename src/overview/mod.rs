@@ -40,6 +40,8 @@ pub struct RunSnapshot {
     pub preparation: Option<String>,
     /// How often the run was started or resumed.
     pub sessions: usize,
+    /// The weights of another run that it began with.
+    pub weights_origin: Option<String>,
     /// Images a step.
     pub batch_size: Option<usize>,
     /// Steps a second.
@@ -136,6 +138,7 @@ impl SnapshotReader {
         let latest = RunSnapshot {
             id: run.id(),
             sessions: Provenance::sessions(run),
+            weights_origin: Provenance::weights_origin(run).map(|origin| origin.to_string()),
             batch_size: spec.as_ref().map(|spec| spec.train.batch_size),
             curves: [Role::TRAIN, Role::Eval].map(|role| run.events(role)),
             commands: Commands {

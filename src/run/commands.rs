@@ -27,6 +27,13 @@ pub fn score(run: &RunDir) -> String {
     ])
 }
 
+/// How to go on with a run whose spec changes.
+pub fn resume_with_sets(run: &RunDir, sets: &[String]) -> String {
+    let options: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let variables = format!(" ARGS={}", shell(&[shell(&options)]));
+    of(run, "resume", &options, &variables)
+}
+
 /// How to stop a run.
 pub fn stop(run: &RunDir) -> String {
     of(run, "stop", &[], "")

@@ -93,11 +93,26 @@ impl RunDir {
         spec_yaml: &str,
         provenance: &Provenance,
     ) -> Result<Self> {
+        RunDir::create_with(runs, name, spec_yaml, provenance, |_| Ok(()))
+    }
+
+    /// [`RunDir::create`], with what else `fill` puts into the directory before it is a run.
+    ///
+    /// # Errors
+    /// As [`RunDir::create`], and those of `fill`.
+    pub fn create_with(
+        runs: &Path,
+        name: &str,
+        spec_yaml: &str,
+        provenance: &Provenance,
+        fill: impl FnOnce(&RunDir) -> Result<()>,
+    ) -> Result<Self> {
         check_name(name)?;
         let run = RunDir {
             path: claim(&runs.join(name), Local::now)?,
         };
-        if let Err(error) = run.fill(spec_yaml, provenance) {
+        let filled = fill(&run).and_then(|()| run.fill(spec_yaml, provenance));
+        if let Err(error) = filled {
             // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
             let _ = fs::remove_dir_all(&run.path);
             return Err(error);
@@ -191,7 +206,12 @@ impl RunDir {
         path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
     }
 
-    /// The resolved spec, frozen when the run was created.
+    /// The weights that a run with `--from` begins with.
+    pub fn initial_weights(&self) -> PathBuf {
+        self.path.join("initial")
+    }
+
+    /// The resolved spec, frozen when the run was created; `resume --set` replaces it, see [`super::read_spec`].
     pub fn spec(&self) -> PathBuf {
         self.path.join("spec.yaml")
     }

@@ -14,6 +14,7 @@ mod lock;
 mod process;
 mod provenance;
 mod registry;
+mod spec;
 mod status;
 pub(crate) mod stop_request;
 mod timestamp;
@@ -26,8 +27,9 @@ pub use journal::Journal;
 pub use lock::Lock;
 pub(crate) use lock::LockState;
 pub use process::{Process, ProcessState};
-pub use provenance::{Provenance, Software};
+pub use provenance::{Provenance, Software, WeightsOrigin};
 pub use registry::{RunEntry, RunState, Statuses, check_directory, latest, list, resolve, state};
+pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use status::{
     Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, TrainStatus,
     Trend,

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,13 +15,16 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, FixedOffset, Local};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::RunDir;
 use crate::files::{read_small, write_atomic};
+use crate::spec::{Change, Spec};
 
 /// The format's version. A session with other fields needs a new one: what this one does not know it would lose.
-const VERSION: u32 = 2;
+/// Version 2 has no spec, no changes and no origin of the weights.
+const VERSION: u32 = 3;
 
 /// A record is no longer than this: it takes about a kilobyte a session.
 const MAX_BYTES: u64 = 16 << 20;
@@ -51,9 +55,18 @@ pub struct Provenance {
     /// The file in the run directory with the checkout's differences from its commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     diff: Option<String>,
+    /// The weights that a run with `--from` begins with; in its first session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights_from: Option<WeightsOrigin>,
+    /// What `resume --set` changed of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<Change>,
+    /// The spec, with its version, in a session that has another one than those before it: spec.yaml is held to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<Value>,
     /// The differences, in git's own format.
     #[serde(skip)]
-    changes: Option<Vec<u8>>,
+    diff_text: Option<Vec<u8>>,
 }
 
 /// The versions and the device that only the caller knows, as they should be shown.
@@ -65,6 +78,39 @@ pub struct Software {
     pub libtorch: String,
     /// The device trained on.
     pub device: String,
+}
+
+/// Where weights come from that a run begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsOrigin {
+    /// `NAME/TIMESTAMP` of the run.
+    pub run: String,
+    /// The step of its checkpoint.
+    pub step: u64,
+    /// The group of tensors: ema, or weights where the checkpoint has no averages.
+    pub group: String,
+    /// SHA-256 of the checkpoint's manifest, if it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+}
+
+impl fmt::Display for WeightsOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.group.as_str() {
+            "ema" => "averaged weights",
+            other => other,
+        };
+        write!(f, "the {kind} of {} after step {}", self.run, self.step)
+    }
+}
+
+/// A run's spec as its sessions recorded it.
+pub(super) struct RecordedSpec {
+    pub spec: Spec,
+    /// What the session that recorded it changed of the one before.
+    pub changes: Vec<Change>,
+    /// The first step of that session, if it was known.
+    pub first_step: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,7 +151,10 @@ impl Provenance {
                 .unwrap_or_default(),
             cores: thread::available_parallelism().map_or(1, usize::from),
             diff: None,
-            changes: git
+            weights_from: None,
+            changes: Vec::new(),
+            spec: None,
+            diff_text: git
                 .as_ref()
                 .filter(|git| git.dirty)
                 .and_then(|_| diff(checkout)),
@@ -118,6 +167,30 @@ impl Provenance {
         Record::read(run).map_or(0, |record| record.sessions.len())
     }
 
+    /// This session, of a run with this spec.
+    ///
+    /// # Errors
+    /// If the data directory's path is not Unicode.
+    pub fn with_spec(self, spec: &Spec) -> Result<Self> {
+        let spec = Some(spec.to_frozen_json()?);
+        Ok(Provenance { spec, ..self })
+    }
+
+    /// This session, which changes the run's spec.
+    #[must_use]
+    pub fn with_changes(self, changes: Vec<Change>) -> Self {
+        Provenance { changes, ..self }
+    }
+
+    /// This session, the first one of a run that begins with these weights.
+    #[must_use]
+    pub fn with_weights_from(self, origin: WeightsOrigin) -> Self {
+        Provenance {
+            weights_from: Some(origin),
+            ..self
+        }
+    }
+
     /// Adds this session to those of `run`. Whoever does so holds the supervisor's lock, or has just made the
     /// directory.
     ///
@@ -128,10 +201,14 @@ impl Provenance {
         let path = run.provenance();
         let mut record = Record::read(run)
             .with_context(|| format!("failed to add this session to {}", path.display()))?;
-        let changes = self.changes.as_deref();
-        let diff = changes.map(|changes| save_diff(run.path(), changes));
+        let diff = self.diff_text.as_deref();
+        let diff = diff.map(|diff| save_diff(run.path(), diff));
+        let recorded = record.sessions.iter().rev();
+        let recorded = recorded.filter_map(|session| session.spec.as_ref()).next();
+        let spec = self.spec.clone().filter(|spec| recorded != Some(spec));
         record.sessions.push(Provenance {
             diff: diff.transpose()?,
+            spec,
             ..self.clone()
         });
         let mut json =
@@ -140,10 +217,42 @@ impl Provenance {
         write_atomic(&path, &json)
     }
 
-    /// The text of the record of `run`; empty if there is none that can be read.
+    /// The text of the record of `run`, without specs; empty if there is none that can be read.
     pub fn text(run: &RunDir) -> String {
-        let bytes = read_small(&run.provenance(), MAX_BYTES).unwrap_or_default();
-        String::from_utf8(bytes).unwrap_or_default()
+        let text = Record::read(run).and_then(|mut record| {
+            record
+                .sessions
+                .iter_mut()
+                .for_each(|session| session.spec = None);
+            Ok(serde_json::to_string_pretty(&record)?)
+        });
+        text.unwrap_or_default()
+    }
+
+    /// Where the weights come from that `run` begins with; `None` if it draws them, and if the record cannot be read.
+    pub fn weights_origin(run: &RunDir) -> Option<WeightsOrigin> {
+        let record = Record::read(run).ok()?;
+        record.sessions.into_iter().next()?.weights_from
+    }
+
+    /// The spec of `run` by its record; none in a run of an earlier version, and if the record cannot be read.
+    ///
+    /// # Errors
+    /// A user error for one that is no spec.
+    pub(super) fn recorded_spec(run: &RunDir) -> Result<Option<RecordedSpec>> {
+        let Ok(record) = Record::read(run) else {
+            return Ok(None); // which is said when the next session is recorded
+        };
+        let mut sessions = record.sessions.into_iter().rev();
+        let Some(session) = sessions.find(|session| session.spec.is_some()) else {
+            return Ok(None);
+        };
+        let text = serde_json::to_string(&session.spec)?;
+        Ok(Some(RecordedSpec {
+            spec: Spec::parse_frozen(&run.provenance(), text)?,
+            changes: session.changes,
+            first_step: session.first_step,
+        }))
     }
 }
 
@@ -177,10 +286,14 @@ impl Record {
             }
             Some(version) => {
                 ensure!(
-                    version == VERSION,
+                    version <= VERSION,
                     "got version {version}, want at most {VERSION}"
                 );
-                Ok(serde_json::from_slice(&bytes)?)
+                let record: Record = serde_json::from_slice(&bytes)?;
+                Ok(Record {
+                    version: VERSION,
+                    ..record
+                })
             }
         }
     }
@@ -260,7 +373,6 @@ fn output(command: &mut Command) -> Option<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use serde_json::Value;
     use std::fs;
 
     fn software() -> Software {
@@ -286,14 +398,14 @@ pub(crate) mod tests {
     }
 
     fn record(run: &RunDir) -> Value {
-        serde_json::from_str(&Provenance::text(run)).unwrap()
+        serde_json::from_slice(&fs::read(run.provenance()).unwrap()).unwrap()
     }
 
     #[test]
     fn record_tells_commit_and_changes_of_each_sessions_checkout() {
         let directory = tempfile::tempdir().unwrap();
         let (_outside, run, record) = recorded(directory.path());
-        assert_eq!(record["version"], 2);
+        assert_eq!(record["version"], 3);
         let outside = &record["sessions"][0];
         assert_eq!(outside["software"]["burn"], "0.22.1");
         assert_eq!(outside["software"]["device"], "cpu");
@@ -367,7 +479,7 @@ pub(crate) mod tests {
         fs::write(run.path().join("provenance.diff"), "its changes").unwrap();
         provenance().record(&run).unwrap();
         let record = record(&run);
-        assert_eq!(record["version"], 2);
+        assert_eq!(record["version"], 3);
         let mut first: Value = serde_json::from_str(old).unwrap();
         first["diff"] = "provenance.diff".into();
         assert_eq!(record["sessions"][0], first);
@@ -380,7 +492,7 @@ pub(crate) mod tests {
     fn record_that_is_not_understood_stays_as_it_is() {
         let (_directory, run, _) = recorded(Path::new("/"));
         for (text, error) in [
-            ("{\"version\": 3}", "got version 3, want at most 2"),
+            ("{\"version\": 4}", "got version 4, want at most 3"),
             ("{}", "missing field `started` at line 1 column 2"),
             ("", "EOF while parsing a value at line 1 column 0"),
         ] {

@@ -107,7 +107,18 @@ impl Spec {
     /// As [`load`](super::load()); also if the file is of a later version, lacks fields that its version has, or
     /// extends another.
     pub fn read_frozen(path: &Path) -> Result<Self> {
-        let mut layer = Layer::from_frozen_file(path.to_owned())?;
+        Self::from_frozen(Layer::from_frozen_file(path.to_owned())?, path)
+    }
+
+    /// The spec in a text that [`Spec::to_frozen_yaml`] wrote, or in the same as JSON; `path` is the file that it is in.
+    ///
+    /// # Errors
+    /// As [`Spec::read_frozen`].
+    pub fn parse_frozen(path: &Path, text: String) -> Result<Self> {
+        Self::from_frozen(Layer::from_frozen_text(path.to_owned(), text)?, path)
+    }
+
+    fn from_frozen(mut layer: Layer, path: &Path) -> Result<Self> {
         if let Some(base) = layer.extends() {
             let message = format!("got {base:?}, want a resolved spec, which extends nothing");
             return Err(layer.source.error_at("extends", &message));
@@ -149,5 +160,18 @@ impl Spec {
     /// As [`Spec::to_yaml`].
     pub fn to_frozen_yaml(&self) -> Result<String> {
         Ok(format!("version: {VERSION}\n{}", self.to_yaml()?))
+    }
+
+    /// The same as JSON: version and every field.
+    ///
+    /// # Errors
+    /// As [`Spec::to_yaml`].
+    pub fn to_frozen_json(&self) -> Result<serde_json::Value> {
+        let mut json = serde_json::json!({"version": VERSION});
+        if let (Some(json), Some(fields)) = (json.as_object_mut(), self.to_json()?.as_object_mut())
+        {
+            json.append(fields);
+        }
+        Ok(json)
     }
 }

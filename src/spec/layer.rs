@@ -33,8 +33,21 @@ impl Layer {
         Layer::parse(path, read::read_frozen)
     }
 
+    /// Read the text of a run's frozen spec that is in this file.
+    pub fn from_frozen_text(path: PathBuf, text: String) -> Result<Self> {
+        Layer::parse_text(path, text, read::read_frozen)
+    }
+
     fn parse(path: PathBuf, read: fn(&str) -> Result<Value, FieldError>) -> Result<Self> {
         let text = read_text(&path)?;
+        Layer::parse_text(path, text, read)
+    }
+
+    fn parse_text(
+        path: PathBuf,
+        text: String,
+        read: fn(&str) -> Result<Value, FieldError>,
+    ) -> Result<Self> {
         let read = read(&text);
         let source = Origin::File { path, text };
         match read {

@@ -4,6 +4,7 @@
 //! trainer and the evaluator read the resolved copy frozen into the run directory.
 
 mod average;
+mod change;
 mod constraints;
 mod differences;
 mod fields;
@@ -24,6 +25,7 @@ mod tests;
 mod unused;
 
 pub use average::{Average, AverageName};
+pub use change::Change;
 pub use constraints::MAX_WEIGHTS;
 pub use differences::Difference;
 pub use load::{Experiment, load};

@@ -60,7 +60,8 @@ pub fn markdown() -> Result<String> {
         "# Fields of a spec\n\n\
          Written by `make spec-docs` from `src/spec/fields/table.rs`. `runboard fields PATTERN` prints the same.\n\n\
          A file in `experiments/` states only what differs from the defaults, which are the tutorial's; a dot in a \
-         path is a level of its YAML. `--set PATH=VALUE` sets a field on the command line.\n",
+         path is a level of its YAML. `--set PATH=VALUE` sets a field on the command line, also of `runboard resume` if \
+         its meaning ends with *resume*: what was trained so far does not depend on it.\n",
     );
     for (section, about) in fields::sections() {
         let title = match *section {
@@ -83,8 +84,9 @@ fn row(field: &Field, defaults: &Value) -> String {
     let default = fields::value(defaults, field.path)
         .map_or(String::new(), |it| format!("`{}`", fields::text(it)));
     let meaning = field.meaning.replace('*', "\\*");
+    let resume = if field.changeable { " *resume*" } else { "" };
     format!(
-        "| `{}` | {default} | {} | {meaning} |\n",
+        "| `{}` | {default} | {} | {meaning}{resume} |\n",
         field.path, field.rule
     )
 }
@@ -95,6 +97,9 @@ fn entry(field: &Field, defaults: &Value) -> String {
     text += &wrap("    allowed  ", &" ".repeat(13), &field.rule.to_string());
     text.push('\n');
     text += &wrap("    ", "    ", field.meaning);
+    if field.changeable {
+        text += "\n    resume --set may change it";
+    }
     text
 }
 

@@ -68,7 +68,7 @@ fn train_with_rollbacks(
     status: &mut TrainStatus,
     stop: &Shutdown,
 ) -> Result<Completion> {
-    let spec = Spec::read_frozen(&run.spec())?;
+    let spec = run::read_spec(run)?;
     let mut rollbacks = None;
     loop {
         let trainer = Trainer::start(run, &spec, rollbacks, status)?;
@@ -173,6 +173,8 @@ impl<'a> Trainer<'a> {
             // Told to people, not needed: a run directory made by hand may lack it.
             let provenance = Provenance::text(run);
             reporter.write_run(&provenance, optimizer.network(), &device)?;
+        } else if run::has_new_spec(run, first) {
+            reporter.write_spec(first, &Provenance::text(run))?;
         }
         if let Some(rollbacks) = &rollbacks {
             reporter.show_rollbacks(first, rollbacks);

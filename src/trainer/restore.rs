@@ -2,8 +2,9 @@
 
 use crate::backend::Optimizer;
 use crate::checkpoint::{self, CheckpointState};
-use crate::model::Network;
-use crate::run::RunDir;
+use crate::console;
+use crate::model::{self, Network, WEIGHTS};
+use crate::run::{Provenance, RunDir};
 use crate::spec::Spec;
 use crate::user_error;
 use anyhow::Result;
@@ -17,14 +18,15 @@ pub(super) struct Restored {
     pub first: u64,
 }
 
-/// Restore the newest whole checkpoint of `run`, or begin with the weights of `fresh` where there is none yet.
+/// Restore the newest whole checkpoint of `run`. Where there is none yet, begin with the weights of `fresh`, or of
+/// another run if it was started with `--from`.
 ///
 /// # Errors
 /// A checkpoint that cannot be read, and a user error for one of another network.
 pub(super) fn restore(run: &RunDir, spec: &Spec, fresh: Network) -> Result<Restored> {
     let Some(restored) = checkpoint::restore(&run.checkpoints())? else {
         return Ok(Restored {
-            optimizer: Optimizer::new(spec, &fresh)?,
+            optimizer: Optimizer::new(spec, &initial(run, fresh)?)?,
             state: CheckpointState::default(),
             first: 0,
         });
@@ -44,6 +46,28 @@ pub(super) fn restore(run: &RunDir, spec: &Spec, fresh: Network) -> Result<Resto
     })
 }
 
+/// The weights that a run begins with: its copy of another run's, or the fresh ones.
+fn initial(run: &RunDir, fresh: Network) -> Result<Network> {
+    let path = run.initial_weights();
+    let origin = Provenance::weights_origin(run);
+    if origin.is_none() && !path.exists() {
+        return Ok(fresh);
+    }
+    let shown = origin.map_or("weights of another run".to_owned(), |it| it.to_string());
+    let copy = || {
+        let tensors = checkpoint::load(&path)?.tensors;
+        fresh.with_tensors(model::group(&tensors, WEIGHTS)?)
+    };
+    let network = copy().map_err(|error| {
+        user_error!(
+            "{} begins with {shown}, of which it has no whole copy: {error:#}",
+            run.id()
+        )
+    })?;
+    console::timed(format_args!("beginning with {shown}"));
+    Ok(network)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,8 +75,46 @@ mod tests {
     use crate::checkpoint::Checkpoint;
     use crate::error::is_user_error;
     use crate::model::EMA;
-    use crate::run::provenance;
+    use crate::run::{WeightsOrigin, provenance};
     use crate::spec::Seed;
+    use std::fs;
+
+    #[test]
+    fn run_begins_with_its_copy_of_anothers_weights_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let origin = WeightsOrigin {
+            run: "b/20261123-031000".to_owned(),
+            step: 7,
+            group: "weights".to_owned(),
+            manifest: None,
+        };
+        let session = provenance().with_weights_from(origin);
+        let (spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
+        let network = |seed| Network::init(&spec.network, spec.input.crop, Seed(seed), &device);
+        let copied = Checkpoint {
+            state: CheckpointState::default(),
+            tensors: [(WEIGHTS.to_owned(), network(2).named())].into(),
+        };
+        let write = |run: &RunDir| checkpoint::write_weights(&run.initial_weights(), &copied);
+        let run = RunDir::create_with(directory.path(), "a", "", &session, write).unwrap();
+        let begun = || restore(&run, &spec, network(1));
+        let Restored {
+            optimizer, first, ..
+        } = begun().unwrap();
+        assert_eq!(first, 0);
+        for group in [WEIGHTS, EMA] {
+            assert!(optimizer.state()[group] == network(2).named());
+        }
+        fs::remove_dir_all(run.initial_weights()).unwrap();
+        let error = begun().err().unwrap();
+        assert!(is_user_error(&error));
+        let message = error.to_string();
+        let begin = format!(
+            "{} begins with the weights of b/20261123-031000 after step 7, of which it has no whole copy: failed",
+            run.id()
+        );
+        assert!(message.starts_with(&begin), "{message}");
+    }
 
     #[test]
     fn checkpoint_that_lacks_a_group_of_tensors_is_refused_with_its_name() {

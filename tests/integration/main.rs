@@ -2,6 +2,7 @@
 
 #[path = "../../src/testing/fuzz.rs"]
 mod cases;
+mod changes;
 mod check;
 mod checkpoints;
 mod commands;
@@ -22,3 +23,4 @@ mod supervision;
 mod support;
 mod tensorboard;
 mod terminal;
+mod warm_start;

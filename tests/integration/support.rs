@@ -209,12 +209,19 @@ pub fn running(run: &Path, role: &str) -> Option<Pid> {
     at_work(&status).filter(|_| status["process"]["state"] == "running")
 }
 
-/// Change the frozen spec of a run, which its processes read when they start.
+/// Make a run one that was created with another value of a field, `KEY: VALUE`: in its frozen spec, which its processes
+/// read when they start, and in its record.
 pub fn respecify(run: &Path, from: &str, to: &str) {
     let path = run.join("spec.yaml");
     let spec = fs::read_to_string(&path).unwrap();
     assert!(spec.contains(from), "no {from:?} in {spec}");
     fs::write(path, spec.replace(from, to)).unwrap();
+    let path = run.join("provenance.json");
+    if let Ok(record) = fs::read_to_string(&path) {
+        let json = |field: &str| field.replacen(": ", "\": ", 1);
+        let (from, to) = (format!("\"{}", json(from)), format!("\"{}", json(to)));
+        fs::write(path, record.replace(&from, &to)).unwrap();
+    }
 }
 
 /// The lines of the evaluator's journal, in the order of the file.

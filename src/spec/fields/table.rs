@@ -13,6 +13,8 @@ pub struct Field {
     pub rule: Rule,
     /// A sentence or two with units and with what 0 means.
     pub meaning: &'static str,
+    /// Whether a resume may change it: what was trained so far does not depend on it.
+    pub changeable: bool,
 }
 
 const fn field(path: &'static str, rule: Rule, meaning: &'static str) -> Field {
@@ -20,6 +22,17 @@ const fn field(path: &'static str, rule: Rule, meaning: &'static str) -> Field {
         path,
         rule,
         meaning,
+        changeable: false,
+    }
+}
+
+impl Field {
+    /// A field that a resume may change.
+    const fn changeable(self) -> Field {
+        Field {
+            changeable: true,
+            ..self
+        }
     }
 }
 
@@ -71,7 +84,8 @@ pub(super) const FIELDS: &[Field] = &[
         "description",
         Text,
         "One line for people: what the experiment is for.",
-    ),
+    )
+    .changeable(),
     field(
         "seed",
         SEED,
@@ -87,14 +101,16 @@ pub(super) const FIELDS: &[Field] = &[
         "compute.device",
         Device,
         "Where the network is computed: auto (the first GPU, or else the CPU), cpu, cuda or cuda:N.",
-    ),
+    )
+    .changeable(),
     field(
         "compute.threads",
         THREADS,
         "Threads of the arithmetic. 0: one for each core. Results do not depend on the number, but for \
          the last bits of a network on the CPU in bf16, with another network.conv2.kernel than 5, or with \
          optimizer.name muon.",
-    ),
+    )
+    .changeable(),
     field(
         "compute.precision",
         OneOf(&["float32", "tf32", "tf32-conv", "bf16"]),
@@ -125,12 +141,14 @@ pub(super) const FIELDS: &[Field] = &[
         "data.prefetch",
         Int(1, 1_024),
         "Batches that are kept ready ahead of training. It does not change results.",
-    ),
+    )
+    .changeable(),
     field(
         "data.workers",
         Int(1, 64),
         "Background threads that prepare batches. It does not change results.",
-    ),
+    )
+    .changeable(),
     field(
         "data.validation_images",
         Int(0, 4_999_999),
@@ -487,13 +505,15 @@ pub(super) const FIELDS: &[Field] = &[
         COUNT,
         "The run ends after this many steps. They are numbered from 0, so the last checkpoint is one less. \
          train.epochs takes its place.",
-    ),
+    )
+    .changeable(),
     field(
         "train.epochs",
         Above(0.0, MILLION),
         "The run ends when it has seen the training images so often, such as 9.9, rounded up to whole steps; in place of \
          train.steps.",
-    ),
+    )
+    .changeable(),
     field("train.batch_size", BATCH, "Images in a step."),
     field(
         "train.drop_last",
@@ -506,62 +526,73 @@ pub(super) const FIELDS: &[Field] = &[
         "train.log_every",
         COUNT,
         "A line of loss and speed on the console every so many steps, step 0 included.",
-    ),
+    )
+    .changeable(),
     field(
         "train.scalars_every",
         COUNT,
         "Points in the curves of losses, rates and times every so many steps, step 0 included.",
-    ),
+    )
+    .changeable(),
     field(
         "train.histograms_every",
         COUNT,
         "Histograms of weights, gradients and activations and the first layer's filters every so many steps, step 0 \
          included.",
-    ),
+    )
+    .changeable(),
     field(
         "train.images_every",
         COUNT,
         "Input images in TensorBoard every so many steps, step 0 included.",
-    ),
+    )
+    .changeable(),
     field(
         "train.checkpoint_every",
         COUNT,
         "A checkpoint every so many steps, step 0 included, and one at the end.",
-    ),
+    )
+    .changeable(),
     field(
         "train.keep_checkpoints",
         COUNT,
         "How many of the latest checkpoints are kept. Up to 100 more are kept while they wait for their evaluation; \
          the log says if one is removed without.",
-    ),
+    )
+    .changeable(),
     field(
         "train.keep_every",
         Int(0, 1_000_000_000),
         "Checkpoints of steps that are multiples of this are kept as well. 0: none.",
-    ),
+    )
+    .changeable(),
     field(
         "train.keep_best",
         Bool,
         "Keep the checkpoint with the best accuracy in evaluation as well.",
-    ),
+    )
+    .changeable(),
     field(
         "train.divergence_factor",
         Int(0, 1_000_000_000),
         "Training diverges, as it does with a loss that is NaN or infinite, if the total loss is above this times its \
          first one for 10 steps in a row. The first one counts as ln(10), a guess's cross-entropy, if it is lower. 0: \
          no such limit.",
-    ),
+    )
+    .changeable(),
     field(
         "train.on_divergence",
         OneOf(&["stop", "rollback"]),
         "What to do when training diverges: its loss is NaN, infinite, or above train.divergence_factor. stop: end \
          with exit code 4. rollback: go back to the last good checkpoint and on with a lower learning rate.",
-    ),
+    )
+    .changeable(),
     field(
         "train.max_rollbacks",
         Int(1, 1_000),
         "After this many rollbacks the run stops; with train.on_divergence rollback only.",
-    ),
+    )
+    .changeable(),
     // At 1 the same would happen again.
     field(
         "train.rollback_factor",
@@ -572,7 +603,8 @@ pub(super) const FIELDS: &[Field] = &[
         "train.restarts",
         Int(0, 1_000_000),
         "How often a trainer that died is started again without a new checkpoint in between. 0: never.",
-    ),
+    )
+    .changeable(),
     field(
         "eval.tta",
         OneOf(&["none", "mirror", "mirror_translate", "ten_crop"]),
@@ -585,24 +617,28 @@ pub(super) const FIELDS: &[Field] = &[
         OneOf(&["every", "latest"]),
         "Which checkpoints are evaluated. every: all of them, the oldest first. latest: only the newest at each look, \
          as in the tutorial.",
-    ),
+    )
+    .changeable(),
     // At least 10 ms, so that polling never spins; at most a day.
     field(
         "eval.interval_secs",
         Within(0.01, 86_400.0),
         "Seconds between two looks for new checkpoints. The evaluator looks sooner if as many wait as \
          train.keep_checkpoints.",
-    ),
+    )
+    .changeable(),
     field(
         "eval.batch_size",
         BATCH,
         "Test images that are computed at once. More of them need more memory.",
-    ),
+    )
+    .changeable(),
     field(
         "eval.threads",
         THREADS,
         "Threads of the evaluator's arithmetic. 0: as many as compute.threads.",
-    ),
+    )
+    .changeable(),
 ];
 
 /// Every section and what it is about, in the order of the struct; the top level is "".

@@ -65,7 +65,8 @@ fn field_list_fits_a_terminal_and_shows_default_range_and_meaning() {
         "train.keep_every\n    \
              default  0\n    \
              allowed  a whole number from 0 to 1000000000\n    \
-             Checkpoints of steps that are multiples of this are kept as well. 0: none."
+             Checkpoints of steps that are multiples of this are kept as well. 0: none.\n    \
+             resume --set may change it"
     );
     // As a file has them, not as the f32 that they become.
     assert!(

@@ -80,6 +80,19 @@ impl Reporter {
     /// # Errors
     /// libtorch's.
     pub fn write_run(&self, provenance: &str, network: &Network, device: &Device) -> Result<()> {
+        self.write_spec(0, provenance)?;
+        let mut summaries = Summaries::at(0);
+        summaries.layout(layout::LAYOUT);
+        self.events.write(&summaries);
+        self.events.graph(&graph(&self.spec, network, device)?);
+        Ok(())
+    }
+
+    /// Write the run's description, spec and provenance, at its first step and where a resume has changed the spec.
+    ///
+    /// # Errors
+    /// If the data directory's path is not Unicode.
+    pub fn write_spec(&self, step: u64, provenance: &str) -> Result<()> {
         let spec = self.spec.to_yaml()?;
         let description = match self.spec.description.as_str() {
             "" => "(none)",
@@ -87,14 +100,12 @@ impl Reporter {
         };
         let fenced =
             |language: &str, text: &str| format!("```{language}\n{}\n```", text.trim_end());
-        let mut summaries = Summaries::at(0);
+        let mut summaries = Summaries::at(step);
         summaries
             .text(&tags::DESCRIPTION.tag(), description)
             .text(&tags::SPEC.tag(), &fenced("yaml", &spec))
-            .text(&tags::PROVENANCE.tag(), &fenced("json", provenance))
-            .layout(layout::LAYOUT);
+            .text(&tags::PROVENANCE.tag(), &fenced("json", provenance));
         self.events.write(&summaries);
-        self.events.graph(&graph(&self.spec, network, device)?);
         Ok(())
     }
 

@@ -1,0 +1,158 @@
+//! `run --from`: the weights of another run's checkpoint, with which a new run begins.
+
+use crate::checkpoint::{self, Checkpoint, CheckpointEntry, CheckpointState};
+use crate::model::{self, EMA, NamedTensor, TensorGroups, WEIGHTS};
+use crate::run::{EvaluationProgress, Journal, RunDir, WeightsOrigin, resolve};
+use crate::spec::Spec;
+use crate::{bail_user, user_error};
+use anyhow::{Context, Result};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Weights of another run, read and verified.
+#[derive(Debug)]
+pub struct WarmStart {
+    pub origin: WeightsOrigin,
+    path: PathBuf,
+    weights: Vec<NamedTensor>,
+}
+
+/// Which checkpoint of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Newest,
+    Best,
+    Step(u64),
+}
+
+impl WarmStart {
+    /// The weights that `from` means, `RUN`, `RUN@STEP` or `RUN@best`: the averaged ones, which are what is evaluated, or
+    /// the weights themselves where a checkpoint has no others.
+    ///
+    /// # Errors
+    /// A user error for a run or a checkpoint that is not there, naming those that are, and for a damaged one.
+    pub fn find(runs: &Path, from: &Path) -> Result<Self> {
+        let (run, which) = parse(runs, from)?;
+        let entry = choose(&run, which)?;
+        let manifest = checkpoint::fingerprint(&entry.path);
+        let Checkpoint { mut tensors, .. } = checkpoint::load(&entry.path).map_err(|error| {
+            user_error!(
+                "--from {}: {error:#}; another checkpoint is named by {}@STEP",
+                from.display(),
+                run.id()
+            )
+        })?;
+        let group = if tensors.contains_key(EMA) {
+            EMA
+        } else {
+            WEIGHTS
+        };
+        let weights = tensors.remove(group).unwrap_or_default(); // a checkpoint has weights
+        Ok(WarmStart {
+            origin: WeightsOrigin {
+                run: run.id(),
+                step: entry.step,
+                group: group.to_owned(),
+                manifest,
+            },
+            path: entry.path,
+            weights,
+        })
+    }
+
+    /// Makes sure that the network of `spec` has these weights.
+    ///
+    /// # Errors
+    /// A user error that names the first difference.
+    pub fn check(&self, spec: &Spec) -> Result<()> {
+        for (name, want) in model::shapes(&spec.network, spec.input.crop) {
+            let found = self.weights.iter().find(|tensor| tensor.name == name);
+            let found = found.map_or("nothing".to_owned(), |it| format!("{:?}", it.shape));
+            let want = format!("{want:?}");
+            if found != want {
+                bail_user!(
+                    "{} is of another network than this experiment's: {name}: got shape {found}, want {want}",
+                    self.path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the weights into the directory of a new run, which may outlive the other one.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn copy_into(&self, run: &RunDir) -> Result<()> {
+        let weights = Checkpoint {
+            state: CheckpointState {
+                step: self.origin.step,
+                ..CheckpointState::default()
+            },
+            tensors: TensorGroups::from([(WEIGHTS.to_owned(), self.weights.clone())]),
+        };
+        checkpoint::write_weights(&run.initial_weights(), &weights)
+    }
+}
+
+/// The run and the checkpoint that `RUN@STEP` means. A path may hold an @ itself.
+fn parse(runs: &Path, from: &Path) -> Result<(RunDir, Which)> {
+    let bytes = from.as_os_str().as_bytes();
+    let at = bytes.iter().rposition(|&byte| byte == b'@');
+    let Some(at) = at.filter(|_| RunDir::open(from).is_err()) else {
+        return Ok((resolve(runs, from)?, Which::Newest));
+    };
+    let (run, suffix) = (Path::new(OsStr::from_bytes(&bytes[..at])), &bytes[at + 1..]);
+    let suffix = String::from_utf8_lossy(suffix);
+    let which = match &*suffix {
+        "best" => Which::Best,
+        step => Which::Step(step.parse().map_err(|_| {
+            user_error!(
+                "--from {}: got {step:?} after the @, want a checkpoint's step or best",
+                from.display()
+            )
+        })?),
+    };
+    Ok((resolve(runs, run)?, which))
+}
+
+fn choose(run: &RunDir, which: Which) -> Result<CheckpointEntry> {
+    let directory = run.checkpoints();
+    let mut there = checkpoint::list(&directory)?;
+    let Some(newest) = there.last() else {
+        bail_user!(
+            "{} has no checkpoint in {}: train it first",
+            run.id(),
+            directory.display()
+        );
+    };
+    let step = match which {
+        Which::Newest => newest.step,
+        Which::Step(step) => step,
+        Which::Best => {
+            let evaluations = Journal::read(&run.evaluations())?;
+            let best = EvaluationProgress::of(&evaluations).best;
+            let best =
+                best.with_context(|| format!("{}: no checkpoint is evaluated yet", run.id()));
+            best.map_err(|error| user_error!("{error:#}"))?.step
+        }
+    };
+    match there.iter().position(|entry| entry.step == step) {
+        Some(found) => Ok(there.swap_remove(found)),
+        None => {
+            let steps: Vec<String> = there.iter().map(|entry| entry.step.to_string()).collect();
+            let is_best = if which == Which::Best {
+                ", the best one,"
+            } else {
+                ""
+            };
+            Err(user_error!(
+                "{}: no checkpoint of step {step}{is_best} in {}; there are those of {}",
+                run.id(),
+                directory.display(),
+                steps.join(", ")
+            ))
+        }
+    }
+}

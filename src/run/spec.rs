@@ -1,0 +1,266 @@
+//! The spec of a run: `spec.yaml`, which is frozen but for what `resume --set` changes.
+//!
+//! A change must be in two files: in `provenance.json`, so that the record says which session trained with what, and
+//! in `spec.yaml`, which people read. The record is written first and holds the whole new spec, then `spec.yaml` is
+//! replaced, each atomically and under the supervisor's lock. A kill in between leaves a `spec.yaml` from before a change
+//! that is recorded: every process then takes the recorded one, and the next session replaces the file. Any other
+//! difference is somebody's edit, and an error: the curves, the HParams tab and the record would each tell another spec.
+//!
+//! Runs of earlier versions have no spec in their record until their next session; `spec.yaml` alone counts there.
+
+use super::provenance::RecordedSpec;
+use super::{Provenance, RunDir, commands};
+use crate::files::write_atomic;
+use crate::spec::{Change, Override, Spec};
+use crate::user_error;
+use anyhow::Result;
+
+/// The spec that all processes of a run work with.
+///
+/// # Errors
+/// A user error if the frozen spec is none, or was edited since it was recorded.
+pub fn read_spec(run: &RunDir) -> Result<Spec> {
+    Ok(SpecChange::new(run, &[])?.to)
+}
+
+/// What a session changes of its run's spec, or that it changes nothing.
+#[derive(Debug)]
+pub struct SpecChange {
+    /// The spec of the sessions before.
+    pub from: Spec,
+    /// The spec from now on.
+    pub to: Spec,
+    /// Whether `spec.yaml` holds another one.
+    is_pending: bool,
+}
+
+impl SpecChange {
+    /// What these overrides change.
+    ///
+    /// # Errors
+    /// A user error for what no resume can change, for a frozen spec that is none, and for one that was edited, unless
+    /// the overrides say the same.
+    pub fn new(run: &RunDir, overrides: &[Override]) -> Result<Self> {
+        let path = run.spec();
+        let file = Spec::read_frozen(&path)?;
+        let (from, is_interrupted, edits) = match Provenance::recorded_spec(run)? {
+            None => (file.clone(), false, Vec::new()),
+            Some(RecordedSpec { spec, changes, .. }) => {
+                let edits = spec.changes_to(&file)?;
+                let reversed: Vec<Change> = changes.iter().map(Change::reversed).collect();
+                let is_interrupted = !edits.is_empty() && edits == reversed;
+                (spec, is_interrupted, edits)
+            }
+        };
+        let to = match overrides {
+            [] => from.clone(),
+            _ => from.changed(&path, overrides)?,
+        };
+        let left = to.changes_to(&file)?;
+        if !is_interrupted
+            && edits
+                .iter()
+                .any(|edit| left.iter().any(|it| it.field == edit.field))
+        {
+            return Err(edited(run, &edits));
+        }
+        Ok(SpecChange {
+            is_pending: !left.is_empty(),
+            from,
+            to,
+        })
+    }
+
+    /// The fields that it changes.
+    ///
+    /// # Errors
+    /// If a data directory's path is not Unicode.
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        self.from.changes_to(&self.to)
+    }
+
+    /// Replaces `spec.yaml`, after the session is recorded. Whoever does so holds the supervisor's lock.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, run: &RunDir) -> Result<()> {
+        match self.is_pending {
+            true => write_atomic(&run.spec(), self.to.to_frozen_yaml()?.as_bytes()),
+            false => Ok(()), // with the comments that somebody may have added
+        }
+    }
+}
+
+/// Whether training that goes on at the step `first` has yet to show what a resume changed of the spec: curves from
+/// `first` on are written anew, and what was shown before is kept.
+pub fn has_new_spec(run: &RunDir, first: u64) -> bool {
+    let recorded = Provenance::recorded_spec(run).ok().flatten();
+    recorded.is_some_and(|recorded| {
+        !recorded.changes.is_empty() && recorded.first_step.is_none_or(|step| first <= step)
+    })
+}
+
+fn edited(run: &RunDir, edits: &[Change]) -> anyhow::Error {
+    let shown: Vec<String> = edits.iter().map(Change::to_string).collect();
+    let (allowed, refused): (Vec<&Change>, Vec<&Change>) =
+        edits.iter().partition(|edit| edit.is_allowed());
+    let mut message = format!(
+        "{} was edited since the run's last session: {}",
+        run.spec().display(),
+        shown.join(", ")
+    );
+    for edit in &refused {
+        message += &format!(
+            "; write {} back to {}: the training so far depends on it, and for another value there are new runs, which \
+             may begin with these weights: run NAME --from RUN",
+            edit.field, edit.from
+        );
+    }
+    let sets = allowed.iter().filter(|edit| !edit.to.is_null());
+    let sets: Vec<String> = sets
+        .map(|edit| format!("{}={}", edit.field, plain(edit)))
+        .collect();
+    if !sets.is_empty() {
+        message += &format!(
+            "; to keep {} so that the run's record says so: {}",
+            if refused.is_empty() {
+                "that"
+            } else {
+                "the rest"
+            },
+            commands::resume_with_sets(run, &sets)
+        );
+    }
+    user_error!("{message}")
+}
+
+/// A value as `--set` takes it.
+fn plain(change: &Change) -> String {
+    match change.to.as_str() {
+        Some(text) => text.to_owned(),
+        None => change.to.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use crate::run::provenance;
+    use std::fs;
+
+    fn run() -> (tempfile::TempDir, RunDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let spec = Spec::default();
+        let session = provenance().with_spec(&spec).unwrap();
+        let yaml = spec.to_frozen_yaml().unwrap();
+        let run = RunDir::create(directory.path(), "a", &yaml, &session).unwrap();
+        (directory, run)
+    }
+
+    fn change(run: &RunDir, sets: &[&str]) -> Result<SpecChange> {
+        let overrides: Result<Vec<Override>> = sets.iter().map(Override::parse).collect();
+        SpecChange::new(run, &overrides?)
+    }
+
+    fn record(run: &RunDir, change: &SpecChange) {
+        let session = provenance().with_spec(&change.to).unwrap();
+        let changes = change.changes().unwrap();
+        session.with_changes(changes).record(run).unwrap();
+    }
+
+    fn edit(run: &RunDir, from: &str, to: &str) {
+        let text = fs::read_to_string(run.spec()).unwrap();
+        assert!(text.contains(from));
+        fs::write(run.spec(), text.replace(from, to)).unwrap();
+    }
+
+    fn steps(run: &RunDir) -> Option<u64> {
+        read_spec(run).unwrap().train.steps
+    }
+
+    #[test]
+    fn change_that_a_kill_interrupted_counts_and_the_next_session_writes_it() {
+        let (_directory, run) = run();
+        let before = fs::read_to_string(run.spec()).unwrap();
+        record(
+            &run,
+            &change(&run, &["train.steps=7", "eval.threads=2"]).unwrap(),
+        );
+        assert_eq!(fs::read_to_string(run.spec()).unwrap(), before);
+        assert_eq!(steps(&run), Some(7));
+        // Also with a change of its own.
+        let next = change(&run, &["eval.threads=3"]).unwrap();
+        assert_eq!(next.changes().unwrap().len(), 1);
+        let next = change(&run, &[]).unwrap();
+        assert_eq!(next.changes().unwrap(), []);
+        record(&run, &next);
+        next.write(&run).unwrap();
+        let written = Spec::read_frozen(&run.spec()).unwrap();
+        assert_eq!((written.train.steps, written.eval.threads), (Some(7), 2));
+    }
+
+    #[test]
+    fn edited_spec_is_refused_with_what_differs_and_how_to_keep_it() {
+        let (_directory, run) = run();
+        edit(&run, "steps: 100000", "steps: 500 # longer");
+        let refusal = |sets: &[&str]| {
+            let error = change(&run, sets).unwrap_err();
+            assert!(is_user_error(&error));
+            error.to_string()
+        };
+        let begin = format!(
+            "{} was edited since the run's last session: ",
+            run.spec().display()
+        );
+        let keep = commands::resume_with_sets(&run, &["train.steps=500".to_owned()]);
+        let want = format!(
+            "{begin}train.steps is 500 and was 100000; to keep that so that the run's record says so: {keep}"
+        );
+        assert_eq!(refusal(&[]), want);
+        assert_eq!(refusal(&["train.steps=600"]), want);
+        let kept = change(&run, &["train.steps=500"]).unwrap();
+        assert_eq!(kept.changes().unwrap().len(), 1);
+
+        edit(&run, "  learning_rate: 0.1\n", "  learning_rate: 0.2\n");
+        let back = "; write optimizer.learning_rate back to 0.1: the training so far depends on it, and for another \
+                    value there are new runs, which may begin with these weights: run NAME --from RUN; to keep the \
+                    rest so that the run's record says so: ";
+        for sets in [&[][..], &["train.steps=500"]] {
+            let message = refusal(sets);
+            assert!(message.contains(back), "{message}");
+        }
+        // Comments and order are no edit, and stay.
+        edit(
+            &run,
+            "learning_rate: 0.2",
+            "learning_rate: 1e-1 # the tutorial's",
+        );
+        record(&run, &kept);
+        kept.write(&run).unwrap();
+        assert_eq!(steps(&run), Some(500));
+        let text = fs::read_to_string(run.spec()).unwrap();
+        assert!(text.contains("# the tutorial's"));
+    }
+
+    #[test]
+    fn run_without_a_recorded_spec_has_that_of_its_file() {
+        let (_directory, run) = run();
+        provenance().record(&run).unwrap();
+        fs::remove_file(run.provenance()).unwrap();
+        provenance().record(&run).unwrap();
+        edit(&run, "steps: 100000", "steps: 500");
+        assert_eq!(steps(&run), Some(500));
+        fs::write(run.provenance(), "{").unwrap();
+        assert_eq!(steps(&run), Some(500));
+        assert!(!has_new_spec(&run, 0));
+    }
+
+    #[test]
+    fn new_spec_is_shown_until_a_checkpoint_after_it() {
+        let (_directory, run) = run();
+        assert!(!has_new_spec(&run, 0));
+        record(&run, &change(&run, &["train.steps=7"]).unwrap()); // of a session from step 0 on
+        assert!(has_new_spec(&run, 0) && !has_new_spec(&run, 1));
+    }
+}

@@ -1,0 +1,186 @@
+//! What a resume changes of a run's spec.
+
+use super::layer::Layer;
+use super::load::resolve;
+use super::{Override, Spec, fields};
+use crate::user_error;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+use std::path::Path;
+
+/// A field that has another value in another spec; null where a spec has none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its dotted path.
+    pub field: String,
+    pub from: Value,
+    pub to: Value,
+}
+
+impl Change {
+    /// Whether a resume may make it: what was trained so far does not depend on the field.
+    pub fn is_allowed(&self) -> bool {
+        fields::field(&self.field).is_some_and(|field| field.changeable)
+    }
+
+    /// The way back.
+    pub fn reversed(&self) -> Self {
+        Change {
+            field: self.field.clone(),
+            from: self.to.clone(),
+            to: self.from.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Value| match value {
+            Value::Null => "not set".to_owned(),
+            value => value.to_string(),
+        };
+        let (from, to) = (shown(&self.from), shown(&self.to));
+        write!(f, "{} is {to} and was {from}", self.field)
+    }
+}
+
+impl Spec {
+    /// The spec as JSON, floats in as few digits as in YAML.
+    ///
+    /// # Errors
+    /// If the data directory's path is not Unicode.
+    pub(super) fn to_json(&self) -> Result<Value> {
+        // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
+        let text = serde_json::to_string(self).context("failed to write the spec as JSON")?;
+        serde_json::from_str(&text).context("failed to read the spec as JSON")
+    }
+
+    /// The fields that have another value in `other`, in the order of the spec.
+    ///
+    /// # Errors
+    /// If a data directory's path is not Unicode.
+    pub fn changes_to(&self, other: &Spec) -> Result<Vec<Change>> {
+        let (from, to) = (self.to_json()?, other.to_json()?);
+        let value = |spec: &Value, path: &str| {
+            let found = path.split('.').try_fold(spec, |value, key| value.get(key));
+            found.cloned().unwrap_or_default()
+        };
+        let fields = fields::paths().filter(|path| fields::is_in_spec(path));
+        let changes = fields.map(|field| Change {
+            field: field.to_owned(),
+            from: value(&from, field),
+            to: value(&to, field),
+        });
+        Ok(changes.filter(|change| change.from != change.to).collect())
+    }
+
+    /// This spec of a run, which is in the file `path`, as a resume with these overrides changes it.
+    ///
+    /// # Errors
+    /// A user error for a field that a resume cannot change, naming those that it can, and for whatever else is wrong.
+    pub fn changed(&self, path: &Path, overrides: &[Override]) -> Result<Spec> {
+        let text = self.to_frozen_yaml()?;
+        let mut layers = vec![Layer::from_frozen_text(path.to_owned(), text)?];
+        for setting in overrides {
+            layers.push(Layer::from_override(setting)?);
+        }
+        let changed = resolve(&layers)?;
+        let changes = self.changes_to(&changed)?;
+        let Some(refused) = changes.iter().find(|change| !change.is_allowed()) else {
+            return Ok(changed);
+        };
+        let field = &refused.field;
+        let hint = match field.starts_with("data.") {
+            true => "where a run's data are, --data DIR says",
+            false => {
+                "for another value start a new run, which may begin with the weights of this one: run NAME --from RUN"
+            }
+        };
+        let allowed = fields::all().iter().filter(|field| field.changeable);
+        let allowed: Vec<&str> = allowed.map(|field| field.path).collect();
+        let message = format!(
+            "a resume cannot change it from {}: the training so far depends on it; want one of {}; {hint}",
+            refused.from,
+            allowed.join(", ")
+        );
+        let set = layers.iter().rfind(|layer| layer.sets(field));
+        Err(set.map_or_else(
+            || user_error!("{field}: {message}"),
+            |layer| layer.source.error_at(field, &message),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use serde_json::json;
+
+    fn changed(sets: &[&str]) -> Result<Spec> {
+        let overrides: Result<Vec<Override>> = sets.iter().map(Override::parse).collect();
+        Spec::default().changed(Path::new("spec.yaml"), &overrides.unwrap())
+    }
+
+    #[test]
+    fn changes_are_the_fields_that_differ() {
+        let spec = changed(&["train.steps=7", "eval={threads: 3}"]).unwrap();
+        let changes = Spec::default().changes_to(&spec).unwrap();
+        let change = |field: &str, from: u64, to: u64| Change {
+            field: field.to_owned(),
+            from: json!(from),
+            to: json!(to),
+        };
+        let steps = change("train.steps", 100_000, 7);
+        assert_eq!(steps.to_string(), "train.steps is 7 and was 100000");
+        assert_eq!(changes, [steps, change("eval.threads", 0, 3)]);
+        let back: Vec<Change> = changes.iter().map(Change::reversed).collect();
+        assert_eq!(spec.changes_to(&Spec::default()).unwrap(), back);
+        // Steps in the place of epochs, and what stays as it is.
+        let spec = changed(&["train.epochs=1.5", "optimizer.learning_rate=0.1"]).unwrap();
+        let changes = Spec::default().changes_to(&spec).unwrap();
+        let shown: Vec<String> = changes.iter().map(Change::to_string).collect();
+        let steps = "train.steps is not set and was 100000";
+        assert_eq!(shown, [steps, "train.epochs is 1.5 and was not set"]);
+    }
+
+    #[test]
+    fn change_of_what_training_depends_on_is_refused_with_what_may_change() {
+        let refusal = |set| {
+            let error = changed(&["train.steps=7", set]).unwrap_err();
+            assert!(is_user_error(&error));
+            error.to_string()
+        };
+        let message = refusal("seed=2");
+        let begin = "--set seed=2: a resume cannot change it from 1: the training so far depends on it; want one of \
+                     description, compute.device, compute.threads, ";
+        assert!(message.starts_with(begin), "{message}");
+        assert!(message.ends_with("; for another value start a new run, which may begin with the weights of this one: run NAME --from RUN"));
+        let message = refusal("data={folder: x}");
+        assert!(
+            message.starts_with("--set data={folder: x}: data.folder: a resume cannot"),
+            "{message}"
+        );
+        assert!(
+            message.ends_with("; where a run's data are, --data DIR says"),
+            "{message}"
+        );
+        assert!(refusal("train.stebs=1").contains("unknown key"));
+    }
+
+    #[test]
+    fn frozen_json_is_read_back_bit_for_bit() {
+        let mut spec = Spec {
+            description: "a: b # \u{e9}".to_owned(),
+            ..Spec::default()
+        };
+        spec.seed.0 = u64::MAX;
+        spec.network.conv1.stddev = 1e-300;
+        spec.input.contrast.lower = 0.2;
+        let text = serde_json::to_string_pretty(&spec.to_frozen_json().unwrap()).unwrap();
+        let path = Path::new("provenance.json");
+        assert_eq!(Spec::parse_frozen(path, text).unwrap(), spec);
+    }
+}

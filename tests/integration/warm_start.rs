@@ -1,0 +1,194 @@
+//! A new run that begins with the weights of another one's checkpoint.
+
+use crate::support::{Project, checkpoints, json, last_weights, names, pid, running, wait_for};
+use nix::sys::signal::{Signal, kill};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+/// A project with a run `source` of the experiment small, and an experiment `next`.
+fn project() -> Project {
+    let project = Project::new();
+    project.write("experiments/source.yaml", "extends: small\n");
+    project.write(
+        "experiments/next.yaml",
+        "extends: small\ntrain: {steps: 12}\n",
+    );
+    project.succeed(&["run", "source"]);
+    project
+}
+
+fn refused(project: &Project, arguments: &[&str]) -> String {
+    let done = project.runboard(&[&["run", "next"], arguments].concat());
+    assert_eq!((done.code, &*done.out), (Some(2), ""), "{}", done.err);
+    assert!(!project.path("runs/next").exists());
+    done.err
+}
+
+/// The bytes of the averaged weights of a checkpoint.
+fn averages(run: &Path, step: &str) -> Vec<u8> {
+    fs::read(run.join("checkpoints").join(step).join("ema.safetensors")).unwrap()
+}
+
+#[test]
+fn run_from_another_begins_with_its_averaged_weights_and_says_so() {
+    let project = project();
+    let source = project.run("source");
+    let id = format!("source/{}", source.file_name().unwrap().to_str().unwrap());
+    let done = project.succeed(&["run", "next", "--from", "source@10"]);
+    let run = project.run("next");
+    let origin = format!("the averaged weights of {id} after step 10");
+    assert!(
+        done.out.contains(&format!("\n  began with     {origin}\n")),
+        "{}",
+        done.out
+    );
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    assert!(
+        log.contains(&format!(": beginning with {origin}\n")),
+        "{log}"
+    );
+    assert_eq!(checkpoints(&run), [0, 10, 11]);
+    let files = ["manifest.json", "state.json", "weights.safetensors"];
+    assert_eq!(names(&run.join("initial")), files);
+    let copied = fs::read(run.join("initial/weights.safetensors")).unwrap();
+    assert!(copied == averages(&source, "step-00000010"));
+    let from = &json(&run.join("provenance.json"))["sessions"][0]["weights_from"];
+    assert_eq!(
+        (&from["run"], &from["step"], &from["group"]),
+        (&id.as_str().into(), &10.into(), &"ema".into())
+    );
+    // A trained network's loss, not a guess's.
+    let first = |run: &Path| {
+        let state = json(&run.join("checkpoints/step-00000000/state.json"));
+        state["first_loss"].as_f64().unwrap()
+    };
+    assert!(first(&run) < first(&source));
+    assert!(last_weights(&run) != last_weights(&source));
+
+    // Without a step it is the newest one; the same again is the same.
+    let newest = project.prepare("next", "next/newest", &[]);
+    let best = project.prepare("next", "next/best", &[]);
+    project.succeed(&[
+        "run",
+        "next",
+        "--runs",
+        "others",
+        "--from",
+        source.to_str().unwrap(),
+    ]);
+    let other = project.path("others/next");
+    let other = other.join(&names(&other)[0]);
+    let copied = fs::read(other.join("initial/weights.safetensors")).unwrap();
+    assert!(copied == averages(&source, "step-00000024"));
+    for run in [newest, best] {
+        copy(&other.join("initial"), &run.join("initial"));
+        project.succeed(&["train", "--run", run.to_str().unwrap()]);
+        assert!(last_weights(&run) == last_weights(&other));
+    }
+    let best = source.join("checkpoints/best").read_link().unwrap();
+    let from = format!("{}@best", source.display());
+    project.succeed(&["run", "next", "--runs", "more", "--from", &from]);
+    let more = project.path("more/next");
+    let more = more.join(&names(&more)[0]);
+    let copied = fs::read(more.join("initial/weights.safetensors")).unwrap();
+    assert!(copied == averages(&source, best.to_str().unwrap()));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for name in names(from) {
+        fs::copy(from.join(&name), to.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn warm_start_that_is_killed_at_its_beginning_ends_with_the_same_bytes_without_its_source() {
+    let project = project();
+    let source = project.run("source");
+    let source = source.to_str().unwrap();
+    project.succeed(&["run", "next", "--runs", "whole", "--from", source]);
+    let whole = project.path("whole/next");
+    let whole = whole.join(&names(&whole)[0]);
+    // Before its trainer has begun, and before it has saved anything.
+    let mut child = project.start(&["run", "next", "--from", "source"]);
+    let run = wait_for("a run", || project.newest("next"));
+    kill(pid(&child), Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+    wait_for("the trainer's end", || {
+        running(&run, "train").is_none().then_some(())
+    });
+    fs::remove_dir_all(project.path("runs/source")).unwrap();
+    for _ in 0..2 {
+        // As if no checkpoint had been saved yet.
+        let _ = fs::remove_dir_all(run.join("checkpoints"));
+        let mut trainer = project.start(&["train", "--run", run.to_str().unwrap()]);
+        let mut lines = BufReader::new(trainer.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| {
+            line.unwrap()
+                .contains(": beginning with the averaged weights of source/")
+        }));
+        trainer.kill().unwrap();
+        trainer.wait().unwrap();
+    }
+    let _ = fs::remove_dir_all(run.join("checkpoints"));
+    wait_for("a session that begins", || {
+        (project.runboard(&["resume", "next"]).code == Some(0)).then_some(())
+    });
+    assert!(last_weights(&run) == last_weights(&whole));
+
+    // Without a whole copy nothing is trained, least of all from fresh weights.
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    for damage in [
+        (|path: &Path| fs::write(path, "x").unwrap()) as fn(&Path),
+        |path| fs::remove_dir_all(path.parent().unwrap()).unwrap(),
+    ] {
+        damage(&run.join("initial/weights.safetensors"));
+        let done = project.runboard(&["train", "--run", run.to_str().unwrap()]);
+        assert_eq!(done.code, Some(2), "{}", done.err);
+        assert!(
+            done.err.contains(", of which it has no whole copy: "),
+            "{}",
+            done.err
+        );
+    }
+}
+
+#[test]
+fn warm_start_that_cannot_be_is_refused_before_anything_is_created() {
+    let project = project();
+    let message = refused(&project, &["--from", "source@15"]);
+    assert!(
+        message.contains(": no checkpoint of step 15 in "),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("; there are those of 0, 10, 20, 24\n"),
+        "{message}"
+    );
+    let message = refused(&project, &["--from", "source@last"]);
+    assert_eq!(
+        message,
+        "error: --from source@last: got \"last\" after the @, want a checkpoint's step or best\n"
+    );
+    let message = refused(&project, &["--from", "sauce"]);
+    assert!(
+        message.starts_with("error: no run \"sauce\" in runs (nearest: \"source\")"),
+        "{message}"
+    );
+    let wide = ["--from", "source", "--set", "network.conv2.channels=16"];
+    let message = refused(&project, &wide);
+    let want = "step-00000024 is of another network than this experiment's: conv2/weights: got shape [8, 8, 5, 5], want \
+                [16, 8, 5, 5]\n";
+    assert!(message.ends_with(want), "{message}");
+    let run = project.run("source");
+    fs::write(run.join("checkpoints/step-00000024/ema.safetensors"), "x").unwrap();
+    let message = refused(&project, &["--from", "source"]);
+    assert!(
+        message.contains("ema.safetensors: got 1 bytes, want "),
+        "{message}"
+    );
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let message = refused(&project, &["--from", "source"]);
+    assert!(message.contains(" has no checkpoint in "), "{message}");
+}
