@@ -1,6 +1,6 @@
 //! Images that stay on the device, and are augmented there.
 
-use super::tch_tensor;
+use super::{Labels, tch_tensor};
 use crate::data::{BatchPlan, CHANNELS, Images, SIDE};
 use crate::spec::{Input, PadMode};
 use anyhow::Result;
@@ -38,11 +38,11 @@ impl DeviceImages {
         })
     }
 
-    /// The batch of a plan: images as [n, crop, crop, 3] and labels as [n], on the device.
+    /// The batch of a plan: images as [n, crop, crop, 3] and their labels, on the device.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn batch(&self, plan: &BatchPlan) -> Result<(Tensor<4>, Tensor<1, Int>)> {
+    pub fn batch(&self, plan: &BatchPlan) -> Result<(Tensor<4>, Labels)> {
         let (n, values) = (plan.labels.len(), plan.rows.len());
         let parts = [
             &plan.labels,
@@ -50,13 +50,15 @@ impl DeviceImages {
             &plan.rows,
             &plan.columns,
             &plan.cutouts,
+            &plan.mixes,
         ];
         let parts = self.send(&tch::Tensor::f_from_slice(
             &parts.map(Vec::as_slice).concat(),
         )?)?;
-        let parts = parts.f_split_with_sizes([n, n, values, values, 2 * n].map(|n| n as i64), 0)?;
-        let [labels, images, rows, columns, cutouts] = &parts[..] else {
-            anyhow::bail!("got {} parts of a plan, want 5", parts.len());
+        let parts =
+            parts.f_split_with_sizes([n, n, values, values, 2 * n, 3 * n].map(|n| n as i64), 0)?;
+        let [labels, images, rows, columns, cutouts, mixes] = &parts[..] else {
+            anyhow::bail!("got {} parts of a plan, want 6", parts.len());
         };
         let n = n as i64;
         let (images, rows) = (images.f_view([n, 1, 1])?, rows.f_view([n, -1, 1])?);
@@ -76,10 +78,21 @@ impl DeviceImages {
             let inside = self.squares(cutouts, plan.cutout, input.size()[1])?;
             input = input.f_masked_fill_(&inside, 0.0)?;
         }
-        let labels = TchTensor::new(labels.f_contiguous()?);
+        let mut mixed = None;
+        if plan.cutmix > 0 {
+            let (others, corners) = (mixes.f_narrow(0, 0, n)?, mixes.f_narrow(0, n, 2 * n)?);
+            let inside = self.squares(&corners, plan.cutmix, input.size()[1])?;
+            input = input
+                .f_index_select(0, &others)?
+                .f_where_self(&inside, &input)?;
+            mixed = Some(int_tensor(&labels.f_index_select(0, &others)?)?);
+        }
         Ok((
             Tensor::from_primitive::<LibTorch>(TchTensor::new(input)),
-            Tensor::from_primitive::<LibTorch>(labels),
+            Labels {
+                own: int_tensor(labels)?,
+                mixed,
+            },
         ))
     }
 
@@ -105,6 +118,11 @@ impl DeviceImages {
         let device = self.pixels.device();
         Ok(values.f_to_device_(device, values.kind(), true, false)?)
     }
+}
+
+fn int_tensor(values: &tch::Tensor) -> Result<Tensor<1, Int>> {
+    let values = TchTensor::new(values.f_contiguous()?);
+    Ok(Tensor::from_primitive::<LibTorch>(values))
 }
 
 #[cfg(test)]
@@ -145,6 +163,10 @@ mod tests {
             padded(PadMode::Zero, 32, 0),
             padded(PadMode::Reflect, 32, 12),
             padded(PadMode::Zero, 7, 7),
+            Input {
+                cutmix: 9,
+                ..padded(PadMode::Reflect, 30, 5)
+            },
         ] {
             let crop = input.crop;
             let device_images = DeviceImages::new(&images, &input, &Device::libtorch()).unwrap();
@@ -165,8 +187,11 @@ mod tests {
                 assert_eq!(inputs.dims(), [size, crop, crop, CHANNELS]);
                 let inputs: Vec<f32> = inputs.into_data().iter::<f32>().collect();
                 assert!(inputs == want.images, "{input:?}");
-                let labels: Vec<i64> = labels.into_data().iter::<i64>().collect();
-                assert_eq!(labels, want.labels);
+                let host = |labels: Tensor<1, Int>| labels.into_data().iter::<i64>().collect();
+                let own: Vec<i64> = host(labels.own);
+                assert_eq!(own, want.labels);
+                let mixed: Vec<i64> = labels.mixed.map_or(Vec::new(), host);
+                assert_eq!(mixed, want.mixed_labels);
             }
         }
     }

@@ -130,7 +130,14 @@ fn smoothed_cross_entropy_and_its_gradient_are_pytorchs() {
             rows.extend_from_slice(row);
             rows.extend([7.0; 6]);
         }
-        let loss = cross_entropy(&mut rows, classes + 6, classes, &labels, smoothing).unwrap();
+        let loss = cross_entropy(
+            &mut rows,
+            classes + 6,
+            classes,
+            (&labels[..]).into(),
+            smoothing,
+        )
+        .unwrap();
         let gradient = rows
             .chunks_exact(classes + 6)
             .flat_map(|row| &row[..classes]);

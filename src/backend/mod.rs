@@ -27,6 +27,7 @@ pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, depends_on_threads, gradients, logits};
 pub use optimizer::Optimizer;
 
+use crate::data::Batch;
 use crate::model::{Network, PARAMETERS};
 use crate::{bail_user, hint};
 use anyhow::{Context, Result, anyhow};
@@ -93,6 +94,32 @@ pub fn prepare(threads: usize) -> usize {
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
     threads
+}
+
+/// Labels of a batch, on the device.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    /// Of each image, [n].
+    pub own: Tensor<1, Int>,
+    /// With cutmix that of the image which a square of it is from, [n].
+    pub mixed: Option<Tensor<1, Int>>,
+}
+
+impl From<Tensor<1, Int>> for Labels {
+    fn from(own: Tensor<1, Int>) -> Self {
+        let mixed = None;
+        Labels { own, mixed }
+    }
+}
+
+/// A batch's images and labels, on the device.
+pub fn upload_batch(batch: Batch, side: usize, device: &Device) -> (Tensor<4>, Labels) {
+    let mixed = (!batch.mixed_labels.is_empty()).then(|| {
+        let n = batch.mixed_labels.len();
+        Tensor::from_data(TensorData::new(batch.mixed_labels, [n]), device)
+    });
+    let (images, own) = upload(batch.images, batch.labels, side, device);
+    (images, Labels { own, mixed })
 }
 
 /// Images as [n, side, side, 3] and labels as [n], on the device.

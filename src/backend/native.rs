@@ -3,7 +3,7 @@
 use super::cpu::CpuNetwork;
 use super::dropout::Dropout;
 use super::losses::DeviceLosses;
-use super::{handles, not_libtorch, tch_tensor, to_host, with_handles};
+use super::{Labels, handles, not_libtorch, tch_tensor, to_host, with_handles};
 use crate::model::{self, LAYERS, NamedTensor, Network, PARAMETERS, PER_LAYER};
 use crate::spec::{self, NormName, OptimizerName, Precision, Spec};
 use anyhow::{Result, anyhow};
@@ -20,17 +20,15 @@ pub fn gradients(
     spec: &Spec,
     step: u64,
     images: Tensor<4>,
-    labels: Tensor<1, Int>,
+    labels: impl Into<Labels>,
 ) -> Result<(DeviceLosses, Network)> {
     let weights = handles(network)?;
     let images = tch_tensor(images)?;
-    let labels = labels
-        .try_into_primitive::<LibTorch>()
-        .map_err(not_libtorch)?;
-    let dropout = Dropout::new(spec, step, labels.tensor.numel());
+    let labels = Targets::new(labels.into(), spec)?;
+    let dropout = Dropout::new(spec, step, labels.own.numel());
     let (cross_entropy, mut gradients) = match CpuNetwork::of(spec, &images) {
-        Some(cpu) => cpu.gradients(&weights, &images, &labels.tensor, dropout.as_ref())?,
-        None => differentiate(&weights, spec, &images, &labels.tensor, dropout.as_ref())?,
+        Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref())?,
+        None => differentiate(&weights, spec, &images, &labels, dropout.as_ref())?,
     };
     let mut decays = Vec::new();
     let of_layers = weights
@@ -50,17 +48,45 @@ pub fn gradients(
     Ok((losses, with_handles(network, gradients)))
 }
 
+/// The labels of a batch in libtorch's tensors, [n].
+pub(super) struct Targets {
+    pub own: tch::Tensor,
+    /// With cutmix those of the images that the squares are from.
+    pub mixed: Option<tch::Tensor>,
+    /// How much the own ones then count; the others count the rest.
+    pub own_share: f32,
+}
+
+impl Targets {
+    fn new(labels: Labels, spec: &Spec) -> Result<Self> {
+        let native = |labels: Tensor<1, Int>| -> Result<tch::Tensor> {
+            let primitive = labels.try_into_primitive::<LibTorch>();
+            Ok(primitive.map_err(not_libtorch)?.tensor)
+        };
+        Ok(Targets {
+            own: native(labels.own)?,
+            mixed: labels.mixed.map(native).transpose()?,
+            own_share: spec.input.own_share() as f32,
+        })
+    }
+}
+
 /// The mean cross-entropy and its gradients, in libtorch's operations.
 fn differentiate(
     weights: &[tch::Tensor],
     spec: &Spec,
     images: &tch::Tensor,
-    labels: &tch::Tensor,
+    labels: &Targets,
     dropout: Option<&Dropout>,
 ) -> Result<(tch::Tensor, Vec<tch::Tensor>)> {
     let weights = tracked(weights)?;
     let logits = forward(&weights, spec, images, dropout, None)?;
-    let loss = cross_entropy(&logits, labels, spec.loss.label_smoothing)?;
+    let smoothing = spec.loss.label_smoothing;
+    let mut loss = cross_entropy(&logits, &labels.own, smoothing)?;
+    if let Some(mixed) = &labels.mixed {
+        let other = cross_entropy(&logits, mixed, smoothing)?;
+        loss = other.f_lerp(&loss, f64::from(labels.own_share))?;
+    }
     let gradients = tch::Tensor::f_run_backward(&[&loss], &weights, false, false)?;
     Ok((loss, gradients))
 }
@@ -392,7 +418,7 @@ pub(super) mod tests {
             spec.network.norm.name = name;
             let pixels = random(5 * crop * crop * 3, 7);
             let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
-            let labels = labels.try_into_primitive::<LibTorch>().unwrap().tensor;
+            let labels = Targets::new(labels.into(), &spec).unwrap();
             let (weights, images) = (handles(&network).unwrap(), tch_tensor(images).unwrap());
             let dropout = Dropout::new(&spec, 7, 5);
             let cpu = CpuNetwork::of(&spec, &images).unwrap();
@@ -409,6 +435,43 @@ pub(super) mod tests {
             let other = Dropout::new(&spec, 8, 5);
             let other = cpu.gradients(&weights, &images, &labels, other.as_ref());
             assert_ne!(scalar(&other.unwrap().0), scalar(&got.0));
+        }
+    }
+
+    #[test]
+    fn mixed_labels_count_by_their_shares_on_both_routes() {
+        let device = Device::libtorch();
+        for kernel in [5, 3] {
+            let (mut spec, crop) = small();
+            spec.network.conv2.kernel = kernel; // by `cpu`, by libtorch's operations
+            spec.loss.label_smoothing = 0.1;
+            spec.input.crop = crop;
+            spec.input.cutmix = crop / 2;
+            let share = spec.input.own_share();
+            assert!(share > 0.7 && share < 0.8, "{share}");
+            let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+            let pixels = random(5 * crop * crop * 3, 7);
+            let of = |own: Vec<i64>, mixed: Option<Vec<i64>>| {
+                let (images, own) = upload(pixels.clone(), own, crop, &device);
+                let mixed = mixed.map(|mixed| upload(pixels.clone(), mixed, crop, &device).1);
+                let labels = Labels { own, mixed };
+                let (losses, gradients) = gradients(&network, &spec, 0, images, labels).unwrap();
+                let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
+                (losses.cross_entropy, gradients.named())
+            };
+            let (own, other) = (vec![0, 9, 4, 4, 2], vec![9, 0, 4, 2, 4]);
+            let got = of(own.clone(), Some(other.clone()));
+            let (own, other) = (of(own, None), of(other, None));
+            let mean = |own: f64, other: f64| share * own + (1.0 - share) * other;
+            assert!((got.0 - mean(own.0, other.0)).abs() < 1e-5);
+            assert!((got.0 - own.0).abs() > 1e-5, "the others count");
+            for ((got, own), other) in got.1.iter().zip(&own.1).zip(&other.1) {
+                let both = own.values.iter().zip(&other.values);
+                let want: Vec<f32> = both
+                    .map(|(&own, &other)| mean(own.into(), other.into()) as f32)
+                    .collect();
+                assert_close(&got.values, &want, &got.name);
+            }
         }
     }
 

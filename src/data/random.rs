@@ -13,6 +13,8 @@ pub(super) const AUGMENTATION: &[u8; 8] = b"distort ";
 pub(super) const ALTERNATION: &[u8; 8] = b"altflip ";
 /// Outputs of a dense layer that a training step leaves out.
 pub const DROPOUT: &[u8; 8] = b"dropout ";
+/// Of which others of its batch images get their squares, and where.
+pub(super) const MIXING: &[u8; 8] = b"cutmix  ";
 /// Permutation of one epoch.
 pub(super) const SHUFFLING: &[u8; 8] = b"shuffle ";
 /// The training images that are held out for validation.

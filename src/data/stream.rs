@@ -23,6 +23,8 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// `[n]`, each 0 to 9.
     pub labels: Vec<i64>,
+    /// With cutmix the label of the image that an image's square is from, `[n]`; else empty.
+    pub mixed_labels: Vec<i64>,
 }
 
 /// How one training batch is made: all that a device which holds the images needs to make it.
@@ -43,6 +45,10 @@ pub struct BatchPlan {
     pub cutout: usize,
     /// First rows of these squares, [n], then their first columns, [n].
     pub cutouts: Vec<i64>,
+    /// Side of the square of each input that is taken from another one of the batch.
+    pub cutmix: usize,
+    /// The places of these others in the batch, [n], then the squares' first rows, [n], then their first columns, [n].
+    pub mixes: Vec<i64>,
     /// Labels, [n], each 0 to 9.
     pub labels: Vec<i64>,
 }
@@ -146,6 +152,7 @@ fn check_input(input: &Input) -> Result<()> {
         crop,
         pad,
         cutout,
+        cutmix,
         brightness,
         contrast,
         ..
@@ -158,6 +165,9 @@ fn check_input(input: &Input) -> Result<()> {
     }
     if cutout > crop {
         bail_user!("input.cutout: got {cutout}, want at most the crop, {crop}");
+    }
+    if cutmix >= crop {
+        bail_user!("input.cutmix: got {cutmix}, want less than the crop, {crop}");
     }
     if !(brightness.is_finite() && *brightness >= 0.0) {
         bail_user!("input.brightness: got {brightness}, want a finite number of at least 0");
@@ -221,7 +231,12 @@ impl BatchBuilder {
     }
 
     fn plan(&mut self, step: u64) -> BatchPlan {
-        let Input { crop, cutout, .. } = *self.preprocessor.input();
+        let Input {
+            crop,
+            cutout,
+            cutmix,
+            ..
+        } = *self.preprocessor.input();
         let size = self.batching.size;
         let mut plan = BatchPlan {
             step,
@@ -231,6 +246,8 @@ impl BatchBuilder {
             transforms: Vec::with_capacity(size * 3 * CHANNELS),
             cutout,
             cutouts: vec![0; 2 * size],
+            cutmix,
+            mixes: vec![0; 3 * size],
             labels: Vec::with_capacity(size),
         };
         let at = |place: Option<usize>| place.unwrap_or(SIDE) as i64;
@@ -258,6 +275,12 @@ impl BatchBuilder {
             plan.images.push(index as i64);
             plan.labels.push(self.images.label(index).into());
         }
+        for (number, mix) in self.mixes(step).into_iter().enumerate() {
+            let [top, left] = mix.corner;
+            plan.mixes[number] = mix.other as i64;
+            plan.mixes[size + number] = top as i64;
+            plan.mixes[2 * size + number] = left as i64;
+        }
         plan
     }
 
@@ -272,8 +295,36 @@ impl BatchBuilder {
             (self.preprocessor).apply(&augmentation, self.images.pixels(index), out);
             *label = self.images.label(index).into();
         }
+        batch.mix(&self.mixes(step), self.preprocessor.input());
         batch
     }
+
+    /// What each image of a step's batch gets of another one: a permutation of the batch, and a place for each; empty
+    /// without cutmix.
+    fn mixes(&self, step: u64) -> Vec<Mix> {
+        let Input { crop, cutmix, .. } = *self.preprocessor.input();
+        if cutmix == 0 {
+            return Vec::new();
+        }
+        let mut random = random::stream(self.seed, random::MIXING, step);
+        let mut others: Vec<usize> = (0..self.batching.size).collect();
+        others.shuffle(&mut random);
+        let last = (crop - cutmix) as u32;
+        let mut place = || random.random_range(0..=last) as usize;
+        let mixes = others.into_iter().map(|other| Mix {
+            other,
+            corner: [place(), place()],
+        });
+        mixes.collect()
+    }
+}
+
+/// Where the square of an image is from, and where it is.
+struct Mix {
+    /// Place in the batch of the other image; it may be the same.
+    other: usize,
+    /// First row and column of the square, in both inputs.
+    corner: [usize; 2],
 }
 
 impl Batch {
@@ -282,7 +333,27 @@ impl Batch {
             step,
             images: vec![0.0; count * input_len(input)],
             labels: vec![0; count],
+            mixed_labels: Vec::new(),
         }
+    }
+
+    /// Replace a square of each image by that of another one.
+    fn mix(&mut self, mixes: &[Mix], input: &Input) {
+        if mixes.is_empty() {
+            return;
+        }
+        let whole = self.images.clone();
+        let (width, len) = (input.crop * CHANNELS, input_len(input));
+        for (out, mix) in self.images.chunks_exact_mut(len).zip(mixes) {
+            let [top, left] = mix.corner;
+            for row in top..top + input.cutmix {
+                let square = row * width + left * CHANNELS..;
+                let square = &whole[mix.other * len..][square][..input.cutmix * CHANNELS];
+                out[row * width + left * CHANNELS..][..square.len()].copy_from_slice(square);
+            }
+        }
+        let labels = mixes.iter().map(|mix| self.labels[mix.other]);
+        self.mixed_labels = labels.collect();
     }
 }
 
@@ -345,6 +416,7 @@ mod tests {
     use crate::data::format::{PIXEL_BYTES, RECORD_BYTES};
     use crate::error::is_user_error;
     use crate::spec::Normalize;
+    use crate::testing::golden::assert_uniform;
 
     /// Images whose first pixel is their index; labels index % 10.
     fn images(count: usize) -> Arc<Images> {
@@ -428,6 +500,60 @@ mod tests {
             assert_eq!(seen, indices(&whole.next().unwrap())[..48]);
         }
         assert_eq!(stream(7).next().unwrap(), batches[7]);
+    }
+
+    #[test]
+    fn cutmix_puts_a_square_of_another_image_of_the_batch_into_each() {
+        let input = Input {
+            crop: 8,
+            cutmix: 3,
+            ..plain()
+        };
+        let mut stream = start(200, &input, 20, 0, 2);
+        let (mut partners, mut places) = (vec![0; 20], vec![0; 36]);
+        for step in 0..400 {
+            let batch = stream.next().unwrap();
+            let values = |image: usize| batch.images[image * 192..][..192].iter().step_by(3);
+            // An image is its number everywhere, which its label is the last digit of.
+            let own = |image: usize| {
+                let values: Vec<usize> = values(image).map(|&value| value as usize).collect();
+                let corners = [values[0], values[7], values[56], values[63]];
+                *corners
+                    .iter()
+                    .max_by_key(|corner| corners.iter().filter(|it| it == corner).count())
+                    .unwrap()
+            };
+            let numbers: Vec<usize> = (0..20).map(own).collect();
+            let mut others = Vec::new();
+            for image in 0..20 {
+                let differs: Vec<usize> = (0..64)
+                    .filter(|&at| batch.images[image * 192 + 3 * at] as usize != numbers[image])
+                    .collect();
+                assert_eq!(batch.labels[image], (numbers[image] % 10) as i64);
+                let Some(&first) = differs.first() else {
+                    others.push(image); // itself
+                    assert_eq!(batch.mixed_labels[image], batch.labels[image]);
+                    continue;
+                };
+                let square: Vec<usize> = (0..9).map(|at| first + at / 3 * 8 + at % 3).collect();
+                assert_eq!(differs, square, "step {step}");
+                let number = batch.images[image * 192 + 3 * first] as usize;
+                let other = numbers.iter().position(|&it| it == number).unwrap();
+                assert_eq!(batch.mixed_labels[image], batch.labels[other]);
+                others.push(other);
+                places[first / 8 * 6 + first % 8] += 1;
+            }
+            partners[others[0]] += 1;
+            others.sort_unstable();
+            assert_eq!(others, (0..20).collect::<Vec<_>>(), "each gives one square");
+        }
+        assert_uniform("the first image's partner", &partners, 19.0, 1.0);
+        assert_uniform("row, column", &places, 35.0, 1.0);
+        assert_eq!(
+            stream.next().unwrap(),
+            start(200, &input, 20, 400, 1).next().unwrap()
+        );
+        assert_eq!(input.own_share(), 55.0 / 64.0);
     }
 
     #[test]

@@ -46,6 +46,13 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
             message: format!("got cutout {cutout} with crop {crop}, want cutout <= crop"),
         });
     }
+    if spec.input.cutmix >= crop {
+        let cutmix = spec.input.cutmix;
+        return Some(Violation {
+            fields: &["input.cutmix", "input.crop"],
+            message: format!("got cutmix {cutmix} with crop {crop}, want cutmix < crop"),
+        });
+    }
     if spec.eval.tta == Tta::TenCrop && crop == SIDE {
         return Some(Violation {
             fields: &["eval.tta", "input.crop"],

@@ -29,6 +29,7 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("input.pad", 3, "0"),
     ("input.pad_mode", 3, "zero"), // of no effect
     ("input.cutout", 3, "0"),
+    ("input.cutmix", 3, "0"),
     ("train.drop_last", 3, "false"),
     ("eval.tta", 3, "none"),
     ("train.divergence_factor", 3, "0"),

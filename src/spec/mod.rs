@@ -244,8 +244,18 @@ pub struct Input {
     pub contrast: Contrast,
     /// Side of the square of a training input that is set to 0, in pixels; 0 for none.
     pub cutout: usize,
+    /// Side of the square of a training input that is taken from another one of its batch, in pixels; 0 for none.
+    pub cutmix: usize,
     /// Which mean is subtracted, and by which standard deviation is divided.
     pub normalize: Normalize,
+}
+
+impl Input {
+    /// How much of a training input is of its own image, and so what its own label counts; the rest is of the image that
+    /// the square of cutmix is from.
+    pub fn own_share(&self) -> f64 {
+        1.0 - (self.cutmix * self.cutmix) as f64 / (self.crop * self.crop) as f64
+    }
 }
 
 /// What surrounds a padded image.
@@ -298,6 +308,7 @@ impl Default for Input {
                 upper: 1.8,
             },
             cutout: 0,
+            cutmix: 0,
             normalize: Normalize::Image,
         }
     }

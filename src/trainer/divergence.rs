@@ -227,20 +227,27 @@ impl Divergence {
     }
 }
 
-/// Images [n, side, side, 3] and labels [n] of a batch.
+/// Images [n, side, side, 3] and labels [n] of a batch; with cutmix also the labels of the squares [n].
 fn safetensors(batch: &Batch) -> Result<Vec<u8>> {
     let n = batch.labels.len();
     let pixels = batch.images.len() / (n * CHANNELS).max(1);
     let side = pixels.isqrt();
     let images: Vec<u8> = batch.images.iter().flat_map(|v| v.to_le_bytes()).collect();
     let labels: Vec<u8> = batch.labels.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let views = [
+    let mixed: Vec<u8> = (batch.mixed_labels.iter().flat_map(|v| v.to_le_bytes())).collect();
+    let mut views = vec![
         (
             "images",
             TensorView::new(Dtype::F32, vec![n, side, side, CHANNELS], &images)?,
         ),
         ("labels", TensorView::new(Dtype::I64, vec![n], &labels)?),
     ];
+    if !mixed.is_empty() {
+        views.push((
+            "mixed_labels",
+            TensorView::new(Dtype::I64, vec![n], &mixed)?,
+        ));
+    }
     Ok(safetensors::serialize(views, None)?)
 }
 
@@ -491,6 +498,7 @@ mod tests {
             step: 7,
             images: (0..24).map(|value| value as f32).collect(),
             labels: vec![3, 9],
+            mixed_labels: Vec::new(),
         };
         let mut divergence = divergence(7, &[]);
         divergence

@@ -1,10 +1,10 @@
 //! Where a step's batch comes from.
 
-use crate::backend::{self, DeviceImages};
+use crate::backend::{self, DeviceImages, Labels};
 use crate::data::{Batch, BatchPlan, BatchStream, Batching, Images, StreamItem};
 use crate::spec::Spec;
 use anyhow::Result;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,7 @@ pub(super) enum BatchSource {
 pub(super) struct StepInput {
     /// [n, crop, crop, 3]
     pub images: Tensor<4>,
-    /// [n]
-    pub labels: Tensor<1, Int>,
+    pub labels: Labels,
     /// How long they were waited for.
     pub waited: Duration,
 }
@@ -70,7 +69,7 @@ impl BatchSource {
             } => {
                 let batch = batches.next()?;
                 let waited = begin.elapsed();
-                let inputs = backend::upload(batch.images, batch.labels, *side, device);
+                let inputs = backend::upload_batch(batch, *side, device);
                 (inputs, waited)
             }
             BatchSource::Gpu { plans, images } => {

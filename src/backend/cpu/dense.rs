@@ -67,14 +67,14 @@ impl Dense {
         }
     }
 
-    /// The loss of features [n, inputs] with labels [n], of which a share is spread over all classes, and its gradients.
+    /// The loss of features [n, inputs] with their labels, of which a share is spread over all classes, and its gradients.
     ///
     /// # Errors
     /// A label that is no class.
     pub fn gradients(
         &self,
         features: Vec<f32>,
-        labels: &[i64],
+        labels: HostLabels,
         label_smoothing: f32,
         dropout: Option<&Dropout>,
     ) -> Result<DenseGradients> {
@@ -87,7 +87,7 @@ impl Dense {
         let mut parameters = Vec::new();
         for (index, layer) in self.0.iter().enumerate().rev() {
             let input = activations.pop().context("no input")?;
-            let width = input.len() / labels.len();
+            let width = input.len() / labels.own.len();
             parameters.push(layer.bias_gradient(&gradient));
             parameters.push(layer.weight_gradient(&input, width, &gradient));
             gradient = layer.input_gradient(width, &gradient);
@@ -189,25 +189,49 @@ impl Layer {
     }
 }
 
+/// The labels of a batch, [n].
+#[derive(Clone, Copy)]
+pub(in crate::backend) struct HostLabels<'a> {
+    pub own: &'a [i64],
+    /// With cutmix the labels of the images that the squares are from, and how much the own ones count.
+    pub mixed: Option<(&'a [i64], f32)>,
+}
+
+impl<'a> From<&'a [i64]> for HostLabels<'a> {
+    fn from(own: &'a [i64]) -> Self {
+        let mixed = None;
+        HostLabels { own, mixed }
+    }
+}
+
 /// The mean cross-entropy of logits [n, width], of which `classes` count; they become its gradient. A share of each
 /// label, the smoothing, is spread evenly over all classes.
 pub(in crate::backend) fn cross_entropy(
     logits: &mut [f32],
     width: usize,
     classes: usize,
-    labels: &[i64],
+    labels: HostLabels,
     smoothing: f32,
 ) -> Result<f32> {
+    let class = |label: i64| {
+        let class = usize::try_from(label).ok().filter(|&class| class < classes);
+        class.with_context(|| format!("got label {label}, want 0 to {}", classes - 1))
+    };
+    let n = labels.own.len();
     let mut loss = 0.0;
-    for (row, label) in logits.chunks_exact_mut(width).zip(labels) {
+    for (image, (row, &label)) in logits.chunks_exact_mut(width).zip(labels.own).enumerate() {
         let (row, padding) = row.split_at_mut(classes);
-        let label = usize::try_from(*label)
-            .ok()
-            .filter(|label| *label < classes)
-            .with_context(|| format!("got label {label}, want 0 to {}", classes - 1))?;
+        let label = class(label)?;
+        let mixed = match labels.mixed {
+            Some((others, share)) => Some((class(others[image])?, share)),
+            None => None,
+        };
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
-        let picked = row[label] - largest;
+        let picked = match mixed {
+            Some((other, share)) => share * row[label] + (1.0 - share) * row[other] - largest,
+            None => row[label] - largest,
+        };
         let target = match smoothing > 0.0 {
             true => {
                 let mean = row.iter().sum::<f32>() / classes as f32 - largest;
@@ -221,17 +245,24 @@ pub(in crate::backend) fn cross_entropy(
         }
         loss += f64::from(sum.ln() - target);
         for x in row.iter_mut() {
-            *x /= sum * labels.len() as f32;
+            *x /= sum * n as f32;
         }
         if smoothing > 0.0 {
-            let spread = smoothing / (classes * labels.len()) as f32;
+            let spread = smoothing / (classes * n) as f32;
             row.iter_mut().for_each(|x| *x -= spread);
         }
-        row[label] -= (1.0 - smoothing) / labels.len() as f32;
+        let weight = (1.0 - smoothing) / n as f32;
+        match mixed {
+            Some((other, share)) => {
+                row[label] -= share * weight;
+                row[other] -= (1.0 - share) * weight;
+            }
+            None => row[label] -= weight,
+        }
         padding.fill(0.0);
     }
-    ensure!(!labels.is_empty(), "a batch of no images");
-    Ok((loss / labels.len() as f64) as f32)
+    ensure!(n > 0, "a batch of no images");
+    Ok((loss / n as f64) as f32)
 }
 
 /// The gradient by what went into relu, of that by what came `out` of it and of dropout, which scales what it leaves.

@@ -16,15 +16,16 @@ mod weights;
 mod winograd;
 
 use super::dropout::Dropout;
+use super::native::Targets;
 use super::to_host;
 use crate::data::CHANNELS;
 use crate::model::{PER_LAYER, same_padding, same_size};
 use crate::spec::{NormName, Precision, Spec};
 use anyhow::Result;
 use convolution::Convolution;
-use dense::Dense;
 #[cfg(test)]
 pub(super) use dense::cross_entropy;
+use dense::{Dense, HostLabels};
 use norm::Norm;
 use pool::Pool;
 use pulp::Arch;
@@ -106,17 +107,26 @@ impl CpuNetwork {
         &self,
         parameters: &[Tensor],
         images: &Tensor,
-        labels: &Tensor,
+        labels: &Targets,
         dropout: Option<&Dropout>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
         let (convolutions, dense_parameters) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
         let images = to_host(images)?;
         let weights = self.weights(convolutions)?;
         let cache = self.forward(&weights, &images);
-        let labels = Vec::<i64>::try_from(labels)?;
+        let own = Vec::<i64>::try_from(&labels.own)?;
+        let mixed = labels
+            .mixed
+            .as_ref()
+            .map(Vec::<i64>::try_from)
+            .transpose()?;
+        let labels = HostLabels {
+            own: &own,
+            mixed: mixed.as_ref().map(|mixed| (&mixed[..], labels.own_share)),
+        };
         let dense = Dense::of(dense_parameters)?;
         let smoothing = self.label_smoothing;
-        let dense = dense.gradients(features(&cache), &labels, smoothing, dropout)?;
+        let dense = dense.gradients(features(&cache), labels, smoothing, dropout)?;
         let sums = self.backward(&weights, &images, &cache, &dense.features);
         let ConvolutionParameters {
             conv1,

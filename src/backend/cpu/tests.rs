@@ -102,7 +102,7 @@ fn dense_layers_are_the_same_for_every_number_of_threads() {
             .unwrap();
         pool.install(|| {
             dense
-                .gradients(features.clone(), &labels, 0.0, None)
+                .gradients(features.clone(), (&labels[..]).into(), 0.0, None)
                 .unwrap()
         })
     };
@@ -116,7 +116,7 @@ fn dense_layers_are_the_same_for_every_number_of_threads() {
 fn label_that_is_no_class_is_an_error() {
     for label in [-1, 10] {
         let error = dense()
-            .gradients(random(37, 1.0), &[label], 0.0, None)
+            .gradients(random(37, 1.0), (&[label][..]).into(), 0.0, None)
             .err()
             .unwrap();
         assert_eq!(error.to_string(), format!("got label {label}, want 0 to 9"));

@@ -222,6 +222,12 @@ pub(super) const FIELDS: &[Field] = &[
          its normalisation. 0: none.",
     ),
     field(
+        "input.cutmix",
+        Int(0, 31),
+        "Side in pixels of a square, at a random place within the crop, in which a training image is replaced by another one \
+         of its batch. The loss is the mean of those for both labels, weighted by their shares of the pixels. 0: none.",
+    ),
+    field(
         "input.normalize",
         Switch(&["image", "dataset", "none"]),
         "image (or true): shift and scale each image to mean 0 and standard deviation 1; the divisor is at least \

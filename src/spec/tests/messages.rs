@@ -205,6 +205,10 @@ fn violation_is_reported_at_the_field_set_last() {
         "experiments/bad.yaml:1:26: input.cutout: got cutout 9 with crop 8, want cutout <= crop"
     );
     assert_eq!(
+        bad("input: {cutmix: 24}"),
+        "experiments/bad.yaml:1:17: input.cutmix: got cutmix 24 with crop 24, want cutmix < crop"
+    );
+    assert_eq!(
         bad("input: {crop: 32}\neval: {tta: ten_crop}"),
         "experiments/bad.yaml:2:13: eval.tta: got ten_crop with crop 32, where all crops are the whole image, want crop < 32"
     );

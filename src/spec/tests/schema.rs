@@ -136,6 +136,7 @@ fn violates_a_constraint(case: &Value) -> bool {
         "got crop ",
         "got pad ",
         "got cutout ",
+        "got cutmix ",
         "got ten_crop ",
         " validation images of ",
         ": no effect with ",

@@ -42,6 +42,7 @@ fn range_ends_where_it_says() {
         ("input.crop", vec!["5", "32"], vec!["4", "33"]),
         ("input.pad", vec!["0", "23"], vec!["-1", "24", "32"]),
         ("input.cutout", vec!["0", "24"], vec!["25", "33"]),
+        ("input.cutmix", vec!["0", "23"], vec!["24", "32"]),
         (
             "input.flip",
             vec!["true", "false", "alternating"],
