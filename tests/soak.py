@@ -41,6 +41,10 @@ network:
   conv2: {{channels: 8, stddev: 0.05}}
   local3: {{units: 32}}
   local4: {{units: 16}}
+  dropout: 0.1
+optimizer: {{learning_rate: 0.05, momentum: 0.9, nesterov: true}}
+schedule: {{name: piecewise, unit: percent, knots: [0, 10, 100], factors: [0.2, 1, 0.1]}}
+average: {{every: 3}}
 train: {{steps: {STEPS}, batch_size: 64, log_every: 1, scalars_every: 1, histograms_every: 20, images_every: 100,
   checkpoint_every: {CHECKPOINT_EVERY}, keep_checkpoints: 3, keep_every: 200}}
 eval: {{interval_secs: 0.1, batch_size: 64}}

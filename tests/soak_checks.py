@@ -90,7 +90,7 @@ class Comparison:
         others = {name for name in names if not re.fullmatch(r"step-\d{8}(\.damaged)?|best", name)}
         demand(not others, f"in checkpoints/: {others}")
         for path in there:
-            for name in ("weights.safetensors", "ema.safetensors", "state.json"):
+            for name in ("weights.safetensors", "ema.safetensors", "momentum.safetensors", "state.json"):
                 want = (self.reference / "checkpoints" / path.name / name).read_bytes()
                 demand((path / name).read_bytes() == want, f"{path.name}/{name} has other bytes than the reference")
             self.figures["checkpoints compared"] += 1

@@ -35,10 +35,21 @@ train: {steps: 300, batch_size: 8, log_every: 1, scalars_every: 1, histograms_ev
 eval: {policy: latest}
 ";
 
-/// A project whose experiment `tiny` is [`TINY`].
+/// All that a step may remember and draw: momentum, an average that is not of every step, dropout, a schedule.
+const RECIPE: &str = "
+extends: tiny
+network: {dropout: 0.2}
+loss: {label_smoothing: 0.1}
+optimizer: {learning_rate: 0.05, momentum: 0.9, nesterov: true, weight_decay: 0.001, bias_rate_factor: 2, clip_norm: 5}
+schedule: {name: piecewise, unit: percent, knots: [0, 20, 100], factors: [0.2, 1, 0.07]}
+average: {start_epoch: 2, every: 3}
+";
+
+/// A project whose experiments `tiny` and `recipe` are [`TINY`] and [`RECIPE`].
 fn tiny() -> Project {
     let project = Project::new();
     project.write("experiments/tiny.yaml", TINY);
+    project.write("experiments/recipe.yaml", RECIPE);
     project
 }
 
@@ -181,7 +192,7 @@ fn assert_both_readers_agree(runs: &Path, ids: &[String]) {
     let shown = &shown["python"];
     let train = |id: &String| format!("{id}/train");
     for (plugin, tags) in [
-        ("scalars", 24),
+        ("scalars", 29),
         ("histograms", 25),
         ("distributions", 25),
         ("images", 4),
@@ -201,9 +212,24 @@ fn assert_both_readers_agree(runs: &Path, ids: &[String]) {
 
 #[test]
 fn run_that_is_killed_twenty_times_ends_with_the_same_bytes() {
+    let files = assert_kills_change_nothing("tiny");
+    assert_eq!(
+        files,
+        ["ema.safetensors", "state.json", "weights.safetensors"]
+    );
+}
+
+#[test]
+fn run_with_momentum_that_is_killed_twenty_times_ends_with_the_same_bytes() {
+    let files = assert_kills_change_nothing("recipe");
+    assert!(files.contains(&"momentum.safetensors".to_owned()));
+}
+
+/// Kill a run of this experiment, again and again; the files of its last checkpoint.
+fn assert_kills_change_nothing(experiment: &str) -> Vec<String> {
     let mut random = seeded();
     let project = tiny();
-    let whole = project.prepare("tiny", "tiny/whole", &[]);
+    let whole = project.prepare(experiment, "tiny/whole", &[]);
     let start = train_whole(&project, &whole);
     let kept = names(&whole.join("checkpoints"));
     let want: Vec<String> = (0..STEPS)
@@ -217,7 +243,7 @@ fn run_that_is_killed_twenty_times_ends_with_the_same_bytes() {
     // Usually one run; another one if that is through before the last kill.
     while kills < KILLS {
         let id = format!("tiny/resumed-{}", ids.len());
-        let run = project.prepare("tiny", &id, &[]);
+        let run = project.prepare(experiment, &id, &[]);
         let directory = run.to_str().unwrap();
         while kills < KILLS {
             let moment = Moment::draw(kills, start, &mut random);
@@ -251,6 +277,10 @@ fn run_that_is_killed_twenty_times_ends_with_the_same_bytes() {
         ids.len() - 1
     );
     assert_both_readers_agree(&project.path("runs"), &ids);
+    last_weights(&whole)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
 }
 
 #[test]

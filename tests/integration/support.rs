@@ -260,13 +260,18 @@ pub fn steps(curve: &Value) -> Vec<u64> {
     points.map(|point| point[0].as_u64().unwrap()).collect()
 }
 
-/// The bytes of the last checkpoint's weights, averages and state.
-pub fn last_weights(run: &Path) -> Vec<Vec<u8>> {
+/// The last checkpoint's files of tensors and its state: names and bytes.
+pub fn last_weights(run: &Path) -> Vec<(String, Vec<u8>)> {
     let last = checkpoints(run).pop().expect("a checkpoint");
     let last = run.join(format!("checkpoints/step-{last:08}"));
-    ["weights.safetensors", "ema.safetensors", "state.json"]
-        .map(|name| fs::read(last.join(name)).unwrap())
-        .to_vec()
+    let files = names(&last).into_iter();
+    let files = files.filter(|name| name.ends_with(".safetensors") || name == "state.json");
+    files
+        .map(|name| {
+            let bytes = fs::read(last.join(&name)).unwrap();
+            (name, bytes)
+        })
+        .collect()
 }
 
 /// Whether a curve's values are measured by the clock, and so differ from run to run.
