@@ -375,7 +375,7 @@ pub enum Activity {
         step: u64,
         /// How many images are done.
         done: usize,
-        /// Of so many: the test set with the averaged weights, and again with the raw ones.
+        /// Of so many, in all passes over images: averaged and raw weights, and whatever else is scored.
         images: usize,
         /// When that began.
         since: DateTime<Local>,
