@@ -34,6 +34,7 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
         }
         Err(_) => ("missing".to_owned(), CIFAR10_IMAGES),
     };
+    let images = spec.training_images(images)?;
     for note in notes::notes(spec, images) {
         writeln!(comments, "note: {note}")?;
     }
