@@ -18,18 +18,20 @@ const MAX_BYTES: u64 = 64 << 10;
 /// neither holds any of them.
 ///
 /// # Errors
-/// A user error if some of the files are there and others are not.
+/// A user error if some of the files are there and others are not, or if it cannot be told.
 pub(super) fn find_dataset(directory: &Path) -> Result<Option<PathBuf>> {
-    let names = || TRAIN_FILES.iter().chain([&TEST_FILE]);
+    let names = TRAIN_FILES.into_iter().chain([TEST_FILE]);
     for dataset in [directory.to_path_buf(), directory.join(BATCHES_DIR)] {
-        let missing: Vec<&str> = names()
-            .filter(|name| !dataset.join(name).exists())
-            .copied()
-            .collect();
+        let mut missing = Vec::new();
+        for name in names.clone() {
+            if !is_there(&dataset.join(name))? {
+                missing.push(name);
+            }
+        }
         if missing.is_empty() {
             return Ok(Some(dataset));
         }
-        if missing.len() < names().count() {
+        if missing.len() < names.clone().count() {
             bail_user!(
                 "{} holds part of a data set: {} missing",
                 dataset.display(),
@@ -38,6 +40,20 @@ pub(super) fn find_dataset(directory: &Path) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
+}
+
+/// Whether there is something at `path`, wherever a link there leads.
+///
+/// # Errors
+/// A user error if that cannot be told: what may not be looked at is not absent.
+pub(super) fn is_there(path: &Path) -> Result<bool> {
+    match path.metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(user_error!("{} cannot be read: {error}", path.display())),
+    }
 }
 
 /// As [`find_dataset`], where the files have to be there.
@@ -176,6 +192,17 @@ mod tests {
                 .to_string()
                 .contains("want data_batch_1.bin to data_batch_5.bin and test_batch.bin")
         );
+    }
+
+    #[test]
+    fn directory_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("loop"); // as good as one without permission, which root has
+        std::os::unix::fs::symlink(&folder, &folder).unwrap();
+        let error = find_dataset(&folder).unwrap_err();
+        assert!(is_user_error(&error));
+        let begin = format!("{}/data_batch_1.bin cannot be read: ", folder.display());
+        assert!(error.to_string().starts_with(&begin), "{error}");
     }
 
     #[test]

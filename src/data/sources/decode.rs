@@ -1,5 +1,6 @@
 //! Decodes an image file, whole or not at all, and scales it to 32x32.
 
+use super::jpeg;
 use crate::data::format::{PIXEL_BYTES, SIDE};
 use crate::files::read_small;
 use image::codecs::png::PngDecoder;
@@ -105,6 +106,9 @@ fn decode_jpeg(bytes: &[u8]) -> Result<DynamicImage, String> {
         _ => (ColorSpace::RGB, 3),
     };
     check_size(width, height, channels)?;
+    // Of four colours at most, which become three.
+    let whole = jpeg::check_whole(bytes, 2 * (MAX_DECODED_MIB << 20));
+    whole.map_err(|error| format!("is damaged: {error}"))?;
     // Strict: else the decoder fills in grey what is missing or damaged, and says nothing.
     decoder.set_options(
         options
@@ -113,10 +117,6 @@ fn decode_jpeg(bytes: &[u8]) -> Result<DynamicImage, String> {
     );
     let mut pixels = vec![0; (u64::from(width) * u64::from(height) * channels) as usize];
     decoder.decode_into(&mut pixels).map_err(damaged)?;
-    // The decoder makes up the last bytes of a file that lacks no more than those.
-    if !has_end_marker(bytes) {
-        return Err("is damaged: it ends before its end-of-image marker".into());
-    }
     let image = match channels {
         1 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
         _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
@@ -127,14 +127,6 @@ fn decode_jpeg(bytes: &[u8]) -> Result<DynamicImage, String> {
         .and_then(|exif| Orientation::from_exif_chunk(exif));
     image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(image)
-}
-
-/// Whether an end-of-image marker follows the last start-of-scan marker of a JPEG. That of a thumbnail, which
-/// comes before the image's scans, does not count; within a scan neither can occur.
-fn has_end_marker(jpeg: &[u8]) -> bool {
-    let mut markers = jpeg.windows(2).rev();
-    let last = markers.find(|marker| matches!(marker, [0xff, 0xda | 0xd9]));
-    last.is_some_and(|marker| marker[1] == 0xd9)
 }
 
 fn check_size(width: u32, height: u32, pixel_bytes: u64) -> Result<(), String> {
@@ -230,6 +222,8 @@ mod tests {
             encoded(DynamicImage::from(picture()).to_luma8(), ImageFormat::Jpeg),
             // 24x16 pixels as libjpeg-turbo writes them.
             std::fs::read(path("progressive.jpg")).unwrap(),
+            std::fs::read(path("restart.jpg")).unwrap(),
+            std::fs::read(path("restart-progressive.jpg")).unwrap(),
             encoded(picture(), ImageFormat::Png),
         ];
         for whole in files {
@@ -239,9 +233,37 @@ mod tests {
                 // A PNG that only lacks the end behind its pixels has all of them.
                 let got = decoded(length);
                 assert!(got.is_none_or(|got| got == want), "{length} bytes");
+                // As a camera, or a program that salvages files, ends what it could not write.
+                let ended = [&whole[..length], &[0xff, 0xd9]].concat();
+                let got = decode(&ended).ok();
+                assert!(
+                    got.is_none_or(|got| got == want),
+                    "{length} bytes and an end"
+                );
             }
             assert!(decoded(whole.len() / 2).is_none());
             assert!(decoded(whole.len() * 9 / 10).is_none());
+        }
+    }
+
+    #[test]
+    fn jpegs_that_lack_restart_intervals_are_errors() {
+        for name in ["restart.jpg", "restart-progressive.jpg"] {
+            let whole = std::fs::read(path(name)).unwrap();
+            decode(&whole).unwrap();
+            let is_restart =
+                |&at: &usize| whole[at] == 0xff && matches!(whole[at + 1], 0xd0..=0xd7);
+            let restarts: Vec<usize> = (0..whole.len() - 1).filter(is_restart).collect();
+            // After 8 of them the numbers begin again.
+            for count in [1, 8] {
+                let (begin, end) = (restarts[2], restarts[2 + count]);
+                let less = [&whole[..begin], &whole[end..]].concat();
+                let error = decode(&less).unwrap_err();
+                assert!(
+                    error.contains("its coded pixels end, or are no code, after "),
+                    "{name}: {error}"
+                );
+            }
         }
     }
 
@@ -257,6 +279,32 @@ mod tests {
     }
 
     #[test]
+    fn jpegs_with_zeros_in_the_middle_are_errors() {
+        let files = [
+            encoded(picture(), ImageFormat::Jpeg),
+            std::fs::read(path("progressive.jpg")).unwrap(),
+            std::fs::read(path("restart.jpg")).unwrap(),
+        ];
+        for mut jpeg in files {
+            let scan = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]);
+            let middle = (scan.unwrap() + jpeg.len()) / 2;
+            jpeg[middle..middle + 40].fill(0);
+            let error = decode(&jpeg).unwrap_err();
+            assert!(error.starts_with("is damaged: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn coded_data_beyond_the_pixels_are_errors() {
+        let jpeg = encoded(picture(), ImageFormat::Jpeg);
+        let (coded, end) = jpeg.split_at(jpeg.len() - 2);
+        let padded = [coded, &[0; 4], end].concat();
+        assert_eq!(decode(&padded).unwrap(), decode(&jpeg).unwrap());
+        let error = decode(&[coded, b"more", end].concat()).unwrap_err();
+        assert_eq!(error, "is damaged: it has more coded data than pixels");
+    }
+
+    #[test]
     fn jpegs_with_a_thumbnail_and_bytes_after_the_end_are_whole() {
         let jpeg = encoded(picture(), ImageFormat::Jpeg);
         let thumbnail = [&b"Exif\0\0"[..], &jpeg].concat();
@@ -265,7 +313,10 @@ mod tests {
         let with_thumbnail = [&jpeg[..2], &segment, &jpeg[2..]].concat();
         let want = decode(&jpeg).unwrap();
         assert_eq!(decode(&with_thumbnail).unwrap(), want);
-        assert_eq!(decode(&[&jpeg[..], b"\r\n"].concat()).unwrap(), want);
+        // A film, with bytes that would begin a scan.
+        for more in [&b"\r\n"[..], b"\0\0\0\x18ftypmp42\xff\xda..", &jpeg] {
+            assert_eq!(decode(&[&jpeg, more].concat()).unwrap(), want);
+        }
         // Its only end-of-image marker is the thumbnail's.
         let cut = &with_thumbnail[..with_thumbnail.len() - 2];
         let error = decode(cut).unwrap_err();

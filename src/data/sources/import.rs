@@ -191,8 +191,13 @@ fn class_directories(
     let mut names = |split| -> Result<Vec<String>> {
         let mut names = Vec::new();
         for path in list_directory(&split_dir(from, split), passed_over)? {
-            if !path.is_dir() {
-                bail_user!("{} is no class directory", path.display());
+            match path.metadata() {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => bail_user!("{} is no class directory", path.display()),
+                Err(error) => bail_user!(
+                    "{} cannot be read: {error}; want a class directory",
+                    path.display()
+                ),
             }
             let name = path.file_name().and_then(|name| name.to_str());
             let name = name.ok_or_else(|| user_error!("{} is no UTF-8", path.display()))?;
@@ -249,13 +254,13 @@ fn list_directory(
     directory: &Path,
     passed_over: &mut BTreeMap<String, usize>,
 ) -> Result<Vec<PathBuf>> {
-    if !directory.is_dir() {
+    let failed = |error| user_error!("{} cannot be listed: {error}", directory.display());
+    if !files::is_there(directory)? || !directory.metadata().map_err(failed)?.is_dir() {
         bail_user!(
             "no directory {}: want train/CLASS/ and test/CLASS/ with images",
             directory.display()
         );
     }
-    let failed = |error| user_error!("{} cannot be listed: {error}", directory.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -543,6 +548,17 @@ mod tests {
             import_error(from.path()),
             format!("no images in {}", empty.display())
         );
+    }
+
+    #[test]
+    fn directories_that_cannot_be_read_are_not_taken_for_absent() {
+        let from = directories(&OWN);
+        let test = from.path().join("test");
+        fs::remove_dir_all(&test).unwrap();
+        symlink(&test, &test).unwrap(); // as good as one without permission, which root has
+        let message = import_error(from.path());
+        let begin = format!("{} cannot be read: ", test.display());
+        assert!(message.starts_with(&begin), "{message}");
     }
 
     #[test]

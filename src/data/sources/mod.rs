@@ -9,6 +9,7 @@ pub(in crate::data) mod download;
 pub(in crate::data) mod fetch;
 mod figures;
 mod import;
+mod jpeg;
 mod progress;
 pub(in crate::data) mod staging;
 mod synthetic;
@@ -105,7 +106,7 @@ pub enum Plan {
 /// As [`prepare`], but for downloading and writing.
 pub fn plan(data: &Data, fetch: Fetch) -> Result<Plan> {
     let directory = data.folder.as_path();
-    if directory.exists() && !directory.is_dir() {
+    if files::is_there(directory)? && !directory.is_dir() {
         bail_user!("data.folder: {} is no directory", directory.display());
     }
     match (find(data, directory)?, data.source) {

@@ -90,7 +90,7 @@ pub(super) fn find(parameters: &Synthetic, directory: &Path) -> Result<Option<Pa
         return Ok(Some(own));
     }
     // Other images may be in it, which are none of this one's business.
-    let own = directory.join(DESCRIPTION_FILE).exists()
+    let own = files::is_there(&directory.join(DESCRIPTION_FILE))?
         && files::find_dataset(directory)?.is_some()
         && read_description(directory)?.is_some_and(|found| found == description);
     Ok(own.then(|| directory.to_owned()))
