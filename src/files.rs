@@ -185,11 +185,12 @@ pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `text` without the byte-order mark that some editors begin a file with.
+/// `text` without the byte-order mark that some editors begin a file with, or several, of files that were joined.
 pub fn without_bom(text: String) -> String {
-    text.strip_prefix('\u{feff}')
-        .map(String::from)
-        .unwrap_or(text)
+    match text.trim_start_matches('\u{feff}') {
+        rest if rest.len() < text.len() => rest.to_owned(),
+        _ => text,
+    }
 }
 
 fn invalid(what: String) -> io::Error {

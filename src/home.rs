@@ -4,6 +4,7 @@ use crate::{bail_user, paths};
 use anyhow::{Context, Result};
 use std::env;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The variable that names the home.
@@ -55,6 +56,14 @@ impl Home {
 
 fn named(value: &OsStr) -> Result<PathBuf> {
     let directory = paths::expand(value).context(VARIABLE)?;
+    if let Err(error) = directory.metadata()
+        && error.kind() == ErrorKind::PermissionDenied
+    {
+        bail_user!(
+            "{VARIABLE}: {} cannot be read: {error}",
+            directory.display()
+        );
+    }
     if !directory.is_dir() {
         bail_user!(
             "{VARIABLE}: no directory {}; want one for experiments/, runs/ and data/",

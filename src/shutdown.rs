@@ -1,6 +1,7 @@
 //! The request to stop: a signal or a test makes it, the loops ask for it.
 
 use std::fmt;
+use std::fs;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction, signal};
+use nix::unistd::{Pid, getpgid, getpgrp, getppid, getsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
@@ -97,13 +100,27 @@ impl Shutdown {
 
     /// Asks to stop as `signal` would.
     pub fn request(&self, signal: i32) {
+        let count = |before| before + usize::from(signal != SIGHUP);
+        self.count(signal, count);
+    }
+
+    /// Asks to stop as `signal` would, unless that was asked already: so it never forces it, while a signal after it does.
+    pub fn request_once(&self, signal: i32) {
+        self.count(signal, |before| before.max(1));
+    }
+
+    /// Forces a stop as `signal` would that comes again.
+    pub fn force(&self, signal: i32) {
+        self.count(signal, |before| before.max(2));
+    }
+
+    fn count(&self, signal: i32, count: impl FnOnce(usize) -> usize) {
         let mut requests = self.lock();
         requests.first.get_or_insert(signal);
-        if signal != SIGHUP {
-            requests.count += 1;
-        }
+        let before = requests.count;
+        requests.count = count(before);
         self.shared.changed.notify_all();
-        let forced = requests.count > 1;
+        let forced = requests.count > 1 && requests.count > before;
         drop(requests);
         if let Some(on_forced) = self.shared.on_forced.filter(|_| forced) {
             on_forced(signal);
@@ -150,6 +167,57 @@ impl Shutdown {
     }
 }
 
+/// Lets the calling process write in the background of a terminal that does not want it (`stty tostop`): stopped for that, a
+/// supervisor's children would go on unseen.
+///
+/// # Errors
+/// If the signal cannot be ignored.
+pub fn write_in_the_background() -> Result<()> {
+    // SAFETY: no handler is given that could be called.
+    let ignored = unsafe { signal(Signal::SIGTTOU, SigHandler::SigIgn) };
+    ignored.map(drop).context("failed to ignore SIGTTOU")
+}
+
+/// Stops the calling process as the terminal does on Ctrl-Z, until it gets SIGCONT. The kernel stops none that nobody would
+/// let go on, see [`can_go_on_after_a_pause`].
+///
+/// # Errors
+/// If the signal cannot be sent.
+pub fn stop_like_a_terminal() -> Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is given that could be called.
+    let handler = unsafe { sigaction(Signal::SIGTSTP, &default) };
+    let handler = handler.context("failed to take the handler of SIGTSTP away")?;
+    let stopped = raise(Signal::SIGTSTP);
+    // SAFETY: it was the handler before.
+    let restored = unsafe { sigaction(Signal::SIGTSTP, &handler) };
+    restored.context("failed to put the handler of SIGTSTP back")?;
+    stopped.context("failed to stop this process")
+}
+
+/// Whether a shell is there that can let the calling process go on (`fg`). None is where the process is all that a
+/// terminal was opened for, as in `ssh -t HOST runboard run NAME`: its process group is orphaned (setpgid(2)).
+pub fn can_go_on_after_a_pause() -> bool {
+    let (session, group) = (getsid(None), getpgrp());
+    let mut parent = getppid();
+    // A script or `make` between this process and the shell is of the same group.
+    while parent.as_raw() > 1 && getpgid(Some(parent)) == Ok(group) {
+        match parent_of(parent) {
+            Some(above) => parent = above,
+            None => return false,
+        }
+    }
+    parent.as_raw() > 0 && getpgid(Some(parent)) != Ok(group) && getsid(Some(parent)) == session
+}
+
+/// The parent of a process: field 4 of `/proc/PID/stat`, behind the command's name (proc_pid_stat(5)).
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let parent = fields.split_whitespace().nth(1)?;
+    Some(Pid::from_raw(parent.parse().ok()?))
+}
+
 /// Whether the process that started this one wants it to ignore `signal`.
 fn ignored(signal: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
@@ -171,7 +239,6 @@ impl fmt::Debug for Shutdown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::signal::{SigHandler, Signal, signal};
     use std::env;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
@@ -205,6 +272,28 @@ mod tests {
         );
         shutdown.request(SIGTERM);
         assert!(shutdown.forced());
+    }
+
+    #[test]
+    fn request_that_is_made_once_never_forces_a_stop_but_a_signal_after_it_does() {
+        let shutdown = Shutdown::new();
+        for _ in 0..3 {
+            shutdown.request_once(SIGTERM);
+        }
+        assert_eq!(
+            (shutdown.requested(), shutdown.forced()),
+            (Some(SIGTERM), false)
+        );
+        shutdown.request(SIGINT);
+        assert!(shutdown.forced());
+
+        let shutdown = Shutdown::new();
+        shutdown.request(SIGINT);
+        shutdown.request_once(SIGTERM);
+        assert!(!shutdown.forced());
+        shutdown.force(SIGTERM);
+        assert!(shutdown.forced());
+        assert_eq!(shutdown.requested(), Some(SIGINT));
     }
 
     /// This test again, in a process of its own, which the variable tells to play the other side, and which

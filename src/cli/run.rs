@@ -10,7 +10,7 @@ use crate::overview::{RunSnapshot, closing};
 use crate::run::{self, Lock, Provenance, Role, RunDir, Software, SpecChange};
 use crate::run::{commands, data as run_data};
 use crate::schedule::Schedule;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{self, Shutdown};
 use crate::spec::Override;
 use crate::supervisor::display::{Display, Verbosity};
 use crate::supervisor::{self, Options, StopOptions, supervise};
@@ -34,6 +34,7 @@ pub fn run(
     detach: bool,
     verbosity: Verbosity,
 ) -> Result<i32> {
+    shutdown::write_in_the_background()?;
     let home = Home::find()?;
     let mut experiment = args.load(&home)?;
     let fetch = fetch(experiment.fix_paths(home.path())?);
@@ -53,16 +54,21 @@ pub fn run(
         provenance = provenance.with_weights_from(warm_start.origin.clone());
     }
     let (name, yaml) = (&experiment.name, spec.to_frozen_yaml()?);
-    let run = RunDir::create_with(runs, name, &yaml, &provenance, |run| match &warm_start {
-        Some(warm_start) => warm_start.copy_into(run),
-        None => Ok(()),
-    })?;
-    run_data::record(&run, &spec.data.folder, fingerprint)?;
-    start(&run, supervisor::lock(&run)?, detach, verbosity)
+    // The lock is held before anybody can find the run and stop it.
+    let prepare = |run: &RunDir| {
+        if let Some(warm_start) = &warm_start {
+            warm_start.copy_into(run)?;
+        }
+        run_data::record(run, &spec.data.folder, fingerprint)?;
+        supervisor::lock(run)
+    };
+    let (run, lock) = RunDir::create_with(runs, name, &yaml, &provenance, prepare)?;
+    start(&run, lock, detach, verbosity)
 }
 
 /// Resumes `run` with these changes of its spec; `folder` is where its images are, if it was given. Its session is
-/// `recorded` in its provenance, and its data are verified, if another process has detached this one.
+/// `recorded` in its provenance, and its data are verified, if another process has detached this one and handed it the
+/// supervisor's lock.
 pub fn resume(
     run: &RunDir,
     overrides: &[Override],
@@ -71,15 +77,22 @@ pub fn resume(
     recorded: bool,
     verbosity: Verbosity,
 ) -> Result<i32> {
-    let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
+    shutdown::write_in_the_background()?;
     if recorded {
+        let lock = Lock::inherited(run, Role::Supervisor);
+        let lock = lock.map_or_else(|| supervisor::lock(run), Ok)?;
         return start(run, lock, detach, verbosity);
     }
+    let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
     let change = SpecChange::new(run, overrides)?;
     let (spec, changes) = (&change.to, change.changes()?);
-    let variable = data_from_environment()?;
     let given = |folder: &&Path| !folder.as_os_str().is_empty();
-    run_data::verify(run, &spec.data, folder.filter(given), variable.as_deref())?;
+    run_data::verify(
+        &lock,
+        &spec.data,
+        folder.filter(given),
+        data_from_environment,
+    )?;
     let (_, device) = backend::device(&spec.compute.device)?;
     let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
@@ -178,8 +191,7 @@ fn start(run: &RunDir, lock: Lock, detach: bool, verbosity: Verbosity) -> Result
     let program = env::current_exe().context("failed to find runboard's own binary")?;
     let path = run.path().display();
     if detach {
-        drop(lock); // for the supervisor
-        let pid = supervisor::detach(run, &program, DETACH_LIMIT)?;
+        let pid = supervisor::detach(run, lock, &program, DETACH_LIMIT)?;
         console::line(format_args!(
             "started {path}, detached, with pid {pid}\n  \
              to follow it   {}\n  \

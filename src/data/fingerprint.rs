@@ -65,6 +65,10 @@ impl Fingerprint {
 
     /// As [`Fingerprint::difference`], of the names of the classes.
     pub fn class_difference(&self, found: &[String]) -> Option<String> {
+        if self.classes.len() != found.len() {
+            let (found, want) = (found.len(), self.classes.len());
+            return Some(format!("{found} names of classes, want {want}"));
+        }
         let mut names = self.classes.iter().zip(found).zip(0..);
         let ((want, found), label) = names.find(|((want, found), _)| want != found)?;
         // Letters by their codes: names that look the same may differ.
@@ -98,7 +102,7 @@ fn file_difference(want: &[FileDigest], found: &[FileDigest]) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::format::{META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
+    use crate::data::format::{CLASSES, META_FILE, RECORD_BYTES, TEST_FILE, TRAIN_FILES};
     use std::fs;
 
     fn dataset() -> tempfile::TempDir {
@@ -177,5 +181,9 @@ mod tests {
             written(names.replace("cat", "c\u{e4}t")).unwrap(),
             "class 3 is named \"c\u{e4}t\" (\"c\\u{e4}t\"), want \"cat\""
         );
+        let mut nameless = Fingerprint::of(dataset().path()).unwrap();
+        nameless.classes.clear(); // as somebody may have edited the record
+        let message = nameless.class_difference(&CLASSES.map(String::from));
+        assert_eq!(message.unwrap(), "10 names of classes, want 0");
     }
 }

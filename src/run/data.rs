@@ -7,15 +7,17 @@
 //! The frozen spec says where they were when the run began; `folder` is where they are now, if they were moved. A
 //! run of an earlier version gets the file at its next start.
 
-use super::{RunDir, commands};
+use super::{Lock, RunDir, commands};
+use crate::console;
 use crate::data::{self, Fingerprint, Images, Split};
-use crate::files::{read_small, write_atomic};
+use crate::files::{read_small, without_bom, write_atomic};
 use crate::hint::runboard;
 use crate::paths::unexpanded;
 use crate::spec::{Data, Source, Spec};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
 
@@ -69,11 +71,13 @@ impl Record {
             }
             read => read.map_err(|error| user_error!("{}: {error}", path.display()))?,
         };
-        let version = serde_json::from_slice(&bytes).map(|Versioned { version }| version);
+        let text = String::from_utf8(bytes).map(without_bom);
+        let text = text.map_err(|_| user_error!("{}: want UTF-8", path.display()))?;
+        let version = serde_json::from_str(&text).map(|Versioned { version }| version);
         if let Some(version) = version.ok().filter(|version| *version != VERSION) {
             bail_user!("{}: got version {version}, want {VERSION}", path.display());
         }
-        let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+        let record: Record = serde_json::from_str(&text).map_err(|error| {
             user_error!(
                 "{}: {error}; want what `runboard run` wrote; remove the file to record the data as they are now",
                 path.display()
@@ -96,53 +100,78 @@ pub fn record(run: &RunDir, folder: &Path, fingerprint: Fingerprint) -> Result<(
     write_atomic(&run.data(), &serde_json::to_vec_pretty(&record)?)
 }
 
-/// Makes sure, before a run is resumed, that its data are those that it began with. They are looked for in `folder`
-/// alone if it is given; else where they were, where the spec says, and in `fallback`. Where they are found is
-/// remembered. Synthetic images are generated anew where they were; nothing is fetched, which might be other data.
+/// Makes sure, before the run is resumed whose supervisor's lock this is, that its data are those that it began with.
+/// They are looked for in `folder` alone if it is given; else where they were, where the spec says, and at last in
+/// `fallback`. Where they are found is remembered. Synthetic images are generated anew where they were; nothing is
+/// fetched, which might be other data.
 ///
 /// # Errors
-/// A user error if they are not there, or are others.
+/// A user error if they are not there, or are others; and that of `fallback`, if it is needed.
 pub fn verify(
-    run: &RunDir,
+    lock: &Lock,
     data: &Data,
     folder: Option<&Path>,
-    fallback: Option<&Path>,
+    fallback: impl FnOnce() -> Result<Option<PathBuf>>,
 ) -> Result<()> {
+    let run = lock.run();
     let recorded = Record::load(run)?;
-    let old = folder_of(recorded.as_ref(), data);
-    let mut places: Vec<&Path> = match folder {
-        Some(folder) => vec![folder],
-        None => {
-            let places = [Some(old), Some(&data.folder), fallback];
-            places.into_iter().flatten().collect()
+    let recorded = recorded.as_ref();
+    let examine = |directory: &Path| check(run, recorded, directory);
+    let first = match folder {
+        Some(folder) => search(data, &[folder], examine),
+        None => search(data, &places(recorded, data), examine),
+    };
+    let found = match first {
+        Ok(Some(found)) => Some(found),
+        _ if folder.is_some() => first?,
+        _ => {
+            // A problem with the first places is more to the point than one with this.
+            let fallback =
+                fallback().or_else(|error| first.is_err().then_some(None).ok_or(error))?;
+            let second = match &fallback {
+                Some(folder) => search(data, &[folder], examine),
+                None => Ok(None),
+            };
+            match second {
+                Ok(Some(found)) => Some(found),
+                second => first.and(second)?,
+            }
         }
     };
-    places.dedup(); // all of a data set is read to know it
-    let mut other = None;
-    for place in places {
-        let found = match data::find(data, place) {
-            Ok(None) => continue,
-            Ok(Some(directory)) => check(run, recorded.as_ref(), &directory),
-            Err(error) => Err(error), // a part of a data set
-        };
-        match found {
-            Ok(fingerprint) => return remember(run, recorded.as_ref(), place, fingerprint),
-            Err(error) => drop(other.get_or_insert(error)),
-        }
+    if let Some((place, fingerprint)) = found {
+        return remember(run, recorded, &place, fingerprint);
     }
-    if let Some(error) = other {
-        return Err(error);
-    }
-    let place = folder.unwrap_or(old);
+    let place = folder.unwrap_or_else(|| places(recorded, data)[0]);
     if folder.is_some() || data.source != Source::Synthetic {
         return Err(not_found(run, data, place));
     }
-    let fingerprint = check(
-        run,
-        recorded.as_ref(),
-        &data::synthesize(&data.synthetic, place)?,
-    )?;
-    remember(run, recorded.as_ref(), place, fingerprint)
+    let fingerprint = examine(&data::synthesize(&data.synthetic, place)?)?;
+    remember(run, recorded, place, fingerprint)
+}
+
+/// What `examine` makes of the run's data in the first of these places where that is no error, and the place; `None` if
+/// there are no data in any.
+///
+/// # Errors
+/// The first one, if there are data.
+fn search<T>(
+    data: &Data,
+    places: &[&Path],
+    examine: impl Fn(&Path) -> Result<T>,
+) -> Result<Option<(PathBuf, T)>> {
+    let mut problem = None;
+    for place in places {
+        let examined = match data::find(data, place) {
+            Ok(None) => continue,
+            Ok(Some(directory)) => examine(&directory),
+            Err(error) => Err(error), // a part of a data set
+        };
+        match examined {
+            Ok(examined) => return Ok(Some((place.to_path_buf(), examined))),
+            Err(error) => drop(problem.get_or_insert(error)),
+        }
+    }
+    problem.map_or(Ok(None), Err)
 }
 
 /// Number of training images of a run whose data are recorded: after [`record`] or [`verify`].
@@ -166,31 +195,47 @@ pub fn fingerprint_digits(run: &RunDir) -> Result<Option<String>> {
         .transpose()
 }
 
-/// Reads a split of the run's data where [`verify`] found them, and makes sure that they still are the same.
+/// Reads a split of the run's data where [`verify`] found them, or else where the spec says, and makes sure that they
+/// still are the same.
 ///
 /// # Errors
 /// A user error if they are not there, are damaged, or are others.
 pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
     let recorded = Record::load(run)?;
-    let folder = folder_of(recorded.as_ref(), data);
-    let directory = match (data::find(data, folder)?, data.source) {
-        (Some(directory), _) => directory,
-        (None, Source::Synthetic) => data::synthesize(&data.synthetic, folder)?,
-        (None, Source::Cifar10) => return Err(not_found(run, data, folder)),
+    let recorded = recorded.as_ref();
+    let examine = |directory: &Path| read_from(run, recorded, directory, split);
+    let places = places(recorded, data);
+    let (place, (directory, read)) = match (search(data, &places, examine)?, data.source) {
+        (Some(found), _) => found,
+        (None, Source::Synthetic) => {
+            let directory = data::synthesize(&data.synthetic, places[0])?;
+            (places[0].to_owned(), examine(&directory)?)
+        }
+        (None, Source::Cifar10) => return Err(not_found(run, data, places[0])),
     };
-    let images = Images::read(&directory, split)?;
-    let classes = data::class_names(&directory)?;
-    match &recorded {
-        None => record(run, folder, Fingerprint::of(&directory)?)?,
-        Some(Record { fingerprint, .. }) => {
-            let difference = fingerprint.image_difference(split, &images);
-            let difference = difference.or_else(|| fingerprint.class_difference(&classes));
-            if let Some(difference) = difference {
-                return Err(other_data(run, &directory, &difference));
-            }
+    if recorded.is_none() {
+        remember(run, None, &place, Fingerprint::of(&directory)?)?;
+    }
+    Ok(read)
+}
+
+/// The directory, and a split of the data in it, which must be as recorded.
+fn read_from(
+    run: &RunDir,
+    recorded: Option<&Record>,
+    directory: &Path,
+    split: Split,
+) -> Result<(PathBuf, RunData)> {
+    let images = Images::read(directory, split)?;
+    let classes = data::class_names(directory)?;
+    if let Some(Record { fingerprint, .. }) = recorded {
+        let difference = fingerprint.image_difference(split, &images);
+        let difference = difference.or_else(|| fingerprint.class_difference(&classes));
+        if let Some(difference) = difference {
+            return Err(other_data(run, directory, &difference));
         }
     }
-    Ok(RunData { images, classes })
+    Ok((directory.to_owned(), RunData { images, classes }))
 }
 
 /// Reads the training files as [`read`] does, and holds out what the spec wants.
@@ -224,14 +269,35 @@ fn remember(
     fingerprint: Fingerprint,
 ) -> Result<()> {
     let folder = absolute(folder)?;
+    if recorded.is_none() && has_begun(run) {
+        console::warning(format_args!(
+            "{} has no record of the data that it began with ({} is not there): those in {} are taken for them",
+            run.id(),
+            run.data().display(),
+            folder.display()
+        ));
+    }
     match recorded {
         Some(record) if record.folder == folder => Ok(()),
         _ => record(run, &folder, fingerprint),
     }
 }
 
-fn folder_of<'a>(recorded: Option<&'a Record>, data: &'a Data) -> &'a Path {
-    recorded.map_or(&data.folder, |record| &record.folder)
+/// Whether the run has a checkpoint, of whatever data.
+fn has_begun(run: &RunDir) -> bool {
+    let mut checkpoints = fs::read_dir(run.checkpoints()).into_iter().flatten();
+    checkpoints.next().is_some()
+}
+
+/// Where the data were last, and where the spec says, if that is another place: reading them takes its time.
+fn places<'a>(recorded: Option<&'a Record>, data: &'a Data) -> Vec<&'a Path> {
+    let recorded = recorded.map(|record| record.folder.as_path());
+    let mut places: Vec<&Path> = recorded
+        .into_iter()
+        .chain([data.folder.as_path()])
+        .collect();
+    places.dedup();
+    places
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf> {
@@ -280,13 +346,13 @@ fn not_found(run: &RunDir, data: &Data, folder: &Path) -> anyhow::Error {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::provenance;
-    use std::fs;
+    use crate::run::{Role, provenance};
 
     /// A run of real images, each of one colour, in `home/data`.
     struct Case {
         home: tempfile::TempDir,
         run: RunDir,
+        lock: Lock,
         data: Data,
     }
 
@@ -304,7 +370,13 @@ mod tests {
                 ..Data::default()
             };
             let run = RunDir::create(&home.path().join("runs"), "a", "", &provenance()).unwrap();
-            Case { home, run, data }
+            let lock = Lock::take(&run, Role::Supervisor).unwrap();
+            Case {
+                home,
+                run,
+                lock,
+                data,
+            }
         }
 
         /// As `runboard run` leaves it.
@@ -316,7 +388,8 @@ mod tests {
         }
 
         fn verify(&self, folder: Option<&Path>, fallback: Option<&Path>) -> Result<(), String> {
-            user_message(verify(&self.run, &self.data, folder, fallback))
+            let fallback = || Ok(fallback.map(Path::to_owned));
+            user_message(verify(&self.lock, &self.data, folder, fallback))
         }
 
         fn read(&self, split: Split) -> Result<RunData, String> {
@@ -425,9 +498,29 @@ mod tests {
             fs::copy(file.path(), whole.join(file.file_name())).unwrap();
         }
         fs::remove_file(case.data.folder.join("data_batch_3.bin")).unwrap();
+        // A bad place that is not needed does no harm, nor hides why it is needed.
+        let unset = || Err(user_error!("NOPE is not set"));
+        verify(&case.lock, &case.data, Some(&whole), unset).unwrap();
+        let record = fs::read_to_string(case.run.data()).unwrap();
+        let folder = |place: &Path| format!("\"folder\": {place:?}");
+        let moved_back = record.replace(&folder(&whole), &folder(&case.data.folder));
+        assert_ne!(moved_back, record);
+        fs::write(case.run.data(), moved_back).unwrap();
+        let error = user_message(verify(&case.lock, &case.data, None, unset)).unwrap_err();
+        assert!(error.contains("data_batch_3.bin missing"), "{error}");
         let error = case.verify(None, None).unwrap_err();
         assert!(error.contains("data_batch_3.bin missing"), "{error}");
         case.verify(None, Some(&whole)).unwrap();
+    }
+
+    #[test]
+    fn data_that_were_moved_back_are_found_by_every_process() {
+        let case = Case::recorded();
+        let place = case.moved();
+        case.verify(Some(&place), None).unwrap();
+        fs::rename(&place, &case.data.folder).unwrap();
+        case.read(Split::Train).unwrap();
+        case.verify(None, None).unwrap();
     }
 
     #[test]
@@ -466,6 +559,15 @@ mod tests {
         assert!(!place.exists());
         case.verify(None, None).unwrap();
         case.read(Split::Test).unwrap();
+    }
+
+    #[test]
+    fn record_may_begin_with_a_byte_order_mark() {
+        let case = Case::recorded();
+        let text = fs::read_to_string(case.run.data()).unwrap();
+        fs::write(case.run.data(), format!("\u{feff}{text}")).unwrap();
+        case.read(Split::Train).unwrap();
+        case.verify(None, None).unwrap();
     }
 
     #[test]

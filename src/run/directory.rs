@@ -93,34 +93,42 @@ impl RunDir {
         spec_yaml: &str,
         provenance: &Provenance,
     ) -> Result<Self> {
-        RunDir::create_with(runs, name, spec_yaml, provenance, |_| Ok(()))
+        let (run, ()) = Self::create_with(runs, name, spec_yaml, provenance, |_| Ok(()))?;
+        Ok(run)
     }
 
-    /// [`RunDir::create`], with what else `fill` puts into the directory before it is a run.
+    /// As [`RunDir::create`]. What `prepare` does in the directory is done before that is a run, which others may find and
+    /// stop.
     ///
     /// # Errors
-    /// As [`RunDir::create`], and those of `fill`.
-    pub fn create_with(
+    /// As [`RunDir::create`], and that of `prepare`: nothing is left behind then, either.
+    pub fn create_with<T>(
         runs: &Path,
         name: &str,
         spec_yaml: &str,
         provenance: &Provenance,
-        fill: impl FnOnce(&RunDir) -> Result<()>,
-    ) -> Result<Self> {
+        prepare: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<(Self, T)> {
         check_name(name)?;
         let run = RunDir {
             path: claim(&runs.join(name), Local::now)?,
         };
-        let filled = fill(&run).and_then(|()| run.fill(spec_yaml, provenance));
-        if let Err(error) = filled {
-            // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
-            let _ = fs::remove_dir_all(&run.path);
-            return Err(error);
+        match run.fill(spec_yaml, provenance, prepare) {
+            Ok(prepared) => Ok((run, prepared)),
+            Err(error) => {
+                // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
+                let _ = fs::remove_dir_all(&run.path);
+                Err(error)
+            }
         }
-        Ok(run)
     }
 
-    fn fill(&self, spec_yaml: &str, provenance: &Provenance) -> Result<()> {
+    fn fill<T>(
+        &self,
+        spec_yaml: &str,
+        provenance: &Provenance,
+        prepare: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
         for directory in [
             self.events(Role::TRAIN),
             self.events(Role::Eval),
@@ -130,8 +138,10 @@ impl RunDir {
                 .with_context(|| format!("failed to create {}", directory.display()))?;
         }
         provenance.record(self)?;
+        let prepared = prepare(self)?;
         // Last: the spec is what makes the directory a run.
-        write_atomic(&self.spec(), spec_yaml.as_bytes())
+        write_atomic(&self.spec(), spec_yaml.as_bytes())?;
+        Ok(prepared)
     }
 
     /// Opens an existing run directory.
@@ -142,15 +152,14 @@ impl RunDir {
         let run = RunDir {
             path: path.to_owned(),
         };
-        if run.spec().is_file() {
-            return Ok(run);
-        }
-        let found = if path.is_dir() {
-            "a directory without spec.yaml"
-        } else if path.exists() {
-            "a file"
-        } else {
-            "nothing"
+        let found = match run.spec().metadata() {
+            Ok(metadata) if metadata.is_file() => return Ok(run),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                bail_user!("{} cannot be read: {error}", run.spec().display())
+            }
+            _ if path.is_dir() => "a directory without spec.yaml",
+            _ if path.exists() => "a file",
+            _ => "nothing",
         };
         bail_user!(
             "{} is no run directory: got {found}, want a directory that `runboard run` has made",
@@ -356,6 +365,19 @@ mod tests {
     use crate::run::provenance;
     use chrono::TimeZone;
     use std::collections::HashSet;
+
+    #[test]
+    fn create_leaves_nothing_behind_when_it_fails() {
+        let runs = tempfile::tempdir().unwrap();
+        let fail = |run: &RunDir| {
+            assert!(!run.spec().exists(), "others find it already");
+            fs::write(run.data(), "{").unwrap();
+            anyhow::bail!("the disk is full")
+        };
+        let error = RunDir::create_with::<()>(runs.path(), "a", "", &provenance(), fail);
+        assert_eq!(error.unwrap_err().to_string(), "the disk is full");
+        assert_eq!(fs::read_dir(runs.path().join("a")).unwrap().count(), 0);
+    }
 
     #[test]
     fn claim_gives_runs_started_at_once_directories_of_their_own() {

@@ -4,33 +4,41 @@
 //! there are no stale locks: whoever gets the lock may write, and a lock file by itself means nothing. And no copy of a
 //! run directory is locked, whatever its files say: the lock tells whether a process is running.
 //!
-//! Whoever asks for that takes a shared lock for a moment, which whoever wants the exclusive one waits for.
+//! Whoever asks for that takes a shared lock for a moment, which whoever wants the exclusive one waits for. The file says who
+//! has locked it: a line for people, and one that tells the process, and the directory, from others.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
-use std::process;
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use chrono::{SecondsFormat, Utc};
-use sysinfo::System;
+use serde::{Deserialize, Serialize};
 
-use super::{Role, RunDir, stop_request};
-use crate::{bail_user, console, files};
+use super::process::DirectoryId;
+use super::{Process, Role, RunDir, stop_request};
+use crate::{bail_user, console, files, hint, user_error};
 
 /// How long those who ask whether a lock is held are waited for; they need a moment, unless they are frozen.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// A line is a pid, a host and a time.
-const MAX_LINE: u64 = 500; // bytes
+/// After this time a process that has just taken a lock has written who it is.
+const WRITTEN_AFTER: Duration = Duration::from_millis(100);
+
+/// A line of pid, host and time, and one of what tells the process from others.
+const MAX_BYTES: u64 = 4096;
 
 /// The right to write in a run directory, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     run: RunDir,
     role: Role,
-    _file: File,
+    file: File,
 }
 
 /// What a lock says about its process.
@@ -40,8 +48,57 @@ pub(crate) enum LockState {
     Held,
     /// It is not, on any machine whose locks are seen here.
     Free,
+    /// It is not: the lock file is a hard link to that of another run directory, where one is.
+    Linked,
+    /// It is not: another program than this one holds the lock.
+    Foreign,
     /// The file system has no locks, or the lock file may not be read.
     Unknown,
+}
+
+/// Who took a lock last, as people read it: pid, host and time. Equal if it was taken at the same time: no two are, and a
+/// process may hand its lock over to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Holder(String);
+
+impl Holder {
+    fn new(process: &Process, since: &str) -> Self {
+        let host = process.host.as_deref().unwrap_or_default();
+        Holder(format!("pid {} on {host} since {since}", process.pid))
+    }
+
+    /// When it took the lock; `None` of earlier versions, which did not say it.
+    fn since(&self) -> Option<&str> {
+        Some(self.0.rsplit_once(" since ")?.1)
+    }
+
+    /// Whether it looks for requests to stop, which those of earlier versions did not.
+    pub(crate) fn reads_requests(&self) -> bool {
+        self.since().is_some()
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for Holder {
+    fn from(line: &str) -> Self {
+        Holder(line.to_owned())
+    }
+}
+
+impl PartialEq for Holder {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.since(), other.since()) {
+            (None, None) => self.0 == other.0,
+            (own, other) => own == other,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Lock {
@@ -57,7 +114,7 @@ impl Lock {
         options.read(true).write(true).create(true).truncate(false);
         let file = files::open_regular_with(&path, &options)
             .with_context(|| format!("failed to open {}", path.display()))?;
-        match lock_exclusively(&file) {
+        match lock_exclusively(&file, PROBE_LIMIT) {
             Ok(()) => {
                 // What an earlier process of the role was just writing.
                 files::remove_stale(&run.status(role));
@@ -65,33 +122,70 @@ impl Lock {
                     files::remove_stale(&run.provenance());
                     files::remove_stale(&run.data());
                 }
-                stop_request::remove(run, role); // which was made to an earlier process
-                let _ = write_holder(&file);
             }
-            Err(TryLockError::WouldBlock) => {
-                let holder = Self::holder(run, role);
-                bail_user!(
+            Err(Refusal::Shared) => return Err(locked_by_another_program(run, role)),
+            Err(Refusal::Exclusive) => match state_of_held(run, role, &file) {
+                LockState::Linked => bail_user!(
+                    "{} is a hard link to that of a run that is running ({}, {}): this directory shares its files; copy \
+                     them to go on here, with cp -a say",
+                    path.display(),
+                    role.process_name(),
+                    shown(Self::holder(run, role))
+                ),
+                LockState::Foreign => return Err(locked_by_another_program(run, role)),
+                _ => bail_user!(
                     "{} is already running ({}, {})",
                     run.path().display(),
                     role.process_name(),
-                    // Not known while it has the lock since a moment ago.
-                    holder.as_deref().unwrap_or("pid not known yet")
-                );
-            }
-            Err(TryLockError::Error(error)) => {
-                console::warning(format_args!(
-                    "failed to lock {} ({error}): nothing keeps a second {} out",
-                    path.display(),
-                    role.process_name()
-                ));
-                stop_request::remove(run, role);
-                let _ = write_holder(&file);
-            }
+                    shown(Self::holder(run, role))
+                ),
+            },
+            Err(Refusal::Failed(error)) => console::warning(format_args!(
+                "failed to lock {} ({error}): nothing keeps a second {} out",
+                path.display(),
+                role.process_name()
+            )),
         }
-        Ok(Lock {
+        stop_request::remove(run, role); // which was made to an earlier process
+        let lock = Lock {
             run: run.clone(),
             role,
-            _file: file,
+            file,
+        };
+        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
+        lock.write_holder(Process::current(), &now);
+        Ok(lock)
+    }
+
+    /// The lock as the standard input of a child, which then holds it as well: see [`Lock::inherited`].
+    ///
+    /// # Errors
+    /// If the file cannot be opened once more.
+    pub(crate) fn as_stdin(&self) -> io::Result<Stdio> {
+        self.file.try_clone().map(Stdio::from)
+    }
+
+    /// Leaves the lock to the child that has it as its standard input.
+    pub(crate) fn hand_over(self, child: &Process) {
+        let holder = Self::holder(&self.run, self.role);
+        if let Some(since) = holder.as_ref().and_then(Holder::since) {
+            self.write_holder(child.clone(), since);
+        }
+    }
+
+    /// The role's lock in `run`, if the process that started this one has handed it over; standard input is empty then.
+    pub(crate) fn inherited(run: &RunDir, role: Role) -> Option<Self> {
+        let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+        let (given, own) = (file.metadata().ok()?, run.lock(role).metadata().ok()?);
+        let is_own = given.is_file() && (given.dev(), given.ino()) == (own.dev(), own.ino());
+        if !is_own || matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return None;
+        }
+        let _ = nix::unistd::dup2_stdin(File::open("/dev/null").ok()?);
+        Some(Lock {
+            run: run.clone(),
+            role,
+            file,
         })
     }
 
@@ -104,18 +198,16 @@ impl Lock {
         };
         match file.try_lock_shared() {
             Ok(()) => LockState::Free, // until the file is closed, at once
-            Err(TryLockError::WouldBlock) => LockState::Held,
+            Err(TryLockError::WouldBlock) => state_of_held(run, role, &file),
             Err(TryLockError::Error(_)) => LockState::Unknown,
         }
     }
 
-    /// What the process says about itself that took the role's lock last: pid, host and time. No two are the same.
-    pub(crate) fn holder(run: &RunDir, role: Role) -> Option<String> {
-        let file = files::open_regular(&run.lock(role)).ok()?;
-        let mut text = String::new();
-        file.take(MAX_LINE).read_to_string(&mut text).ok()?;
-        let line = text.strip_suffix('\n')?;
-        Some(line.to_owned()).filter(|line| !line.is_empty())
+    /// Who took the role's lock last.
+    pub(crate) fn holder(run: &RunDir, role: Role) -> Option<Holder> {
+        let text = read(run, role)?;
+        let (line, _) = text.split_once('\n')?;
+        Some(Holder(line.to_owned())).filter(|_| !line.is_empty())
     }
 
     pub(super) fn run(&self) -> &RunDir {
@@ -125,29 +217,110 @@ impl Lock {
     pub(super) fn role(&self) -> Role {
         self.role
     }
-}
 
-/// Locks the file, after those who only ask whether it is locked.
-fn lock_exclusively(file: &File) -> Result<(), TryLockError> {
-    let begin = Instant::now();
-    loop {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) if begin.elapsed() < PROBE_LIMIT => {}
-            done => return done,
-        }
-        // A shared lock can be had beside theirs, but not beside an exclusive one.
-        file.try_lock_shared()?;
-        file.unlock().map_err(TryLockError::Error)?;
-        thread::sleep(Duration::from_millis(1));
+    /// For people and messages, to address a request to stop, and to tell a process of the run from others that lock the
+    /// file: a full disk must not keep a run from going on.
+    fn write_holder(&self, mut process: Process, since: &str) {
+        process.directory = DirectoryId::of(&self.run);
+        let write = || -> Result<()> {
+            let holder = Holder::new(&process, since);
+            let text = format!("{holder}\n{}\n", serde_json::to_string(&process)?);
+            let mut file = &self.file;
+            file.set_len(0)?;
+            file.rewind()?;
+            Ok(file.write_all(text.as_bytes())?)
+        };
+        let _ = write();
     }
 }
 
-/// For people and messages, and to address a request to stop: a full disk must not keep a run from going on.
-fn write_holder(mut file: &File) -> io::Result<()> {
-    let host = System::host_name().unwrap_or_default();
-    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
-    file.set_len(0)?;
-    writeln!(file, "pid {} on {host} since {now}", process::id())
+fn read(run: &RunDir, role: Role) -> Option<String> {
+    let file = files::open_regular(&run.lock(role)).ok()?;
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The process that took the role's lock last; `None` of an earlier version.
+fn holding_process(run: &RunDir, role: Role) -> Option<Process> {
+    let text = read(run, role)?;
+    serde_json::from_str(text.lines().nth(1)?).ok()
+}
+
+/// What it means that the role's lock file is locked exclusively.
+fn state_of_held(run: &RunDir, role: Role, file: &File) -> LockState {
+    let state = || {
+        let process = holding_process(run, role)?;
+        let linked = file.metadata().is_ok_and(|metadata| metadata.nlink() > 1);
+        Some(match process {
+            process if linked && !process.is_in(run) => LockState::Linked,
+            process if process.has_ended() => LockState::Foreign,
+            _ => LockState::Held,
+        })
+    };
+    let first = state().unwrap_or(LockState::Held);
+    if first == LockState::Held {
+        return first;
+    }
+    // It may be one that has just taken the lock, and the file still tells of one before.
+    thread::sleep(WRITTEN_AFTER);
+    state().unwrap_or(LockState::Held)
+}
+
+fn locked_by_another_program(run: &RunDir, role: Role) -> anyhow::Error {
+    let path = run.lock(role);
+    user_error!(
+        "{} is locked by another program, and no {} is running: want that program to end (fuser {} names it)",
+        path.display(),
+        role.process_name(),
+        hint::shell(&[path.as_os_str()])
+    )
+}
+
+/// Not known while it has the lock since a moment ago.
+fn shown(holder: Option<Holder>) -> String {
+    holder.map_or_else(
+        || "pid not known yet".to_owned(),
+        |holder| holder.to_string(),
+    )
+}
+
+/// Why a lock cannot be had.
+#[derive(Debug)]
+enum Refusal {
+    /// Somebody has locked the file alone.
+    Exclusive,
+    /// Somebody has locked it with others, and goes on to: longer than those who only ask.
+    Shared,
+    /// The file system has no locks, say.
+    Failed(io::Error),
+}
+
+impl From<TryLockError> for Refusal {
+    fn from(error: TryLockError) -> Self {
+        match error {
+            TryLockError::WouldBlock => Refusal::Exclusive,
+            TryLockError::Error(error) => Refusal::Failed(error),
+        }
+    }
+}
+
+/// Locks the file, after those who only ask whether it is locked.
+fn lock_exclusively(file: &File, limit: Duration) -> Result<(), Refusal> {
+    let begin = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            done => return Ok(done?),
+        }
+        // A shared lock can be had beside theirs, but not beside an exclusive one.
+        file.try_lock_shared()?;
+        file.unlock().map_err(Refusal::Failed)?;
+        if begin.elapsed() >= limit {
+            return Err(Refusal::Shared);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[cfg(test)]
@@ -157,6 +330,7 @@ mod tests {
     use crate::run::{Process, Status, TrainStatus, provenance};
     use std::collections::HashSet;
     use std::fs;
+    use std::process::{self, Command};
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
@@ -181,7 +355,7 @@ mod tests {
         );
         assert!(error.to_string().starts_with(&begin), "{error}");
         let text = fs::read_to_string(run.lock(Role::TRAIN)).unwrap();
-        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
 
         drop(held);
         // A process that another test is starting has inherited the lock, until it is started.
@@ -200,7 +374,7 @@ mod tests {
         assert_eq!(Lock::probe(&run, Role::Eval), LockState::Free);
         let holder = Lock::holder(&run, Role::TRAIN).unwrap();
         let begin = format!("pid {} on ", process::id());
-        assert!(holder.starts_with(&begin), "{holder}");
+        assert!(holder.to_string().starts_with(&begin), "{holder}");
 
         // A copy says the same, and is not locked.
         let path = directory.path().join("b/copy");
@@ -224,13 +398,108 @@ mod tests {
                 });
             }
             let taken: Vec<_> = (0..200)
-                .map(|_| lock_exclusively(&File::open(copy.lock(Role::TRAIN)).unwrap()))
+                .map(|_| {
+                    lock_exclusively(&File::open(copy.lock(Role::TRAIN)).unwrap(), PROBE_LIMIT)
+                })
                 .collect();
             over.store(true, Ordering::Relaxed);
             for result in taken {
                 result.unwrap();
             }
         });
+    }
+
+    #[test]
+    fn probe_tells_hard_links_from_the_directory_where_the_process_works() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let held = Lock::take(&run, Role::TRAIN).unwrap();
+        let linked = Command::new("cp")
+            .arg("-al")
+            .arg(run.path())
+            .arg(directory.path().join("b"))
+            .status();
+        assert!(linked.unwrap().success());
+        let link = RunDir::open(&directory.path().join("b")).unwrap();
+        assert_eq!(Lock::probe(&run, Role::TRAIN), LockState::Held);
+        assert_eq!(Lock::probe(&link, Role::TRAIN), LockState::Linked);
+        let error = Lock::take(&link, Role::TRAIN).unwrap_err();
+        assert!(is_user_error(&error));
+        assert!(
+            error
+                .to_string()
+                .contains(" is a hard link to that of a run "),
+            "{error}"
+        );
+        let error = Lock::take(&run, Role::TRAIN).unwrap_err();
+        assert!(
+            error.to_string().contains(" is already running ("),
+            "{error}"
+        );
+        // Renamed, a directory stays the same.
+        let moved = directory.path().join("a/moved");
+        fs::rename(run.path(), &moved).unwrap();
+        assert_eq!(
+            Lock::probe(&RunDir::open(&moved).unwrap(), Role::TRAIN),
+            LockState::Held
+        );
+        drop(held);
+    }
+
+    #[test]
+    fn locks_of_other_programs_are_no_processes_of_the_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let lock = Lock::take(&run, Role::TRAIN).unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
+        lock.write_holder(Process::of(child.id()), "then");
+        child.wait().unwrap();
+        // As when the trainer has ended, and another program locks the file.
+        assert_eq!(Lock::probe(&run, Role::TRAIN), LockState::Foreign);
+        let error = Lock::take(&run, Role::TRAIN).unwrap_err();
+        assert!(is_user_error(&error));
+        let begin = format!(
+            "{} is locked by another program, and no trainer is running: ",
+            run.lock(Role::TRAIN).display()
+        );
+        assert!(error.to_string().starts_with(&begin), "{error}");
+
+        let shared = File::open(run.lock(Role::TRAIN)).unwrap();
+        drop(lock);
+        // A process that another test is starting has inherited the lock, until it is started.
+        while shared.try_lock_shared().is_err() {
+            thread::yield_now();
+        }
+        assert_eq!(Lock::probe(&run, Role::TRAIN), LockState::Free);
+        let file = File::open(run.lock(Role::TRAIN)).unwrap();
+        let refusal = lock_exclusively(&file, Duration::ZERO).unwrap_err();
+        assert!(matches!(refusal, Refusal::Shared), "{refusal:?}");
+    }
+
+    #[test]
+    fn lock_that_is_handed_over_is_of_the_same_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let lock = Lock::take(&run, Role::Supervisor).unwrap();
+        let before = Lock::holder(&run, Role::Supervisor).unwrap();
+        let mut child = Command::new("sleep")
+            .arg("3600")
+            .stdin(lock.as_stdin().unwrap())
+            .spawn()
+            .unwrap();
+        lock.hand_over(&Process::of(child.id()));
+        assert_eq!(Lock::probe(&run, Role::Supervisor), LockState::Held);
+        let after = Lock::holder(&run, Role::Supervisor).unwrap();
+        assert_eq!(after, before);
+        let begin = format!("pid {} on ", child.id());
+        assert!(after.to_string().starts_with(&begin), "{after}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        while Lock::probe(&run, Role::Supervisor) != LockState::Free {
+            thread::yield_now();
+        }
+        let _again = Lock::take(&run, Role::Supervisor).unwrap();
+        assert_ne!(Lock::holder(&run, Role::Supervisor), Some(before));
     }
 
     #[test]

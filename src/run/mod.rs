@@ -25,7 +25,7 @@ pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};
 pub use heartbeat::with_heartbeat;
 pub use journal::Journal;
 pub use lock::Lock;
-pub(crate) use lock::LockState;
+pub(crate) use lock::{Holder, LockState};
 pub use process::{Process, ProcessState};
 pub use provenance::{Provenance, Software, WeightsOrigin};
 pub use registry::{RunEntry, RunState, Statuses, check_directory, latest, list, resolve, state};

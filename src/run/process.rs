@@ -127,6 +127,18 @@ impl Process {
         }
     }
 
+    /// Whether the process works in this very directory, on whatever machine, and not in one that shares files with it.
+    pub(super) fn is_in(&self, run: &RunDir) -> bool {
+        let inode = |directory: DirectoryId| directory.inode;
+        self.directory.is_none() || self.directory.map(inode) == DirectoryId::of(run).map(inode)
+    }
+
+    /// Whether the process was one of this PID namespace, and is gone.
+    pub(super) fn has_ended(&self) -> bool {
+        let is_it = |stat: &Stat| self.start_ticks == Some(stat.start_ticks) && stat.is_alive();
+        self.boot.is_some() && self.is_here() && !stat(self.pid).is_some_and(|stat| is_it(&stat))
+    }
+
     /// Whether the process said last that it goes on.
     pub(super) fn goes_on(&self) -> bool {
         matches!(self.state, ProcessState::Starting | ProcessState::Running)
@@ -151,6 +163,14 @@ impl Process {
     /// debugger.
     pub(crate) fn is_frozen(&self, run: &RunDir) -> bool {
         self.stat(run).is_some_and(|stat| stat.is_frozen())
+    }
+
+    /// Whether the process, which is there, ignores SIGHUP, as `nohup` starts it.
+    pub(crate) fn ignores_hangup(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        ignored.is_some_and(|mask| mask & 1 == 1) // the bit of signal 1
     }
 
     fn stat(&self, run: &RunDir) -> Option<Stat> {
@@ -179,10 +199,7 @@ impl Process {
     /// Whether it can be that the process is running, although its lock is free: on another machine, with a recent
     /// heartbeat in this very directory.
     pub(super) fn may_run_elsewhere(&self, run: &RunDir) -> bool {
-        let inode = |directory: DirectoryId| directory.inode;
-        let here = DirectoryId::of(run).map(inode);
-        let own = self.directory.is_none() || self.directory.map(inode) == here;
-        self.is_elsewhere() && own && !self.silent()
+        self.is_elsewhere() && self.is_in(run) && !self.silent()
     }
 
     /// Whether the process seems to run, where there are no locks to tell: it is there, or beyond this PID namespace with
@@ -198,9 +215,10 @@ impl Process {
     }
 
     /// Whether the process has not written its status for longer than [`SILENCE`]. One on this machine may be
-    /// alive all the same: stopped, hanging, or at something that takes long.
+    /// alive all the same: stopped, hanging, or at something that takes long. A heartbeat that is as far in the future is
+    /// none either: a clock was wrong when it was written.
     pub fn silent(&self) -> bool {
-        Local::now() - self.heartbeat > SILENCE
+        (Local::now() - self.heartbeat).abs() > SILENCE
     }
 }
 
@@ -274,6 +292,11 @@ mod tests {
         };
         assert!(silent.silent());
         assert!(!silent.may_run_elsewhere(&run) && !silent.seems_to_run(&run));
+        let ahead = Process {
+            heartbeat: Local::now() + SILENCE + TimeDelta::minutes(1),
+            ..beating.clone()
+        };
+        assert!(ahead.silent() && !ahead.may_run_elsewhere(&run));
         let (_other, copy) = self::run();
         assert!(!beating.may_run_elsewhere(&copy) && !beating.seems_to_run(&copy));
         // Here the process itself is asked, however long it says nothing.

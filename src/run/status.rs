@@ -44,6 +44,7 @@ pub trait Status: Serialize + DeserializeOwned {
             && match Lock::probe(run, Self::ROLE) {
                 LockState::Held => true,
                 LockState::Free => process.may_run_elsewhere(run),
+                LockState::Linked | LockState::Foreign => false,
                 LockState::Unknown => process.seems_to_run(run),
             }
     }

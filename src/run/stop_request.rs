@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::lock::Holder;
 use super::{Lock, Role, RunDir};
 use crate::files::{read_small, replace};
 use crate::shutdown::Shutdown;
@@ -30,8 +31,8 @@ const SIGTERM: i32 = 15;
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct StopRequest {
     version: u32,
-    /// The line in the lock file of the process that is to stop.
-    holder: String,
+    /// The process that is to stop, as its lock file has it.
+    holder: Holder,
     /// Whether it shall end at once, without a last checkpoint.
     now: bool,
 }
@@ -40,13 +41,13 @@ struct StopRequest {
 ///
 /// # Errors
 /// If the request cannot be written.
-pub(crate) fn write(run: &RunDir, role: Role, holder: &str, now: bool) -> Result<()> {
+pub(crate) fn write(run: &RunDir, role: Role, holder: &Holder, now: bool) -> Result<()> {
     // One that was asked to end at once is not to take its time again.
     let before = read(run, role).ok().flatten();
-    let now = now || before.is_some_and(|before| before.holder == holder && before.now);
+    let now = now || before.is_some_and(|before| before.holder == *holder && before.now);
     let request = StopRequest {
         version: VERSION,
-        holder: holder.to_owned(),
+        holder: holder.clone(),
         now,
     };
     let mut json = serde_json::to_vec(&request).context("failed to encode a request to stop")?;
@@ -91,17 +92,20 @@ impl StopRequests {
         let shutdown = shutdown.clone();
         let look = move || {
             let holder = Lock::holder(&run, role);
-            let mut asked = 0;
+            let mut asked = false;
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 // What is no request, or cannot be read, is nobody's.
                 let request = read(&run, role).ok().flatten();
                 let own = request.filter(|request| Some(&request.holder) == holder.as_ref());
-                // The second one is to end at once.
-                let wanted = own.map_or(0, |request| 1 + u32::from(request.now));
-                for _ in asked..wanted {
-                    shutdown.request(SIGTERM);
+                match &own {
+                    Some(request) if request.now => {
+                        shutdown.force(SIGTERM);
+                        break;
+                    }
+                    Some(_) if !asked => shutdown.request_once(SIGTERM),
+                    _ => {}
                 }
-                asked = asked.max(wanted);
+                asked |= own.is_some();
             }
         };
         thread::Builder::new()
@@ -125,14 +129,16 @@ mod tests {
         let shutdown = Shutdown::new();
         let _requests = StopRequests::watch(&lock, &shutdown).unwrap();
 
-        write(&run, Role::TRAIN, "pid 1 on another machine", true).unwrap();
+        let other = Holder::from("pid 1 on another machine");
+        write(&run, Role::TRAIN, &other, true).unwrap();
         assert!(!shutdown.sleep(INTERVAL * 5));
         let holder = Lock::holder(&run, Role::TRAIN).unwrap();
         write(&run, Role::TRAIN, &holder, false).unwrap();
         assert!(shutdown.sleep(Duration::from_secs(600)));
         assert_eq!(shutdown.requested(), Some(SIGTERM));
+        write(&run, Role::TRAIN, &holder, false).unwrap();
         thread::sleep(INTERVAL * 5);
-        assert!(!shutdown.forced(), "one request counted twice");
+        assert!(!shutdown.forced(), "it was only asked to stop, twice");
 
         write(&run, Role::TRAIN, &holder, true).unwrap();
         while !shutdown.forced() {
@@ -148,7 +154,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         for role in [Role::TRAIN, Role::Eval] {
-            write(&run, role, "pid 1 on another machine", false).unwrap();
+            write(&run, role, &Holder::from("pid 1 on another machine"), false).unwrap();
         }
         let _lock = Lock::take(&run, Role::TRAIN).unwrap();
         assert!(!run.stop_request(Role::TRAIN).exists());

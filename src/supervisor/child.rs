@@ -101,6 +101,12 @@ impl Child {
         Ok(())
     }
 
+    /// Its pid, if it is frozen.
+    pub(super) fn frozen(&self, run: &RunDir) -> Option<u32> {
+        let is_frozen = self.exit_status.is_none() && self.identity.is_frozen(run);
+        is_frozen.then_some(self.identity.pid)
+    }
+
     /// How the child ended, `None` if it was running when it was last polled.
     pub(super) fn exit_status(&self) -> Option<ExitStatus> {
         self.exit_status

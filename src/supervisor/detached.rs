@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,32 +17,36 @@ use super::child::describe;
 use super::log::Log;
 use crate::error::BAD_INPUT;
 use crate::run::{
-    EvalStatus, Lock, LockState, Process, ProcessState, Role, RunDir, Status, SupervisorStatus,
-    TrainStatus, stop_request,
+    EvalStatus, Holder, Lock, LockState, Process, ProcessState, Role, RunDir, Status,
+    SupervisorStatus, TrainStatus, stop_request,
 };
 use crate::{bail_user, paths, user_error};
 
 /// How often something awaited is looked for.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How long a process may take that is to end at once. One that waits for its terminal, where Ctrl-S was pressed, never
+/// ends by itself.
+const KILL_AFTER: Duration = Duration::from_secs(20);
+
 /// How many lines of a supervisor's log are shown that could not begin.
 const TAIL: usize = 5;
 
 /// Starts `program resume DIR` (runboard itself) in a session of its own, which no closing terminal ends,
-/// and waits until it supervises the run. It reads nothing and writes into the supervisor's log. Returns
-/// its pid.
+/// and waits until it supervises the run. It gets the supervisor's lock as its standard input, so that the run is locked
+/// all the time, and writes into the supervisor's log. Returns its pid.
 ///
 /// # Errors
 /// A user error if that says so; otherwise if the supervisor cannot be started, says that it cannot begin, or
 /// gives no sign of life for as long as `limit`.
-pub fn detach(run: &RunDir, program: &Path, limit: Duration) -> Result<u32> {
+pub fn detach(run: &RunDir, lock: Lock, program: &Path, limit: Duration) -> Result<u32> {
     let mut log = Log::follow(run.log(Role::Supervisor));
     let mut command = Command::new(program);
     command
         .arg("resume")
         .arg(paths::unexpanded(run.path()))
         .arg("--recorded")
-        .stdin(Stdio::null())
+        .stdin(lock.as_stdin().context("failed to hand over the lock")?)
         .stdout(log.open_for_writing()?)
         .stderr(log.open_for_writing()?);
     let leave = || setsid().map(drop).map_err(io::Error::from);
@@ -52,8 +56,10 @@ pub fn detach(run: &RunDir, program: &Path, limit: Duration) -> Result<u32> {
     let mut supervisor = command
         .spawn()
         .with_context(|| format!("failed to start {}", program.display()))?;
+    drop(command); // which has the lock open
     let pid = supervisor.id();
     let identity = Process::of(pid); // an earlier supervisor may have had the pid
+    lock.hand_over(&identity);
     let mut sign_of_life = Instant::now();
     loop {
         let exit_status = supervisor
@@ -122,7 +128,7 @@ pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result
     }
     let processes: Vec<&Target> = targets.iter().chain(children.iter().flatten()).collect();
     let begin = Instant::now();
-    let (mut notified, mut frozen) = (false, None);
+    let (mut notified, mut killed, mut frozen) = (false, false, None);
     while let Some(target) = targets.iter().find(|target| target.is_there(run)) {
         let now_frozen = processes.iter().find(|target| target.is_frozen(run));
         if let Some(target) = now_frozen
@@ -133,6 +139,11 @@ pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result
         }
         if begin.elapsed() >= options.notice_after && !mem::replace(&mut notified, true) {
             notify(&target.notice(options));
+        }
+        if options.now && begin.elapsed() >= KILL_AFTER && !mem::replace(&mut killed, true) {
+            for target in &processes {
+                target.kill(run, &notify)?;
+            }
         }
         thread::sleep(POLL);
     }
@@ -163,8 +174,8 @@ struct Target {
     role: Role,
     /// What it said last, or what one before it said.
     process: Option<Process>,
-    /// The line in its lock file, by which it is asked to stop.
-    holder: Option<String>,
+    /// What its lock file says, by which it is asked to stop.
+    holder: Option<Holder>,
     /// Whether its status says that it is running, and that is so.
     alive: fn(&RunDir) -> bool,
     /// As the function of this name.
@@ -194,6 +205,7 @@ impl Target {
         self.exists(run)
             || match Lock::probe(run, self.role) {
                 LockState::Held => Lock::holder(run, self.role) == self.holder,
+                LockState::Linked | LockState::Foreign => false,
                 LockState::Free | LockState::Unknown => (self.alive)(run),
             }
     }
@@ -209,39 +221,75 @@ impl Target {
         process.is_some_and(|process| process.is_frozen(run))
     }
 
-    /// Asks it to stop, after a last checkpoint or `now`.
+    /// Asks it to stop, after a last checkpoint or `now`. Without `now` it may be asked as often as one likes: it never
+    /// counts as insisting.
     fn ask(&self, run: &RunDir, now: bool) -> Result<()> {
         let alive = (self.alive)(run);
-        if alive && self.stopping && !now {
-            return Ok(()); // asked by a second signal it would end at once, without a checkpoint
-        }
-        let pid = self.process.as_ref().map(|process| process.pid);
-        let here = pid.filter(|_| alive && self.exists(run));
-        let holder = self.holder.as_ref().filter(|holder| reads_requests(holder));
-        match (here, holder) {
-            (Some(pid), None) => self.signal(pid, Signal::SIGTERM),
-            (Some(pid), Some(_)) if !now => self.signal(pid, Signal::SIGTERM),
-            (_, Some(holder)) => {
-                stop_request::write(run, self.role, holder, now)
-                    .with_context(|| format!("failed to stop {}", self.name()))?;
-                match here {
-                    // Or it would not find it.
-                    Some(pid) if self.is_frozen(run) => self.signal(pid, Signal::SIGCONT),
-                    _ => Ok(()),
-                }
+        let process = self.process.as_ref();
+        let here = process.filter(|process| alive && process.exists(run));
+        let asked_before = alive && self.stopping;
+        let holder = self.holder.as_ref();
+        let Some(holder) = holder.filter(|holder| holder.reads_requests()) else {
+            return self.ask_earlier_version(here, alive, asked_before && !now);
+        };
+        let written = stop_request::write(run, self.role, holder, now);
+        match (written, here) {
+            (Ok(()), _) => {}
+            (Err(error), None) => {
+                return Err(error).with_context(|| format!("failed to stop {}", self.name()));
             }
-            (None, None) if alive => {
-                let host = self
-                    .process
-                    .as_ref()
-                    .and_then(|process| process.host.as_ref());
+            // On a full disk, say. Of two signals that are different none is lost.
+            (Err(_), Some(process)) if now => {
+                self.signal(process.pid, Signal::SIGTERM)?;
+                self.signal(process.pid, Signal::SIGINT)?;
+            }
+            (Err(_), Some(process)) if !process.ignores_hangup() => {
+                self.signal(process.pid, Signal::SIGHUP)?; // which never insists
+            }
+            (Err(_), Some(_)) if asked_before => {}
+            (Err(_), Some(process)) => self.signal(process.pid, Signal::SIGTERM)?,
+        }
+        match here {
+            // Or it would not find out.
+            Some(process) if now && process.is_frozen(run) => {
+                self.signal(process.pid, Signal::SIGCONT)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks a process to stop that looks for no requests.
+    fn ask_earlier_version(
+        &self,
+        here: Option<&Process>,
+        alive: bool,
+        asked_before: bool,
+    ) -> Result<()> {
+        match here {
+            _ if asked_before => Ok(()), // a second signal would end it at once, without a checkpoint
+            Some(process) => self.signal(process.pid, Signal::SIGTERM),
+            None if alive => {
+                let process = self.process.as_ref();
+                let host = process.and_then(|process| process.host.as_ref());
                 bail_user!(
                     "{} is running on another machine: stop it there{}",
                     self.name(),
                     host.map_or_else(String::new, |host| format!(", on {host}"))
                 )
             }
-            (None, None) => Ok(()), // it is ending, or of an earlier version
+            None => Ok(()), // it is ending
+        }
+    }
+
+    /// Kills it, if it is there.
+    fn kill(&self, run: &RunDir, notify: impl Fn(&str)) -> Result<()> {
+        let process = self.process.as_ref();
+        match process.filter(|process| process.exists(run)) {
+            Some(process) => {
+                notify(&format!("{} does not end: killed", self.name()));
+                self.signal(process.pid, Signal::SIGKILL)
+            }
+            None => Ok(()),
         }
     }
 
@@ -280,18 +328,17 @@ impl Target {
     /// That it cannot end now, and what helps.
     fn frozen_notice(&self, how_to_insist: &str) -> String {
         let pid = self.process.as_ref().map_or(0, |process| process.pid);
-        format!(
-            "{} is frozen (by SIGSTOP or Ctrl-Z) and ends only after it goes on; to let it go on: kill -CONT {pid}; to \
-             end the run at once, without a last checkpoint: {how_to_insist}",
-            self.name()
-        )
+        frozen_notice(self.role, pid, how_to_insist)
     }
 }
 
-/// Whether the process with this line in its lock file looks for requests to stop, which those of earlier versions did
-/// not.
-fn reads_requests(holder: &str) -> bool {
-    holder.contains(" since ")
+/// That a process cannot end now, and what helps.
+pub(super) fn frozen_notice(role: Role, pid: u32, how_to_insist: &str) -> String {
+    format!(
+        "the {} (pid {pid}) is frozen (by SIGSTOP or Ctrl-Z) and ends only after it goes on; to let it go on: \
+         kill -CONT {pid}; to end the run at once, without a last checkpoint: {how_to_insist}",
+        role.process_name()
+    )
 }
 
 #[cfg(test)]
@@ -308,7 +355,8 @@ mod tests {
     fn detach_says_where_to_look_when_the_supervisor_gives_no_sign_of_life() {
         // Until the test ends, which removes its directory.
         let fake = Fake::new("echo $$ > \"$2/pid\"; while [ -d \"$2\" ]; do sleep 0.05; done");
-        let error = detach(&fake.run, &fake.program, Duration::ZERO).unwrap_err();
+        let lock = Lock::take(&fake.run, Role::Supervisor).unwrap();
+        let error = detach(&fake.run, lock, &fake.program, Duration::ZERO).unwrap_err();
         let pid = fake.file("pid");
         let read = || {
             fs::read_to_string(&pid)
@@ -328,7 +376,7 @@ mod tests {
         );
     }
 
-    /// A trainer that only notes that it was asked to stop, with its lock and its status.
+    /// A trainer that never stops, with its lock and its status. It would note a signal.
     struct Trainer {
         fake: Fake,
         process: Child,
@@ -382,7 +430,7 @@ mod tests {
         let process = Mutex::new((process, Some(lock)));
         let stopped = stop(&fake.run, options(false, notice_after), |notice| {
             if asked {
-                wait_for(|| fake.file("asked").exists()); // it takes its time
+                wait_for(|| fake.file("train.stop.json").exists()); // it takes its time
             }
             notices.lock().unwrap().push(notice.to_owned());
             let mut process = process.lock().unwrap();
@@ -451,7 +499,7 @@ mod tests {
             *held.lock().unwrap() = None;
         });
         assert!(stopped.unwrap());
-        assert!(!trainer.fake.file("asked").exists());
+        assert!(!trainer.fake.file("train.stop.json").exists());
         trainer.process.kill().unwrap();
         trainer.process.wait().unwrap();
     }

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 
 pub use self::detached::{StopOptions, detach, stop};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
@@ -28,7 +28,8 @@ use crate::run::{
     EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, Statuses,
     StopRequests, SupervisorStatus, TrainStatus,
 };
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
+use detached::frozen_notice;
 use display::Display;
 use worker::Worker;
 
@@ -109,6 +110,7 @@ pub fn supervise(
         evaluator: Worker::new(run, program, options.delay),
         saved: Some(Instant::now()),
         killed: false,
+        frozen_noted: false,
         status,
     };
     supervisor.trainer.restarts.limit(options.restarts);
@@ -126,6 +128,8 @@ struct Supervisor<'a> {
     saved: Option<Instant>,
     /// Whether the children were killed on request.
     killed: bool,
+    /// Whether it was said that a child is frozen.
+    frozen_noted: bool,
 }
 
 impl Supervisor<'_> {
@@ -140,6 +144,7 @@ impl Supervisor<'_> {
                 self.pause(display);
             }
             self.forward_stop(shutdown, display);
+            self.note_frozen(display);
             self.trainer.poll(display)?;
             self.evaluator.poll(display)?;
             display.update(self.statuses());
@@ -192,21 +197,37 @@ impl Supervisor<'_> {
 
     /// Passes on to the children that a stop was requested, or forced.
     fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
-        let signal = if shutdown.requested().is_some() && !self.status.stopping {
-            display.note("stopping after a last checkpoint; ask again to end at once, without it");
+        let (signal, note) = if shutdown.requested().is_some() && !self.status.stopping {
             self.status.stopping = true;
             // One that a child may get from others as well without taking it for a second request.
-            Signal::SIGHUP
+            let signal = Signal::SIGHUP;
+            (
+                signal,
+                "stopping after a last checkpoint; ask again to end at once, without it",
+            )
         } else if shutdown.forced() && !self.killed {
-            display.note("ending at once");
             self.killed = true;
-            Signal::SIGKILL
+            (Signal::SIGKILL, "ending at once")
         } else {
             return;
         };
         self.saved = None;
         self.trainer.stop(signal);
         self.evaluator.stop(signal);
+        self.publish_status();
+        display.note(note); // last: a terminal may let its writer wait
+    }
+
+    /// Says, once, that a child is frozen which is to stop.
+    fn note_frozen(&mut self, display: &mut Display) {
+        if !self.status.stopping || self.killed || self.frozen_noted {
+            return;
+        }
+        let frozen = self.trainer.frozen().or_else(|| self.evaluator.frozen());
+        if let Some((role, pid)) = frozen {
+            self.frozen_noted = true;
+            display.note(&frozen_notice(role, pid, "ask again (Ctrl-C)"));
+        }
     }
 
     /// Pauses the whole run until this process goes on: the terminal's Ctrl-Z reaches this process alone.
@@ -214,11 +235,17 @@ impl Supervisor<'_> {
     /// If this process is killed meanwhile the kernel lets the children go on and sends them SIGHUP, because their process
     /// groups are orphaned (setpgid(2)).
     fn pause(&self, display: &mut Display) {
+        if !can_go_on_after_a_pause() {
+            display.note(
+                "not paused: there is no shell here that would let it go on; Ctrl-C stops the run",
+            );
+            return;
+        }
         self.trainer.send(Signal::SIGSTOP);
         self.evaluator.send(Signal::SIGSTOP);
         display.pause("paused; to go on: fg");
-        // All of this process's threads stop here. One that may not be stopped goes on at once.
-        let _ = raise(Signal::SIGSTOP);
+        // All of this process's threads stop here.
+        let _ = stop_like_a_terminal();
         self.trainer.send(Signal::SIGCONT);
         self.evaluator.send(Signal::SIGCONT);
         display.note("going on");

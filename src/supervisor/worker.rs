@@ -175,6 +175,14 @@ impl<'a, S: Status> Worker<'a, S> {
         }
     }
 
+    /// Its role and the pid of its process, if that is frozen: stopped by SIGSTOP, say.
+    pub(super) fn frozen(&self) -> Option<(Role, u32)> {
+        match &self.phase {
+            Phase::Running(child) => child.frozen(self.run).map(|pid| (S::ROLE, pid)),
+            _ => None,
+        }
+    }
+
     /// Counts the end of its process as a good one.
     pub(super) fn mark_done(&mut self) {
         self.phase = Phase::Done(None);

@@ -1,6 +1,6 @@
 //! A run's data between its sessions: other data, moved data, no data.
 
-use crate::support::{Done, Project, names};
+use crate::support::{Done, Project, names, with_sets};
 use std::fs;
 use std::process::Command;
 
@@ -67,6 +67,49 @@ fn moved_data_are_taken_from_their_new_place_and_never_fetched() {
     let done = Done::of(command.output().unwrap());
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     project.succeed(&["resume", "real"]);
+}
+
+#[test]
+fn refused_resume_does_not_change_where_a_running_run_has_its_data() {
+    let project = finished();
+    let sets = ["train.steps=1000000", "train.log_every=1000"];
+    project.succeed(&with_sets(&["run", "real", "--detach"], &sets));
+    let run = project.newest("real").unwrap();
+    fs::create_dir(project.path("copy")).unwrap();
+    for name in names(&project.path("real")) {
+        let to = project.path("copy").join(&name);
+        fs::copy(project.path("real").join(&name), to).unwrap();
+    }
+    let before = fs::read_to_string(run.join("data.json")).unwrap();
+    let error = refused(&project, &["resume", "real", "--data", "copy"]);
+    assert!(error.contains(" is already running ("), "{error}");
+    let after = fs::read_to_string(run.join("data.json")).unwrap();
+    project.succeed(&["stop", "real"]);
+    assert_eq!(after, before);
+}
+
+#[test]
+fn run_that_has_lost_the_record_of_its_data_says_which_it_takes_for_them() {
+    let project = finished();
+    let run = project.run("real");
+    fs::remove_file(run.join("data.json")).unwrap();
+    let done = project.succeed(&["resume", "real"]);
+    let said = format!("{}{}", done.out, done.err);
+    let warning = "has no record of the data that it began with (";
+    assert!(said.contains(warning), "{said}");
+    let done = project.succeed(&["resume", "real"]);
+    assert!(!format!("{}{}", done.out, done.err).contains(warning));
+}
+
+#[test]
+fn bad_variable_ends_no_resume_that_does_not_need_it() {
+    let project = finished();
+    for option in [&[][..], &["--data", "real"]] {
+        let mut command = project.command(&[&["resume", "real"], option].concat());
+        command.env("RUNBOARD_DATA", "$RUNBOARD_NOT_SET/x");
+        let done = Done::of(command.output().unwrap());
+        assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::support::{
     Done, Project, at_work, json, names, running, signal, status, wait_for, with_sets,
 };
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -126,6 +126,69 @@ fn copy_of_a_running_run_is_not_running_and_its_stop_leaves_the_original_alone()
         stopped.starts_with(&format!("{id} is stopped")),
         "{stopped}"
     );
+}
+
+#[test]
+fn hard_linked_copy_of_a_running_run_is_neither_running_nor_started() {
+    let project = Project::new();
+    let run = detached(&project);
+    let linked = Command::new("cp")
+        .arg("-al")
+        .arg(&run)
+        .arg(run.with_file_name("link"))
+        .status();
+    assert!(linked.unwrap().success());
+    assert_eq!(listed(&project, "small/link"), "failed");
+    for now in [&[][..], &["--now"]] {
+        let stopped = project.succeed(&[&["stop", "small/link"], now].concat());
+        assert!(
+            stopped.out.starts_with("small/link is not running"),
+            "{}",
+            stopped.out
+        );
+    }
+    for command in [
+        &["resume", "small/link"][..],
+        &["eval", "--run", "small/link"],
+    ] {
+        let done = project.runboard(command);
+        assert_eq!(done.code, Some(2), "{}", done.err);
+        assert!(
+            done.err
+                .contains(" is a hard link to that of a run that is running (")
+        );
+    }
+    let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
+    assert_eq!(listed(&project, &id), "running");
+    project.succeed(&["stop", &id]);
+    assert_eq!(
+        status(&run, "train").unwrap()["process"]["state"],
+        "stopped"
+    );
+}
+
+#[test]
+fn locks_of_another_program_are_no_processes_of_the_run() {
+    let project = Project::new();
+    let run = detached(&project);
+    let supervisor = running(&run, "supervisor").unwrap();
+    kill(supervisor, Signal::SIGKILL).unwrap();
+    wait_for("the end of all processes", || {
+        let ended = |role| at_work(&status(&run, role).unwrap()).is_none();
+        ["supervisor", "train", "eval"]
+            .into_iter()
+            .all(ended)
+            .then_some(())
+    });
+    let other = fs::File::open(run.join("supervisor.lock")).unwrap();
+    other.lock().unwrap();
+    let stopped = project.succeed(&["stop", "small"]).out;
+    assert!(stopped.contains(" is not running"), "{stopped}");
+    assert!(!run.join("supervisor.stop.json").exists());
+    let done = project.runboard(&["resume", "small"]);
+    assert_eq!(done.code, Some(2), "{}", done.err);
+    let want = "supervisor.lock is locked by another program, and no supervisor is running: ";
+    assert!(done.err.contains(want), "{}", done.err);
 }
 
 #[test]

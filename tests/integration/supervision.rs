@@ -13,8 +13,9 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -238,31 +239,100 @@ fn closing_terminal_stops_a_run_in_good_order() {
     wait_for_the_end(&run);
 }
 
-#[test]
-fn ctrl_z_pauses_the_whole_run_until_it_goes_on() {
-    let project = Project::new();
-    let mut command = project.command(&with_sets(&["run", "small"], &ENDLESS));
-    let mut terminal = Terminal::open();
-    let mut child = terminal.start(&mut command);
-    let trained_beyond = |terminal: &mut Terminal, step: u64| {
+/// A shell with job control in a terminal.
+struct Shell {
+    terminal: Terminal,
+    process: Child,
+}
+
+impl Shell {
+    fn open(project: &Project) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-i").current_dir(project.path(""));
+        for variable in ["RUNBOARD_HOME", "RUNBOARD_DATA", "ENV"] {
+            command.env_remove(variable);
+        }
+        let terminal = Terminal::open();
+        let process = terminal.start(&mut command);
+        Shell { terminal, process }
+    }
+
+    /// Types a line that begins with runboard's name.
+    fn run(&mut self, arguments: &[&str], end: &str) {
+        let runboard = env!("CARGO_BIN_EXE_runboard");
+        let line = format!("'{runboard}' {}{end}\n", arguments.join(" "));
+        self.terminal.press(&line);
+    }
+
+    /// The run of `small`, once it has taken some steps beyond `step`.
+    fn trained_beyond(&mut self, project: &Project, step: u64) -> PathBuf {
         wait_for("some steps", || {
-            terminal.read();
+            self.terminal.read();
             let run = project.newest("small")?;
             running(&run, "eval")?;
             running(&run, "train")?;
             (status(&run, "train")?["step"].as_u64()? > step).then_some(run)
         })
-    };
-    let run = trained_beyond(&mut terminal, 1);
+    }
+
+    fn close(mut self) {
+        self.terminal.press("exit\n");
+        wait_for("the shell's end", || {
+            self.terminal.read();
+            self.process.try_wait().unwrap()
+        });
+    }
+}
+
+fn step(run: &Path) -> u64 {
+    status(run, "train").unwrap()["step"].as_u64().unwrap()
+}
+
+#[test]
+fn ctrl_z_pauses_the_whole_run_until_the_shell_lets_it_go_on() {
+    let project = Project::new();
+    let mut shell = Shell::open(&project);
+    shell.run(&with_sets(&["run", "small"], &ENDLESS), "");
+    let run = shell.trained_beyond(&project, 1);
     let pids = ROLES.map(|role| pid(&run, role));
     for _ in 0..2 {
-        terminal.press("\x1a");
+        shell.terminal.press("\x1a");
         pids.into_iter().for_each(wait_until_held);
-        let step = status(&run, "train").unwrap()["step"].as_u64().unwrap();
-        send(pids[0], Signal::SIGCONT);
-        trained_beyond(&mut terminal, step);
+        let step = step(&run);
+        shell.terminal.press("fg\n");
+        shell.trained_beyond(&project, step);
     }
-    assert!(terminal.said().contains("paused; to go on: fg"));
+    let said = shell.terminal.said();
+    assert!(said.contains("paused; to go on: fg"), "{said}");
+    shell.terminal.press("\x03");
+    wait_for_the_end(&run);
+    assert_eq!(
+        status(&run, "supervisor").unwrap()["process"]["state"],
+        "stopped"
+    );
+    shell.close();
+}
+
+#[test]
+fn ctrl_z_pauses_nothing_where_no_shell_would_let_it_go_on() {
+    let project = Project::new();
+    let mut command = project.command(&with_sets(&["run", "small"], &ENDLESS));
+    // As `ssh -t HOST runboard run small`: all that the terminal was opened for.
+    let mut terminal = Terminal::open();
+    let mut child = terminal.start(&mut command);
+    let trained_beyond = |terminal: &mut Terminal, beyond: u64| {
+        wait_for("some steps", || {
+            terminal.read();
+            let run = project.newest("small")?;
+            (status(&run, "train")?["step"].as_u64()? > beyond).then_some(run)
+        })
+    };
+    let run = trained_beyond(&mut terminal, 1);
+    terminal.press("\x1a");
+    wait_for("the note", || {
+        terminal.said().contains("not paused: ").then_some(())
+    });
+    trained_beyond(&mut terminal, step(&run) + 5);
     terminal.press("\x03");
     let code = wait_for("the end", || {
         terminal.read();
@@ -326,9 +396,128 @@ fn run_stopped_at_once_is_stopped_and_says_what_a_resume_trains_again() {
 }
 
 #[test]
+fn run_in_the_background_of_a_terminal_that_wants_no_output_goes_on() {
+    let project = Project::new();
+    let mut shell = Shell::open(&project);
+    shell.terminal.press("stty tostop\n");
+    shell.run(&with_sets(&["run", "small"], &ENDLESS), " &");
+    let run = shell.trained_beyond(&project, 1);
+    let beyond = step(&run) + 5;
+    shell.trained_beyond(&project, beyond);
+    let mut stop = project.start(&["stop", "small"]);
+    let code = wait_for("the stop", || {
+        shell.terminal.read();
+        stop.try_wait().unwrap()
+    });
+    assert!(code.success());
+    wait_for_the_end(&run);
+    shell.close();
+}
+
+#[test]
+fn ctrl_c_of_a_run_whose_trainer_is_frozen_says_so() {
+    let project = Project::new();
+    let mut command = project.command(&with_sets(&["run", "small"], &ENDLESS));
+    let mut terminal = Terminal::open();
+    let mut child = terminal.start(&mut command);
+    let run = wait_for("a run under way", || {
+        terminal.read();
+        let run = project.newest("small")?;
+        running(&run, "train")?;
+        (status(&run, "train")?["step"].as_u64()? > 1).then_some(run)
+    });
+    let trainer = pid(&run, "train");
+    hold(trainer);
+    terminal.press("\x03");
+    wait_for("the note", || {
+        let note = format!("the trainer (pid {trainer}) is frozen ");
+        terminal.said().contains(&note).then_some(())
+    });
+    terminal.press("\x03");
+    let code = wait_for("the end", || {
+        terminal.read();
+        child.try_wait().unwrap()
+    });
+    assert_eq!(code.code(), Some(130), "{}", terminal.said());
+    wait_for_the_end(&run);
+}
+
+#[test]
+fn stop_that_is_asked_for_at_once_by_several_never_insists() {
+    let project = Project::new();
+    let sets = ["train.checkpoint_every=1000000"];
+    let sets = [&ENDLESS[..], &sets].concat();
+    let supervisor = project.start(&with_sets(&["run", "small"], &sets));
+    let run = under_way(&project, 1);
+    let stop = || {
+        let stops = [(); 4].map(|()| project.start(&["stop", "small"]));
+        for stop in stops {
+            let done = finish(stop);
+            assert_eq!(done.code, Some(0), "{}", done.err);
+        }
+        let saved = checkpoints(&run).pop();
+        assert_eq!(saved, Some(step(&run) - 1));
+    };
+    stop();
+    assert_eq!(finish(supervisor).code, Some(143));
+    let before = step(&run);
+    let trainer = project.start(&["train", "--run", "small"]);
+    wait_for("the trainer", || {
+        (running(&run, "train")?.as_raw() == trainer.id() as i32 && step(&run) > before)
+            .then_some(())
+    });
+    stop();
+    assert_eq!(finish(trainer).code, Some(143));
+}
+
+#[test]
+fn stop_while_a_detached_run_starts_is_heeded() {
+    let project = Project::new();
+    let child = project.start(&with_sets(&["run", "small", "--detach"], &ENDLESS));
+    wait_for("the run", || project.newest("small"));
+    let stopped = project.succeed(&["stop", "small"]).out;
+    assert!(!stopped.contains("not running"), "{stopped}");
+    finish(child);
+    let run = project.run("small");
+    let supervisor = status(&run, "supervisor").unwrap();
+    assert_eq!(at_work(&supervisor), None);
+    assert_eq!(supervisor["process"]["state"], "stopped");
+    assert!(status(&run, "train").is_none_or(|train| at_work(&train).is_none()));
+}
+
+#[test]
+fn stop_reaches_a_run_on_a_full_disk() {
+    let project = Project::new();
+    // It cannot write a byte, as on a full disk.
+    let stop = |arguments: &[&str]| {
+        let runboard = project.command(arguments);
+        let mut command = Command::new("prlimit");
+        command
+            .arg("--fsize=0")
+            .arg(runboard.get_program())
+            .args(runboard.get_args())
+            .current_dir(project.path(""));
+        Done::of(command.output().unwrap())
+    };
+    for (arguments, code) in [
+        (&["stop", "small"][..], 129),
+        (&["stop", "small", "--now"], 143),
+    ] {
+        let supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
+        let run = under_way(&project, 1);
+        let stopped = stop(arguments);
+        assert_eq!(stopped.code, Some(0), "{}", stopped.err);
+        assert_eq!(finish(supervisor).code, Some(code));
+        wait_for_the_end(&run);
+    }
+}
+
+#[test]
 fn supervisor_killed_while_paused_leaves_no_frozen_process() {
     let project = Project::new();
-    let mut supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
+    let mut command = project.command(&with_sets(&["run", "small"], &ENDLESS));
+    // As a shell starts it, which is the test here.
+    let mut supervisor = command.process_group(0).spawn().unwrap();
     let run = under_way(&project, 1);
     let pids = ROLES.map(|role| pid(&run, role));
     signal(&supervisor, Signal::SIGTSTP);

@@ -173,16 +173,24 @@ pub fn hold(pid: Pid) {
     wait_until_held(pid);
 }
 
-/// Wait until something halts a process.
+/// Wait until something halts a process, with all of its threads: the kernel takes it for stopped only then.
 pub fn wait_until_held(pid: Pid) {
     wait_for("a process to halt", || {
-        (proc_stat(pid)?[0] == "T").then_some(())
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let mut threads = threads.map(|thread| thread.unwrap().path().join("stat"));
+        threads
+            .all(|stat| fields_of_stat(&stat).is_none_or(|fields| fields[0] == "T"))
+            .then_some(())
     });
 }
 
 /// The fields of `/proc/PID/stat` from the third one on: the state.
 fn proc_stat(pid: Pid) -> Option<Vec<String>> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fields_of_stat(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn fields_of_stat(path: &Path) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(path).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
