@@ -13,9 +13,15 @@ use std::path::{Path, PathBuf};
 /// Expands `~` at the beginning, and `$NAME`, `${NAME}` and `${NAME:-DEFAULT}`; `$$` is a `$`.
 ///
 /// # Errors
-/// A user error if a variable is not set, or if the path begins with `~` otherwise.
+/// A user error if a variable is not set, a `${` has no `}`, or if the path begins with `~` otherwise.
 pub fn expand(path: impl AsRef<Path>) -> Result<PathBuf> {
     let path = path.as_ref();
+    if has_open_variable(path.as_os_str().as_bytes()) {
+        return Err(user_error!(
+            "'{}' has a ${{ without a }}; want ${{NAME}}, or $$ for a plain $",
+            path.display()
+        ));
+    }
     let variable = |name: &str| match env::var_os(name) {
         Some(value) if !value.is_empty() => Ok(Some(PathBuf::from(value))),
         _ => Err(()),
@@ -31,6 +37,19 @@ pub fn expand(path: impl AsRef<Path>) -> Result<PathBuf> {
             expanded.display()
         )),
         false => Ok(expanded.into_owned()),
+    }
+}
+
+/// Whether a `${` is not closed. `$$` is a plain `$`.
+fn has_open_variable(path: &[u8]) -> bool {
+    match path {
+        [b'$', b'$', rest @ ..] => has_open_variable(rest),
+        [b'$', b'{', rest @ ..] => match rest.iter().position(|&byte| byte == b'}') {
+            Some(end) => has_open_variable(&rest[end..]),
+            None => true,
+        },
+        [_, rest @ ..] => has_open_variable(rest),
+        [] => false,
     }
 }
 
@@ -89,6 +108,11 @@ mod tests {
                 error.to_string(),
                 "the variable RUNBOARD_NOT_SET is not set or empty; want it set, or $$ for a plain $"
             );
+        }
+        for path in ["${HOME", "a/$$${HOME/b"] {
+            let error = expand(path).unwrap_err().to_string();
+            let want = "has a ${ without a }; want ${NAME}, or $$ for a plain $";
+            assert_eq!(error, format!("'{path}' {want}"));
         }
         assert_eq!(
             expand("~nobody/a").unwrap_err().to_string(),

@@ -20,9 +20,6 @@ use std::env;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long `stop` waits before it says what it waits for.
-const NOTICE_AFTER: Duration = Duration::from_secs(5);
-
 /// How long a detached supervisor may take for its next sign of life until it supervises the run.
 const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
@@ -173,11 +170,8 @@ fn provenance(device: String, first_step: Option<u64>) -> Provenance {
 }
 
 pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
-    let options = StopOptions {
-        now,
-        notice_after: NOTICE_AFTER,
-        how_to_insist: &commands::stop_now(run),
-    };
+    let how_to_insist = commands::stop_now(run);
+    let options = StopOptions::new(now, &how_to_insist);
     let was_running = supervisor::stop(run, options, |notice| console::line(notice))?;
     if !was_running {
         console::line(format_args!("{} is not running", run.id()));

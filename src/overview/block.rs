@@ -45,7 +45,7 @@ impl Block<'_> {
         let state = match state {
             RunState::Running | RunState::Finished => self.paint.green(&word),
             RunState::Starting | RunState::Evaluating => self.paint.cyan(&word),
-            RunState::Stopping | RunState::Stopped => self.paint.yellow(&word),
+            RunState::Paused | RunState::Stopping | RunState::Stopped => self.paint.yellow(&word),
             RunState::Failed | RunState::Diverged => self.paint.red(&word),
         };
         let mut parts = vec![state];

@@ -391,7 +391,7 @@ mod tests {
         });
         assert_eq!(paths.len(), 8);
         assert!(paths.contains(&directory.path().join("a/20261123-031000")));
-        assert!(paths.contains(&directory.path().join("a/20261123-031000-8")));
+        assert!(paths.contains(&directory.path().join("a/20261123-031000-008")));
     }
 
     #[test]
@@ -405,9 +405,9 @@ mod tests {
             fs::create_dir(directory.path().join(other)).unwrap();
         }
         assert_eq!(claimed(3), "20261123-031000");
-        assert_eq!(claimed(2), "20261123-031000-2");
+        assert_eq!(claimed(2), "20261123-031000-002");
         fs::create_dir(directory.path().join("20261123-031000-9")).unwrap();
-        assert_eq!(claimed(1), "20261123-031000-10");
+        assert_eq!(claimed(1), "20261123-031000-010");
         assert_eq!(claimed(4), "20261123-041000");
 
         let last = directory.path().join("99991231-235959-4294967295");

@@ -1,6 +1,7 @@
 //! Finding runs again: a walk over the runs directory, which may hold anything else as well.
 
 use std::fmt;
+use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::timestamp::Timestamp;
 use super::{EvalStatus, ProcessState, RunDir, Status, SupervisorStatus, TrainStatus, commands};
-use crate::user_error;
+use crate::{console, user_error};
 
 /// How similar (Jaro-Winkler, in 0..=1) a name must be to be suggested.
 const MIN_SIMILARITY: f64 = 0.7;
@@ -22,6 +23,8 @@ pub enum RunState {
     Running,
     /// All steps are trained, and checkpoints are still scored.
     Evaluating,
+    /// Its trainer is frozen, by Ctrl-Z or SIGSTOP.
+    Paused,
     /// It was asked to stop, and saves its last checkpoint.
     Stopping,
     /// All steps are trained, and the last checkpoint is scored.
@@ -39,7 +42,11 @@ impl RunState {
     pub fn is_under_way(self) -> bool {
         matches!(
             self,
-            RunState::Starting | RunState::Running | RunState::Evaluating | RunState::Stopping
+            RunState::Starting
+                | RunState::Running
+                | RunState::Evaluating
+                | RunState::Paused
+                | RunState::Stopping
         )
     }
 }
@@ -50,6 +57,7 @@ impl fmt::Display for RunState {
             RunState::Starting => "starting",
             RunState::Running => "running",
             RunState::Evaluating => "evaluating",
+            RunState::Paused => "paused",
             RunState::Stopping => "stopping",
             RunState::Finished => "finished",
             RunState::Stopped => "stopped",
@@ -149,6 +157,7 @@ impl Statuses {
         };
         Some(match stopping {
             true => RunState::Stopping,
+            false if train.process.goes_on() && train.process.is_frozen(run) => RunState::Paused,
             false => under_way,
         })
     }
@@ -173,8 +182,18 @@ impl Statuses {
 }
 
 /// All runs in the directory `runs`, by name and then by age. Whatever is no run, or cannot be read, is
-/// passed over; a directory that is not there holds none.
+/// passed over; a directory that is not there holds none. A link that leads nowhere is warned of: its runs are missed.
 pub fn list(runs: &Path) -> Vec<RunEntry> {
+    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let is_hidden = name.to_string_lossy().starts_with('.');
+        if path.is_symlink()
+            && !is_hidden
+            && let Err(error) = check_directory(&path)
+        {
+            console::warning(error);
+        }
+    }
     find(runs).into_iter().map(RunEntry::read).collect()
 }
 
@@ -215,6 +234,9 @@ pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
     }
     let what = &*path.to_string_lossy();
     check_directory(runs)?;
+    if path.components().count() == 1 && !path.exists() {
+        check_directory(&runs.join(path))?;
+    }
     let known = find(runs);
     if let Some(run) = known
         .iter()
@@ -277,7 +299,6 @@ mod tests {
     use super::*;
     use crate::error::is_user_error;
     use crate::run::{Lock, Process, Restarts, Role, Score};
-    use std::fs;
 
     /// A runs directory with runs at the given places, each of which holds an empty spec.
     fn runs(ids: &[&str]) -> tempfile::TempDir {
@@ -291,6 +312,22 @@ mod tests {
 
     fn ids(runs: &Path) -> Vec<String> {
         list(runs).iter().map(|entry| entry.run.id()).collect()
+    }
+
+    #[test]
+    fn link_that_leads_nowhere_is_no_unknown_run() {
+        let directory = runs(&["a/20261123-031000"]);
+        std::os::unix::fs::symlink("nowhere", directory.path().join("b")).unwrap();
+        let error = resolve(directory.path(), Path::new("b")).unwrap_err();
+        assert!(is_user_error(&error));
+        let place = directory.path().join("b");
+        let want = check_directory(&place).unwrap_err().to_string();
+        assert!(
+            want.contains(" is a link to nowhere, which is not there"),
+            "{want}"
+        );
+        assert_eq!(error.to_string(), want);
+        assert_eq!(ids(directory.path()), ["a/20261123-031000"]);
     }
 
     #[test]

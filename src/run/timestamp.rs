@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Local};
 
-/// `YYYYmmdd-HHMMSS`, or `YYYYmmdd-HHMMSS-NUMBER` with a number from 2.
+/// `YYYYmmdd-HHMMSS`, or `YYYYmmdd-HHMMSS-NUMBER` with a number from 002, so that texts sort as well.
 ///
 /// Local time goes back: in autumn, with a clock that is corrected, in another time zone. A run then gets the time of
 /// the run before it, and the next number: whatever the clocks say, a later run has the greater timestamp.
@@ -55,7 +55,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.number {
             1 => f.write_str(&self.time),
-            number => write!(f, "{}-{number}", self.time),
+            number => write!(f, "{}-{number:03}", self.time),
         }
     }
 }
@@ -69,10 +69,11 @@ mod tests {
         let names = [
             "20251123-031000",
             "20261123-031000",
-            "20261123-031000-2",
-            "20261123-031000-10",
+            "20261123-031000-002",
+            "20261123-031000-010",
             "20261123-031001",
         ];
+        assert!(names.is_sorted());
         let timestamps = names.map(|name| Timestamp::parse(name).unwrap());
         assert!(timestamps.is_sorted());
         assert_eq!(timestamps.each_ref().map(Timestamp::to_string), names);
@@ -86,6 +87,10 @@ mod tests {
             "2026112-3031000",
         ] {
             assert_eq!(Timestamp::parse(name), None, "{name}");
+        }
+        let earlier_versions = ["20261123-031000-2", "20261123-031000-10"];
+        for (earlier, name) in earlier_versions.iter().zip(&names[2..]) {
+            assert_eq!(Timestamp::parse(earlier), Timestamp::parse(name));
         }
         let last = Timestamp::parse("20261123-031000-4294967295").unwrap();
         assert_eq!(last.next(), None);

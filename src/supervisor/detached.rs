@@ -29,6 +29,12 @@ const POLL: Duration = Duration::from_millis(50);
 /// ends by itself.
 const KILL_AFTER: Duration = Duration::from_secs(20);
 
+/// How long a stop waits that is to be at once. A process that it cannot kill may be frozen, with its container, say.
+const NOW_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a stop waits for a last checkpoint, which a full disk may keep a trainer from writing for a while.
+const LIMIT: Duration = Duration::from_secs(1800);
+
 /// How many lines of a supervisor's log are shown that could not begin.
 const TAIL: usize = 5;
 
@@ -101,8 +107,22 @@ pub struct StopOptions<'a> {
     pub now: bool,
     /// After this time it is told what is waited for.
     pub notice_after: Duration,
+    /// After this time it is given up; what was asked stays asked.
+    pub limit: Duration,
     /// What a user types to stop the run at once.
     pub how_to_insist: &'a str,
+}
+
+impl<'a> StopOptions<'a> {
+    /// Those of `runboard stop`.
+    pub fn new(now: bool, how_to_insist: &'a str) -> Self {
+        StopOptions {
+            now,
+            notice_after: Duration::from_secs(5),
+            limit: if now { NOW_LIMIT } else { LIMIT },
+            how_to_insist,
+        }
+    }
 }
 
 /// Asks the running processes of the run to stop after a last checkpoint, its supervisor or else those that were
@@ -113,7 +133,7 @@ pub struct StopOptions<'a> {
 ///
 /// # Errors
 /// A user error if a process of an earlier version is on another machine; otherwise if a status cannot be read, a
-/// process not be signalled, as that of another user, or a request not be written.
+/// process not be signalled, as that of another user, a request not be written, or a process has not ended within the limit.
 pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result<bool> {
     let supervisor = Target::find::<SupervisorStatus>(run)?;
     let train = Target::find::<TrainStatus>(run)?;
@@ -145,10 +165,16 @@ pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result
                 target.kill(run, &notify)?;
             }
         }
+        if begin.elapsed() >= options.limit {
+            bail!("{}", target.no_answer(run, options));
+        }
         thread::sleep(POLL);
     }
-    for target in targets.iter().filter(|_| options.now) {
-        (target.record_stop)(run)?;
+    for target in processes.iter().filter(|_| options.now) {
+        // On a full disk, say. The run has ended all the same.
+        if let Err(error) = (target.record_stop)(run) {
+            notify(&format!("warning: {error:#}"));
+        }
     }
     Ok(!targets.is_empty())
 }
@@ -325,6 +351,22 @@ impl Target {
         }
     }
 
+    /// That it did not end within the limit, and what helps.
+    fn no_answer(&self, run: &RunDir, options: StopOptions) -> String {
+        let (name, seconds) = (self.name(), options.limit.as_secs());
+        let insist = options.how_to_insist;
+        match (self.exists(run), options.now) {
+            (false, _) => format!(
+                "{name} is in another container or on another machine, and has not ended for {seconds} s; it may be frozen \
+                 with that (docker pause): it ends when it goes on, or kill it there"
+            ),
+            (true, true) => format!("{name} has not ended for {seconds} s, although it was killed"),
+            (true, false) => format!(
+                "{name} has not ended for {seconds} s; it still may, as it was asked to; to end it at once: {insist}"
+            ),
+        }
+    }
+
     /// That it cannot end now, and what helps.
     fn frozen_notice(&self, how_to_insist: &str) -> String {
         let pid = self.process.as_ref().map_or(0, |process| process.pid);
@@ -413,9 +455,8 @@ mod tests {
 
     fn options(now: bool, notice_after: Duration) -> StopOptions<'static> {
         StopOptions {
-            now,
             notice_after,
-            how_to_insist: "STOP NOW",
+            ..StopOptions::new(now, "STOP NOW")
         }
     }
 
@@ -472,6 +513,22 @@ mod tests {
                  on: kill -CONT {pid}; to end the run at once, without a last checkpoint: STOP NOW"
             )]
         );
+    }
+
+    #[test]
+    fn stop_gives_up_after_its_limit_and_says_why() {
+        let fake = Fake::new("");
+        let lock = Lock::take(&fake.run, Role::Supervisor).unwrap();
+        // One in another container: nothing is known of it but its lock.
+        let options = StopOptions {
+            limit: Duration::from_millis(1),
+            ..StopOptions::new(true, "STOP NOW")
+        };
+        let error = stop(&fake.run, options, |_| ()).unwrap_err();
+        assert!(!crate::error::is_user_error(&error));
+        let begin = "the supervisor is in another container or on another machine, and has not ended for 0 s; ";
+        assert!(error.to_string().starts_with(begin), "{error}");
+        drop(lock);
     }
 
     #[test]

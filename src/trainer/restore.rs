@@ -96,7 +96,7 @@ mod tests {
             tensors: [(WEIGHTS.to_owned(), network(2).named())].into(),
         };
         let write = |run: &RunDir| checkpoint::write_weights(&run.initial_weights(), &copied);
-        let run = RunDir::create_with(directory.path(), "a", "", &session, write).unwrap();
+        let (run, ()) = RunDir::create_with(directory.path(), "a", "", &session, write).unwrap();
         let begun = || restore(&run, &spec, network(1));
         let Restored {
             optimizer, first, ..

@@ -79,7 +79,7 @@ fn killed_processes_are_restarted_and_nothing_is_missing() {
         status(&run, "eval").map(|_| pid(&run, "eval"))
     });
     let list = parted.succeed(&["list"]).out;
-    assert!(list.lines().nth(1).unwrap().contains(" running "), "{list}");
+    assert!(list.lines().nth(1).unwrap().contains(" paused "), "{list}");
     // ... and ends soon after it has begun again.
     let end = checkpoints(&run).pop().unwrap() + 150;
     let end_set = format!("train.steps={end}");
@@ -499,15 +499,17 @@ fn stop_reaches_a_run_on_a_full_disk() {
             .current_dir(project.path(""));
         Done::of(command.output().unwrap())
     };
-    for (arguments, code) in [
-        (&["stop", "small"][..], 129),
-        (&["stop", "small", "--now"], 143),
+    // By SIGHUP; and by SIGTERM and SIGINT, whichever comes first.
+    for (arguments, codes) in [
+        (&["stop", "small"][..], [129, 129]),
+        (&["stop", "small", "--now"], [130, 143]),
     ] {
         let supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
         let run = under_way(&project, 1);
         let stopped = stop(arguments);
         assert_eq!(stopped.code, Some(0), "{}", stopped.err);
-        assert_eq!(finish(supervisor).code, Some(code));
+        let code = finish(supervisor).code.unwrap();
+        assert!(codes.contains(&code), "{code}");
         wait_for_the_end(&run);
     }
 }

@@ -259,10 +259,11 @@ mod tests {
                 let (begin, end) = (restarts[2], restarts[2 + count]);
                 let less = [&whole[..begin], &whole[end..]].concat();
                 let error = decode(&less).unwrap_err();
-                assert!(
-                    error.contains("its coded pixels end, or are no code, after "),
-                    "{name}: {error}"
-                );
+                let want = match count {
+                    1 => "its restart markers are out of order",
+                    _ => "its coded pixels end, or are no code, after ",
+                };
+                assert!(error.contains(want), "{name}: {error}");
             }
         }
     }

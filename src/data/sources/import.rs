@@ -31,7 +31,7 @@ const DROPPINGS: [&str; 8] = [
     "thumbs.db",
 ];
 
-/// The most problems that are listed, of files and of class names.
+/// The most class names that are listed.
 const MAX_LISTED: usize = 20;
 
 /// Writes the images of `from/train/CLASS/` and `from/test/CLASS/` into `to/cifar-10-batches-bin/` and
@@ -133,39 +133,26 @@ fn told(count: usize, what: &str) -> Option<String> {
 
 /// Files that cannot be imported.
 #[derive(Default)]
-struct Problems {
-    count: usize,
-    /// The first by path, at most [`MAX_LISTED`].
-    first: BTreeSet<String>,
-}
+struct Problems(BTreeSet<String>);
 
 impl Problems {
     /// `problem` goes on from the path: "is ...".
     fn add(&mut self, path: &Path, problem: &str) {
-        self.count += 1;
-        self.first.insert(format!("{} {problem}", path.display()));
-        if self.first.len() > MAX_LISTED {
-            self.first.pop_last();
-        }
+        self.0.insert(format!("{} {problem}", path.display()));
     }
 
-    /// A user error that lists them, if there are any.
+    /// A user error that lists them by path, if there are any.
     fn into_result(self, from: &Path) -> Result<()> {
-        let first: Vec<String> = self.first.into_iter().collect();
-        let first = first.join("\n  ");
-        match self.count {
-            0 => Ok(()),
-            1 => bail_user!("{first}"),
-            count => {
-                let more = match count.saturating_sub(MAX_LISTED) {
-                    0 => String::new(),
-                    more => format!("\n  and {more} more"),
-                };
-                bail_user!(
-                    "{count} files of {} cannot be imported:\n  {first}{more}",
-                    from.display()
-                )
-            }
+        let all: Vec<String> = self.0.into_iter().collect();
+        match all.as_slice() {
+            [] => Ok(()),
+            [one] => bail_user!("{one}"),
+            _ => bail_user!(
+                "{} files of {} cannot be imported:\n  {}",
+                all.len(),
+                from.display(),
+                all.join("\n  ")
+            ),
         }
     }
 }
@@ -235,8 +222,8 @@ fn missing_names(these: &[String], others: &[String]) -> String {
     let missing = these.iter().filter(|name| !others.contains(name));
     let mut shown: Vec<String> = missing
         .map(|name| match name.is_ascii() {
-            true => name.clone(),
-            false => format!("{name} (\"{}\")", name.escape_default()),
+            true => format!("{name:?}"),
+            false => format!("{name:?} (\"{}\")", name.escape_default()),
         })
         .collect();
     let count = shown.len();
@@ -453,12 +440,12 @@ mod tests {
         let message = import_error(from.path());
         let lines: Vec<&str> = message.lines().collect();
         let first = format!("32 files of {} cannot be imported:", from.path().display());
-        assert_eq!((lines[0], lines.len()), (first.as_str(), 22));
+        assert_eq!((lines[0], lines.len()), (first.as_str(), 33));
         assert!(lines[2].ends_with("x.txt is of another type, want a .png, .jpg or .jpeg file"));
         let third = from.path().join("train/a/cut-00.png");
         let third = format!("  {} is damaged: ", third.display());
         assert!(lines[3].starts_with(&third), "{message}");
-        assert_eq!(lines[21], "  and 12 more");
+        assert!(lines[32].contains("cut-29.png is damaged: "), "{message}");
     }
 
     #[test]
@@ -513,7 +500,7 @@ mod tests {
         let from = directories(&names);
         let (composed, decomposed) = ("test/caf\u{e9}", "test/cafe\u{301}");
         fs::rename(from.path().join(composed), from.path().join(decomposed)).unwrap();
-        let want = "caf\u{e9} (\"caf\\u{e9}\") only in train/, cafe\u{301} (\"cafe\\u{301}\") only in test/, \
+        let want = "\"caf\u{e9}\" (\"caf\\u{e9}\") only in train/, \"cafe\\u{301}\" (\"cafe\\u{301}\") only in test/, \
                     want the same classes in both";
         let message = import_error(from.path());
         assert_eq!(message, format!("{}: {want}", from.path().display()));
@@ -540,7 +527,7 @@ mod tests {
         );
         let from = directories(&OWN);
         fs::remove_dir_all(from.path().join("test/c")).unwrap();
-        let want = "c only in train/, no class only in test/, want the same classes in both";
+        let want = "\"c\" only in train/, no class only in test/, want the same classes in both";
         assert!(import_error(from.path()).ends_with(want));
         fs::create_dir(from.path().join("test/c")).unwrap();
         let empty = from.path().join("test/c");
