@@ -82,6 +82,10 @@ pub const PER_LAYER: usize = 2;
 /// Parameters of the network, layer by layer.
 pub const PARAMETERS: usize = PER_LAYER * LAYERS.len();
 
+/// The layers without parameters, as their outputs are called: the poolings and the normalisations.
+pub const POOLS: [&str; 2] = ["pool1", "pool2"];
+pub const NORMS: [&str; 2] = ["norm1", "norm2"];
+
 /// What the weights of a layer are called.
 pub fn weights_name(layer: &str) -> String {
     format!("{layer}/weights")

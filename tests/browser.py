@@ -27,9 +27,9 @@ TABS = {
     "distributions": ["conv1", "local3", "softmax_linear"],
     "histograms": ["conv1", "local3", "softmax_linear"],
     "hparams": ["optimizer.learning_rate", "TABLE VIEW", "PARALLEL COORDINATES VIEW"],
-    "text": [known("train", "description"), known("train", "spec"), known("train", "provenance")],
-    "pr_curves": ["pr/disc", "pr/ring"],
-    "custom_scalars": ["Training beside evaluation", "Speed", "cross-entropy"],
+    "text": [known("train", "description"), known("train", "spec"), known("train", "sessions")],
+    "pr_curves": ["pr/disc", "pr/ring", known("eval", "pr/macro average")],
+    "custom_scalars": ["Training (of augmented images, averaged) beside evaluation", "Speed", "cross-entropy"],
 }
 # Views inside a tab, and what must be written at the axes of their charts.
 VIEWS = {"hparams": {"PARALLEL COORDINATES VIEW": [BEST, "learning_rate"],

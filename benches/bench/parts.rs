@@ -70,13 +70,14 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     drop(batches);
 
     let train = &spec.train;
-    let shown = train
-        .scalars_every
-        .min(train.histograms_every)
-        .min(train.images_every);
-    let mut reporter = Reporter::start(directory.path(), spec, 0, Default::default(), false)?;
+    // Scalars alone, which come more often, take next to nothing.
+    let shown = train.histograms_every.min(train.images_every);
+    let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
+    let averages = Default::default();
+    let mut reporter = Reporter::start(directory.path(), spec, 0, averages, &classes, false)?;
     let (pixels, labels) = upload(spec, &batch, &device);
-    let (losses, gradients) = backend::gradients(&network, spec, 0, pixels.clone(), labels)?;
+    let (losses, gradients) =
+        backend::gradients(&network, spec, 0, pixels.clone(), labels.clone())?;
     reporter.record_losses(DeviceLosses::read(&[&losses])?[0]);
     let optimizer = Optimizer::new(spec, &network)?;
     let output = StepOutput {
@@ -84,6 +85,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         gradients,
         learning_rate: 0.1,
         images: pixels,
+        labels,
         waited: Duration::ZERO,
         computed: Duration::ZERO,
     };

@@ -81,7 +81,7 @@ fn weights_are_pytorchs_after_twenty_steps_of_every_rule_and_option() {
     let like = network();
     let of = |directory: &str| parameters(&golden, directory, &like);
     let (initial, target, curvature) = (of("initial"), of("target"), of("curvature"));
-    let loss = DeviceLosses::new(tch::Tensor::from(1f32), vec![]).unwrap();
+    let loss = DeviceLosses::new(tch::Tensor::from(1f32), tch::Tensor::from(0f32), vec![]).unwrap();
     let mut compared = 0;
     for (name, case) in &cases {
         let (spec, l2) = settings(case);
@@ -130,7 +130,7 @@ fn smoothed_cross_entropy_and_its_gradient_are_pytorchs() {
             rows.extend_from_slice(row);
             rows.extend([7.0; 6]);
         }
-        let loss = cross_entropy(
+        let (loss, _) = cross_entropy(
             &mut rows,
             classes + 6,
             classes,

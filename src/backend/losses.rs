@@ -1,16 +1,18 @@
-//! A step's losses, on the device and off it.
+//! A step's losses and its accuracy, on the device and off it.
 
 use crate::model::LAYERS;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// A step's losses.
+/// A step's losses and accuracy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Losses {
     /// Mean cross-entropy plus weight decay: what training minimises.
     pub total: f64,
     /// Mean cross-entropy of the batch.
     pub cross_entropy: f64,
+    /// Share of the batch's images whose likeliest class is their own, in 0..=1.
+    pub accuracy: f64,
     /// Each layer's weight decay, in the order of [`LAYERS`]; 0 where it has none.
     pub weight_decay: [f64; LAYERS.len()],
 }
@@ -19,21 +21,27 @@ pub struct Losses {
 /// for it.
 #[derive(Debug)]
 pub struct DeviceLosses {
-    /// [2 + decayed layers]: the total, the cross-entropy, the decays.
+    /// [3 + decayed layers]: the total, the cross-entropy, the accuracy, the decays.
     values: Tensor,
     /// The layers that have a weight decay.
     decayed: Vec<usize>,
 }
 
 impl DeviceLosses {
-    /// Of the mean cross-entropy and the decays of some layers, each with its number in [`LAYERS`]; scalars all.
-    pub(super) fn new(cross_entropy: Tensor, decays: Vec<(usize, Tensor)>) -> Result<Self> {
+    /// Of the mean cross-entropy, the accuracy and the decays of some layers, each with its number in [`LAYERS`]; scalars
+    /// all.
+    pub(super) fn new(
+        cross_entropy: Tensor,
+        accuracy: Tensor,
+        decays: Vec<(usize, Tensor)>,
+    ) -> Result<Self> {
         let (decayed, decays): (Vec<usize>, Vec<Tensor>) = decays.into_iter().unzip();
         let mut total = cross_entropy.shallow_clone();
         for decay in &decays {
             total = total.f_add(decay)?;
         }
-        let values = [&total, &cross_entropy].into_iter().chain(&decays);
+        let values = [&total, &cross_entropy, &accuracy];
+        let values = values.into_iter().chain(&decays);
         let values = Tensor::f_stack(&values.collect::<Vec<_>>(), 0)?;
         Ok(DeviceLosses { values, decayed })
     }
@@ -57,7 +65,7 @@ impl DeviceLosses {
         let mut values = values.into_iter();
         let mut next = || values.next().unwrap_or(f64::NAN);
         let read = |step: &&Self| {
-            let (total, cross_entropy) = (next(), next());
+            let (total, cross_entropy, accuracy) = (next(), next(), next());
             let mut weight_decay = [0.0; LAYERS.len()];
             for &layer in &step.decayed {
                 weight_decay[layer] = next();
@@ -65,6 +73,7 @@ impl DeviceLosses {
             Losses {
                 total,
                 cross_entropy,
+                accuracy,
                 weight_decay,
             }
         };
@@ -80,17 +89,23 @@ mod tests {
     fn losses_of_several_steps_are_read_at_once_each_in_its_place() {
         let scalar = |value: f64| Tensor::from(value as f32);
         let steps = [
-            DeviceLosses::new(scalar(2.0), vec![(2, scalar(0.5)), (3, scalar(0.25))]).unwrap(),
-            DeviceLosses::new(scalar(1.0), vec![]).unwrap(),
+            DeviceLosses::new(
+                scalar(2.0),
+                scalar(0.75),
+                vec![(2, scalar(0.5)), (3, scalar(0.25))],
+            )
+            .unwrap(),
+            DeviceLosses::new(scalar(1.0), scalar(0.5), vec![]).unwrap(),
         ];
         let read = DeviceLosses::read(&steps.each_ref()).unwrap();
-        let want = |total, cross_entropy, weight_decay| Losses {
+        let want = |total, cross_entropy, accuracy, weight_decay| Losses {
             total,
             cross_entropy,
+            accuracy,
             weight_decay,
         };
-        assert_eq!(read[0], want(2.75, 2.0, [0.0, 0.0, 0.5, 0.25, 0.0]));
-        assert_eq!(read[1], want(1.0, 1.0, [0.0; LAYERS.len()]));
+        assert_eq!(read[0], want(2.75, 2.0, 0.75, [0.0, 0.0, 0.5, 0.25, 0.0]));
+        assert_eq!(read[1], want(1.0, 1.0, 0.5, [0.0; LAYERS.len()]));
         assert_eq!(DeviceLosses::read(&[]).unwrap(), []);
     }
 }

@@ -4,14 +4,14 @@ use super::cpu::CpuNetwork;
 use super::dropout::Dropout;
 use super::losses::DeviceLosses;
 use super::{Labels, handles, not_libtorch, tch_tensor, to_host, with_handles};
-use crate::model::{self, LAYERS, NamedTensor, Network, PARAMETERS, PER_LAYER};
+use crate::model::{self, LAYERS, NORMS, NamedTensor, Network, PARAMETERS, PER_LAYER, POOLS};
 use crate::spec::{self, NormName, OptimizerName, Precision, Spec};
 use anyhow::{Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
 
-/// The losses on the batch of a step and the gradient of the total one by every parameter. Which outputs are left out
-/// follows from the spec's seed and the step.
+/// The losses and accuracy on the batch of a step, and the gradient of the total loss by every parameter. Which outputs are
+/// left out follows from the spec's seed and the step.
 ///
 /// # Errors
 /// libtorch's, such as memory that does not suffice.
@@ -26,7 +26,7 @@ pub fn gradients(
     let images = tch_tensor(images)?;
     let labels = Targets::new(labels.into(), spec)?;
     let dropout = Dropout::new(spec, step, labels.own.numel());
-    let (cross_entropy, mut gradients) = match CpuNetwork::of(spec, &images) {
+    let (cross_entropy, accuracy, mut gradients) = match CpuNetwork::of(spec, &images) {
         Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref())?,
         None => differentiate(&weights, spec, &images, &labels, dropout.as_ref())?,
     };
@@ -44,7 +44,7 @@ pub fn gradients(
             let _ = gradients[0].f_add_(&w.f_mul_scalar(decay)?)?;
         }
     }
-    let losses = DeviceLosses::new(cross_entropy, decays)?;
+    let losses = DeviceLosses::new(cross_entropy, accuracy, decays)?;
     Ok((losses, with_handles(network, gradients)))
 }
 
@@ -71,14 +71,14 @@ impl Targets {
     }
 }
 
-/// The mean cross-entropy and its gradients, in libtorch's operations.
+/// The mean cross-entropy, the accuracy, and the former's gradients, in libtorch's operations.
 fn differentiate(
     weights: &[tch::Tensor],
     spec: &Spec,
     images: &tch::Tensor,
     labels: &Targets,
     dropout: Option<&Dropout>,
-) -> Result<(tch::Tensor, Vec<tch::Tensor>)> {
+) -> Result<(tch::Tensor, tch::Tensor, Vec<tch::Tensor>)> {
     let weights = tracked(weights)?;
     let logits = forward(&weights, spec, images, dropout, None)?;
     let smoothing = spec.loss.label_smoothing;
@@ -87,8 +87,9 @@ fn differentiate(
         let other = cross_entropy(&logits, mixed, smoothing)?;
         loss = other.f_lerp(&loss, f64::from(labels.own_share))?;
     }
+    let accuracy = accuracy(&logits.f_detach()?, &labels.own)?;
     let gradients = tch::Tensor::f_run_backward(&[&loss], &weights, false, false)?;
-    Ok((loss, gradients))
+    Ok((loss, accuracy, gradients))
 }
 
 /// The logits of a batch: [n, classes] on the host, row by row.
@@ -142,6 +143,15 @@ pub(super) fn cross_entropy(
     }
     let even = likelihoods.f_mean(tch::Kind::Float)?.f_neg()?;
     Ok(loss.f_lerp(&even, f64::from(label_smoothing))?)
+}
+
+/// The share of the batch's images of which no class has a larger logit than their own.
+fn accuracy(logits: &tch::Tensor, labels: &tch::Tensor) -> Result<tch::Tensor> {
+    let own = logits.f_gather(1, &labels.f_unsqueeze(1)?, false)?;
+    let largest = logits.f_amax(1, true)?;
+    Ok(own
+        .f_greater_equal_tensor(&largest)?
+        .f_mean(tch::Kind::Float)?)
 }
 
 /// What each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,
@@ -202,6 +212,7 @@ fn forward(
         ));
     };
     let [conv1, conv2, local3, local4, softmax_linear] = LAYERS;
+    let ([pool1, pool2], [norm1, norm2]) = (POOLS, NORMS);
     let x = images.f_permute([0, 3, 1, 2])?; // [n, 3, h, w]
     let x = convolution(&x, c1w, c1b)?; // [n, 64, h, w]
     if captured {
@@ -210,15 +221,15 @@ fn forward(
     // relu after the pooling, where there is a quarter as much of it: both only pass larger values on,
     // so their order changes neither values nor gradients.
     let x = pool(&x, &spec.pool)?.f_relu()?; // [n, 64, h/2, w/2]
-    capture("pool1", &x);
+    capture(pool1, &x);
     let x = local_response_norm(&x, &spec.norm)?;
-    capture("norm1", &x);
+    capture(norm1, &x);
     let x = convolution(&x, c2w, c2b)?.f_relu()?; // [n, 64, h/2, w/2]
     capture(conv2, &x);
     let x = local_response_norm(&x, &spec.norm)?;
-    capture("norm2", &x);
+    capture(norm2, &x);
     let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
-    capture("pool2", &x);
+    capture(pool2, &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
     let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
     let x = dropped(x, dropout, 0)?;
@@ -350,6 +361,7 @@ pub(super) mod tests {
             let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
             let pixels = random(5 * crop * crop * 3, 7);
             let labels = vec![0, 9, 4, 4, 2];
+            let truth = labels.clone();
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
             let fast = logits(&network, &spec, images.clone()).unwrap();
             let (losses, fast_gradients) = gradients(&network, &spec, 0, images, targets).unwrap();
@@ -370,6 +382,13 @@ pub(super) mod tests {
             let number = |t: Tensor<1>| t.into_data().iter::<f64>().next().unwrap();
             assert!((losses.total - number(total.clone())).abs() < 1e-5);
             assert!((losses.cross_entropy - number(cross_entropy)).abs() < 1e-5);
+            let likeliest = |row: &[f32]| {
+                let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                row.iter().position(|logit| *logit == largest).unwrap() as i64
+            };
+            let rows = fast.chunks_exact(10).zip(&truth);
+            let hits = rows.filter(|(row, label)| likeliest(row) == **label);
+            assert_eq!(losses.accuracy, hits.count() as f64 / 5.0);
             let slow_logits: Vec<f32> = slow.into_data().iter::<f32>().collect();
             assert_close(&fast, &slow_logits, "logits");
 
@@ -425,9 +444,10 @@ pub(super) mod tests {
             let got = cpu.gradients(&weights, &images, &labels, dropout.as_ref());
             let want = differentiate(&weights, &spec, &images, &labels, dropout.as_ref());
             let (got, want) = (got.unwrap(), want.unwrap());
-            let scalar = |loss: &tch::Tensor| loss.double_value(&[]);
+            let scalar = |tensor: &tch::Tensor| tensor.double_value(&[]);
             assert!((scalar(&got.0) - scalar(&want.0)).abs() < 1e-5);
-            for (index, (got, want)) in got.1.iter().zip(&want.1).enumerate() {
+            assert_eq!(scalar(&got.1), scalar(&want.1));
+            for (index, (got, want)) in got.2.iter().zip(&want.2).enumerate() {
                 let (got, want) = (to_host(got).unwrap(), to_host(want).unwrap());
                 assert_close(&got, &want, &format!("parameter {index}"));
             }

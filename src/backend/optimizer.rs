@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn loss(value: f32) -> DeviceLosses {
-        DeviceLosses::new(Tensor::from(value), vec![]).unwrap()
+        DeviceLosses::new(Tensor::from(value), Tensor::from(0.0f32), vec![]).unwrap()
     }
 
     #[test]

@@ -9,7 +9,9 @@
 use crate::error::is_user_error;
 use crate::events::{self, EventWriter, SessionStatus, Summaries, tags};
 use crate::run::data::fingerprint_digits;
-use crate::run::{Journal, Lock, ProcessState, Role, RunDir, RunState, state};
+use crate::run::{
+    Journal, Lock, ProcessState, Role, RunDir, RunState, Status, SupervisorStatus, state,
+};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -66,8 +68,17 @@ pub(super) fn list(run: &RunDir, spec: &Spec) -> Result<()> {
 }
 
 /// Show that the run is going on.
-pub(super) fn add_running(summaries: &mut Summaries) {
-    summaries.scalar(&tags::STATE.tag(), number(ProcessState::Running));
+pub(super) fn add_running(summaries: &mut Summaries, run: &RunDir) {
+    add_state(summaries, run, ProcessState::Running);
+}
+
+/// Show how the run stands, and how long it took up to now.
+fn add_state(summaries: &mut Summaries, run: &RunDir, state: ProcessState) {
+    summaries.scalar(&tags::STATE.tag(), number(state));
+    // Only shown: one that cannot be read is for the supervisor to report.
+    if let Ok(Some(supervisor)) = SupervisorStatus::load(run) {
+        summaries.scalar(&tags::MINUTES.tag(), supervisor.seconds() / 60.0);
+    }
 }
 
 /// Show how a run stands whose evaluator ends: as finished or failed, or else as stopped, because it may go on. Without a
@@ -84,7 +95,7 @@ pub fn record_completion(run: &RunDir) -> Result<()> {
     let next = journal.last().map_or(0, |last| last.step + 1);
     let state = completion_state(run);
     let mut summaries = Summaries::at(next);
-    summaries.scalar(&tags::STATE.tag(), number(state));
+    add_state(&mut summaries, run, state);
     if let Some(status) = status(state) {
         summaries.end_session(status);
     }
@@ -150,6 +161,7 @@ fn hyperparameters(spec: &Spec, data: Option<String>) -> Result<Value> {
         chosen.and_then(Value::as_str) != Some(value)
     });
     let without_effect: Vec<&str> = without_effect.map(|(path, ..)| *path).collect();
+    let without_effect = without_effect.into_iter().chain(spec.unused());
     for path in OMITTED.iter().copied().chain(without_effect) {
         remove(&mut fields, path);
     }
@@ -177,7 +189,7 @@ fn pointer(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Process, Status, TrainStatus, provenance};
+    use crate::run::{Process, TrainStatus, provenance};
     use crate::spec::{OnDivergence, Source};
 
     /// The names under which the tab shows a spec.
@@ -226,6 +238,7 @@ mod tests {
             let odd = found.iter().find(|name| name.contains(kind));
             assert_eq!(odd, None);
         }
+        assert!(!found.contains(&"input.pad_mode".to_owned()));
         spec.data.source = Source::Synthetic;
         spec.train.on_divergence = OnDivergence::Rollback;
         let more = names(&spec);
@@ -271,7 +284,7 @@ mod tests {
         list(&run, &spec).unwrap();
         assert!(!run.earlier_hparams().exists());
         let mut running = Summaries::at(0);
-        add_running(&mut running);
+        add_running(&mut running, &run);
         EventWriter::resume(&eval, 0).unwrap().write(&running);
         assert_eq!(shown(), Some(1.0));
         // A process that another test is starting has inherited the lock, until it is started.

@@ -387,7 +387,7 @@ impl<'a> Evaluator<'a> {
                     best: best.map_or(score, |best| best.better(score)).accuracy,
                     training_loss,
                 };
-                reporter.publish(&evaluated, &self.images)?;
+                reporter.publish(self.run, &evaluated, &self.images)?;
                 console::timed(format_args!("precision @ 1 = {:.3}", scores.accuracy));
                 Ok(scores)
             }

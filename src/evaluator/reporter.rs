@@ -65,7 +65,7 @@ impl EvaluationReporter {
     ///
     /// # Errors
     /// The event file does not take it.
-    pub fn publish(&mut self, evaluated: &Evaluated, images: &Images) -> Result<()> {
+    pub fn publish(&mut self, run: &RunDir, evaluated: &Evaluated, images: &Images) -> Result<()> {
         let Evaluated {
             step,
             scores,
@@ -92,7 +92,7 @@ impl EvaluationReporter {
                 .scalar(&tags::TTA_PRECISION_AT_1.tag(), tta.accuracy)
                 .scalar(&tags::TTA_CROSS_ENTROPY.tag(), tta.loss);
         }
-        hparams::add_running(&mut summaries);
+        hparams::add_running(&mut summaries, run);
         for (class, name) in self.classes.iter().enumerate() {
             if let Some(recall) = averaged.recall(class) {
                 summaries.scalar(&tags::CLASS_RECALL.of(name), recall);
@@ -101,11 +101,14 @@ impl EvaluationReporter {
                 summaries.scalar(&tags::CLASS_PRECISION.of(name), precision);
             }
         }
-        for (class, name) in self.classes.iter().enumerate() {
-            let (scores, truth) = averaged.one_versus_rest(class);
+        let decisions = (0..self.classes.len()).map(|class| averaged.one_versus_rest(class));
+        let decisions: Vec<_> = decisions.collect();
+        for ((scores, truth), name) in decisions.iter().zip(&self.classes) {
             let tag = tags::CLASS_PR_CURVE.of(name);
-            summaries.pr_curve(&tag, &scores, &truth, PR_THRESHOLDS);
+            summaries.pr_curve(&tag, scores, truth, PR_THRESHOLDS);
         }
+        let tag = tags::MEAN_PR_CURVE.tag();
+        summaries.mean_pr_curve(&tag, &decisions, PR_THRESHOLDS);
         if let Some(legend) = self.labels.legend() {
             summaries.text(&tags::CLASS_NUMBERS.tag(), legend);
         }
@@ -131,5 +134,6 @@ impl EvaluationReporter {
     }
 }
 
-/// Points of a precision-recall curve, as many as TensorBoard's own pr_curve summary has by default.
-const PR_THRESHOLDS: usize = 201;
+/// Points of a precision-recall curve: one for each percent of the score. TensorBoard's own summary has 201, which look no
+/// different.
+const PR_THRESHOLDS: usize = 101;

@@ -49,6 +49,16 @@ pub(super) fn pr_curve(scores: &[f32], is_positive: &[bool], thresholds: usize) 
     rows
 }
 
+/// The mean of several curves of `length` values, value by value; zeros without any.
+pub(super) fn mean(curves: &[Vec<f32>], length: usize) -> Vec<f32> {
+    let count = curves.len().max(1) as f64;
+    let mean = |at: usize| {
+        let sum: f64 = curves.iter().map(|curve| f64::from(curve[at])).sum();
+        (sum / count) as f32
+    };
+    (0..length).map(mean).collect()
+}
+
 /// For each bucket the count in it and all later ones.
 fn at_least(buckets: &[u64]) -> Vec<u64> {
     let mut sums = buckets.to_vec();
@@ -114,6 +124,13 @@ mod tests {
             0.5,
         ];
         assert_eq!(rows, want);
+    }
+
+    #[test]
+    fn mean_is_of_each_value_and_of_no_curves_0() {
+        let curves = [vec![1.0, 0.0], vec![0.5, 0.25]];
+        assert_eq!(mean(&curves, 2), [0.75, 0.125]);
+        assert_eq!(mean(&[], 2), [0.0; 2]);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use super::histogram::Histogram;
 use super::hparams::{self, SessionStatus};
 use super::layout::{self, Category};
-use super::pr_curve::pr_curve;
+use super::pr_curve::{mean, pr_curve};
 use super::record::message;
 use super::tag::{DataClass, Tag};
 use super::{tags, tensor};
-use image::{ImageFormat, RgbImage};
-use std::io::Cursor;
+use image::RgbImage;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tensorboard_proto::event::Event;
 use tensorboard_proto::plugin_pr_curve::PrCurvePluginData;
@@ -74,18 +74,32 @@ impl Summaries {
 
     /// A picture, kept as PNG. One without pixels is left out.
     pub fn image(&mut self, tag: &Tag, picture: &RgbImage) -> &mut Self {
-        let mut png = Cursor::new(Vec::new());
-        if picture.write_to(&mut png, ImageFormat::Png).is_err() {
+        let Some(png) = png(picture) else {
             return self;
-        }
+        };
         let mut image = Summary_Image::new();
         image.set_width(i32::try_from(picture.width()).unwrap_or(i32::MAX));
         image.set_height(i32::try_from(picture.height()).unwrap_or(i32::MAX));
         image.set_colorspace(RGB);
-        image.set_encoded_image_string(png.into_inner());
+        image.set_encoded_image_string(png);
         let mut value = Summary_Value::new();
         value.set_image(image);
         self.add(value, tag, "images", Vec::new(), DataClass::BlobSequence)
+    }
+
+    /// The mean over several decisions, each with its scores and whether yes is right, of what [`Summaries::pr_curve`]
+    /// shows of each.
+    pub fn mean_pr_curve(
+        &mut self,
+        tag: &Tag,
+        decisions: &[(Vec<f32>, Vec<bool>)],
+        thresholds: usize,
+    ) -> &mut Self {
+        let thresholds = thresholds.max(2);
+        let curves = decisions.iter();
+        let curves = curves.map(|(scores, truth)| pr_curve(scores, truth, thresholds));
+        let rows = mean(&curves.collect::<Vec<_>>(), 6 * thresholds);
+        self.add_pr_curve(tag, rows, thresholds)
     }
 
     /// Precision and recall of a yes-or-no decision at `thresholds` (at least 2; TensorBoard's default is
@@ -100,6 +114,10 @@ impl Summaries {
     ) -> &mut Self {
         let thresholds = thresholds.max(2);
         let rows = pr_curve(scores, is_positive, thresholds);
+        self.add_pr_curve(tag, rows, thresholds)
+    }
+
+    fn add_pr_curve(&mut self, tag: &Tag, rows: Vec<f32>, thresholds: usize) -> &mut Self {
         let mut data = PrCurvePluginData::new();
         data.set_num_thresholds(u32::try_from(thresholds).unwrap_or(u32::MAX));
         let tensor = tensor::floats(&[6, thresholds], rows);
@@ -166,6 +184,19 @@ impl Summaries {
         self.event.mut_summary().mut_value().push(value);
         self
     }
+}
+
+/// The picture as a PNG of few bytes; none without pixels. Rows of magnified pixels repeat the one above them, which the
+/// filter makes zeros of; drawn lines and letters are smaller without.
+fn png(picture: &RgbImage) -> Option<Vec<u8>> {
+    let filters = [FilterType::NoFilter, FilterType::Up];
+    let encoded = filters.into_iter().filter_map(|filter| {
+        let mut png = Vec::new();
+        let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Best, filter);
+        picture.write_with_encoder(encoder).ok()?;
+        Some(png)
+    });
+    encoded.min_by_key(Vec::len)
 }
 
 /// Code of red, green and blue among an image summary's colour spaces.

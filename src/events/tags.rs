@@ -100,13 +100,15 @@ macro_rules! table {
 
 table! {
     TOTAL_LOSS = Trainer, Scalars, "total_loss",
-        "Mean cross-entropy of the step's batch plus weight decay; moving average over the steps, decay 0.9.";
+        "Mean cross-entropy of the step's batch, whose images are augmented, plus weight decay; moving average over the steps, decay 0.9.";
     TOTAL_LOSS_RAW = Trainer, Scalars, "total_loss (raw)",
-        "Mean cross-entropy of the step's batch plus weight decay.";
+        "Mean cross-entropy of the step's batch, whose images are augmented, plus weight decay.";
     CROSS_ENTROPY = Trainer, Scalars, "cross_entropy",
-        "Mean cross-entropy of the step's batch; moving average over the steps, decay 0.9.";
+        "Mean cross-entropy of the step's batch, whose images are augmented; moving average over the steps, decay 0.9.";
     CROSS_ENTROPY_RAW = Trainer, Scalars, "cross_entropy (raw)",
-        "Mean cross-entropy of the step's batch.";
+        "Mean cross-entropy of the step's batch, whose images are augmented.";
+    TRAINING_PRECISION_AT_1 = Trainer, Scalars, "Precision @ 1",
+        "Share of the step's batch, whose images are augmented, whose likeliest class is their own, by the weights before the step; moving average over the steps, decay 0.9.";
     WEIGHT_LOSS = Trainer, Scalars, "{layer}/weight_loss",
         "Weight decay of the layer: its share of the total loss; moving average over the steps, decay 0.9.";
     WEIGHT_LOSS_RAW = Trainer, Scalars, "{layer}/weight_loss (raw)",
@@ -150,12 +152,13 @@ table! {
     NONFINITE = Trainer, Scalars, "{histogram}/nonfinite",
         "Values that are NaN or infinite and therefore not in the histogram. No point means none.";
     INPUT_IMAGE = Trainer, Images, "images/image/{index}",
-        "A training image after distortion and standardisation.";
+        "A training image after distortion and standardisation, over its class.";
     FILTERS = Trainer, Images, "conv1/filters",
         "The first layer's filters on one scale: grey is 0, full colours are the largest weight.";
     DESCRIPTION = Trainer, Text, "description", "";
     SPEC = Trainer, Text, "spec", "";
-    PROVENANCE = Trainer, Text, "provenance", "";
+    SESSION = Trainer, Text, "sessions",
+        "What each session of training was started from; its step is the first one that it trained.";
     ROLLBACKS = Trainer, Text, "rollbacks",
         "Each lowered the learning rate.";
 
@@ -179,8 +182,10 @@ table! {
         "Share of the test images taken for the class that are of it.";
     CLASS_PR_CURVE = Evaluator, PrCurves, "pr/{class}",
         "Precision and recall of the class against all others.";
+    MEAN_PR_CURVE = Evaluator, PrCurves, "pr/macro average",
+        "Precision and recall, each the mean over the classes at the same threshold.";
     CONFUSION_MATRIX = Evaluator, Images, "confusion_matrix",
-        "Test images by their class (rows) and the likeliest class (columns).";
+        "Test images by their class (rows) and the likeliest class (columns), and their share of the row.";
     CONFIDENT_MISTAKES = Evaluator, Images, "confident_mistakes",
         "The test images that are most confidently taken for another class.";
     CLASS_NUMBERS = Evaluator, Text, "class_numbers",
@@ -189,6 +194,8 @@ table! {
     // For the HParams tab, which takes every curve of the directory for a metric and shows the first five by name.
     BEST_ACCURACY = Evaluator, Scalars, "Overview/best accuracy",
         "Precision @ 1 of the best checkpoint so far: by the validation images if there are any, else by the test images.";
+    MINUTES = Evaluator, Scalars, "Overview/minutes",
+        "How long the run's sessions took up to now, in minutes.", measured;
     TRAINING_LOSS = Evaluator, Scalars, "Overview/training loss",
         "Training's total_loss at the checkpoint: of augmented images, averaged over steps, weight decay included.";
     STATE = Evaluator, Scalars, "Overview/state",

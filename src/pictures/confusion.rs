@@ -20,8 +20,8 @@ const FAINT: Rgb<u8> = Rgb([190; 3]);
 const SPACE: u32 = 6;
 
 /// `counts` [label, prediction] of images as a matrix with `labels` beside its rows
-/// (labels) and above its columns (predictions). A cell's shade is its share of its row, from white for
-/// none to dark blue for all.
+/// (labels) and above its columns (predictions). A cell's shade, and its second line, is its share of its row, from
+/// white for none to dark blue for all.
 pub fn confusion(counts: &[u64], labels: &ClassLabels) -> RgbImage {
     let (font, names) = (&labels.font, labels.texts());
     let classes = names.len();
@@ -68,10 +68,25 @@ fn draw(row: &[u64], side: u32, font: &Font) -> impl Iterator<Item = RgbImage> {
             _ => BLACK,
         };
         let mut cell = RgbImage::from_pixel(side, side, shade);
-        let text = font.line(&count.to_string(), ink, shade);
-        centre(&mut cell, &text, side / 2, side / 2);
+        let line = |text: &str| font.line(text, ink, shade);
+        let text = line(&count.to_string());
+        if count == 0 {
+            centre(&mut cell, &text, side / 2, side / 2);
+        } else {
+            let percent = line(&percent(share));
+            centre(&mut cell, &text, side / 2, side / 2 - text::HEIGHT / 2);
+            centre(&mut cell, &percent, side / 2, side / 2 + text::HEIGHT / 2);
+        }
         cell
     })
+}
+
+/// A share above 0 as whole percent.
+fn percent(share: f64) -> String {
+    match (100.0 * share).round() {
+        0.0 => "<1%".to_owned(),
+        percent => format!("{percent}%"),
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +136,9 @@ mod tests {
         let font = Font::default();
         let count = font.line("12345678", WHITE, FULL);
         let at = start + 1 + cell + 1;
-        assert_eq!(cut(at + 3, at + cell / 2 - 8, &count), count);
+        assert_eq!(cut(at + 3, at + cell / 2 - 16, &count), count);
+        let percent = font.line("100%", WHITE, FULL);
+        assert_eq!(cut(at + cell / 2 - 14, at + cell / 2, &percent), percent);
         let name = font.line("second", BLACK, WHITE);
         let middle = start + 1 + cell + 1 + cell / 2;
         assert_eq!(cut(start - 6 - 42, middle - 8, &name), name);
@@ -129,6 +146,12 @@ mod tests {
         assert_eq!(cut(middle - 8, start - 6 - 42, &name), name);
         let title = font.line("prediction", BLACK, WHITE);
         assert_eq!(cut(start + cell + 1 - 35, 6, &title), title);
+    }
+
+    #[test]
+    fn share_is_whole_percent() {
+        let found = [0.001, 0.0049, 0.005, 0.126, 0.999, 1.0].map(percent);
+        assert_eq!(found, ["<1%", "<1%", "1%", "13%", "100%", "100%"]);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct TrainingData {
     pub images: Images,
     /// Those that are held out; none if the spec wants none.
     pub validation: Option<Images>,
+    /// Names of the classes in the order of the labels.
+    pub classes: Vec<String>,
 }
 
 /// Contents of the file.
@@ -243,13 +245,20 @@ fn read_from(
 /// # Errors
 /// As [`read`] and [`Spec::training_images`].
 pub fn read_training(run: &RunDir, spec: &Spec) -> Result<TrainingData> {
-    let RunData { mut images, .. } = read(run, &spec.data, Split::Train)?;
+    let RunData {
+        mut images,
+        classes,
+    } = read(run, &spec.data, Split::Train)?;
     spec.training_images(images.len())?;
     let validation = match spec.data.validation_images {
         0 => None,
         count => Some(images.hold_out(count, spec.seed)),
     };
-    Ok(TrainingData { images, validation })
+    Ok(TrainingData {
+        images,
+        validation,
+        classes,
+    })
 }
 
 /// The fingerprint of the data in `directory`, which must be the recorded one.

@@ -3,7 +3,7 @@
 use super::constraints::violation;
 use super::layer::{Layer, storable};
 use super::read::FieldError;
-use super::{Data, Override, Spec, fields, names, unused};
+use super::{Data, Fidelity, Override, Spec, fields, names, unused};
 use crate::user_error;
 use anyhow::{Context, Result};
 use serde_yaml::Value;
@@ -131,8 +131,16 @@ fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
 
 /// Merge the layers over the defaults and check what the layers cannot check singly.
 pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
-    let mut merged =
-        serde_yaml::to_value(Spec::default()).context("failed to build the default spec")?;
+    let topmost = layers.iter().rev();
+    let fidelity = topmost
+        .filter_map(|layer| layer.values.get("fidelity"))
+        .next();
+    let fidelity = match fidelity.and_then(Value::as_str) {
+        Some("tutorial") => Fidelity::Tutorial,
+        _ => Fidelity::Exact,
+    };
+    let defaults = Spec::defaults(fidelity);
+    let mut merged = serde_yaml::to_value(defaults).context("failed to build the defaults")?;
     for (index, layer) in layers.iter().enumerate() {
         for [field, other] in fields::alternatives().filter(|[field, _]| layer.sets(field)) {
             // On the command line each override is a layer.

@@ -98,6 +98,25 @@ impl Spec {
         }
         Ok(left)
     }
+
+    /// The fields that have no effect with the values of the others.
+    pub fn unused(&self) -> impl Iterator<Item = &'static str> {
+        unused::fields(self).into_iter().map(|it| it.field)
+    }
+
+    /// The defaults of a spec with this fidelity. The tutorial's summaries are all of one cadence, with which its
+    /// histograms and images take most of a run's disk.
+    pub fn defaults(fidelity: Fidelity) -> Self {
+        let mut defaults = Spec {
+            fidelity,
+            ..Spec::default()
+        };
+        if fidelity == Fidelity::Tutorial {
+            defaults.train.histograms_every = 100;
+            defaults.train.images_every = 100;
+        }
+        defaults
+    }
 }
 
 /// The seed of all random streams of a run.
@@ -392,8 +411,8 @@ impl Default for Train {
             drop_last: false,
             log_every: 10,
             scalars_every: 100,
-            histograms_every: 100,
-            images_every: 100,
+            histograms_every: 1_000,
+            images_every: 1_000,
             checkpoint_every: 1_000,
             keep_checkpoints: 5,
             keep_every: 0,

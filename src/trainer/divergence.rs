@@ -262,6 +262,7 @@ mod tests {
 
     fn losses(total: f64) -> Losses {
         Losses {
+            accuracy: 0.1,
             total,
             cross_entropy: 1.5,
             weight_decay: [0.0; LAYERS.len()],

@@ -5,9 +5,9 @@
 
 use crate::backend;
 use crate::events::Graph;
-use crate::model::{LAYERS, NamedTensor, Network, weights_name};
+use crate::model::{LAYERS, NORMS, NamedTensor, Network, POOLS, weights_name};
 use crate::spec::{self, OptimizerName, ScheduleName, Spec};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::tensor::{Device, Tensor};
 
 /// Draw a training step of `network`: input, layers, losses, gradients, updates and moving averages.
@@ -31,7 +31,7 @@ pub fn graph(spec: &Spec, network: &Network, device: &Device) -> Result<Graph> {
             .find(|p| p.name == weights_name(&layer.name))
         {
             Some(weights) => weighted(&mut graph, layer, weights, &input),
-            None => unweighted(&mut graph, spec, layer, &input.0),
+            None => unweighted(&mut graph, spec, layer, &input.0)?,
         };
         input = (output, layer.shape.clone());
     }
@@ -49,7 +49,13 @@ fn weighted(
 ) -> String {
     let name = |part: &str| format!("{}/{part}", layer.name);
     let (w, b) = (name("weights"), name("biases"));
-    graph.node(&w, "VariableV2", &[], &weights.shape);
+    let order = match weights.shape.len() {
+        4 => "out, in, height, width",
+        _ => "in, out",
+    };
+    graph
+        .node(&w, "VariableV2", &[], &weights.shape)
+        .attribute("shape_order", order);
     let channels = &layer.shape[layer.shape.len() - 1..];
     graph.node(&b, "VariableV2", &[], channels);
     let (product, output) = (name("product"), name(&layer.name));
@@ -82,23 +88,26 @@ fn weighted(
 }
 
 /// A pooling or a normalisation; the name of its node.
-fn unweighted(graph: &mut Graph, spec: &Spec, layer: &NamedTensor, input: &str) -> String {
+fn unweighted(graph: &mut Graph, spec: &Spec, layer: &NamedTensor, input: &str) -> Result<String> {
     let (pool, norm) = (&spec.network.pool, &spec.network.norm);
-    if layer.name.starts_with("pool") {
+    let name = layer.name.as_str();
+    if POOLS.contains(&name) {
         graph
             .node(&layer.name, "MaxPool", &[input], &layer.shape)
             .attribute("ksize", [1, pool.size, pool.size, 1])
             .attribute("strides", [1, pool.stride, pool.stride, 1])
             .attribute("padding", "SAME");
-    } else {
+    } else if NORMS.contains(&name) {
         graph
             .node(&layer.name, "LRN", &[input], &layer.shape)
             .attribute("depth_radius", norm.radius)
             .attribute("bias", norm.bias)
             .attribute("alpha", norm.alpha)
             .attribute("beta", norm.beta);
+    } else {
+        bail!("got a layer {name}, want one with weights, a pooling or a normalisation");
     }
-    layer.name.clone()
+    Ok(layer.name.clone())
 }
 
 /// Cross-entropy, the layers' weight decay and their sum; the name of the sum.
@@ -153,5 +162,29 @@ fn update_operation(optimizer: &spec::Optimizer) -> &'static str {
         OptimizerName::Sgd => "ApplyGradientDescent",
         OptimizerName::Adamw => "ApplyAdamW",
         OptimizerName::Muon => "ApplyMuon",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layer_without_weights_is_drawn_by_what_it_is_and_not_by_its_first_letters() {
+        let drawn = |name: &str| {
+            let layer = NamedTensor {
+                name: name.to_owned(),
+                shape: vec![1, 2, 2, 3],
+                values: Vec::new(),
+            };
+            let mut graph = Graph::new();
+            unweighted(&mut graph, &Spec::default(), &layer, "images").map(|_| graph)
+        };
+        for name in POOLS.into_iter().chain(NORMS) {
+            drawn(name).unwrap();
+        }
+        let error = drawn("pooled").unwrap_err().to_string();
+        let want = "got a layer pooled, want one with weights, a pooling or a normalisation";
+        assert_eq!(error, want);
     }
 }

@@ -128,8 +128,9 @@ impl<'a> Trainer<'a> {
         status.save(run)?;
         let (device, device_name) = backend::device(&spec.compute.device)?;
         let threads = backend::prepare(spec.compute.threads);
-        let TrainingData { images, .. } =
-            run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;
+        let TrainingData {
+            images, classes, ..
+        } = run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;
         let images = Arc::new(images);
         status.steps = spec.train.total_steps(images.len());
 
@@ -168,14 +169,14 @@ impl<'a> Trainer<'a> {
         let gpu = device_name != "cpu";
         let loss_limit = LossLimit::new(&spec.train, &state);
         let input = BatchSource::start(&images, spec, first, &device, gpu)?;
-        let reporter = Reporter::start(&run.events(Role::TRAIN), spec, first, state.averages, gpu)?;
+        let events = run.events(Role::TRAIN);
+        let reporter = Reporter::start(&events, spec, first, state.averages, &classes, gpu)?;
         if first == 0 {
-            // Told to people, not needed: a run directory made by hand may lack it.
-            let provenance = Provenance::text(run);
-            reporter.write_run(&provenance, optimizer.network(), &device)?;
+            reporter.write_run(optimizer.network(), &device)?;
         } else if run::has_new_spec(run, first) {
-            reporter.write_spec(first, &Provenance::text(run))?;
+            reporter.write_spec(first)?;
         }
+        reporter.write_session(first, &Provenance::text(run));
         if let Some(rollbacks) = &rollbacks {
             reporter.show_rollbacks(first, rollbacks);
         }
@@ -241,6 +242,7 @@ impl<'a> Trainer<'a> {
             labels,
             waited,
         } = self.input.next()?;
+        let own = labels.own.clone();
         let (losses, gradients) = backend::gradients(
             self.optimizer.network(),
             self.spec,
@@ -266,6 +268,7 @@ impl<'a> Trainer<'a> {
             gradients,
             learning_rate,
             images,
+            labels: own,
             waited,
             computed: begin.elapsed() - waited,
         })

@@ -67,7 +67,7 @@ fn tensorboard_shows_every_plugin_of_several_runs_in_both_readers() {
     assert!(keys(graph).contains(&"ExponentialMovingAverage/softmax_linear/biases"));
     assert_eq!(
         keys(&shown["text"][&train]),
-        ["description", "provenance", "spec"]
+        ["description", "sessions", "spec"]
     );
     let images = [
         "conv1/filters",
@@ -82,10 +82,16 @@ fn tensorboard_shows_every_plugin_of_several_runs_in_both_readers() {
         keys(&shown["images"][&eval]),
         ["confident_mistakes", "confusion_matrix"]
     );
-    assert_eq!(keys(&shown["pr_curves"][&eval]).len(), 10);
-    let together = &shown["custom_scalars"]["Training beside evaluation"]["cross-entropy"];
-    assert_eq!(together[&train], json!(["cross_entropy"]));
-    assert_eq!(together[&eval], json!(["cross_entropy"]));
+    assert_eq!(keys(&shown["pr_curves"][&eval]).len(), 11);
+    let together = "Training (of augmented images, averaged) beside evaluation";
+    for (chart, tag) in [
+        ("cross-entropy", "cross_entropy"),
+        ("accuracy", "Precision @ 1"),
+    ] {
+        let chart = &shown["custom_scalars"][together][chart];
+        assert_eq!(chart[&train], json!([tag]));
+        assert_eq!(chart[&eval], json!([tag]));
+    }
     let scalars = keys(&shown["scalars"][&eval]);
     for tag in [
         "Precision @ 1",
@@ -113,10 +119,10 @@ fn tensorboard_shows_every_plugin_of_several_runs_in_both_readers() {
         metrics,
         [
             "Overview/best accuracy",
+            "Overview/minutes",
             "Overview/state",
             "Overview/training loss",
-            "Precision @ 1",
-            "Precision @ 1 (raw weights)"
+            "Precision @ 1"
         ]
     );
     let row = &compared["groups"][&id];

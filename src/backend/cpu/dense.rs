@@ -31,6 +31,8 @@ struct Layer {
 pub struct DenseGradients {
     /// The mean cross-entropy.
     pub loss: f32,
+    /// Share of the images of which no class has a larger logit than their own.
+    pub accuracy: f32,
     /// Its gradient by the first layer's inputs, [n, inputs].
     pub features: Vec<f32>,
     /// Its gradient by each layer's weights, [inputs, outputs], and biases, [outputs].
@@ -82,7 +84,8 @@ impl Dense {
         let last = self.0.last().context("no layer")?;
         let mut gradient = activations.pop().context("no logits")?;
         let (width, classes) = (last.width, last.outputs);
-        let loss = cross_entropy(&mut gradient, width, classes, labels, label_smoothing)?;
+        let (loss, accuracy) =
+            cross_entropy(&mut gradient, width, classes, labels, label_smoothing)?;
         let scale = dropout.map_or(1.0, Dropout::scale);
         let mut parameters = Vec::new();
         for (index, layer) in self.0.iter().enumerate().rev() {
@@ -98,6 +101,7 @@ impl Dense {
         parameters.reverse();
         Ok(DenseGradients {
             loss,
+            accuracy,
             features: gradient,
             parameters,
         })
@@ -204,21 +208,21 @@ impl<'a> From<&'a [i64]> for HostLabels<'a> {
     }
 }
 
-/// The mean cross-entropy of logits [n, width], of which `classes` count; they become its gradient. A share of each
-/// label, the smoothing, is spread evenly over all classes.
+/// The mean cross-entropy of logits [n, width], of which `classes` count, and the accuracy; the logits become the former's
+/// gradient. A share of each label, the smoothing, is spread evenly over all classes.
 pub(in crate::backend) fn cross_entropy(
     logits: &mut [f32],
     width: usize,
     classes: usize,
     labels: HostLabels,
     smoothing: f32,
-) -> Result<f32> {
+) -> Result<(f32, f32)> {
     let class = |label: i64| {
         let class = usize::try_from(label).ok().filter(|&class| class < classes);
         class.with_context(|| format!("got label {label}, want 0 to {}", classes - 1))
     };
     let n = labels.own.len();
-    let mut loss = 0.0;
+    let (mut loss, mut hits) = (0.0, 0);
     for (image, (row, &label)) in logits.chunks_exact_mut(width).zip(labels.own).enumerate() {
         let (row, padding) = row.split_at_mut(classes);
         let label = class(label)?;
@@ -228,6 +232,7 @@ pub(in crate::backend) fn cross_entropy(
         };
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
+        hits += usize::from(row[label] == largest);
         let picked = match mixed {
             Some((other, share)) => share * row[label] + (1.0 - share) * row[other] - largest,
             None => row[label] - largest,
@@ -262,7 +267,8 @@ pub(in crate::backend) fn cross_entropy(
         padding.fill(0.0);
     }
     ensure!(n > 0, "a batch of no images");
-    Ok((loss / n as f64) as f32)
+    let mean = |sum: f64| (sum / n as f64) as f32;
+    Ok((mean(loss), mean(hits as f64)))
 }
 
 /// The gradient by what went into relu, of that by what came `out` of it and of dropout, which scales what it leaves.

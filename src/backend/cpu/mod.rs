@@ -99,7 +99,7 @@ impl CpuNetwork {
         vectors && float && spec.network.conv2.kernel == winograd::KERNEL
     }
 
-    /// The mean cross-entropy, and its gradient by every parameter.
+    /// The mean cross-entropy, the accuracy, and the former's gradient by every parameter.
     ///
     /// # Errors
     /// libtorch's.
@@ -109,7 +109,7 @@ impl CpuNetwork {
         images: &Tensor,
         labels: &Targets,
         dropout: Option<&Dropout>,
-    ) -> Result<(Tensor, Vec<Tensor>)> {
+    ) -> Result<(Tensor, Tensor, Vec<Tensor>)> {
         let (convolutions, dense_parameters) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
         let images = to_host(images)?;
         let weights = self.weights(convolutions)?;
@@ -141,7 +141,8 @@ impl CpuNetwork {
             Ok(tensor)
         };
         let gradients = gradients.map(tensor).collect::<Result<_>>()?;
-        Ok((Tensor::from(dense.loss), gradients))
+        let [loss, accuracy] = [dense.loss, dense.accuracy].map(Tensor::from);
+        Ok((loss, accuracy, gradients))
     }
 
     /// The logits, [n, classes].

@@ -544,13 +544,13 @@ pub(super) const FIELDS: &[Field] = &[
         "train.histograms_every",
         COUNT,
         "Histograms of weights, gradients and activations and the first layer's filters every so many steps, step 0 \
-         included.",
+         included. With fidelity tutorial the default is 100.",
     )
     .changeable(),
     field(
         "train.images_every",
         COUNT,
-        "Input images in TensorBoard every so many steps, step 0 included.",
+        "Input images in TensorBoard every so many steps, step 0 included. With fidelity tutorial the default is 100.",
     )
     .changeable(),
     field(

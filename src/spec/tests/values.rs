@@ -104,11 +104,24 @@ fn defaults_are_the_tutorials() {
           local4: {units: 192, stddev: 0.04, bias: 0.1, weight_decay: 0.004}
           softmax_linear: {stddev: 0.005208333333333333, bias: 0, weight_decay: 0}
         optimizer: {learning_rate: 0.1, decay_factor: 0.1, epochs_per_decay: 350, staircase: true, ema_decay: 0.9999}
-        train: {steps: 100000, batch_size: 128, log_every: 10, scalars_every: 100, histograms_every: 100, images_every: 100, checkpoint_every: 1000}
+        train: {steps: 100000, batch_size: 128, log_every: 10, scalars_every: 100, checkpoint_every: 1000}
         eval: {interval_secs: 300}
         data: {source: cifar10}";
     let directory = Directory::new(&[("tutorial.yaml", tutorial.as_bytes())]);
     assert_eq!(directory.load("tutorial", &[]).unwrap(), Spec::default());
+}
+
+#[test]
+fn tutorials_cadences_are_the_defaults_with_its_fidelity() {
+    let cadences = |text: &str| {
+        let directory = Directory::new(&[("a.yaml", text.as_bytes())]);
+        let train = directory.load("a", &[]).unwrap().train;
+        [train.histograms_every, train.images_every]
+    };
+    assert_eq!(cadences("fidelity: exact"), [1000; 2]);
+    assert_eq!(cadences("fidelity: tutorial"), [100; 2]);
+    let set = "{fidelity: tutorial, train: {images_every: 7}}";
+    assert_eq!(cadences(set), [100, 7]);
 }
 
 #[test]

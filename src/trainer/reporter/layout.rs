@@ -5,7 +5,7 @@ use crate::events::{Category, Chart, tags};
 /// The Custom Scalars tab: what one looks at together.
 pub const LAYOUT: &[Category] = &[
     Category {
-        title: "Training beside evaluation",
+        title: "Training (of augmented images, averaged) beside evaluation",
         charts: &[
             Chart {
                 title: "cross-entropy",

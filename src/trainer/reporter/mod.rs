@@ -1,18 +1,20 @@
 //! What training shows in TensorBoard, and at which steps.
 
 mod layout;
+mod texts;
 
 use crate::backend::{self, Losses, Optimizer};
 use crate::checkpoint::Rollback;
-use crate::events::{EventWriter, Summaries, Tag, tags};
+use crate::events::tags::{self, Series};
+use crate::events::{EventWriter, Summaries, Tag};
 use crate::model::{LAYERS, NamedTensor, Network, PER_LAYER, weights_name};
-use crate::pictures;
+use crate::pictures::{self, ClassLabels};
 use crate::schedule::Average;
 use crate::spec::Spec;
 use crate::trainer::graph::graph;
 use crate::trainer::system_metrics::SystemMetrics;
 use anyhow::Result;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,6 +28,8 @@ pub struct StepOutput {
     pub learning_rate: f64,
     /// The batch, [n, side, side, 3] as the network saw it.
     pub images: Tensor<4>,
+    /// The classes of the batch, [n].
+    pub labels: Tensor<1, Int>,
     /// How long the step waited for its batch.
     pub waited: Duration,
     /// How long the rest of it took.
@@ -36,7 +40,9 @@ pub struct StepOutput {
 pub struct Reporter {
     events: EventWriter,
     spec: Spec,
-    /// Moving averages of the losses over every step, by tag.
+    /// What stands for the classes in pictures.
+    labels: ClassLabels,
+    /// Moving averages of the losses and the accuracy over every step, by tag.
     averages: BTreeMap<String, Average>,
     /// Of the step recorded last.
     losses: Vec<Loss>,
@@ -49,8 +55,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Start at the step `first`, with the averages of the checkpoint before it; `gpu` says whether an NVIDIA
-    /// GPU computes.
+    /// Start at the step `first`, with the averages of the checkpoint before it; the classes have the names `classes`, and
+    /// `gpu` says whether an NVIDIA GPU computes.
     ///
     /// # Errors
     /// The event file cannot be made.
@@ -59,11 +65,13 @@ impl Reporter {
         spec: &Spec,
         first: u64,
         averages: BTreeMap<String, Average>,
+        classes: &[String],
         gpu: bool,
     ) -> Result<Self> {
         Ok(Reporter {
             events: EventWriter::resume(dir, first)?,
             spec: spec.clone(),
+            labels: ClassLabels::new(classes),
             averages,
             losses: Vec::new(),
             system_metrics: SystemMetrics::new(gpu),
@@ -74,13 +82,13 @@ impl Reporter {
         })
     }
 
-    /// Write what a run shows once, at its first step: its description, spec and provenance, the network's graph, and
-    /// which curves share a chart.
+    /// Write what a run shows once, at its first step: its description and spec, the network's graph, and which curves
+    /// share a chart.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn write_run(&self, provenance: &str, network: &Network, device: &Device) -> Result<()> {
-        self.write_spec(0, provenance)?;
+    pub fn write_run(&self, network: &Network, device: &Device) -> Result<()> {
+        self.write_spec(0)?;
         let mut summaries = Summaries::at(0);
         summaries.layout(layout::LAYOUT);
         self.events.write(&summaries);
@@ -88,25 +96,31 @@ impl Reporter {
         Ok(())
     }
 
-    /// Write the run's description, spec and provenance, at its first step and where a resume has changed the spec.
+    /// Write the run's description and spec, at its first step and where a resume has changed the spec.
     ///
     /// # Errors
     /// If the data directory's path is not Unicode.
-    pub fn write_spec(&self, step: u64, provenance: &str) -> Result<()> {
-        let spec = self.spec.to_yaml()?;
+    pub fn write_spec(&self, step: u64) -> Result<()> {
         let description = match self.spec.description.as_str() {
             "" => "(none)",
             text => text,
         };
-        let fenced =
-            |language: &str, text: &str| format!("```{language}\n{}\n```", text.trim_end());
         let mut summaries = Summaries::at(step);
         summaries
             .text(&tags::DESCRIPTION.tag(), description)
-            .text(&tags::SPEC.tag(), &fenced("yaml", &spec))
-            .text(&tags::PROVENANCE.tag(), &fenced("json", provenance));
+            .text(&tags::SPEC.tag(), &texts::spec(&self.spec)?);
         self.events.write(&summaries);
         Ok(())
+    }
+
+    /// Write what the session that begins at `step` was started from, by the record of the run's sessions.
+    pub fn write_session(&self, step: u64, provenance: &str) {
+        // A run directory that was made by hand may lack the record.
+        if let Some(session) = texts::last_session(provenance) {
+            let mut summaries = Summaries::at(step);
+            summaries.text(&tags::SESSION.tag(), &session);
+            self.events.write(&summaries);
+        }
     }
 
     /// The moving averages of the losses, by tag.
@@ -185,7 +199,7 @@ impl Reporter {
             }
         }
         if images {
-            add_inputs(&mut summaries, &taken.images);
+            add_inputs(&mut summaries, taken, &self.labels);
         }
         self.events.write(&summaries);
         Ok(())
@@ -203,6 +217,8 @@ impl Reporter {
             let tag = average.name().to_owned();
             self.averages.entry(tag).or_default().update(*value);
         }
+        let accuracy = self.averages.entry(ACCURACY.name.to_owned());
+        accuracy.or_default().update(losses.accuracy);
     }
 
     fn add_losses(&self, summaries: &mut Summaries) {
@@ -211,6 +227,9 @@ impl Reporter {
             summaries
                 .scalar(&loss.raw, loss.value)
                 .scalar(&loss.average, average);
+        }
+        if let Some(accuracy) = self.averages.get(ACCURACY.name) {
+            summaries.scalar(&ACCURACY.tag(), accuracy.value(self.spec.fidelity));
         }
     }
 
@@ -273,6 +292,9 @@ impl Reporter {
         Ok(())
     }
 }
+
+/// A checkpoint keeps the average under its name.
+const ACCURACY: Series = tags::TRAINING_PRECISION_AT_1;
 
 /// One of a step's losses, and the tags of its two curves.
 struct Loss {
@@ -348,14 +370,17 @@ fn add_parameters(summaries: &mut Summaries, weights: &[NamedTensor], gradients:
 }
 
 /// Three images as the network sees them.
-fn add_inputs(summaries: &mut Summaries, images: &Tensor<4>) {
-    let [n, height, width, _] = images.dims();
-    let shown = images.clone().narrow(0, 0, n.min(3));
+fn add_inputs(summaries: &mut Summaries, taken: &StepOutput, labels: &ClassLabels) {
+    let [n, height, width, _] = taken.images.dims();
+    let shown = taken.images.clone().narrow(0, 0, n.min(3));
+    let classes = taken.labels.clone().narrow(0, 0, n.min(3)).into_data();
     let values: Vec<f32> = shown.into_data().iter::<f32>().collect();
     let size = height * width * crate::data::CHANNELS;
-    for (index, image) in values.chunks_exact(size).enumerate() {
+    let images = values.chunks_exact(size).zip(classes.iter::<u8>());
+    for (index, (image, class)) in images.enumerate() {
         let tag = tags::INPUT_IMAGE.of(&index.to_string());
-        summaries.image(&tag, &pictures::input(image, width));
+        let picture = pictures::input(image, width, class.into(), labels);
+        summaries.image(&tag, &picture);
     }
 }
 

@@ -1,0 +1,133 @@
+//! What the Text tab says of a run, in Markdown.
+
+use crate::spec::Spec;
+use anyhow::Result;
+use serde_json::Value;
+
+/// What differs from the defaults, and then the whole spec.
+///
+/// # Errors
+/// As [`Spec::to_yaml`].
+pub(super) fn spec(spec: &Spec) -> Result<String> {
+    let differences = spec.differences()?;
+    let rows = differences
+        .iter()
+        .filter(|difference| difference.field != "description")
+        .map(|it| [it.field, &it.value, &it.default].map(str::to_owned));
+    let table = match table(["field", "value", "default"], rows) {
+        Some(table) => format!("What differs from the defaults:\n\n{table}"),
+        None => "Nothing differs from the defaults.\n".to_owned(),
+    };
+    let yaml = spec.to_yaml()?;
+    Ok(format!(
+        "{table}\nThe whole spec:\n\n```yaml\n{}\n```",
+        yaml.trim_end()
+    ))
+}
+
+/// The last session as a section with a row for each field, whatever fields its record has. The text is that of a run's
+/// provenance, which in its first version was that of one session; none for a text that is no provenance.
+pub(super) fn last_session(provenance: &str) -> Option<String> {
+    let record: Value = serde_json::from_str(provenance).ok()?;
+    let (number, session) = match record.get("sessions") {
+        Some(sessions) => (sessions.as_array()?.len(), sessions.as_array()?.last()?),
+        None => (1, &record),
+    };
+    let mut rows = Vec::new();
+    for (name, value) in session.as_object()? {
+        add_rows(name, value, &mut rows);
+    }
+    let table = table(["", "value"], rows).unwrap_or_default();
+    Some(format!("### Session {number}\n\n{table}"))
+}
+
+/// A value's rows: one, or one for each of its parts.
+fn add_rows(name: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                add_rows(&format!("{name}.{key}"), value, rows);
+            }
+        }
+        Value::Array(parts) if parts.iter().any(Value::is_object) => {
+            for (part, number) in parts.iter().zip(1..) {
+                add_rows(&format!("{name} {number}"), part, rows);
+            }
+        }
+        Value::Array(words) => {
+            let words: Vec<String> = words.iter().map(text).collect();
+            rows.push([name.to_owned(), words.join(" ")]);
+        }
+        value => rows.push([name.to_owned(), text(value)]),
+    }
+}
+
+/// A table with these columns; none without rows.
+fn table<const N: usize>(
+    columns: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Option<String> {
+    let rows: Vec<String> = rows
+        .into_iter()
+        .map(|cells| format!("| {} |\n", cells.map(|cell| code(&cell)).join(" | ")))
+        .collect();
+    let head = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(N));
+    (!rows.is_empty()).then(|| head + &rows.concat())
+}
+
+/// A cell of a table in which no character means anything in Markdown.
+fn code(text: &str) -> String {
+    let text = text.replace('`', "'").replace('|', "\\|");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.as_str() {
+        "" => String::new(),
+        text => format!("`{text}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spec_begins_with_what_differs_and_is_whole() {
+        let mut of = Spec::default();
+        let default = spec(&of).unwrap();
+        assert!(
+            default
+                .starts_with("Nothing differs from the defaults.\n\nThe whole spec:\n\n```yaml\n")
+        );
+        of.description = "words".into();
+        of.network.conv1.stddev = 0.05;
+        let text = spec(&of).unwrap();
+        let begin = "What differs from the defaults:\n\n| field | value | default |\n|---|---|---|\n\
+                     | `network.conv1.stddev` | `0.05` | `0.0001` |\n\nThe whole spec:\n\n```yaml\n";
+        assert!(text.starts_with(begin), "{text}");
+        let yaml = text[begin.len()..].strip_suffix("\n```").unwrap();
+        assert_eq!(yaml, of.to_yaml().unwrap().trim_end());
+    }
+
+    #[test]
+    fn session_is_a_section_with_a_row_for_each_of_its_fields() {
+        let provenance = r#"{"version": 2, "sessions": [{"cpu": "old"}, {
+            "command": ["runboard", "resume", "a|b"], "git": {"commit": "c0ffee", "dirty": true}, "cores": 2,
+            "changes": [{"field": "train.steps", "to": 9}]}]}"#;
+        let want = "### Session 2\n\n|  | value |\n|---|---|\n\
+                    | `changes 1.field` | `train.steps` |\n| `changes 1.to` | `9` |\n\
+                    | `command` | `runboard resume a\\|b` |\n| `cores` | `2` |\n\
+                    | `git.commit` | `c0ffee` |\n| `git.dirty` | `true` |\n";
+        assert_eq!(last_session(provenance).unwrap(), want);
+        let first = last_session(r#"{"cpu": "old"}"#).unwrap();
+        assert_eq!(
+            first,
+            "### Session 1\n\n|  | value |\n|---|---|\n| `cpu` | `old` |\n"
+        );
+        for bad in ["", "[]", r#"{"sessions": []}"#, r#"{"sessions": 1}"#] {
+            assert_eq!(last_session(bad), None, "{bad}");
+        }
+    }
+}
