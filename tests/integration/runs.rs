@@ -180,7 +180,10 @@ fn newest_run_is_the_one_created_last_although_local_time_went_back() {
     });
     assert_eq!(
         [&created[1], &created[2]],
-        [&format!("{}-2", created[0]), &format!("{}-3", created[0])]
+        [
+            &format!("{}-002", created[0]),
+            &format!("{}-003", created[0])
+        ]
     );
 }
 
