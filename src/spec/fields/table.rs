@@ -407,8 +407,9 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "optimizer.ema_decay",
         Below(0.0, 1.0),
-        "Decay of the average of the weights at each of its updates (average.name). With average.warmup it is at most \
-         (1 + n) / (10 + n) after n updates. 0: the average is the weights.",
+        "Decay of the average of the weights at each of its updates, with average.name ema and lookahead; it stands here \
+         because it is older than average. With average.warmup it is at most (1 + n) / (10 + n) after n updates. 0: the \
+         average is the weights.",
     ),
     field(
         "schedule.name",
