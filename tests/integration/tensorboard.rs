@@ -90,7 +90,7 @@ fn tensorboard_shows_every_plugin_of_several_runs_in_both_readers() {
     ] {
         let chart = &shown["custom_scalars"][together][chart];
         assert_eq!(chart[&train], json!([tag]));
-        assert_eq!(chart[&eval], json!([tag]));
+        assert!(chart[&eval].as_array().unwrap().contains(&json!(tag)));
     }
     let scalars = keys(&shown["scalars"][&eval]);
     for tag in [
@@ -176,7 +176,7 @@ fn assert_series_are_those_of_the_table(shown: &Value, id: &str) {
                 let matches = |series: &&Series| {
                     (series.writer, series.plugin) == (writer, plugin) && names(series, tag)
                 };
-                let by_length = |series: &&Series| series.name.replace(['{', '}'], "").len();
+                let by_length = |series: &&Series| (series.name == tag, series.name.len());
                 let series = tags::ALL.iter().filter(matches).max_by_key(by_length);
                 let series = series.unwrap_or_else(|| panic!("{kind} {tag} of {run}"));
                 missing.retain(|it| it != &series);
