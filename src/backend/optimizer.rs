@@ -3,7 +3,7 @@
 use super::losses::DeviceLosses;
 use super::parameters::FlatParameters;
 use super::update_rule::UpdateRule;
-use crate::model::{self, EMA, Network, TensorGroups, WEIGHTS};
+use crate::model::{self, EMA, LAYERS, Network, TensorGroups, WEIGHTS};
 use crate::schedule::StepRates;
 use crate::spec::{AverageName, Spec};
 use anyhow::Result;
@@ -31,6 +31,8 @@ pub struct Optimizer {
     /// Whether `update` holds a sum to which more is to be added.
     is_waiting: bool,
     average: Average,
+    /// Whether each layer's weights stay as they began.
+    frozen: [bool; LAYERS.len()],
     /// False from the first step on that had no finite loss; a scalar on the weights' device.
     all_finite: Tensor,
 }
@@ -111,6 +113,7 @@ impl Optimizer {
             accumulation: spec.optimizer.gradient_accumulation,
             is_waiting: false,
             average,
+            frozen: spec.network.frozen(),
             all_finite: Tensor::f_ones([], (Kind::Bool, device))?,
         })
     }
@@ -174,8 +177,11 @@ impl Optimizer {
             let _ = update.values().f_mul_scalar_(mean)?;
         }
         let count = step / self.accumulation;
+        // Once for clipping and what the rule remembers, once more for the decay that the rule adds.
+        clear_frozen(update, self.frozen)?;
         self.rule
             .apply(update, weights, count, rates.learning_rate)?;
+        clear_frozen(update, self.frozen)?;
         if on_cpu {
             let _ = weights.values().f_sub_(update.values())?;
         } else {
@@ -187,6 +193,16 @@ impl Optimizer {
             None => Ok(()),
         }
     }
+}
+
+/// Zeros in the place of the frozen layers' weights.
+fn clear_frozen(values: &mut FlatParameters, frozen: [bool; LAYERS.len()]) -> Result<()> {
+    for (weights, frozen) in values.weights().zip(frozen) {
+        if frozen {
+            let _ = weights.f_zero_()?;
+        }
+    }
+    Ok(())
 }
 
 /// `values`, or zeros if `condition`, a scalar on the same device, is false; zeros even in the place of NaN.
@@ -321,6 +337,54 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn frozen_weights_stay_bit_for_bit_with_every_rule_and_their_biases_do_not() {
+        for mut spec in specs() {
+            spec.network.conv1.frozen = true;
+            spec.network.local3.frozen = true;
+            let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+            for step in 0..4 {
+                optimizer
+                    .step(step, &network(10 + step), &loss(1.0), rates(0.1, 0.7))
+                    .unwrap();
+            }
+            let before = network(3).named();
+            for (group, tensors) in optimizer.state() {
+                for (tensor, before) in tensors.iter().zip(&before) {
+                    if before.values.iter().all(|&it| it == 0.0) {
+                        continue; // biases whose gradient is zero here, too
+                    }
+                    let is_frozen = ["conv1/weights", "local3/weights"].contains(&&*tensor.name);
+                    if [WEIGHTS, EMA, LOOKAHEAD].contains(&&*group) {
+                        let same = tensor.values == before.values;
+                        assert_eq!(same, is_frozen, "{group} of {}: {spec:?}", tensor.name);
+                    } else {
+                        let zeros = tensor.values.iter().all(|&it| it == 0.0);
+                        assert_eq!(zeros, is_frozen, "{group} of {}: {spec:?}", tensor.name);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_weights_have_no_share_in_the_norm_that_is_clipped() {
+        let mut spec = Spec::default();
+        spec.optimizer.clip_norm = 0.1;
+        spec.network.local3.frozen = true;
+        let after = |gradient: &Network| {
+            let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+            let rates = rates(0.5, 0.9);
+            optimizer.step(0, gradient, &loss(1.0), rates).unwrap();
+            optimizer.network().named()
+        };
+        let gradient = network(4);
+        let mut without = gradient.named();
+        without[4].values.fill(0.0);
+        let without = gradient.clone().with_tensors(&without).unwrap();
+        assert!(after(&gradient) == after(&without));
     }
 
     #[test]

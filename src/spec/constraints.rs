@@ -1,6 +1,8 @@
 //! Constraints between the fields of a spec, each of which is in its own range.
 
-use super::{Optimizer, OptimizerName, Schedule, ScheduleName, Source, Spec, Tta, Unit};
+use super::{
+    CHANNELS, Init, Optimizer, OptimizerName, Schedule, ScheduleName, Source, Spec, Tta, Unit,
+};
 
 /// Weights of a network: 1 GiB, as much again for their moving average and for the gradients.
 pub const MAX_WEIGHTS: u64 = 1 << 28;
@@ -85,8 +87,38 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
         });
     }
     too_large(spec)
+        .or_else(|| whitening(spec))
         .or_else(|| update(&spec.optimizer))
         .or_else(|| schedule(&spec.schedule))
+}
+
+/// A first convolution that cannot be made of the images' principal components and their negatives.
+fn whitening(spec: &Spec) -> Option<Violation> {
+    let (layer, crop) = (&spec.network.conv1, spec.input.crop);
+    let (channels, kernel) = (layer.channels, layer.kernel);
+    if layer.init != Init::Whitening {
+        return None;
+    }
+    if kernel > crop {
+        return Some(Violation {
+            fields: &["network.conv1.init", "network.conv1.kernel", "input.crop"],
+            message: format!(
+                "got kernel {kernel} with init whitening and crop {crop}, want kernel <= crop"
+            ),
+        });
+    }
+    let most = 2 * CHANNELS * kernel * kernel;
+    (channels > most || channels % 2 != 0).then(|| Violation {
+        fields: &[
+            "network.conv1.init",
+            "network.conv1.channels",
+            "network.conv1.kernel",
+        ],
+        message: format!(
+            "got {channels} channels with init whitening and kernel {kernel}, want an even number of at most {most}: \
+             principal components and their negatives"
+        ),
+    })
 }
 
 /// Options of the optimizer that do not go together.

@@ -49,6 +49,8 @@ pub enum Init {
     HeNormal,
     /// Uniform within sqrt(6 / (fan-in + fan-out)), as torch.nn.init.xavier_uniform_.
     Xavier,
+    /// Such that the patches of the training images become uncorrelated; conv1 only.
+    Whitening,
 }
 
 /// Two convolutions with pooling and local response normalisation, two dense layers, a linear one.
@@ -75,6 +77,7 @@ impl Default for Network {
             stddev: 1e-4,
             bias,
             weight_decay: 0.0,
+            frozen: false,
         };
         let dense = |units| Dense {
             units,
@@ -82,6 +85,7 @@ impl Default for Network {
             stddev: 0.04,
             bias: 0.1,
             weight_decay: 0.004,
+            frozen: false,
         };
         Network {
             conv1: conv(0.0),
@@ -95,6 +99,7 @@ impl Default for Network {
                 stddev: 1.0 / 192.0,
                 bias: 0.0,
                 weight_decay: 0.0,
+                frozen: false,
             },
             dropout: 0.0,
         }
@@ -147,14 +152,31 @@ impl Network {
         [first, first.div_ceil(self.pool.stride)]
     }
 
-    /// Decay of each layer's weights, in the order of [`LAYERS`].
+    /// Decay of each layer's weights, in the order of [`LAYERS`]; 0 where they are frozen.
     pub fn weight_decays(&self) -> [f64; LAYERS.len()] {
-        [
+        let mut decays = [
             self.conv1.weight_decay,
             self.conv2.weight_decay,
             self.local3.weight_decay,
             self.local4.weight_decay,
             self.softmax_linear.weight_decay,
+        ];
+        for (decay, frozen) in decays.iter_mut().zip(self.frozen()) {
+            if frozen {
+                *decay = 0.0;
+            }
+        }
+        decays
+    }
+
+    /// Whether each layer's weights stay as they began, in the order of [`LAYERS`].
+    pub fn frozen(&self) -> [bool; LAYERS.len()] {
+        [
+            self.conv1.frozen,
+            self.conv2.frozen,
+            self.local3.frozen,
+            self.local4.frozen,
+            self.softmax_linear.frozen,
         ]
     }
 }
@@ -175,6 +197,8 @@ pub struct Convolution {
     pub bias: f32,
     /// The loss gains weight_decay * sum(w^2) / 2.
     pub weight_decay: f64,
+    /// The weights, not the biases, stay as they began.
+    pub frozen: bool,
 }
 
 /// A dense layer followed by relu.
@@ -186,6 +210,7 @@ pub struct Dense {
     pub stddev: f64,
     pub bias: f32,
     pub weight_decay: f64,
+    pub frozen: bool,
 }
 
 /// The last layer, one unit a class, no activation.
@@ -196,6 +221,7 @@ pub struct Linear {
     pub stddev: f64,
     pub bias: f32,
     pub weight_decay: f64,
+    pub frozen: bool,
 }
 
 /// Max-pooling with TensorFlow's SAME padding.

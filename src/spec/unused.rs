@@ -39,7 +39,10 @@ const NORM: Uses = &[
     ("network.norm.beta", &["lrn"]),
 ];
 
-const INITS: [(&[&str; 1], Uses); 5] = [
+/// Of a layer: the field that chooses, and the one that only some choices use.
+type LayerUses = [(&'static [&'static str; 1], Uses); 5];
+
+const INITS: LayerUses = [
     (
         &["network.conv1.init"],
         &[("network.conv1.stddev", &["truncated_normal"])],
@@ -59,6 +62,29 @@ const INITS: [(&[&str; 1], Uses); 5] = [
     (
         &["network.softmax_linear.init"],
         &[("network.softmax_linear.stddev", &["truncated_normal"])],
+    ),
+];
+
+const FROZEN: LayerUses = [
+    (
+        &["network.conv1.frozen"],
+        &[("network.conv1.weight_decay", &["false"])],
+    ),
+    (
+        &["network.conv2.frozen"],
+        &[("network.conv2.weight_decay", &["false"])],
+    ),
+    (
+        &["network.local3.frozen"],
+        &[("network.local3.weight_decay", &["false"])],
+    ),
+    (
+        &["network.local4.frozen"],
+        &[("network.local4.weight_decay", &["false"])],
+    ),
+    (
+        &["network.softmax_linear.frozen"],
+        &[("network.softmax_linear.weight_decay", &["false"])],
     ),
 ];
 
@@ -120,6 +146,9 @@ pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
     // The shapes, which depend on the crop, do not matter here.
     for (layer, (init, uses)) in spec.network.layers(spec.input.crop).iter().zip(INITS) {
         found.extend(by_choice(init, layer.init, uses));
+    }
+    for (frozen, (field, uses)) in spec.network.frozen().into_iter().zip(FROZEN) {
+        found.extend(by_choice(field, frozen, uses));
     }
     found.extend(by_choice(&["schedule.name"], spec.schedule.name, SCHEDULE));
     found

@@ -140,7 +140,13 @@ fn updates(graph: &mut Graph, spec: &Spec, parameters: &[NamedTensor], loss: &st
     };
     graph.node("train/learning_rate", schedule, &["train/global_step"], &[]);
     graph.node("train/global_step", "VariableV2", &[], &[]);
+    let layers = LAYERS.iter().zip(spec.network.frozen());
+    let frozen = layers.filter(|(_, frozen)| *frozen);
+    let frozen: Vec<String> = frozen.map(|(layer, _)| weights_name(layer)).collect();
     for NamedTensor { name, shape, .. } in parameters {
+        if frozen.contains(name) {
+            continue; // it stays as it is
+        }
         let (gradient, step) = (format!("gradients/{name}"), format!("train/{name}"));
         graph.node(&gradient, "Gradient", &[loss, name], shape);
         let inputs = [name, "train/learning_rate", &gradient];

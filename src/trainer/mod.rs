@@ -139,7 +139,7 @@ impl<'a> Trainer<'a> {
             optimizer,
             state,
             first,
-        } = restore(run, spec, network)?;
+        } = run::with_heartbeat(status, run, || restore(run, spec, network, &images))?;
         let mut queue = EvaluationQueue::new(run, spec);
         if first > 0 {
             retain(run, spec, &mut queue); // which an earlier session may not have come to

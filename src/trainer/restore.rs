@@ -3,6 +3,7 @@
 use crate::backend::Optimizer;
 use crate::checkpoint::{self, CheckpointState};
 use crate::console;
+use crate::data::Images;
 use crate::model::{self, Network, WEIGHTS};
 use crate::run::{Provenance, RunDir};
 use crate::spec::Spec;
@@ -19,14 +20,19 @@ pub(super) struct Restored {
 }
 
 /// Restore the newest whole checkpoint of `run`. Where there is none yet, begin with the weights of `fresh`, or of
-/// another run if it was started with `--from`.
+/// another run if it was started with `--from`. `images` are those that it trains on.
 ///
 /// # Errors
 /// A checkpoint that cannot be read, and a user error for one of another network.
-pub(super) fn restore(run: &RunDir, spec: &Spec, fresh: Network) -> Result<Restored> {
+pub(super) fn restore(
+    run: &RunDir,
+    spec: &Spec,
+    fresh: Network,
+    images: &Images,
+) -> Result<Restored> {
     let Some(restored) = checkpoint::restore(&run.checkpoints())? else {
         return Ok(Restored {
-            optimizer: Optimizer::new(spec, &initial(run, fresh)?)?,
+            optimizer: Optimizer::new(spec, &initial(run, spec, fresh, images)?)?,
             state: CheckpointState::default(),
             first: 0,
         });
@@ -47,11 +53,11 @@ pub(super) fn restore(run: &RunDir, spec: &Spec, fresh: Network) -> Result<Resto
 }
 
 /// The weights that a run begins with: its copy of another run's, or the fresh ones.
-fn initial(run: &RunDir, fresh: Network) -> Result<Network> {
+fn initial(run: &RunDir, spec: &Spec, fresh: Network, images: &Images) -> Result<Network> {
     let path = run.initial_weights();
     let origin = Provenance::weights_origin(run);
     if origin.is_none() && !path.exists() {
-        return Ok(fresh);
+        return Ok(fresh.whitened(spec, images));
     }
     let shown = origin.map_or("weights of another run".to_owned(), |it| it.to_string());
     let copy = || {
@@ -76,7 +82,7 @@ mod tests {
     use crate::error::is_user_error;
     use crate::model::EMA;
     use crate::run::{WeightsOrigin, provenance};
-    use crate::spec::Seed;
+    use crate::spec::{Init, Seed};
     use std::fs;
 
     #[test]
@@ -97,7 +103,8 @@ mod tests {
         };
         let write = |run: &RunDir| checkpoint::write_weights(&run.initial_weights(), &copied);
         let (run, ()) = RunDir::create_with(directory.path(), "a", "", &session, write).unwrap();
-        let begun = || restore(&run, &spec, network(1));
+        let images = Images::noise(Seed(1), 2);
+        let begun = || restore(&run, &spec, network(1), &images);
         let Restored {
             optimizer, first, ..
         } = begun().unwrap();
@@ -117,12 +124,35 @@ mod tests {
     }
 
     #[test]
+    fn whitening_weights_are_of_the_runs_images_and_then_of_its_checkpoint() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let (mut spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
+        spec.network.conv1.init = Init::Whitening;
+        let fresh = || Network::init(&spec.network, spec.input.crop, Seed(1), &device);
+        let begun = |seed| {
+            let images = Images::noise(Seed(seed), 5);
+            restore(&run, &spec, fresh(), &images).unwrap().optimizer
+        };
+        let first = begun(1).state();
+        assert!(first == begun(1).state());
+        assert!(first[WEIGHTS][0] != begun(2).state()[WEIGHTS][0]);
+        let checkpoint = Checkpoint {
+            state: CheckpointState::default(),
+            tensors: first.clone(),
+        };
+        checkpoint::save(&run.checkpoints(), &checkpoint).unwrap();
+        assert!(first == begun(2).state());
+    }
+
+    #[test]
     fn checkpoint_that_lacks_a_group_of_tensors_is_refused_with_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let (spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
         let fresh = || Network::init(&spec.network, spec.input.crop, Seed(1), &device);
-        let begun = restore(&run, &spec, fresh()).unwrap();
+        let images = Images::noise(Seed(1), 2);
+        let begun = restore(&run, &spec, fresh(), &images).unwrap();
         assert_eq!(begun.first, 0);
         let mut checkpoint = Checkpoint {
             state: CheckpointState {
@@ -132,12 +162,12 @@ mod tests {
             tensors: begun.optimizer.state(),
         };
         checkpoint::save(&run.checkpoints(), &checkpoint).unwrap();
-        let restored = restore(&run, &spec, fresh()).unwrap();
+        let restored = restore(&run, &spec, fresh(), &images).unwrap();
         assert_eq!((restored.first, &restored.state), (8, &checkpoint.state));
 
         checkpoint.tensors.remove(EMA);
         let path = checkpoint::save(&run.checkpoints(), &checkpoint).unwrap();
-        let error = restore(&run, &spec, fresh()).err().unwrap();
+        let error = restore(&run, &spec, fresh(), &images).err().unwrap();
         assert!(is_user_error(&error));
         let want = format!(
             "{} does not fit the network of {}: got the tensors of weights, want those of ema",

@@ -35,10 +35,11 @@ train: {steps: 300, batch_size: 8, log_every: 1, scalars_every: 1, histograms_ev
 eval: {policy: latest}
 ";
 
-/// All that a step may remember and draw: momentum, an average that is not of every step, dropout, a schedule.
+/// All that a step may remember and draw: momentum, an average that is not of every step, dropout, a schedule. Its first
+/// weights are of the images.
 const RECIPE: &str = "
 extends: tiny
-network: {dropout: 0.2}
+network: {dropout: 0.2, conv1: {init: whitening, frozen: true}}
 loss: {label_smoothing: 0.1}
 optimizer: {learning_rate: 0.05, momentum: 0.9, nesterov: true, weight_decay: 0.001, bias_rate_factor: 2, clip_norm: 5}
 schedule: {name: piecewise, unit: percent, knots: [0, 20, 100], factors: [0.2, 1, 0.07]}

@@ -50,6 +50,7 @@ const BIAS: Rule = Within(-1_000.0, 1_000.0);
 const DECAY: Rule = Within(0.0, 1_000.0);
 const FACTOR: Rule = Within(0.0, 100.0);
 const INIT: Rule = OneOf(&["truncated_normal", "he_normal", "xavier"]);
+const FIRST_INIT: Rule = OneOf(&["truncated_normal", "he_normal", "xavier", "whitening"]);
 const POOL: Rule = Int(1, 8);
 const MILLION: f64 = 1_000_000.0;
 
@@ -63,6 +64,11 @@ const DENSE_STDDEV: &str =
     "Standard deviation of the truncated normal distribution of the initial weights.";
 const INIT_MEANING: &str = "Distribution of the initial weights. truncated_normal: of the layer's stddev. he_normal: normal, \
     of standard deviation sqrt(2 / fan-in). xavier: uniform within sqrt(6 / (fan-in + fan-out)).";
+const FIRST_INIT_MEANING: &str = "Distribution of the initial weights. truncated_normal: of the layer's stddev. he_normal: \
+    normal, of standard deviation sqrt(2 / fan-in). xavier: uniform within sqrt(6 / (fan-in + fan-out)). whitening: no \
+    chance, but the principal components of the training images' patches and their negatives, scaled such that what they \
+    make of these is uncorrelated and of deviation 1 (docs/recipes.md).";
+const FROZEN: &str = "true: the layer's weights stay as they began; its biases are trained.";
 const INITIAL_BIAS: &str = "Initial value of every bias.";
 const WEIGHT_DECAY: &str =
     "The loss gains this times sum(w^2) / 2 over the layer's weights, not its biases. 0: no decay.";
@@ -237,10 +243,11 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     field("network.conv1.channels", WIDTH, CHANNELS),
     field("network.conv1.kernel", KERNEL, KERNEL_SIDE),
-    field("network.conv1.init", INIT, INIT_MEANING),
+    field("network.conv1.init", FIRST_INIT, FIRST_INIT_MEANING),
     field("network.conv1.stddev", STDDEV, CONVOLUTION_STDDEV),
     field("network.conv1.bias", BIAS, INITIAL_BIAS),
     field("network.conv1.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.conv1.frozen", Bool, FROZEN),
     field("network.conv2.channels", WIDTH, CHANNELS),
     field(
         "network.conv2.kernel",
@@ -252,6 +259,7 @@ pub(super) const FIELDS: &[Field] = &[
     field("network.conv2.stddev", STDDEV, CONVOLUTION_STDDEV),
     field("network.conv2.bias", BIAS, INITIAL_BIAS),
     field("network.conv2.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.conv2.frozen", Bool, FROZEN),
     field(
         "network.pool.size",
         POOL,
@@ -295,11 +303,13 @@ pub(super) const FIELDS: &[Field] = &[
     field("network.local3.stddev", STDDEV, DENSE_STDDEV),
     field("network.local3.bias", BIAS, INITIAL_BIAS),
     field("network.local3.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.local3.frozen", Bool, FROZEN),
     field("network.local4.units", WIDTH, UNITS),
     field("network.local4.init", INIT, INIT_MEANING),
     field("network.local4.stddev", STDDEV, DENSE_STDDEV),
     field("network.local4.bias", BIAS, INITIAL_BIAS),
     field("network.local4.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.local4.frozen", Bool, FROZEN),
     field("network.softmax_linear.init", INIT, INIT_MEANING),
     field(
         "network.softmax_linear.stddev",
@@ -308,6 +318,7 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     field("network.softmax_linear.bias", BIAS, INITIAL_BIAS),
     field("network.softmax_linear.weight_decay", DECAY, WEIGHT_DECAY),
+    field("network.softmax_linear.frozen", Bool, FROZEN),
     field(
         "network.dropout",
         Below(0.0, 1.0),

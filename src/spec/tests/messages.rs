@@ -276,6 +276,8 @@ fn field_that_the_chosen_optimizer_or_schedule_does_not_use_is_refused() {
     }
     for text in [
         "network: {conv1: {init: he_normal, stddev: 0.1}}",
+        "network: {conv1: {init: whitening, stddev: 0.1}}",
+        "network: {conv1: {frozen: true, weight_decay: 0.1}}",
         "network: {norm: {name: none, radius: 3}}",
         "average: {name: none, every: 5}",
         "average: {power: 3}",
@@ -292,6 +294,32 @@ fn field_that_the_chosen_optimizer_or_schedule_does_not_use_is_refused() {
         directory.load("x", &set).unwrap_err(),
         "--set optimizer.momentum=0.5: no effect with optimizer.name adamw, want sgd or muon"
     );
+}
+
+#[test]
+fn convolution_that_cannot_be_made_of_principal_components_is_refused() {
+    for (text, message) in [
+        (
+            "network: {conv1: {init: whitening, kernel: 3}}",
+            "1:25: network.conv1.init: got 64 channels with init whitening and kernel 3, want an even number of at \
+             most 54: principal components and their negatives",
+        ),
+        (
+            "network: {conv1: {init: whitening, channels: 33}}",
+            "1:25: network.conv1.init: got 33 channels with init whitening and kernel 5, want an even number of at \
+             most 150: principal components and their negatives",
+        ),
+        (
+            "{input: {crop: 6}, network: {conv1: {init: whitening, kernel: 7}}}",
+            "1:44: network.conv1.init: got kernel 7 with init whitening and crop 6, want kernel <= crop",
+        ),
+        (
+            "network: {conv2: {init: whitening}}",
+            "1:25: network.conv2.init: got \"whitening\", want truncated_normal or he_normal or xavier",
+        ),
+    ] {
+        assert_eq!(bad(text), format!("experiments/bad.yaml:{message}"));
+    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! The network: its parameters as a burn module, their initialisation, and the forward pass in burn's
 //! own operations, which defines what `backend` computes natively.
 
+mod eigen;
+mod whitening;
+
 pub use crate::spec::LAYERS;
 
+use crate::data::{Images, Preprocessor};
 use crate::spec::{self, Init, LayerParameters, NormName};
 use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -105,7 +109,8 @@ pub fn shapes(spec: &spec::Network, crop: usize) -> Vec<(String, Vec<usize>)> {
 
 impl Network {
     /// Fresh weights: each layer's distribution for every weight, a constant for every bias. The values follow
-    /// from `seed` and the parameter alone, not from the device.
+    /// from `seed` and the parameter alone, not from the device. Weights of [`Init::Whitening`] are zeros until
+    /// [`Network::whitened`] sets them.
     pub fn init(spec: &spec::Network, crop: usize, seed: spec::Seed, device: &Device) -> Self {
         let mut init = Initializer {
             seed,
@@ -120,6 +125,21 @@ impl Network {
             local4: init.dense(&local4),
             softmax_linear: init.dense(&softmax_linear),
         }
+    }
+
+    /// This network, with the weights of a first convolution of [`Init::Whitening`] that whiten the patches of these
+    /// training images; as it is with another.
+    pub fn whitened(mut self, spec: &spec::Spec, images: &Images) -> Self {
+        let layer = &spec.network.conv1;
+        if layer.init == Init::Whitening {
+            let preprocessor = Preprocessor::new(&spec.input, Some(images));
+            let values = whitening::whitening(layer, &preprocessor, images);
+            self.conv1.weights = self.conv1.weights.map(|zeros| {
+                let data = TensorData::new(values, zeros.dims());
+                Tensor::from_data(data, &zeros.device())
+            });
+        }
+        self
     }
 
     /// The logits in burn's own operations: [n, height, width, 3] -> [n, classes]. It works on any
@@ -233,6 +253,7 @@ fn draw(rng: &mut ChaCha8Rng, layer: &LayerParameters) -> f32 {
             let bound = (6.0 / (inputs + outputs)).sqrt();
             rng.random_range(-bound..bound) as f32
         }
+        Init::Whitening => 0.0,
     }
 }
 
@@ -387,6 +408,56 @@ mod tests {
         assert_eq!(first, named(1));
         assert_ne!(first[0].values, named(2)[0].values);
         assert_ne!(first[4].values[..64], first[6].values[..64]);
+    }
+
+    #[test]
+    fn initial_weights_of_he_and_glorot_have_their_distributions() {
+        let device = crate::backend::device("cpu").unwrap().0;
+        let moments = |values: &[f32]| {
+            let n = values.len() as f64;
+            let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+            let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+            (mean * n.sqrt(), variance.sqrt())
+        };
+        let mut spec = spec::Network::default();
+        // A convolution and a dense layer: fan-in 64 * 5 * 5 and 2304, fan-out 64 * 5 * 5 and 384.
+        for (init, wants) in [
+            (Init::HeNormal, [2.0 / 1600.0, 2.0 / 2304.0]),
+            (Init::Xavier, [2.0 / 3200.0, 2.0 / 2688.0]),
+        ] {
+            (spec.conv2.init, spec.local3.init) = (init, init);
+            let named = Network::init(&spec, 24, spec::Seed(1), &device).named();
+            for (values, want) in [&named[2].values, &named[4].values].into_iter().zip(wants) {
+                let (mean, deviation) = moments(values);
+                let want = f64::sqrt(want);
+                assert!(mean.abs() < 4.0 * want, "{mean} deviations of the mean");
+                assert!((deviation / want - 1.0).abs() < 0.01, "{deviation}, {want}");
+                let largest = values.iter().fold(0.0, |most: f32, v| most.max(v.abs()));
+                let largest = f64::from(largest) / want;
+                match init {
+                    // A normal of 100,000 values and more, which is not cut off.
+                    Init::HeNormal => assert!((4.0..6.5).contains(&largest), "{largest}"),
+                    // A uniform one ends at sqrt(3) deviations.
+                    _ => assert!((1.73..1.7321).contains(&largest), "{largest}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whitening_sets_the_weights_of_the_first_convolution_and_no_others() {
+        let device = crate::backend::device("cpu").unwrap().0;
+        let mut spec = spec::Spec::default();
+        let images = Images::noise(spec::Seed(1), 20);
+        let fresh =
+            |spec: &spec::Spec| Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+        let plain = fresh(&spec);
+        assert!(plain.clone().whitened(&spec, &images).named() == plain.named());
+        spec.network.conv1.init = Init::Whitening;
+        let whitened = fresh(&spec).whitened(&spec, &images).named();
+        assert_eq!(whitened[0].shape, [64, 3, 5, 5]);
+        assert!(whitened[0].values.iter().all(|it| it.abs() > 0.0));
+        assert!(whitened[1..] == plain.named()[1..]);
     }
 
     #[test]
