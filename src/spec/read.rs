@@ -50,21 +50,97 @@ fn walk(text: &str, path: &str, old_names: bool, stop: Option<&str>) -> Result<V
     seed.deserialize(Deserializer::from_str(text))
         .map_err(|error| {
             let place = error.location().map(|place| (place.line(), place.column()));
-            let mut field_error = first_error.take().unwrap_or_else(|| FieldError {
-                message: format!("not valid YAML: {}", without_place(&error)),
-                ..FieldError::default()
-            });
+            let Some(mut field_error) = first_error.take() else {
+                let tab = tab_indentation(text).map(|line| {
+                    format!("; line {line} begins with a tab, want spaces")
+                });
+                return FieldError {
+                    place,
+                    field: String::new(),
+                    message: format!(
+                        "not valid YAML: {}{}",
+                        without_place(&error),
+                        tab.unwrap_or_default()
+                    ),
+                };
+            };
+            field_error.place = place;
             let line = place.and_then(|(line, _)| text.lines().nth(line - 1));
-            let is_anchored = line.is_some_and(|line| line.contains(": &"));
-            if is_anchored && field_error.message.starts_with("unknown key") {
+            if let Some(alias) = place.and_then(|place| find_alias(text, &field_error.field, place)) {
+                let (line, column) = alias.anchor;
+                field_error.message += &format!(
+                    "; it comes from {line}:{column} by the alias *{}: share single values, or whole files by \
+                     'extends: NAME'",
+                    alias.name
+                );
+                field_error.place = Some(alias.place);
+            } else if line.is_some_and(|line| line.contains(": &"))
+                && field_error.message.starts_with("unknown key")
+            {
                 field_error.message +=
                     "; a key only to hold an anchor has no place: share values by 'extends: NAME'";
             }
-            FieldError {
-                place,
-                ..field_error
-            }
+            field_error
         })
+}
+
+/// The first line whose indentation has a tab, from 1.
+fn tab_indentation(text: &str) -> Option<usize> {
+    let is_indented = |line: &str| {
+        let content = line.trim_start();
+        !content.is_empty() && line[..line.len() - content.len()].contains('\t')
+    };
+    Some(text.lines().position(is_indented)? + 1)
+}
+
+/// An alias that repeats a value which is elsewhere.
+struct Alias<'a> {
+    name: &'a str,
+    /// Where it is, and where its anchor.
+    place: (usize, usize),
+    anchor: (usize, usize),
+}
+
+/// The alias by which the field, or a section around it, has its value, if an error of it is at `place`: that is where
+/// the anchor's value is, and so before the alias. The parser does not tell of aliases.
+fn find_alias<'a>(text: &'a str, field: &str, place: (usize, usize)) -> Option<Alias<'a>> {
+    let position = |line: usize, before: &str| (line, before.chars().count() + 1);
+    let lines = || (1..).zip(text.lines());
+    let mut keys: Vec<&str> = field.split('.').collect();
+    keys.reverse();
+    let aliases = lines().flat_map(|(line, content)| {
+        let stars = content.match_indices(": ").filter_map(move |(colon, _)| {
+            let value = content[colon + 2..].trim_start();
+            let name = value.strip_prefix('*')?;
+            let end = name.find([' ', ',', '}', ']']).unwrap_or(name.len());
+            let key = content[..colon].trim_end();
+            let before = &content[..content.len() - value.len()];
+            Some((position(line, before), key, &name[..end]))
+        });
+        stars.filter(|(_, key, _)| !key.contains('#'))
+    });
+    let mut found = aliases.filter(|(at, key, _)| {
+        let is_key = |wanted: &&str| {
+            let rest = key.strip_suffix(*wanted);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with([' ', '{', ',']))
+        };
+        *at > place && keys.iter().any(is_key)
+    });
+    found.find_map(|(at, _, name)| {
+        let anchor = lines().find_map(|(line, content)| {
+            let mut anchors = content.match_indices('&').filter(|(and, _)| {
+                let rest = content[and + 1..].strip_prefix(name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            });
+            let (and, _) = anchors.next()?;
+            Some(position(line, &content[..and]))
+        })?;
+        (anchor <= place).then_some(Alias {
+            name,
+            place: at,
+            anchor,
+        })
+    })
 }
 
 /// The error's text without the place, which [`FieldError`] holds.

@@ -128,6 +128,37 @@ fn wanted_keys(path: &str) -> Vec<&str> {
     }
 }
 
+/// How a file has what `key`, a dotted one in this section, names: a path from the section, from one around it or from
+/// the top level on. None if it names nothing.
+fn undotted(section: &str, key: &str) -> Option<String> {
+    if !key.contains('.') {
+        return None;
+    }
+    let is_known = |path: &str| !wanted_keys(path).is_empty();
+    if is_known(&join(section, key)) {
+        return Some(format!("{} in a file", opened(key)));
+    }
+    // `train.steps` in `train`, `network.conv1.kernel` or `conv1.kernel` in `network.conv1`.
+    let ends = section
+        .match_indices('.')
+        .map(|(dot, _)| &section[dot + 1..]);
+    let mut inside = [section].into_iter().chain(ends).filter_map(|end| {
+        let rest = key.strip_prefix(end)?.strip_prefix('.')?;
+        is_known(&join(section, rest)).then_some(rest)
+    });
+    if let Some(rest) = inside.next() {
+        return Some(format!("{} in {section}", opened(rest)));
+    }
+    is_known(key).then(|| format!("{} at the top level", opened(key)))
+}
+
+/// The mappings that a dotted path names, in one line; the innermost value is left open.
+fn opened(path: &str) -> String {
+    let mut keys = path.rsplit('.');
+    let innermost = format!("{}: ...", keys.next().unwrap_or_default());
+    keys.fold(innermost, |inner, key| format!("{key}: {{{inner}}}"))
+}
+
 /// The message for a key that a section does not have.
 pub(super) fn unknown_key(section: &str, key: &str) -> String {
     if key == "<<" {
@@ -135,15 +166,8 @@ pub(super) fn unknown_key(section: &str, key: &str) -> String {
                 experiment"
             .to_owned();
     }
-    if key.contains('.') && !wanted_keys(&join(section, key)).is_empty() {
-        let opened =
-            key.split('.')
-                .rev()
-                .fold("...".to_owned(), |inner, key| match inner.as_str() {
-                    "..." => format!("{key}: ..."),
-                    _ => format!("{key}: {{{inner}}}"),
-                });
-        return format!("a dotted key is for --set; want {opened} in a file");
+    if let Some(want) = undotted(section, key) {
+        return format!("a dotted key is for --set; want {want}");
     }
     let known = keys(section);
     let mut message = format!("unknown key, want one of {}", known.join(", "));

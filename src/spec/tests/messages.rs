@@ -40,6 +40,42 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
         "experiments/bad.yaml:1:1: network.conv1.kernel: a dotted key is for --set; \
          want network: {conv1: {kernel: ...}} in a file"
     );
+    for (text, path, want) in [
+        (
+            "train: {train.steps: 5}",
+            "train.train.steps",
+            "steps: ... in train",
+        ),
+        (
+            "train: {eval.threads: 5}",
+            "train.eval.threads",
+            "eval: {threads: ...} at the top level",
+        ),
+        (
+            "train: {network.norm: {}}",
+            "train.network.norm",
+            "network: {norm: ...} at the top level",
+        ),
+        (
+            "data: {data.synthetic.train_images: 5}",
+            "data.data.synthetic.train_images",
+            "synthetic: {train_images: ...} in data",
+        ),
+    ] {
+        let column = text.find('{').unwrap() + 2;
+        let message = format!(
+            "experiments/bad.yaml:1:{column}: {path}: a dotted key is for --set; want {want}"
+        );
+        assert_eq!(bad(text), message);
+    }
+    for key in ["network.conv1.kernel", "conv1.kernel"] {
+        assert_eq!(
+            bad(&format!("network: {{conv1: {{{key}: 3}}}}\n")),
+            format!(
+                "experiments/bad.yaml:1:19: network.conv1.{key}: a dotted key is for --set; want kernel: ... in network.conv1"
+            )
+        );
+    }
     assert_eq!(
         bad("train.stepz: 5\n"),
         format!("experiments/bad.yaml:1:1: train.stepz: unknown key, {top}")
@@ -60,6 +96,53 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
         "experiments/bad.yaml:1:1: <<: YAML's merge key has no meaning here; want 'extends: NAME' at the top level \
          to start from another experiment"
     );
+}
+
+#[test]
+fn error_in_what_an_alias_repeats_is_placed_at_the_alias() {
+    let keys = "want one of tta, policy, interval_secs, batch_size, threads";
+    for (text, place, alias) in [
+        ("train: &t {steps: 5}\neval: *t\n", "2:7", "1:8"),
+        (
+            "train: &t\n  steps: 5\neval:   *t # the same\n",
+            "3:9",
+            "1:8",
+        ),
+    ] {
+        let message = bad(text);
+        let begin = format!("experiments/bad.yaml:{place}: eval.steps: unknown key, {keys}");
+        assert!(message.starts_with(&begin), "{message}");
+        let end = format!(
+            "; it comes from {alias} by the alias *t: share single values, or whole files by 'extends: NAME'"
+        );
+        assert!(message.ends_with(&end), "{message}");
+    }
+    assert_eq!(
+        bad("train: {log_every: &n 100000}\neval: {batch_size: *n}\n"),
+        "experiments/bad.yaml:2:20: eval.batch_size: got 100000, want a whole number from 1 to 65536; it comes from 1:20 by \
+         the alias *n: share single values, or whole files by 'extends: NAME'"
+    );
+    // No alias: the error is after the key, or of another one.
+    assert!(
+        bad("train: &t {steps: 5}\neval: {stepz: 5} # eval: *t\n")
+            .starts_with("experiments/bad.yaml:2:8: eval.stepz: unknown key")
+    );
+}
+
+#[test]
+fn tab_as_indentation_is_named() {
+    for (text, line) in [
+        ("train:\n\tsteps: 5\n", 2),
+        ("train:\n  steps: 5\n\tlog_every: 3\n", 3),
+        ("train:\n  steps: 5\n  \tlog_every: 3\n", 3),
+        ("seed: 1\ntrain:\n\tsteps: 5\n\tlog_every: 3\n", 3),
+    ] {
+        let message = bad(text);
+        assert!(message.contains("not valid YAML: "), "{message}");
+        let end = format!("; line {line} begins with a tab, want spaces");
+        assert!(message.ends_with(&end), "{message}");
+    }
+    assert!(!bad("train:\n\t\n  steps: [\n").contains("tab, want"));
 }
 
 #[test]
