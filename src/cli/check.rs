@@ -56,9 +56,10 @@ fn differences(experiment: &Experiment) -> Result<String> {
         .iter()
         .filter(|it| it.field != "description")
         .map(|it| {
-            let origin = experiment.origin(it.field).unwrap_or_default();
-            let value = format!("{}: {}", it.field, it.value);
-            (value, format!("default {}", it.default), origin)
+            let origin = experiment.origin(&it.field).unwrap_or_default();
+            let [default, value] = it.as_yaml();
+            let value = format!("{}: {value}", it.field);
+            (value, format!("default {default}"), origin)
         })
         .collect();
     if shown.is_empty() {

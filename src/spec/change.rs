@@ -1,4 +1,4 @@
-//! What a resume changes of a run's spec.
+//! What differs between two specs: one and the defaults, or a run's before and after a resume.
 
 use super::layer::Layer;
 use super::load::resolve;
@@ -19,10 +19,21 @@ pub struct Change {
     pub to: Value,
 }
 
+/// How the lack of a value is shown.
+const NOT_SET: &str = "not set";
+
 impl Change {
     /// Whether a resume may make it: what was trained so far does not depend on the field.
     pub fn is_allowed(&self) -> bool {
         fields::field(&self.field).is_some_and(|field| field.changeable)
+    }
+
+    /// Both values, as a file has them.
+    pub fn as_yaml(&self) -> [String; 2] {
+        [&self.from, &self.to].map(|value| match serde_yaml::to_value(value) {
+            Ok(value) if !value.is_null() => fields::text(&value),
+            _ => NOT_SET.to_owned(),
+        })
     }
 
     /// The way back.
@@ -38,7 +49,7 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |value: &Value| match value {
-            Value::Null => "not set".to_owned(),
+            Value::Null => NOT_SET.to_owned(),
             value => value.to_string(),
         };
         let (from, to) = (shown(&self.from), shown(&self.to));
@@ -55,6 +66,17 @@ impl Spec {
         // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
         let text = serde_json::to_string(self).context("failed to write the spec as JSON")?;
         serde_json::from_str(&text).context("failed to read the spec as JSON")
+    }
+
+    /// The fields whose values are not the defaults, in the order of the spec; those without a value, in whose place
+    /// another one is set, are left out.
+    ///
+    /// # Errors
+    /// As [`Spec::changes_to`].
+    pub fn differences(&self) -> Result<Vec<Change>> {
+        let mut changes = Spec::default().changes_to(self)?;
+        changes.retain(|change| !change.to.is_null());
+        Ok(changes)
     }
 
     /// The fields that have another value in `other`, in the order of the spec.
@@ -122,6 +144,35 @@ mod tests {
     fn changed(sets: &[&str]) -> Result<Spec> {
         let overrides: Result<Vec<Override>> = sets.iter().map(Override::parse).collect();
         Spec::default().changed(Path::new("spec.yaml"), &overrides.unwrap())
+    }
+
+    #[test]
+    fn differences_are_the_fields_with_other_values_than_the_defaults() {
+        let mut spec = Spec::default();
+        assert_eq!(spec.differences().unwrap(), []);
+        spec.input.contrast.lower = 0.3;
+        spec.network.conv1.stddev = 0.05;
+        spec.data.folder = "a b".into();
+        spec.schedule.knots = vec![1.0, 2.5];
+        (spec.train.steps, spec.train.epochs) = (None, Some(1.5));
+        let found = spec.differences().unwrap();
+        let shown: Vec<String> = found
+            .iter()
+            .map(|change| {
+                let [default, value] = change.as_yaml();
+                format!("{}: {value}, {default}", change.field)
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "data.folder: a b, data/cifar10",
+                "input.contrast.lower: 0.3, 0.2",
+                "network.conv1.stddev: 0.05, 0.0001",
+                "schedule.knots: [1.0, 2.5], []",
+                "train.epochs: 1.5, not set",
+            ]
+        );
     }
 
     #[test]

@@ -6,7 +6,6 @@
 mod average;
 mod change;
 mod constraints;
-mod differences;
 mod fields;
 mod frozen;
 mod layer;
@@ -27,7 +26,6 @@ mod unused;
 pub use average::{Average, AverageName};
 pub use change::Change;
 pub use constraints::MAX_WEIGHTS;
-pub use differences::Difference;
 pub use load::{Experiment, load};
 pub use names::available;
 pub use network::{

@@ -13,7 +13,10 @@ pub(super) fn spec(spec: &Spec) -> Result<String> {
     let rows = differences
         .iter()
         .filter(|difference| difference.field != "description")
-        .map(|it| [it.field, &it.value, &it.default].map(str::to_owned));
+        .map(|difference| {
+            let [default, value] = difference.as_yaml();
+            [difference.field.clone(), value, default]
+        });
     let table = match table(["field", "value", "default"], rows) {
         Some(table) => format!("What differs from the defaults:\n\n{table}"),
         None => "Nothing differs from the defaults.\n".to_owned(),
