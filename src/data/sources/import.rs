@@ -9,6 +9,7 @@ use crate::data::random;
 use crate::spec::Seed;
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
+use icu_normalizer::ComposingNormalizerBorrowed;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,7 +38,7 @@ const MAX_LISTED: usize = 20;
 /// Writes the images of `from/train/CLASS/` and `from/test/CLASS/` into `to/cifar-10-batches-bin/` and
 /// returns that directory.
 ///
-/// There are ten classes, the same in both. CIFAR-10's own names get CIFAR-10's labels, other names
+/// There are ten classes, the same in both, whose names do not look the same. CIFAR-10's own names get CIFAR-10's labels, other names
 /// labels in alphabetical order. Of an image of another size the central square is taken and scaled
 /// (Lanczos) to 32x32; transparent images are composed on white, the camera's orientation is applied. The
 /// order is shuffled by a fixed seed, so that every file holds all classes. Hidden files, and those that
@@ -204,6 +205,13 @@ fn class_directories(
     if let Some(message) = class_names_error(&train) {
         bail_user!("{}: {message}", split_dir(from, Split::Train).display());
     }
+    if let Some(alike) = look_alike(&train) {
+        bail_user!(
+            "{}: the class names {} look the same, want names that people can tell apart",
+            from.display(),
+            alike.map(quoted).join(" and ")
+        );
+    }
     if train.iter().all(|name| CLASSES.contains(&name.as_str())) && train.len() == CLASS_COUNT {
         return Ok(CLASSES.map(String::from));
     }
@@ -216,16 +224,32 @@ fn class_directories(
     })
 }
 
-/// The names of `these` that `others` lacks, for a message. Other letters than ASCII are shown by their codes, too:
-/// names that look the same may differ, as a composed and a decomposed letter.
+/// Two of the names that differ and look the same, as with a composed and a decomposed letter.
+fn look_alike(names: &[String]) -> Option<[&str; 2]> {
+    let normalizer = ComposingNormalizerBorrowed::new_nfc();
+    let mut seen = BTreeMap::new();
+    names.iter().find_map(|name| {
+        let before = seen.insert(normalizer.normalize(name), name)?;
+        Some([before.as_str(), name])
+    })
+}
+
+/// A name for a message. Other letters than ASCII are shown by their codes, too.
+fn quoted(name: &str) -> String {
+    let (shown, codes) = (
+        format!("{name:?}"),
+        format!("\"{}\"", name.escape_default()),
+    );
+    match name.is_ascii() || shown == codes {
+        true => shown,
+        false => format!("{shown} ({codes})"),
+    }
+}
+
+/// The names of `these` that `others` lacks, for a message.
 fn missing_names(these: &[String], others: &[String]) -> String {
     let missing = these.iter().filter(|name| !others.contains(name));
-    let mut shown: Vec<String> = missing
-        .map(|name| match name.is_ascii() {
-            true => format!("{name:?}"),
-            false => format!("{name:?} (\"{}\")", name.escape_default()),
-        })
-        .collect();
+    let mut shown: Vec<String> = missing.map(|name| quoted(name)).collect();
     let count = shown.len();
     shown.truncate(MAX_LISTED);
     match count {
@@ -500,8 +524,19 @@ mod tests {
         let from = directories(&names);
         let (composed, decomposed) = ("test/caf\u{e9}", "test/cafe\u{301}");
         fs::rename(from.path().join(composed), from.path().join(decomposed)).unwrap();
-        let want = "\"caf\u{e9}\" (\"caf\\u{e9}\") only in train/, \"cafe\\u{301}\" (\"cafe\\u{301}\") only in test/, \
+        let want = "\"caf\u{e9}\" (\"caf\\u{e9}\") only in train/, \"cafe\\u{301}\" only in test/, \
                     want the same classes in both";
+        let message = import_error(from.path());
+        assert_eq!(message, format!("{}: {want}", from.path().display()));
+    }
+
+    #[test]
+    fn class_names_of_both_splits_that_look_the_same_are_refused() {
+        let mut names = OWN;
+        (names[0], names[1]) = ("caf\u{e9}", "cafe\u{301}");
+        let from = directories(&names);
+        let want = "the class names \"cafe\\u{301}\" and \"caf\u{e9}\" (\"caf\\u{e9}\") look the \
+                    same, want names that people can tell apart";
         let message = import_error(from.path());
         assert_eq!(message, format!("{}: {want}", from.path().display()));
     }
