@@ -4,11 +4,12 @@ use std::fmt;
 use std::fs;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction, signal};
 use nix::unistd::{Pid, getpgid, getpgrp, getppid, getsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
@@ -50,6 +51,8 @@ impl Shutdown {
     /// A shutdown that signals request, for the trainer and the evaluator. A second one ends the process on the spot
     /// with 128 + the signal's number, whatever it is busy with.
     ///
+    /// A process whose main thread gets a signal when its parent ends (PR_SET_PDEATHSIG) also goes on then, if it was frozen.
+    ///
     /// # Errors
     /// If the handlers cannot be installed.
     pub fn on_signals() -> Result<Self> {
@@ -84,9 +87,18 @@ impl Shutdown {
             }),
         };
         let setter = shutdown.clone();
+        let is_bound = matches!(prctl::get_pdeathsig(), Ok(Some(_)));
+        let ready = Arc::new(Barrier::new(2));
+        let begun = Arc::clone(&ready);
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
+                if is_bound {
+                    // Each thread may have a signal of its own for the parent's end. With this one the process sees the
+                    // other one even if it is frozen, or about to be, because the parent paused it.
+                    let _ = prctl::set_pdeathsig(Signal::SIGCONT);
+                }
+                begun.wait();
                 for signal in signals.forever() {
                     match signal {
                         SIGTSTP => setter.request_pause(),
@@ -95,6 +107,7 @@ impl Shutdown {
                 }
             })
             .context("failed to start the thread that receives signals")?;
+        ready.wait();
         Ok(shutdown)
     }
 
@@ -239,9 +252,13 @@ impl fmt::Debug for Shutdown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::kill;
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use std::env;
+    use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
 
     #[test]
     fn the_first_request_decides_and_ends_every_sleep() {
@@ -343,5 +360,47 @@ mod tests {
         }
         assert_eq!(play(SigHandler::SigDfl), Some(SIGHUP));
         assert_eq!(play(SigHandler::SigIgn), Some(SIGTERM));
+    }
+
+    #[test]
+    fn process_that_its_parent_froze_ends_with_it() {
+        if env::var_os(PLAYER).is_some() {
+            prctl::set_pdeathsig(Signal::SIGHUP).unwrap();
+            let shutdown = Shutdown::on_signals().unwrap();
+            eprintln!("ready");
+            assert!(shutdown.sleep(Duration::from_secs(3600)));
+            signal_hook::low_level::exit(shutdown.requested().unwrap());
+        }
+        let name = thread::current().name().unwrap().to_owned();
+        // A thread stands for the parent: this process lives on, so that the kernel itself does not wake the child as one
+        // of an orphaned process group.
+        let parent = thread::spawn(move || {
+            let mut command = Command::new(env::current_exe().unwrap());
+            command.args(["--exact", &name, "--test-threads=1", "--nocapture"]);
+            let mut child = command
+                .env(PLAYER, "")
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+            let pid = Pid::from_raw(child.id() as i32);
+            kill(pid, Signal::SIGSTOP).unwrap();
+            let stopped = WaitStatus::Stopped(pid, Signal::SIGSTOP);
+            assert_eq!(waitpid(pid, Some(WaitPidFlag::WUNTRACED)), Ok(stopped));
+            child
+        });
+        let mut child = parent.join().unwrap();
+        let begin = Instant::now();
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                None if begin.elapsed() < Duration::from_secs(120) => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                ended => break ended,
+            }
+        };
+        let _ = child.kill();
+        assert_eq!(ended.and_then(|status| status.code()), Some(SIGHUP));
     }
 }

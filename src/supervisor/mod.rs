@@ -232,8 +232,7 @@ impl Supervisor<'_> {
 
     /// Pauses the whole run until this process goes on: the terminal's Ctrl-Z reaches this process alone.
     ///
-    /// If this process is killed meanwhile the kernel lets the children go on and sends them SIGHUP, because their process
-    /// groups are orphaned (setpgid(2)).
+    /// If this process is killed meanwhile the children get SIGHUP and, see [`Shutdown::on_signals`], SIGCONT.
     fn pause(&self, display: &mut Display) {
         if !can_go_on_after_a_pause() {
             display.note(
