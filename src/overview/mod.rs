@@ -19,8 +19,7 @@ use self::disk::DiskUse;
 pub use self::text::Paint;
 use crate::checkpoint;
 use crate::checkpoint::queue::EvaluationQueue;
-use crate::run::{Journal, Provenance, Role, RunDir, RunState, Statuses, commands};
-use crate::spec::Spec;
+use crate::run::{self, Journal, Provenance, Role, RunDir, RunState, Statuses, commands};
 
 /// How often a reader looks at more than the statuses: the journal, the checkpoints, the disk.
 const LOOK: Duration = Duration::from_secs(2);
@@ -115,7 +114,7 @@ impl RunSnapshot {
 /// How many checkpoints of `run` are to be scored and are not; none where that cannot be told.
 pub fn unscored(run: &RunDir) -> usize {
     let count = || {
-        let mut queue = EvaluationQueue::new(run, &Spec::read_frozen(&run.spec())?);
+        let mut queue = EvaluationQueue::new(run, &run::read_spec(run)?);
         let evaluations = Journal::read(&run.evaluations())?;
         anyhow::Ok(queue.waiting(&evaluations)?.count())
     };
@@ -134,7 +133,7 @@ impl SnapshotReader {
     /// For `run`.
     pub fn new(run: &RunDir) -> Self {
         // A spec that cannot be read is for the processes to report.
-        let spec = Spec::read_frozen(&run.spec()).ok();
+        let spec = run::read_spec(run).ok();
         let latest = RunSnapshot {
             id: run.id(),
             sessions: Provenance::sessions(run),

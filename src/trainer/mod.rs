@@ -19,7 +19,7 @@ use crate::model::Network;
 use crate::run::data::TrainingData;
 use crate::run::{
     self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
-    RunDir, SmoothedLoss, Status, StopRequests, TrainStatus,
+    RunDir, SmoothedLoss, Status, StopRequests, TrainStatus, commands,
 };
 use crate::schedule::{Schedule, StepRates};
 use crate::shutdown::Shutdown;
@@ -147,9 +147,11 @@ impl<'a> Trainer<'a> {
                 && device_name == "cpu"
                 && backend::depends_on_threads(spec)
             {
+                let set = [format!("compute.threads={before}")];
                 console::warning(format_args!(
                     "{threads} threads, but {before} before: with this network, precision and optimizer the last bits of \
-                     the weights depend on the number; set compute.threads in new experiments to keep it"
+                     the weights depend on the number; to go on with {before}: {}",
+                    commands::resume_with_sets(run, &set)
                 ));
             }
         }

@@ -396,7 +396,8 @@ fn another_number_of_threads_is_told_where_it_changes_the_last_bits() {
     respecify(&run, "threads: 1", "threads: 2");
     let done = project.succeed(&["train", "--run", directory]);
     assert!(
-        done.out.contains("warning: 2 threads, but 1 before: "),
+        done.out.contains("warning: 2 threads, but 1 before: ")
+            && done.out.contains("compute.threads=1"),
         "{}",
         done.out
     );

@@ -583,6 +583,8 @@ fn stop_now_ends_a_run_whose_supervisor_is_frozen_or_that_has_none() {
         status(&run, "train").unwrap()["process"]["state"],
         "stopped"
     );
+    let list = project.succeed(&["list"]).out;
+    assert!(list.contains("stopped"), "{list}");
 }
 
 #[test]

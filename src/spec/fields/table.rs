@@ -629,7 +629,8 @@ pub(super) const FIELDS: &[Field] = &[
         "Test-time augmentation: the averaged logits of several views of each test image are scored beside those of the \
          central crop. mirror: that and its mirror image. mirror_translate: these count half, both moved by a pixel to the \
          upper left and to the lower right the other half. ten_crop: centre and four corners, and their mirror images.",
-    ),
+    )
+    .changeable(),
     field(
         "eval.policy",
         OneOf(&["every", "latest"]),
