@@ -176,6 +176,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn weights_that_are_frozen_are_drawn_without_an_update() {
+        let mut spec = Spec::default();
+        spec.network.conv1.frozen = true;
+        let parameter = |name: &str| NamedTensor {
+            name: name.to_owned(),
+            shape: vec![1],
+            values: Vec::new(),
+        };
+        let parameters = ["conv1/weights", "conv1/biases"].map(parameter);
+        let mut graph = Graph::new();
+        updates(&mut graph, &spec, &parameters, "total_loss");
+        let drawn = format!("{graph:?}");
+        assert!(drawn.contains("train/conv1/biases"), "{drawn}");
+        assert!(!drawn.contains("conv1/weights"), "{drawn}");
+    }
+
+    #[test]
     fn layer_without_weights_is_drawn_by_what_it_is_and_not_by_its_first_letters() {
         let drawn = |name: &str| {
             let layer = NamedTensor {
