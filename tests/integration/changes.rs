@@ -68,7 +68,7 @@ fn resume_to_more_steps_ends_as_a_run_that_had_them_from_the_start() {
         ),
         (1, 1)
     );
-    assert_eq!(shown(&run, "\"field\": \"train.steps\""), 1);
+    assert_eq!(shown(&run, "| `changes 1.field` | `train.steps` |"), 1);
     if let Some(shown) = tensorboard_shows(&project.path("runs/small")) {
         let groups = shown["python"]["hparams"]["groups"].as_object().unwrap();
         let steps: Vec<&Value> = groups
