@@ -111,6 +111,8 @@ pub(super) struct RecordedSpec {
     pub changes: Vec<Change>,
     /// The first step of that session, if it was known.
     pub first_step: Option<u64>,
+    /// What each session changed, the newest first.
+    pub history: Vec<Vec<Change>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -199,8 +201,13 @@ impl Provenance {
     /// was.
     pub fn record(&self, run: &RunDir) -> Result<()> {
         let path = run.provenance();
-        let mut record = Record::read(run)
-            .with_context(|| format!("failed to add this session to {}", path.display()))?;
+        let mut record = Record::read(run).with_context(|| {
+            format!(
+                "failed to add this session to {}, and to see whether {} was edited since the last one",
+                path.display(),
+                run.spec().display()
+            )
+        })?;
         let diff = self.diff_text.as_deref();
         let diff = diff.map(|diff| save_diff(run.path(), diff));
         let recorded = record.sessions.iter().rev();
@@ -244,6 +251,7 @@ impl Provenance {
             return Ok(None); // which is said when the next session is recorded
         };
         let mut sessions = record.sessions.into_iter().rev();
+        let history = sessions.clone().map(|session| session.changes).collect();
         let Some(session) = sessions.find(|session| session.spec.is_some()) else {
             return Ok(None);
         };
@@ -252,6 +260,7 @@ impl Provenance {
             spec: Spec::parse_frozen(&run.provenance(), text)?,
             changes: session.changes,
             first_step: session.first_step,
+            history,
         }))
     }
 }
@@ -499,7 +508,11 @@ pub(crate) mod tests {
             fs::write(run.provenance(), text).unwrap();
             let found = format!("{:#}", provenance().record(&run).unwrap_err());
             let path = run.provenance();
-            let wanted = format!("failed to add this session to {}: {error}", path.display());
+            let wanted = format!(
+                "failed to add this session to {}, and to see whether {} was edited since the last one: {error}",
+                path.display(),
+                run.spec().display()
+            );
             assert_eq!(found, wanted);
             assert_eq!(fs::read_to_string(run.provenance()).unwrap(), text);
         }

@@ -45,10 +45,9 @@ impl SpecChange {
         let file = Spec::read_frozen(&path)?;
         let (from, is_interrupted, edits) = match Provenance::recorded_spec(run)? {
             None => (file.clone(), false, Vec::new()),
-            Some(RecordedSpec { spec, changes, .. }) => {
+            Some(RecordedSpec { spec, history, .. }) => {
                 let edits = spec.changes_to(&file)?;
-                let reversed: Vec<Change> = changes.iter().map(Change::reversed).collect();
-                let is_interrupted = !edits.is_empty() && edits == reversed;
+                let is_interrupted = is_before(&edits, &history);
                 (spec, is_interrupted, edits)
             }
         };
@@ -97,6 +96,24 @@ pub fn has_new_spec(run: &RunDir, first: u64) -> bool {
     let recorded = Provenance::recorded_spec(run).ok().flatten();
     recorded.is_some_and(|recorded| {
         !recorded.changes.is_empty() && recorded.first_step.is_none_or(|step| first <= step)
+    })
+}
+
+/// Whether these differences from the recorded spec are of one from before what the newest sessions changed, by the
+/// changes of each session, the newest first: each of them may have been killed before it replaced the file.
+fn is_before(edits: &[Change], history: &[Vec<Change>]) -> bool {
+    let mut back: Vec<Change> = Vec::new();
+    history.iter().any(|changes| {
+        for change in changes.iter().map(Change::reversed) {
+            match back.iter_mut().find(|it| it.field == change.field) {
+                Some(later) => later.to = change.to,
+                None => back.push(change),
+            }
+        }
+        let differ: Vec<&Change> = back.iter().filter(|it| it.from != it.to).collect();
+        !edits.is_empty()
+            && differ.len() == edits.len()
+            && edits.iter().all(|edit| differ.contains(&edit))
     })
 }
 
@@ -198,6 +215,27 @@ mod tests {
         next.write(&run).unwrap();
         let written = Spec::read_frozen(&run.spec()).unwrap();
         assert_eq!((written.train.steps, written.eval.threads), (Some(7), 2));
+    }
+
+    #[test]
+    fn changes_that_several_kills_interrupted_count_and_the_next_session_writes_the_last() {
+        let (_directory, run) = run();
+        for sets in [
+            &["train.steps=7", "eval.threads=2"][..],
+            &["train.steps=8"],
+            &["eval.threads=0"], // as in the file
+            &[],
+        ] {
+            record(&run, &change(&run, sets).unwrap());
+        }
+        assert_eq!(steps(&run), Some(8));
+        let next = change(&run, &[]).unwrap();
+        assert_eq!(next.changes().unwrap(), []);
+        next.write(&run).unwrap();
+        assert_eq!(Spec::read_frozen(&run.spec()).unwrap().train.steps, Some(8));
+        // One that no session trained with is an edit.
+        edit(&run, "steps: 8", "steps: 9");
+        assert!(read_spec(&run).is_err());
     }
 
     #[test]
