@@ -168,30 +168,34 @@ impl Optimizer {
             false => self.update.copy(gradients)?,
         }
         self.is_waiting = !(step + 1).is_multiple_of(self.accumulation);
-        if self.is_waiting {
-            return Ok(());
+        if !self.is_waiting {
+            self.update_weights(step / self.accumulation, rates.learning_rate)?;
         }
+        match rates.average_decay {
+            // Also while gradients are left over: lookahead ends as its average.
+            Some(decay) => self.average.follow(self.weights.values(), decay),
+            None => Ok(()),
+        }
+    }
+
+    /// The update that is the `count`-th, counted from 0, by the gradients that were added up.
+    fn update_weights(&mut self, count: u64, learning_rate: f64) -> Result<()> {
         let (update, weights) = (&mut self.update, &mut self.weights);
         if self.accumulation > 1 {
             let mean = 1.0 / self.accumulation as f64;
             let _ = update.values().f_mul_scalar_(mean)?;
         }
-        let count = step / self.accumulation;
         // Once for clipping and what the rule remembers, once more for the decay that the rule adds.
         clear_frozen(update, self.frozen)?;
-        self.rule
-            .apply(update, weights, count, rates.learning_rate)?;
+        self.rule.apply(update, weights, count, learning_rate)?;
         clear_frozen(update, self.frozen)?;
-        if on_cpu {
+        if self.all_finite.device() == Device::Cpu {
             let _ = weights.values().f_sub_(update.values())?;
         } else {
             let update = zeros_unless(&self.all_finite, update.values())?;
             let _ = weights.values().f_sub_(&update)?;
         }
-        match rates.average_decay {
-            Some(decay) => self.average.follow(weights.values(), decay),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -410,8 +414,13 @@ mod tests {
                 .unwrap();
             for (part, seed) in (0..).zip(seeds) {
                 let (step, before) = (2 * update + part, parted.network().named());
+                let average_decay = (part == 1).then_some(0.9);
+                let rates = StepRates {
+                    average_decay,
+                    ..rates(0.1, 0.9)
+                };
                 parted
-                    .step(step, &network(seed), &loss(1.0), rates(0.1, 0.9))
+                    .step(step, &network(seed), &loss(1.0), rates)
                     .unwrap();
                 assert_eq!(parted.update().is_none(), part == 0);
                 assert_eq!(parted.network().named() == before, part == 0);
@@ -447,6 +456,25 @@ mod tests {
                 assert!((after[WEIGHTS][index].values[at] - want).abs() < 1e-6);
             }
         }
+    }
+
+    #[test]
+    fn lookahead_takes_its_average_at_the_end_also_with_gradients_left_over() {
+        let mut spec = Spec::default();
+        spec.average.name = AverageName::Lookahead;
+        spec.optimizer.gradient_accumulation = 2;
+        spec.average.every = 2;
+        spec.train.steps = Some(3);
+        let schedule = crate::schedule::Schedule::new(&spec, 50_000);
+        let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+        for step in 0..3 {
+            let rates = schedule.rates(step);
+            optimizer
+                .step(step, &network(4 + step), &loss(1.0), rates)
+                .unwrap();
+        }
+        let state = optimizer.state();
+        assert!(state[WEIGHTS] == state[LOOKAHEAD] && state[WEIGHTS] == network(3).named());
     }
 
     /// Muon's products are libtorch's, which may sum otherwise with another number of threads.
