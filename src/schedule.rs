@@ -89,14 +89,15 @@ impl Schedule {
                 let ends = [(0.0, 1.0), (steps, schedule.final_factor)];
                 Piecewise::new(ends, Interpolation::Cosine)
             }
-            // The last step is at the end, as in torch.optim.lr_scheduler.OneCycleLR.
+            // The last step is at the end, as in torch.optim.lr_scheduler.OneCycleLR; so a peak there has no way down,
+            // and one up to the first step no way up.
             ScheduleName::OneCycle => {
-                let peak = schedule.peak / 100.0 * steps - 1.0;
-                let knots = [
-                    (0.0, schedule.initial_factor),
-                    (peak, 1.0),
-                    (steps - 1.0, schedule.final_factor),
-                ];
+                let (peak, last) = (schedule.peak / 100.0 * steps - 1.0, steps - 1.0);
+                let up = (peak > 0.0).then_some((0.0, schedule.initial_factor));
+                // A single step is at the peak: at the end it might learn nothing.
+                let has_way_down = peak < last && last > 0.0;
+                let down = has_way_down.then_some((last, schedule.final_factor));
+                let knots = up.into_iter().chain([(peak, 1.0)]).chain(down);
                 Piecewise::new(knots, smooth)
             }
             ScheduleName::Piecewise => {
@@ -319,6 +320,28 @@ mod tests {
             rates(Unit::Steps, [50.0, 200.0, 1_000.0], Interpolation::Step),
             [0.2, 0.2, 0.2, 0.2, 1.0, 1.0, 0.0, 0.0]
         );
+    }
+
+    #[test]
+    fn one_cycle_schedule_of_few_steps_or_with_its_peak_at_an_end_has_knots_in_order() {
+        let mut spec = Spec::default();
+        spec.schedule.name = ScheduleName::OneCycle;
+        spec.schedule.initial_factor = 0.5;
+        spec.optimizer.learning_rate = 1.0;
+        let mut rates = |peak, steps| {
+            (spec.schedule.peak, spec.train.steps) = (peak, Some(steps));
+            let schedule = Schedule::new(&spec, 50_000);
+            let knots = &schedule.factor.0;
+            assert!(knots.is_sorted_by(|one, next| one.step < next.step));
+            let rates = (0..steps).map(|step| schedule.learning_rate(step));
+            rates.collect::<Vec<f64>>()
+        };
+        for peak in [0.0, 30.0, 100.0] {
+            assert_eq!(rates(peak, 1), [1.0]);
+        }
+        assert_eq!(rates(0.0, 4), [0.75, 0.5, 0.25, 0.0]); // PyTorch's
+        assert_eq!(rates(20.0, 5), [1.0, 0.75, 0.5, 0.25, 0.0]);
+        assert_eq!(rates(100.0, 3), [0.5, 0.75, 1.0]); // PyTorch's
     }
 
     /// What PyTorch's schedulers say (tests/reference/make_torch_golden.py).

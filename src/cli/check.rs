@@ -28,10 +28,7 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
     console::output(spec.to_yaml()?)?;
     let mut comments = differences(&experiment)?;
     let (place, images) = match &plan {
-        Ok(plan) => {
-            let (place, images) = describe(plan, &fixed.spec)?;
-            (place, spec.training_images(images)?)
-        }
+        Ok(plan) => describe(plan, &fixed.spec)?,
         Err(_) => ("missing".to_owned(), CIFAR10_IMAGES),
     };
     let images = spec.training_images(images)?;

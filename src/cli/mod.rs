@@ -216,7 +216,8 @@ fn fetch(has_default_folder: bool) -> Fetch {
 /// An error of the images of an experiment, with the place that named them.
 fn data_error(error: Error, experiment: &Experiment) -> Error {
     match experiment.origin("data.folder") {
-        Some(origin) => error.context(origin.to_owned()),
+        Some(option @ "--set") => error.context(format!("{option} data.folder")),
+        Some(place) => error.context(place.to_owned()),
         None => error,
     }
 }

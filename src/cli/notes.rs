@@ -1,7 +1,7 @@
 //! What a user of a spec trips over, of docs/fidelity.md.
 
 use crate::schedule::Schedule;
-use crate::spec::{Init, Normalize, ScheduleName, Spec};
+use crate::spec::{AverageName, Init, Normalize, ScheduleName, Spec};
 
 /// Initial deviation of a convolution's weights up to which training looks dead at first; the tutorial's is 1e-4.
 const SMALL_STDDEV: f64 = 1e-3;
@@ -30,6 +30,20 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
         ));
     }
     let steps = spec.train.total_steps(images);
+    let accumulation = spec.optimizer.gradient_accumulation;
+    let period = accumulation * spec.average.every;
+    if accumulation > steps {
+        notes.push(format!(
+            "the weights are never updated: optimizer.gradient_accumulation {accumulation} is more than the run's {steps} \
+             steps"
+        ));
+    } else if spec.average.name != AverageName::None && period > steps {
+        notes.push(format!(
+            "the average is not updated by average.every {}: the updates of the weights after which it would be take \
+             {period} steps, more than the run's {steps}",
+            spec.average.every
+        ));
+    }
     let schedule = Schedule::new(spec, images);
     let rate = |step| schedule.learning_rate(step);
     let drops = spec.schedule.name == ScheduleName::Exponential;
@@ -60,5 +74,25 @@ mod tests {
         spec.network.conv2.stddev = 0.05;
         spec.optimizer.epochs_per_decay = 100.0;
         assert_eq!(notes(&spec, 50_000), [""; 0]);
+    }
+
+    #[test]
+    fn notes_tell_of_weights_and_averages_that_are_never_updated() {
+        let mut spec = Spec::default();
+        let mut found = |steps, accumulation, every| {
+            spec.train.steps = Some(steps);
+            spec.optimizer.gradient_accumulation = accumulation;
+            spec.average.every = every;
+            let text = notes(&spec, 50_000).join("\n");
+            [
+                "the weights are never updated: ",
+                "the average is not updated ",
+            ]
+            .map(|note| text.contains(note))
+        };
+        assert_eq!(found(10, 10, 1), [false, false]);
+        assert_eq!(found(10, 11, 1), [true, false]);
+        assert_eq!(found(10, 5, 2), [false, false]);
+        assert_eq!(found(10, 5, 3), [false, true]);
     }
 }

@@ -101,6 +101,11 @@ const SCHEDULE: Uses = &[
     ("schedule.peak", &["one_cycle"]),
 ];
 
+const DIVERGENCE: Uses = &[
+    ("train.max_rollbacks", &["rollback"]),
+    ("train.rollback_factor", &["rollback"]),
+];
+
 /// The fields that have no effect with the others.
 pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
     let mut found = Vec::new();
@@ -114,6 +119,11 @@ pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
     if spec.input.pad == 0 {
         let message = "input.pad 0, want input.pad of at least 1";
         add("input.pad_mode", &["input.pad"], message);
+    }
+    if spec.train.batch_size == 1 && spec.input.cutmix > 0 {
+        let message =
+            "train.batch_size 1, want at least 2: the squares are of the batch's other images";
+        add("input.cutmix", &["train.batch_size"], message);
     }
     if spec.optimizer.momentum == 0.0 {
         let message = "optimizer.momentum 0, want one above 0";
@@ -151,6 +161,11 @@ pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
         found.extend(by_choice(field, frozen, uses));
     }
     found.extend(by_choice(&["schedule.name"], spec.schedule.name, SCHEDULE));
+    found.extend(by_choice(
+        &["train.on_divergence"],
+        spec.train.on_divergence,
+        DIVERGENCE,
+    ));
     found
 }
 

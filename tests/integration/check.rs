@@ -92,6 +92,10 @@ fn check_tells_differences_data_and_what_a_user_trips_over() {
     let out = project.succeed(&[&check[..], &sets].concat()).out;
     let data = format!("\n# data: {real}, 10 training images\n");
     assert!(out.contains(&data), "{out}");
+    let sets = ["--set", "data.source=cifar10", "--set", "data.folder=typo"];
+    let done = project.runboard(&[&check[..], &sets].concat());
+    let wanted = "error: --set data.folder: no CIFAR-10 binary files in ";
+    assert!(done.err.starts_with(wanted), "{}", done.err);
     let done = project.runboard(
         &[
             &check[..],
@@ -106,4 +110,17 @@ fn check_tells_differences_data_and_what_a_user_trips_over() {
         "{}",
         done.err
     );
+}
+
+#[test]
+fn check_counts_the_images_that_are_held_out_once() {
+    let project = Project::new();
+    let sets = [
+        "data.synthetic.train_images=100",
+        "data.validation_images=60",
+        "train.batch_size=10",
+        "train.epochs=2",
+    ];
+    let out = project.succeed(&with_sets(&["check", "small"], &sets)).out;
+    assert!(out.contains(" for 8 steps at "), "{out}");
 }

@@ -324,7 +324,7 @@ fn violation_is_reported_at_the_field_set_last() {
 }
 
 #[test]
-fn field_that_the_chosen_optimizer_or_schedule_does_not_use_is_refused() {
+fn field_that_the_others_do_not_use_is_refused() {
     for (text, message) in [
         (
             "optimizer: {name: adamw, momentum: 0.9}",
@@ -345,6 +345,19 @@ fn field_that_the_chosen_optimizer_or_schedule_does_not_use_is_refused() {
         (
             "schedule: {name: cosine}\noptimizer: {staircase: false}",
             "2:24: optimizer.staircase: no effect with schedule.name cosine, want exponential",
+        ),
+        (
+            "train: {max_rollbacks: 2}",
+            "1:24: train.max_rollbacks: no effect with train.on_divergence stop, want rollback",
+        ),
+        (
+            "train: {rollback_factor: 0.2}",
+            "1:26: train.rollback_factor: no effect with train.on_divergence stop, want rollback",
+        ),
+        (
+            "input: {cutmix: 4}\ntrain: {batch_size: 1}",
+            "1:17: input.cutmix: no effect with train.batch_size 1, want at least 2: the squares are of the batch's \
+             other images",
         ),
         (
             "schedule: {name: cosine, unit: percent}",
