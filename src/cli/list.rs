@@ -35,6 +35,7 @@ pub fn list(runs: &Path) -> Result<i32> {
         "ACCURACY",
         "EVALUATION",
         "RESTARTS",
+        "ROLLBACKS",
     ]);
     for entry in entries {
         table.add_row(row(&entry));
@@ -69,9 +70,13 @@ fn experiment(experiments: &Path) -> Option<String> {
     quick.or(names.first()).cloned()
 }
 
-fn row(entry: &RunEntry) -> [String; 6] {
+fn row(entry: &RunEntry) -> [String; 7] {
     let none = || "-".to_owned();
     let last = entry.eval.as_ref().and_then(|status| status.last);
+    let count = |number: usize| match number {
+        0 => none(),
+        number => number.to_string(),
+    };
     [
         entry.run.id(),
         entry.state.map_or_else(none, |state| state.to_string()),
@@ -80,9 +85,7 @@ fn row(entry: &RunEntry) -> [String; 6] {
             .map_or_else(none, |(done, all)| format!("{done}/{all}")),
         last.map_or_else(none, |score| score.to_string()),
         evaluation(entry).unwrap_or_else(none),
-        match entry.restarts {
-            0 => none(),
-            restarts => restarts.to_string(),
-        },
+        count(entry.restarts as usize),
+        count(entry.rollbacks),
     ]
 }

@@ -115,12 +115,12 @@ pub fn resume(
     }
     if first.is_some_and(|first| first >= steps) {
         let then = match RunSnapshot::read(run).unscored {
-            0 => "all are scored: nothing is left to do but to check them",
-            1 => "1 of them is not scored yet, and is now",
-            many => &format!("{many} of them are not scored yet, and are now"),
+            0 => "nothing is left to score",
+            1 => "1 checkpoint is scored now",
+            many => &format!("{many} checkpoints are scored now"),
         };
         console::line(format_args!(
-            "{} has trained all its {steps} steps already; of its checkpoints, {then}",
+            "all {steps} steps of {} are trained; {then}",
             run.id()
         ));
     }
@@ -208,6 +208,6 @@ fn start(run: &RunDir, lock: Lock, detach: bool, verbosity: Verbosity) -> Result
     if let Err(error) = hparams::record_missing_completion(run) {
         console::warning(format_args!("{error:#}"));
     }
-    console::line(&summary);
+    console::line(summary.text(display.columns()));
     Ok(summary.exit_code())
 }

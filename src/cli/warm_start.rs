@@ -2,9 +2,9 @@
 
 use crate::checkpoint::{self, Checkpoint, CheckpointEntry, CheckpointState};
 use crate::model::{self, EMA, NamedTensor, TensorGroups, WEIGHTS};
-use crate::run::{EvaluationProgress, Journal, RunDir, WeightsOrigin, resolve};
+use crate::run::{EvaluationProgress, Journal, RunDir, RunState, WeightsOrigin, resolve, state};
 use crate::spec::Spec;
-use crate::{bail_user, user_error};
+use crate::{bail_user, console, user_error};
 use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -34,6 +34,13 @@ impl WarmStart {
     /// A user error for a run or a checkpoint that is not there, naming those that are, and for a damaged one.
     pub fn find(runs: &Path, from: &Path) -> Result<Self> {
         let (run, which) = parse(runs, from)?;
+        if let Some(state @ (RunState::Diverged | RunState::Failed)) = state(&run) {
+            console::warning(format_args!(
+                "--from {}: {} has {state}",
+                from.display(),
+                run.id()
+            ));
+        }
         let entry = choose(&run, which)?;
         let manifest = checkpoint::fingerprint(&entry.path);
         let Checkpoint { mut tensors, .. } = checkpoint::load(&entry.path).map_err(|error| {
@@ -142,16 +149,21 @@ fn choose(run: &RunDir, which: Which) -> Result<CheckpointEntry> {
         Some(found) => Ok(there.swap_remove(found)),
         None => {
             let steps: Vec<String> = there.iter().map(|entry| entry.step.to_string()).collect();
+            let steps = match &steps[..] {
+                [first, .., last] if steps.len() > 6 => {
+                    format!("{} of steps {first} to {last}, the newest", steps.len())
+                }
+                _ => format!("those of {}", steps.join(", ")),
+            };
             let is_best = if which == Which::Best {
                 ", the best one,"
             } else {
                 ""
             };
             Err(user_error!(
-                "{}: no checkpoint of step {step}{is_best} in {}; there are those of {}",
+                "{}: no checkpoint of step {step}{is_best} in {}; there are {steps}",
                 run.id(),
-                directory.display(),
-                steps.join(", ")
+                directory.display()
             ))
         }
     }

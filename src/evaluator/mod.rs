@@ -20,8 +20,9 @@ use crate::files;
 use crate::model::{self, EMA, Network, WEIGHTS};
 use crate::run::data::RunData;
 use crate::run::{
-    self, Activity, Completion, EvalStatus, Evaluation, Journal, Lock, Process, ProcessState,
-    Quality, Role, RunDir, Score, Scores, Status, StopRequests, SupervisorStatus, TrainStatus,
+    self, Activity, Completion, EvalStatus, Evaluation, FormerStatus, Journal, Lock, Process,
+    ProcessState, Quality, Role, RunDir, Score, Scores, Status, StopRequests, SupervisorStatus,
+    TrainStatus,
 };
 use crate::shutdown::Shutdown;
 use crate::spec::{Fidelity, Normalize, Spec};
@@ -65,6 +66,7 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
             run.evaluations().display()
         ));
     }
+    let former = FormerStatus::read::<EvalStatus>(run);
     let mut status = EvalStatus::new(Process::current());
     status.update(journal.progress());
     let result = Evaluator::start(run, &mut journal, &mut status).and_then(|mut evaluator| {
@@ -74,6 +76,9 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
             evaluator.evaluate_until_training_ends(stop)
         }
     });
+    if former.restore_if_refused(run, &result) {
+        return result;
+    }
     status.activity = None;
     let result = run::record_completion(&mut status, run, result);
     let written = hparams::record_completion(run);
@@ -85,6 +90,8 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
 pub struct TrainerDied {
     /// The trainer's error; none if it left none in its status.
     pub error: Option<String>,
+    /// Whether training diverged. Its error is the trainer's to tell, once.
+    pub diverged: bool,
 }
 
 impl TrainerDied {
@@ -94,6 +101,9 @@ impl TrainerDied {
 
 impl fmt::Display for TrainerDied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.diverged {
+            return f.write_str("training diverged; its checkpoints are evaluated");
+        }
         f.write_str("the trainer died; its checkpoints are evaluated")?;
         match &self.error {
             Some(error) => write!(f, ": {error}"),
@@ -314,10 +324,14 @@ impl<'a> Evaluator<'a> {
             _ if supervisor.as_ref().is_some_and(|status| status.training) => Training::Open,
             Some(status) if !status.observed(self.run).is_failure() => Training::Ended,
             Some(status) => Training::Died(TrainerDied {
+                diverged: status.process.state == ProcessState::Diverged,
                 error: status.process.error,
             }),
             // It did not get as far as a status.
-            None if supervisor.is_some() => Training::Died(TrainerDied { error: None }),
+            None if supervisor.is_some() => Training::Died(TrainerDied {
+                error: None,
+                diverged: false,
+            }),
             None => Training::Open,
         })
     }

@@ -56,12 +56,18 @@ impl Block<'_> {
                 .learning_rate
                 .map(|rate| format!("rate {}", rate as f32));
             parts.extend(rate);
+            if let Some(rollbacks) = self.run.rollbacks() {
+                parts.push(self.paint.yellow(&format!("rollbacks: {rollbacks}")));
+            }
             if let Some(first) = train.first.filter(|first| *first > 0) {
                 let session = match self.run.sessions {
                     0 | 1 => "resumed".to_owned(),
                     sessions => format!("session {sessions}"),
                 };
-                parts.push(format!("{session}, from step {first}"));
+                parts.push(match first < train.steps {
+                    true => format!("{session}, from step {first}"),
+                    false => session, // all is trained
+                });
             }
         }
         if let Some(supervisor) = &self.run.statuses.supervisor {
@@ -405,6 +411,15 @@ mod tests {
             "RUNBOARD_WRITE_GOLDEN=1 writes {} anew; got\n{text}",
             path.display()
         );
+    }
+
+    #[test]
+    fn block_of_a_trained_run_names_no_step_that_the_session_begins_at() {
+        let mut run = snapshot();
+        let train = run.statuses.train.as_mut().unwrap();
+        (train.first, train.step) = (Some(100_000), 100_000);
+        let title = block(&run, 200, PLAIN)[0].clone();
+        assert!(title.ends_with("   session 2"), "{title}");
     }
 
     #[test]

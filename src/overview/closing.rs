@@ -33,6 +33,9 @@ pub fn closing(run: &RunSnapshot) -> Vec<String> {
         let (train, eval) = (restarts.train, restarts.eval);
         add("restarts", format!("trainer {train}, evaluator {eval}"));
     }
+    if let Some(rollbacks) = run.rollbacks() {
+        add("rollbacks", rollbacks);
+    }
     let disk = run.disk;
     let free = disk.free.map(|free| format!("; {} free", bytes(free)));
     add(
@@ -50,6 +53,15 @@ pub fn closing(run: &RunSnapshot) -> Vec<String> {
     match run.state {
         Some(RunState::Finished) => {}
         Some(state) if state.is_under_way() => add("to stop it", run.commands.stop.clone()),
+        Some(RunState::Diverged) => {
+            // A resume with the same spec would diverge again.
+            if let Some(command) = &run.commands.roll_back {
+                add("to go on", command.clone());
+            }
+            if let Some(command) = &run.commands.lower_rate {
+                add("a lower rate", command.clone());
+            }
+        }
         _ => add("to go on", run.commands.resume.clone()),
     }
     lines
@@ -147,7 +159,10 @@ mod tests {
                 score: "SCORE".into(),
                 resume: "RESUME".into(),
                 stop: "STOP".into(),
+                roll_back: Some("ROLL_BACK".into()),
+                lower_rate: Some("LOWER_RATE".into()),
             },
+            rollback_factor: Some(0.5),
             ..RunSnapshot::default()
         }
     }
@@ -194,6 +209,26 @@ mod tests {
         );
         assert!(line(121, Some(119)).ends_with(", and trains 1 step again"));
         assert!(!line(183, None).starts_with("  checkpoint"));
+    }
+
+    #[test]
+    fn closing_of_a_diverged_run_offers_what_does_not_diverge_again() {
+        let mut run = snapshot(RunState::Diverged, 120, Some(119));
+        let end = |run: &RunSnapshot| closing(run)[5..].join("\n");
+        assert_eq!(
+            end(&run),
+            "  to see them    SEE\n  to go on       ROLL_BACK\n  a lower rate   LOWER_RATE"
+        );
+        // After all rollbacks that the spec allows.
+        run.statuses.train.as_mut().unwrap().rollbacks = 2;
+        run.commands.roll_back = None;
+        let lines = closing(&run).join("\n");
+        let rollbacks = "\n  rollbacks      2, the rate is now 0.25 of the spec's\n";
+        assert!(lines.contains(rollbacks), "{lines}");
+        assert!(
+            lines.ends_with("SEE\n  a lower rate   LOWER_RATE"),
+            "{lines}"
+        );
     }
 
     #[test]

@@ -16,13 +16,17 @@ use chrono::{DateTime, Local};
 pub use self::block::block;
 pub use self::closing::closing;
 use self::disk::DiskUse;
-pub use self::text::Paint;
+pub use self::text::{Paint, wrap};
 use crate::checkpoint;
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::run::{self, Journal, Provenance, Role, RunDir, RunState, Statuses, commands};
+use crate::spec::OnDivergence;
 
 /// How often a reader looks at more than the statuses: the journal, the checkpoints, the disk.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// What lets a run that diverged go on.
+const ROLL_BACK: &str = "train.on_divergence=rollback";
 
 /// All that is shown of a run, as it is at a moment.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +47,8 @@ pub struct RunSnapshot {
     pub weights_origin: Option<String>,
     /// Images a step.
     pub batch_size: Option<usize>,
+    /// What a rollback multiplies the learning rate by.
+    pub rollback_factor: Option<f64>,
     /// Steps a second.
     pub speed: Option<f64>,
     /// The accuracies of the checkpoints scored, in 0..=1, in the order of their steps.
@@ -70,6 +76,10 @@ pub struct Commands {
     pub resume: String,
     /// To stop it.
     pub stop: String,
+    /// To go on after a divergence, where the run has no rollbacks yet.
+    pub roll_back: Option<String>,
+    /// To start a new run at a lower rate.
+    pub lower_rate: Option<String>,
 }
 
 impl RunSnapshot {
@@ -84,6 +94,13 @@ impl RunSnapshot {
         // One that failed before it knew where to begin has done what its checkpoints say.
         let known = train.first.is_some() || train.step > 0;
         (known && train.steps > 0).then_some((train.step, train.steps))
+    }
+
+    /// How often training was rolled back, and what became of the rate; none if it never was.
+    pub fn rollbacks(&self) -> Option<String> {
+        let count = self.statuses.train.as_ref()?.rollbacks;
+        let factor = self.rollback_factor?.powi(count as i32) as f32;
+        (count > 0).then(|| format!("{count}, the rate is now {factor} of the spec's"))
     }
 
     /// How many steps are done since the newest checkpoint, and would be done again by a resume.
@@ -139,12 +156,22 @@ impl SnapshotReader {
             sessions: Provenance::sessions(run),
             weights_origin: Provenance::weights_origin(run).map(|origin| origin.to_string()),
             batch_size: spec.as_ref().map(|spec| spec.train.batch_size),
+            rollback_factor: spec.as_ref().map(|spec| spec.train.rollback_factor),
             curves: [Role::TRAIN, Role::Eval].map(|role| run.events(role)),
             commands: Commands {
                 curves: commands::curves(run),
                 score: commands::score(run),
                 resume: commands::resume(run),
                 stop: commands::stop(run),
+                roll_back: spec
+                    .as_ref()
+                    .filter(|spec| spec.train.on_divergence == OnDivergence::Stop)
+                    .map(|_| commands::resume_with_sets(run, &[ROLL_BACK.to_owned()])),
+                lower_rate: spec.as_ref().map(|spec| {
+                    let rate = (0.1 * spec.optimizer.learning_rate) as f32;
+                    let set = format!("optimizer.learning_rate={rate}");
+                    commands::start_with_sets(run, &[set])
+                }),
             },
             ..RunSnapshot::default()
         };

@@ -159,6 +159,31 @@ pub(super) fn number(number: f64) -> String {
     }
 }
 
+/// The text in lines of at most `columns`, broken between words. A word that is longer, a path say, stays whole.
+pub fn wrap(text: &str, columns: usize) -> String {
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let mut start = 0; // of the words that are in a line already
+        let mut broken = String::new();
+        for word in line.split_whitespace() {
+            let longer = measure_text_width(&broken[start..]) + 1 + measure_text_width(word);
+            match broken.is_empty() {
+                true => broken.push_str(indent),
+                false if longer > columns => {
+                    broken.push('\n');
+                    start = broken.len();
+                    broken.push_str(indent);
+                }
+                false => broken.push(' '),
+            }
+            broken.push_str(word);
+        }
+        lines.push(broken);
+    }
+    lines.join("\n")
+}
+
 /// The last score and the best one.
 pub(super) fn scores(last: Score, best: Score) -> String {
     match best.step == last.step {
@@ -220,6 +245,17 @@ mod tests {
         let coloured = Paint { colour: true }.red("first");
         let coloured = row(Paint { colour: true }, "label", &[coloured], 14);
         assert_eq!(measure_text_width(&coloured), 14, "{coloured:?}");
+    }
+
+    #[test]
+    fn wrapped_text_is_broken_between_words_alone() {
+        let text = "the loss at step 19 is inf: weights are in runs/small/20261126-010101/divergence\n  a log's line";
+        assert_eq!(
+            wrap(text, 20),
+            "the loss at step 19\nis inf: weights are\nin\nruns/small/20261126-010101/divergence\n  a log's line"
+        );
+        assert_eq!(wrap(text, 200), text);
+        assert_eq!(wrap("a\n\n", 20), "a\n\n");
     }
 
     #[test]

@@ -34,6 +34,29 @@ pub fn resume_with_sets(run: &RunDir, sets: &[String]) -> String {
     of(run, "resume", &options, &variables)
 }
 
+/// How to start a new run of the experiment of this one, with these values.
+pub fn start_with_sets(run: &RunDir, sets: &[String]) -> String {
+    let name = run.name();
+    let mut words = vec!["run".to_owned(), name];
+    words.extend(
+        sets.iter()
+            .flat_map(|set| ["--set".to_owned(), set.clone()]),
+    );
+    let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+    let runs = run.logdir();
+    let runs = runs.parent().unwrap_or(Path::new(""));
+    if short_id(run).is_none() && !runs.as_os_str().is_empty() {
+        words.extend(["--runs".into(), unexpanded(runs).into()]);
+    }
+    runboard(&words)
+}
+
+/// How to start a new run of the experiment of this one, with its weights and these values.
+pub fn start_from(run: &RunDir, sets: &[String]) -> String {
+    let from = shell(&[OsStr::new("--from"), &argument(run)]);
+    format!("{} {from}", start_with_sets(run, sets))
+}
+
 /// How to stop a run.
 pub fn stop(run: &RunDir) -> String {
     of(run, "stop", &[], "")

@@ -1,8 +1,10 @@
 //! How the trainer's and the evaluator's process ends, and what it leaves in its status.
 
-use super::{ProcessState, RunDir, Status};
+use super::{ProcessState, RunDir, Status, SupervisorStatus};
 use crate::{error, files};
 use anyhow::Result;
+use std::fs;
+use std::path::PathBuf;
 
 /// How a process ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,36 @@ impl Completion {
             Completion::Finished => 0,
             Completion::Stopped(signal) => 128 + signal,
         }
+    }
+}
+
+/// A status file as it was before a process writes its own.
+pub struct FormerStatus {
+    path: PathBuf,
+    /// None where there was none.
+    text: Option<Vec<u8>>,
+}
+
+impl FormerStatus {
+    /// That of the role of `S` in `run`.
+    pub fn read<S: Status>(run: &RunDir) -> Self {
+        let path = run.status(S::ROLE);
+        FormerStatus {
+            text: fs::read(&path).ok(),
+            path,
+        }
+    }
+
+    /// Puts it back if bad input ended a process that was started by hand: how the run stands does not follow from
+    /// that. A supervisor's child, and the first process of its role, leave their own. Returns whether it did.
+    pub fn restore_if_refused(&self, run: &RunDir, result: &Result<Completion>) -> bool {
+        let supervised = || {
+            let status = SupervisorStatus::load(run).ok().flatten();
+            status.is_some_and(|status| status.alive(run))
+        };
+        let is_refused = result.as_ref().is_err_and(error::is_user_error);
+        let former = self.text.as_ref().filter(|_| is_refused && !supervised());
+        former.is_some_and(|text| files::replace(&self.path, text).is_ok())
     }
 }
 

@@ -19,7 +19,7 @@ mod status;
 pub(crate) mod stop_request;
 mod timestamp;
 
-pub use completion::{Completion, record_completion};
+pub use completion::{Completion, FormerStatus, record_completion};
 pub use directory::{Role, RunDir};
 pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};
 pub use heartbeat::with_heartbeat;

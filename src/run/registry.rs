@@ -76,6 +76,8 @@ pub struct RunEntry {
     pub state: Option<RunState>,
     /// How often the last supervisor started a process again.
     pub restarts: u32,
+    /// How often training went back to an earlier checkpoint.
+    pub rollbacks: usize,
     /// Steps done, and steps to do in all.
     pub progress: Option<(u64, u64)>,
     /// The evaluator's status.
@@ -90,6 +92,7 @@ impl RunEntry {
             state: statuses.state(&run),
             run,
             restarts: restarts.map_or(0, |restarts| restarts.train + restarts.eval),
+            rollbacks: statuses.train.as_ref().map_or(0, |train| train.rollbacks),
             progress: statuses.train.map(|status| (status.step, status.steps)),
             eval: statuses.eval,
         }

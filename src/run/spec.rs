@@ -117,38 +117,37 @@ fn is_before(edits: &[Change], history: &[Vec<Change>]) -> bool {
     })
 }
 
+/// What was edited, a line each, and a command that can be pasted for all that a resume can take over and for the rest.
 fn edited(run: &RunDir, edits: &[Change]) -> anyhow::Error {
-    let shown: Vec<String> = edits.iter().map(Change::to_string).collect();
     let (allowed, refused): (Vec<&Change>, Vec<&Change>) =
         edits.iter().partition(|edit| edit.is_allowed());
-    let mut message = format!(
-        "{} was edited since the run's last session: {}",
-        run.spec().display(),
-        shown.join(", ")
-    );
-    for edit in &refused {
-        message += &format!(
-            "; write {} back to {}: the training so far depends on it, and for another value there are new runs, which \
-             may begin with these weights: run NAME --from RUN",
-            edit.field, edit.from
-        );
+    let mut lines = vec![format!(
+        "{} was edited since the run's last session:",
+        run.spec().display()
+    )];
+    lines.extend(allowed.iter().map(|edit| format!("  {edit}")));
+    let back = "write it back, the training so far depends on it";
+    lines.extend(refused.iter().map(|edit| format!("  {edit}: {back}")));
+    if !refused.is_empty() {
+        let command = commands::start_from(run, &sets(&refused));
+        lines.push(format!(
+            "for other values start a new run, here with these weights: {command}"
+        ));
     }
-    let sets = allowed.iter().filter(|edit| !edit.to.is_null());
-    let sets: Vec<String> = sets
-        .map(|edit| format!("{}={}", edit.field, plain(edit)))
-        .collect();
-    if !sets.is_empty() {
-        message += &format!(
-            "; to keep {} so that the run's record says so: {}",
-            if refused.is_empty() {
-                "that"
-            } else {
-                "the rest"
-            },
-            commands::resume_with_sets(run, &sets)
-        );
+    let kept = sets(&allowed);
+    if !kept.is_empty() {
+        let what = if refused.is_empty() { "it" } else { "the rest" };
+        let command = commands::resume_with_sets(run, &kept);
+        lines.push(format!("to keep {what}, and have it recorded: {command}"));
     }
-    user_error!("{message}")
+    user_error!("{}", lines.join("\n"))
+}
+
+/// The new values of these fields as `--set` takes them.
+fn sets(edits: &[&Change]) -> Vec<String> {
+    let set = edits.iter().filter(|edit| !edit.to.is_null());
+    set.map(|edit| format!("{}={}", edit.field, plain(edit)))
+        .collect()
 }
 
 /// A value as `--set` takes it.
@@ -248,12 +247,12 @@ mod tests {
             error.to_string()
         };
         let begin = format!(
-            "{} was edited since the run's last session: ",
+            "{} was edited since the run's last session:",
             run.spec().display()
         );
         let keep = commands::resume_with_sets(&run, &["train.steps=500".to_owned()]);
         let want = format!(
-            "{begin}train.steps is 500 and was 100000; to keep that so that the run's record says so: {keep}"
+            "{begin}\n  train.steps is 500 and was 100000\nto keep it, and have it recorded: {keep}"
         );
         assert_eq!(refusal(&[]), want);
         assert_eq!(refusal(&["train.steps=600"]), want);
@@ -261,12 +260,14 @@ mod tests {
         assert_eq!(kept.changes().unwrap().len(), 1);
 
         edit(&run, "  learning_rate: 0.1\n", "  learning_rate: 0.2\n");
-        let back = "; write optimizer.learning_rate back to 0.1: the training so far depends on it, and for another \
-                    value there are new runs, which may begin with these weights: run NAME --from RUN; to keep the \
-                    rest so that the run's record says so: ";
+        let anew = commands::start_from(&run, &["optimizer.learning_rate=0.2".to_owned()]);
+        let want = format!(
+            "{begin}\n  train.steps is 500 and was 100000\n  optimizer.learning_rate is 0.2 and was 0.1: write it back, \
+             the training so far depends on it\nfor other values start a new run, here with these weights: {anew}\n\
+             to keep the rest, and have it recorded: {keep}"
+        );
         for sets in [&[][..], &["train.steps=500"]] {
-            let message = refusal(sets);
-            assert!(message.contains(back), "{message}");
+            assert_eq!(refusal(sets), want);
         }
         // Comments and order are no edit, and stay.
         edit(

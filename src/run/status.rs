@@ -213,6 +213,9 @@ pub struct TrainStatus {
     /// The share of the time, in 0..=1, that steps waited for their batch, lately.
     #[serde(default)]
     pub input_wait: Option<f64>,
+    /// How often training went back to an earlier checkpoint, and on with a lower rate.
+    #[serde(default)]
+    pub rollbacks: usize,
 }
 
 impl TrainStatus {
@@ -230,6 +233,7 @@ impl TrainStatus {
             learning_rate: None,
             smoothed_loss: None,
             input_wait: None,
+            rollbacks: 0,
         }
     }
 }

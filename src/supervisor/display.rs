@@ -9,7 +9,7 @@ use chrono::Local;
 
 use super::screen::{Screen, Size};
 use super::speed::Speed;
-use crate::overview::{Paint, RunSnapshot, SnapshotReader, block};
+use crate::overview::{Paint, RunSnapshot, SnapshotReader, block, wrap};
 use crate::run::{ProcessState, Role, RunDir, Statuses};
 
 /// How much is shown.
@@ -86,6 +86,14 @@ impl Display {
     /// Whether there is a block that says which run this is.
     pub fn is_live(&self) -> bool {
         matches!(self.output, Output::Live(_))
+    }
+
+    /// The columns that a text may take; none where there is no terminal.
+    pub fn columns(&self) -> Option<usize> {
+        match &self.output {
+            Output::Live(live) => Some(live.columns()),
+            Output::Plain(_) => None,
+        }
     }
 
     /// A new line of a process's log.
@@ -177,15 +185,19 @@ impl Live {
         snapshot.speed = self.speed.steps_per_second();
         snapshot.preparation.clone_from(&self.preparation);
         let size = self.size();
-        // One column is left: some terminals go to the next line after the last one.
-        let width = size.columns.saturating_sub(1).clamp(20, 200);
-        self.screen.draw(block(&snapshot, width, self.paint), size);
+        self.screen
+            .draw(block(&snapshot, self.columns(), self.paint), size);
+    }
+
+    /// One column is left: some terminals go to the next line after the last one.
+    fn columns(&self) -> usize {
+        self.size().columns.saturating_sub(1).clamp(20, 200)
     }
 
     /// Prints, with the time, what is worth keeping.
     fn event(&mut self, text: &str) {
         let time = Local::now().format("%H:%M:%S");
-        self.print(&format!("{time} {text}"));
+        self.print(&wrap(&format!("{time} {text}"), self.columns()));
     }
 
     fn print(&mut self, text: &str) {

@@ -173,9 +173,12 @@ impl Supervisor<'_> {
             // Unreadable, the directory shows no progress.
             let newest = checkpoint::latest(&self.run.checkpoints()).ok().flatten();
             let saved = newest.map(|entry| entry.step);
-            let died = self.trainer.handle_exit(step, saved, display).is_some();
-            if died && !self.status.stopping {
-                display.note("the trainer died; the evaluator scores its last checkpoint");
+            let failure = self.trainer.handle_exit(step, saved, display);
+            if let Some(failure) = failure.filter(|_| !self.status.stopping) {
+                display.note(match failure.is_divergence() {
+                    true => "training diverged; the evaluator scores its last checkpoint",
+                    false => "the trainer died; the evaluator scores its last checkpoint",
+                });
             }
         }
         let training = !self.trainer.is_done();

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use super::child::{describe, exit_code};
-use crate::overview::{RunSnapshot, SnapshotReader, closing};
+use crate::error::DIVERGED;
+use crate::overview::{RunSnapshot, SnapshotReader, closing, wrap};
 use crate::run::{Role, RunDir, RunState, Statuses};
 
 /// A child that ended badly.
@@ -26,8 +27,16 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Who died, and of what, in a line.
+    /// Whether the trainer ended because training diverged.
+    pub fn is_divergence(&self) -> bool {
+        self.role == Role::TRAIN && self.status.code() == Some(DIVERGED)
+    }
+
+    /// Who died, and of what, in a line. Of a divergence, its error: it says all that there is.
     pub fn headline(&self) -> String {
+        if let Some(error) = self.error.as_ref().filter(|_| self.is_divergence()) {
+            return error.clone();
+        }
         let mut line = format!(
             "the {} died ({})",
             self.role.process_name(),
@@ -42,12 +51,11 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}\nnot started again: {}",
-            self.headline(),
-            self.no_restart
-        )?;
+        f.write_str(&self.headline())?;
+        if self.is_divergence() && self.error.is_some() {
+            return Ok(()); // the end of the log repeats it
+        }
+        write!(f, "\nnot started again: {}", self.no_restart)?;
         if self.tail.is_empty() {
             return write!(f, "\n{} has no line of it", self.log.display());
         }
@@ -93,6 +101,18 @@ impl SessionSummary {
         SessionSummary { outcome, snapshot }
     }
 
+    /// The closing message, the failure in lines of at most `columns`. Commands are never broken: they are to be copied.
+    pub fn text(&self, columns: Option<usize>) -> String {
+        let failure = match &self.outcome {
+            Outcome::Failed(failure) => {
+                let text = failure.to_string();
+                columns.map_or(text.clone(), |columns| wrap(&text, columns)) + "\n\n"
+            }
+            _ => String::new(),
+        };
+        failure + &closing(&self.snapshot).join("\n")
+    }
+
     /// 0 for a finished run, 128 + signal for a stopped one, otherwise the dead child's own exit code
     /// (128 + signal if a signal killed it).
     pub fn exit_code(&self) -> i32 {
@@ -106,9 +126,6 @@ impl SessionSummary {
 
 impl fmt::Display for SessionSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Outcome::Failed(failure) = &self.outcome {
-            write!(f, "{failure}\n\n")?;
-        }
-        f.write_str(&closing(&self.snapshot).join("\n"))
+        f.write_str(&self.text(None))
     }
 }

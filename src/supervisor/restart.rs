@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::error::BAD_INPUT;
+use crate::error::{BAD_INPUT, DIVERGED};
 
 /// The longest wait before a restart.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -83,6 +83,9 @@ impl RestartPolicy {
         }
         if crash.code == Some(BAD_INPUT) {
             return Err("bad input, which would end it again".to_owned());
+        }
+        if crash.code == Some(DIVERGED) {
+            return Err("training would diverge again".to_owned());
         }
         if self.limit.is_some() && last == Some(crash) && crash.code.is_some() {
             return Err("same exit code at the same step as last time".to_owned());
@@ -190,6 +193,16 @@ mod tests {
     fn bad_input_is_not_retried() {
         assert!(restarts(Some(3)).next_delay(exit(2, 0, 0)).is_err());
         assert!(restarts(None).next_delay(exit(2, 0, 0)).is_err());
+    }
+
+    #[test]
+    fn divergence_is_not_retried() {
+        for saved in [0, 10] {
+            let why = restarts(Some(3))
+                .next_delay(exit(4, 14, saved))
+                .unwrap_err();
+            assert_eq!(why, "training would diverge again");
+        }
     }
 
     #[test]

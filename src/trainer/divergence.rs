@@ -139,7 +139,7 @@ pub fn check_checkpoint(checkpoint: &Checkpoint) -> Option<String> {
 }
 
 impl Divergence {
-    /// Exit code of training that diverged. On a CPU it would do so again; the supervisor finds out, once.
+    /// Exit code of training that diverged, which it would again: the supervisor does not start it again.
     pub const EXIT_CODE: i32 = DIVERGED;
 
     /// Save the evidence: the weights and the batch of its step, as safetensors, and the

@@ -18,8 +18,8 @@ use crate::files;
 use crate::model::Network;
 use crate::run::data::TrainingData;
 use crate::run::{
-    self, Completion, EvaluationProgress, Journal, Lock, Process, ProcessState, Provenance, Role,
-    RunDir, SmoothedLoss, Status, StopRequests, TrainStatus, commands,
+    self, Completion, EvaluationProgress, FormerStatus, Journal, Lock, Process, ProcessState,
+    Provenance, Role, RunDir, SmoothedLoss, Status, StopRequests, TrainStatus, commands,
 };
 use crate::schedule::{Schedule, StepRates};
 use crate::shutdown::Shutdown;
@@ -51,6 +51,7 @@ const MAX_PENDING: usize = 100;
 pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
     let lock = Lock::take(run, Role::TRAIN)?;
     let _requests = StopRequests::watch(&lock, stop)?;
+    let former = FormerStatus::read::<TrainStatus>(run);
     // One that cannot be read is about to be replaced.
     let before = TrainStatus::load(run).ok().flatten();
     let mut status = TrainStatus {
@@ -59,6 +60,9 @@ pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
         ..TrainStatus::new(Process::current())
     };
     let result = train_with_rollbacks(run, &mut status, stop);
+    if former.restore_if_refused(run, &result) {
+        return result;
+    }
     run::record_completion(&mut status, run, result)
 }
 
@@ -159,6 +163,7 @@ impl<'a> Trainer<'a> {
         status.smoothed_loss = None; // that of a session, or from a rollback on
         status.device = Some(device_name.clone());
         status.first = Some(first);
+        status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();
         let (id, count, steps) = (run.id(), images.len(), status.steps);
         if first < steps {
             let last = steps - 1;

@@ -68,7 +68,7 @@ fn resume_to_more_steps_ends_as_a_run_that_had_them_from_the_start() {
         ),
         (1, 1)
     );
-    assert_eq!(shown(&run, "| `changes 1.field` | `train.steps` |"), 1);
+    assert_eq!(shown(&run, "| `changes` | `train.steps: 25 -> 40` |"), 1);
     if let Some(shown) = tensorboard_shows(&project.path("runs/small")) {
         let groups = shown["python"]["hparams"]["groups"].as_object().unwrap();
         let steps: Vec<&Value> = groups
@@ -101,7 +101,7 @@ fn resume_refuses_changes_of_what_was_trained_and_changes_nothing() {
         ),
         (
             "optimizer.learning_rate=0.01",
-            "error: --set optimizer.learning_rate=0.01: a resume cannot change it from 0.1: ",
+            "error: --set optimizer.learning_rate=0.01: start a new run for it, ",
         ),
         ("train.step=50", "error: --set train.step=50: unknown key, "),
     ] {
@@ -151,12 +151,15 @@ fn edited_spec_is_refused_by_every_process_until_it_is_said_with_set() {
         );
         assert!(
             done.err.contains(
-                "spec.yaml was edited since the run's last session: train.steps is 40 and was 25; to keep that"
+                "spec.yaml was edited since the run's last session:\n  train.steps is 40 and was 25\nto keep it, and have it recorded: "
             ),
             "{}",
             done.err
         );
     }
+    // What is refused changes no state.
+    let list = project.succeed(&["list"]).out;
+    assert!(list.contains(" finished "), "{list}");
     assert_eq!(sessions(&run).len(), 1);
     project.succeed(&["resume", "small", "--set", STEPS]);
     assert_eq!(checkpoints(&run).pop(), Some(39));

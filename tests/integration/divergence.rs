@@ -137,6 +137,28 @@ fn rollbacks_are_limited_and_evaluated_meanwhile() {
         shown.contains(" is inf: training diverged, after 2 rollbacks; try a lower"),
         "{shown}"
     );
+    // Once, with no restart, and what does not diverge again.
+    assert!(!shown.contains("restart 1"), "{shown}");
+    assert!(!shown.contains("the trainer died"), "{shown}");
+    assert!(
+        shown.contains("eval  | error: training diverged; its checkpoints are evaluated\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("\n  rollbacks      2, the rate is now 0.25 of the spec's\n"),
+        "{shown}"
+    );
+    assert!(!shown.contains("to go on"), "{shown}");
+    assert!(
+        shown.contains(" run small --set 'optimizer.learning_rate=0.01'\n"),
+        "{shown}"
+    );
+    let list = project.succeed(&["list"]).out;
+    let row = list.lines().find(|line| line.contains(" diverged "));
+    assert!(
+        row.is_some_and(|row| row.trim_end().ends_with(" 2")),
+        "{list}"
+    );
     let eval = json(&project.run("small").join("eval.status.json"));
     // It has scored what there was, and says that its trainer died.
     assert_eq!(eval["process"]["state"], "failed");
@@ -191,10 +213,24 @@ fn explosion_stops_training_as_a_loss_that_is_not_finite_does() {
         .unwrap();
     assert!(loss.len() <= 9, "{line}");
     // Again from the checkpoint, which holds how long the loss was too high, it is the same.
+    assert!(
+        done.out.contains(" resume ")
+            && done.out.contains(" --set 'train.on_divergence=rollback'\n"),
+        "{}",
+        done.out
+    );
     let again = train(&project, &run);
     assert_eq!(
         (again.code, names(&run.join("divergence"))),
         (Some(4), saved)
+    );
+    let done = project.runboard(&["run", "small", "--from", "small@12345"]);
+    assert!(
+        done.out.starts_with("warning: --from small@12345: small/")
+            && done.out.contains(" has diverged\n"),
+        "{}\n{}",
+        done.out,
+        done.err
     );
 
     // An earlier version's run ends as it did then.

@@ -113,10 +113,11 @@ impl Reporter {
         Ok(())
     }
 
-    /// Write what the session that begins at `step` was started from, by the record of the run's sessions.
+    /// Write what the session that begins at `step` was started from, by the record of the run's sessions, and so those
+    /// before it that began here or later: what they have shown is removed.
     pub fn write_session(&self, step: u64, provenance: &str) {
         // A run directory that was made by hand may lack the record.
-        if let Some(session) = texts::last_session(provenance) {
+        if let Some(session) = texts::sessions_from(step, provenance) {
             let mut summaries = Summaries::at(step);
             summaries.text(&tags::SESSION.tag(), &session);
             self.events.write(&summaries);
@@ -130,7 +131,9 @@ impl Reporter {
 
     /// Say what training has come back from; the session begins at `step`.
     pub fn show_rollbacks(&self, step: u64, rollbacks: &[Rollback]) {
-        let lines: Vec<String> = rollbacks.iter().map(|it| format!("- {it}")).collect();
+        let mut lines: Vec<String> = rollbacks.iter().map(|it| format!("- {it}")).collect();
+        let factor = self.spec.train.rollback_factor.powi(rollbacks.len() as i32) as f32;
+        lines.push(format!("\nThe rate is now {factor} of the spec's."));
         let mut summaries = Summaries::at(step);
         summaries.text(&tags::ROLLBACKS.tag(), &lines.join("\n"));
         self.events.write(&summaries);

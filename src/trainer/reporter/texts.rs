@@ -28,20 +28,64 @@ pub(super) fn spec(spec: &Spec) -> Result<String> {
     ))
 }
 
-/// The last session as a section with a row for each field, whatever fields its record has. The text is that of a run's
-/// provenance, which in its first version was that of one session; none for a text that is no provenance.
-pub(super) fn last_session(provenance: &str) -> Option<String> {
+/// The last session, and those right before it that began at `step` or later, as sections with a row for each field,
+/// whatever fields their records have. The text is that of a run's provenance, which in its first version was that of one
+/// session; none for a text that is no provenance.
+pub(super) fn sessions_from(step: u64, provenance: &str) -> Option<String> {
     let record: Value = serde_json::from_str(provenance).ok()?;
-    let (number, session) = match record.get("sessions") {
-        Some(sessions) => (sessions.as_array()?.len(), sessions.as_array()?.last()?),
-        None => (1, &record),
+    let sessions = match record.get("sessions") {
+        Some(sessions) => sessions.as_array()?.as_slice(),
+        None => std::slice::from_ref(&record),
     };
+    let last = sessions.len().checked_sub(1)?;
+    let begins_here = |session: &Value| {
+        let first = session.get("first_step").and_then(Value::as_u64);
+        first.is_some_and(|first| first >= step)
+    };
+    let before = sessions[..last].iter().rev();
+    let first = last - before.take_while(|session| begins_here(session)).count();
+    let sections: Option<Vec<String>> = sessions[first..]
+        .iter()
+        .zip(first + 1..)
+        .map(|(session, number)| section(number, session))
+        .collect();
+    Some(sections?.join("\n"))
+}
+
+/// A session's section.
+fn section(number: usize, session: &Value) -> Option<String> {
     let mut rows = Vec::new();
     for (name, value) in session.as_object()? {
-        add_rows(name, value, &mut rows);
+        match value.as_array().filter(|_| name == "changes") {
+            Some(changes) => rows.extend(changed(changes)),
+            None => add_rows(name, value, &mut rows),
+        }
     }
     let table = table(["", "value"], rows).unwrap_or_default();
     Some(format!("### Session {number}\n\n{table}"))
+}
+
+/// A row for each change of the spec, `train.steps: 90 -> 40`. Where one field takes another's place,
+/// `train.steps: 90 -> train.epochs 3`.
+fn changed(changes: &[Value]) -> Vec<[String; 2]> {
+    let field = |change: &Value| change["field"].as_str().unwrap_or_default().to_owned();
+    let shown = |value: &Value| match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut rows = Vec::new();
+    let mut changes = changes.iter().peekable();
+    while let Some(change) = changes.next() {
+        let follows = |next: &&Value| change["to"].is_null() && next["from"].is_null();
+        let to = match changes.next_if(follows) {
+            Some(next) => format!("{} {}", field(next), shown(&next["to"])),
+            None => shown(&change["to"]),
+        };
+        let text = format!("{}: {} -> {to}", field(change), shown(&change["from"]));
+        rows.push(["changes".to_owned(), text]);
+    }
+    rows
 }
 
 /// A value's rows: one, or one for each of its parts.
@@ -118,19 +162,35 @@ mod tests {
     fn session_is_a_section_with_a_row_for_each_of_its_fields() {
         let provenance = r#"{"version": 2, "sessions": [{"cpu": "old"}, {
             "command": ["runboard", "resume", "a|b"], "git": {"commit": "c0ffee", "dirty": true}, "cores": 2,
-            "changes": [{"field": "train.steps", "to": 9}]}]}"#;
+            "changes": [{"field": "train.steps", "from": 90, "to": null}, {"field": "train.epochs", "from": null, "to": 3},
+            {"field": "eval.threads", "from": 0, "to": 1}]}]}"#;
         let want = "### Session 2\n\n|  | value |\n|---|---|\n\
-                    | `changes 1.field` | `train.steps` |\n| `changes 1.to` | `9` |\n\
+                    | `changes` | `train.steps: 90 -> train.epochs 3` |\n\
+                    | `changes` | `eval.threads: 0 -> 1` |\n\
                     | `command` | `runboard resume a\\|b` |\n| `cores` | `2` |\n\
                     | `git.commit` | `c0ffee` |\n| `git.dirty` | `true` |\n";
-        assert_eq!(last_session(provenance).unwrap(), want);
-        let first = last_session(r#"{"cpu": "old"}"#).unwrap();
+        assert_eq!(sessions_from(0, provenance).unwrap(), want);
+        let first = sessions_from(0, r#"{"cpu": "old"}"#).unwrap();
         assert_eq!(
             first,
             "### Session 1\n\n|  | value |\n|---|---|\n| `cpu` | `old` |\n"
         );
         for bad in ["", "[]", r#"{"sessions": []}"#, r#"{"sessions": 1}"#] {
-            assert_eq!(last_session(bad), None, "{bad}");
+            assert_eq!(sessions_from(0, bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn sessions_that_trained_nothing_are_shown_with_the_next_one() {
+        let provenance = r#"{"version": 3, "sessions": [{"first_step": 0}, {"first_step": 90}, {"first_step": 90}]}"#;
+        let numbers = |step| {
+            let text = sessions_from(step, provenance).unwrap();
+            let titles = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("### Session "));
+            titles.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(90), ["2", "3"]);
+        assert_eq!(numbers(91), ["3"]);
     }
 }
