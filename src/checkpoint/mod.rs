@@ -30,7 +30,7 @@ pub use format::fingerprint;
 pub(crate) use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
-pub use retention::{Retention, link_best, retain};
+pub use retention::{MAX_WAITING, link_best, retain, retain_after_training};
 pub use rollback::Rollback;
 pub use version::CheckpointVersion;
 
@@ -498,7 +498,7 @@ mod tests {
             let restored = restore(directory.path()).unwrap().unwrap();
             assert_eq!((&restored.path, restored.checkpoint), (&path, want.clone()));
             // What is left over goes with the next save.
-            retain(directory.path(), || None).unwrap();
+            retention::remove_stale(directory.path()).unwrap();
             assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
             assert_eq!(load(&path).unwrap(), want);
         }

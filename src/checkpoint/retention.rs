@@ -1,8 +1,10 @@
 //! Which checkpoints stay.
 
+use super::queue::EvaluationQueue;
 use super::{CheckpointEntry, contents, list, name, remove, remove_if, step};
 use crate::console;
-use crate::spec;
+use crate::run::{EvaluationProgress, Journal, Lock, Role, RunDir};
+use crate::spec::{self, Policy, Spec};
 use anyhow::Result;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -21,7 +23,7 @@ const LINKING: Duration = Duration::from_secs(60);
 
 /// So many checkpoints at most wait for their evaluation; beyond it the oldest are removed. The tutorial's
 /// network takes 9 MB a checkpoint, so an evaluator that is slow, or not running, costs less than 1 GB.
-const MAX_WAITING: usize = 100;
+pub const MAX_WAITING: usize = 100;
 
 /// What a checkpoint stays for; one reason is enough.
 #[derive(Clone, Debug, Default)]
@@ -79,15 +81,48 @@ impl Retention {
     }
 }
 
-/// Remove the checkpoints in `directory` that there is no reason to keep, and what interrupted saves left
-/// behind; link the best one. A checkpoint that is being read stays until the next time. `wanted` tells what
-/// there is reason to keep now; while it cannot tell, all stay.
+/// Remove the checkpoints of `run` that the spec does not keep, and what interrupted saves left behind; link the best
+/// one. A checkpoint that is being read stays until the next time.
 ///
 /// Only the run's trainer may call it.
 ///
 /// # Errors
 /// I/O errors.
-pub fn retain(directory: &Path, mut wanted: impl FnMut() -> Option<Retention>) -> Result<()> {
+pub fn retain(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Result<()> {
+    remove_unwanted(&run.checkpoints(), || wanted(run, spec, queue))?;
+    remove_stale(&run.checkpoints())
+}
+
+/// Remove the checkpoints of `run` that the spec does not keep, where no trainer does: those that were still to be
+/// evaluated when training ended. None starts meanwhile. With a trainer at work, or where there are no locks to tell,
+/// all stay.
+///
+/// The run's evaluator calls it.
+///
+/// # Errors
+/// I/O errors.
+pub fn retain_after_training(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Result<()> {
+    Lock::while_free(run, Role::TRAIN, || {
+        remove_unwanted(&run.checkpoints(), || wanted(run, spec, queue))
+    })
+    .unwrap_or(Ok(()))
+}
+
+/// What there is reason to keep now; `None` while the journal cannot be read, which is for the evaluator to report.
+fn wanted(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Option<Retention> {
+    let evaluations = Journal::read(&run.evaluations()).ok()?;
+    let best = EvaluationProgress::of(&evaluations).best;
+    let evaluated = match spec.eval.policy {
+        Policy::Every => Some(queue.evaluated(&evaluations).ok()?),
+        Policy::Latest => None,
+    };
+    let best = best.map(|best| best.step);
+    Some(Retention::new(&spec.train, best, evaluated))
+}
+
+/// Remove the checkpoints in `directory` that there is no reason to keep, and link the best one. `wanted` tells what there
+/// is reason to keep now; while it cannot tell, all stay.
+fn remove_unwanted(directory: &Path, mut wanted: impl FnMut() -> Option<Retention>) -> Result<()> {
     if let Some(retention) = wanted() {
         link_best(directory, retention.best);
         let entries = list(directory)?;
@@ -108,7 +143,7 @@ pub fn retain(directory: &Path, mut wanted: impl FnMut() -> Option<Retention>) -
             }
         }
     }
-    remove_stale(directory)
+    Ok(())
 }
 
 /// Let the link `best` in `directory` lead to the checkpoint of this step; without one, or if that is not
@@ -137,7 +172,7 @@ pub fn link_best(directory: &Path, best: Option<u64>) {
 }
 
 /// Remove what saves, removals and links left behind that were interrupted.
-fn remove_stale(directory: &Path) -> Result<()> {
+pub(super) fn remove_stale(directory: &Path) -> Result<()> {
     for path in contents(directory)? {
         let interrupted = path.extension().is_some_and(|e| e == "tmp" || e == "old");
         let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -161,8 +196,9 @@ fn is_stale_link(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::tests::sample;
-    use super::super::{Lease, load, save};
+    use super::super::{CheckpointVersion, Lease, load, save};
     use super::*;
+    use crate::run::{Scores, provenance};
     use nix::fcntl::AT_FDCWD;
     use nix::sys::stat::{UtimensatFlags, utimensat};
     use nix::sys::time::TimeSpec;
@@ -279,7 +315,8 @@ mod tests {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
         fs::write(directory.path().join(foreign[3]), "a file in the way").unwrap();
-        retain(directory.path(), || Some(last(1))).unwrap();
+        remove_unwanted(directory.path(), || Some(last(1))).unwrap();
+        remove_stale(directory.path()).unwrap();
         let mut want = foreign.to_vec();
         want.sort();
         assert_eq!(names(directory.path()), want);
@@ -297,7 +334,7 @@ mod tests {
             utimensat(AT_FDCWD, &link, &long_ago, &long_ago, follow).unwrap();
         }
         fs::write(directory.path().join(".best-file"), "of somebody").unwrap();
-        retain(directory.path(), || None).unwrap();
+        remove_stale(directory.path()).unwrap();
         assert_eq!(
             names(directory.path()),
             [".best-file", ".best-new123", "notes"]
@@ -310,12 +347,12 @@ mod tests {
         let path = save(directory.path(), &sample(1)).unwrap();
         save(directory.path(), &sample(2)).unwrap();
         let lease = Lease::take(&path).unwrap();
-        retain(directory.path(), || Some(last(1))).unwrap();
+        remove_unwanted(directory.path(), || Some(last(1))).unwrap();
         assert_eq!(load(&path).unwrap(), sample(1));
         drop(lease);
         // A process that another test is starting has inherited the lease, until it is started.
         while names(directory.path()) != [name(2)] {
-            retain(directory.path(), || Some(last(1))).unwrap();
+            remove_unwanted(directory.path(), || Some(last(1))).unwrap();
         }
     }
 
@@ -331,9 +368,9 @@ mod tests {
             let best = (asked.get() > 1).then_some(1);
             Some(Retention { best, ..last(1) })
         };
-        retain(directory.path(), wanted).unwrap();
+        remove_unwanted(directory.path(), wanted).unwrap();
         assert_eq!(names(directory.path()), [name(1), name(3)]);
-        retain(directory.path(), || None).unwrap();
+        remove_unwanted(directory.path(), || None).unwrap();
         assert_eq!(names(directory.path()), [name(1), name(3)]);
     }
 
@@ -345,7 +382,7 @@ mod tests {
             save(directory, &sample(step)).unwrap();
         }
         let best = |best| {
-            retain(directory, || Some(Retention { best, ..last(1) })).unwrap();
+            remove_unwanted(directory, || Some(Retention { best, ..last(1) })).unwrap();
             let found = load(&directory.join(BEST)).ok();
             assert_eq!(found.is_some(), names(directory).contains(&BEST.to_owned()));
             found.map(|checkpoint| checkpoint.state.step)
@@ -361,5 +398,48 @@ mod tests {
         fs::create_dir(directory.join(BEST)).unwrap();
         link_best(directory, Some(3));
         assert_eq!(names(directory), [BEST.to_owned(), name(3)]);
+    }
+
+    #[test]
+    fn checkpoints_that_waited_when_training_ended_go_once_they_are_evaluated() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let checkpoints = run.checkpoints();
+        for step in 0..6 {
+            save(&checkpoints, &sample(step)).unwrap();
+        }
+        let mut spec = Spec::default();
+        spec.train.keep_checkpoints = 2;
+        let mut queue = EvaluationQueue::new(&run, &spec);
+        let (mut journal, _) = Journal::open(&run.evaluations()).unwrap();
+        for entry in &list(&checkpoints).unwrap()[..4] {
+            let scores = Scores {
+                accuracy: if entry.step == 1 { 0.5 } else { 0.25 },
+                ..Scores::default()
+            };
+            let checkpoint = CheckpointVersion::read(entry.clone());
+            let evaluation = checkpoint.evaluation(Ok(scores), Duration::ZERO);
+            journal.add(evaluation).unwrap();
+        }
+        let beside_a_trainer = Lock::take(&run, Role::TRAIN).unwrap();
+        let half_saved = checkpoints.join("step-00000009.tmp");
+        fs::create_dir(&half_saved).unwrap();
+        retain_after_training(&run, &spec, &mut queue).unwrap();
+        assert_eq!(list(&checkpoints).unwrap().len(), 6);
+        drop(beside_a_trainer);
+        // A process that another test is starting has inherited the lock, until it is started.
+        while list(&checkpoints).unwrap().len() == 6 {
+            retain_after_training(&run, &spec, &mut queue).unwrap();
+        }
+        // Best and latest stay, and so would those without a score.
+        let steps = |spec: &Spec, queue: &mut EvaluationQueue| {
+            retain_after_training(&run, spec, queue).unwrap();
+            let left = list(&checkpoints).unwrap();
+            left.iter().map(|entry| entry.step).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(&spec, &mut queue), [1, 4, 5]);
+        spec.train.keep_checkpoints = 1;
+        assert_eq!(steps(&spec, &mut queue), [1, 4, 5]);
+        assert!(half_saved.exists());
     }
 }

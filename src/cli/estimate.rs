@@ -1,6 +1,7 @@
 //! What a run will keep on disk, and times for people.
 
-use crate::spec::Spec;
+use crate::checkpoint::MAX_WAITING;
+use crate::spec::{Policy, Spec};
 use std::fmt;
 
 // Bytes in an event file, as runs of the tutorial's network have them; other networks' are much the same.
@@ -23,6 +24,8 @@ const CHECKPOINT: u64 = 4_000;
 pub struct Disk {
     /// Number of checkpoints that stay.
     pub checkpoints: u64,
+    /// So many more at most are there meanwhile, because they wait for their evaluation.
+    pub waiting: u64,
     /// Bytes of one.
     pub checkpoint_bytes: u64,
     /// Histograms and filters, of all steps that show them.
@@ -48,8 +51,14 @@ impl Disk {
             every => times(every.max(train.checkpoint_every)).min(others),
         };
         let best = u64::from(train.keep_best).min(others - every);
+        let checkpoints = latest + every + best;
+        let waiting = match spec.eval.policy {
+            Policy::Every => (saved - checkpoints).min(MAX_WAITING as u64),
+            Policy::Latest => 0,
+        };
         Disk {
-            checkpoints: latest + every + best,
+            checkpoints,
+            waiting,
             checkpoint_bytes: tensor_bytes + CHECKPOINT,
             histograms: times(train.histograms_every) * HISTOGRAMS,
             evaluations: saved * EVALUATION,
@@ -57,13 +66,13 @@ impl Disk {
         }
     }
 
-    /// All of it.
+    /// All that stays.
     pub fn bytes(&self) -> u64 {
         self.checkpoints * self.checkpoint_bytes + self.histograms + self.evaluations + self.rest
     }
 }
 
-/// `81 MB: 6 checkpoints of 8.6 MB, ...`
+/// `81 MB kept: 6 checkpoints of 8.6 MB, ...; up to 810 MB more ...`
 impl fmt::Display for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -75,7 +84,15 @@ impl fmt::Display for Disk {
             bytes(self.histograms),
             bytes(self.evaluations),
             bytes(self.rest)
-        )
+        )?;
+        if self.waiting > 0 {
+            write!(
+                f,
+                "; up to {} more while checkpoints wait for their evaluation",
+                bytes(self.waiting * self.checkpoint_bytes)
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -110,10 +127,19 @@ mod tests {
         spec.train.histograms_every = 100;
         let disk = Disk::of(&spec, 100_000, 8_546_000);
         assert_eq!(disk.checkpoints, 6); // five latest, the best
+        assert_eq!(disk.waiting, 95); // of 101 in all
+        let told = disk.to_string();
+        let end = "; up to 812 MB more while checkpoints wait for their evaluation";
+        assert!(told.ends_with(end), "{told}");
         assert_eq!(disk.histograms, 1_000 * HISTOGRAMS);
         assert_eq!(disk.evaluations, 101 * EVALUATION);
         spec.train.keep_every = 10_000;
         assert_eq!(Disk::of(&spec, 100_000, 1).checkpoints, 16);
+        spec.train.checkpoint_every = 100;
+        assert_eq!(Disk::of(&spec, 100_000, 1).waiting, 100);
+        spec.eval.policy = Policy::Latest;
+        assert_eq!(Disk::of(&spec, 100_000, 1).waiting, 0);
+        spec.train.checkpoint_every = 1_000;
         spec.train.keep_best = false;
         spec.train.keep_every = 0;
         assert_eq!(Disk::of(&spec, 1, 1).checkpoints, 1);

@@ -290,8 +290,13 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// All that was there to do is done, which is no good end if the newest checkpoint has no score.
-    fn finish(&self) -> Result<Completion> {
+    /// All that was there to do is done, which is no good end if the newest checkpoint has no score. What stayed for its
+    /// evaluation alone goes, if no trainer is there to remove it.
+    fn finish(&mut self) -> Result<Completion> {
+        let retained = checkpoint::retain_after_training(self.run, &self.spec, &mut self.queue);
+        if let Err(error) = retained {
+            console::warning(format_args!("{error:#}"));
+        }
         if let Some(newest) = self.queue.newest()?
             && let Some(last) = self.journal.evaluations().last()
             && let Some(damage) = &last.damage

@@ -203,6 +203,18 @@ impl Lock {
         }
     }
 
+    /// Does something while no process holds the role's lock, and none starts: it would wait for up to
+    /// [`PROBE_LIMIT`]. Does nothing, and returns `None`, if one holds it, and where the file system has no locks.
+    pub(crate) fn while_free<T>(run: &RunDir, role: Role, work: impl FnOnce() -> T) -> Option<T> {
+        let file = match files::open_regular(&run.lock(role)) {
+            // Only who goes to train makes it.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Some(work()),
+            file => file.ok()?,
+        };
+        file.try_lock_shared().ok()?;
+        Some(work()) // the file is closed after it
+    }
+
     /// Who took the role's lock last.
     pub(crate) fn holder(run: &RunDir, role: Role) -> Option<Holder> {
         let text = read(run, role)?;

@@ -11,19 +11,19 @@ mod timer;
 
 use crate::backend::{self, DeviceLosses, Losses, Optimizer};
 use crate::checkpoint::queue::EvaluationQueue;
-use crate::checkpoint::{self, Checkpoint, Retention, Rollback};
+use crate::checkpoint::{self, Checkpoint, Rollback};
 use crate::console;
 use crate::data::Images;
 use crate::files;
 use crate::model::Network;
 use crate::run::data::TrainingData;
 use crate::run::{
-    self, Completion, EvaluationProgress, FormerStatus, Journal, Lock, Process, ProcessState,
-    Provenance, Role, RunDir, SmoothedLoss, Status, StopRequests, TrainStatus, commands,
+    self, Completion, FormerStatus, Lock, Process, ProcessState, Provenance, Role, RunDir,
+    SmoothedLoss, Status, StopRequests, TrainStatus, commands,
 };
 use crate::schedule::{Schedule, StepRates};
 use crate::shutdown::Shutdown;
-use crate::spec::{Policy, Spec};
+use crate::spec::Spec;
 use anyhow::{Context, Result};
 use divergence::{Divergence, LossLimit};
 use input::{BatchSource, StepInput, batches};
@@ -423,18 +423,7 @@ impl<'a> Trainer<'a> {
 /// Remove the checkpoints that the spec does not keep. That they cannot be removed now is no reason to end: the
 /// next time may do.
 fn retain(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) {
-    let retained = checkpoint::retain(&run.checkpoints(), || {
-        // While the journal cannot be read, which is for the evaluator to report, all stay.
-        let evaluations = Journal::read(&run.evaluations()).ok()?;
-        let progress = EvaluationProgress::of(&evaluations);
-        let best = progress.best.map(|best| best.step);
-        let evaluated = match spec.eval.policy {
-            Policy::Every => Some(queue.evaluated(&evaluations).ok()?),
-            Policy::Latest => None,
-        };
-        Some(Retention::new(&spec.train, best, evaluated))
-    });
-    if let Err(error) = retained {
+    if let Err(error) = checkpoint::retain(run, spec, queue) {
         console::warning(format_args!("{error:#}"));
     }
 }

@@ -1,7 +1,7 @@
 //! The evaluator's journal: each checkpoint is evaluated once, whatever happens to either process.
 
 use crate::support::{
-    Done, Project, evaluated_steps, journal, json, names, signal, steps as points,
+    Done, Project, checkpoints, evaluated_steps, journal, json, names, signal, steps as points,
     tensorboard_reads, wait_for, with_sets,
 };
 use nix::sys::signal::Signal;
@@ -42,7 +42,7 @@ fn checkpoint_is_evaluated_once_however_often_the_evaluator_is_killed() {
     let sets = [
         "train.steps=36",
         "train.checkpoint_every=2",
-        "train.keep_checkpoints=100",
+        "train.keep_checkpoints=3",
     ];
     let run = project.fresh("killed", &sets);
     project.succeed(&["train", "--run", "killed"]);
@@ -65,6 +65,10 @@ fn checkpoint_is_evaluated_once_however_often_the_evaluator_is_killed() {
     assert_eq!(lines(&run, "step"), all);
     assert_eq!(lines(&run, "accuracy"), all);
     assert_curve(&run, &all);
+    // All were there until they had their scores; now those go that the trainer kept for that alone.
+    let left = checkpoints(&run);
+    let best = left.iter().filter(|step| !all[16..].contains(step));
+    assert!(left.ends_with(&all[16..]) && best.count() <= 1, "{left:?}");
     let again = project.succeed(&["eval", "--run", "killed"]).out;
     assert!(!again.contains("precision @ 1 = "), "{again}");
     assert_curve(&run, &all);
