@@ -407,6 +407,8 @@ impl<'a> Evaluator<'a> {
                     training_loss,
                 };
                 reporter.publish(self.run, &evaluated, &self.images)?;
+                // The tutorial's line does not say of which one.
+                console::timed(format_args!("scored step {step}"));
                 console::timed(format_args!("precision @ 1 = {:.3}", scores.accuracy));
                 Ok(scores)
             }

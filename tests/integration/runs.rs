@@ -101,6 +101,8 @@ fn experiment_trains_writes_curves_and_is_evaluated_alongside() {
     let log = fs::read_to_string(run.join("eval.log")).unwrap();
     let accuracy = eval["last"]["accuracy"].as_f64().unwrap();
     let last = log.lines().last().unwrap();
+    let before = log.lines().rev().nth(1).unwrap();
+    assert!(before.ends_with(": scored step 24"), "{log}");
     assert!(
         last.ends_with(&format!(": precision @ 1 = {accuracy:.3}")),
         "{log}"
