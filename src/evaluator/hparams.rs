@@ -8,7 +8,7 @@
 
 use crate::error::is_user_error;
 use crate::events::{self, EventWriter, SessionStatus, Summaries, tags};
-use crate::run::data::fingerprint_digits;
+use crate::run::data::{fingerprint_digits, train_images};
 use crate::run::{
     Journal, Lock, ProcessState, Role, RunDir, RunState, Status, SupervisorStatus, state,
 };
@@ -57,7 +57,8 @@ const CONDITIONAL: &[(&str, &str, &str)] = &[
 /// # Errors
 /// The row cannot be written, or the earlier one cannot be removed.
 pub(super) fn list(run: &RunDir, spec: &Spec) -> Result<()> {
-    let hparams = hyperparameters(spec, fingerprint_digits(run)?)?;
+    let images = train_images(run).and_then(|images| spec.training_images(images));
+    let hparams = hyperparameters(spec, fingerprint_digits(run)?, images.ok())?;
     events::list_session(&run.events(Role::Eval), &run.id(), &hparams)?;
     let earlier = run.earlier_hparams();
     if earlier.exists() {
@@ -151,8 +152,8 @@ fn number(state: ProcessState) -> f32 {
     }
 }
 
-/// What of the spec is compared between runs, and what stands for the data.
-fn hyperparameters(spec: &Spec, data: Option<String>) -> Result<Value> {
+/// What of the spec is compared between runs, and what stands for the data; `images` are trained on.
+fn hyperparameters(spec: &Spec, data: Option<String>, images: Option<usize>) -> Result<Value> {
     // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
     let mut fields: Value = serde_json::from_str(&serde_json::to_string(spec)?)?;
     let conditional = CONDITIONAL.iter();
@@ -167,6 +168,10 @@ fn hyperparameters(spec: &Spec, data: Option<String>) -> Result<Value> {
     }
     if let Some(digits) = data {
         fields["data"]["fingerprint"] = digits.into();
+    }
+    if let Some(images) = images {
+        // Epochs are steps too: one column compares all runs.
+        fields["train"]["steps"] = spec.train.total_steps(images).into();
     }
     Ok(fields)
 }
@@ -203,7 +208,7 @@ mod tests {
             }
         }
         let mut names = Vec::new();
-        let fields = hyperparameters(spec, Some("0123abcd".to_owned())).unwrap();
+        let fields = hyperparameters(spec, Some("0123abcd".to_owned()), None).unwrap();
         leaves("", &fields, &mut names);
         names
     }
@@ -211,7 +216,7 @@ mod tests {
     #[test]
     fn hyperparameters_are_what_runs_are_compared_by() {
         let mut spec = Spec::default();
-        let value = hyperparameters(&spec, Some("0123abcd".to_owned())).unwrap();
+        let value = hyperparameters(&spec, Some("0123abcd".to_owned()), None).unwrap();
         assert_eq!(value["optimizer"]["learning_rate"], 0.1);
         assert_eq!(value["input"]["contrast"]["lower"], 0.2);
         assert_eq!(value["data"]["source"], "cifar10");
@@ -249,6 +254,18 @@ mod tests {
         ] {
             assert!(more.contains(&name.to_owned()), "{name}");
         }
+    }
+
+    #[test]
+    fn hyperparameters_have_the_steps_that_epochs_are() {
+        let mut spec = Spec::default();
+        let steps = |spec: &Spec| {
+            let fields = hyperparameters(spec, None, Some(1_280)).unwrap();
+            fields["train"]["steps"].clone()
+        };
+        assert_eq!(steps(&spec), 100_000);
+        (spec.train.steps, spec.train.epochs) = (None, Some(3.0));
+        assert_eq!(steps(&spec), 30);
     }
 
     #[test]
