@@ -3,7 +3,7 @@
 use super::estimate::{self, Disk};
 use super::{ExperimentArgs, data_error, fetch, notes};
 use crate::backend::environment;
-use crate::data::Plan;
+use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::spec::{Experiment, Source, Spec};
 use crate::trainer::pace::{self, Pace};
@@ -24,11 +24,22 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
     let fetch = fetch(fixed.fix_paths(home.path())?);
     let plan = data::plan(&fixed.spec.data, fetch);
 
-    console::output(format_args!("# {}: ok, device {device}", experiment.name))?;
+    let result = match plan {
+        Ok(_) => "ok",
+        Err(_) => "data missing",
+    };
+    console::output(format_args!(
+        "# {}: {result}, device {device}",
+        experiment.name
+    ))?;
     console::output(spec.to_yaml()?)?;
     let mut comments = differences(&experiment)?;
     let (place, images) = match &plan {
         Ok(plan) => describe(plan, &fixed.spec)?,
+        Err(_) if spec.data.download && fetch == Fetch::Refused => (
+            "missing; data.download is for the default folder alone".to_owned(),
+            CIFAR10_IMAGES,
+        ),
         Err(_) => ("missing".to_owned(), CIFAR10_IMAGES),
     };
     let images = spec.training_images(images)?;

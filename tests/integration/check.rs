@@ -104,6 +104,10 @@ fn check_tells_differences_data_and_what_a_user_trips_over() {
         .concat(),
     );
     assert_eq!(done.code, Some(2), "{}", done.out);
+    let first = "# mine: data missing, device cpu\n";
+    assert!(done.out.starts_with(first), "{}", done.out);
+    let data = "\n# data: missing; data.download is for the default folder alone\n";
+    assert!(done.out.contains(data), "{}", done.out);
     assert!(
         done.err
             .starts_with("error: --data: no CIFAR-10 binary files in "),
