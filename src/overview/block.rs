@@ -71,7 +71,7 @@ impl Block<'_> {
             }
         }
         if let Some(supervisor) = &self.run.statuses.supervisor {
-            let restarts = supervisor.restarts;
+            let restarts = supervisor.all_restarts();
             if restarts.train + restarts.eval > 0 {
                 let (train, eval) = (restarts.train, restarts.eval);
                 let text = format!("restarts: trainer {train}, evaluator {eval}");

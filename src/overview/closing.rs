@@ -2,7 +2,7 @@
 
 use super::RunSnapshot;
 use super::text::{bytes, clock, count, scores};
-use crate::run::RunState;
+use crate::run::{RunState, SupervisorStatus};
 
 /// How the run stands, in lines: its state, steps and time; its scores and what is not scored; what is saved; and what the
 /// user may type.
@@ -28,7 +28,7 @@ pub fn closing(run: &RunSnapshot) -> Vec<String> {
         .statuses
         .supervisor
         .as_ref()
-        .map(|status| status.restarts);
+        .map(SupervisorStatus::all_restarts);
     if let Some(restarts) = restarts.filter(|restarts| restarts.train + restarts.eval > 0) {
         let (train, eval) = (restarts.train, restarts.eval);
         add("restarts", format!("trainer {train}, evaluator {eval}"));
@@ -112,9 +112,7 @@ mod tests {
     use super::*;
     use crate::overview::Commands;
     use crate::overview::disk::DiskUse;
-    use crate::run::{
-        EvalStatus, Process, Restarts, Score, Statuses, SupervisorStatus, TrainStatus,
-    };
+    use crate::run::{EvalStatus, Process, Restarts, Score, Statuses, TrainStatus};
     use chrono::TimeDelta;
 
     fn snapshot(state: RunState, done: u64, saved: Option<u64>) -> RunSnapshot {
@@ -185,7 +183,8 @@ mod tests {
         let mut run = snapshot(RunState::Stopped, 120, Some(119));
         (run.sessions, run.unscored) = (2, 4);
         let supervisor = run.statuses.supervisor.as_mut().unwrap();
-        supervisor.restarts = Restarts { train: 1, eval: 2 };
+        supervisor.restarts = Restarts { train: 0, eval: 1 };
+        supervisor.restarts_before = Restarts { train: 1, eval: 1 };
         assert_eq!(
             closing(&run).join("\n"),
             "a/1 is stopped: 120 of 220 steps, after 1:02:03 in 2 sessions, the last 0:02:03\n  \

@@ -74,7 +74,7 @@ pub struct RunEntry {
     pub run: RunDir,
     /// As [`state`] tells.
     pub state: Option<RunState>,
-    /// How often the last supervisor started a process again.
+    /// How often a process was started again, in all sessions.
     pub restarts: u32,
     /// How often training went back to an earlier checkpoint.
     pub rollbacks: usize,
@@ -87,7 +87,10 @@ pub struct RunEntry {
 impl RunEntry {
     fn read(run: RunDir) -> Self {
         let statuses = Statuses::read(&run);
-        let restarts = statuses.supervisor.as_ref().map(|status| status.restarts);
+        let restarts = statuses
+            .supervisor
+            .as_ref()
+            .map(SupervisorStatus::all_restarts);
         RunEntry {
             state: statuses.state(&run),
             run,
@@ -392,12 +395,17 @@ mod tests {
             restarts: Restarts { train: 1, eval: 2 },
             ..SupervisorStatus::new(Process::current(), None)
         };
+        // The session after it goes on counting.
+        supervisor = SupervisorStatus {
+            restarts: Restarts { train: 1, eval: 0 },
+            ..SupervisorStatus::new(Process::current(), Some(&supervisor))
+        };
         supervisor.save(&run).unwrap();
         let entries = list(directory.path());
         assert_eq!((entries[0].state, entries[0].progress), (None, None));
         assert_eq!(
             (entries[1].progress, entries[1].restarts),
-            (Some((7, 9)), 3)
+            (Some((7, 9)), 4)
         );
         assert_eq!(entries[1].eval.as_ref().unwrap().last, Some(score));
         fs::write(run.status(Role::TRAIN), "{").unwrap();

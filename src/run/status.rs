@@ -131,8 +131,11 @@ pub struct SupervisorStatus {
     pub training: bool,
     /// Whether it was asked to stop.
     pub stopping: bool,
-    /// How often each process was started again.
+    /// How often each process was started again in this session.
     pub restarts: Restarts,
+    /// How often in those before it.
+    #[serde(default)]
+    pub restarts_before: Restarts,
     /// How long the sessions before this one took, in seconds.
     #[serde(default)]
     pub seconds_before: f64,
@@ -146,7 +149,16 @@ impl SupervisorStatus {
             training: true,
             stopping: false,
             restarts: Restarts::default(),
+            restarts_before: before.map_or_else(Restarts::default, Self::all_restarts),
             seconds_before: before.map_or(0.0, Self::seconds),
+        }
+    }
+
+    /// How often each process was started again, in all sessions.
+    pub fn all_restarts(&self) -> Restarts {
+        Restarts {
+            train: self.restarts_before.train + self.restarts.train,
+            eval: self.restarts_before.eval + self.restarts.eval,
         }
     }
 
