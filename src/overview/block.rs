@@ -245,11 +245,29 @@ impl Block<'_> {
     /// How to stop the run, or what follows from that.
     fn stop(&self) -> String {
         let stopping = self.run.state == Some(RunState::Stopping);
-        let parts = match stopping {
-            true => ["saves a last checkpoint", "Ctrl-C again ends without it"],
-            false => ["Ctrl-C, which saves a checkpoint", "Ctrl-Z pauses"],
+        let trained = self.run.progress().is_some_and(|(done, all)| done == all);
+        let unscored = self.run.unscored;
+        let parts = match (trained, stopping) {
+            (false, true) => vec![
+                "saves a last checkpoint".into(),
+                "Ctrl-C again ends without it".into(),
+            ],
+            (false, false) => vec![
+                "Ctrl-C, which saves a checkpoint".into(),
+                "Ctrl-Z pauses".into(),
+            ],
+            // Nothing is left to be saved.
+            (true, true) => vec![
+                format!("stops scoring, {unscored} unscored"),
+                "training is complete".into(),
+            ],
+            (true, false) => vec![
+                format!("Ctrl-C, which leaves {unscored} unscored"),
+                "training is complete".into(),
+                "Ctrl-Z pauses".into(),
+            ],
         };
-        self.row("to stop", &parts.map(str::to_owned))
+        self.row("to stop", &parts)
     }
 }
 
@@ -380,6 +398,9 @@ mod tests {
         evaluating.state = Some(RunState::Evaluating);
         evaluating.statuses.train.as_mut().unwrap().step = 100_000;
         evaluating.saved = Some(99_999);
+        evaluating.unscored = 3;
+        let mut unscored = evaluating.clone();
+        unscored.state = Some(RunState::Stopping);
         let mut stopping = snapshot();
         stopping.state = Some(RunState::Stopping);
         stopping.statuses.eval.as_mut().unwrap().process.state = ProcessState::Stopped;
@@ -389,6 +410,7 @@ mod tests {
             ("idle evaluator, after a restart", idle),
             ("evaluating, after training", evaluating),
             ("stopping", stopping),
+            ("stopping, after training", unscored),
         ]
     }
 

@@ -24,6 +24,7 @@ pub use self::detached::{StopOptions, detach, stop};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 use crate::checkpoint;
 use crate::evaluator::TrainerDied;
+use crate::overview;
 use crate::run::{
     EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, Statuses,
     StopRequests, SupervisorStatus, TrainStatus,
@@ -204,13 +205,10 @@ impl Supervisor<'_> {
             self.status.stopping = true;
             // One that a child may get from others as well without taking it for a second request.
             let signal = Signal::SIGHUP;
-            (
-                signal,
-                "stopping after a last checkpoint; ask again to end at once, without it",
-            )
+            (signal, self.stop_note())
         } else if shutdown.forced() && !self.killed {
             self.killed = true;
-            (Signal::SIGKILL, "ending at once")
+            (Signal::SIGKILL, "ending at once".to_owned())
         } else {
             return;
         };
@@ -218,7 +216,21 @@ impl Supervisor<'_> {
         self.trainer.stop(signal);
         self.evaluator.stop(signal);
         self.publish_status();
-        display.note(note); // last: a terminal may let its writer wait
+        display.note(&note); // last: a terminal may let its writer wait
+    }
+
+    /// What follows from a stop.
+    fn stop_note(&self) -> String {
+        let trained = self.trainer.status().map(|status| status.process.state);
+        match trained {
+            Some(ProcessState::Finished) if self.trainer.is_done() => format!(
+                "stopping to score: {} stay unscored; training is complete",
+                overview::unscored(self.run)
+            ),
+            _ => {
+                "stopping after a last checkpoint; ask again to end at once, without it".to_owned()
+            }
+        }
     }
 
     /// Says, once, that a child is frozen which is to stop.
