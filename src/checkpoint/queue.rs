@@ -26,6 +26,15 @@ impl EvaluationQueue {
         }
     }
 
+    /// That of any run, whatever its spec: all checkpoints wait that have no evaluation.
+    pub fn of_all(run: &RunDir) -> Self {
+        EvaluationQueue {
+            watch: CheckpointWatch::new(&run.checkpoints()),
+            policy: Policy::Every,
+            limit: usize::MAX,
+        }
+    }
+
     /// What is to be evaluated next after these evaluations, which are in the order of their steps: the oldest of
     /// all that none of them is of, or of the newest alone.
     ///

@@ -131,8 +131,12 @@ impl RunSnapshot {
 /// How many checkpoints of `run` are to be scored and are not; none where that cannot be told.
 pub fn unscored(run: &RunDir) -> usize {
     let count = || {
-        let mut queue = EvaluationQueue::new(run, &run::read_spec(run)?);
         let evaluations = Journal::read(&run.evaluations())?;
+        // To read the spec takes longest by far, and hardly any run has checkpoints without a score.
+        if EvaluationQueue::of_all(run).next(&evaluations)?.is_none() {
+            return Ok(0);
+        }
+        let mut queue = EvaluationQueue::new(run, &run::read_spec(run)?);
         anyhow::Ok(queue.waiting(&evaluations)?.count())
     };
     count().unwrap_or(0)
