@@ -44,11 +44,9 @@ const OMITTED: &[&str] = &[
     "eval.tta",
 ];
 
-/// Fields and sections that have an effect with one choice of another field alone.
+/// Fields and sections that are compared with one choice of a field alone, besides what the spec says has no effect.
 const CONDITIONAL: &[(&str, &str, &str)] = &[
     ("data.synthetic", "data.source", "synthetic"),
-    ("train.max_rollbacks", "train.on_divergence", "rollback"),
-    ("train.rollback_factor", "train.on_divergence", "rollback"),
     ("train.on_divergence", "train.on_divergence", "rollback"),
 ];
 
@@ -154,17 +152,16 @@ fn number(state: ProcessState) -> f32 {
 
 /// What of the spec is compared between runs, and what stands for the data; `images` are trained on.
 fn hyperparameters(spec: &Spec, data: Option<String>, images: Option<usize>) -> Result<Value> {
-    // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
-    let mut fields: Value = serde_json::from_str(&serde_json::to_string(spec)?)?;
+    let mut fields = spec.to_json()?;
     let conditional = CONDITIONAL.iter();
     let without_effect = conditional.filter(|(_, choice, value)| {
         let chosen = fields.pointer(&pointer(choice));
         chosen.and_then(Value::as_str) != Some(value)
     });
-    let without_effect: Vec<&str> = without_effect.map(|(path, ..)| *path).collect();
-    let without_effect = without_effect.into_iter().chain(spec.unused());
-    for path in OMITTED.iter().copied().chain(without_effect) {
-        remove(&mut fields, path);
+    let mut omitted: Vec<String> = without_effect.map(|(path, ..)| path.to_string()).collect();
+    omitted.extend(OMITTED.iter().map(|path| path.to_string()));
+    for path in omitted.into_iter().chain(spec.unused()) {
+        remove(&mut fields, &path);
     }
     if let Some(digits) = data {
         fields["data"]["fingerprint"] = digits.into();

@@ -314,14 +314,7 @@ mod tests {
         process.state = ProcessState::Running;
         process.started = now - TimeDelta::seconds(733);
         process.heartbeat = now;
-        let score = |step, accuracy| {
-            let score = Score {
-                step,
-                accuracy,
-                ..Score::default()
-            };
-            Some(score)
-        };
+        let score = |step, accuracy| Some(Score::new(step, accuracy));
         let losses = [vec![4.6; 500], vec![2.0; 100]].concat();
         let smoothed = losses
             .iter()

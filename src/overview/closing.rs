@@ -118,14 +118,7 @@ mod tests {
     fn snapshot(state: RunState, done: u64, saved: Option<u64>) -> RunSnapshot {
         let mut process = Process::current();
         process.heartbeat = process.started + TimeDelta::seconds(123);
-        let score = |step, accuracy| {
-            let score = Score {
-                step,
-                accuracy,
-                ..Score::default()
-            };
-            Some(score)
-        };
+        let score = |step, accuracy| Some(Score::new(step, accuracy));
         let mut supervisor = SupervisorStatus::new(process.clone(), None);
         supervisor.seconds_before = 3600.0;
         RunSnapshot {

@@ -215,14 +215,7 @@ pub(super) mod tests {
             EvaluationProgress::of(&[damaged(0)]),
             EvaluationProgress::default()
         );
-        let score = |step, accuracy| {
-            let score = Score {
-                step,
-                accuracy,
-                ..Score::default()
-            };
-            Some(score)
-        };
+        let score = |step, accuracy| Some(Score::new(step, accuracy));
         let infinite = Scores {
             accuracy: 0.3,
             raw_accuracy: 0.1,

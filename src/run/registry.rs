@@ -381,11 +381,7 @@ mod tests {
             ..TrainStatus::new(Process::current())
         };
         train.save(&run).unwrap();
-        let score = Score {
-            step: 5,
-            accuracy: 0.5,
-            ..Score::default()
-        };
+        let score = Score::new(5, 0.5);
         let mut eval = EvalStatus {
             last: Some(score),
             ..EvalStatus::new(Process::current())

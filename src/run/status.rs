@@ -329,6 +329,16 @@ pub struct Score {
 }
 
 impl Score {
+    /// One of the test images alone.
+    #[cfg(test)]
+    pub(crate) fn new(step: u64, accuracy: f64) -> Self {
+        Score {
+            step,
+            accuracy,
+            validation: None,
+        }
+    }
+
     /// By what the best checkpoint is found: the accuracy on the validation images where there are any, so that the
     /// test images have no say in it.
     pub fn criterion(&self) -> f64 {
@@ -513,11 +523,7 @@ mod tests {
     #[test]
     fn status_of_an_earlier_version_is_read() {
         let (_directory, run) = run();
-        let score = Some(Score {
-            step: 10,
-            accuracy: 0.5,
-            ..Score::default()
-        });
+        let score = Some(Score::new(10, 0.5));
         let mut status = EvalStatus {
             last: score,
             best: score,

@@ -62,7 +62,7 @@ impl Spec {
     ///
     /// # Errors
     /// If the data directory's path is not Unicode.
-    pub(super) fn to_json(&self) -> Result<Value> {
+    pub fn to_json(&self) -> Result<Value> {
         // By way of text: an f32 of 0.2 is written as 0.2, but converted to an f64 it is 0.20000000298.
         let text = serde_json::to_string(self).context("failed to write the spec as JSON")?;
         serde_json::from_str(&text).context("failed to read the spec as JSON")

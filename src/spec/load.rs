@@ -176,13 +176,13 @@ pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
         // Whoever switches something off above need not unset all that belongs to it.
         let mut layers = layers.iter().rev();
         let topmost = layers.find(|layer| {
-            layer.sets(unused.field) || unused.by.iter().any(|field| layer.sets(field))
+            layer.sets(&unused.field) || unused.by.iter().any(|field| layer.sets(field))
         });
         // A resolved spec sets every field.
-        let set = topmost.filter(|layer| layer.sets(unused.field) && !layer.sets("version"));
+        let set = topmost.filter(|layer| layer.sets(&unused.field) && !layer.sets("version"));
         if let Some(layer) = set {
             let message = format!("no effect with {}", unused.message);
-            return Err(layer.source.error_at(unused.field, &message));
+            return Err(layer.source.error_at(&unused.field, &message));
         }
     }
     Ok(spec)

@@ -98,7 +98,7 @@ impl Spec {
     }
 
     /// The fields that have no effect with the values of the others.
-    pub fn unused(&self) -> impl Iterator<Item = &'static str> {
+    pub fn unused(&self) -> impl Iterator<Item = String> {
         unused::fields(self).into_iter().map(|it| it.field)
     }
 

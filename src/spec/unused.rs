@@ -1,13 +1,13 @@
 //! Fields that have no effect with the others: where one is set, it is a mistake, not silence.
 
-use super::Spec;
+use super::{LAYERS, Spec};
 use serde::Serialize;
 
 /// A field that has no effect with the others.
 pub(super) struct Unused {
-    pub field: &'static str,
+    pub field: String,
     /// The fields that make it so.
-    pub by: &'static [&'static str],
+    pub by: Vec<String>,
     /// What they are and what they should be, to follow "no effect with".
     pub message: String,
 }
@@ -39,55 +39,6 @@ const NORM: Uses = &[
     ("network.norm.beta", &["lrn"]),
 ];
 
-/// Of a layer: the field that chooses, and the one that only some choices use.
-type LayerUses = [(&'static [&'static str; 1], Uses); 5];
-
-const INITS: LayerUses = [
-    (
-        &["network.conv1.init"],
-        &[("network.conv1.stddev", &["truncated_normal"])],
-    ),
-    (
-        &["network.conv2.init"],
-        &[("network.conv2.stddev", &["truncated_normal"])],
-    ),
-    (
-        &["network.local3.init"],
-        &[("network.local3.stddev", &["truncated_normal"])],
-    ),
-    (
-        &["network.local4.init"],
-        &[("network.local4.stddev", &["truncated_normal"])],
-    ),
-    (
-        &["network.softmax_linear.init"],
-        &[("network.softmax_linear.stddev", &["truncated_normal"])],
-    ),
-];
-
-const FROZEN: LayerUses = [
-    (
-        &["network.conv1.frozen"],
-        &[("network.conv1.weight_decay", &["false"])],
-    ),
-    (
-        &["network.conv2.frozen"],
-        &[("network.conv2.weight_decay", &["false"])],
-    ),
-    (
-        &["network.local3.frozen"],
-        &[("network.local3.weight_decay", &["false"])],
-    ),
-    (
-        &["network.local4.frozen"],
-        &[("network.local4.weight_decay", &["false"])],
-    ),
-    (
-        &["network.softmax_linear.frozen"],
-        &[("network.softmax_linear.weight_decay", &["false"])],
-    ),
-];
-
 const SCHEDULE: Uses = &[
     ("optimizer.decay_factor", &["exponential"]),
     ("optimizer.epochs_per_decay", &["exponential"]),
@@ -109,10 +60,10 @@ const DIVERGENCE: Uses = &[
 /// The fields that have no effect with the others.
 pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
     let mut found = Vec::new();
-    let mut add = |field, by, message: &str| {
+    let mut add = |field: &str, by: &[&str], message: &str| {
         found.push(Unused {
-            field,
-            by,
+            field: field.to_owned(),
+            by: by.iter().map(|&field| field.to_owned()).collect(),
             message: message.to_owned(),
         });
     };
@@ -142,42 +93,37 @@ pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
             );
         }
     }
-    found.extend(by_choice(
-        &["optimizer.name"],
-        spec.optimizer.name,
-        OPTIMIZER,
-    ));
-    found.extend(by_choice(&["average.name"], spec.average.name, AVERAGE));
-    found.extend(by_choice(
-        &["network.norm.name"],
-        spec.network.norm.name,
-        NORM,
-    ));
+    found.extend(by_choice("optimizer.name", spec.optimizer.name, OPTIMIZER));
+    found.extend(by_choice("average.name", spec.average.name, AVERAGE));
+    let norm = &spec.network.norm;
+    found.extend(by_choice("network.norm.name", norm.name, NORM));
     // The shapes, which depend on the crop, do not matter here.
-    for (layer, (init, uses)) in spec.network.layers(spec.input.crop).iter().zip(INITS) {
-        found.extend(by_choice(init, layer.init, uses));
+    let layers = spec.network.layers(spec.input.crop);
+    for (layer, init) in LAYERS.iter().zip(layers.map(|layer| layer.init)) {
+        let stddev = format!("network.{layer}.stddev");
+        let uses = [(&*stddev, &["truncated_normal"][..])];
+        found.extend(by_choice(&format!("network.{layer}.init"), init, &uses));
     }
-    for (frozen, (field, uses)) in spec.network.frozen().into_iter().zip(FROZEN) {
-        found.extend(by_choice(field, frozen, uses));
+    for (layer, frozen) in LAYERS.iter().zip(spec.network.frozen()) {
+        let decay = format!("network.{layer}.weight_decay");
+        let uses = [(&*decay, &["false"][..])];
+        found.extend(by_choice(&format!("network.{layer}.frozen"), frozen, &uses));
     }
-    found.extend(by_choice(&["schedule.name"], spec.schedule.name, SCHEDULE));
-    found.extend(by_choice(
-        &["train.on_divergence"],
-        spec.train.on_divergence,
-        DIVERGENCE,
-    ));
+    found.extend(by_choice("schedule.name", spec.schedule.name, SCHEDULE));
+    let policy = spec.train.on_divergence;
+    found.extend(by_choice("train.on_divergence", policy, DIVERGENCE));
     found
 }
 
 /// The fields that the choice of one field does not use.
-fn by_choice(by: &'static [&'static str; 1], choice: impl Serialize, uses: Uses) -> Vec<Unused> {
+fn by_choice(by: &str, choice: impl Serialize, uses: &[(&str, &[&str])]) -> Vec<Unused> {
     // A name always has a text.
     let text = serde_yaml::to_string(&choice).unwrap_or_default();
     let chosen = text.trim_end();
-    let unused = |(field, users): &(&'static str, &[&str])| Unused {
-        field,
-        by,
-        message: format!("{} {chosen}, want {}", by[0], users.join(" or ")),
+    let unused = |(field, users): &(&str, &[&str])| Unused {
+        field: (*field).to_owned(),
+        by: vec![by.to_owned()],
+        message: format!("{by} {chosen}, want {}", users.join(" or ")),
     };
     let found = uses.iter().filter(|(_, users)| !users.contains(&chosen));
     found.map(unused).collect()

@@ -99,8 +99,9 @@ impl Fake {
     }
 }
 
+/// What was written, for whoever holds a clone of it.
 #[derive(Clone, Default)]
-struct Shown(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Shown(pub(super) Arc<Mutex<Vec<u8>>>);
 
 impl Write for Shown {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -155,14 +156,7 @@ fn summary_has_the_statuses_of_this_session() {
     );
     let mut process = Process::of(12_345_678); // which is nobody's
     process.state = ProcessState::Finished;
-    let score = |step, accuracy| {
-        let score = crate::run::Score {
-            step,
-            accuracy,
-            ..Default::default()
-        };
-        Some(score)
-    };
+    let score = |step, accuracy| Some(crate::run::Score::new(step, accuracy));
     let mut train = TrainStatus {
         step: 500,
         steps: 500,
