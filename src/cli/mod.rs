@@ -10,6 +10,7 @@ mod notes;
 mod run;
 mod warm_start;
 
+use self::run::Session;
 use crate::backend::environment;
 use crate::data::Fetch;
 use crate::home::Home;
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long)]
         detach: bool,
         #[command(flatten)]
+        until: UntilArg,
+        #[command(flatten)]
         output: OutputArgs,
     },
     /// Continue a run from its last checkpoint
@@ -82,6 +85,8 @@ enum Command {
         #[arg(long, hide = true, conflicts_with = "detach")]
         recorded: bool,
         #[command(flatten)]
+        until: UntilArg,
+        #[command(flatten)]
         output: OutputArgs,
     },
     /// Stop a run after a last checkpoint, wherever it was started, and wait for its end
@@ -102,6 +107,8 @@ enum Command {
         run: PathBuf,
         #[command(flatten)]
         runs: RunsArg,
+        #[command(flatten)]
+        until: UntilArg,
         /// Started by a supervisor, which has recorded the session
         #[arg(long, hide = true)]
         supervised: bool,
@@ -171,6 +178,15 @@ impl RunsArg {
     fn find(&self, what: &Path) -> Result<RunDir> {
         resolve(&self.directory()?, what)
     }
+}
+
+/// How far to train.
+#[derive(Args, Clone, Copy, Debug)]
+struct UntilArg {
+    /// Train until so many steps are done in all, save and score that checkpoint, and stop there; the schedule is that of
+    /// the whole run, and a resume goes on
+    #[arg(long = "until", value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
 }
 
 /// How much a run shows.
@@ -264,13 +280,17 @@ impl Cli {
                 runs,
                 from,
                 detach,
+                until,
                 output,
             } => run::run(
                 &runs.directory()?,
                 experiment,
                 from.as_deref(),
-                *detach,
-                output.verbosity(),
+                Session {
+                    until: until.steps,
+                    detach: *detach,
+                    verbosity: output.verbosity(),
+                },
             ),
             Command::Resume {
                 run,
@@ -279,19 +299,24 @@ impl Cli {
                 data,
                 detach,
                 recorded,
+                until,
                 output,
             } => run::resume(
                 &runs.find(run)?,
                 &parse_overrides(overrides)?,
                 data.as_deref(),
-                *detach,
                 *recorded,
-                output.verbosity(),
+                Session {
+                    until: until.steps,
+                    detach: *detach,
+                    verbosity: output.verbosity(),
+                },
             ),
             Command::Stop { run, runs, now } => run::stop(&runs.find(run)?, *now),
             Command::Train {
                 run,
                 runs,
+                until,
                 supervised,
             } => {
                 let run = runs.find(run)?;
@@ -299,7 +324,8 @@ impl Cli {
                 if !supervised {
                     run::record_training(&run);
                 }
-                Ok(trainer::train(&run, &Shutdown::on_signals()?)?.exit_code())
+                let stop = Shutdown::on_signals()?;
+                Ok(trainer::train(&run, until.steps, &stop)?.exit_code())
             }
             Command::Eval { run, runs, once } => {
                 let run = runs.find(run)?;

@@ -23,13 +23,23 @@ use std::time::Duration;
 /// How long a detached supervisor may take for its next sign of life until it supervises the run.
 const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
+/// What a session of a run is asked for besides its spec.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// Train until so many steps are done; None: to the last one.
+    pub until: Option<u64>,
+    /// In the background.
+    pub detach: bool,
+    /// How much is shown.
+    pub verbosity: Verbosity,
+}
+
 /// Starts a run of an experiment, with the weights that `from` means if it is given.
 pub fn run(
     runs: &Path,
     args: &ExperimentArgs,
     from: Option<&Path>,
-    detach: bool,
-    verbosity: Verbosity,
+    session: Session,
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;
     let home = Home::find()?;
@@ -45,7 +55,8 @@ pub fn run(
     let images =
         data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
     let fingerprint = Fingerprint::of(&images)?;
-    spec.training_images(fingerprint.train_images())?;
+    let train_images = spec.training_images(fingerprint.train_images())?;
+    check_until(session.until, spec.train.total_steps(train_images))?;
     let mut provenance = provenance(device, Some(0)).with_spec(spec)?;
     if let Some(warm_start) = &warm_start {
         provenance = provenance.with_weights_from(warm_start.origin.clone());
@@ -60,7 +71,7 @@ pub fn run(
         supervisor::lock(run)
     };
     let (run, lock) = RunDir::create_with(runs, name, &yaml, &provenance, prepare)?;
-    start(&run, lock, detach, verbosity)
+    start(&run, lock, session)
 }
 
 /// Resumes `run` with these changes of its spec; `folder` is where its images are, if it was given. Its session is
@@ -70,15 +81,14 @@ pub fn resume(
     run: &RunDir,
     overrides: &[Override],
     folder: Option<&Path>,
-    detach: bool,
     recorded: bool,
-    verbosity: Verbosity,
+    session: Session,
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;
     if recorded {
         let lock = Lock::inherited(run, Role::Supervisor);
         let lock = lock.map_or_else(|| supervisor::lock(run), Ok)?;
-        return start(run, lock, detach, verbosity);
+        return start(run, lock, session);
     }
     let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
     let change = SpecChange::new(run, overrides)?;
@@ -94,6 +104,7 @@ pub fn resume(
     let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
     let steps = spec.train.total_steps(images);
+    check_until(session.until, steps)?;
     if let Some(trained) = first.filter(|&first| first > steps && !changes.is_empty()) {
         bail_user!(
             "{}: got {steps} steps in all, but {trained} are trained already; want at least {trained}",
@@ -113,16 +124,18 @@ pub fn resume(
             run.id()
         );
     }
-    if first.is_some_and(|first| first >= steps) {
+    let target = session.until.unwrap_or(steps);
+    if let Some(trained) = first.filter(|&first| first >= target) {
         let then = match RunSnapshot::read(run).unscored {
             0 => "nothing is left to score",
             1 => "1 checkpoint is scored now",
             many => &format!("{many} checkpoints are scored now"),
         };
-        console::line(format_args!(
-            "all {steps} steps of {} are trained; {then}",
-            run.id()
-        ));
+        let id = run.id();
+        console::line(match trained < steps {
+            true => format!("{trained} of {steps} steps of {id} are trained; {then}"),
+            false => format!("all {steps} steps of {id} are trained; {then}"),
+        });
     }
     let provenance = provenance(device, first).with_spec(spec)?;
     match provenance.with_changes(changes.clone()).record(run) {
@@ -133,7 +146,17 @@ pub fn resume(
     for change in &changes {
         console::line(change);
     }
-    start(run, lock, detach, verbosity)
+    start(run, lock, session)
+}
+
+/// Makes sure that a run of `steps` steps can be trained until `until` are done.
+fn check_until(until: Option<u64>, steps: u64) -> Result<()> {
+    match until.filter(|&until| until > steps) {
+        Some(until) => {
+            bail_user!("--until: got {until}, want at most the {steps} steps of the run")
+        }
+        None => Ok(()),
+    }
 }
 
 /// Records the session of a trainer that was started by hand. What keeps the trainer from starting, it says itself.
@@ -181,11 +204,14 @@ pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
 }
 
 /// Supervises `run`, whose lock this is, here or detached.
-fn start(run: &RunDir, lock: Lock, detach: bool, verbosity: Verbosity) -> Result<i32> {
+fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
     let program = env::current_exe().context("failed to find runboard's own binary")?;
     let path = run.path().display();
-    if detach {
-        let pid = supervisor::detach(run, lock, &program, DETACH_LIMIT)?;
+    let Session {
+        until, verbosity, ..
+    } = session;
+    if session.detach {
+        let pid = supervisor::detach(run, lock, &program, until, DETACH_LIMIT)?;
         console::line(format_args!(
             "started {path}, detached, with pid {pid}\n  \
              to follow it   {}\n  \
@@ -197,7 +223,10 @@ fn start(run: &RunDir, lock: Lock, detach: bool, verbosity: Verbosity) -> Result
         ));
         return Ok(0);
     }
-    let options = Options::new(run::read_spec(run)?.train.restarts);
+    let options = Options {
+        until,
+        ..Options::new(run::read_spec(run)?.train.restarts)
+    };
     let shutdown = Shutdown::counting_signals()?;
     let mut display = Display::detect(run, verbosity);
     if !display.is_live() && verbosity != Verbosity::Quiet {

@@ -100,8 +100,11 @@ impl Block<'_> {
         let share = done as f64 / all as f64;
         let elapsed = self.run.time().map(|(_, session)| clock(session));
         let elapsed = elapsed.map(|elapsed| format!("{elapsed} elapsed"));
-        let left = self.run.time_left().filter(|_| done < all).map(clock);
-        let left = left.map(|left| format!("{left} left"));
+        let left = self.run.time_left().filter(|_| !self.run.is_trained());
+        let left = left.map(|left| match self.run.until() {
+            Some(until) => format!("{} left until {until}", clock(left)),
+            None => format!("{} left", clock(left)),
+        });
         let steps = format!("{done} of {all}");
         let percent = percent(done, all);
         let texts = [
@@ -135,7 +138,8 @@ impl Block<'_> {
             }
         };
         let mut parts = vec![loss];
-        if self.run.progress().is_some_and(|(done, all)| done < all)
+        if self.run.progress().is_some()
+            && !self.run.is_trained()
             && let Some(speed) = self.run.speed
         {
             let images = self.run.batch_size.map(|images| images as f64 * speed);
@@ -245,7 +249,11 @@ impl Block<'_> {
     /// How to stop the run, or what follows from that.
     fn stop(&self) -> String {
         let stopping = self.run.state == Some(RunState::Stopping);
-        let trained = self.run.progress().is_some_and(|(done, all)| done == all);
+        let trained = self.run.is_trained();
+        let what = match self.run.until() {
+            Some(until) => format!("training is done until {until} steps"),
+            None => "training is complete".to_owned(),
+        };
         let unscored = self.run.unscored;
         let parts = match (trained, stopping) {
             (false, true) => vec![
@@ -257,13 +265,10 @@ impl Block<'_> {
                 "Ctrl-Z pauses".into(),
             ],
             // Nothing is left to be saved.
-            (true, true) => vec![
-                format!("stops scoring, {unscored} unscored"),
-                "training is complete".into(),
-            ],
+            (true, true) => vec![format!("stops scoring, {unscored} unscored"), what],
             (true, false) => vec![
                 format!("Ctrl-C, which leaves {unscored} unscored"),
-                "training is complete".into(),
+                what,
                 "Ctrl-Z pauses".into(),
             ],
         };

@@ -77,6 +77,9 @@ fn headline(run: &RunSnapshot) -> String {
     };
     if let Some((done, all)) = run.progress() {
         line += &format!(": {done} of {all} steps");
+        if let Some(until) = run.until().filter(|&until| until <= done) {
+            line += &format!(", as --until {until} asked");
+        }
     }
     if let Some((all, session)) = run.time() {
         line += &format!(", after {}", clock(all));

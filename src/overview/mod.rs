@@ -96,6 +96,17 @@ impl RunSnapshot {
         (known && train.steps > 0).then_some((train.step, train.steps))
     }
 
+    /// So many steps were to be done in this session, of more in all.
+    fn until(&self) -> Option<u64> {
+        self.statuses.train.as_ref()?.until
+    }
+
+    /// Whether nothing is left to train in this session.
+    fn is_trained(&self) -> bool {
+        self.progress()
+            .is_some_and(|(done, all)| done >= self.until().unwrap_or(all))
+    }
+
     /// How often training was rolled back, and what became of the rate; none if it never was.
     pub fn rollbacks(&self) -> Option<String> {
         let count = self.statuses.train.as_ref()?.rollbacks;
@@ -119,8 +130,9 @@ impl RunSnapshot {
 
     /// How long training takes still, or after its end the evaluation.
     fn time_left(&self) -> Option<Duration> {
-        let (done, all) = self.progress()?;
-        let seconds = match all.saturating_sub(done) {
+        let (done, _) = self.progress()?;
+        let target = self.statuses.train.as_ref()?.target();
+        let seconds = match target.saturating_sub(done) {
             0 => self.statuses.eval.as_ref()?.seconds_left()?,
             steps => steps as f64 / self.speed?,
         };

@@ -21,7 +21,7 @@ pub enum RunState {
     Starting,
     /// It trains, or its trainer is about to be started again.
     Running,
-    /// All steps are trained, and checkpoints are still scored.
+    /// All steps are trained, or those that `--until` asked for, and checkpoints are still scored.
     Evaluating,
     /// Its trainer is frozen, by Ctrl-Z or SIGSTOP.
     Paused,
@@ -29,7 +29,7 @@ pub enum RunState {
     Stopping,
     /// All steps are trained, and the last checkpoint is scored.
     Finished,
-    /// It was stopped, with a last checkpoint or at once, and can go on.
+    /// It was stopped, with a last checkpoint or at once, or has trained as far as `--until` asked for, and can go on.
     Stopped,
     /// A process of it ended by an error, or was killed, and was not started again.
     Failed,
@@ -64,6 +64,16 @@ impl fmt::Display for RunState {
             RunState::Failed => "failed",
             RunState::Diverged => "diverged",
         })
+    }
+}
+
+impl TrainStatus {
+    /// How a run stands whose trainer has finished, and its evaluator too.
+    pub fn finished_as(&self) -> RunState {
+        match self.until {
+            Some(_) => RunState::Stopped,
+            None => RunState::Finished,
+        }
     }
 }
 
@@ -152,7 +162,7 @@ impl Statuses {
                 RunState::Evaluating
             }
             (ProcessState::Finished, Some(ProcessState::Finished) | None) => {
-                return Some(RunState::Finished);
+                return Some(train.finished_as());
             }
             (ProcessState::Finished, Some(ProcessState::Stopped)) | (ProcessState::Stopped, _) => {
                 return Some(RunState::Stopped);

@@ -228,6 +228,9 @@ pub struct TrainStatus {
     /// How often training went back to an earlier checkpoint, and on with a lower rate.
     #[serde(default)]
     pub rollbacks: usize,
+    /// So many steps were to be done in this session (`--until`), of the more that there are in all.
+    #[serde(default)]
+    pub until: Option<u64>,
 }
 
 impl TrainStatus {
@@ -246,7 +249,13 @@ impl TrainStatus {
             smoothed_loss: None,
             input_wait: None,
             rollbacks: 0,
+            until: None,
         }
+    }
+
+    /// How many steps are done when this session has done what was asked of it.
+    pub fn target(&self) -> u64 {
+        self.until.unwrap_or(self.steps)
     }
 }
 

@@ -31,13 +31,18 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `program ROLE --run DIR`.
+    /// Starts `program ROLE --run DIR` with these arguments after it.
     ///
     /// Its output goes straight into its log file, so that it needs nobody to read it. It has a process
     /// group of its own, so that a terminal's Ctrl-C reaches the supervisor alone. And it gets a SIGHUP
     /// when the calling *thread* ends, however that happens: the thread must stay for as long as the
     /// child is wanted.
-    pub(super) fn start(program: &Path, role: Role, run: &RunDir) -> Result<Self> {
+    pub(super) fn start(
+        program: &Path,
+        role: Role,
+        run: &RunDir,
+        arguments: &[String],
+    ) -> Result<Self> {
         let log = Log::follow(run.log(role));
         let out = log.open_for_writing()?;
         let err = out
@@ -48,7 +53,7 @@ impl Child {
             .arg(role.to_string())
             .arg("--run")
             .arg(paths::unexpanded(run.path()))
-            .args(matches!(role, Role::Train { .. }).then_some("--supervised"))
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
@@ -197,7 +202,7 @@ mod tests {
         let fake = Fake::new("echo ready; while :; do sleep 0.05; done");
         let (run, program) = (fake.run.clone(), fake.program.clone());
         let mut child = thread::spawn(move || {
-            let mut child = Child::start(&program, Role::TRAIN, &run).unwrap();
+            let mut child = Child::start(&program, Role::TRAIN, &run, &[]).unwrap();
             wait_for(|| !child.log.lines(false).is_empty());
             child
         })
@@ -216,7 +221,9 @@ mod tests {
     fn start_names_a_program_that_is_not_there() {
         let fake = Fake::new("");
         let missing = fake.run.path().join("missing");
-        let error = Child::start(&missing, Role::Eval, &fake.run).err().unwrap();
+        let error = Child::start(&missing, Role::Eval, &fake.run, &[])
+            .err()
+            .unwrap();
         assert_eq!(
             error.to_string(),
             format!("failed to start {} eval", missing.display())

@@ -38,20 +38,27 @@ const LIMIT: Duration = Duration::from_secs(1800);
 /// How many lines of a supervisor's log are shown that could not begin.
 const TAIL: usize = 5;
 
-/// Starts `program resume DIR` (runboard itself) in a session of its own, which no closing terminal ends,
+/// Starts `program resume DIR` (runboard itself), to train until `until` steps are done if that is given, in a session of its own, which no closing terminal ends,
 /// and waits until it supervises the run. It gets the supervisor's lock as its standard input, so that the run is locked
 /// all the time, and writes into the supervisor's log. Returns its pid.
 ///
 /// # Errors
 /// A user error if that says so; otherwise if the supervisor cannot be started, says that it cannot begin, or
 /// gives no sign of life for as long as `limit`.
-pub fn detach(run: &RunDir, lock: Lock, program: &Path, limit: Duration) -> Result<u32> {
+pub fn detach(
+    run: &RunDir,
+    lock: Lock,
+    program: &Path,
+    until: Option<u64>,
+    limit: Duration,
+) -> Result<u32> {
     let mut log = Log::follow(run.log(Role::Supervisor));
     let mut command = Command::new(program);
     command
         .arg("resume")
         .arg(paths::unexpanded(run.path()))
         .arg("--recorded")
+        .args(until.map(|until| format!("--until={until}")))
         .stdin(lock.as_stdin().context("failed to hand over the lock")?)
         .stdout(log.open_for_writing()?)
         .stderr(log.open_for_writing()?);
@@ -398,7 +405,7 @@ mod tests {
         // Until the test ends, which removes its directory.
         let fake = Fake::new("echo $$ > \"$2/pid\"; while [ -d \"$2\" ]; do sleep 0.05; done");
         let lock = Lock::take(&fake.run, Role::Supervisor).unwrap();
-        let error = detach(&fake.run, lock, &fake.program, Duration::ZERO).unwrap_err();
+        let error = detach(&fake.run, lock, &fake.program, None, Duration::ZERO).unwrap_err();
         let pid = fake.file("pid");
         let read = || {
             fs::read_to_string(&pid)

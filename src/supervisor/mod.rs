@@ -46,6 +46,8 @@ pub struct Options {
     pub delay: Duration,
     /// How often the children, their logs and their statuses are looked at.
     pub poll: Duration,
+    /// The trainer is to train until so many steps are done; None: to the last one.
+    pub until: Option<u64>,
 }
 
 impl Options {
@@ -55,6 +57,7 @@ impl Options {
             restarts,
             delay: Duration::from_secs(1),
             poll: Duration::from_millis(200),
+            until: None,
         }
     }
 }
@@ -105,10 +108,14 @@ pub fn supervise(
     status.process.state = ProcessState::Running;
     // Before the evaluator starts, which must not take an earlier trainer's word that training is over.
     status.save(run)?;
+    let mut arguments = vec!["--supervised".to_owned()];
+    if let Some(until) = options.until {
+        arguments.extend(["--until".to_owned(), until.to_string()]);
+    }
     let mut supervisor = Supervisor {
         run,
-        trainer: Worker::new(run, program, options.delay),
-        evaluator: Worker::new(run, program, options.delay),
+        trainer: Worker::new(run, program, arguments, options.delay),
+        evaluator: Worker::new(run, program, Vec::new(), options.delay),
         saved: Some(Instant::now()),
         killed: false,
         frozen_noted: false,
@@ -224,8 +231,12 @@ impl Supervisor<'_> {
         let trained = self.trainer.status().map(|status| status.process.state);
         match trained {
             Some(ProcessState::Finished) if self.trainer.is_done() => format!(
-                "stopping to score: {} stay unscored; training is complete",
-                overview::unscored(self.run)
+                "stopping to score: {} stay unscored; training is {}",
+                overview::unscored(self.run),
+                match self.trainer.status().and_then(|status| status.until) {
+                    Some(until) => format!("done until {until} steps"),
+                    None => "complete".to_owned(),
+                }
             ),
             _ => {
                 "stopping after a last checkpoint; ask again to end at once, without it".to_owned()

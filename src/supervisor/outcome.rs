@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use super::child::{describe, exit_code};
 use crate::error::DIVERGED;
 use crate::overview::{RunSnapshot, SnapshotReader, closing, wrap};
-use crate::run::{Role, RunDir, RunState, Statuses};
+use crate::run::{Role, RunDir, RunState, Statuses, TrainStatus};
 
 /// A child that ended badly.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl fmt::Display for Failure {
 /// How the run ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// All steps trained, the last checkpoint evaluated.
+    /// All steps trained that were to be, the last checkpoint evaluated.
     Finished,
     /// By this signal, sent to the supervisor.
     Stopped(i32),
@@ -93,7 +93,10 @@ impl SessionSummary {
         let mut snapshot = SnapshotReader::new(run).read(statuses);
         // What a process that was killed said last is not how the run ended.
         snapshot.state = Some(match (&outcome, snapshot.state) {
-            (Outcome::Finished, _) => RunState::Finished,
+            (Outcome::Finished, _) => {
+                let train = snapshot.statuses.train.as_ref();
+                train.map_or(RunState::Finished, TrainStatus::finished_as)
+            }
             (Outcome::Stopped(_), _) => RunState::Stopped,
             (Outcome::Failed(_), Some(RunState::Diverged)) => RunState::Diverged,
             (Outcome::Failed(_), _) => RunState::Failed,
@@ -113,7 +116,7 @@ impl SessionSummary {
         failure + &closing(&self.snapshot).join("\n")
     }
 
-    /// 0 for a finished run, 128 + signal for a stopped one, otherwise the dead child's own exit code
+    /// 0 for a finished run and one that has trained as far as it was to, 128 + signal for a stopped one, otherwise the dead child's own exit code
     /// (128 + signal if a signal killed it).
     pub fn exit_code(&self) -> i32 {
         match &self.outcome {

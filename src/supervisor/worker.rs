@@ -20,6 +20,8 @@ const TAIL: usize = 20;
 pub(super) struct Worker<'a, S> {
     run: &'a RunDir,
     program: &'a Path,
+    /// Those of its processes besides the run.
+    arguments: Vec<String>,
     phase: Phase,
     /// How often it was started.
     starts: u32,
@@ -37,11 +39,17 @@ enum Phase {
 }
 
 impl<'a, S: Status> Worker<'a, S> {
-    /// Scheduled to start now. Its restarts begin with a wait of `first_delay`.
-    pub(super) fn new(run: &'a RunDir, program: &'a Path, first_delay: Duration) -> Self {
+    /// Scheduled to start now, with these arguments besides the run. Its restarts begin with a wait of `first_delay`.
+    pub(super) fn new(
+        run: &'a RunDir,
+        program: &'a Path,
+        arguments: Vec<String>,
+        first_delay: Duration,
+    ) -> Self {
         Worker {
             run,
             program,
+            arguments,
             phase: Phase::Scheduled(Instant::now()),
             starts: 0,
             restarts: RestartPolicy::new(first_delay),
@@ -77,7 +85,7 @@ impl<'a, S: Status> Worker<'a, S> {
 
     fn start(&mut self, display: &mut Display) -> Result<()> {
         self.run.check_present()?; // or it would be tried again and again
-        match Child::start(self.program, S::ROLE, self.run) {
+        match Child::start(self.program, S::ROLE, self.run, &self.arguments) {
             Ok(child) => {
                 self.starts += 1;
                 self.phase = Phase::Running(child);

@@ -41,14 +41,15 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// nothing to wait for.
 const MAX_PENDING: usize = 100;
 
-/// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step.
+/// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step, or until `until` steps are
+/// done. What a step does depends on all steps there are, and not on `until`.
 ///
 /// A disk that refuses does not end it, as long as the last checkpoint can be written.
 ///
 /// # Errors
 /// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
 /// directory that vanished; the status file then holds the message.
-pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
+pub fn train(run: &RunDir, until: Option<u64>, stop: &Shutdown) -> Result<Completion> {
     let lock = Lock::take(run, Role::TRAIN)?;
     let _requests = StopRequests::watch(&lock, stop)?;
     let former = FormerStatus::read::<TrainStatus>(run);
@@ -57,6 +58,7 @@ pub fn train(run: &RunDir, stop: &Shutdown) -> Result<Completion> {
     let mut status = TrainStatus {
         steps: before.as_ref().map_or(0, |status| status.steps),
         threads: before.and_then(|status| status.threads),
+        until,
         ..TrainStatus::new(Process::current())
     };
     let result = train_with_rollbacks(run, &mut status, stop);
@@ -144,6 +146,8 @@ impl<'a> Trainer<'a> {
             state,
             first,
         } = run::with_heartbeat(status, run, || restore(run, spec, network, &images))?;
+        let part = |&until: &u64| until < status.steps && first < status.steps;
+        status.until = status.until.filter(part);
         let mut queue = EvaluationQueue::new(run, spec);
         if first > 0 {
             retain(run, spec, &mut queue); // which an earlier session may not have come to
@@ -164,14 +168,22 @@ impl<'a> Trainer<'a> {
         status.device = Some(device_name.clone());
         status.first = Some(first);
         status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();
-        let (id, count, steps) = (run.id(), images.len(), status.steps);
-        if first < steps {
-            let last = steps - 1;
+        let (id, count, steps, target) = (run.id(), images.len(), status.steps, status.target());
+        let asked = match target < steps {
+            true => format!(" (--until {target} of {steps})"),
+            false => String::new(),
+        };
+        if first < target {
+            let last = target - 1;
             console::timed(format_args!(
-                "training {id} on {device_name}: {count} images, steps {first} to {last}"
+                "training {id} on {device_name}: {count} images, steps {first} to {last}{asked}"
             ));
-        } else {
+        } else if asked.is_empty() {
             console::timed(format_args!("{id} is trained already, all {steps} steps"));
+        } else {
+            console::timed(format_args!(
+                "{id} is trained that far already, {first} steps{asked}"
+            ));
         }
         let gpu = device_name != "cpu";
         let loss_limit = LossLimit::new(&spec.train, &state);
@@ -213,9 +225,9 @@ impl<'a> Trainer<'a> {
 
     fn run(mut self, stop: &Shutdown) -> Result<Completion> {
         let train = &self.spec.train;
-        let steps = train.total_steps(self.images.len());
-        for step in self.first..steps {
-            let last = step + 1 == steps;
+        let target = self.status.target();
+        for step in self.first..target {
+            let last = step + 1 == target;
             let logged = step.is_multiple_of(train.log_every);
             let saved = step.is_multiple_of(train.checkpoint_every);
             let read = logged || saved || last || self.reporter.shows(step);

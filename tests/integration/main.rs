@@ -23,4 +23,5 @@ mod supervision;
 mod support;
 mod tensorboard;
 mod terminal;
+mod until;
 mod warm_start;

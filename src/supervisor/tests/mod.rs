@@ -63,6 +63,7 @@ impl Fake {
             restarts: 2,
             delay,
             poll: Duration::from_millis(5),
+            until: None,
         };
         let mut display = Display::plain(shown.clone());
         let lock = lock(&self.run).unwrap();
