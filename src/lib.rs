@@ -17,6 +17,7 @@
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - what people are told of a run: [`overview`]
 //! - how the two processes are started, watched, displayed and stopped: [`supervisor`]
+//! - sweeps of many runs: [`sweep`]
 //! - commands: [`cli`]
 //!
 //! No module imports one that stands above it in docs/ARCHITECTURE.md; a test holds that.
@@ -41,6 +42,7 @@ pub mod schedule;
 pub mod shutdown;
 pub mod spec;
 pub mod supervisor;
+pub mod sweep;
 #[cfg(test)]
 mod testing;
 pub mod trainer;

@@ -42,12 +42,17 @@ pub const BURN: &str = "0.22.1";
 /// Version of the libtorch that runboard is built against.
 pub const LIBTORCH: &str = env!("RUNBOARD_LIBTORCH");
 
+/// The number of GPUs that libtorch sees.
+pub fn gpus() -> usize {
+    usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
+}
+
 /// The device that the spec asks for, and its name for people.
 ///
 /// # Errors
 /// A GPU that is not there is the user's error.
 pub fn device(spec: &str) -> Result<(Device, String)> {
-    let gpus = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
+    let gpus = gpus();
     let index = match spec {
         "cpu" => None,
         "auto" => (gpus > 0).then_some(0),

@@ -6,6 +6,7 @@ use crate::backend::environment;
 use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::spec::{Experiment, Source, Spec};
+use crate::sweep::Sweep;
 use crate::trainer::pace::{self, Pace};
 use crate::{backend, console, data};
 use anyhow::Result;
@@ -18,6 +19,7 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
     let home = Home::find()?;
     let experiment = args.load(&home)?;
     let spec = &experiment.spec;
+    let sweep = Sweep::of(&experiment, backend::gpus())?;
     let (_, device) = backend::device(&spec.compute.device)?;
     environment::ensure(spec)?; // so that steps take as long as in training
     let mut fixed = experiment.clone();
@@ -48,7 +50,11 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
     }
     writeln!(comments, "data: {place}")?;
     let pace = pace::measure(spec)?;
-    comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
+    if let Some(sweep) = &sweep {
+        comments += &points(sweep, images, pace)?;
+    } else {
+        comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
+    }
     for line in comments.lines() {
         console::output(format_args!("# {line}"))?;
     }
@@ -106,6 +112,40 @@ fn describe(plan: &Plan, spec: &Spec) -> Result<(String, usize)> {
         Plan::Download => (format!("to be downloaded into {folder} (170 MB)"), images),
         Plan::Generate => (format!("to be generated in {folder}"), images),
     })
+}
+
+/// The points of a sweep of which each run has so many images in the training files, and how long all will take.
+fn points(sweep: &Sweep, images: usize, pace: Option<Pace>) -> Result<String> {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for point in &sweep.points {
+        let train = point.spec(&sweep.base)?.train;
+        rows.push((&point.name, train.total_steps(images)));
+    }
+    let total: u64 = rows.iter().map(|(_, steps)| steps).sum();
+    let definition = &sweep.definition;
+    let (points, seeds) = (sweep.points.len(), definition.seeds.len());
+    writeln!(
+        text,
+        "sweep: {points} points ({} settings, seeds {:?}), {} at once, {total} steps in all:",
+        points / seeds,
+        definition.seeds,
+        definition.parallel
+    )?;
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, steps) in rows {
+        writeln!(text, "  {name:width$}  {steps} steps")?;
+    }
+    match pace {
+        Some(pace) => writeln!(
+            text,
+            "time: about {} one after the other, as {} steps of the base just now; evaluation not counted",
+            estimate::duration(total as f64 * pace.step_seconds),
+            pace.steps
+        )?,
+        None => writeln!(text, "time: not estimated for a network of so many weights")?,
+    }
+    Ok(text)
 }
 
 /// What a run will leave on disk, and how long it will take.

@@ -150,6 +150,10 @@ struct ExperimentArgs {
     /// Set a field of the spec, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     overrides: Vec<OsString>,
+    /// Run a field's values as a sweep, such as optimizer.learning_rate=0.05,0.1 or seed=1..3; with several, all
+    /// combinations
+    #[arg(long = "sweep", value_name = "FIELD=VALUES")]
+    sweeps: Vec<OsString>,
     /// Directory that has the images, in place of the spec's data.folder; also taken from RUNBOARD_DATA
     #[arg(long, value_name = "DIR", value_parser = path())]
     data: Option<PathBuf>,
@@ -245,6 +249,9 @@ fn parse_overrides(sets: &[OsString]) -> Result<Vec<Override>> {
 impl ExperimentArgs {
     fn load(&self, home: &Home) -> Result<Experiment> {
         let mut overrides = parse_overrides(&self.overrides)?;
+        for sweep in &self.sweeps {
+            overrides.push(Override::parse_sweep(sweep)?);
+        }
         let given = self.data.clone();
         let given = given.filter(|directory| !directory.as_os_str().is_empty());
         let data = match given {

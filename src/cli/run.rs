@@ -14,6 +14,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::spec::Override;
 use crate::supervisor::display::{Display, Verbosity};
 use crate::supervisor::{self, Options, StopOptions, supervise};
+use crate::sweep::Sweep;
 use crate::{backend, bail_user, checkpoint, console, data};
 use anyhow::{Context, Result};
 use std::env;
@@ -44,6 +45,13 @@ pub fn run(
     shutdown::write_in_the_background()?;
     let home = Home::find()?;
     let mut experiment = args.load(&home)?;
+    if let Some(sweep) = Sweep::of(&experiment, backend::gpus())? {
+        bail_user!(
+            "{}: got a sweep of {} points, which this version can only check; want an experiment without one",
+            experiment.name,
+            sweep.points.len()
+        );
+    }
     let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
     let spec = &experiment.spec;

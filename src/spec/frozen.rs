@@ -129,6 +129,10 @@ impl Spec {
             let message = format!("got {base:?}, want a resolved spec, which extends nothing");
             return Err(layer.source.error_at("extends", &message));
         }
+        if let Some(section) = &layer.sweep {
+            let message = "got a sweep, want the resolved spec of one run";
+            return Err(section.root().key_error(message));
+        }
         if layer.values == Value::Mapping(Mapping::new()) {
             bail_user!(
                 "{}: got an empty file, want a run's resolved spec",

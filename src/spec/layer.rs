@@ -2,24 +2,46 @@
 
 use super::overrides::Override;
 use super::read::{self, FieldError};
+use super::section::{Part, SWEEP, Section};
 use crate::files::{self, without_bom};
 use crate::{bail_user, paths, user_error};
 use anyhow::Result;
 use serde_yaml::Value;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One layer of values and where it comes from.
 pub(super) struct Layer {
     pub source: Origin,
     /// Known keys and allowed values only.
     pub values: Value,
+    /// The section of a sweep, if it is a file that has one.
+    pub sweep: Option<Section>,
 }
 
 /// Where values come from.
 pub(super) enum Origin {
     File { path: PathBuf, text: String },
     Override(Override),
+    Point(Point),
+}
+
+/// A point of a sweep, whose values are in the section of the sweep.
+pub(super) struct Point {
+    pub section: Arc<Section>,
+    /// Where in the section the values of fields are.
+    pub paths: BTreeMap<String, Vec<String>>,
+    /// Which point it is.
+    pub label: String,
+}
+
+impl Point {
+    /// The path of the field's value; of the whole section if the point does not set it.
+    fn path(&self, field: &str) -> &[String] {
+        self.paths.get(field).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl Layer {
@@ -49,10 +71,16 @@ impl Layer {
         read: fn(&str) -> Result<Value, FieldError>,
     ) -> Result<Self> {
         let read = read(&text);
-        let source = Origin::File { path, text };
         match read {
-            Ok(values) => Ok(Layer { source, values }),
-            Err(error) => Err(source.error(error)),
+            Ok(mut values) => {
+                let sweep = values.as_mapping_mut().and_then(|top| top.remove(SWEEP));
+                Ok(Layer {
+                    sweep: sweep.map(|sweep| Section::of_file(sweep, &path, &text)),
+                    source: Origin::File { path, text },
+                    values,
+                })
+            }
+            Err(error) => Err(Origin::File { path, text }.error(error)),
         }
     }
 
@@ -60,7 +88,11 @@ impl Layer {
     pub fn from_override(setting: &Override) -> Result<Self> {
         let source = Origin::Override(setting.clone());
         let values = setting.values().map_err(|error| source.error(error))?;
-        Ok(Layer { source, values })
+        Ok(Layer {
+            source,
+            values,
+            sweep: None,
+        })
     }
 
     /// Expand `~` and variables in a field that this layer sets to a path. A path that an override gives as it stands
@@ -107,6 +139,7 @@ impl Origin {
         match self {
             Origin::File { text, .. } => read::locate(text, field),
             Origin::Override(_) => None,
+            Origin::Point(point) => point.section.place(point.path(field), Part::Value),
         }
     }
 
@@ -119,7 +152,8 @@ impl Origin {
     pub fn describe(&self, field: &str) -> String {
         match (self, self.place(field)) {
             (Origin::File { .. }, Some((line, column))) => format!("{field} ({line}:{column})"),
-            (Origin::File { .. }, None) => field.to_owned(),
+            (Origin::File { .. } | Origin::Point(_), None) => field.to_owned(),
+            (Origin::Point(_), Some((line, column))) => format!("{field} ({line}:{column})"),
             (Origin::Override(setting), _) if setting.path() == field => setting.to_string(),
             (Origin::Override(setting), _) => format!("{field} ({setting})"),
         }
@@ -133,6 +167,7 @@ impl Origin {
             }
             (Origin::File { path, .. }, None) => path.display().to_string(),
             (Origin::Override(setting), _) => setting.given_by().to_owned(),
+            (Origin::Point(point), _) => point.label.clone(),
         }
     }
 
@@ -148,6 +183,11 @@ impl Origin {
     /// An error in this source, which it names.
     pub fn error(&self, error: FieldError) -> anyhow::Error {
         let mut message = match (self, error.place) {
+            (Origin::Point(point), _) => {
+                let message = format!("{} in {}", error.message, point.label);
+                let path = point.path(&error.field);
+                return point.section.error(path, Part::Value, &message);
+            }
             (Origin::File { path, .. }, Some((line, column))) => {
                 format!("{}:{line}:{column}: ", path.display())
             }

@@ -3,10 +3,12 @@
 use super::constraints::violation;
 use super::layer::{Layer, storable};
 use super::read::FieldError;
+use super::section::Section;
 use super::{Data, Fidelity, Override, Spec, fields, names, unused};
 use crate::user_error;
 use anyhow::{Context, Result};
 use serde_yaml::Value;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::{self, Path, PathBuf};
 
@@ -17,6 +19,8 @@ pub struct Experiment {
     pub name: String,
     /// All layers resolved.
     pub spec: Spec,
+    /// What makes a sweep of it: many runs, each of this spec with other values of a few fields.
+    pub sweep: Option<Section>,
     /// Fields that are set, and where.
     origins: BTreeMap<&'static str, String>,
     /// Whether `data.folder` is set on the command line, where paths are relative to the current directory.
@@ -35,7 +39,15 @@ pub fn load(
 ) -> Result<Experiment> {
     let (name, path) = names::resolve(name_or_path.as_ref(), experiments)?;
     let mut layers = chain(path, experiments)?;
-    for setting in overrides {
+    let mut sweep = layers.last_mut().and_then(|layer| layer.sweep.take());
+    refuse_sweep_below(&layers)?;
+    let (of_sweep, overrides): (Vec<_>, Vec<_>) =
+        overrides.iter().cloned().partition(Override::is_of_sweep);
+    if !of_sweep.is_empty() {
+        let section = sweep.unwrap_or_else(|| Section::of_values(Value::Null));
+        sweep = Some(section.with(&of_sweep)?);
+    }
+    for setting in &overrides {
         layers.push(Layer::from_override(setting)?);
     }
     for field in fields::directories() {
@@ -50,6 +62,7 @@ pub fn load(
     Ok(Experiment {
         name,
         spec,
+        sweep,
         origins: fields::paths().filter_map(origin).collect(),
         folder_is_given: set("data.folder").is_some_and(|layer| layer.source.is_override()),
     })
@@ -129,8 +142,25 @@ fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
+/// Only the topmost file may be a sweep, whose section was taken already.
+fn refuse_sweep_below(layers: &[Layer]) -> Result<()> {
+    for (layer, above) in layers.iter().zip(layers.iter().skip(1)) {
+        if let Some(section) = &layer.sweep {
+            let message = format!(
+                "got {}, which is a sweep ({}), want an experiment without one; what both need may be a third experiment \
+                 that both extend",
+                above.extends().unwrap_or_default(),
+                section.origin()
+            );
+            return Err(above.source.error_at("extends", &message));
+        }
+    }
+    Ok(())
+}
+
 /// Merge the layers over the defaults and check what the layers cannot check singly.
-pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
+pub(super) fn resolve<L: Borrow<Layer>>(layers: &[L]) -> Result<Spec> {
+    let layers: Vec<&Layer> = layers.iter().map(Borrow::borrow).collect();
     let topmost = layers.iter().rev();
     let fidelity = topmost
         .filter_map(|layer| layer.values.get("fidelity"))
@@ -144,7 +174,7 @@ pub(super) fn resolve(layers: &[Layer]) -> Result<Spec> {
     for (index, layer) in layers.iter().enumerate() {
         for [field, other] in fields::alternatives().filter(|[field, _]| layer.sets(field)) {
             // On the command line each override is a layer.
-            let same = |below: &&Layer| below.source.is_override() && layer.source.is_override();
+            let same = |below: &&&Layer| below.source.is_override() && layer.source.is_override();
             let below = layers[..index].iter().rev().take_while(same);
             if let Some(both) = [layer].into_iter().chain(below).find(|it| it.sets(other)) {
                 let found = both.source.describe(other);

@@ -4,6 +4,7 @@
 //! trainer and the evaluator read the resolved copy frozen into the run directory.
 
 mod average;
+mod base;
 mod change;
 mod constraints;
 mod fields;
@@ -19,23 +20,29 @@ pub mod reference;
 mod rule;
 mod schedule;
 mod schema;
+mod section;
 #[cfg(test)]
 mod tests;
 mod unused;
 
 pub use average::{Average, AverageName};
+pub use base::Base;
 pub use change::Change;
 pub use constraints::MAX_WEIGHTS;
+pub(crate) use fields::{Field, text};
 pub use load::{Experiment, load};
 pub use names::available;
+pub(crate) use names::nearest;
 pub use network::{
     CHANNELS, CLASS_COUNT, Convolution, Dense, Init, LAYERS, LayerParameters, Linear, Network,
     Norm, NormName, Pool,
 };
 pub use optimizer::{Optimizer, OptimizerName};
 pub use overrides::Override;
+pub(crate) use rule::{Numbers, describe};
 pub use schedule::{Interpolation, Schedule, ScheduleName, Unit};
 pub use schema::schema;
+pub use section::{Node, Section};
 
 use crate::bail_user;
 use anyhow::Result;

@@ -118,7 +118,7 @@ pub(super) fn find(name: &str, experiments: &Path) -> Result<PathBuf> {
 }
 
 /// The candidate within a few typing errors of a word: one for every three letters.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {

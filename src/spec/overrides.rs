@@ -1,13 +1,17 @@
 //! Values set on the command line, above all files.
 
 use super::read::{self, FieldError};
+use super::section::SWEEP;
 use super::{fields, frozen};
-use crate::bail_user;
+use crate::{bail_user, user_error};
 use anyhow::Result;
 use serde_yaml::Value;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
+
+/// The key of a sweep's section below which the fields are.
+const PARAMETERS: &str = "parameters";
 
 /// A field or section set on the command line, above all files.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub struct Override {
 enum Setting {
     Yaml(String),
     Text(String),
+    /// Values of a sweep's field, with commas between them: the argument of `--sweep`.
+    Values(String),
 }
 
 impl Override {
@@ -41,6 +47,75 @@ impl Override {
             value: Setting::Yaml(value.to_owned()),
             given_by: "--set",
         })
+    }
+
+    /// Take `optimizer.learning_rate=0.05,0.1` or `seed=1..3`, the argument of `--sweep`.
+    ///
+    /// # Errors
+    /// As [`Override::parse`].
+    pub fn parse_sweep(argument: impl AsRef<OsStr>) -> Result<Self> {
+        let argument = argument.as_ref();
+        let Some(argument) = argument.to_str() else {
+            bail_user!("--sweep {}: want UTF-8, as specs are", argument.display());
+        };
+        let Some((path, values)) = argument.split_once('=') else {
+            bail_user!(
+                "--sweep {argument}: want FIELD=VALUE,VALUE, such as optimizer.learning_rate=0.05,0.1"
+            );
+        };
+        Ok(Override {
+            path: match path {
+                "seed" | "seeds" => format!("{SWEEP}.seeds"),
+                field => format!("{SWEEP}.{PARAMETERS}.{field}"),
+            },
+            value: Setting::Values(values.to_owned()),
+            given_by: "--sweep",
+        })
+    }
+
+    /// Whether it sets something in the section of a sweep.
+    pub fn is_of_sweep(&self) -> bool {
+        self.path.split('.').next() == Some(SWEEP)
+    }
+
+    /// The keys in the section of a sweep that lead to what it sets. A parameter's name is one key.
+    pub(super) fn section_path(&self) -> Vec<String> {
+        let inside = self.path.split_once('.').map_or("", |(_, inside)| inside);
+        let keys: Vec<&str> = match inside.split_once('.') {
+            Some((PARAMETERS, field)) => vec![PARAMETERS, field],
+            _ => inside.split('.').filter(|key| !key.is_empty()).collect(),
+        };
+        keys.into_iter().map(str::to_owned).collect()
+    }
+
+    /// [`Override::section_path`] and the value there.
+    pub(super) fn in_section(&self) -> Result<(Vec<String>, Value)> {
+        let read = |text: &str| {
+            serde_yaml::from_str::<Value>(text)
+                .map_err(|error| user_error!("{self}: not valid YAML: {error}"))
+        };
+        let path = self.section_path();
+        let value = match &self.value {
+            Setting::Yaml(text) => read(text)?,
+            Setting::Text(text) => text.as_str().into(),
+            // A call of Hydra's, whose commas divide no values; who reads the section says what to write.
+            Setting::Values(text) if text.contains('(') => text.as_str().into(),
+            Setting::Values(text) => match read(&format!("[{text}]"))? {
+                Value::Sequence(mut items) if items.len() == 1 => {
+                    let takes_list = path
+                        .last()
+                        .and_then(|field| fields::rule(field))
+                        .is_some_and(|rule| rule.each().is_some());
+                    match &items[0] {
+                        Value::Mapping(_) => items.remove(0),
+                        Value::Sequence(_) if !takes_list => items.remove(0),
+                        _ => Value::Sequence(items),
+                    }
+                }
+                values => values,
+            },
+        };
+        Ok((path, value))
     }
 
     /// A field set to a text as it stands, also where YAML would read a number or more.
@@ -76,7 +151,7 @@ impl Override {
 
     /// Whether `~` and variables in paths are to be expanded.
     pub(super) fn is_expanded_later(&self) -> bool {
-        matches!(self.value, Setting::Yaml(_))
+        !matches!(self.value, Setting::Text(_))
     }
 
     /// Dotted path of the field or section that is set.
@@ -91,28 +166,39 @@ impl Override {
             field: field.to_owned(),
             message,
         };
-        let mut section = String::new();
-        for key in self.path.split('.') {
-            let mut path = fields::join(&section, key);
-            if let [key] = frozen::renamed(&path, false) {
-                path = fields::join(&section, key);
-            } else if let Some(rule) = fields::rule(&section) {
-                return Err(error(&section, format!("got a mapping, want {rule}")));
-            } else if !fields::keys(&section).contains(&key) {
-                return Err(error(&path, fields::unknown_key(&section, key)));
-            }
-            section = path;
+        if self.is_of_sweep() {
+            let message = "this is one run, not a sweep";
+            return Err(error(&self.path, message.to_owned()));
         }
+        let section =
+            canonical_path(&self.path).map_err(|(field, message)| error(&field, message))?;
         if !fields::is_in_spec(&section) {
             return Err(error(&section, "got an override, want it in a file".into()));
         }
         let value = match &self.value {
-            Setting::Yaml(text) => read::read(text, &section)?,
+            Setting::Yaml(text) | Setting::Values(text) => read::read(text, &section)?,
             Setting::Text(text) => fields::check(&section, text.as_str().into())
                 .map_err(|message| error(&section, message))?,
         };
         Ok(fields::nested(&section, value))
     }
+}
+
+/// The path by which specs have the field or section that a user calls so; else where it ends and why.
+pub(super) fn canonical_path(path: &str) -> Result<String, (String, String)> {
+    let mut section = String::new();
+    for key in path.split('.') {
+        let mut path = fields::join(&section, key);
+        if let [key] = frozen::renamed(&path, false) {
+            path = fields::join(&section, key);
+        } else if let Some(rule) = fields::rule(&section) {
+            return Err((section, format!("got a mapping, want {rule}")));
+        } else if !fields::keys(&section).contains(&key) {
+            return Err((path, fields::unknown_key(&section, key)));
+        }
+        section = path;
+    }
+    Ok(section)
 }
 
 /// As the user gave it.
@@ -121,6 +207,12 @@ impl fmt::Display for Override {
         match &self.value {
             Setting::Yaml(value) => write!(f, "--set {}={value}", self.path),
             Setting::Text(value) => write!(f, "{}={value}", self.path),
+            Setting::Values(values) => {
+                let path = self.section_path();
+                let field = path.last().map_or("", String::as_str);
+                let field = if field == "seeds" { "seed" } else { field };
+                write!(f, "--sweep {field}={values}")
+            }
         }
     }
 }

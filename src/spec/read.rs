@@ -5,6 +5,7 @@
 //! aliases cannot multiply, nor nesting overflow the stack.
 
 use super::rule::Rule;
+use super::section::SWEEP;
 use super::{fields, frozen};
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Deserializer, Mapping, Value};
@@ -284,6 +285,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             section: &self,
             seen: &values,
         })? {
+            if keys == [SWEEP] {
+                values.insert(SWEEP.into(), map.next_value()?);
+                continue;
+            }
             let value = map.next_value_seed(ValueSeed {
                 path: fields::join(&self.path, keys[0]),
                 item: None,
@@ -327,6 +332,7 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
         let known = fields::keys(section);
         let keys: Vec<&str> = match known.iter().find(|known| **known == key) {
             Some(known) => vec![known],
+            None if path == SWEEP => vec![SWEEP],
             None => frozen::renamed(&path, self.section.old_names).to_vec(),
         };
         if keys.is_empty() {

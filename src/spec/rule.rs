@@ -34,7 +34,32 @@ pub(super) enum Rule {
     List(&'static Rule, usize, usize),
 }
 
+/// Kinds of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    Whole,
+    Real,
+}
+
 impl Rule {
+    /// What numbers it allows; none if it allows no number.
+    pub fn numbers(&self) -> Option<Numbers> {
+        match self {
+            Rule::Version(_) | Rule::Int(..) | Rule::Odd(..) | Rule::MultipleOf(..) => {
+                Some(Numbers::Whole)
+            }
+            Rule::Within(..) | Rule::Above(..) | Rule::Below(..) => Some(Numbers::Real),
+            Rule::Bool
+            | Rule::Text
+            | Rule::Directory
+            | Rule::Device
+            | Rule::Name
+            | Rule::OneOf(_)
+            | Rule::Switch(_)
+            | Rule::List(..) => None,
+        }
+    }
+
     /// Pass a scalar or a list that the rule allows, as it stands in a spec; else a message of what was found and what is
     /// wanted.
     pub fn check(&self, value: Value) -> Result<Value, String> {
@@ -132,7 +157,7 @@ fn is_device(text: &str) -> bool {
 }
 
 /// A scalar as an error message quotes it; long text is shortened.
-pub(super) fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     const LONGEST: usize = 60;
     match value {
         Value::Null => "null".into(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-const ROOMS: [&str; 22] = [
+const ROOMS: [&str; 23] = [
     "error",
     "console",
     "files",
@@ -25,6 +25,7 @@ const ROOMS: [&str; 22] = [
     "evaluator",
     "overview",
     "supervisor",
+    "sweep",
     "cli",
     "main",
 ];

@@ -5,9 +5,41 @@ mod table;
 pub use table::Field;
 
 use super::names;
-use super::rule::{Rule, describe};
+use super::overrides::canonical_path;
+use super::rule::{Numbers, Rule, describe};
+use super::section::SWEEP;
 use serde_yaml::{Mapping, Value};
 use table::{FIELDS, SECTIONS};
+
+impl Field {
+    /// The field of a spec that a user calls so; else what to call it.
+    pub fn find(name: &str) -> Result<&'static Field, String> {
+        let path = canonical_path(name).map_err(|(_, message)| message)?;
+        match field(&path) {
+            Some(_) if !is_in_spec(&path) => Err("this is for files, no field of a run".to_owned()),
+            Some(field) => Ok(field),
+            None => Err(format!(
+                "got a section, want a field of it: {}",
+                keys(&path).join(", ")
+            )),
+        }
+    }
+
+    /// Pass a value that the field allows, as it stands in a spec; else a message of what was found and is wanted.
+    pub fn check(&self, value: Value) -> Result<Value, String> {
+        self.rule.check(value)
+    }
+
+    /// Whether it holds a list.
+    pub fn is_list(&self) -> bool {
+        self.rule.each().is_some()
+    }
+
+    /// What numbers it holds; none of what holds no number.
+    pub fn numbers(&self) -> Option<Numbers> {
+        self.rule.numbers()
+    }
+}
 
 /// Every field, in the order of the struct; first the keys that files have and a spec has not.
 pub(super) fn all() -> &'static [Field] {
@@ -49,7 +81,7 @@ pub(super) fn value<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
 }
 
 /// A scalar or a list as a file has it, in one line.
-pub(super) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Sequence(items) => {
             let items: Vec<String> = items.iter().map(text).collect();
@@ -169,7 +201,10 @@ pub(super) fn unknown_key(section: &str, key: &str) -> String {
     if let Some(want) = undotted(section, key) {
         return format!("a dotted key is for --set; want {want}");
     }
-    let known = keys(section);
+    let mut known = keys(section);
+    if section.is_empty() {
+        known.push(SWEEP);
+    }
     let mut message = format!("unknown key, want one of {}", known.join(", "));
     // The right name in the wrong section is an easy slip in a nested file.
     let same = |path: &&str| path.rsplit_once('.').is_some_and(|(_, last)| last == key);

@@ -10,7 +10,7 @@ use crate::spec::rule::Rule::{
 /// A field: its dotted path, what it may hold, and what it means.
 pub struct Field {
     pub path: &'static str,
-    pub rule: Rule,
+    pub(in crate::spec) rule: Rule,
     /// A sentence or two with units and with what 0 means.
     pub meaning: &'static str,
     /// Whether a resume may change it: what was trained so far does not depend on it.

@@ -14,7 +14,7 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
         bad("network: {conv1: {kernel: 3}, norm: {deep: 1}}\n"),
         "experiments/bad.yaml:1:38: network.norm.deep: unknown key, want one of name, radius, bias, alpha, beta"
     );
-    let top = "want one of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, eval";
+    let top = "want one of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, eval, sweep";
     assert_eq!(
         bad("seed: 1\nbatch_size: 64\n"),
         format!(

@@ -1,0 +1,214 @@
+//! What a sweep is: which points it has, how they are run and how they are ranked.
+
+use crate::spec::Section;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_yaml::Value;
+
+/// The section `sweep` of an experiment, resolved. It is written as a person would write it, and read back as that is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    pub method: Method,
+    pub metric: Metric,
+    /// Fields that differ from point to point; none for [`Method::Points`].
+    pub parameters: Vec<Parameter>,
+    /// Fields that belong together: every point has the values of one case. For [`Method::Points`] the points.
+    pub cases: Vec<Case>,
+    /// Every setting is run with each of these. At least one.
+    pub seeds: Vec<u64>,
+    /// How many points run at once. At least 1.
+    pub parallel: usize,
+    /// `cpu` or `cuda:N`, one for each point that runs; none for all GPUs that there are, or else the CPU.
+    pub devices: Option<Vec<String>>,
+    pub on_failure: OnFailure,
+    /// No point begins any more when the metric of one has reached this.
+    pub target: Option<f64>,
+    pub early_terminate: Option<Halving>,
+}
+
+/// How the points are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// All combinations of the parameters' values.
+    Grid,
+    /// So many settings drawn at random; each depends on the seed, its number and those before it alone.
+    Random { runs: usize, seed: u64 },
+    /// As listed.
+    Points,
+}
+
+impl Method {
+    /// As it is written.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Method::Grid => "grid",
+            Method::Random { .. } => "random",
+            Method::Points => "points",
+        }
+    }
+}
+
+/// By what points are ranked: of the validation images where the spec holds some out, else of the test images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Metric {
+    pub name: MetricName,
+    pub goal: Goal,
+    pub of: Score,
+}
+
+/// A number that an evaluation finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricName {
+    /// Of the averaged weights, in 0..=1.
+    Accuracy,
+    /// Mean cross-entropy of the averaged weights.
+    Loss,
+}
+
+/// Which of two values is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    Maximize,
+    Minimize,
+}
+
+/// Of which checkpoint of a run the metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Score {
+    Best,
+    Last,
+}
+
+/// What a failed point does to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Nothing.
+    Continue,
+    /// No further point begins, and those that run are stopped.
+    Stop,
+}
+
+/// Synchronous successive halving: at `min_iter` steps, and whenever `eta` times as many are trained, the best 1/`eta` of
+/// the points go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halving {
+    /// Steps of the first rung.
+    pub min_iter: u64,
+    /// At least 2.
+    pub eta: u64,
+}
+
+/// A field and its values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Dotted path.
+    pub field: String,
+    pub choice: Choice,
+}
+
+/// What a field's value is chosen from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// At least one, each allowed by the field.
+    Values(Vec<Value>),
+}
+
+/// Fields that belong together.
+pub type Case = Vec<Parameter>;
+
+impl Definition {
+    /// The section that defines the same sweep, with nothing left to a default.
+    pub fn to_value(&self) -> Value {
+        let mut section = Entries::default();
+        section.add("method", self.method.name());
+        if let Method::Random { runs, seed } = self.method {
+            section.add("runs", runs as u64);
+            section.add("seed", seed);
+        }
+        // Plain names alone.
+        section.add(
+            "metric",
+            serde_yaml::to_value(self.metric).unwrap_or_default(),
+        );
+        let cases: Vec<Value> = self.cases.iter().map(|case| mapping(case)).collect();
+        if self.method == Method::Points {
+            section.add("points", cases);
+        } else {
+            section.add("parameters", mapping(&self.parameters));
+            if !cases.is_empty() {
+                section.add("cases", cases);
+            }
+        }
+        section.add("seeds", list(&self.seeds));
+        section.add("parallel", self.parallel as u64);
+        if let Some(devices) = &self.devices {
+            section.add("devices", list(devices));
+        }
+        let on_failure = serde_yaml::to_value(self.on_failure).unwrap_or_default();
+        section.add("on_failure", on_failure);
+        if let Some(target) = self.target {
+            section.add("target", target);
+        }
+        if let Some(halving) = self.early_terminate {
+            let mut inner = Entries::default();
+            inner.add("type", "halving");
+            inner.add("min_iter", halving.min_iter);
+            inner.add("eta", halving.eta);
+            section.add("early_terminate", inner.0);
+        }
+        section.0.into()
+    }
+
+    /// The fields that differ between points, in the order of the definition: those of cases first.
+    pub fn fields(&self) -> Vec<&str> {
+        let mut fields: Vec<&str> = Vec::new();
+        for parameter in self.cases.iter().flatten().chain(&self.parameters) {
+            if !fields.contains(&parameter.field.as_str()) {
+                fields.push(&parameter.field);
+            }
+        }
+        fields
+    }
+}
+
+fn list<T: Clone + Into<Value>>(items: &[T]) -> Vec<Value> {
+    items.iter().cloned().map(Into::into).collect()
+}
+
+fn mapping(parameters: &[Parameter]) -> Value {
+    let mut entries = Entries::default();
+    for parameter in parameters {
+        let Choice::Values(values) = &parameter.choice;
+        let mut choice = Entries::default();
+        choice.add("values", values.clone());
+        entries.add(&parameter.field, choice.0);
+    }
+    entries.0.into()
+}
+
+/// A mapping that grows.
+#[derive(Default)]
+struct Entries(serde_yaml::Mapping);
+
+impl Entries {
+    fn add(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(key.into(), value.into());
+    }
+}
+
+impl Serialize for Definition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_value().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Definition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let section = Section::of_values(Value::deserialize(deserializer)?);
+        Definition::read(&section, Default::default(), 1).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,155 @@
+//! A point of a sweep: the values of one run's fields, and what it is called.
+
+use crate::spec::{Base, Section, Spec};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Digits of an id, in base 16: of 10,000 points no two have the same but once in five million sweeps.
+const ID_DIGITS: usize = 12;
+
+/// Characters of a name; a directory's may have 255, but a terminal's line is shared.
+const NAME_LENGTH: usize = 60;
+
+/// A run of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    /// From 1. It stays what it is when points are added.
+    pub number: usize,
+    /// Of the values and the seed, however they are written: 3e6 and 3000000 are one.
+    pub id: String,
+    /// The id without the seed: points of one setting are averaged.
+    pub setting: String,
+    /// The name of its directory: `007-learning_rate=0.05-seed=2`.
+    pub name: String,
+    pub seed: u64,
+    /// The values of the fields that it sets, by their dotted paths, as a spec has them.
+    pub set: BTreeMap<String, Value>,
+}
+
+impl Point {
+    /// A point that sets these fields; `labels` are the words for those that its name tells, in that order, and
+    /// `tells_seed` whether it tells the seed.
+    pub(super) fn new(
+        number: usize,
+        seed: u64,
+        set: BTreeMap<String, Value>,
+        labels: &[(String, String)],
+        tells_seed: bool,
+    ) -> Self {
+        let label = label(&set, labels, tells_seed.then_some(seed));
+        Point {
+            number,
+            id: id(&json!({"seed": seed, "set": set})),
+            setting: id(&json!({ "set": set })),
+            name: name(number, &label),
+            seed,
+            set,
+        }
+    }
+
+    /// What differs from other points: the name without its number, `learning_rate=0.05-seed=2`.
+    pub fn label(&self) -> &str {
+        self.name.split_once('-').map_or("", |(_, label)| label)
+    }
+
+    /// Give the point another number.
+    pub(super) fn renumber(&mut self, number: usize) {
+        self.name = name(number, self.label());
+        self.number = number;
+    }
+
+    /// The spec of its run, which is `base` with the values of the point.
+    ///
+    /// # Errors
+    /// None for the base of its sweep, with which the point has been checked.
+    pub fn spec(&self, base: &Spec) -> Result<Spec> {
+        let base = Base::new(base, Section::of_values(serde_yaml::Value::Null))?;
+        let values = self.set.iter().chain([]);
+        let mut tree = BTreeMap::new();
+        for (field, value) in values {
+            tree.insert(field.clone(), serde_yaml::to_value(value)?);
+        }
+        tree.insert("seed".to_owned(), self.seed.into());
+        base.with(&tree, BTreeMap::new(), self.name.clone())
+    }
+}
+
+fn name(number: usize, label: &str) -> String {
+    match label {
+        "" => format!("{number:03}"),
+        label => format!("{number:03}-{label}"),
+    }
+}
+
+/// The first digits of the SHA-256 of a value, whose keys are sorted.
+fn id(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string());
+    let mut text = String::new();
+    for byte in digest.iter().take(ID_DIGITS / 2) {
+        // A string takes all.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Fields and seed of a point in the characters of a file's name: as many of the fields as there is room for.
+fn label(set: &BTreeMap<String, Value>, labels: &[(String, String)], seed: Option<u64>) -> String {
+    let seed = seed.map(|seed| format!("seed={seed}"));
+    let reserved = seed.as_ref().map_or(0, |seed| 1 + seed.len());
+    let mut parts: Vec<String> = Vec::new();
+    let mut length = reserved;
+    for (field, word) in labels {
+        let Some(value) = set.get(field) else {
+            continue;
+        };
+        let part = format!("{word}={}", plain(value));
+        length += 1 + part.len();
+        if length > NAME_LENGTH {
+            break;
+        }
+        parts.push(part);
+    }
+    parts.extend(seed);
+    parts.join("-")
+}
+
+/// A value in characters that need no quotes.
+fn plain(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(plain).collect();
+            items.join(",")
+        }
+        value => value.to_string(),
+    };
+    // A whole number reads better without its decimals.
+    let text = text.strip_suffix(".0").unwrap_or(&text);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-' | ',');
+    text.chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .collect()
+}
+
+/// The shortest ends of dotted paths that tell them apart.
+pub(super) fn labels(fields: &[&str]) -> Vec<(String, String)> {
+    let end = |field: &str, keys: usize| {
+        let all: Vec<&str> = field.split('.').collect();
+        all[all.len().saturating_sub(keys)..].join(".")
+    };
+    let label = |field: &&str| {
+        let is_unique = |keys: &usize| {
+            let wanted = end(field, *keys);
+            let same = fields.iter().filter(|other| end(other, *keys) == wanted);
+            same.count() == 1
+        };
+        let keys = (1..=field.split('.').count()).find(is_unique);
+        ((*field).to_owned(), end(field, keys.unwrap_or(usize::MAX)))
+    };
+    fields.iter().map(label).collect()
+}
