@@ -1,7 +1,7 @@
 //! `runboard list`: the runs, their states and scores.
 
 use crate::home::Home;
-use crate::run::{self, Activity, RunEntry, RunState, commands};
+use crate::run::{self, Activity, Found, RunEntry, RunState, commands};
 use crate::spec;
 use crate::{console, overview};
 use anyhow::Result;
@@ -10,8 +10,8 @@ use std::path::Path;
 
 pub fn list(runs: &Path) -> Result<i32> {
     run::check_directory(runs)?;
-    let entries = run::list(runs);
-    if entries.is_empty() {
+    let found = run::list(runs);
+    if found.is_empty() {
         let shown = runs.display();
         let experiments = Home::find()?.experiments();
         console::line(match experiment(&experiments) {
@@ -37,8 +37,11 @@ pub fn list(runs: &Path) -> Result<i32> {
         "RESTARTS",
         "ROLLBACKS",
     ]);
-    for entry in entries {
-        table.add_row(row(&entry));
+    for found in found {
+        match found {
+            Found::Run(run) => table.add_row(row(&RunEntry::read(run))),
+            Found::Sweep(sweep) => table.add_row([sweep.id()]),
+        };
     }
     console::output(table.trim_fmt())?;
     Ok(0)

@@ -103,6 +103,7 @@ pub fn resume(
     let (spec, changes) = (&change.to, change.changes()?);
     let given = |folder: &&Path| !folder.as_os_str().is_empty();
     run_data::verify(
+        run,
         &lock,
         &spec.data,
         folder.filter(given),

@@ -1,6 +1,6 @@
 //! What the user may type next about a run: commands that mean this very run, in the working directory.
 
-use super::{RunDir, registry};
+use super::{ProcessDir, registry};
 use crate::hint::{hint, runboard, shell};
 use crate::home::Home;
 use crate::paths::unexpanded;
@@ -8,17 +8,17 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// How to go on with a run.
-pub fn resume(run: &RunDir) -> String {
+pub fn resume(run: &ProcessDir) -> String {
     of(run, "resume", &[], "")
 }
 
 /// How to go on with a run whose data were moved: the place is left to the user.
-pub fn resume_with_data(run: &RunDir) -> String {
+pub fn resume_with_data(run: &ProcessDir) -> String {
     of(run, "resume", &["--data", "DIR"], " DATA=DIR")
 }
 
 /// How to score the checkpoints of a run that are not scored.
-pub fn score(run: &RunDir) -> String {
+pub fn score(run: &ProcessDir) -> String {
     runboard(&[
         OsStr::new("eval"),
         "--once".as_ref(),
@@ -28,14 +28,14 @@ pub fn score(run: &RunDir) -> String {
 }
 
 /// How to go on with a run whose spec changes.
-pub fn resume_with_sets(run: &RunDir, sets: &[String]) -> String {
+pub fn resume_with_sets(run: &ProcessDir, sets: &[String]) -> String {
     let options: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
     let variables = format!(" ARGS={}", shell(&[shell(&options)]));
     of(run, "resume", &options, &variables)
 }
 
 /// How to start a new run of the experiment of this one, with these values.
-pub fn start_with_sets(run: &RunDir, sets: &[String]) -> String {
+pub fn start_with_sets(run: &ProcessDir, sets: &[String]) -> String {
     let name = run.name();
     let mut words = vec!["run".to_owned(), name];
     words.extend(
@@ -43,8 +43,9 @@ pub fn start_with_sets(run: &RunDir, sets: &[String]) -> String {
             .flat_map(|set| ["--set".to_owned(), set.clone()]),
     );
     let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-    let runs = run.logdir();
-    let runs = runs.parent().unwrap_or(Path::new(""));
+    let depth = if run.sweep().is_some() { 3 } else { 2 };
+    let runs = run.path().ancestors().nth(depth);
+    let runs = runs.unwrap_or(Path::new(""));
     if short_id(run).is_none() && !runs.as_os_str().is_empty() {
         words.extend(["--runs".into(), unexpanded(runs).into()]);
     }
@@ -52,27 +53,32 @@ pub fn start_with_sets(run: &RunDir, sets: &[String]) -> String {
 }
 
 /// How to start a new run of the experiment of this one, with its weights and these values.
-pub fn start_from(run: &RunDir, sets: &[String]) -> String {
+pub fn start_from(run: &ProcessDir, sets: &[String]) -> String {
     let from = shell(&[OsStr::new("--from"), &argument(run)]);
     format!("{} {from}", start_with_sets(run, sets))
 }
 
 /// How to stop a run.
-pub fn stop(run: &RunDir) -> String {
+pub fn stop(run: &ProcessDir) -> String {
     of(run, "stop", &[], "")
 }
 
 /// How to stop a run at once.
-pub fn stop_now(run: &RunDir) -> String {
+pub fn stop_now(run: &ProcessDir) -> String {
     of(run, "stop", &["--now"], " NOW=1")
 }
 
-/// How to see the curves of a run, and of the others of its name.
-pub fn curves(run: &RunDir) -> String {
+/// How to see the curves of a run, and of the others of its name or sweep.
+pub fn curves(run: &ProcessDir) -> String {
     let logdir = not_an_option(&run.logdir());
     let command = shell(&[OsStr::new("tensorboard"), "--logdir".as_ref(), &logdir]);
     match short_id(run) {
-        Some(_) => hint(&format!("tensorboard NAME={}", run.name()), &command),
+        Some(id) => {
+            let sweep = run.sweep().map(|sweep| sweep.id());
+            let sweep = sweep.or(run.is_sweep().then_some(id));
+            let name = sweep.unwrap_or_else(|| run.name());
+            hint(&format!("tensorboard NAME={name}"), &command)
+        }
         None => command,
     }
 }
@@ -110,7 +116,7 @@ pub fn start(name: &str, runs: &Path) -> String {
     }
 }
 
-fn of(run: &RunDir, command: &str, options: &[&str], variables: &str) -> String {
+fn of(run: &ProcessDir, command: &str, options: &[&str], variables: &str) -> String {
     let id = short_id(run);
     let argument = argument(run);
     let mut words = vec![OsStr::new(command), &argument];
@@ -123,21 +129,21 @@ fn of(run: &RunDir, command: &str, options: &[&str], variables: &str) -> String 
 }
 
 /// What means this very run as an argument of this program.
-fn argument(run: &RunDir) -> OsString {
+fn argument(run: &ProcessDir) -> OsString {
     match short_id(run) {
         Some(id) => id.into(),
         None => unexpanded(run.path()).into(),
     }
 }
 
-/// `NAME/TIMESTAMP`, if that alone means the run here. Not NAME: that is its latest run, and soon another one.
-fn short_id(run: &RunDir) -> Option<String> {
+/// `NAME/TIMESTAMP`, or that of a point, if that alone means the run here. Not NAME: that is its latest run, and soon another one.
+fn short_id(run: &ProcessDir) -> Option<String> {
     let id = run.id();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c); // for make and every shell
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c); // for make and every shell
     let is_plain = id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(plain);
     let runs = Home::find().ok()?.runs();
     let is_here = run.path() == runs.join(&id);
-    let resolves = || registry::resolve(&runs, Path::new(&id));
+    let resolves = || registry::resolve_any(&runs, Path::new(&id));
     (is_here && is_plain && resolves().is_ok_and(|found| found.path() == run.path())).then_some(id)
 }
 

@@ -110,12 +110,12 @@ pub fn record(run: &RunDir, folder: &Path, fingerprint: Fingerprint) -> Result<(
 /// # Errors
 /// A user error if they are not there, or are others; and that of `fallback`, if it is needed.
 pub fn verify(
-    lock: &Lock,
+    run: &RunDir,
+    _lock: &Lock,
     data: &Data,
     folder: Option<&Path>,
     fallback: impl FnOnce() -> Result<Option<PathBuf>>,
 ) -> Result<()> {
-    let run = lock.run();
     let recorded = Record::load(run)?;
     let recorded = recorded.as_ref();
     let examine = |directory: &Path| check(run, recorded, directory);
@@ -398,7 +398,7 @@ mod tests {
 
         fn verify(&self, folder: Option<&Path>, fallback: Option<&Path>) -> Result<(), String> {
             let fallback = || Ok(fallback.map(Path::to_owned));
-            user_message(verify(&self.lock, &self.data, folder, fallback))
+            user_message(verify(&self.run, &self.lock, &self.data, folder, fallback))
         }
 
         fn read(&self, split: Split) -> Result<RunData, String> {
@@ -509,13 +509,14 @@ mod tests {
         fs::remove_file(case.data.folder.join("data_batch_3.bin")).unwrap();
         // A bad place that is not needed does no harm, nor hides why it is needed.
         let unset = || Err(user_error!("NOPE is not set"));
-        verify(&case.lock, &case.data, Some(&whole), unset).unwrap();
+        verify(&case.run, &case.lock, &case.data, Some(&whole), unset).unwrap();
         let record = fs::read_to_string(case.run.data()).unwrap();
         let folder = |place: &Path| format!("\"folder\": {place:?}");
         let moved_back = record.replace(&folder(&whole), &folder(&case.data.folder));
         assert_ne!(moved_back, record);
         fs::write(case.run.data(), moved_back).unwrap();
-        let error = user_message(verify(&case.lock, &case.data, None, unset)).unwrap_err();
+        let error =
+            user_message(verify(&case.run, &case.lock, &case.data, None, unset)).unwrap_err();
         assert!(error.contains("data_batch_3.bin missing"), "{error}");
         let error = case.verify(None, None).unwrap_err();
         assert!(error.contains("data_batch_3.bin missing"), "{error}");

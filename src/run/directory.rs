@@ -3,7 +3,8 @@
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::path::{self, Path, PathBuf};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Local};
 
-use super::Provenance;
 use super::timestamp::Timestamp;
+use super::{ProcessDir, Provenance};
 use crate::files::write_atomic;
 use crate::{bail_user, user_error};
 
@@ -28,6 +29,8 @@ pub enum Role {
     },
     /// Evaluates the checkpoints.
     Eval,
+    /// Starts the supervisors of a sweep's points; in the sweep's directory.
+    Sweep,
 }
 
 impl Role {
@@ -41,18 +44,20 @@ impl Role {
             Role::TRAIN => "trainer".to_owned(),
             Role::Train { rank } => format!("trainer {rank}"),
             Role::Eval => "evaluator".to_owned(),
+            Role::Sweep => "sweep".to_owned(),
         }
     }
 }
 
 impl fmt::Display for Role {
-    /// `train`, `train-1` (of rank 1), `eval` or `supervisor`: the first part of its files' names.
+    /// `train`, `train-1` (of rank 1), `eval`, `supervisor` or `sweep`: the first part of its files' names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Role::Supervisor => f.pad("supervisor"),
             Role::TRAIN => f.pad("train"),
             Role::Train { rank } => f.pad(&format!("train-{rank}")),
             Role::Eval => f.pad("eval"),
+            Role::Sweep => f.pad("sweep"),
         }
     }
 }
@@ -63,21 +68,31 @@ impl FromStr for Role {
     /// Reads what `Display` writes, and nothing else: each role has one name.
     fn from_str(name: &str) -> Result<Self> {
         let rank = name.strip_prefix("train-").and_then(|n| n.parse().ok());
-        let roles = [Role::Supervisor, Role::TRAIN, Role::Eval];
+        let roles = [Role::Supervisor, Role::TRAIN, Role::Eval, Role::Sweep];
         let ranked = rank.map(|rank| Role::Train { rank });
         let mut known = roles.into_iter().chain(ranked);
         known.find(|role| role.to_string() == name).ok_or_else(|| {
             user_error!(
-                "role {name:?}: want supervisor, train, eval or train-RANK, with a rank from 1"
+                "role {name:?}: want supervisor, train, eval, sweep or train-RANK, with a rank from 1"
             )
         })
     }
 }
 
-/// The paths of one run, `RUNS/NAME/TIMESTAMP/`. A handle of a directory known to hold a frozen spec.
+/// The paths of one run, `RUNS/NAME/TIMESTAMP/`, or `RUNS/NAME/TIMESTAMP/POINT/` for a point of a sweep. A handle of a
+/// directory known to hold a frozen spec.
 #[derive(Clone, Debug)]
 pub struct RunDir {
-    path: PathBuf,
+    directory: ProcessDir,
+}
+
+/// What each of its processes has there.
+impl Deref for RunDir {
+    type Target = ProcessDir;
+
+    fn deref(&self) -> &ProcessDir {
+        &self.directory
+    }
 }
 
 impl RunDir {
@@ -109,15 +124,40 @@ impl RunDir {
         provenance: &Provenance,
         prepare: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<(Self, T)> {
-        check_name(name)?;
-        let run = RunDir {
-            path: claim(&runs.join(name), Local::now)?,
-        };
-        match run.fill(spec_yaml, provenance, prepare) {
-            Ok(prepared) => Ok((run, prepared)),
+        RunDir::at(&claim(runs, name)?).fill_or_remove(spec_yaml, provenance, prepare)
+    }
+
+    /// As [`RunDir::create_with`], in the directory `path`, which is not there yet; the one around it is.
+    ///
+    /// # Errors
+    /// As [`RunDir::create_with`]; if there is something at `path`, that is left alone.
+    pub fn create_at<T>(
+        path: &Path,
+        spec_yaml: &str,
+        provenance: &Provenance,
+        prepare: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        fs::create_dir(path).with_context(|| format!("failed to create {}", path.display()))?;
+        RunDir::at(path).fill_or_remove(spec_yaml, provenance, prepare)
+    }
+
+    fn at(path: &Path) -> Self {
+        RunDir {
+            directory: ProcessDir::new(path.to_owned()),
+        }
+    }
+
+    fn fill_or_remove<T>(
+        self,
+        spec_yaml: &str,
+        provenance: &Provenance,
+        prepare: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        match self.fill(spec_yaml, provenance, prepare) {
+            Ok(prepared) => Ok((self, prepared)),
             Err(error) => {
                 // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
-                let _ = fs::remove_dir_all(&run.path);
+                let _ = fs::remove_dir_all(self.path());
                 Err(error)
             }
         }
@@ -149,9 +189,7 @@ impl RunDir {
     /// # Errors
     /// A user error if `path` holds no frozen spec.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = RunDir {
-            path: path.to_owned(),
-        };
+        let run = RunDir::at(path);
         let found = match run.spec().metadata() {
             Ok(metadata) if metadata.is_file() => return Ok(run),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -178,118 +216,70 @@ impl RunDir {
         ensure!(
             !gone,
             "the run directory {} has vanished: it was removed or moved while its processes were running",
-            self.path.display()
+            self.path().display()
         );
         Ok(())
     }
 
-    /// The directory itself.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// `NAME/TIMESTAMP`, taken from where the directory lies.
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.name(), self.timestamp())
-    }
-
-    /// The experiment's name: that of the directory the directory lies in.
-    pub fn name(&self) -> String {
-        last_component(self.absolute().parent())
-    }
-
-    /// The directory's own name: the time of its creation.
-    pub fn timestamp(&self) -> String {
-        last_component(Some(&self.absolute()))
-    }
-
-    /// The directory of this name's runs, for TensorBoard's `--logdir`.
-    pub fn logdir(&self) -> PathBuf {
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => self.path.clone(),
-        }
-    }
-
-    fn absolute(&self) -> PathBuf {
-        path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
-    }
-
     /// The weights that a run with `--from` begins with.
     pub fn initial_weights(&self) -> PathBuf {
-        self.path.join("initial")
+        self.path().join("initial")
     }
 
     /// The resolved spec, frozen when the run was created; `resume --set` replaces it, see [`super::read_spec`].
     pub fn spec(&self) -> PathBuf {
-        self.path.join("spec.yaml")
+        self.path().join("spec.yaml")
     }
 
     /// The evaluator's journal.
     pub fn evaluations(&self) -> PathBuf {
-        self.path.join("evaluations.jsonl")
+        self.path().join("evaluations.jsonl")
     }
 
     /// Where earlier versions wrote the run's row of the HParams tab, which is in the evaluator's events now.
     pub fn earlier_hparams(&self) -> PathBuf {
-        self.path.join("hparams")
+        self.path().join("hparams")
     }
 
     /// What the run's data are, and where.
     pub fn data(&self) -> PathBuf {
-        self.path.join("data.json")
+        self.path().join("data.json")
     }
 
     /// What each session of the run was started from: commit, versions, machine, command.
     pub fn provenance(&self) -> PathBuf {
-        self.path.join("provenance.json")
+        self.path().join("provenance.json")
     }
 
     /// The directory of the role's event files.
     pub fn events(&self, role: Role) -> PathBuf {
-        self.path.join(role.to_string())
+        self.path().join(role.to_string())
     }
 
     /// The directory of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path().join("checkpoints")
     }
 
     /// What is kept of a step that diverged.
     pub fn divergence(&self, step: u64) -> PathBuf {
-        self.path.join("divergence").join(format!("step-{step:08}"))
-    }
-
-    /// The console output of the role's process, over all its sessions.
-    pub fn log(&self, role: Role) -> PathBuf {
-        self.path.join(format!("{role}.log"))
-    }
-
-    /// The lock file of the role's process.
-    pub(super) fn lock(&self, role: Role) -> PathBuf {
-        self.path.join(format!("{role}.lock"))
-    }
-
-    /// The request to the role's process to stop, written by whoever cannot signal it.
-    pub(super) fn stop_request(&self, role: Role) -> PathBuf {
-        self.path.join(format!("{role}.stop.json"))
-    }
-
-    /// The status file of the role's process.
-    pub fn status(&self, role: Role) -> PathBuf {
-        self.path.join(format!("{role}.status.json"))
+        self.path()
+            .join("divergence")
+            .join(format!("step-{step:08}"))
     }
 }
 
-fn last_component(path: Option<&Path>) -> String {
-    path.and_then(Path::file_name)
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+/// Creates a directory `runs/name/TIMESTAMP`, named by the time, or by what comes after the latest one there.
+///
+/// # Errors
+/// A user error for a name that cannot be one directory's; otherwise if the directory cannot be created.
+pub fn claim(runs: &Path, name: &str) -> Result<PathBuf> {
+    check_name(name)?;
+    claim_at(&runs.join(name), Local::now)
 }
 
-/// Creates a directory in `directory`, named by the time, or by what comes after the latest one there. Creating a
-/// directory is atomic, so it is the claim as well.
-fn claim(directory: &Path, now: impl Fn() -> DateTime<Local>) -> Result<PathBuf> {
+/// Creating a directory is atomic, so it is the claim as well.
+fn claim_at(directory: &Path, now: impl Fn() -> DateTime<Local>) -> Result<PathBuf> {
     fs::create_dir_all(directory)
         .with_context(|| format!("failed to create {}", directory.display()))?;
     // One at a time, or of two that are created at once the later one might get the earlier name. Without the lock each
@@ -362,6 +352,7 @@ fn check_name(name: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
+    use crate::run::process_dir::last_component;
     use crate::run::provenance;
     use chrono::TimeZone;
     use std::collections::HashSet;
@@ -385,7 +376,7 @@ mod tests {
         let second = || Local.with_ymd_and_hms(2026, 11, 23, 3, 10, 0).unwrap();
         let paths: HashSet<PathBuf> = thread::scope(|scope| {
             let claims: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| claim(&directory.path().join("a"), second).unwrap()))
+                .map(|_| scope.spawn(|| claim_at(&directory.path().join("a"), second).unwrap()))
                 .collect();
             claims.into_iter().map(|c| c.join().unwrap()).collect()
         });
@@ -399,7 +390,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let claimed = |hour| {
             let now = Local.with_ymd_and_hms(2026, 11, 23, hour, 10, 0).unwrap();
-            last_component(Some(&claim(directory.path(), || now).unwrap()))
+            last_component(&claim_at(directory.path(), || now).unwrap())
         };
         for other in ["renamed by hand", "20261123-031000-nine", "99991231"] {
             fs::create_dir(directory.path().join(other)).unwrap();
@@ -412,7 +403,7 @@ mod tests {
 
         let last = directory.path().join("99991231-235959-4294967295");
         fs::create_dir(&last).unwrap();
-        let error = claim(directory.path(), Local::now).unwrap_err();
+        let error = claim_at(directory.path(), Local::now).unwrap_err();
         assert!(is_user_error(&error));
         assert_eq!(
             error.to_string(),
@@ -433,7 +424,7 @@ mod tests {
         assert!(run.path().join("provenance.json").is_file());
 
         let again = RunDir::open(run.path()).unwrap();
-        assert_eq!(again.id(), format!("a=1,b/{}", again.timestamp()));
+        assert_eq!(again.id(), format!("a=1,b/{}", last_component(run.path())));
         assert_eq!(again.logdir(), directory.path().join("a=1,b"));
         assert!(again.log(Role::Eval).ends_with("eval.log"));
         assert!(again.status(Role::TRAIN).ends_with("train.status.json"));
@@ -464,7 +455,7 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "role {name:?}: want supervisor, train, eval or train-RANK, with a rank from 1"
+                    "role {name:?}: want supervisor, train, eval, sweep or train-RANK, with a rank from 1"
                 )
             );
         }

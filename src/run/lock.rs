@@ -21,7 +21,7 @@ use chrono::{SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::process::DirectoryId;
-use super::{Process, Role, RunDir, stop_request};
+use super::{Process, ProcessDir, Role, stop_request};
 use crate::{bail_user, console, files, hint, user_error};
 
 /// How long those who ask whether a lock is held are waited for; they need a moment, unless they are frozen.
@@ -36,7 +36,7 @@ const MAX_BYTES: u64 = 4096;
 /// The right to write in a run directory, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    run: RunDir,
+    directory: ProcessDir,
     role: Role,
     file: File,
 }
@@ -108,8 +108,8 @@ impl Lock {
     /// # Errors
     /// A user error if another process holds the lock, with its pid; otherwise if the lock file cannot be
     /// opened for writing.
-    pub fn take(run: &RunDir, role: Role) -> Result<Self> {
-        let path = run.lock(role);
+    pub fn take(directory: &ProcessDir, role: Role) -> Result<Self> {
+        let path = directory.lock(role);
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         let file = files::open_regular_with(&path, &options)
@@ -117,27 +117,25 @@ impl Lock {
         match lock_exclusively(&file, PROBE_LIMIT) {
             Ok(()) => {
                 // What an earlier process of the role was just writing.
-                files::remove_stale(&run.status(role));
-                if role == Role::Supervisor {
-                    files::remove_stale(&run.provenance());
-                    files::remove_stale(&run.data());
+                for path in directory.replaced_by(role) {
+                    files::remove_stale(&path);
                 }
             }
-            Err(Refusal::Shared) => return Err(locked_by_another_program(run, role)),
-            Err(Refusal::Exclusive) => match state_of_held(run, role, &file) {
+            Err(Refusal::Shared) => return Err(locked_by_another_program(directory, role)),
+            Err(Refusal::Exclusive) => match state_of_held(directory, role, &file) {
                 LockState::Linked => bail_user!(
                     "{} is a hard link to that of a run that is running ({}, {}): this directory shares its files; copy \
                      them to go on here, with cp -a say",
                     path.display(),
                     role.process_name(),
-                    shown(Self::holder(run, role))
+                    shown(Self::holder(directory, role))
                 ),
-                LockState::Foreign => return Err(locked_by_another_program(run, role)),
+                LockState::Foreign => return Err(locked_by_another_program(directory, role)),
                 _ => bail_user!(
                     "{} is already running ({}, {})",
-                    run.path().display(),
+                    directory.path().display(),
                     role.process_name(),
-                    shown(Self::holder(run, role))
+                    shown(Self::holder(directory, role))
                 ),
             },
             Err(Refusal::Failed(error)) => console::warning(format_args!(
@@ -146,9 +144,9 @@ impl Lock {
                 role.process_name()
             )),
         }
-        stop_request::remove(run, role); // which was made to an earlier process
+        stop_request::remove(directory, role); // which was made to an earlier process
         let lock = Lock {
-            run: run.clone(),
+            directory: directory.clone(),
             role,
             file,
         };
@@ -167,46 +165,50 @@ impl Lock {
 
     /// Leaves the lock to the child that has it as its standard input.
     pub(crate) fn hand_over(self, child: &Process) {
-        let holder = Self::holder(&self.run, self.role);
+        let holder = Self::holder(&self.directory, self.role);
         if let Some(since) = holder.as_ref().and_then(Holder::since) {
             self.write_holder(child.clone(), since);
         }
     }
 
     /// The role's lock in `run`, if the process that started this one has handed it over; standard input is empty then.
-    pub(crate) fn inherited(run: &RunDir, role: Role) -> Option<Self> {
+    pub(crate) fn inherited(directory: &ProcessDir, role: Role) -> Option<Self> {
         let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
-        let (given, own) = (file.metadata().ok()?, run.lock(role).metadata().ok()?);
+        let (given, own) = (file.metadata().ok()?, directory.lock(role).metadata().ok()?);
         let is_own = given.is_file() && (given.dev(), given.ino()) == (own.dev(), own.ino());
         if !is_own || matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             return None;
         }
         let _ = nix::unistd::dup2_stdin(File::open("/dev/null").ok()?);
         Some(Lock {
-            run: run.clone(),
+            directory: directory.clone(),
             role,
             file,
         })
     }
 
     /// Whether a process of the role holds its lock in this very directory.
-    pub(crate) fn probe(run: &RunDir, role: Role) -> LockState {
-        let file = match files::open_regular(&run.lock(role)) {
+    pub(crate) fn probe(directory: &ProcessDir, role: Role) -> LockState {
+        let file = match files::open_regular(&directory.lock(role)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return LockState::Free,
             Err(_) => return LockState::Unknown,
             Ok(file) => file,
         };
         match file.try_lock_shared() {
             Ok(()) => LockState::Free, // until the file is closed, at once
-            Err(TryLockError::WouldBlock) => state_of_held(run, role, &file),
+            Err(TryLockError::WouldBlock) => state_of_held(directory, role, &file),
             Err(TryLockError::Error(_)) => LockState::Unknown,
         }
     }
 
     /// Does something while no process holds the role's lock, and none starts: it would wait for up to
     /// [`PROBE_LIMIT`]. Does nothing, and returns `None`, if one holds it, and where the file system has no locks.
-    pub(crate) fn while_free<T>(run: &RunDir, role: Role, work: impl FnOnce() -> T) -> Option<T> {
-        let file = match files::open_regular(&run.lock(role)) {
+    pub(crate) fn while_free<T>(
+        directory: &ProcessDir,
+        role: Role,
+        work: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let file = match files::open_regular(&directory.lock(role)) {
             // Only who goes to train makes it.
             Err(error) if error.kind() == ErrorKind::NotFound => return Some(work()),
             file => file.ok()?,
@@ -216,14 +218,14 @@ impl Lock {
     }
 
     /// Who took the role's lock last.
-    pub(crate) fn holder(run: &RunDir, role: Role) -> Option<Holder> {
-        let text = read(run, role)?;
+    pub(crate) fn holder(directory: &ProcessDir, role: Role) -> Option<Holder> {
+        let text = read(directory, role)?;
         let (line, _) = text.split_once('\n')?;
         Some(Holder(line.to_owned())).filter(|_| !line.is_empty())
     }
 
-    pub(super) fn run(&self) -> &RunDir {
-        &self.run
+    pub(super) fn directory(&self) -> &ProcessDir {
+        &self.directory
     }
 
     pub(super) fn role(&self) -> Role {
@@ -233,7 +235,7 @@ impl Lock {
     /// For people and messages, to address a request to stop, and to tell a process of the run from others that lock the
     /// file: a full disk must not keep a run from going on.
     fn write_holder(&self, mut process: Process, since: &str) {
-        process.directory = DirectoryId::of(&self.run);
+        process.directory = DirectoryId::of(&self.directory);
         let write = || -> Result<()> {
             let holder = Holder::new(&process, since);
             let text = format!("{holder}\n{}\n", serde_json::to_string(&process)?);
@@ -246,26 +248,26 @@ impl Lock {
     }
 }
 
-fn read(run: &RunDir, role: Role) -> Option<String> {
-    let file = files::open_regular(&run.lock(role)).ok()?;
+fn read(directory: &ProcessDir, role: Role) -> Option<String> {
+    let file = files::open_regular(&directory.lock(role)).ok()?;
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
 /// The process that took the role's lock last; `None` of an earlier version.
-fn holding_process(run: &RunDir, role: Role) -> Option<Process> {
-    let text = read(run, role)?;
+fn holding_process(directory: &ProcessDir, role: Role) -> Option<Process> {
+    let text = read(directory, role)?;
     serde_json::from_str(text.lines().nth(1)?).ok()
 }
 
 /// What it means that the role's lock file is locked exclusively.
-fn state_of_held(run: &RunDir, role: Role, file: &File) -> LockState {
+fn state_of_held(directory: &ProcessDir, role: Role, file: &File) -> LockState {
     let state = || {
-        let process = holding_process(run, role)?;
+        let process = holding_process(directory, role)?;
         let linked = file.metadata().is_ok_and(|metadata| metadata.nlink() > 1);
         Some(match process {
-            process if linked && !process.is_in(run) => LockState::Linked,
+            process if linked && !process.is_in(directory) => LockState::Linked,
             process if process.has_ended() => LockState::Foreign,
             _ => LockState::Held,
         })
@@ -279,8 +281,8 @@ fn state_of_held(run: &RunDir, role: Role, file: &File) -> LockState {
     state().unwrap_or(LockState::Held)
 }
 
-fn locked_by_another_program(run: &RunDir, role: Role) -> anyhow::Error {
-    let path = run.lock(role);
+fn locked_by_another_program(directory: &ProcessDir, role: Role) -> anyhow::Error {
+    let path = directory.lock(role);
     user_error!(
         "{} is locked by another program, and no {} is running: want that program to end (fuser {} names it)",
         path.display(),
@@ -339,6 +341,7 @@ fn lock_exclusively(file: &File, limit: Duration) -> Result<(), Refusal> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
+    use crate::run::RunDir;
     use crate::run::{Process, Status, TrainStatus, provenance};
     use std::collections::HashSet;
     use std::fs;

@@ -12,6 +12,7 @@ mod heartbeat;
 mod journal;
 mod lock;
 mod process;
+mod process_dir;
 mod provenance;
 mod registry;
 mod spec;
@@ -20,15 +21,18 @@ pub(crate) mod stop_request;
 mod timestamp;
 
 pub use completion::{Completion, FormerStatus, record_completion};
-pub use directory::{Role, RunDir};
+pub use directory::{Role, RunDir, claim};
 pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};
 pub use heartbeat::with_heartbeat;
 pub use journal::Journal;
 pub use lock::Lock;
 pub(crate) use lock::{Holder, LockState};
 pub use process::{Process, ProcessState};
+pub use process_dir::{ProcessDir, SWEEP};
 pub use provenance::{Provenance, Software, WeightsOrigin};
-pub use registry::{RunEntry, RunState, Statuses, check_directory, latest, list, resolve, state};
+pub use registry::{
+    Found, RunEntry, RunState, Statuses, check_directory, list, points, resolve, resolve_any, state,
+};
 pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use status::{
     Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, TrainStatus,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
-use super::RunDir;
+use super::ProcessDir;
 
 /// Longer than a running trainer or evaluator goes without writing its status, on a slow machine, and than the
 /// clocks of two machines differ.
@@ -94,8 +94,8 @@ pub(super) struct DirectoryId {
 }
 
 impl DirectoryId {
-    pub(super) fn of(run: &RunDir) -> Option<Self> {
-        let metadata = fs::metadata(run.path()).ok()?;
+    pub(super) fn of(directory: &ProcessDir) -> Option<Self> {
+        let metadata = fs::metadata(directory.path()).ok()?;
         Some(DirectoryId {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -128,9 +128,10 @@ impl Process {
     }
 
     /// Whether the process works in this very directory, on whatever machine, and not in one that shares files with it.
-    pub(super) fn is_in(&self, run: &RunDir) -> bool {
+    pub(super) fn is_in(&self, directory: &ProcessDir) -> bool {
         let inode = |directory: DirectoryId| directory.inode;
-        self.directory.is_none() || self.directory.map(inode) == DirectoryId::of(run).map(inode)
+        self.directory.is_none()
+            || self.directory.map(inode) == DirectoryId::of(directory).map(inode)
     }
 
     /// Whether the process was one of this PID namespace, and is gone.
@@ -155,14 +156,14 @@ impl Process {
 
     /// Whether the process is there, in this PID namespace, where it may be signalled: its pid is not gone or taken by
     /// another process. And whether it works in this very directory, which may be a copy of its own.
-    pub(crate) fn exists(&self, run: &RunDir) -> bool {
-        self.stat(run).is_some_and(|stat| stat.is_alive())
+    pub(crate) fn exists(&self, directory: &ProcessDir) -> bool {
+        self.stat(directory).is_some_and(|stat| stat.is_alive())
     }
 
     /// Whether the process is there, as [`Process::exists`], and has been stopped by SIGSTOP or SIGTSTP, or by a
     /// debugger.
-    pub(crate) fn is_frozen(&self, run: &RunDir) -> bool {
-        self.stat(run).is_some_and(|stat| stat.is_frozen())
+    pub(crate) fn is_frozen(&self, directory: &ProcessDir) -> bool {
+        self.stat(directory).is_some_and(|stat| stat.is_frozen())
     }
 
     /// Whether the process, which is there, ignores SIGHUP, as `nohup` starts it.
@@ -173,8 +174,8 @@ impl Process {
         ignored.is_some_and(|mask| mask & 1 == 1) // the bit of signal 1
     }
 
-    fn stat(&self, run: &RunDir) -> Option<Stat> {
-        let own = self.directory.is_none() || self.directory == DirectoryId::of(run);
+    fn stat(&self, directory: &ProcessDir) -> Option<Stat> {
+        let own = self.directory.is_none() || self.directory == DirectoryId::of(directory);
         if !own || !self.is_here() {
             return None;
         }
@@ -198,17 +199,17 @@ impl Process {
 
     /// Whether it can be that the process is running, although its lock is free: on another machine, with a recent
     /// heartbeat in this very directory.
-    pub(super) fn may_run_elsewhere(&self, run: &RunDir) -> bool {
-        self.is_elsewhere() && self.is_in(run) && !self.silent()
+    pub(super) fn may_run_elsewhere(&self, directory: &ProcessDir) -> bool {
+        self.is_elsewhere() && self.is_in(directory) && !self.silent()
     }
 
     /// Whether the process seems to run, where there are no locks to tell: it is there, or beyond this PID namespace with
     /// a recent heartbeat.
-    pub(super) fn seems_to_run(&self, run: &RunDir) -> bool {
-        let own = self.directory.is_none() || self.directory == DirectoryId::of(run);
+    pub(super) fn seems_to_run(&self, directory: &ProcessDir) -> bool {
+        let own = self.directory.is_none() || self.directory == DirectoryId::of(directory);
         match self.is_here() {
-            true => self.exists(run),
-            false if self.is_elsewhere() => self.may_run_elsewhere(run),
+            true => self.exists(directory),
+            false if self.is_elsewhere() => self.may_run_elsewhere(directory),
             // Of this boot: one before it has ended.
             false => own && self.boot == boot() && !self.silent(),
         }
@@ -266,6 +267,7 @@ fn stat(pid: u32) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::RunDir;
     use crate::run::provenance;
     use std::process::Command;
 

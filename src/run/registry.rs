@@ -7,9 +7,12 @@ use std::path::Path;
 use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
 
+use super::process_dir::last_component;
 use super::timestamp::Timestamp;
-use super::{EvalStatus, ProcessState, RunDir, Status, SupervisorStatus, TrainStatus, commands};
-use crate::{console, user_error};
+use super::{
+    EvalStatus, ProcessDir, ProcessState, RunDir, Status, SupervisorStatus, TrainStatus, commands,
+};
+use crate::{bail_user, console, user_error};
 
 /// How similar (Jaro-Winkler, in 0..=1) a name must be to be suggested.
 const MIN_SIMILARITY: f64 = 0.7;
@@ -95,7 +98,8 @@ pub struct RunEntry {
 }
 
 impl RunEntry {
-    fn read(run: RunDir) -> Self {
+    /// As `run` is now.
+    pub fn read(run: RunDir) -> Self {
         let statuses = Statuses::read(&run);
         let restarts = statuses
             .supervisor
@@ -197,9 +201,51 @@ impl Statuses {
     }
 }
 
-/// All runs in the directory `runs`, by name and then by age. Whatever is no run, or cannot be read, is
+/// What lies in a directory of runs.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A run, or a point of a sweep.
+    Run(RunDir),
+    /// The directory of a sweep, whose points lie in it.
+    Sweep(ProcessDir),
+}
+
+impl Found {
+    /// What lies at `path`, if it is a run or a sweep.
+    pub fn open(path: &Path) -> Option<Self> {
+        let sweep = || Some(ProcessDir::new(path.to_owned())).filter(ProcessDir::is_sweep);
+        let run = RunDir::open(path).ok().map(Found::Run);
+        run.or_else(|| sweep().map(Found::Sweep))
+    }
+
+    /// `NAME/TIMESTAMP`, or `NAME/TIMESTAMP/POINT`.
+    pub fn id(&self) -> String {
+        match self {
+            Found::Run(run) => run.id(),
+            Found::Sweep(sweep) => sweep.id(),
+        }
+    }
+
+    /// The experiment's name.
+    pub fn name(&self) -> String {
+        match self {
+            Found::Run(run) => run.name(),
+            Found::Sweep(sweep) => sweep.name(),
+        }
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        match self {
+            Found::Run(run) => run.path(),
+            Found::Sweep(sweep) => sweep.path(),
+        }
+    }
+}
+
+/// All runs and sweeps in the directory `runs`, by name and then by age. Whatever is neither, or cannot be read, is
 /// passed over; a directory that is not there holds none. A link that leads nowhere is warned of: its runs are missed.
-pub fn list(runs: &Path) -> Vec<RunEntry> {
+pub fn list(runs: &Path) -> Vec<Found> {
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let is_hidden = name.to_string_lossy().starts_with('.');
@@ -210,7 +256,25 @@ pub fn list(runs: &Path) -> Vec<RunEntry> {
             console::warning(error);
         }
     }
-    find(runs).into_iter().map(RunEntry::read).collect()
+    find(runs)
+}
+
+/// The points of a sweep that have begun, in the order of their numbers.
+pub fn points(sweep: &ProcessDir) -> Vec<RunDir> {
+    let entries = fs::read_dir(sweep.path()).into_iter().flatten().flatten();
+    let mut points: Vec<RunDir> = entries
+        .filter_map(|entry| RunDir::open(&entry.path()).ok())
+        .collect();
+    points.sort_by_cached_key(|point| {
+        let name = last_component(point.path());
+        (number(&name), name)
+    });
+    points
+}
+
+/// The number that the name of a point's directory begins with.
+fn number(name: &str) -> Option<usize> {
+    name.split('-').next()?.parse().ok()
 }
 
 /// Makes sure that `directory`, where runs are or will be, is a directory or can become one.
@@ -235,18 +299,33 @@ pub fn check_directory(directory: &Path) -> Result<()> {
     ))
 }
 
-/// The latest run of a name, if there is one.
-pub fn latest(runs: &Path, name: &str) -> Option<RunDir> {
-    find(runs).into_iter().rfind(|run| run.name() == name)
+/// The run that a user means by `path`: a run's directory, `NAME` for its latest run, `NAME/TIMESTAMP`, or
+/// `NAME/TIMESTAMP/POINT`.
+///
+/// # Errors
+/// A user error if there is none, with the nearest that there is, and for a sweep.
+pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
+    let sweep = match resolve_any(runs, path)? {
+        Found::Run(run) => return Ok(run),
+        Found::Sweep(sweep) => sweep,
+    };
+    let id = sweep.id();
+    match points(&sweep).first() {
+        Some(point) => bail_user!(
+            "{id} is a sweep; want one of its points, such as {}",
+            point.id()
+        ),
+        None => bail_user!("{id} is a sweep, of which no point has begun; want a run"),
+    }
 }
 
-/// The run that a user means by `path`: a run's directory, `NAME` for its latest run, or `NAME/TIMESTAMP`.
+/// The run or sweep that a user means by `path`, as [`resolve`]; `NAME` is its latest run or sweep.
 ///
 /// # Errors
 /// A user error if there is none, with the nearest that there is.
-pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
-    if let Ok(run) = RunDir::open(path) {
-        return Ok(run);
+pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
+    if let Some(found) = Found::open(path) {
+        return Ok(found);
     }
     let what = &*path.to_string_lossy();
     check_directory(runs)?;
@@ -260,14 +339,32 @@ pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
     {
         return Ok(run.clone());
     }
-    if path.is_absolute() || path.exists() {
-        return RunDir::open(path); // a path beyond doubt: say what is wrong with it
-    }
-    let names: Vec<String> = if what.contains('/') {
-        known.iter().map(RunDir::id).collect()
-    } else {
-        known.iter().map(RunDir::name).collect()
+    let sweeps = known.iter().filter_map(|found| match found {
+        Found::Sweep(sweep) => Some((sweep, format!("{}/", sweep.id()))),
+        Found::Run(_) => None,
+    });
+    let mut names: Vec<String> = match what.contains('/') {
+        true => known.iter().map(Found::id).collect(),
+        false => known.iter().map(Found::name).collect(),
     };
+    for (sweep, prefix) in sweeps {
+        let Some(point) = what.strip_prefix(&prefix) else {
+            continue;
+        };
+        let (points, wanted) = (points(sweep), number(point));
+        // By its number alone as well.
+        let is_it = |run: &&RunDir| {
+            let name = last_component(run.path());
+            name == point || (wanted.is_some() && wanted == number(&name) && !point.contains('-'))
+        };
+        if let Some(run) = points.iter().find(is_it) {
+            return Ok(Found::Run(run.clone()));
+        }
+        names = points.iter().map(|point| point.id()).collect();
+    }
+    if path.is_absolute() || path.exists() {
+        return RunDir::open(path).map(Found::Run); // a path beyond doubt: say what is wrong with it
+    }
     let nearest = match nearest(what, &names) {
         Some(name) => format!(" (nearest: {name:?})"),
         None => String::new(),
@@ -288,22 +385,22 @@ fn nearest<'a>(what: &str, names: &'a [String]) -> Option<&'a String> {
         .map(|(_, name)| name)
 }
 
-/// The runs, `runs/NAME/TIMESTAMP`, sorted by name and age.
-fn find(runs: &Path) -> Vec<RunDir> {
+/// The runs and sweeps, `runs/NAME/TIMESTAMP`, sorted by name and age.
+fn find(runs: &Path) -> Vec<Found> {
     let hidden = |entry: &DirEntry| {
         entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
     };
-    let mut found: Vec<RunDir> = WalkDir::new(runs)
+    let mut found: Vec<Found> = WalkDir::new(runs)
         .max_depth(2)
         .follow_links(true)
         .into_iter()
         .filter_entry(|entry| !hidden(entry))
         .filter_map(Result::ok)
         .filter(|entry| entry.depth() == 2)
-        .filter_map(|entry| RunDir::open(entry.path()).ok())
+        .filter_map(|entry| Found::open(entry.path()))
         .collect();
     found.sort_by_cached_key(|run| {
-        let timestamp = run.timestamp();
+        let timestamp = last_component(run.path());
         // One that somebody renamed sorts before the others.
         (run.name(), Timestamp::parse(&timestamp), timestamp)
     });
@@ -314,7 +411,7 @@ fn find(runs: &Path) -> Vec<RunDir> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::{Lock, Process, Restarts, Role, Score};
+    use crate::run::{Lock, Process, Restarts, Role, SWEEP, Score};
 
     /// A runs directory with runs at the given places, each of which holds an empty spec.
     fn runs(ids: &[&str]) -> tempfile::TempDir {
@@ -326,8 +423,16 @@ mod tests {
         directory
     }
 
+    fn entries(runs: &Path) -> Vec<RunEntry> {
+        let runs = list(runs).into_iter().filter_map(|found| match found {
+            Found::Run(run) => Some(RunEntry::read(run)),
+            Found::Sweep(_) => None,
+        });
+        runs.collect()
+    }
+
     fn ids(runs: &Path) -> Vec<String> {
-        list(runs).iter().map(|entry| entry.run.id()).collect()
+        list(runs).iter().map(Found::id).collect()
     }
 
     #[test]
@@ -373,18 +478,55 @@ mod tests {
                 "b/20261123-031000-10",
             ]
         );
-        assert_eq!(
-            latest(directory.path(), "b").unwrap().timestamp(),
-            "20261123-031000-10"
-        );
-        assert!(latest(directory.path(), "c").is_none());
+        let latest = resolve(directory.path(), Path::new("b")).unwrap();
+        assert_eq!(latest.id(), "b/20261123-031000-10");
         assert!(list(&directory.path().join("none")).is_empty());
+    }
+
+    #[test]
+    fn points_of_a_sweep_are_runs_that_are_found_by_name_and_number() {
+        let names = ["1000-a=1", "007-a=0.5", "012-a=0.25"];
+        let sweep = "b/20261123-031000";
+        let ids = names.map(|name| format!("{sweep}/{name}"));
+        let directory = runs(&ids.each_ref().map(String::as_str));
+        fs::write(directory.path().join(sweep).join(SWEEP), "").unwrap();
+        let resolved = |what: &str| resolve_any(directory.path(), Path::new(what)).unwrap();
+        assert_eq!(self::ids(directory.path()), [sweep]);
+        let Found::Sweep(found) = resolved("b") else {
+            panic!("no sweep")
+        };
+        let points: Vec<String> = points(&found).iter().map(|point| point.id()).collect();
+        assert_eq!(points, [&*ids[1], &ids[2], &ids[0]]);
+        for what in [&*ids[1], "b/20261123-031000/7", "b/20261123-031000/007"] {
+            let Found::Run(point) = resolved(what) else {
+                panic!("no run")
+            };
+            assert_eq!((point.id(), point.name()), (ids[1].clone(), "b".to_owned()));
+            assert!(point.logdir().ends_with(sweep));
+        }
+        let message = |what| {
+            let error = resolve(directory.path(), Path::new(what)).unwrap_err();
+            assert!(is_user_error(&error));
+            error.to_string()
+        };
+        assert_eq!(
+            message("b"),
+            format!(
+                "{sweep} is a sweep; want one of its points, such as {}",
+                ids[1]
+            )
+        );
+        let nearest = message("b/20261123-031000/008-a=0.5");
+        assert!(
+            nearest.contains(&format!("(nearest: {:?})", ids[1])),
+            "{nearest}"
+        );
     }
 
     #[test]
     fn entry_tells_progress_accuracy_and_restarts() {
         let directory = runs(&["a/20261123-031000", "a/20261123-031001"]);
-        let run = latest(directory.path(), "a").unwrap();
+        let run = resolve(directory.path(), Path::new("a")).unwrap();
         let mut train = TrainStatus {
             step: 7,
             steps: 9,
@@ -407,7 +549,7 @@ mod tests {
             ..SupervisorStatus::new(Process::current(), Some(&supervisor))
         };
         supervisor.save(&run).unwrap();
-        let entries = list(directory.path());
+        let entries = entries(directory.path());
         assert_eq!((entries[0].state, entries[0].progress), (None, None));
         assert_eq!(
             (entries[1].progress, entries[1].restarts),
@@ -415,7 +557,7 @@ mod tests {
         );
         assert_eq!(entries[1].eval.as_ref().unwrap().last, Some(score));
         fs::write(run.status(Role::TRAIN), "{").unwrap();
-        assert_eq!(list(directory.path())[1].state, None);
+        assert_eq!(self::entries(directory.path())[1].state, None);
     }
 
     /// The state of a run whose processes say so, which work if they are said to (`Some(true)`), else are gone. The
@@ -427,7 +569,7 @@ mod tests {
         alive: &[Role],
     ) -> RunState {
         let directory = runs(&["a/20261123-031000"]);
-        let run = latest(directory.path(), "a").unwrap();
+        let run = resolve(directory.path(), Path::new("a")).unwrap();
         let _locks: Vec<Lock> = alive
             .iter()
             .map(|&role| Lock::take(&run, role).unwrap())
@@ -565,11 +707,8 @@ mod tests {
     #[test]
     fn resolve_takes_paths_names_and_ids() {
         let directory = runs(&["base/20261123-031000", "base/20261123-031001"]);
-        let resolved = |what: &str| {
-            resolve(directory.path(), Path::new(what))
-                .unwrap()
-                .timestamp()
-        };
+        let resolved =
+            |what: &str| last_component(resolve(directory.path(), Path::new(what)).unwrap().path());
         assert_eq!(resolved("base"), "20261123-031001");
         assert_eq!(resolved("base/20261123-031000"), "20261123-031000");
         let path = directory.path().join("base/20261123-031000");

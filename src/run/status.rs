@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::LockState;
 use super::process::DirectoryId;
-use super::{EvaluationProgress, Lock, Process, ProcessState, Role, RunDir};
+use super::{EvaluationProgress, Lock, Process, ProcessDir, ProcessState, Role};
 use crate::console;
 use crate::files::{read_small, replace};
 use crate::user_error;
@@ -38,48 +38,48 @@ pub trait Status: Serialize + DeserializeOwned {
     /// Whether the process is running: it has not said that it ended, and its lock is held, which no copy of the
     /// directory and no other process with its pid can make so. Where the file system has no locks, or none that
     /// reach another machine, the process itself or its heartbeat decides.
-    fn alive(&self, run: &RunDir) -> bool {
+    fn alive(&self, directory: &ProcessDir) -> bool {
         let process = self.process();
         process.goes_on()
-            && match Lock::probe(run, Self::ROLE) {
+            && match Lock::probe(directory, Self::ROLE) {
                 LockState::Held => true,
-                LockState::Free => process.may_run_elsewhere(run),
+                LockState::Free => process.may_run_elsewhere(directory),
                 LockState::Linked | LockState::Foreign => false,
-                LockState::Unknown => process.seems_to_run(run),
+                LockState::Unknown => process.seems_to_run(directory),
             }
     }
 
     /// The state, but `Failed` for a process that vanished without a word.
-    fn observed(&self, run: &RunDir) -> ProcessState {
-        match self.vanished(run) {
+    fn observed(&self, directory: &ProcessDir) -> ProcessState {
+        match self.vanished(directory) {
             true => ProcessState::Failed,
             false => self.process().state,
         }
     }
 
     /// Whether the process is gone and has not said how it ended: it was killed.
-    fn vanished(&self, run: &RunDir) -> bool {
-        self.process().goes_on() && !self.alive(run)
+    fn vanished(&self, directory: &ProcessDir) -> bool {
+        self.process().goes_on() && !self.alive(directory)
     }
 
     /// Writes the status of the role in `run`, with the present time as its heartbeat.
     ///
     /// # Errors
     /// If the file cannot be written; the last one then stays.
-    fn save(&mut self, run: &RunDir) -> Result<()> {
+    fn save(&mut self, directory: &ProcessDir) -> Result<()> {
         let process = self.process_mut();
         process.heartbeat = Local::now();
-        process.directory = DirectoryId::of(run);
+        process.directory = DirectoryId::of(directory);
         let mut json = serde_json::to_vec_pretty(self)
             .with_context(|| format!("failed to encode the status of {}", Self::ROLE))?;
         json.push(b'\n');
-        replace(&run.status(Self::ROLE), &json)
+        replace(&directory.status(Self::ROLE), &json)
     }
 
     /// [`Status::save`] as a sign of life. That it cannot be written does not end the process: the user is
     /// warned once, and the next one tries again.
-    fn save_heartbeat(&mut self, run: &RunDir) {
-        let saved = self.save(run);
+    fn save_heartbeat(&mut self, directory: &ProcessDir) {
+        let saved = self.save(directory);
         let heartbeat_failed = &mut self.process_mut().heartbeat_failed;
         match saved {
             Ok(()) if mem::take(heartbeat_failed) => {
@@ -100,8 +100,8 @@ pub trait Status: Serialize + DeserializeOwned {
     ///
     /// # Errors
     /// If the file cannot be read or is no such status.
-    fn load(run: &RunDir) -> Result<Option<Self>> {
-        let path = run.status(Self::ROLE);
+    fn load(directory: &ProcessDir) -> Result<Option<Self>> {
+        let path = directory.status(Self::ROLE);
         let json = match read_small(&path, MAX_BYTES) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -477,6 +477,7 @@ impl Status for EvalStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::RunDir;
     use crate::run::provenance;
     use chrono::TimeDelta;
     use std::fs;

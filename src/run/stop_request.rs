@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Holder;
-use super::{Lock, Role, RunDir};
+use super::{Lock, ProcessDir, Role};
 use crate::files::{read_small, replace};
 use crate::shutdown::Shutdown;
 
@@ -41,9 +41,9 @@ struct StopRequest {
 ///
 /// # Errors
 /// If the request cannot be written.
-pub(crate) fn write(run: &RunDir, role: Role, holder: &Holder, now: bool) -> Result<()> {
+pub(crate) fn write(directory: &ProcessDir, role: Role, holder: &Holder, now: bool) -> Result<()> {
     // One that was asked to end at once is not to take its time again.
-    let before = read(run, role).ok().flatten();
+    let before = read(directory, role).ok().flatten();
     let now = now || before.is_some_and(|before| before.holder == *holder && before.now);
     let request = StopRequest {
         version: VERSION,
@@ -52,16 +52,16 @@ pub(crate) fn write(run: &RunDir, role: Role, holder: &Holder, now: bool) -> Res
     };
     let mut json = serde_json::to_vec(&request).context("failed to encode a request to stop")?;
     json.push(b'\n');
-    replace(&run.stop_request(role), &json)
+    replace(&directory.stop_request(role), &json)
 }
 
 /// Removes the request to an earlier process of the role, if there is one.
-pub(super) fn remove(run: &RunDir, role: Role) {
-    let _ = fs::remove_file(run.stop_request(role)); // left there it is ignored
+pub(super) fn remove(directory: &ProcessDir, role: Role) {
+    let _ = fs::remove_file(directory.stop_request(role)); // left there it is ignored
 }
 
-fn read(run: &RunDir, role: Role) -> Result<Option<StopRequest>> {
-    let path = run.stop_request(role);
+fn read(directory: &ProcessDir, role: Role) -> Result<Option<StopRequest>> {
+    let path = directory.stop_request(role);
     let json = match read_small(&path, MAX_BYTES) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         json => json.with_context(|| format!("failed to read {}", path.display()))?,
@@ -88,14 +88,14 @@ impl StopRequests {
     /// If the thread that does so cannot be started.
     pub fn watch(lock: &Lock, shutdown: &Shutdown) -> Result<Self> {
         let (sender, ended) = mpsc::channel();
-        let (run, role) = (lock.run().clone(), lock.role());
+        let (directory, role) = (lock.directory().clone(), lock.role());
         let shutdown = shutdown.clone();
         let look = move || {
-            let holder = Lock::holder(&run, role);
+            let holder = Lock::holder(&directory, role);
             let mut asked = false;
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 // What is no request, or cannot be read, is nobody's.
-                let request = read(&run, role).ok().flatten();
+                let request = read(&directory, role).ok().flatten();
                 let own = request.filter(|request| Some(&request.holder) == holder.as_ref());
                 match &own {
                     Some(request) if request.now => {
@@ -119,6 +119,7 @@ impl StopRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::RunDir;
     use crate::run::provenance;
 
     #[test]

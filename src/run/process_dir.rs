@@ -1,0 +1,102 @@
+//! A directory that processes work in, a run's or a sweep's: each of them has a lock, a status and a log there, and may
+//! find a request to stop.
+
+use super::Role;
+use std::path::{self, Path, PathBuf};
+
+/// The file that makes a directory a sweep's.
+pub const SWEEP: &str = "sweep.yaml";
+
+/// The paths of the files that every process has in its directory.
+#[derive(Clone, Debug)]
+pub struct ProcessDir {
+    path: PathBuf,
+}
+
+impl ProcessDir {
+    /// That at `path`.
+    pub fn new(path: PathBuf) -> Self {
+        ProcessDir { path }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `NAME/TIMESTAMP` of a run or a sweep, `NAME/TIMESTAMP/POINT` of a sweep's point, taken from where the directory
+    /// lies.
+    pub fn id(&self) -> String {
+        let own = last_component(&self.absolute());
+        match self.sweep() {
+            Some(sweep) => format!("{}/{own}", sweep.id()),
+            None => format!("{}/{own}", self.name()),
+        }
+    }
+
+    /// The experiment's name: that of the directory that the run or the sweep lies in.
+    pub fn name(&self) -> String {
+        let sweep = self.sweep();
+        let path = sweep.as_ref().unwrap_or(self).absolute();
+        path.parent().map(last_component).unwrap_or_default()
+    }
+
+    /// The directory of the sweep that this one is a point of.
+    pub fn sweep(&self) -> Option<ProcessDir> {
+        let around = ProcessDir::new(self.absolute().parent()?.to_owned());
+        around.is_sweep().then_some(around)
+    }
+
+    /// The directory of this name's runs, or of this sweep's points, for TensorBoard's `--logdir`.
+    pub fn logdir(&self) -> PathBuf {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() && !self.is_sweep() => parent.to_owned(),
+            _ => self.path.clone(),
+        }
+    }
+
+    /// Whether it is a sweep's, and runs that lie in it are its points.
+    pub fn is_sweep(&self) -> bool {
+        self.path.join(SWEEP).is_file()
+    }
+
+    fn absolute(&self) -> PathBuf {
+        path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// The console output of the role's process, over all its sessions.
+    pub fn log(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.log"))
+    }
+
+    /// The lock file of the role's process.
+    pub(super) fn lock(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.lock"))
+    }
+
+    /// The request to the role's process to stop, written by whoever cannot signal it.
+    pub(super) fn stop_request(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.stop.json"))
+    }
+
+    /// The status file of the role's process.
+    pub fn status(&self, role: Role) -> PathBuf {
+        self.path.join(format!("{role}.status.json"))
+    }
+
+    /// The files that the role's process replaces as a whole: one that was killed may have left a half beside them.
+    pub(super) fn replaced_by(&self, role: Role) -> Vec<PathBuf> {
+        let others: &[&str] = match role {
+            Role::Supervisor => &["provenance.json", "data.json"],
+            Role::Sweep => &[SWEEP, "results.csv", "results.md"],
+            Role::Train { .. } | Role::Eval => &[],
+        };
+        let others = others.iter().map(|name| self.path.join(name));
+        others.chain([self.status(role)]).collect()
+    }
+}
+
+pub(super) fn last_component(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
