@@ -7,7 +7,7 @@ use crate::error::is_user_error;
 use crate::evaluator::hparams;
 use crate::home::Home;
 use crate::overview::{RunSnapshot, closing};
-use crate::run::{self, Lock, Provenance, Role, RunDir, Software, SpecChange};
+use crate::run::{self, Lock, Provenance, Role, RunDir, Software, SpecChange, SupervisorStatus};
 use crate::run::{commands, data as run_data};
 use crate::schedule::Schedule;
 use crate::shutdown::{self, Shutdown};
@@ -220,7 +220,9 @@ fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
         until, verbosity, ..
     } = session;
     if session.detach {
-        let pid = supervisor::detach(run, lock, &program, until, DETACH_LIMIT)?;
+        let arguments: Vec<String> = until.iter().map(|it| format!("--until={it}")).collect();
+        let pid =
+            supervisor::detach::<SupervisorStatus>(run, lock, &program, &arguments, DETACH_LIMIT)?;
         console::line(format_args!(
             "started {path}, detached, with pid {pid}\n  \
              to follow it   {}\n  \

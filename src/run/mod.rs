@@ -35,8 +35,8 @@ pub use registry::{
 };
 pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use status::{
-    Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, TrainStatus,
-    Trend,
+    Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, SweepStatus,
+    TrainStatus, Trend,
 };
 pub use stop_request::StopRequests;
 

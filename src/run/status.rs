@@ -169,6 +169,41 @@ impl SupervisorStatus {
     }
 }
 
+/// The status of a sweep's process. How its points stand, their own runs tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepStatus {
+    /// State and identity.
+    pub process: Process,
+    /// Whether it was asked to stop.
+    pub stopping: bool,
+}
+
+impl SweepStatus {
+    /// That of a process which begins.
+    pub fn new(process: Process) -> Self {
+        SweepStatus {
+            process,
+            stopping: false,
+        }
+    }
+}
+
+impl Status for SweepStatus {
+    const ROLE: Role = Role::Sweep;
+
+    fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
 /// How often the processes of a run were started again after they had died.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarts {

@@ -1,5 +1,7 @@
-//! One child process: started so that it survives nothing it should not, and is never left behind.
+//! One child process, a run's or a sweep's: started so that it survives nothing it should not, and is never left behind.
 
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{self, Command, ExitStatus, Stdio};
@@ -13,13 +15,13 @@ use nix::unistd::{Pid, getppid};
 use super::log::Log;
 use crate::backend::environment;
 use crate::paths;
-use crate::run::{Process, Role, RunDir, Status};
+use crate::run::{Lock, Process, ProcessDir, Role, RunDir, Status};
 
 /// Training comes first where there are not cores enough for both.
 const EVALUATOR_NICE: i32 = 10;
 
 /// A running or ended child, with its log.
-pub(super) struct Child {
+pub struct Child {
     role: Role,
     process: process::Child,
     /// Which process it is: a pid alone may have been that of an earlier one.
@@ -43,11 +45,6 @@ impl Child {
         run: &RunDir,
         arguments: &[String],
     ) -> Result<Self> {
-        let log = Log::follow(run.log(role));
-        let out = log.open_for_writing()?;
-        let err = out
-            .try_clone()
-            .with_context(|| format!("failed to open {}", log.path().display()))?;
         let mut command = Command::new(program);
         command
             .arg(role.to_string())
@@ -55,18 +52,53 @@ impl Child {
             .arg(paths::unexpanded(run.path()))
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .process_group(0)
             .envs(environment::passive_wait()); // so that it need not start itself again
-        let supervisor = process::id();
-        let bind_to_supervisor = move || {
+        Self::spawn(command, role, run, &[])
+    }
+
+    /// Starts `program resume DIR ARGUMENTS` as the supervisor of a sweep's point, as [`Child::start`] does. It and its
+    /// own children hold these files open for as long as they live. With the lock, which is handed over, the session is
+    /// recorded already.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_supervisor(
+        program: &Path,
+        run: &RunDir,
+        lock: Option<Lock>,
+        arguments: &[String],
+        held: &[File],
+    ) -> Result<Self> {
+        let mut command = resume(program, run, lock.as_ref())?;
+        command.args(arguments);
+        let child = Self::spawn(command, Role::Supervisor, run, held)?;
+        if let Some(lock) = lock {
+            lock.hand_over(&child.identity);
+        }
+        Ok(child)
+    }
+
+    fn spawn(mut command: Command, role: Role, run: &RunDir, held: &[File]) -> Result<Self> {
+        let log = Log::follow(run.log(role));
+        command
+            .stdout(log.open_for_writing()?)
+            .stderr(log.open_for_writing()?)
+            .process_group(0);
+        let parent = process::id();
+        let held: Vec<RawFd> = held.iter().map(File::as_raw_fd).collect();
+        let bind_to_parent = move || {
             // Ignored under `nohup`, which is meant for the terminal's and not for ours.
             // SAFETY: no handler is given that could be called.
             unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
             prctl::set_pdeathsig(Signal::SIGHUP)?;
-            if getppid().as_raw() as u32 != supervisor {
+            if getppid().as_raw() as u32 != parent {
                 return Err(Errno::ESRCH.into()); // it ended before it could be bound
+            }
+            for &file in &held {
+                // SAFETY: a plain system call on a file that is open: it is not closed when the program begins.
+                if unsafe { libc::fcntl(file, libc::F_SETFD, 0) } < 0 {
+                    return Err(Errno::last().into());
+                }
             }
             if role == Role::Eval {
                 // SAFETY: a plain system call; that it may fail harms nothing.
@@ -74,12 +106,13 @@ impl Child {
             }
             Ok(())
         };
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind_to_supervisor` makes plain
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind_to_parent` makes plain
         // system calls, and its errors are bare numbers that need no memory.
-        unsafe { command.pre_exec(bind_to_supervisor) };
+        unsafe { command.pre_exec(bind_to_parent) };
+        let program = command.get_program().display().to_string();
         let process = command
             .spawn()
-            .with_context(|| format!("failed to start {} {role}", program.display()))?;
+            .with_context(|| format!("failed to start {program} {role}"))?;
         Ok(Child {
             role,
             identity: Process::of(process.id()),
@@ -96,7 +129,10 @@ impl Child {
     }
 
     /// Looks whether the child has ended.
-    pub(super) fn poll(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn poll(&mut self) -> Result<()> {
         if self.exit_status.is_none() {
             self.exit_status = self
                 .process
@@ -113,7 +149,7 @@ impl Child {
     }
 
     /// How the child ended, `None` if it was running when it was last polled.
-    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
+    pub fn exit_status(&self) -> Option<ExitStatus> {
         self.exit_status
     }
 
@@ -128,13 +164,18 @@ impl Child {
             .filter(|&status| !status.success() && !is_answer(status))
     }
 
+    /// The last `count` lines of its log.
+    pub fn tail(&mut self, count: usize) -> Vec<String> {
+        self.log.tail(count)
+    }
+
     /// The lines that the child has written since the last call.
     pub(super) fn new_lines(&mut self) -> Vec<String> {
         self.log.lines(self.exit_status.is_some())
     }
 
     /// Sends `signal`, which ends the child, to it and to whatever it has started, unless it has ended.
-    pub(super) fn signal(&mut self, signal: Signal) {
+    pub fn signal(&mut self, signal: Signal) {
         if self.exit_status.is_none() {
             self.sent = Some(signal);
             self.send(signal);
@@ -142,7 +183,7 @@ impl Child {
     }
 
     /// Sends a signal to the child and to whatever it has started, unless it has ended.
-    pub(super) fn send(&self, signal: Signal) {
+    pub fn send(&self, signal: Signal) {
         if self.exit_status.is_none() {
             // Not reaped yet, its pid is still its own. A group that has just gone needs no signal.
             let _ = killpg(Pid::from_raw(self.process.id() as i32), signal);
@@ -155,6 +196,26 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.signal(Signal::SIGHUP);
     }
+}
+
+/// The command that resumes the run or the sweep in a directory. With the lock of its process, which becomes the standard
+/// input, the session is recorded, and whatever has to be made sure of is.
+pub(super) fn resume(
+    program: &Path,
+    directory: &ProcessDir,
+    lock: Option<&Lock>,
+) -> Result<Command> {
+    let mut command = Command::new(program);
+    command
+        .arg("resume")
+        .arg(paths::unexpanded(directory.path()));
+    let Some(lock) = lock else {
+        command.stdin(Stdio::null());
+        return Ok(command);
+    };
+    let lock = lock.as_stdin().context("failed to hand over the lock")?;
+    command.arg("--recorded").stdin(lock);
+    Ok(command)
 }
 
 /// The exit codes of a child that was sent `signal` and ended as it should. After a SIGHUP it has saved its last

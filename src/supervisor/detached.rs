@@ -4,7 +4,6 @@ use std::io;
 use std::mem;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,14 +12,14 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 
-use super::child::describe;
+use super::child::{describe, resume};
 use super::log::Log;
 use crate::error::BAD_INPUT;
 use crate::run::{
-    EvalStatus, Holder, Lock, LockState, Process, ProcessState, Role, RunDir, Status,
-    SupervisorStatus, TrainStatus, stop_request,
+    EvalStatus, Holder, Lock, LockState, Process, ProcessDir, ProcessState, Role, Status,
+    SupervisorStatus, SweepStatus, TrainStatus, stop_request,
 };
-use crate::{bail_user, paths, user_error};
+use crate::{bail_user, user_error};
 
 /// How often something awaited is looked for.
 const POLL: Duration = Duration::from_millis(50);
@@ -38,28 +37,25 @@ const LIMIT: Duration = Duration::from_secs(1800);
 /// How many lines of a supervisor's log are shown that could not begin.
 const TAIL: usize = 5;
 
-/// Starts `program resume DIR` (runboard itself), to train until `until` steps are done if that is given, in a session of its own, which no closing terminal ends,
-/// and waits until it supervises the run. It gets the supervisor's lock as its standard input, so that the run is locked
-/// all the time, and writes into the supervisor's log. Returns its pid.
+/// Starts `program resume DIR ARGUMENTS` (runboard itself) in a session of its own, which no closing terminal ends, as the
+/// process whose status is `S`: a run's supervisor, or a sweep. It waits until that is at work. It gets its lock as its
+/// standard input, so that the directory is locked all the time, and writes into its log. Returns its pid.
 ///
 /// # Errors
-/// A user error if that says so; otherwise if the supervisor cannot be started, says that it cannot begin, or
+/// A user error if that says so; otherwise if the process cannot be started, says that it cannot begin, or
 /// gives no sign of life for as long as `limit`.
-pub fn detach(
-    run: &RunDir,
+pub fn detach<S: Status>(
+    directory: &ProcessDir,
     lock: Lock,
     program: &Path,
-    until: Option<u64>,
+    arguments: &[String],
     limit: Duration,
 ) -> Result<u32> {
-    let mut log = Log::follow(run.log(Role::Supervisor));
-    let mut command = Command::new(program);
+    let who = S::ROLE.process_name();
+    let mut log = Log::follow(directory.log(S::ROLE));
+    let mut command = resume(program, directory, Some(&lock))?;
     command
-        .arg("resume")
-        .arg(paths::unexpanded(run.path()))
-        .arg("--recorded")
-        .args(until.map(|until| format!("--until={until}")))
-        .stdin(lock.as_stdin().context("failed to hand over the lock")?)
+        .args(arguments)
         .stdout(log.open_for_writing()?)
         .stderr(log.open_for_writing()?);
     let leave = || setsid().map(drop).map_err(io::Error::from);
@@ -77,16 +73,16 @@ pub fn detach(
     loop {
         let exit_status = supervisor
             .try_wait()
-            .context("failed to wait for the supervisor")?;
+            .with_context(|| format!("failed to wait for the {who}"))?;
         // Asked second: one that has ended by now has said all that it had to say.
-        if SupervisorStatus::load(run)?.is_some_and(|status| status.process.is_same(&identity)) {
+        if S::load(directory)?.is_some_and(|status| status.process().is_same(&identity)) {
             return Ok(pid);
         }
         if let Some(status) = exit_status {
             let end = log.tail(TAIL).join("\n  ");
             let path = log.path().display();
             let what = describe(status);
-            let message = format!("the supervisor ended ({what}); the end of {path}:\n  {end}");
+            let message = format!("the {who} ended ({what}); the end of {path}:\n  {end}");
             return Err(match status.code() {
                 Some(BAD_INPUT) => user_error!("{message}"),
                 _ => anyhow!(message),
@@ -97,7 +93,7 @@ pub fn detach(
         }
         if sign_of_life.elapsed() > limit {
             bail!(
-                "no sign of life from the supervisor (pid {pid}) for {} s; it is left running: see {}, or end it \
+                "no sign of life from the {who} (pid {pid}) for {} s; it is left running: see {}, or end it \
                  with: kill {pid}",
                 limit.as_secs_f64(),
                 log.path().display()
@@ -133,7 +129,7 @@ impl<'a> StopOptions<'a> {
 }
 
 /// Asks the running processes of the run to stop after a last checkpoint, its supervisor or else those that were
-/// started by themselves, and waits until they have ended. Returns whether there were any. It tells `notify` which of
+/// started by themselves, or that of a sweep, and waits until they have ended. Returns whether there were any. It tells `notify` which of
 /// them is frozen and, once, what it waits for.
 ///
 /// A process that cannot be signalled, in another container or on another machine, finds a request in the run directory.
@@ -141,8 +137,11 @@ impl<'a> StopOptions<'a> {
 /// # Errors
 /// A user error if a process of an earlier version is on another machine; otherwise if a status cannot be read, a
 /// process not be signalled, as that of another user, a request not be written, or a process has not ended within the limit.
-pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result<bool> {
-    let supervisor = Target::find::<SupervisorStatus>(run)?;
+pub fn stop(run: &ProcessDir, options: StopOptions, notify: impl Fn(&str)) -> Result<bool> {
+    let supervisor = match Target::find::<SweepStatus>(run)? {
+        None => Target::find::<SupervisorStatus>(run)?,
+        sweep => sweep,
+    };
     let train = Target::find::<TrainStatus>(run)?;
     let eval = Target::find::<EvalStatus>(run)?;
     // Those of a supervisor are its own to stop.
@@ -190,7 +189,7 @@ pub fn stop(run: &RunDir, options: StopOptions, notify: impl Fn(&str)) -> Result
 ///
 /// # Errors
 /// If the status cannot be read or written.
-fn record_stop<S: Status>(run: &RunDir) -> Result<()> {
+fn record_stop<S: Status>(run: &ProcessDir) -> Result<()> {
     let Some(mut status) = S::load(run)?.filter(|status| status.vanished(run)) else {
         return Ok(());
     };
@@ -210,16 +209,16 @@ struct Target {
     /// What its lock file says, by which it is asked to stop.
     holder: Option<Holder>,
     /// Whether its status says that it is running, and that is so.
-    alive: fn(&RunDir) -> bool,
+    alive: fn(&ProcessDir) -> bool,
     /// As the function of this name.
-    record_stop: fn(&RunDir) -> Result<()>,
+    record_stop: fn(&ProcessDir) -> Result<()>,
     /// Whether it is stopping already.
     stopping: bool,
 }
 
 impl Target {
     /// The process of the role, if there is one.
-    fn find<S: Status>(run: &RunDir) -> Result<Option<Self>> {
+    fn find<S: Status>(run: &ProcessDir) -> Result<Option<Self>> {
         let status = S::load(run)?;
         let target = Target {
             role: S::ROLE,
@@ -234,7 +233,7 @@ impl Target {
 
     /// Whether it has not ended, nor made room for another one. It may have said that it ended, and its lock is held
     /// before it has said anything.
-    fn is_there(&self, run: &RunDir) -> bool {
+    fn is_there(&self, run: &ProcessDir) -> bool {
         self.exists(run)
             || match Lock::probe(run, self.role) {
                 LockState::Held => Lock::holder(run, self.role) == self.holder,
@@ -244,19 +243,19 @@ impl Target {
     }
 
     /// Whether it is there, in this PID namespace.
-    fn exists(&self, run: &RunDir) -> bool {
+    fn exists(&self, run: &ProcessDir) -> bool {
         let process = self.process.as_ref();
         process.is_some_and(|process| process.exists(run))
     }
 
-    fn is_frozen(&self, run: &RunDir) -> bool {
+    fn is_frozen(&self, run: &ProcessDir) -> bool {
         let process = self.process.as_ref();
         process.is_some_and(|process| process.is_frozen(run))
     }
 
     /// Asks it to stop, after a last checkpoint or `now`. Without `now` it may be asked as often as one likes: it never
     /// counts as insisting.
-    fn ask(&self, run: &RunDir, now: bool) -> Result<()> {
+    fn ask(&self, run: &ProcessDir, now: bool) -> Result<()> {
         let alive = (self.alive)(run);
         let process = self.process.as_ref();
         let here = process.filter(|process| alive && process.exists(run));
@@ -315,7 +314,7 @@ impl Target {
     }
 
     /// Kills it, if it is there.
-    fn kill(&self, run: &RunDir, notify: impl Fn(&str)) -> Result<()> {
+    fn kill(&self, run: &ProcessDir, notify: impl Fn(&str)) -> Result<()> {
         let process = self.process.as_ref();
         match process.filter(|process| process.exists(run)) {
             Some(process) => {
@@ -352,6 +351,10 @@ impl Target {
             Role::Eval => {
                 format!("waiting for {name} to end; to end it at once: {insist}")
             }
+            Role::Sweep => format!(
+                "waiting for {name} to end after a last checkpoint of each of its points; to end it at once, without \
+                 that: {insist}"
+            ),
             _ => format!(
                 "waiting for {name} to end after a last checkpoint; to end it at once, without that: {insist}"
             ),
@@ -359,7 +362,7 @@ impl Target {
     }
 
     /// That it did not end within the limit, and what helps.
-    fn no_answer(&self, run: &RunDir, options: StopOptions) -> String {
+    fn no_answer(&self, run: &ProcessDir, options: StopOptions) -> String {
         let (name, seconds) = (self.name(), options.limit.as_secs());
         let insist = options.how_to_insist;
         match (self.exists(run), options.now) {
@@ -393,11 +396,11 @@ pub(super) fn frozen_notice(role: Role, pid: u32, how_to_insist: &str) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::StopRequests;
+    use crate::run::{RunDir, StopRequests};
     use crate::shutdown::Shutdown;
     use crate::supervisor::tests::{Fake, wait_for};
     use std::fs;
-    use std::process::Child;
+    use std::process::{Child, Command};
     use std::sync::Mutex;
 
     #[test]
@@ -405,7 +408,8 @@ mod tests {
         // Until the test ends, which removes its directory.
         let fake = Fake::new("echo $$ > \"$2/pid\"; while [ -d \"$2\" ]; do sleep 0.05; done");
         let lock = Lock::take(&fake.run, Role::Supervisor).unwrap();
-        let error = detach(&fake.run, lock, &fake.program, None, Duration::ZERO).unwrap_err();
+        let error = detach::<SupervisorStatus>(&fake.run, lock, &fake.program, &[], Duration::ZERO)
+            .unwrap_err();
         let pid = fake.file("pid");
         let read = || {
             fs::read_to_string(&pid)

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
+pub use self::child::Child;
 pub use self::detached::{StopOptions, detach, stop};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 use crate::checkpoint;
