@@ -34,6 +34,11 @@ impl CheckpointVersion {
         self.manifest.is_some()
     }
 
+    /// SHA-256 of its manifest; `None` where that could not be read.
+    pub fn manifest(&self) -> Option<&str> {
+        self.manifest.as_deref()
+    }
+
     /// Its step.
     pub fn step(&self) -> u64 {
         self.entry.step

@@ -6,6 +6,7 @@
 
 pub mod hparams;
 pub mod metrics;
+mod partial;
 mod reporter;
 mod under_way;
 
@@ -31,6 +32,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use chrono::{DateTime, Local};
 use metrics::Metrics;
+use partial::{PartialEvaluation, Subject};
 use reporter::{Evaluated, EvaluationReporter};
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -118,6 +120,7 @@ struct Evaluator<'a> {
     run: &'a RunDir,
     spec: Spec,
     device: Device,
+    device_name: String,
     images: Images,
     /// Images of the training files that are held out; none if the spec wants none.
     validation: Option<Images>,
@@ -196,6 +199,7 @@ impl<'a> Evaluator<'a> {
             run,
             queue: EvaluationQueue::new(run, &spec),
             device,
+            device_name,
             images,
             validation,
             preprocessor,
@@ -376,7 +380,7 @@ impl<'a> Evaluator<'a> {
                 self.queue.refresh();
                 return Ok(false);
             }
-            Ok(loaded) => match self.score(checkpoint.step(), &loaded, stop)? {
+            Ok(loaded) => match self.score(checkpoint, &loaded, stop)? {
                 Some((scores, averaged)) => Ok((scores, averaged, loaded.training_loss)),
                 None => return Ok(false),
             },
@@ -419,6 +423,10 @@ impl<'a> Evaluator<'a> {
         };
         let evaluation = checkpoint.evaluation(found, begin.elapsed());
         self.journal.add(evaluation)?;
+        if let Err(error) = partial::remove(self.run) {
+            let path = self.run.partial_evaluation();
+            console::warning(format_args!("failed to remove {}: {error}", path.display()));
+        }
         self.status.update(self.journal.progress());
         self.status.waiting = self.queue.waiting(self.journal.evaluations())?.count();
         if self.status.waiting == 0 {
@@ -458,11 +466,11 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The scores of a checkpoint of `step`, and the metrics of its averaged weights over the test images; `None` if the
-    /// run is to stop before they would be there.
+    /// The scores of a checkpoint, and the metrics of its averaged weights over the test images; `None` if the run is to
+    /// stop before they would be there. Then what was counted is kept, and the next evaluation of it goes on with that.
     fn score(
         &mut self,
-        step: u64,
+        checkpoint: &CheckpointVersion,
         loaded: &Loaded,
         stop: &Shutdown,
     ) -> Result<Option<(Scores, Metrics)>> {
@@ -475,12 +483,35 @@ impl<'a> Evaluator<'a> {
             passes.push((&loaded.averaged, ImageSet::Validation, 1));
         }
         let images = |&(_, set, views): &(_, _, usize)| views * self.images_counted(set);
-        let mut progress = EvaluationUnderWay::new(step, passes.iter().map(images).sum());
+        let images: usize = passes.iter().map(images).sum();
+        let (step, classes) = (checkpoint.step(), self.classes.len());
+        let subject = checkpoint.manifest().map(|manifest| Subject {
+            manifest: manifest.to_owned(),
+            device: self.device_name.clone(),
+            batch_size: self.spec.eval.batch_size,
+            views,
+        });
+        let earlier = subject
+            .as_ref()
+            .map(|subject| PartialEvaluation::load(self.run, subject, images * classes));
+        let earlier = earlier.unwrap_or_default();
+        if !earlier.logits.is_empty() {
+            let counted = earlier.logits.len() / classes;
+            console::timed(format_args!(
+                "scoring step {step} goes on after {counted} of {images} images"
+            ));
+        }
+        let mut progress = EvaluationUnderWay::new(step, images, earlier);
         let mut measured = Vec::with_capacity(passes.len());
         for (network, set, views) in passes {
             match self.measure(network, set, views, &mut progress, stop)? {
                 Some(metrics) => measured.push(metrics),
-                None => return Ok(None),
+                None => {
+                    if let Some(subject) = subject {
+                        self.keep(progress, &subject);
+                    }
+                    return Ok(None);
+                }
             }
         }
         let mut measured = measured.into_iter();
@@ -495,6 +526,16 @@ impl<'a> Evaluator<'a> {
             tta: test.augmented.as_ref().map(quality),
         };
         Ok(Some((scores, test.plain)))
+    }
+
+    /// Keep what was computed of an evaluation that gives way to a stop. Where it cannot be kept, the next one computes it again.
+    fn keep(&self, progress: EvaluationUnderWay, subject: &Subject) {
+        let step = progress.step;
+        if let Err(error) = progress.into_partial().save(self.run, subject) {
+            console::warning(format_args!(
+                "{error:#}; scoring step {step} will begin anew"
+            ));
+        }
     }
 
     fn images_of(&self, set: ImageSet) -> &Images {
@@ -553,16 +594,19 @@ impl<'a> Evaluator<'a> {
                     .len()
                     .min(first + batch_size)
                     .min(first + total - seen);
-                let batch = evaluation_batch(images, &self.preprocessor, &augmentation, first..end);
-                labels = batch.labels.clone();
-                let side = self.spec.input.crop;
-                let (inputs, _) = backend::upload(batch.images, batch.labels, side, &self.device);
-                let logits = backend::logits(network, &self.spec, inputs)?;
+                let batch = first..end;
+                labels = batch.clone().map(|at| images.label(at).into()).collect();
+                let logits = progress.logits(classes * batch.len(), || {
+                    let batch = evaluation_batch(images, &self.preprocessor, &augmentation, batch);
+                    let (side, device) = (self.spec.input.crop, &self.device);
+                    let (inputs, _) = backend::upload(batch.images, batch.labels, side, device);
+                    backend::logits(network, &self.spec, inputs)
+                })?;
                 if view == 0 {
-                    measured.plain.add(&logits, &labels, first)?;
+                    measured.plain.add(logits, &labels, first)?;
                     mean = vec![0.0; logits.len()];
                 }
-                let both = mean.iter_mut().zip(&logits);
+                let both = mean.iter_mut().zip(logits);
                 both.for_each(|(mean, logit)| *mean += weight * logit);
                 progress.done += labels.len();
             }

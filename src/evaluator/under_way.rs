@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use chrono::{DateTime, Local};
 
+use super::partial::PartialEvaluation;
 use super::{FINISH_WITHIN, HEARTBEAT};
 use crate::run::Activity;
 use crate::shutdown::Shutdown;
@@ -16,8 +18,15 @@ pub(super) struct EvaluationUnderWay {
     pub done: usize,
     /// Images to do in all.
     images: usize,
+    /// When it began; as much earlier as an evaluation before it took for what this one goes on with.
     since: DateTime<Local>,
     begin: Instant,
+    /// How long that one took for it.
+    before: Duration,
+    /// Of every batch so far, and those at first that are still to be taken in place of computing them.
+    logits: Vec<f32>,
+    /// How many of them are counted.
+    counted: usize,
     /// When it was last shown.
     shown: Option<Instant>,
     /// When a stop was first noticed.
@@ -25,14 +34,17 @@ pub(super) struct EvaluationUnderWay {
 }
 
 impl EvaluationUnderWay {
-    /// One that begins.
-    pub fn new(step: u64, images: usize) -> Self {
+    /// One that goes on with `earlier`, which is nothing where it begins.
+    pub fn new(step: u64, images: usize, earlier: PartialEvaluation) -> Self {
         EvaluationUnderWay {
             step,
             done: 0,
             images,
-            since: Local::now(),
+            since: Local::now() - earlier.took,
             begin: Instant::now(),
+            before: earlier.took,
+            logits: earlier.logits,
+            counted: 0,
             shown: None,
             asked: None,
         }
@@ -57,15 +69,45 @@ impl EvaluationUnderWay {
         }
     }
 
+    /// The `count` logits of the next batch: those of an earlier evaluation, or else what `compute` returns.
+    ///
+    /// # Errors
+    /// Those of `compute`.
+    pub fn logits(
+        &mut self,
+        count: usize,
+        compute: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<&[f32]> {
+        let batch = self.counted..self.counted + count;
+        if self.logits.len() < batch.end {
+            self.logits.truncate(batch.start);
+            self.logits.extend(compute()?);
+        }
+        self.counted = batch.end.min(self.logits.len());
+        Ok(&self.logits[batch.start..self.counted])
+    }
+
+    /// What a later evaluation can go on with.
+    pub fn into_partial(self) -> PartialEvaluation {
+        PartialEvaluation {
+            took: self.elapsed(),
+            logits: self.logits,
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.before + self.begin.elapsed()
+    }
+
     /// Whether it ends unfinished because the run is to stop: as fast as it was, it would not be done within
-    /// [`FINISH_WITHIN`] of the request. What was counted is then lost; a later evaluation begins anew.
+    /// [`FINISH_WITHIN`] of the request. How fast it is, its first batch tells.
     pub fn gives_way(&mut self, stop: &Shutdown) -> bool {
         if stop.requested().is_none() {
             return false;
         }
         let waited = self.asked.get_or_insert_with(Instant::now).elapsed();
-        let left = time_left(self.begin.elapsed(), self.done, self.images);
-        left.is_none_or(|left| waited + left > FINISH_WITHIN)
+        let left = time_left(self.elapsed(), self.done, self.images);
+        waited + left.unwrap_or_default() > FINISH_WITHIN
     }
 }
 
@@ -93,11 +135,11 @@ mod tests {
         let begun = |seconds: u64, done| EvaluationUnderWay {
             begin: Instant::now() - Duration::from_secs(seconds),
             done,
-            ..EvaluationUnderWay::new(7, 1000)
+            ..EvaluationUnderWay::new(7, 1000, PartialEvaluation::default())
         };
         assert!(!begun(600, 1).gives_way(&stop));
         stop.request(1);
-        assert!(begun(0, 0).gives_way(&stop), "its speed is not known");
+        assert!(!begun(0, 0).gives_way(&stop), "its speed is not known");
         assert!(begun(600, 1).gives_way(&stop));
         assert!(begun(600, 500).gives_way(&stop));
         assert!(!begun(600, 999).gives_way(&stop));

@@ -236,6 +236,11 @@ impl RunDir {
         self.path().join("evaluations.jsonl")
     }
 
+    /// What was computed of an evaluation that gave way to a stop.
+    pub fn partial_evaluation(&self) -> PathBuf {
+        self.path().join("evaluation.partial")
+    }
+
     /// Where earlier versions wrote the run's row of the HParams tab, which is in the evaluator's events now.
     pub fn earlier_hparams(&self) -> PathBuf {
         self.path().join("hparams")

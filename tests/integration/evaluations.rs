@@ -1,8 +1,8 @@
 //! The evaluator's journal: each checkpoint is evaluated once, whatever happens to either process.
 
 use crate::support::{
-    Done, Project, checkpoints, evaluated_steps, journal, json, names, signal, steps as points,
-    tensorboard_reads, wait_for, with_sets,
+    Done, Project, checkpoints, evaluated_steps, hold, journal, json, names, pid, signal, status,
+    steps as points, tensorboard_reads, timed, wait_for, with_sets,
 };
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -245,6 +246,91 @@ fn weights_that_are_trained_again_stay_until_they_are_evaluated_again() {
     project.succeed(&["eval", "--run", "again"]);
     assert_eq!(lines(&run, "accuracy"), [0, 10, 20, 0, 10, 20, 24]);
     assert_curve(&run, &[0, 10, 20, 24]);
+}
+
+/// An evaluator of the run, frozen while it scores a checkpoint, and that one's step.
+fn frozen_while_scoring(project: &Project, run: &Path) -> (Child, u64) {
+    let evaluator = project.start(&["eval", "--run", run.to_str().unwrap()]);
+    let step = wait_for("an evaluation under way", || {
+        hold(pid(&evaluator));
+        let status = status(run, "eval");
+        let step = status.and_then(|status| status["activity"]["scoring"]["step"].as_u64());
+        let under_way = step.filter(|step| !lines(run, "step").contains(step));
+        if under_way.is_none() {
+            signal(&evaluator, Signal::SIGCONT);
+        }
+        under_way
+    });
+    (evaluator, step)
+}
+
+#[test]
+fn evaluation_under_way_at_a_stop_is_finished_if_it_takes_less_than_seconds() {
+    let project = Project::new();
+    let run = project.fresh("stopped", &["eval.batch_size=1"]);
+    project.succeed(&["train", "--run", "stopped"]);
+    let (evaluator, step) = frozen_while_scoring(&project, &run);
+    signal(&evaluator, Signal::SIGTERM);
+    signal(&evaluator, Signal::SIGCONT);
+    let done = Done::of(evaluator.wait_with_output().unwrap());
+    assert!([Some(143), Some(0)].contains(&done.code), "{}", done.err);
+    assert!(lines(&run, "accuracy").contains(&step), "{}", done.out);
+    assert!(!run.join("evaluation.partial").exists());
+}
+
+#[test]
+fn evaluation_that_gives_way_to_a_stop_goes_on_later_and_counts_the_same() {
+    let project = Project::new();
+    let sets = [
+        "eval.batch_size=1",
+        "eval.tta=mirror_translate",
+        "data.synthetic.test_images=1000",
+        "data.validation_images=100",
+    ];
+    let run = project.fresh("stopped", &sets);
+    project.succeed(&["train", "--run", "stopped"]);
+    let left_alone = project.path("runs/left-alone");
+    fs::create_dir(&left_alone).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg("-a")
+        .arg(run.parent().unwrap().join("20260101-000000"))
+        .arg(&left_alone);
+    assert!(copy.status().unwrap().success());
+    let left_alone = left_alone.join("20260101-000000");
+    project.succeed(&["eval", "--run", "left-alone"]);
+
+    let partial = run.join("evaluation.partial");
+    // Once noticed, the stop is frozen for longer than an evaluation may take to end; on a fast machine it may end before.
+    while !partial.exists() {
+        let (evaluator, _) = frozen_while_scoring(&project, &run);
+        signal(&evaluator, Signal::SIGTERM);
+        signal(&evaluator, Signal::SIGCONT);
+        thread::sleep(Duration::from_millis(20));
+        signal(&evaluator, Signal::SIGSTOP);
+        thread::sleep(Duration::from_millis(5_500));
+        signal(&evaluator, Signal::SIGCONT);
+        let done = Done::of(evaluator.wait_with_output().unwrap());
+        assert_eq!(done.code, Some(143), "{}", done.err);
+    }
+    let out = project.succeed(&["eval", "--run", "stopped"]).out;
+    assert_eq!(out.matches(" of 7100 images\n").count(), 1, "{out}"); // 6 views, raw weights, validation
+    assert!(!partial.exists());
+    let scores = |run: &Path| {
+        let mut lines = journal(run);
+        for line in &mut lines {
+            let line = line.as_object_mut().unwrap();
+            line.retain(|key, _| !["time", "seconds", "written"].contains(&key.as_str()));
+        }
+        lines
+    };
+    assert_eq!(scores(&run), scores(&left_alone));
+    let curves = |run: &Path| {
+        let mut events = tensorboard_reads(&run.join("eval"))?;
+        let curves = events["scalars"].as_object_mut().unwrap();
+        curves.retain(|tag, _| !timed(tag));
+        Some(events["scalars"].take())
+    };
+    assert_eq!(curves(&run), curves(&left_alone));
 }
 
 #[test]
