@@ -13,6 +13,10 @@ use crate::error::is_user_error;
 use crate::run::commands;
 use crate::run::{Process, ProcessState, Role, provenance};
 
+/// For a script: a status as the processes write it, but with the script's pid and start.
+const SET_IDENTITY: &str = "start=$(sed 's/.*) //' /proc/$$/stat | cut -d ' ' -f 20)
+    sed \"s/12345678/$$/; s/\\\"start_ticks\\\": null/\\\"start_ticks\\\": $start/\"";
+
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
@@ -148,9 +152,6 @@ fn supervise_shows_every_line_of_two_processes_that_end_well() {
 
 #[test]
 fn summary_has_the_statuses_of_this_session() {
-    // A status as the processes write it, but with the pids and starts of the scripts.
-    const SET_IDENTITY: &str = "start=$(sed 's/.*) //' /proc/$$/stat | cut -d ' ' -f 20)
-        sed \"s/12345678/$$/; s/\\\"start_ticks\\\": null/\\\"start_ticks\\\": $start/\"";
     let fake = Fake::both(
         &format!("{SET_IDENTITY} train.template > train.status.json"),
         &format!("{SET_IDENTITY} eval.template > eval.status.json"),
@@ -219,6 +220,32 @@ fn stop_is_passed_on_and_waited_for() {
     assert!(text.ends_with(&hint), "{text}");
     let path = fake.run.path().display();
     assert!(hint.ends_with(&format!(" resume {path}")), "{hint}");
+}
+
+#[test]
+fn stop_after_training_ends_the_scoring_and_says_so() {
+    let shutdown = Shutdown::new();
+    let fake = Fake::both(
+        &format!("{SET_IDENTITY} train.template > train.status.json"),
+        "trap 'exit 129' HUP; touch $1.up; while :; do sleep 0.02; done",
+    );
+    let mut process = Process::of(12_345_678); // which is nobody's
+    process.state = ProcessState::Finished;
+    let mut train = TrainStatus::new(process);
+    train.save(&fake.run).unwrap();
+    std::fs::rename(fake.run.status(Role::TRAIN), fake.file("train.template")).unwrap();
+    let (evaluator, run) = (fake.file("eval.up"), fake.run.clone());
+    let running = fake.in_background(&shutdown);
+    let trained = || {
+        let status = SupervisorStatus::load(&run).unwrap();
+        status.is_some_and(|status| !status.training)
+    };
+    wait_for(|| evaluator.exists() && trained());
+    shutdown.request(SIGINT);
+    let (_, shown, _) = running.join().unwrap();
+    let said = "stopping to score: 0 stay unscored; training is complete\n";
+    assert!(shown.contains(said), "{shown}");
+    assert!(!shown.contains("last checkpoint"), "{shown}");
 }
 
 #[test]
