@@ -1,6 +1,7 @@
 //! What a run will keep on disk, and times for people.
 
 use crate::checkpoint::MAX_WAITING;
+use crate::overview::bytes;
 use crate::spec::{Policy, Spec};
 use std::fmt;
 
@@ -96,17 +97,6 @@ impl fmt::Display for Disk {
     }
 }
 
-/// A number of bytes, as `8.6 MB`.
-fn bytes(count: u64) -> String {
-    let megabytes = count as f64 / 1e6;
-    match megabytes {
-        small if small < 0.1 => format!("{:.0} kB", count as f64 / 1e3),
-        few if few < 10.0 => format!("{few:.1} MB"),
-        many if many < 10_000.0 => format!("{many:.0} MB"),
-        many => format!("{:.0} GB", many / 1e3),
-    }
-}
-
 /// A time, as `5.8 hours`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
@@ -147,9 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_told_in_units_that_people_read() {
-        let told = [99, 8_600_000, 153_600_000, 20_000_000_000].map(bytes);
-        assert_eq!(told, ["0 kB", "8.6 MB", "154 MB", "20 GB"]);
+    fn times_are_told_in_units_that_people_read() {
         let told = [9.6, 600.0, 20_880.0, 259_200.0].map(duration);
         assert_eq!(told, ["10 seconds", "10 minutes", "5.8 hours", "3.0 days"]);
     }

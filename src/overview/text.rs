@@ -138,8 +138,8 @@ pub(super) fn clock(duration: Duration) -> String {
     }
 }
 
-/// Bytes in their largest unit.
-pub(super) fn bytes(bytes: u64) -> String {
+/// Bytes in their largest unit, as `8.6 MB`.
+pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     let mut size = bytes as f64 / 1e3;
     let mut unit = 0;
