@@ -2,7 +2,8 @@
 //!
 //! The row belongs to `eval/`, so that it needs no entry of its own in TensorBoard's list of runs, and all curves there
 //! are its metrics. TensorBoard keeps the first status that it reads, so none is written before the end; how the run
-//! stands meanwhile, and after a resume, is a curve of numbers, `Overview/state`.
+//! stands meanwhile, and after a resume, is a curve of numbers, `Overview/state`. Its last point is at the last step that
+//! was scored, as that of the other curves, and is written again when the run ends or goes on.
 //!
 //! All of the row follows from the spec, the data, the journal and the statuses, so that it can be written at any time.
 
@@ -10,7 +11,8 @@ use crate::error::is_user_error;
 use crate::events::{self, EventWriter, SessionStatus, Summaries, tags};
 use crate::run::data::{fingerprint_digits, train_images};
 use crate::run::{
-    Journal, Lock, ProcessState, Role, RunDir, RunState, Status, SupervisorStatus, state,
+    Evaluation, Journal, Lock, ProcessState, Role, RunDir, RunState, Status, SupervisorStatus,
+    TrainStatus, state,
 };
 use crate::spec::Spec;
 use anyhow::{Context, Result};
@@ -71,6 +73,38 @@ pub(super) fn add_running(summaries: &mut Summaries, run: &RunDir) {
     add_state(summaries, run, ProcessState::Running);
 }
 
+/// Show that the run is going on again, if what is shown is how it ended. Only who holds the evaluator's lock may call it.
+///
+/// # Errors
+/// The journal or the events cannot be read, the row cannot be written.
+pub(super) fn show_running(run: &RunDir) -> Result<()> {
+    let shown = events::last_scalar(&run.events(Role::Eval), &tags::STATE.tag())?;
+    match shown {
+        Some(state) if state != number(ProcessState::Running) => {
+            show(run, ProcessState::Running, None)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Show how the run stands in place of what is shown of it at the last step that was scored.
+fn show(run: &RunDir, state: ProcessState, end: Option<SessionStatus>) -> Result<()> {
+    let journal = Journal::read(&run.evaluations())?;
+    let last = journal.iter().rev().find_map(Evaluation::score);
+    let mut summaries = Summaries::at(last.map_or(0, |score| score.step));
+    add_state(&mut summaries, run, state);
+    // There may be more than the last checkpoint knows of.
+    if let Ok(Some(train)) = TrainStatus::load(run)
+        && train.rollbacks > 0
+    {
+        summaries.scalar(&tags::ROLLBACK_COUNT.tag(), train.rollbacks as f64);
+    }
+    if let Some(status) = end {
+        summaries.end_session(status);
+    }
+    EventWriter::revise(&run.events(Role::Eval), summaries)
+}
+
 /// Show how the run stands, and how long it took up to now.
 fn add_state(summaries: &mut Summaries, run: &RunDir, state: ProcessState) {
     summaries.scalar(&tags::STATE.tag(), number(state));
@@ -86,22 +120,11 @@ fn add_state(summaries: &mut Summaries, run: &RunDir, state: ProcessState) {
 /// # Errors
 /// The journal cannot be read, the row cannot be written.
 pub fn record_completion(run: &RunDir) -> Result<()> {
-    let directory = run.events(Role::Eval);
-    if !events::is_session_listed(&directory) {
+    if !events::is_session_listed(&run.events(Role::Eval)) {
         return Ok(());
     }
-    let journal = Journal::read(&run.evaluations())?;
-    let next = journal.last().map_or(0, |last| last.step + 1);
     let state = completion_state(run);
-    let mut summaries = Summaries::at(next);
-    add_state(&mut summaries, run, state);
-    if let Some(status) = status(state) {
-        summaries.end_session(status);
-    }
-    // What a completion before this one has shown goes.
-    let events = EventWriter::resume(&directory, next)?;
-    events.write(&summaries);
-    events.sync()
+    show(run, state, status(state))
 }
 
 /// As [`record_completion`], unless that is shown already, for an evaluator that was killed. An evaluator that is
@@ -191,7 +214,7 @@ fn pointer(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Process, TrainStatus, provenance};
+    use crate::run::{Process, provenance};
     use crate::spec::{OnDivergence, Source};
 
     /// The names under which the tab shows a spec.

@@ -26,7 +26,7 @@ use crate::run::{
     TrainStatus,
 };
 use crate::shutdown::Shutdown;
-use crate::spec::{Fidelity, Normalize, Spec};
+use crate::spec::{Fidelity, Normalize, OnDivergence, Spec};
 use crate::user_error;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
@@ -148,6 +148,8 @@ struct Loaded {
     raw: Network,
     /// Training's moving average of the total loss.
     training_loss: Option<f64>,
+    /// How often training had gone back; none if the spec does not let it.
+    rollbacks: Option<usize>,
 }
 
 /// Whether more checkpoints may come.
@@ -381,7 +383,7 @@ impl<'a> Evaluator<'a> {
                 return Ok(false);
             }
             Ok(loaded) => match self.score(checkpoint, &loaded, stop)? {
-                Some((scores, averaged)) => Ok((scores, averaged, loaded.training_loss)),
+                Some((scores, averaged)) => Ok((scores, averaged, loaded)),
                 None => return Ok(false),
             },
             Err(error) if is_damage(&error) => Err(format!("{error:#}")),
@@ -397,7 +399,7 @@ impl<'a> Evaluator<'a> {
         let reporter =
             EvaluationReporter::starting_at(slot, self.run, &self.spec, first, &self.classes)?;
         let found = match measured {
-            Ok((scores, averaged, training_loss)) => {
+            Ok((scores, averaged, loaded)) => {
                 let score = Score {
                     step,
                     accuracy: scores.accuracy,
@@ -408,7 +410,8 @@ impl<'a> Evaluator<'a> {
                     scores,
                     averaged: &averaged,
                     best: best.map_or(score, |best| best.better(score)).accuracy,
-                    training_loss,
+                    training_loss: loaded.training_loss,
+                    rollbacks: loaded.rollbacks,
                 };
                 reporter.publish(self.run, &evaluated, &self.images)?;
                 // The tutorial's line does not say of which one.
@@ -463,6 +466,8 @@ impl<'a> Evaluator<'a> {
             averaged: network(averaged)?,
             raw: network(WEIGHTS)?,
             training_loss: loss.map(|average| average.value(self.spec.fidelity)),
+            rollbacks: (self.spec.train.on_divergence == OnDivergence::Rollback)
+                .then_some(state.rollbacks.len()),
         })
     }
 

@@ -29,6 +29,8 @@ pub struct Evaluated<'a> {
     pub best: f64,
     /// Training's moving average of the total loss; none if the checkpoint does not have it.
     pub training_loss: Option<f64>,
+    /// How often training had gone back; none if the spec does not let it.
+    pub rollbacks: Option<usize>,
 }
 
 impl EvaluationReporter {
@@ -49,6 +51,7 @@ impl EvaluationReporter {
         }
         if slot.is_none() {
             hparams::list(run, spec)?;
+            hparams::show_running(run)?;
         }
         Ok(match slot {
             Some(reporter) => reporter,
@@ -72,6 +75,7 @@ impl EvaluationReporter {
             averaged,
             best,
             training_loss,
+            rollbacks,
         } = *evaluated;
         let mut summaries = Summaries::at(step);
         summaries
@@ -81,6 +85,9 @@ impl EvaluationReporter {
             .scalar(&tags::BEST_ACCURACY.tag(), best);
         if let Some(loss) = training_loss {
             summaries.scalar(&tags::TRAINING_LOSS.tag(), loss);
+        }
+        if let Some(rollbacks) = rollbacks {
+            summaries.scalar(&tags::ROLLBACK_COUNT.tag(), rollbacks as f64);
         }
         if let Some(validation) = scores.validation {
             summaries

@@ -7,7 +7,7 @@
 //!
 //! Of a tag's metadata, which is where all of this is, both readers keep what they read first. So a session's beginning
 //! has a file of its own that sorts before all others, and is replaced when the hyperparameters change; its status is
-//! written once it is known, at the end, and removed when the session goes on.
+//! written once it is known, at the end, with the last step's summaries, and removed when the session goes on.
 
 use super::file;
 use super::record::{encode, message};

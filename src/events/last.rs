@@ -1,11 +1,13 @@
-//! The last point of a curve, read back from the event files.
+//! What was shown last, read back from the event files: the point of a curve, the event of a step.
 
 use super::file;
+use super::purge::is_event_file;
 use super::record::EventReader;
 use super::tag::Tag;
 use anyhow::{Context, Result};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tensorboard_proto::event::Event;
 
 /// The value of the last scalar of `tag` in the files of `dir`, of which the newest are read first; none if there is none.
 ///
@@ -15,6 +17,30 @@ pub fn last_scalar(dir: &Path, tag: &Tag) -> Result<Option<f32>> {
     for path in file::list(dir)?.iter().rev() {
         let last = last_of_file(path, tag);
         let last = last.with_context(|| format!("failed to read {}", path.display()))?;
+        if last.is_some() {
+            return Ok(last);
+        }
+    }
+    Ok(None)
+}
+
+/// The last event of `step` with summaries in these files of sessions; none if there is none. Files that do not begin as
+/// event files are passed over.
+pub(super) fn last_event(files: &[PathBuf], step: i64) -> Result<Option<Event>> {
+    for path in files.iter().rev() {
+        let last = || -> io::Result<Option<Event>> {
+            let mut last = None;
+            if is_event_file(path)? {
+                let mut reader = EventReader::open(path)?;
+                while let Some(event) = reader.read_whole()? {
+                    if event.get_step() == step && event.has_summary() {
+                        last = Some(event);
+                    }
+                }
+            }
+            Ok(last)
+        };
+        let last = last().with_context(|| format!("failed to read {}", path.display()))?;
         if last.is_some() {
             return Ok(last);
         }

@@ -51,7 +51,7 @@ pub(super) fn purge_from(files: &[PathBuf], first_step: u64) -> Result<()> {
 }
 
 /// Whether a file begins with an event, or with the beginning of one that a crash has cut short.
-fn is_event_file(path: &Path) -> io::Result<bool> {
+pub(super) fn is_event_file(path: &Path) -> io::Result<bool> {
     let mut reader = EventReader::open(path)?;
     Ok(match reader.read() {
         Ok(Some(_)) => true,

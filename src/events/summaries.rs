@@ -40,6 +40,19 @@ impl Summaries {
         }
     }
 
+    /// These summaries and those of an earlier event of the step that they do not have, at the time of that one. How a
+    /// session ended, it no longer says.
+    pub(super) fn over(self, earlier: Event) -> Self {
+        let mut event = earlier;
+        let mut values = event.take_summary().take_value().into_vec();
+        let new = self.event.get_summary().get_value();
+        let replaced = |tag: &str| new.iter().any(|value| value.get_tag() == tag);
+        values.retain(|value| !replaced(value.get_tag()) && value.get_tag() != hparams::END_TAG);
+        values.extend_from_slice(new);
+        event.mut_summary().set_value(values.into());
+        Summaries { event }
+    }
+
     /// One point of a curve. TensorBoard keeps 32 bits of it and marks NaN and infinities.
     pub fn scalar(&mut self, tag: &Tag, value: impl Into<f64>) -> &mut Self {
         let mut point = Summary_Value::new();

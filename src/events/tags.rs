@@ -191,6 +191,9 @@ table! {
     CLASS_NUMBERS = Evaluator, Text, "class_numbers",
         "The classes by their numbers in the pictures. It is there if no font has all letters of their names.";
 
+    ROLLBACK_COUNT = Evaluator, Scalars, "training/rollbacks",
+        "How often training had gone back to an earlier checkpoint after a divergence.";
+
     // For the HParams tab, which takes every curve of the directory for a metric and shows the first five by name.
     BEST_ACCURACY = Evaluator, Scalars, "Overview/best accuracy",
         "Precision @ 1 of the best checkpoint so far: by the validation images if there are any, else by the test images.";

@@ -3,6 +3,7 @@
 use super::file::{self, EventFile};
 use super::graph::Graph;
 use super::hparams::session_file;
+use super::last::last_event;
 use super::purge::purge_from;
 use super::queue::RecordQueue;
 use super::record::encode;
@@ -47,14 +48,37 @@ impl EventWriter {
     }
 
     fn start(dir: &Path, first_step: Option<u64>) -> Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let mut existing = file::list(dir)?;
-        existing.retain(|path| *path != session_file(dir)); // which is no session's of this writer
+        let existing = existing(dir)?;
         if let Some(step) = first_step {
             purge_from(&existing, step)?;
         }
+        Self::start_beside(dir, &existing, first_step)
+    }
+
+    /// Change what is shown of a step, the last one: these summaries take the place of those with their tags, and of how
+    /// the session ended; later events are removed. A kill at any moment leaves the step as it was or as it is to be. There
+    /// may be no other writer.
+    ///
+    /// # Errors
+    /// An older file cannot be read or shortened, or the new one cannot be written.
+    pub fn revise(dir: &Path, summaries: Summaries) -> Result<()> {
+        let existing = existing(dir)?;
+        let step = summaries.event().get_step();
+        let revised = match last_event(&existing, step)? {
+            Some(earlier) => summaries.over(earlier),
+            None => summaries,
+        };
+        let first_step = u64::try_from(step).unwrap_or_default();
+        let events = Self::start_beside(dir, &existing, Some(first_step))?;
+        events.write(&revised);
+        events.sync()?;
+        purge_from(&existing, first_step)
+    }
+
+    /// Start a session in a file after the existing ones.
+    fn start_beside(dir: &Path, existing: &[PathBuf], first_step: Option<u64>) -> Result<Self> {
         let now = wall_time();
-        let file = EventFile::create(dir, &existing, now)?;
+        let file = EventFile::create(dir, existing, now)?;
         let warned_of = dir.to_owned();
         let warn = move |text: &str| {
             let dir = warned_of.display();
@@ -112,6 +136,14 @@ impl EventWriter {
         }
         sync_dir(dir)
     }
+}
+
+/// The files of the earlier sessions in `dir`, which is created where it is missing.
+fn existing(dir: &Path) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    let mut existing = file::list(dir)?;
+    existing.retain(|path| *path != session_file(dir)); // which is no session's of this writer
+    Ok(existing)
 }
 
 #[cfg(test)]
@@ -237,6 +269,51 @@ mod tests {
         let first = [&once[..], &["0", "100"]].concat();
         let second = vec!["version", "start@101", "200"];
         assert_eq!(events(dir.path()), [first, second]);
+    }
+
+    #[test]
+    fn revision_of_the_last_step_replaces_what_it_has_and_keeps_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (loss, state) = (Tag::new("loss"), Tag::new("state"));
+        let event = |step: u64, value: f64| {
+            let mut summaries = Summaries::at_time(step, 5.0);
+            summaries.scalar(&loss, 0.5).scalar(&state, value);
+            summaries
+        };
+        let writer = EventWriter::open(dir.path()).unwrap();
+        writer.write(&event(10, 1.0));
+        writer.write(&event(20, 1.0));
+        writer.write(&event(30, 1.0)); // of a journal that has lost it
+        drop(writer);
+        let revise = |value: f64, end: Option<SessionStatus>| {
+            let mut summaries = Summaries::at(20);
+            summaries.scalar(&state, value);
+            if let Some(end) = end {
+                summaries.end_session(end);
+            }
+            EventWriter::revise(dir.path(), summaries).unwrap();
+        };
+        let shown = || {
+            let files = file::list(dir.path()).unwrap();
+            let event = last_event(&files, 20).unwrap().unwrap();
+            assert_eq!(event.get_wall_time(), 5.0);
+            let values = event.get_summary().get_value().iter();
+            let values = values.map(|value| (value.get_tag().to_owned(), value.get_simple_value()));
+            values.collect::<Vec<_>>()
+        };
+        revise(0.0, Some(SessionStatus::Failure));
+        let [loss, end] = ["loss", "_hparams_/session_end_info"].map(|tag| (tag.to_owned(), 0.5));
+        let end = (end.0, 0.0);
+        let state = |value: f32| ("state".to_owned(), value);
+        assert_eq!(shown(), [loss.clone(), state(0.0), end]);
+        revise(1.0, None);
+        assert_eq!(shown(), [loss, state(1.0)]);
+        let want = [
+            vec!["version", "start@0", "10"],
+            vec!["version"],
+            vec!["version", "start@20", "20"],
+        ];
+        assert_eq!(events(dir.path()), want);
     }
 
     #[test]

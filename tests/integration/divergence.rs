@@ -159,9 +159,16 @@ fn rollbacks_are_limited_and_evaluated_meanwhile() {
         row.is_some_and(|row| row.trim_end().ends_with(" 2")),
         "{list}"
     );
-    let eval = json(&project.run("small").join("eval.status.json"));
+    let run = project.run("small");
+    let eval = json(&run.join("eval.status.json"));
     // It has scored what there was, and says that its trainer died.
     assert_eq!(eval["process"]["state"], "failed");
+    if let Some(events) = tensorboard_reads(&run.join("eval")) {
+        let last = |tag: &str| events["scalars"][tag].as_array().unwrap().last().cloned();
+        let step = last("Precision @ 1").unwrap()[0].clone();
+        assert_eq!(last("training/rollbacks"), Some(json!([step, 2.0])));
+        assert_eq!(last("Overview/state"), Some(json!([step, -1.0])));
+    }
 }
 
 /// The first steps at so high a rate make the loss ten million times what it was. Weight decay shrinks it again, by 0.64 a

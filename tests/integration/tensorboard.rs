@@ -195,6 +195,7 @@ fn assert_series_are_those_of_the_table(shown: &Value, id: &str) {
         "{histogram}/nonfinite",
         "rollbacks",
         "class_numbers",
+        "training/rollbacks",
     ];
     assert_eq!(missing, of_some_runs);
 }
