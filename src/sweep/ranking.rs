@@ -42,19 +42,23 @@ impl Candidate {
             .collect()
     }
 
-    fn is_whole(&self) -> bool {
+    /// Whether all of its points have a score.
+    pub fn is_whole(&self) -> bool {
         self.known().len() == self.scores.len()
     }
 }
 
 /// Puts the best first; of equals the one whose points come first.
 pub fn rank(goal: Goal, candidates: &mut [Candidate]) {
-    candidates.sort_by(|a, b| {
-        b.is_whole()
-            .cmp(&a.is_whole())
-            .then_with(|| order(goal, a.mean(), b.mean()))
-            .then_with(|| a.points.cmp(&b.points))
-    });
+    candidates.sort_by(|a, b| compare(goal, a, b));
+}
+
+/// The better one first.
+pub fn compare(goal: Goal, a: &Candidate, b: &Candidate) -> Ordering {
+    b.is_whole()
+        .cmp(&a.is_whole())
+        .then_with(|| order(goal, a.mean(), b.mean()))
+        .then_with(|| a.points.cmp(&b.points))
 }
 
 /// Whether a score is as good as a target.

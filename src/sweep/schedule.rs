@@ -271,7 +271,7 @@ impl<'a> Going<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::sweep::definition::{Method, Metric, MetricName, Score};
     use crate::testing::fuzz;
@@ -281,7 +281,7 @@ mod tests {
 
     const STEPS: u64 = 100;
 
-    fn definition(parallel: usize, min_iter: Option<u64>) -> Definition {
+    pub fn definition(parallel: usize, min_iter: Option<u64>) -> Definition {
         Definition {
             method: Method::Grid,
             metric: Metric {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     /// Points of settings with `seeds` each.
-    fn points(count: usize, seeds: usize) -> Vec<Point> {
+    pub fn points(count: usize, seeds: usize) -> Vec<Point> {
         let point = |number| Point {
             number,
             id: number.to_string(),

@@ -1,0 +1,95 @@
+//! How far a point has come, by its run's directory alone.
+
+use crate::run::{
+    Evaluation, Journal, ProcessState, RunDir, RunState, Status, Statuses, SupervisorStatus,
+};
+use crate::sweep::definition::{Metric, MetricName};
+use crate::sweep::schedule::{End, PointState};
+
+/// How far a point has come.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// How its run stands; none before that has begun.
+    pub state: Option<RunState>,
+    /// How it ended, if it has.
+    pub end: Option<End>,
+    /// Steps that are done.
+    pub done: u64,
+    /// How long its sessions took, in seconds.
+    pub seconds: f64,
+    /// What the evaluator has found, in the order of steps.
+    pub evaluations: Vec<Evaluation>,
+    /// The error that ended it.
+    pub error: Option<String>,
+}
+
+impl Progress {
+    /// That of the point with this run. What cannot be read counts as not there.
+    pub fn read(run: &RunDir) -> Self {
+        let statuses = Statuses::read(run);
+        let state = statuses.state(run);
+        let end = end(&statuses, state);
+        let evaluations = Journal::read(&run.evaluations());
+        Progress {
+            state,
+            end,
+            done: statuses.train.as_ref().map_or(0, |train| train.step),
+            seconds: statuses
+                .supervisor
+                .as_ref()
+                .map_or(0.0, SupervisorStatus::seconds),
+            evaluations: evaluations.unwrap_or_default(),
+            error: end
+                .filter(|end| end.is_failure())
+                .and_then(|_| error(&statuses)),
+        }
+    }
+
+    /// The score of an evaluation by the metric: of the validation images where there are any.
+    pub fn score(evaluation: &Evaluation, metric: Metric) -> Option<f64> {
+        evaluation.accuracy?; // none of a damaged checkpoint
+        match metric.name {
+            MetricName::Accuracy => evaluation.validation_accuracy.or(evaluation.accuracy),
+            MetricName::Loss => match evaluation.validation_accuracy {
+                Some(_) => evaluation.validation_loss,
+                None => evaluation.loss,
+            },
+        }
+    }
+
+    /// What the schedule has to know of a point that trains so many steps in all.
+    pub fn point_state(&self, steps: u64, metric: Metric) -> PointState {
+        let scores = self.evaluations.iter().map(|evaluation| {
+            let score = Progress::score(evaluation, metric);
+            (evaluation.step, score.unwrap_or(f64::NAN))
+        });
+        PointState {
+            steps,
+            done: self.done,
+            running: self.state.is_some_and(RunState::is_under_way),
+            end: self.end,
+            scores: scores.collect(),
+        }
+    }
+}
+
+/// How the run ended, if it will not go on by itself: one that was killed, or whose supervisor was, goes on.
+fn end(statuses: &Statuses, state: Option<RunState>) -> Option<End> {
+    let state = state.filter(|state| !state.is_under_way())?;
+    let supervisor = statuses.supervisor.as_ref()?;
+    match (state, supervisor.process().state) {
+        (RunState::Finished, _) => Some(End::Finished),
+        (RunState::Diverged, ProcessState::Failed | ProcessState::Diverged) => Some(End::Diverged),
+        (_, ProcessState::Failed | ProcessState::Diverged) => Some(End::Failed),
+        _ => None,
+    }
+}
+
+/// What ended it: the trainer's word, or the evaluator's, or the supervisor's.
+fn error(statuses: &Statuses) -> Option<String> {
+    let train = statuses.train.as_ref().map(Status::process);
+    let eval = statuses.eval.as_ref().map(Status::process);
+    let supervisor = statuses.supervisor.as_ref().map(Status::process);
+    let processes = [train, eval, supervisor].into_iter().flatten();
+    processes.filter_map(|process| process.error.clone()).next()
+}

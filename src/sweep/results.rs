@@ -1,0 +1,726 @@
+//! What a sweep has found: its settings from the best to the worst, for people (`results.md`, the terminal), and its points
+//! for programs (`results.csv`).
+//!
+//! A point counts when it has ended, or has passed a rung of halving; what others have scored by now is not to be compared
+//! with that. Settings that went further in halving come first: they won against the others at the same steps.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ::console::measure_text_width;
+use anyhow::Result;
+use serde_json::Value;
+
+use super::definition::{Definition, Goal, MetricName, Score};
+use super::point::{Point, labels};
+use super::progress::Progress;
+use super::ranking::{self, Candidate};
+use super::schedule::{Decision, End, stopped};
+use crate::files::write_atomic;
+use crate::run::{Evaluation, RunState};
+
+/// What the table is of. `progress` has one entry for each point, in the same order.
+#[derive(Clone, Copy, Debug)]
+pub struct Results<'a> {
+    /// `NAME/TIMESTAMP` of the sweep.
+    pub id: &'a str,
+    pub definition: &'a Definition,
+    pub points: &'a [Point],
+    pub progress: &'a [Progress],
+    pub decisions: &'a [Decision],
+    /// How many validation images the points hold out of their training images.
+    pub validation_images: &'a BTreeSet<usize>,
+}
+
+/// A setting and what its points have come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting<'a> {
+    /// From 1 for the best; none of one that cannot be compared yet.
+    pub rank: Option<usize>,
+    /// The values of the swept fields, by their dotted paths.
+    pub values: &'a BTreeMap<String, Value>,
+    /// Its points, in their order.
+    pub points: Vec<(&'a Point, &'a Progress)>,
+    /// How many rungs of halving it has passed.
+    rungs: usize,
+    /// What it is ranked by.
+    judged: Candidate,
+    /// The same checkpoints' accuracy on the test images, where it is not that.
+    tested: Candidate,
+}
+
+impl<'a> Results<'a> {
+    /// All settings, the best first; those that cannot be compared yet at the end.
+    pub fn settings(&self) -> Vec<Setting<'a>> {
+        let mut settings: Vec<Setting> = Vec::new();
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        let rungs = self.rungs();
+        let stopped = stopped(self.decisions);
+        for (point, progress) in self.points.iter().zip(self.progress) {
+            let place = *places.entry(&point.setting).or_insert_with(|| {
+                settings.push(Setting {
+                    rank: None,
+                    values: &point.set,
+                    points: Vec::new(),
+                    rungs: rungs.get(&point.number).copied().unwrap_or(0),
+                    judged: Candidate::default(),
+                    tested: Candidate::default(),
+                });
+                settings.len() - 1
+            });
+            let setting = &mut settings[place];
+            setting.points.push((point, progress));
+            let has_failed = progress.end.is_some_and(End::is_failure);
+            let counts = progress.end.is_some()
+                || stopped.contains_key(&point.number)
+                || rungs.contains_key(&point.number);
+            if counts {
+                let found = self.judged(progress).filter(|_| !has_failed);
+                setting.judged.points.push(point.number);
+                setting.judged.scores.push(found.map(|(_, score)| score));
+                let tested = found.and_then(|(evaluation, _)| evaluation.accuracy);
+                setting.tested.scores.push(tested);
+            }
+        }
+        let goal = self.definition.metric.goal;
+        settings.sort_by(|a, b| {
+            let is_open = |it: &Setting| it.judged.scores.is_empty();
+            let rungs = |it: &Setting| (!it.judged.is_whole(), Reverse(it.rungs));
+            is_open(a)
+                .cmp(&is_open(b))
+                .then_with(|| rungs(a).cmp(&rungs(b)))
+                .then_with(|| ranking::compare(goal, &a.judged, &b.judged))
+        });
+        let ranked = settings
+            .iter_mut()
+            .filter(|it| !it.judged.scores.is_empty());
+        for (rank, setting) in (1..).zip(ranked) {
+            setting.rank = Some(rank);
+        }
+        settings
+    }
+
+    /// How many rungs each point has passed that was compared with others; 0 of one that was stopped at the first.
+    fn rungs(&self) -> BTreeMap<usize, usize> {
+        let mut rungs = BTreeMap::new();
+        for decision in self.decisions {
+            if let Decision::Halving { go_on, stop, .. } = decision {
+                for point in go_on {
+                    *rungs.entry(*point).or_insert(0) += 1;
+                }
+                for point in stop {
+                    rungs.entry(*point).or_insert(0);
+                }
+            }
+        }
+        rungs
+    }
+
+    /// The evaluation that a point is judged by, and its score.
+    fn judged<'b>(&self, progress: &'b Progress) -> Option<(&'b Evaluation, f64)> {
+        let metric = self.definition.metric;
+        let scored = progress.evaluations.iter().filter_map(|evaluation| {
+            let score = Progress::score(evaluation, metric)?;
+            Some((evaluation, score))
+        });
+        match metric.of {
+            Score::Last => scored.last(),
+            Score::Best => scored.reduce(|best, later| match metric.goal {
+                Goal::Maximize if later.1 > best.1 => later,
+                Goal::Minimize if later.1 < best.1 => later,
+                _ => best,
+            }),
+        }
+    }
+
+    /// By which images the settings are ranked, and what that means, in a sentence.
+    pub fn judge(&self) -> String {
+        let metric = self.definition.metric;
+        let of = match metric.of {
+            Score::Best => "best",
+            Score::Last => "last",
+        };
+        let name = self.metric();
+        let goal = match metric.goal {
+            Goal::Maximize => "the highest",
+            Goal::Minimize => "the lowest",
+        };
+        let begin = format!("Ranked by the {of} {name} of a run, {goal} first,");
+        let counts: Vec<String> = self
+            .validation_images
+            .iter()
+            .map(usize::to_string)
+            .collect();
+        match self.validation_images.first() {
+            Some(0) if counts.len() > 1 => format!(
+                "{begin} on the validation images of runs that have some and on the test images of those that have none: \
+                 their ranks do not compare."
+            ),
+            None | Some(0) => format!(
+                "{begin} on the test images: they choose, which flatters the best one. \
+                 `data.validation_images` holds training images back to rank by."
+            ),
+            Some(_) => format!(
+                "{begin} on {} validation images, which no run trains on; the test images have no say.",
+                counts.join(" or ")
+            ),
+        }
+    }
+
+    fn metric(&self) -> &'static str {
+        match self.definition.metric.name {
+            MetricName::Accuracy => "accuracy",
+            MetricName::Loss => "loss",
+        }
+    }
+
+    /// Whether all points are judged by validation images.
+    fn has_validation(&self) -> bool {
+        self.validation_images
+            .first()
+            .is_some_and(|images| *images > 0)
+    }
+
+    /// How the points stand, in a line: `18 points: 12 finished, 2 running, 4 waiting`.
+    pub fn counts(&self) -> String {
+        let tally = self.tally(self.points.iter().zip(self.progress));
+        let parts: Vec<String> = tally
+            .iter()
+            .map(|(word, count)| format!("{count} {word}"))
+            .collect();
+        let points = self.points.len();
+        let s = if points == 1 { "" } else { "s" };
+        format!("{points} point{s}: {}", parts.join(", "))
+    }
+
+    /// How these points stand, and how many of them do so; those that have ended come first.
+    fn tally<'b>(
+        &self,
+        points: impl Iterator<Item = (&'b Point, &'b Progress)>,
+    ) -> Vec<(String, usize)> {
+        let stopped = stopped(self.decisions);
+        let mut counts: BTreeMap<(u8, String), usize> = BTreeMap::new();
+        for (point, progress) in points {
+            let word = state(progress, stopped.get(&point.number).copied());
+            *counts.entry((order(progress), word)).or_default() += 1;
+        }
+        counts
+            .into_iter()
+            .map(|((_, word), count)| (word, count))
+            .collect()
+    }
+
+    /// The points that failed or diverged, each in a line with what ended it.
+    pub fn failures(&self) -> Vec<String> {
+        let all = self.points.iter().zip(self.progress);
+        let failed = all.filter(|(_, progress)| progress.end.is_some_and(End::is_failure));
+        failed
+            .map(|(point, progress)| {
+                let how = state(progress, None);
+                match progress
+                    .error
+                    .as_ref()
+                    .and_then(|error| error.lines().next())
+                {
+                    Some(error) => format!("{} {how}: {error}", point.name),
+                    None => format!("{} {how}", point.name),
+                }
+            })
+            .collect()
+    }
+
+    /// The table of settings: its head, and as many rows as there may be.
+    fn rows(&self, most: usize) -> Vec<Vec<String>> {
+        let fields = self.definition.fields();
+        let labels = labels(&fields);
+        let name = self.metric();
+        let mut head = vec!["rank".to_owned()];
+        head.extend(labels.into_iter().map(|(_, label)| label));
+        head.push(match self.has_validation() {
+            true => format!("validation {name}"),
+            false => name.to_owned(),
+        });
+        if self.has_test_column() {
+            head.push("test accuracy".to_owned());
+        }
+        head.extend(["steps", "minutes", "state", "points"].map(str::to_owned));
+        let mut rows = vec![head];
+        for setting in self.settings().iter().take(most) {
+            let mut row = vec![setting.rank.map_or_else(none, |rank| rank.to_string())];
+            row.extend(fields.iter().map(|field| {
+                let value = setting.values.get(*field);
+                value.map_or_else(none, text)
+            }));
+            row.push(spread(&setting.judged));
+            if self.has_test_column() {
+                row.push(spread(&setting.tested));
+            }
+            row.push(range(setting.points.iter().map(|(_, it)| it.done)));
+            let seconds: f64 = setting.points.iter().map(|(_, it)| it.seconds).sum();
+            let minutes = seconds / 60.0 / setting.points.len() as f64;
+            row.push(format!("{minutes:.1}"));
+            row.push(match &self.tally(setting.points.iter().copied())[..] {
+                [(word, _)] => word.clone(),
+                words => {
+                    let parts: Vec<String> = words
+                        .iter()
+                        .map(|(word, count)| format!("{count} {word}"))
+                        .collect();
+                    parts.join(", ")
+                }
+            });
+            let numbers = setting
+                .points
+                .iter()
+                .map(|(point, _)| point.number.to_string());
+            row.push(numbers.collect::<Vec<_>>().join(" "));
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// Whether the test images' accuracy is something else than what is ranked by.
+    fn has_test_column(&self) -> bool {
+        self.has_validation() || self.definition.metric.name != MetricName::Accuracy
+    }
+
+    /// The table as text, with the `most` best settings.
+    pub fn table(&self, most: usize) -> Vec<String> {
+        let rows = self.rows(most);
+        let widths = widths(&rows);
+        let line = |row: &Vec<String>| {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| pad(cell, *width));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        rows.iter().map(line).collect()
+    }
+
+    /// `results.md`.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("# {}\n\n{}. {}\n", self.id, self.counts(), self.judge());
+        if self.definition.seeds.len() > 1 {
+            text += &format!(
+                "Mean ± standard deviation over {} seeds.\n",
+                self.definition.seeds.len()
+            );
+        }
+        text.push('\n');
+        let mut rows = self.rows(usize::MAX);
+        for row in &mut rows {
+            for cell in row {
+                *cell = cell.replace('|', "\\|");
+            }
+        }
+        let widths = widths(&rows);
+        rows.insert(
+            1,
+            widths
+                .iter()
+                .map(|width| "-".repeat((*width).max(3)))
+                .collect(),
+        );
+        for row in &rows {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| pad(cell, *width));
+            text += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+        }
+        let failures = self.failures();
+        if !failures.is_empty() {
+            text += "\nFailed:\n\n";
+            failures
+                .iter()
+                .for_each(|line| text += &format!("- {line}\n"));
+        }
+        text
+    }
+
+    /// `results.csv` (RFC 4180): a row for each point, in the order of their numbers. The scores are those of the
+    /// checkpoint that the point is judged by, the last step that of its checkpoint.
+    pub fn csv(&self) -> String {
+        let fields = self.definition.fields();
+        let mut head = vec!["point", "id", "name", "setting", "rank"];
+        head.extend(&fields);
+        head.extend([
+            "seed",
+            "state",
+            "steps",
+            "minutes",
+            "step",
+            "accuracy",
+            "loss",
+            "validation_accuracy",
+            "validation_loss",
+            "error",
+        ]);
+        let stopped = stopped(self.decisions);
+        let mut ranks: BTreeMap<usize, usize> = BTreeMap::new();
+        for setting in self.settings() {
+            let numbers = setting.points.iter().map(|(point, _)| point.number);
+            ranks.extend(numbers.filter_map(|number| Some((number, setting.rank?))));
+        }
+        let mut lines = vec![csv_line(head.iter().map(|name| (*name).to_owned()))];
+        for (point, progress) in self.points.iter().zip(self.progress) {
+            let judged = self.judged(progress).map(|(evaluation, _)| evaluation);
+            let of = |number: fn(&Evaluation) -> Option<f64>| {
+                let number = judged.and_then(number);
+                number.map_or_else(String::new, |number| number.to_string())
+            };
+            let rank = ranks.get(&point.number);
+            let mut row = vec![
+                point.number.to_string(),
+                point.id.clone(),
+                point.name.clone(),
+                point.setting.clone(),
+                rank.map_or_else(String::new, usize::to_string),
+            ];
+            row.extend(fields.iter().map(|field| {
+                let value = point.set.get(*field);
+                value.map_or_else(String::new, text)
+            }));
+            row.extend([
+                point.seed.to_string(),
+                state(progress, stopped.get(&point.number).copied()),
+                progress.done.to_string(),
+                format!("{:.2}", progress.seconds / 60.0),
+                judged.map_or_else(String::new, |it| it.step.to_string()),
+                of(|it| it.accuracy),
+                of(|it| it.loss),
+                of(|it| it.validation_accuracy),
+                of(|it| it.validation_loss),
+                progress.error.clone().unwrap_or_default(),
+            ]);
+            lines.push(csv_line(row.into_iter()));
+        }
+        lines.concat()
+    }
+
+    /// Writes `results.csv` and `results.md` into the sweep's directory.
+    ///
+    /// # Errors
+    /// One of them cannot be written; that of before then stays.
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        write_atomic(&directory.join("results.csv"), self.csv().as_bytes())?;
+        write_atomic(&directory.join("results.md"), self.markdown().as_bytes())
+    }
+}
+
+/// How a point stands, as people read it; `rung` is where halving has stopped it.
+pub fn state(progress: &Progress, rung: Option<u64>) -> String {
+    match (progress.state, progress.end, rung) {
+        (_, Some(End::Failed), _) => "failed".to_owned(),
+        (_, Some(End::Diverged), _) => "diverged".to_owned(),
+        (_, _, Some(rung)) => format!("out at {rung}"),
+        (None, ..) => "waiting".to_owned(),
+        // Killed with the sweep, it goes on with it.
+        (Some(RunState::Failed), None, None) => "interrupted".to_owned(),
+        (Some(state), ..) => state.to_string(),
+    }
+}
+
+/// Points that have ended come first, those that failed last.
+fn order(progress: &Progress) -> u8 {
+    match (progress.end, progress.state) {
+        (Some(end), _) if end.is_failure() => 4,
+        (Some(_), _) => 0,
+        (None, Some(state)) if state.is_under_way() => 2,
+        (None, Some(_)) => 1,
+        (None, None) => 3,
+    }
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+/// A value of a field, without the quotes of a string.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => {
+            let text = value.to_string();
+            text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+        }
+    }
+}
+
+/// Mean and deviation.
+fn spread(candidate: &Candidate) -> String {
+    match (candidate.mean(), candidate.deviation()) {
+        (Some(mean), Some(deviation)) => format!("{mean:.3} ± {deviation:.3}"),
+        (Some(mean), None) => format!("{mean:.3}"),
+        (None, _) => none(),
+    }
+}
+
+/// `1000`, or `250-1000` where they differ.
+fn range(numbers: impl Iterator<Item = u64> + Clone) -> String {
+    let (least, most) = (numbers.clone().min(), numbers.max());
+    match (least, most) {
+        (Some(least), Some(most)) if least < most => format!("{least}-{most}"),
+        (Some(least), _) => least.to_string(),
+        (None, _) => none(),
+    }
+}
+
+/// The width of each column.
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| measure_text_width(&row[column]));
+        cells.max().unwrap_or(0)
+    };
+    (0..columns).map(width).collect()
+}
+
+fn pad(cell: &str, width: usize) -> String {
+    let missing = width.saturating_sub(measure_text_width(cell));
+    format!("{cell}{}", " ".repeat(missing))
+}
+
+/// A line of a CSV file; what has commas, quotes or line breaks is quoted.
+fn csv_line(cells: impl Iterator<Item = String>) -> String {
+    let quoted = cells.map(|cell| match cell.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell,
+    });
+    quoted.collect::<Vec<_>>().join(",") + "\r\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Quality, Scores};
+    use crate::sweep::definition::{Choice, Metric, Parameter};
+    use crate::sweep::schedule::tests::{definition, points};
+    use std::time::Duration;
+
+    /// A point that has finished, with these accuracies of its checkpoints, of validation images too.
+    fn finished(accuracies: &[(f64, Option<f64>)]) -> Progress {
+        let evaluation = |(index, (accuracy, validation)): (usize, &(f64, Option<f64>))| {
+            let quality = |accuracy| Quality {
+                accuracy,
+                loss: 1.0 - accuracy,
+            };
+            let scores = Scores {
+                accuracy: *accuracy,
+                loss: 0.5,
+                validation: validation.map(quality),
+                ..Scores::default()
+            };
+            let step = 10 * index as u64 + 9;
+            Evaluation::new(step, None, None, Ok(scores), Duration::ZERO)
+        };
+        Progress {
+            state: Some(RunState::Finished),
+            end: Some(End::Finished),
+            done: 10 * accuracies.len() as u64,
+            seconds: 90.0,
+            evaluations: accuracies.iter().enumerate().map(evaluation).collect(),
+            error: None,
+        }
+    }
+
+    fn failed() -> Progress {
+        Progress {
+            state: Some(RunState::Diverged),
+            end: Some(End::Diverged),
+            error: Some("the loss at step 5 is inf\nmore".to_owned()),
+            ..finished(&[(0.9, Some(0.9))])
+        }
+    }
+
+    struct Case {
+        definition: Definition,
+        points: Vec<Point>,
+        progress: Vec<Progress>,
+        decisions: Vec<Decision>,
+        validation_images: BTreeSet<usize>,
+    }
+
+    impl Case {
+        /// Settings of two seeds each, with a learning rate and a text.
+        fn new(progress: Vec<Progress>) -> Self {
+            let mut definition = definition(1, None);
+            definition.metric.of = Score::Best;
+            definition.seeds = vec![1, 2];
+            definition.parameters = ["optimizer.learning_rate", "optimizer.type"]
+                .map(|field| Parameter {
+                    field: field.to_owned(),
+                    choice: Choice::Values(Vec::new()),
+                })
+                .into();
+            let mut points = points(progress.len(), 2);
+            for point in &mut points {
+                let rate = 0.1 * point.number.div_ceil(2) as f64;
+                point.seed = 1 + (point.number as u64 + 1) % 2;
+                point.set = BTreeMap::from([
+                    ("optimizer.learning_rate".to_owned(), rate.into()),
+                    ("optimizer.type".to_owned(), "a, \"b\"".into()),
+                ]);
+            }
+            Case {
+                definition,
+                points,
+                progress,
+                decisions: Vec::new(),
+                validation_images: BTreeSet::from([0]),
+            }
+        }
+
+        fn results(&self) -> Results<'_> {
+            Results {
+                id: "rates/20261126-050000",
+                definition: &self.definition,
+                points: &self.points,
+                progress: &self.progress,
+                decisions: &self.decisions,
+                validation_images: &self.validation_images,
+            }
+        }
+
+        /// The numbers of the settings' first points, those that have no rank after a 0.
+        fn order(&self) -> Vec<usize> {
+            let settings = self.results().settings();
+            let ranked = settings.iter().filter(|it| it.rank.is_some()).count();
+            let mut order: Vec<usize> = settings.iter().map(|it| it.points[0].0.number).collect();
+            order.insert(ranked, 0);
+            order
+        }
+    }
+
+    #[test]
+    fn results_are_ranked_by_the_best_or_the_last_checkpoint() {
+        let mut case = Case::new(vec![
+            finished(&[(0.5, None), (0.4, None)]),
+            finished(&[(0.5, None), (0.6, None)]),
+            finished(&[(0.8, None), (0.1, None)]),
+            finished(&[(0.2, None), (0.7, None)]),
+        ]);
+        assert_eq!(case.order(), [3, 1, 0]);
+        case.definition.metric.of = Score::Last;
+        assert_eq!(case.order(), [1, 3, 0]);
+        case.definition.metric.goal = Goal::Minimize;
+        assert_eq!(case.order(), [3, 1, 0]);
+    }
+
+    #[test]
+    fn results_say_what_ranks_and_what_failed() {
+        let mut case = Case::new(vec![
+            finished(&[(0.5, None), (0.4, None)]),
+            finished(&[(0.6, None)]),
+            finished(&[(0.8, None)]),
+            failed(),
+            Progress::default(),
+            Progress::default(),
+        ]);
+        case.progress[5].state = Some(RunState::Running);
+        let want = "\
+# rates/20261126-050000
+
+6 points: 3 finished, 1 running, 1 waiting, 1 diverged. Ranked by the best accuracy of a run, the highest first, on the test \
+images: they choose, which flatters the best one. `data.validation_images` holds training images back to rank by.
+Mean ± standard deviation over 2 seeds.
+
+| rank | learning_rate       | type   | accuracy      | steps | minutes | state                  | points |
+| ---- | ------------------- | ------ | ------------- | ----- | ------- | ---------------------- | ------ |
+| 1    | 0.1                 | a, \"b\" | 0.550 ± 0.071 | 10-20 | 1.5     | finished               | 1 2    |
+| 2    | 0.2                 | a, \"b\" | 0.800         | 10    | 1.5     | 1 finished, 1 diverged | 3 4    |
+| -    | 0.30000000000000004 | a, \"b\" | -             | 0     | 0.0     | 1 running, 1 waiting   | 5 6    |
+
+Failed:
+
+- 004 diverged: the loss at step 5 is inf
+";
+        assert_eq!(case.results().markdown(), want);
+        let table = case.results().table(1);
+        assert_eq!(table.len(), 2);
+        let row = "1     0.1            a, \"b\"  0.550 ± 0.071  10-20  1.5      finished  1 2";
+        assert_eq!(table[1], row);
+    }
+
+    #[test]
+    fn results_are_ranked_by_validation_images_where_there_are_any() {
+        let mut case = Case::new(vec![
+            finished(&[(0.9, Some(0.5)), (0.4, Some(0.6))]),
+            finished(&[(0.9, Some(0.6))]),
+            finished(&[(0.3, Some(0.7))]),
+            finished(&[(0.3, Some(0.7))]),
+        ]);
+        case.validation_images = BTreeSet::from([500]);
+        assert_eq!(case.order(), [3, 1, 0]);
+        let judge = case.results().judge();
+        assert_eq!(
+            judge,
+            "Ranked by the best accuracy of a run, the highest first, on 500 validation images, which no run trains on; \
+             the test images have no say."
+        );
+        let head = &case.results().table(0)[0];
+        let want = "rank  learning_rate  type  validation accuracy  test accuracy  steps  minutes  state  points";
+        assert_eq!(head, want);
+        // The test accuracy is that of the checkpoint that validation has chosen.
+        let tested = &case.results().settings()[1].tested;
+        assert_eq!(tested.scores, [Some(0.4), Some(0.9)]);
+        case.validation_images = BTreeSet::from([0, 500]);
+        assert!(
+            case.results()
+                .judge()
+                .ends_with("their ranks do not compare.")
+        );
+        case.definition.metric = Metric {
+            name: MetricName::Loss,
+            goal: Goal::Minimize,
+            of: Score::Last,
+        };
+        assert_eq!(case.order(), [3, 1, 0]);
+    }
+
+    #[test]
+    fn settings_that_went_further_in_halving_come_first() {
+        let mut case = Case::new(vec![finished(&[(0.9, None)]); 6]);
+        case.progress[2..4].fill(finished(&[(0.5, None)]));
+        for progress in &mut case.progress[4..] {
+            (progress.state, progress.end) = (Some(RunState::Stopped), None);
+        }
+        assert_eq!(case.order(), [1, 3, 0, 5], "an interrupted one has no rank");
+        case.decisions = vec![Decision::Halving {
+            steps: 10,
+            go_on: vec![3, 4],
+            stop: vec![1, 2, 5, 6],
+            scores: BTreeMap::new(),
+        }];
+        assert_eq!(case.order(), [3, 1, 5, 0]);
+        assert!(
+            case.results().counts().contains("2 out at 10"),
+            "{}",
+            case.results().counts()
+        );
+    }
+
+    #[test]
+    fn csv_has_a_row_for_each_point_and_quotes_what_needs_it() {
+        let mut case = Case::new(vec![finished(&[(0.25, Some(0.5))]), failed()]);
+        case.progress[1].error = Some("a, b\nc".to_owned());
+        let csv = case.results().csv();
+        let want = "point,id,name,setting,rank,optimizer.learning_rate,optimizer.type,seed,state,steps,minutes,step,accuracy,\
+                    loss,validation_accuracy,validation_loss,error\r\n\
+                    1,1,001,000,1,0.1,\"a, \"\"b\"\"\",1,finished,10,1.50,9,0.25,0.5,0.5,0.5,\r\n\
+                    2,2,002,000,1,0.1,\"a, \"\"b\"\"\",2,diverged,10,1.50,9,0.9,0.5,0.9,0.09999999999999998,\"a, b\nc\"\r\n";
+        assert_eq!(csv, want);
+    }
+
+    #[test]
+    fn results_are_written_beside_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let case = Case::new(vec![finished(&[(0.5, None)]); 2]);
+        case.results().write(directory.path()).unwrap();
+        let read = |name| std::fs::read_to_string(directory.path().join(name)).unwrap();
+        assert_eq!(read("results.md"), case.results().markdown());
+        assert_eq!(read("results.csv"), case.results().csv());
+    }
+}
