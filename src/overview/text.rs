@@ -20,27 +20,27 @@ pub struct Paint {
 }
 
 impl Paint {
-    pub(super) fn bold(self, text: &str) -> String {
+    pub(crate) fn bold(self, text: &str) -> String {
         self.with("1", text)
     }
 
-    pub(super) fn dim(self, text: &str) -> String {
+    pub(crate) fn dim(self, text: &str) -> String {
         self.with("2", text)
     }
 
-    pub(super) fn red(self, text: &str) -> String {
+    pub(crate) fn red(self, text: &str) -> String {
         self.with("31", text)
     }
 
-    pub(super) fn green(self, text: &str) -> String {
+    pub(crate) fn green(self, text: &str) -> String {
         self.with("32", text)
     }
 
-    pub(super) fn yellow(self, text: &str) -> String {
+    pub(crate) fn yellow(self, text: &str) -> String {
         self.with("33", text)
     }
 
-    pub(super) fn cyan(self, text: &str) -> String {
+    pub(crate) fn cyan(self, text: &str) -> String {
         self.with("36", text)
     }
 
@@ -55,7 +55,7 @@ impl Paint {
 
 /// A row of `width` columns at most: its label, and as many of the parts, in their order, as there is room for. The
 /// first is cut if it has to be.
-pub(super) fn row(paint: Paint, label: &str, parts: &[String], width: usize) -> String {
+pub(crate) fn row(paint: Paint, label: &str, parts: &[String], width: usize) -> String {
     let mut row = paint.dim(&format!("{label:<LABEL$}"));
     let mut used = LABEL;
     for (index, part) in parts.iter().filter(|part| !part.is_empty()).enumerate() {
@@ -72,17 +72,17 @@ pub(super) fn row(paint: Paint, label: &str, parts: &[String], width: usize) -> 
 }
 
 /// How many columns a row of `width` has beside its label.
-pub(super) fn room(width: usize) -> usize {
+pub(crate) fn room(width: usize) -> usize {
     width.saturating_sub(LABEL)
 }
 
 /// The text, cut to `width` columns.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     truncate_str(text, width, "…").into_owned()
 }
 
 /// A bar, and behind it the longest of these texts, which become shorter, that leaves the bar `least` columns.
-pub(super) fn bar_and_text(
+pub(crate) fn bar_and_text(
     paint: Paint,
     share: f64,
     texts: &[String],
@@ -100,7 +100,7 @@ pub(super) fn bar_and_text(
 }
 
 /// A bar of which a `share` in 0..=1 is full.
-pub(super) fn bar(paint: Paint, share: f64, columns: usize) -> String {
+pub(crate) fn bar(paint: Paint, share: f64, columns: usize) -> String {
     let share = if share.is_finite() {
         share.clamp(0.0, 1.0)
     } else {
@@ -128,7 +128,7 @@ pub(super) fn sparkline(numbers: &[f64], columns: usize) -> String {
 }
 
 /// A duration as `H:MM:SS`, and days before it.
-pub(super) fn clock(duration: Duration) -> String {
+pub(crate) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
     let rest = format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60);
@@ -152,7 +152,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// A number of any size, with three decimals or three after the first digit.
-pub(super) fn number(number: f64) -> String {
+pub(crate) fn number(number: f64) -> String {
     match number.abs() {
         size if size == 0.0 || (1e-2..1e5).contains(&size) => format!("{number:.3}"),
         _ => format!("{number:.3e}"),
@@ -193,7 +193,7 @@ pub(super) fn scores(last: Score, best: Score) -> String {
 }
 
 /// `1 checkpoint`, `2 checkpoints`.
-pub(super) fn count(number: usize, noun: &str) -> String {
+pub(crate) fn count(number: usize, noun: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{s}")
 }

@@ -1,15 +1,11 @@
 //! The display of a run: on a terminal a block of lines that is drawn again in place, plain lines everywhere else.
 
-use std::env;
-use std::io::{self, IsTerminal, Stderr, Write};
+use std::io::{self, Write};
 use std::time::Instant;
 
-use ::console::Term;
-use chrono::Local;
-
-use super::screen::{Screen, Size};
 use super::speed::Speed;
-use crate::overview::{Paint, RunSnapshot, SnapshotReader, block, wrap};
+use super::terminal::Terminal;
+use crate::overview::{RunSnapshot, SnapshotReader, block};
 use crate::run::{ProcessState, Role, RunDir, Statuses};
 
 /// How much is shown.
@@ -38,9 +34,7 @@ enum Output {
 
 /// The block, below what must not be lost: warnings and notes.
 struct Live {
-    screen: Screen<Stderr>,
-    terminal: Term,
-    paint: Paint,
+    terminal: Terminal,
     reader: SnapshotReader,
     speed: Speed,
     /// What the trainer said last before its first step.
@@ -51,20 +45,16 @@ struct Live {
 impl Display {
     /// A block on stderr if it and stdout are terminals, otherwise plain lines on stdout.
     pub fn detect(run: &RunDir, verbosity: Verbosity) -> Self {
-        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let terminals = io::stderr().is_terminal() && io::stdout().is_terminal();
-        if is_dumb || !terminals || verbosity == Verbosity::Quiet {
+        let terminal = Terminal::detect().filter(|_| verbosity != Verbosity::Quiet);
+        let Some(terminal) = terminal else {
             return Display {
                 verbosity,
                 ..Self::plain(io::stdout())
             };
-        }
-        let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        };
         Display {
             output: Output::Live(Box::new(Live {
-                screen: Screen::new(io::stderr()),
-                terminal: Term::stderr(),
-                paint: Paint { colour: !no_colour },
+                terminal,
                 reader: SnapshotReader::new(run),
                 speed: Speed::default(),
                 preparation: None,
@@ -91,7 +81,7 @@ impl Display {
     /// The columns that a text may take; none where there is no terminal.
     pub fn columns(&self) -> Option<usize> {
         match &self.output {
-            Output::Live(live) => Some(live.columns()),
+            Output::Live(live) => Some(live.terminal.columns()),
             Output::Plain(_) => None,
         }
     }
@@ -115,8 +105,8 @@ impl Display {
                     live.preparation = Some(without_time(line).to_owned());
                 }
                 match (shown, warning) {
-                    (true, true) => live.event(&marked),
-                    (true, false) => live.print(&marked),
+                    (true, true) => live.terminal.event(&marked),
+                    (true, false) => live.terminal.print(&marked),
                     (false, _) => {}
                 }
             }
@@ -127,7 +117,7 @@ impl Display {
     pub fn note(&mut self, text: &str) {
         match &mut self.output {
             Output::Plain(out) => write_line(out, text),
-            Output::Live(live) => live.event(text),
+            Output::Live(live) => live.terminal.event(text),
         }
     }
 
@@ -155,22 +145,13 @@ impl Display {
     /// Removes the block. What the run has come to is for others to say.
     pub fn finish(&mut self) {
         if let Output::Live(live) = &mut self.output {
-            let size = live.size();
-            live.screen.clear(size);
+            live.terminal.clear();
             live.speed.forget();
         }
     }
 }
 
 impl Live {
-    fn size(&self) -> Size {
-        let (rows, columns) = self.terminal.size_checked().unwrap_or((24, 80));
-        Size {
-            rows: usize::from(rows),
-            columns: usize::from(columns),
-        }
-    }
-
     fn update(&mut self, statuses: Statuses) {
         let begun = statuses.train.as_ref();
         if let Some(train) = begun.filter(|train| train.loss.is_some()) {
@@ -184,28 +165,8 @@ impl Live {
         }
         snapshot.speed = self.speed.steps_per_second();
         snapshot.preparation.clone_from(&self.preparation);
-        let size = self.size();
-        self.screen
-            .draw(block(&snapshot, self.columns(), self.paint), size);
-    }
-
-    /// One column is left: some terminals go to the next line after the last one.
-    fn columns(&self) -> usize {
-        self.size().columns.saturating_sub(1).clamp(20, 200)
-    }
-
-    /// Prints, with the time, what is worth keeping.
-    fn event(&mut self, text: &str) {
-        let time = Local::now().format("%H:%M:%S");
-        self.print(&wrap(&format!("{time} {text}"), self.columns()));
-    }
-
-    fn print(&mut self, text: &str) {
-        let size = self.size();
-        // What a log quotes of a file must not command the terminal.
-        let safe = |letter: &char| *letter == '\n' || !letter.is_control();
-        let text: String = text.chars().filter(safe).collect();
-        self.screen.print(&text, size);
+        let (columns, paint) = (self.terminal.columns(), self.terminal.paint);
+        self.terminal.draw(block(&snapshot, columns, paint));
     }
 }
 

@@ -9,6 +9,7 @@ mod outcome;
 mod restart;
 mod screen;
 mod speed;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod worker;

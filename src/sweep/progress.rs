@@ -15,6 +15,10 @@ pub struct Progress {
     pub end: Option<End>,
     /// Steps that are done.
     pub done: u64,
+    /// Steps that it trains in all; none before it has begun.
+    pub steps: Option<u64>,
+    /// The loss, averaged over the last steps.
+    pub loss: Option<f64>,
     /// How long its sessions took, in seconds.
     pub seconds: f64,
     /// What the evaluator has found, in the order of steps.
@@ -29,11 +33,14 @@ impl Progress {
         let statuses = Statuses::read(run);
         let state = statuses.state(run);
         let end = end(&statuses, state);
+        let train = statuses.train.as_ref();
         let evaluations = Journal::read(&run.evaluations());
         Progress {
             state,
             end,
-            done: statuses.train.as_ref().map_or(0, |train| train.step),
+            done: train.map_or(0, |train| train.step),
+            steps: train.map(|train| train.steps).filter(|steps| *steps > 0),
+            loss: train.and_then(|train| Some(train.smoothed_loss?.value)),
             seconds: statuses
                 .supervisor
                 .as_ref()

@@ -32,7 +32,8 @@ impl Candidate {
         (scores.len() > 1).then(|| (squares / (scores.len() - 1) as f64).sqrt())
     }
 
-    fn known(&self) -> Vec<f64> {
+    /// The scores that there are.
+    pub fn known(&self) -> Vec<f64> {
         let finite = |score: &f64| score.is_finite();
         self.scores
             .iter()

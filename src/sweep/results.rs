@@ -45,7 +45,7 @@ pub struct Setting<'a> {
     /// How many rungs of halving it has passed.
     rungs: usize,
     /// What it is ranked by.
-    judged: Candidate,
+    pub judged: Candidate,
     /// The same checkpoints' accuracy on the test images, where it is not that.
     tested: Candidate,
 }
@@ -118,7 +118,7 @@ impl<'a> Results<'a> {
     }
 
     /// The evaluation that a point is judged by, and its score.
-    fn judged<'b>(&self, progress: &'b Progress) -> Option<(&'b Evaluation, f64)> {
+    pub fn judged<'b>(&self, progress: &'b Progress) -> Option<(&'b Evaluation, f64)> {
         let metric = self.definition.metric;
         let scored = progress.evaluations.iter().filter_map(|evaluation| {
             let score = Progress::score(evaluation, metric)?;
@@ -137,11 +137,7 @@ impl<'a> Results<'a> {
     /// By which images the settings are ranked, and what that means, in a sentence.
     pub fn judge(&self) -> String {
         let metric = self.definition.metric;
-        let of = match metric.of {
-            Score::Best => "best",
-            Score::Last => "last",
-        };
-        let name = self.metric();
+        let (of, name) = (metric.of.name(), self.metric());
         let goal = match metric.goal {
             Goal::Maximize => "the highest",
             Goal::Minimize => "the lowest",
@@ -165,6 +161,14 @@ impl<'a> Results<'a> {
                 "{begin} on {} validation images, which no run trains on; the test images have no say.",
                 counts.join(" or ")
             ),
+        }
+    }
+
+    /// By which images the settings are ranked, in short.
+    pub fn images(&self) -> &'static str {
+        match self.has_validation() {
+            true => "by validation images",
+            false => "by the test images",
         }
     }
 
@@ -434,12 +438,22 @@ fn order(progress: &Progress) -> u8 {
     }
 }
 
+impl Score {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Score::Best => "best",
+            Score::Last => "last",
+        }
+    }
+}
+
 fn none() -> String {
     "-".to_owned()
 }
 
 /// A value of a field, without the quotes of a string.
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         value => {
@@ -450,7 +464,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Mean and deviation.
-fn spread(candidate: &Candidate) -> String {
+pub fn spread(candidate: &Candidate) -> String {
     match (candidate.mean(), candidate.deviation()) {
         (Some(mean), Some(deviation)) => format!("{mean:.3} ± {deviation:.3}"),
         (Some(mean), None) => format!("{mean:.3}"),
@@ -493,7 +507,7 @@ fn csv_line(cells: impl Iterator<Item = String>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::run::{Quality, Scores};
     use crate::sweep::definition::{Choice, Metric, Parameter};
@@ -501,7 +515,7 @@ mod tests {
     use std::time::Duration;
 
     /// A point that has finished, with these accuracies of its checkpoints, of validation images too.
-    fn finished(accuracies: &[(f64, Option<f64>)]) -> Progress {
+    pub fn finished(accuracies: &[(f64, Option<f64>)]) -> Progress {
         let evaluation = |(index, (accuracy, validation)): (usize, &(f64, Option<f64>))| {
             let quality = |accuracy| Quality {
                 accuracy,
@@ -520,13 +534,15 @@ mod tests {
             state: Some(RunState::Finished),
             end: Some(End::Finished),
             done: 10 * accuracies.len() as u64,
+            steps: Some(20),
+            loss: Some(1.5),
             seconds: 90.0,
             evaluations: accuracies.iter().enumerate().map(evaluation).collect(),
             error: None,
         }
     }
 
-    fn failed() -> Progress {
+    pub fn failed() -> Progress {
         Progress {
             state: Some(RunState::Diverged),
             end: Some(End::Diverged),
@@ -535,9 +551,9 @@ mod tests {
         }
     }
 
-    struct Case {
-        definition: Definition,
-        points: Vec<Point>,
+    pub struct Case {
+        pub definition: Definition,
+        pub points: Vec<Point>,
         progress: Vec<Progress>,
         decisions: Vec<Decision>,
         validation_images: BTreeSet<usize>,
@@ -545,7 +561,7 @@ mod tests {
 
     impl Case {
         /// Settings of two seeds each, with a learning rate and a text.
-        fn new(progress: Vec<Progress>) -> Self {
+        pub fn new(progress: Vec<Progress>) -> Self {
             let mut definition = definition(1, None);
             definition.metric.of = Score::Best;
             definition.seeds = vec![1, 2];
@@ -573,7 +589,7 @@ mod tests {
             }
         }
 
-        fn results(&self) -> Results<'_> {
+        pub fn results(&self) -> Results<'_> {
             Results {
                 id: "rates/20261126-050000",
                 definition: &self.definition,
