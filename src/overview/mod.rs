@@ -6,7 +6,7 @@
 mod block;
 mod closing;
 mod disk;
-mod text;
+pub(crate) mod text;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

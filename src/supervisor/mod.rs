@@ -24,6 +24,7 @@ use nix::sys::signal::Signal;
 pub use self::child::Child;
 pub use self::detached::{StopOptions, detach, stop};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
+pub use self::terminal::Terminal;
 use crate::checkpoint;
 use crate::evaluator::TrainerDied;
 use crate::overview;

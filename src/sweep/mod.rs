@@ -1,9 +1,15 @@
 //! Sweeps: many runs of one spec, each with other values of a few fields.
 
+mod block;
 pub mod definition;
+pub mod display;
 mod enumerate;
 pub mod point;
+pub mod progress;
+mod ranking;
 mod read;
+pub mod results;
+pub mod schedule;
 #[cfg(test)]
 mod tests;
 

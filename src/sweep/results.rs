@@ -120,12 +120,12 @@ impl<'a> Results<'a> {
     /// The evaluation that a point is judged by, and its score.
     pub fn judged<'b>(&self, progress: &'b Progress) -> Option<(&'b Evaluation, f64)> {
         let metric = self.definition.metric;
-        let scored = progress.evaluations.iter().filter_map(|evaluation| {
+        let mut scored = progress.evaluations.iter().filter_map(|evaluation| {
             let score = Progress::score(evaluation, metric)?;
             Some((evaluation, score))
         });
         match metric.of {
-            Score::Last => scored.last(),
+            Score::Last => scored.next_back(),
             Score::Best => scored.reduce(|best, later| match metric.goal {
                 Goal::Maximize if later.1 > best.1 => later,
                 Goal::Minimize if later.1 < best.1 => later,

@@ -1,0 +1,109 @@
+//! The display of a sweep: on a terminal a block of lines that is drawn again in place, and plain lines everywhere else,
+//! one when a point starts, ends or fails.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use super::block::{Session, block, share};
+use super::results::Results;
+use crate::supervisor::Terminal;
+use crate::supervisor::display::Verbosity;
+
+/// The least share of a sweep that an estimate of the time is made from.
+const LEAST_SHARE: f64 = 0.005;
+
+/// Shows how a sweep is doing. What cannot be shown is dropped, as a run's display does.
+pub struct Display {
+    terminal: Option<Terminal>,
+    verbosity: Verbosity,
+    session: Session,
+    begin: Instant,
+    /// How much was done when the session began.
+    first_share: Option<f64>,
+}
+
+impl Display {
+    /// A block on stderr if it and stdout are terminals, otherwise plain lines on stdout. `curves` is the command that
+    /// shows the sweep's curves.
+    pub fn detect(verbosity: Verbosity, curves: String) -> Self {
+        Display {
+            terminal: Terminal::detect().filter(|_| verbosity != Verbosity::Quiet),
+            verbosity,
+            session: Session {
+                curves,
+                ..Session::default()
+            },
+            begin: Instant::now(),
+            first_share: None,
+        }
+    }
+
+    /// Whether there is a block.
+    pub fn is_live(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Something that must not be lost: a point that failed, a decision.
+    pub fn note(&mut self, text: &str) {
+        match &mut self.terminal {
+            Some(terminal) => terminal.event(text),
+            None => {
+                let mut out = io::stdout();
+                let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+            }
+        }
+    }
+
+    /// What goes as planned: a point that starts or ends. The block shows it anyway.
+    pub fn line(&mut self, text: &str) {
+        if self.verbosity != Verbosity::Quiet {
+            self.note(text);
+        }
+    }
+
+    /// The sweep as it is now.
+    pub fn update(&mut self, results: &Results, stopping: bool) {
+        let Some(terminal) = &mut self.terminal else {
+            return;
+        };
+        let done = share(results);
+        let first = *self.first_share.get_or_insert(done);
+        let elapsed = self.begin.elapsed();
+        // Halving decides how much there is to do.
+        let is_known = results.definition.early_terminate.is_none();
+        self.session.left = is_known.then(|| time_left(elapsed, first, done)).flatten();
+        (self.session.elapsed, self.session.stopping) = (elapsed, stopping);
+        let (columns, rows) = (terminal.columns(), terminal.rows());
+        let lines = block(results, &self.session, columns, rows, terminal.paint);
+        terminal.draw(lines);
+    }
+
+    /// Removes the block.
+    pub fn finish(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.clear();
+        }
+    }
+}
+
+/// How long the rest takes if it goes on as it went in this session, from the share that was done when it began.
+fn time_left(elapsed: Duration, first: f64, done: f64) -> Option<Duration> {
+    let gained = done - first;
+    if gained < LEAST_SHARE {
+        return None;
+    }
+    Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - done) / gained).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_follows_from_what_this_session_did() {
+        let left = |first, done| time_left(Duration::from_secs(60), first, done);
+        assert_eq!(left(0.0, 0.0), None);
+        assert_eq!(left(0.25, 0.5), Some(Duration::from_secs(120)));
+        assert_eq!(left(0.5, 1.0), Some(Duration::ZERO));
+    }
+}
