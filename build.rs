@@ -1,5 +1,5 @@
-//! Writes libtorch's places into the binary, so that it starts from any directory and with the libtorch that it was
-//! built for, also where it was installed or its clone was moved.
+//! Compiles the C++ of src/backend/group, and writes libtorch's places into the binary, so that it starts from any
+//! directory and with the libtorch that it was built for, also where it was installed or its clone was moved.
 
 use std::env;
 use std::fs;
@@ -15,6 +15,7 @@ fn main() {
         version(Path::new(&libtorch))
     );
     if libtorch.is_empty() {
+        compile_group(Path::new("/usr"));
         return;
     }
     let lib = Path::new(&libtorch).join("lib");
@@ -23,7 +24,9 @@ fn main() {
             "cargo:warning=no libtorch in {}; run `make setup` first",
             lib.display()
         );
+        return;
     }
+    compile_group(Path::new(&libtorch));
     // RPATH, which the loader searches before LD_LIBRARY_PATH. The linker's default, RUNPATH, comes after it, and
     // another program's libtorch there would be taken for this one (https://man7.org/linux/man-pages/man8/ld.so.8.html).
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
@@ -36,6 +39,26 @@ fn main() {
         println!("cargo:rustc-link-arg=-L{}", lib.display());
         println!("cargo:rustc-link-arg=-ltorch_cuda");
     }
+}
+
+/// libtorch's process groups as C functions. The libraries that they need are those that torch-sys names.
+fn compile_group(libtorch: &Path) {
+    let group = Path::new("src/backend/group");
+    for source in ["c10d.cpp", "gloo"] {
+        println!("cargo:rerun-if-changed={}", group.join(source).display());
+    }
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(1);
+    // Where libtorch's headers ask for Gloo's, which it does not have.
+    build.define("USE_C10D_GLOO", None).include(group);
+    let include = libtorch.join("include");
+    for headers in [&include, &include.join("torch/csrc/api/include")] {
+        // The system's own are found without, and g++ must not be told of them.
+        if headers != Path::new("/usr/include") {
+            build.flag(format!("-isystem{}", headers.display())); // which leaves out warnings of theirs
+        }
+    }
+    build.file(group.join("c10d.cpp")).compile("runboard_c10d");
 }
 
 /// The directories to look for libtorch in, in this order; the loader replaces `$ORIGIN` by the binary's.

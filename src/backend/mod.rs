@@ -15,6 +15,7 @@ pub mod environment;
 mod golden;
 #[cfg(test)]
 mod golden_torch;
+pub mod group;
 mod losses;
 mod muon;
 mod native;

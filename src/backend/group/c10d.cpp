@@ -1,0 +1,206 @@
+// libtorch's process groups (c10d: a store, and Gloo's collective operations) as C functions, for ffi.rs.
+//
+// Every function that can fail returns whether it succeeded; if not, the first line of what was wrong is in `error`.
+// No exception leaves this file. What goes over the network lies in tensors of the group, never in the caller's
+// memory: an operation that failed may leave Gloo's threads with it.
+
+#include <c10/util/Flags.h>
+#include <c10/util/Logging.h>
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+C10_DECLARE_int(caffe2_log_level);
+
+namespace {
+
+using std::chrono::milliseconds;
+
+struct Store {
+  c10::intrusive_ptr<c10d::Store> store;
+};
+
+struct Gloo {
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  // Bytes, or floats as bytes; each as long as the longest operation so far.
+  at::Tensor input;
+  at::Tensor output;
+};
+
+// Where to write an error's text.
+struct ErrorText {
+  char* text;
+  size_t capacity;
+
+  void set(const char* what) const noexcept {
+    // c10's errors go on with a backtrace.
+    const size_t line = std::strcspn(what, "\n");
+    const size_t length = std::min(line, capacity - 1);
+    std::memcpy(text, what, length);
+    text[length] = '\0';
+  }
+};
+
+template <typename F>
+bool guarded(ErrorText error, F body) noexcept {
+  try {
+    // What libtorch logs of an error, with a backtrace, is in the error too.
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
+      FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+    }
+    body();
+    return true;
+  } catch (const std::exception& exception) {
+    error.set(exception.what());
+  } catch (...) {
+    error.set("an exception without a text");
+  }
+  return false;
+}
+
+// At least `length` bytes, and one, as no bytes have no address.
+at::Tensor& reserve(at::Tensor& tensor, int64_t length) {
+  if (!tensor.defined() || tensor.numel() < length) {
+    tensor = at::zeros({std::max<int64_t>(length, 1)}, at::kByte);
+  }
+  return tensor;
+}
+
+// The first `count` floats of bytes.
+at::Tensor floats(const at::Tensor& bytes, int64_t count) {
+  return bytes.narrow(0, 0, count * static_cast<int64_t>(sizeof(float))).view(at::kFloat);
+}
+
+} // namespace
+
+extern "C" {
+
+// A store in the process of rank 0, which takes over the listening socket, also if it fails.
+bool runboard_store_serve(int socket, uint16_t port, const char* host, int64_t timeout_ms, Store** store, ErrorText error) {
+  return guarded(error, [&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = true;
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout_ms);
+    options.masterListenFd = socket;
+    *store = new Store{c10::make_intrusive<c10d::TCPStore>(host, options)};
+  });
+}
+
+bool runboard_store_join(uint16_t port, const char* host, int64_t timeout_ms, Store** store, ErrorText error) {
+  return guarded(error, [&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout_ms);
+    *store = new Store{c10::make_intrusive<c10d::TCPStore>(host, options)};
+  });
+}
+
+bool runboard_store_open(const char* path, int world, int64_t timeout_ms, Store** store, ErrorText error) {
+  return guarded(error, [&] {
+    auto file = c10::make_intrusive<c10d::FileStore>(path, world);
+    file->setTimeout(milliseconds(timeout_ms));
+    *store = new Store{std::move(file)};
+  });
+}
+
+void runboard_store_free(Store* store) {
+  try {
+    delete store;
+  } catch (...) {
+  }
+}
+
+bool runboard_store_set(Store* store, const char* key, const uint8_t* value, size_t length, ErrorText error) {
+  return guarded(error, [&] { store->store->set(key, std::vector<uint8_t>(value, value + length)); });
+}
+
+bool runboard_store_add(Store* store, const char* key, int64_t* value, ErrorText error) {
+  return guarded(error, [&] { *value = store->store->add(key, *value); });
+}
+
+bool runboard_store_has(Store* store, const char* key, bool* has, ErrorText error) {
+  return guarded(error, [&] { *has = store->store->check({key}); });
+}
+
+// The value's length is in `length`, and as much of it as there is room for in `value`.
+bool runboard_store_get(Store* store, const char* key, uint8_t* value, size_t capacity, size_t* length, ErrorText error) {
+  return guarded(error, [&] {
+    const std::vector<uint8_t> found = store->store->get(key);
+    *length = found.size();
+    std::copy_n(found.begin(), std::min(found.size(), capacity), value);
+  });
+}
+
+bool runboard_gloo_new(Store* store, int rank, int world, const char* address, int64_t timeout_ms, Gloo** gloo, ErrorText error) {
+  return guarded(error, [&] {
+    auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout_ms));
+    options->threads = 1;
+    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address, /*lazyInit=*/false));
+    auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, world, options);
+    *gloo = new Gloo{std::move(group), {}, {}};
+  });
+}
+
+void runboard_gloo_free(Gloo* gloo) {
+  try {
+    delete gloo;
+  } catch (...) {
+  }
+}
+
+// Room for `input` and `output` bytes; both stay where they are until the next call.
+bool runboard_gloo_reserve(Gloo* gloo, int64_t input, int64_t output, uint8_t** in, uint8_t** out, ErrorText error) {
+  return guarded(error, [&] {
+    *in = reserve(gloo->input, input).data_ptr<uint8_t>();
+    *out = reserve(gloo->output, output).data_ptr<uint8_t>();
+  });
+}
+
+// The input's first `count` floats are those for rank 0, the next ones those for rank 1 and so on; in the output lie
+// those of rank 0 for this rank, those of rank 1 for it and so on.
+bool runboard_gloo_all_to_all(Gloo* gloo, int64_t count, ErrorText error) {
+  return guarded(error, [&] {
+    const int64_t all = count * gloo->group->getSize();
+    at::Tensor input = floats(gloo->input, all);
+    at::Tensor output = floats(gloo->output, all);
+    std::vector<int64_t> even;
+    gloo->group->alltoall_base(output, input, even, even)->wait();
+  });
+}
+
+// The output is the first `count` floats of rank 0's input, then those of rank 1's and so on.
+bool runboard_gloo_all_gather(Gloo* gloo, int64_t count, ErrorText error) {
+  return guarded(error, [&] {
+    at::Tensor input = floats(gloo->input, count);
+    at::Tensor output = floats(gloo->output, count * gloo->group->getSize());
+    gloo->group->_allgather_base(output, input)->wait();
+  });
+}
+
+// The input's first `length` bytes become those of rank 0.
+bool runboard_gloo_broadcast(Gloo* gloo, int64_t length, ErrorText error) {
+  return guarded(error, [&] {
+    std::vector<at::Tensor> tensors{gloo->input.narrow(0, 0, length)};
+    gloo->group->broadcast(tensors)->wait();
+  });
+}
+
+bool runboard_gloo_barrier(Gloo* gloo, ErrorText error) {
+  return guarded(error, [&] { gloo->group->barrier()->wait(); });
+}
+
+} // extern "C"

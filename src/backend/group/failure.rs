@@ -1,0 +1,206 @@
+//! Which rank is to blame when an operation fails. Gloo's error says at best which connection broke, and it breaks also
+//! to a rank that has only noticed another's death before. So each rank that ends leaves its reason in the store, before
+//! it closes its connections, and the others follow the reasons to the rank that left none.
+
+use super::ffi::Store;
+use super::meeting::Member;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// Why a rank's part in the group is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// A connection to that rank broke, or to one that is not known.
+    Closed(Option<usize>),
+    /// An operation took too long.
+    TimedOut,
+    /// Another error of an operation.
+    Failed(String),
+    /// It left by itself, with this reason.
+    Left(String),
+}
+
+impl End {
+    /// What an operation's error says; `addresses` has the ends of all connections.
+    pub fn of(error: &str, addresses: &HashMap<SocketAddr, usize>) -> Self {
+        let rank = |mut address: SocketAddr| {
+            // Gloo writes the port with its two bytes exchanged, as they go over the network.
+            address.set_port(address.port().swap_bytes());
+            addresses.get(&address).copied()
+        };
+        let peer = addresses_in(error).find_map(rank);
+        let broken = ["closed", "reset", "roken pipe", "Read error", "Write error"];
+        if error.contains("imed out") || error.contains("imeout") {
+            End::TimedOut
+        } else if peer.is_some() || broken.iter().any(|word| error.contains(word)) {
+            End::Closed(peer)
+        } else {
+            End::Failed(error.to_owned())
+        }
+    }
+
+    /// Tell the others. It is there when this returns.
+    pub fn tell(&self, store: &Store, rank: usize) -> Result<()> {
+        store.set(&key(rank), &serde_json::to_vec(self)?)?;
+        // A store in another process answers this after it has the value, and a value itself not at all.
+        store.get(&key(rank))?;
+        Ok(())
+    }
+}
+
+/// The addresses in an error of Gloo's, as in `Connection closed by peer [127.0.0.1]:4321`.
+fn addresses_in(error: &str) -> impl Iterator<Item = SocketAddr> {
+    error.split('[').skip(1).filter_map(|rest| {
+        let (ip, rest) = rest.split_once("]:")?;
+        let port = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+        Some(
+            (
+                ip.parse::<std::net::IpAddr>().ok()?.to_canonical(),
+                port.parse().ok()?,
+            )
+                .into(),
+        )
+    })
+}
+
+fn key(rank: usize) -> String {
+    format!("end/{rank}")
+}
+
+/// How each rank's part ended, as far as it said so.
+pub fn ends(store: &Store, world: usize) -> Result<Vec<Option<End>>> {
+    let end = |rank| {
+        let value = store.get(&key(rank))?;
+        Ok(value.map(|it| serde_json::from_slice(&it)).transpose()?)
+    };
+    (0..world).map(end).collect()
+}
+
+/// What is known of a failure.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Blame {
+    /// The ranks that are to blame, if any is.
+    pub ranks: Vec<usize>,
+    /// What happened.
+    pub why: Why,
+}
+
+/// What happened to the ranks that are to blame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The connection broke and the rank said nothing.
+    Lost,
+    /// Those do not answer, or nobody is known who does not.
+    Silent,
+    /// That is what the rank said.
+    Said(String),
+}
+
+impl Blame {
+    /// By how the ranks' parts ended; `own` said so too.
+    pub fn of(own: usize, ends: &[Option<End>]) -> Self {
+        let mut rank = own;
+        // Each step goes to another rank, or it would be the ranks that accuse each other: none is to blame then.
+        for _ in 0..ends.len() {
+            let (ranks, why) = match &ends[rank] {
+                None => (vec![rank], Why::Lost),
+                Some(End::Closed(Some(next))) => {
+                    rank = *next;
+                    continue;
+                }
+                Some(End::Closed(None) | End::TimedOut) => {
+                    let silent = |rank: &usize| ends[*rank].is_none();
+                    ((0..ends.len()).filter(silent).collect(), Why::Silent)
+                }
+                Some(End::Failed(text) | End::Left(text)) => (vec![rank], Why::Said(text.clone())),
+            };
+            return Blame { ranks, why };
+        }
+        let (ranks, why) = (Vec::new(), Why::Silent);
+        Blame { ranks, why }
+    }
+
+    /// Whether the ranks that have said nothing may yet change it.
+    pub fn waits(&self) -> bool {
+        self.why == Why::Silent && !self.ranks.is_empty()
+    }
+
+    /// For people.
+    pub fn text(&self, members: &[Member], seconds: f64) -> String {
+        let ranks: Vec<String> = self
+            .ranks
+            .iter()
+            .map(|&it| members[it].to_string())
+            .collect();
+        let names = ranks.join(", ");
+        let they = if ranks.len() == 1 {
+            "it is"
+        } else {
+            "they are"
+        };
+        match &self.why {
+            Why::Lost => {
+                format!("{names} is gone: it was killed, has crashed, or the network to it is cut")
+            }
+            Why::Silent if ranks.is_empty() => {
+                format!("the ranks lost one another; an operation may take {seconds} s")
+            }
+            Why::Silent => format!(
+                "no answer from {names} within {seconds} s: {they} stopped, too busy or cut off"
+            ),
+            Why::Said(text) if text.is_empty() => format!("{names} has left"),
+            Why::Said(text) => format!("{names} ended: {text}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blame(own: usize, ends: &[Option<End>]) -> (Vec<usize>, Why) {
+        let Blame { ranks, why } = Blame::of(own, ends);
+        (ranks, why)
+    }
+
+    #[test]
+    fn end_names_the_rank_whose_connection_broke() {
+        let port = 4321_u16.swap_bytes();
+        let addresses = HashMap::from([(([127, 0, 0, 1], port).into(), 2)]);
+        let end = |error: &str| End::of(error, &addresses);
+        let closed = "Connection closed by peer [127.0.0.1]:4321. This means";
+        assert_eq!(end(closed), End::Closed(Some(2)));
+        assert_eq!(
+            end("Read error [::ffff:127.0.0.1]:4321: Connection reset by peer"),
+            End::Closed(Some(2))
+        );
+        assert_eq!(end("Broken pipe [127.0.0.1]:99"), End::Closed(None));
+        let late = "Timed out waiting 1000ms for recv operation to complete";
+        assert_eq!(end(late), End::TimedOut);
+        assert_eq!(end("no memory"), End::Failed("no memory".into()));
+    }
+
+    #[test]
+    fn blame_follows_the_reasons_to_the_rank_that_gave_none() {
+        let closed = |rank| Some(End::Closed(Some(rank)));
+        let late = Some(End::TimedOut);
+        let left = Some(End::Left("disk full".into()));
+        assert_eq!(blame(0, &[closed(1), None]), (vec![1], Why::Lost));
+        assert_eq!(
+            blame(0, &[closed(1), closed(2), None, None]),
+            (vec![2], Why::Lost)
+        );
+        assert_eq!(
+            blame(0, &[closed(1), late.clone(), None]),
+            (vec![2], Why::Silent)
+        );
+        assert_eq!(
+            blame(1, &[left, closed(0)]),
+            (vec![0], Why::Said("disk full".into()))
+        );
+        assert_eq!(blame(0, &[closed(1), closed(0)]), (vec![], Why::Silent));
+        assert_eq!(blame(0, &[late.clone(), late]), (vec![], Why::Silent));
+    }
+}

@@ -1,0 +1,407 @@
+//! The functions of c10d.cpp, safe to call: all unsafe code of process groups.
+
+use anyhow::{Result, bail};
+use std::ffi::{CString, c_char};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{IntoRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::time::Duration;
+
+/// c10d.cpp's `Store`.
+#[repr(C)]
+struct RawStore {
+    _opaque: [u8; 0],
+}
+
+/// c10d.cpp's `Gloo`.
+#[repr(C)]
+struct RawGloo {
+    _opaque: [u8; 0],
+}
+
+/// c10d.cpp's `ErrorText`.
+#[repr(C)]
+struct RawError {
+    text: *mut c_char,
+    capacity: usize,
+}
+
+unsafe extern "C" {
+    fn runboard_store_serve(
+        socket: RawFd,
+        port: u16,
+        host: *const c_char,
+        timeout_ms: i64,
+        store: *mut *mut RawStore,
+        error: RawError,
+    ) -> bool;
+    fn runboard_store_join(
+        port: u16,
+        host: *const c_char,
+        timeout_ms: i64,
+        store: *mut *mut RawStore,
+        error: RawError,
+    ) -> bool;
+    fn runboard_store_open(
+        path: *const c_char,
+        world: i32,
+        timeout_ms: i64,
+        store: *mut *mut RawStore,
+        error: RawError,
+    ) -> bool;
+    fn runboard_store_free(store: *mut RawStore);
+    fn runboard_store_set(
+        store: *mut RawStore,
+        key: *const c_char,
+        value: *const u8,
+        length: usize,
+        error: RawError,
+    ) -> bool;
+    fn runboard_store_add(
+        store: *mut RawStore,
+        key: *const c_char,
+        value: *mut i64,
+        error: RawError,
+    ) -> bool;
+    fn runboard_store_has(
+        store: *mut RawStore,
+        key: *const c_char,
+        has: *mut bool,
+        error: RawError,
+    ) -> bool;
+    fn runboard_store_get(
+        store: *mut RawStore,
+        key: *const c_char,
+        value: *mut u8,
+        capacity: usize,
+        length: *mut usize,
+        error: RawError,
+    ) -> bool;
+    fn runboard_gloo_new(
+        store: *mut RawStore,
+        rank: i32,
+        world: i32,
+        address: *const c_char,
+        timeout_ms: i64,
+        gloo: *mut *mut RawGloo,
+        error: RawError,
+    ) -> bool;
+    fn runboard_gloo_free(gloo: *mut RawGloo);
+    fn runboard_gloo_reserve(
+        gloo: *mut RawGloo,
+        input: i64,
+        output: i64,
+        input_bytes: *mut *mut u8,
+        output_bytes: *mut *mut u8,
+        error: RawError,
+    ) -> bool;
+    fn runboard_gloo_all_to_all(gloo: *mut RawGloo, count: i64, error: RawError) -> bool;
+    fn runboard_gloo_all_gather(gloo: *mut RawGloo, count: i64, error: RawError) -> bool;
+    fn runboard_gloo_broadcast(gloo: *mut RawGloo, length: i64, error: RawError) -> bool;
+    fn runboard_gloo_barrier(gloo: *mut RawGloo, error: RawError) -> bool;
+}
+
+/// Call a function of c10d.cpp with room for an error's text.
+fn call(function: impl FnOnce(RawError) -> bool) -> Result<()> {
+    let mut text = [0_u8; 1024];
+    let error = RawError {
+        text: text.as_mut_ptr().cast(),
+        capacity: text.len(),
+    };
+    if function(error) {
+        return Ok(());
+    }
+    let end = text.iter().position(|&byte| byte == 0);
+    let text = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]);
+    bail!("{}", without_source(&text));
+}
+
+/// An error's text without the place in libtorch's or Gloo's source, `[/pytorch/.../pair.cc:547] `, before it.
+fn without_source(text: &str) -> &str {
+    let place = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "));
+    match place {
+        Some((place, rest)) if place.contains('/') => rest,
+        _ => text,
+    }
+}
+
+/// A host or address as c10d wants it.
+fn c_string(text: impl Into<Vec<u8>>) -> Result<CString> {
+    Ok(CString::new(text)?)
+}
+
+fn millis(timeout: Duration) -> i64 {
+    i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Keys and values that the ranks share until there is a group, and of which they learn why it failed.
+///
+/// Its calls can wait without end while the process that keeps the store is stopped.
+pub struct Store(NonNull<RawStore>);
+
+impl Store {
+    /// Keep a store in this process, for all that connect to the socket.
+    pub fn serve(listener: TcpListener, timeout: Duration) -> Result<Self> {
+        let address = listener.local_addr()?;
+        let host = c_string(address.ip().to_string())?;
+        let socket = listener.into_raw_fd();
+        Self::new(|store, error| {
+            // SAFETY: host is a C string that lives until the call returns; the socket is c10d's from here on.
+            unsafe {
+                runboard_store_serve(
+                    socket,
+                    address.port(),
+                    host.as_ptr(),
+                    millis(timeout),
+                    store,
+                    error,
+                )
+            }
+        })
+    }
+
+    /// The store at an address, which may come until the timeout.
+    pub fn join(address: SocketAddr, timeout: Duration) -> Result<Self> {
+        let host = c_string(address.ip().to_string())?;
+        Self::new(|store, error| {
+            // SAFETY: host is a C string that lives until the call returns.
+            unsafe {
+                runboard_store_join(address.port(), host.as_ptr(), millis(timeout), store, error)
+            }
+        })
+    }
+
+    /// The store in a file, which the first one makes.
+    pub fn open(path: &Path, world: usize, timeout: Duration) -> Result<Self> {
+        let path = c_string(path.as_os_str().as_bytes())?;
+        let world = i32::try_from(world)?;
+        Self::new(|store, error| {
+            // SAFETY: path is a C string that lives until the call returns.
+            unsafe { runboard_store_open(path.as_ptr(), world, millis(timeout), store, error) }
+        })
+    }
+
+    fn new(open: impl FnOnce(*mut *mut RawStore, RawError) -> bool) -> Result<Self> {
+        let mut store = ptr::null_mut();
+        call(|error| open(&mut store, error))?;
+        let Some(store) = NonNull::new(store) else {
+            bail!("c10d made no store");
+        };
+        Ok(Store(store))
+    }
+
+    /// Set a key's value.
+    pub fn set(&self, key: &str, value: &[u8]) -> Result<()> {
+        let key = c_string(key)?;
+        call(|error| {
+            // SAFETY: the store lives as long as self; key and value live until the call returns, which copies both.
+            unsafe {
+                runboard_store_set(
+                    self.0.as_ptr(),
+                    key.as_ptr(),
+                    value.as_ptr(),
+                    value.len(),
+                    error,
+                )
+            }
+        })
+    }
+
+    /// Add to a key's number, 0 at first; returns the sum.
+    pub fn add(&self, key: &str, value: i64) -> Result<i64> {
+        let key = c_string(key)?;
+        let mut value = value;
+        call(|error| {
+            // SAFETY: the store lives as long as self; key and value live until the call returns.
+            unsafe { runboard_store_add(self.0.as_ptr(), key.as_ptr(), &mut value, error) }
+        })?;
+        Ok(value)
+    }
+
+    /// A key's value, if it has one already.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let key = c_string(key)?;
+        let mut has = false;
+        call(|error| {
+            // SAFETY: the store lives as long as self; key and has live until the call returns.
+            unsafe { runboard_store_has(self.0.as_ptr(), key.as_ptr(), &mut has, error) }
+        })?;
+        if !has {
+            return Ok(None);
+        }
+        let mut value = vec![0; 4096];
+        loop {
+            let mut length = 0;
+            call(|error| {
+                // SAFETY: the store lives as long as self; at most value.len() bytes are written to value.
+                unsafe {
+                    runboard_store_get(
+                        self.0.as_ptr(),
+                        key.as_ptr(),
+                        value.as_mut_ptr(),
+                        value.len(),
+                        &mut length,
+                        error,
+                    )
+                }
+            })?;
+            let fits = length <= value.len();
+            value.resize(length, 0);
+            if fits {
+                return Ok(Some(value));
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // SAFETY: c10d.cpp made it, and nothing else frees it.
+        unsafe { runboard_store_free(self.0.as_ptr()) }
+    }
+}
+
+/// A group of Gloo's, whose operations end with an error at its timeout. After one there is no other.
+pub struct Gloo {
+    raw: NonNull<RawGloo>,
+    world: usize,
+}
+
+impl Gloo {
+    /// A group of `world` ranks that listens at `address` alone and finds the others by the store.
+    pub fn new(
+        store: &Store,
+        rank: usize,
+        world: usize,
+        address: &str,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let address = c_string(address)?;
+        let (rank, ranks) = (i32::try_from(rank)?, i32::try_from(world)?);
+        let mut raw = ptr::null_mut();
+        call(|error| {
+            // SAFETY: the store lives as long as the reference, and the group shares its ownership; address is a C
+            // string that lives until the call returns.
+            unsafe {
+                runboard_gloo_new(
+                    store.0.as_ptr(),
+                    rank,
+                    ranks,
+                    address.as_ptr(),
+                    millis(timeout),
+                    &mut raw,
+                    error,
+                )
+            }
+        })?;
+        let Some(raw) = NonNull::new(raw) else {
+            bail!("c10d made no group");
+        };
+        Ok(Gloo { raw, world })
+    }
+
+    /// The memory that operations read and that they write, at least so many bytes of each. The contents stay from
+    /// one call to the next with the same lengths.
+    pub fn memory(&mut self, input: usize, output: usize) -> Result<(&mut [u8], &mut [u8])> {
+        let (mut at_input, mut at_output) = (ptr::null_mut(), ptr::null_mut());
+        let lengths = (i64::try_from(input)?, i64::try_from(output)?);
+        call(|error| {
+            // SAFETY: the group lives as long as self; both pointers are written.
+            unsafe {
+                runboard_gloo_reserve(
+                    self.raw.as_ptr(),
+                    lengths.0,
+                    lengths.1,
+                    &mut at_input,
+                    &mut at_output,
+                    error,
+                )
+            }
+        })?;
+        if at_input.is_null() || at_output.is_null() {
+            bail!("c10d gave no memory");
+        }
+        // SAFETY: two tensors of at least these lengths, which stay in place until the next call that borrows the group
+        // mutably, as these slices do. After an operation that succeeded nobody else reads or writes them; after one
+        // that failed `Group` makes no other. Fresh memory is zero.
+        Ok(unsafe {
+            (
+                slice::from_raw_parts_mut(at_input, input),
+                slice::from_raw_parts_mut(at_output, output),
+            )
+        })
+    }
+
+    /// Exchange `count` floats with each rank: the input has those for rank 0 first, the output those of rank 0.
+    pub fn all_to_all(&mut self, count: usize) -> Result<()> {
+        let bytes = self.bytes(count) * self.world;
+        self.memory(bytes, bytes)?;
+        let count = i64::try_from(count)?;
+        // SAFETY: the group lives as long as self, and its memory was made long enough.
+        call(|error| unsafe { runboard_gloo_all_to_all(self.raw.as_ptr(), count, error) })
+    }
+
+    /// Gather the input's first `count` floats of each rank in the output, those of rank 0 first.
+    pub fn all_gather(&mut self, count: usize) -> Result<()> {
+        let bytes = self.bytes(count);
+        self.memory(bytes, bytes * self.world)?;
+        let count = i64::try_from(count)?;
+        // SAFETY: the group lives as long as self, and its memory was made long enough.
+        call(|error| unsafe { runboard_gloo_all_gather(self.raw.as_ptr(), count, error) })
+    }
+
+    /// Replace the input's first bytes by those of rank 0.
+    pub fn broadcast(&mut self, length: usize) -> Result<()> {
+        self.memory(length, 0)?;
+        let length = i64::try_from(length)?;
+        // SAFETY: the group lives as long as self, and its memory was made long enough.
+        call(|error| unsafe { runboard_gloo_broadcast(self.raw.as_ptr(), length, error) })
+    }
+
+    /// Wait for all ranks.
+    pub fn barrier(&mut self) -> Result<()> {
+        // SAFETY: the group lives as long as self.
+        call(|error| unsafe { runboard_gloo_barrier(self.raw.as_ptr(), error) })
+    }
+
+    fn bytes(&self, count: usize) -> usize {
+        count * size_of::<f32>()
+    }
+}
+
+impl Drop for Gloo {
+    fn drop(&mut self) {
+        // SAFETY: c10d.cpp made it, and nothing else frees it.
+        unsafe { runboard_gloo_free(self.raw.as_ptr()) }
+    }
+}
+
+/// Close a file descriptor in programs that this process starts.
+pub fn close_on_exec(descriptor: RawFd) {
+    // SAFETY: fcntl takes plain numbers here, and refuses a descriptor that is none.
+    unsafe {
+        libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_text_loses_the_place_in_the_source_alone() {
+        let closed = "Connection closed by peer [127.0.0.1]:4321";
+        let text = format!("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] {closed}");
+        assert_eq!(without_source(&text), closed);
+        assert_eq!(without_source(closed), closed);
+        assert_eq!(
+            without_source("[127.0.0.1]:1 refuses"),
+            "[127.0.0.1]:1 refuses"
+        );
+    }
+}

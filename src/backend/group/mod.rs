@@ -1,0 +1,380 @@
+//! Processes that train together: libtorch's process groups (c10d), with Gloo over TCP.
+//!
+//! Ranks meet by a store (`meeting`), build a group and then sum, send and wait together. A sum's additions have a fixed
+//! order, so it has the same bits on every rank and in every run. Whatever a rank does not do in time is an error on all
+//! others that names it (`failure`), never a hang: calls that may not return are made on a thread of their own (`worker`).
+//!
+//! c10d.cpp and ffi.rs hold all that is C++ and unsafe.
+
+mod failure;
+mod ffi;
+mod meeting;
+mod sockets;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use meeting::{Hello, Meeting, Member, Place};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use failure::{Blame, End};
+use ffi::{Gloo, Store};
+use meeting::Party;
+use std::collections::{HashMap, HashSet};
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use worker::Worker;
+
+/// How much longer than its own timeout libtorch may take to say that something took too long.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// How long a rank whose operation took too long waits for the others to say so too. Those that do not are to blame.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Between two looks into the store.
+const POLL: Duration = Duration::from_millis(10);
+
+/// The processes that train together, as one of them sees it.
+///
+/// All ranks must call the same operations in the same order, with the same lengths. After an error each further
+/// operation ends with the same one.
+pub struct Group {
+    worker: Worker<Links>,
+    /// Where a second connection to the store finds it.
+    place: Option<Place>,
+    rank: usize,
+    members: Vec<Member>,
+    timeout: Duration,
+    /// The ranks' ends of the connections.
+    addresses: HashMap<SocketAddr, usize>,
+    /// Memory of the last sum, to be used again.
+    memory: Vec<f32>,
+    /// Why there are no more operations.
+    ended: Option<String>,
+}
+
+/// What the group's thread holds.
+#[derive(Default)]
+struct Links {
+    gloo: Option<Gloo>,
+    store: Option<Store>,
+}
+
+impl Links {
+    fn store(&self) -> Result<&Store> {
+        self.store.as_ref().context("there is no store")
+    }
+
+    fn gloo(&mut self) -> Result<&mut Gloo> {
+        self.gloo.as_mut().context("there is no group")
+    }
+}
+
+impl Group {
+    /// Meet the other ranks and connect to them.
+    ///
+    /// # Errors
+    /// Ranks that are about to do different things, or more of them than there should be, are a user's error on all
+    /// that are concerned. A rank that does not come in time is an error that names it.
+    pub fn connect(meeting: Meeting) -> Result<Self> {
+        let Meeting {
+            rank,
+            world,
+            timeout,
+            join_timeout,
+            ..
+        } = meeting;
+        if rank >= world {
+            bail!("there is no rank {rank} among {world}, want 0 to world - 1");
+        }
+        let address = meeting.place.own_address()?;
+        if address.is_unspecified() {
+            bail!("a group listens at one address of this host, not at all of them ({address})");
+        }
+        let party = Party::new(&meeting);
+        let reopened = meeting.place.reopened()?;
+        let place = meeting.place;
+        let worker = Worker::start()?;
+        let open = move |links: &mut Links| {
+            links.store = Some(place.open(world, join_timeout)?);
+            Ok(())
+        };
+        let meet = move |links: &mut Links| party.meet(links.store()?);
+        let opened = worker.call(join_timeout + SLACK, open);
+        let members = match opened {
+            Some(Ok(())) => worker.call(join_timeout + SLACK + meeting::HEARD, meet),
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
+        };
+        let seconds = join_timeout.as_secs_f64();
+        let late = || anyhow!("{reopened} does not answer within {seconds} s");
+        let members = members.unwrap_or_else(|| Err(late()));
+        let members = members.context("failed to meet the other ranks")?;
+        let mut group = Group {
+            worker,
+            place: Some(reopened),
+            rank,
+            members,
+            timeout,
+            addresses: HashMap::new(),
+            memory: Vec::new(),
+            ended: None,
+        };
+        let build =
+            move |links: &mut Links| build(links, rank, world, &address.to_string(), timeout);
+        group.addresses = group
+            .run(build)
+            .context("failed to connect to the other ranks")?;
+        Ok(group)
+    }
+
+    /// This process's rank.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// All ranks, in order.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Replace each value by its sum over all ranks. The additions' order is that of [`tree_sum`].
+    ///
+    /// # Errors
+    /// A rank that does not take part in time.
+    pub fn all_reduce(&mut self, values: &mut [f32]) -> Result<()> {
+        let world = self.members.len();
+        if world == 1 || values.is_empty() {
+            return Ok(());
+        }
+        let mut memory = mem::take(&mut self.memory);
+        memory.clear();
+        memory.extend_from_slice(values);
+        let sum = move |links: &mut Links| {
+            all_reduce(links.gloo()?, world, &mut memory)?;
+            Ok(memory)
+        };
+        let sums = self.run(sum).context("failed to sum over the ranks")?;
+        values.copy_from_slice(&sums);
+        self.memory = sums;
+        Ok(())
+    }
+
+    /// Replace the bytes by those of rank 0, whatever their number there.
+    ///
+    /// # Errors
+    /// A rank that does not take part in time.
+    pub fn broadcast(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let send = move |links: &mut Links| {
+            let gloo = links.gloo()?;
+            let length = broadcast(gloo, &u64::try_from(bytes.len())?.to_le_bytes(), 8)?;
+            let length = u64::from_le_bytes(length.try_into().unwrap_or_default());
+            broadcast(gloo, &bytes, usize::try_from(length)?)
+        };
+        self.run(send).context("failed to get what rank 0 has")
+    }
+
+    /// Wait until all ranks are here.
+    ///
+    /// # Errors
+    /// A rank that does not come in time.
+    pub fn barrier(&mut self) -> Result<()> {
+        let wait = |links: &mut Links| links.gloo()?.barrier();
+        self.run(wait).context("failed to wait for the other ranks")
+    }
+
+    /// Leave the group; the others' next operation fails, and they say that this rank ended for this reason.
+    pub fn leave(mut self, why: &str) {
+        self.end(End::Left(why.to_owned()));
+    }
+
+    /// Make an operation on the group's thread.
+    fn run<T: Send + 'static>(
+        &mut self,
+        operation: impl FnOnce(&mut Links) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if let Some(why) = &self.ended {
+            bail!("{why}");
+        }
+        let end = match self.worker.call(self.timeout + SLACK, operation) {
+            Some(Ok(value)) => return Ok(value),
+            Some(Err(error)) => End::of(&format!("{error:#}"), &self.addresses),
+            None => {
+                // The thread is lost. What it holds of the group closes with the process.
+                self.reopen();
+                End::TimedOut
+            }
+        };
+        Err(self.fail(end))
+    }
+
+    /// Another connection to the store, on another thread.
+    fn reopen(&mut self) {
+        let (world, timeout) = (self.members.len(), self.timeout);
+        let (Some(place), Ok(worker)) = (self.place.take(), Worker::start()) else {
+            return;
+        };
+        let open = move |links: &mut Links| links.store = place.open(world, timeout).ok();
+        worker.call(GRACE, open);
+        self.worker = worker;
+    }
+
+    /// End the group with the error that says why.
+    fn fail(&mut self, end: End) -> Error {
+        let why = match self.end(end) {
+            Some(blame) => blame.text(&self.members, self.timeout.as_secs_f64()),
+            None => {
+                let zero = &self.members[0];
+                format!("{zero}, which keeps the store, is gone or does not answer")
+            }
+        };
+        self.ended = Some(why.clone());
+        anyhow!(why)
+    }
+
+    /// Tell the others why this rank's part is over, close its connections, and find out who is to blame. `None` if the
+    /// store does not answer.
+    fn end(&mut self, end: End) -> Option<Blame> {
+        if self.ended.is_some() {
+            return None;
+        }
+        self.ended = Some("this rank has left".to_owned());
+        let (rank, world) = (self.rank, self.members.len());
+        let wait = move |links: &mut Links| end_in(links, &end, rank, world);
+        self.worker.call(GRACE + SLACK, wait)?.ok()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end(End::Left(String::new()));
+    }
+}
+
+/// Build the group, and learn the ranks' ends of its connections.
+fn build(
+    links: &mut Links,
+    rank: usize,
+    world: usize,
+    address: &str,
+    timeout: Duration,
+) -> Result<HashMap<SocketAddr, usize>> {
+    // Which sockets are new tells only if one group is built at a time.
+    static ONE: Mutex<()> = Mutex::new(());
+    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before: HashSet<_> = sockets::open().into_iter().collect();
+    let store = links.store.as_ref().context("there is no store")?;
+    let gloo = Gloo::new(store, rank, world, address, timeout)?;
+    let own: Vec<_> = sockets::open()
+        .into_iter()
+        .filter(|it| !before.contains(it))
+        .collect();
+    drop(one);
+    links.gloo = Some(gloo);
+    // A child process would keep the connections open, and hide from the others that this one is dead.
+    for socket in &own {
+        ffi::close_on_exec(socket.descriptor);
+    }
+    let key = |rank| format!("addresses/{rank}");
+    let own: HashSet<SocketAddr> = own.iter().map(|socket| socket.local).collect();
+    let store = links.store()?;
+    store.set(&key(rank), &serde_json::to_vec(&own)?)?;
+    let deadline = Instant::now() + timeout;
+    let mut addresses = HashMap::new();
+    for rank in 0..world {
+        let theirs = loop {
+            if let Some(value) = store.get(&key(rank))? {
+                break serde_json::from_slice::<HashSet<SocketAddr>>(&value)?;
+            }
+            if Instant::now() >= deadline {
+                bail!("Timed out waiting for rank {rank}");
+            }
+            thread::sleep(POLL);
+        };
+        addresses.extend(theirs.into_iter().map(|address| (address, rank)));
+    }
+    Ok(addresses)
+}
+
+/// See [`Group::end`].
+fn end_in(links: &mut Links, end: &End, rank: usize, world: usize) -> Result<Blame> {
+    let deadline = Instant::now() + GRACE;
+    let told = links.store().and_then(|store| end.tell(store, rank));
+    // Now the others notice.
+    links.gloo = None;
+    told?;
+    let store = links.store()?;
+    let mut known = vec![None; world];
+    known[rank] = Some(end.clone());
+    loop {
+        let ends = failure::ends(store, world);
+        // A store that goes meanwhile has told enough.
+        let gone = ends.is_err();
+        known = ends.unwrap_or(known);
+        let blame = Blame::of(rank, &known);
+        // The store goes with rank 0, so that waits for all that may yet look into it.
+        let looking = |it: usize| rank == 0 && known[it].is_none() && !blame.ranks.contains(&it);
+        let leaves = *end == End::Left(String::new());
+        if gone
+            || leaves
+            || !blame.waits() && !(0..world).any(looking)
+            || Instant::now() >= deadline
+        {
+            return Ok(blame);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Sum over the ranks: each sums a share of the values, and all gather the shares. That sends as little as any way to
+/// sum does, and no two ranks can come to different bits.
+fn all_reduce(gloo: &mut Gloo, world: usize, values: &mut [f32]) -> Result<()> {
+    let share = values.len().div_ceil(world);
+    let (all, bytes) = (share * world, share * world * size_of::<f32>());
+    let (input, _) = gloo.memory(bytes, bytes)?;
+    let input: &mut [f32] = bytemuck::cast_slice_mut(input);
+    input[..values.len()].copy_from_slice(values);
+    input[values.len()..all].fill(0.0);
+    gloo.all_to_all(share)?;
+    let (input, output) = gloo.memory(bytes, bytes)?;
+    let parts: &mut [f32] = bytemuck::cast_slice_mut(output);
+    tree_sum(parts, share);
+    let input: &mut [f32] = bytemuck::cast_slice_mut(input);
+    input[..share].copy_from_slice(&parts[..share]);
+    gloo.all_gather(share)?;
+    let (_, output) = gloo.memory(bytes, bytes)?;
+    let sums: &[f32] = bytemuck::cast_slice(output);
+    values.copy_from_slice(&sums[..values.len()]);
+    Ok(())
+}
+
+/// Add parts of `length` values each into the first one: neighbours first, then the sums of two, of four and so on. So
+/// does the network on the CPU with the parts of a batch, and where a rank's share is a whole subtree of them, the sum
+/// over the ranks has the bits of the sum in one process.
+pub fn tree_sum(parts: &mut [f32], length: usize) {
+    let count = parts.len() / length.max(1);
+    let mut step = 1;
+    while step < count {
+        for left in (0..count - step).step_by(2 * step) {
+            let (head, tail) = parts.split_at_mut((left + step) * length);
+            for (sum, value) in head[left * length..][..length].iter_mut().zip(tail) {
+                *sum += *value;
+            }
+        }
+        step *= 2;
+    }
+}
+
+/// So many bytes of rank 0.
+fn broadcast(gloo: &mut Gloo, bytes: &[u8], length: usize) -> Result<Vec<u8>> {
+    let (input, _) = gloo.memory(length, 0)?;
+    if bytes.len() == length {
+        input.copy_from_slice(bytes);
+    }
+    gloo.broadcast(length)?;
+    let (input, _) = gloo.memory(length, 0)?;
+    Ok(input.to_vec())
+}

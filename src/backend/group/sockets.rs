@@ -1,0 +1,90 @@
+//! The TCP sockets of this process, from /proc (<https://docs.kernel.org/networking/proc_net_tcp.html>).
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::RawFd;
+
+/// A TCP socket of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Socket {
+    /// Its number as a file, which no later socket of the system has for long.
+    inode: u64,
+    /// Its file descriptor.
+    pub descriptor: RawFd,
+    /// Where it listens, or its end of a connection.
+    pub local: SocketAddr,
+}
+
+/// All that are open now. What cannot be read is left out.
+pub fn open() -> Vec<Socket> {
+    let mut addresses = HashMap::new();
+    for table in ["tcp", "tcp6"] {
+        let text = fs::read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default();
+        addresses.extend(text.lines().filter_map(parse));
+    }
+    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let descriptors = descriptors.flatten();
+    let socket = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        let inode = inode.parse().ok()?;
+        Some(Socket {
+            inode,
+            descriptor: entry.file_name().to_str()?.parse().ok()?,
+            local: *addresses.get(&inode)?,
+        })
+    };
+    descriptors.filter_map(socket).collect()
+}
+
+/// Inode and local address of a line such as `0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 0 0 4711 ...`.
+fn parse(line: &str) -> Option<(u64, SocketAddr)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let local = address(words.get(1)?)?;
+    Some((words.get(9)?.parse().ok()?, local))
+}
+
+/// The kernel writes an address as words of 32 bits, each as the number that its bytes are on this machine.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let word = u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    if ip.len() == 8 {
+        return Some((Ipv4Addr::from(word(0)?), port).into());
+    }
+    let mut bytes = [0; 16];
+    for at in 0..4 {
+        bytes[at * 4..at * 4 + 4].copy_from_slice(&word(at)?);
+    }
+    let ip = Ipv6Addr::from(bytes);
+    // A socket of IPv6 that speaks IPv4.
+    Some((ip.to_canonical(), port).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn open_sockets_have_their_descriptor_and_address() {
+        for ip in ["127.0.0.1", "::1"] {
+            let Ok(listener) = TcpListener::bind((ip, 0)) else {
+                assert_eq!(ip, "::1", "a machine without IPv6 alone may refuse");
+                continue;
+            };
+            let local = listener.local_addr().unwrap();
+            let own: Vec<Socket> = open()
+                .into_iter()
+                .filter(|socket| socket.descriptor == listener.as_raw_fd())
+                .collect();
+            assert_eq!(own.len(), 1);
+            assert_eq!(own[0].local, local);
+        }
+    }
+}
