@@ -1,5 +1,6 @@
 //! `runboard list`: the runs, their states and scores.
 
+use super::sweep;
 use crate::home::Home;
 use crate::run::{self, Activity, Found, RunEntry, RunState, commands};
 use crate::spec;
@@ -8,9 +9,18 @@ use anyhow::Result;
 use comfy_table::{Table, presets};
 use std::path::Path;
 
-pub fn list(runs: &Path) -> Result<i32> {
+/// Lists the runs and sweeps in `runs`, or the points of the sweep that the user means by `what`.
+pub fn list(runs: &Path, what: Option<&Path>) -> Result<i32> {
     run::check_directory(runs)?;
-    let found = run::list(runs);
+    let found = match what.map(|what| run::resolve_any(runs, what)).transpose()? {
+        None => run::list(runs),
+        Some(Found::Sweep(sweep)) => run::points(&sweep).into_iter().map(Found::Run).collect(),
+        Some(run) => vec![run],
+    };
+    if let (Some(what), []) = (what, &found[..]) {
+        console::line(format_args!("no point of {} has begun", what.display()));
+        return Ok(0);
+    }
     if found.is_empty() {
         let shown = runs.display();
         let experiments = Home::find()?.experiments();
@@ -40,7 +50,7 @@ pub fn list(runs: &Path) -> Result<i32> {
     for found in found {
         match found {
             Found::Run(run) => table.add_row(row(&RunEntry::read(run))),
-            Found::Sweep(sweep) => table.add_row([sweep.id()]),
+            Found::Sweep(sweep) => table.add_row(sweep::row(sweep)),
         };
     }
     console::output(table.trim_fmt())?;

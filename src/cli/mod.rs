@@ -8,13 +8,14 @@ mod generate;
 mod list;
 mod notes;
 mod run;
+mod sweep;
 mod warm_start;
 
 use self::run::Session;
 use crate::backend::environment;
 use crate::data::Fetch;
 use crate::home::Home;
-use crate::run::{RunDir, read_spec, resolve};
+use crate::run::{Found, RunDir, commands, read_spec, resolve, resolve_any};
 use crate::shutdown::Shutdown;
 use crate::spec::{self, Experiment, Override};
 use crate::supervisor::display::Verbosity;
@@ -81,6 +82,9 @@ enum Command {
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
         #[arg(long)]
         detach: bool,
+        /// Of a sweep: try the points again that failed
+        #[arg(long)]
+        retry_failed: bool,
         /// Started by --detach, which has recorded the session
         #[arg(long, hide = true, conflicts_with = "detach")]
         recorded: bool,
@@ -124,8 +128,14 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// The runs, their states and scores
-    List(RunsArg),
+    /// The runs and sweeps, their states and scores
+    List {
+        /// A sweep, whose points are listed, or a run alone
+        #[arg(value_parser = path())]
+        what: Option<PathBuf>,
+        #[command(flatten)]
+        runs: RunsArg,
+    },
     /// Check a spec and show what it resolves to, without running it
     Check(ExperimentArgs),
     /// What the fields of a spec mean, their defaults and ranges
@@ -176,6 +186,11 @@ impl RunsArg {
             Some(directory) => Ok(directory.clone()),
             None => Ok(Home::find()?.runs()),
         }
+    }
+
+    /// The run or sweep that the user means by `what`.
+    fn find_any(&self, what: &Path) -> Result<Found> {
+        resolve_any(&self.directory()?, what)
     }
 
     /// The run that the user means by `what`.
@@ -305,21 +320,34 @@ impl Cli {
                 overrides,
                 data,
                 detach,
+                retry_failed,
                 recorded,
                 until,
                 output,
-            } => run::resume(
-                &runs.find(run)?,
-                &parse_overrides(overrides)?,
-                data.as_deref(),
-                *recorded,
-                Session {
+            } => {
+                let overrides = parse_overrides(overrides)?;
+                let session = Session {
                     until: until.steps,
                     detach: *detach,
                     verbosity: output.verbosity(),
-                },
-            ),
-            Command::Stop { run, runs, now } => run::stop(&runs.find(run)?, *now),
+                };
+                let (data, recorded) = (data.as_deref(), *recorded);
+                match runs.find_any(run)? {
+                    Found::Run(run) if *retry_failed => bail_user!(
+                        "--retry-failed is for a sweep, and {} is one run; want no more than: {}",
+                        run.id(),
+                        commands::resume(&run)
+                    ),
+                    Found::Run(run) => run::resume(&run, &overrides, data, recorded, session),
+                    Found::Sweep(sweep) => {
+                        sweep::resume(sweep, &overrides, data, recorded, *retry_failed, session)
+                    }
+                }
+            }
+            Command::Stop { run, runs, now } => match runs.find_any(run)? {
+                Found::Run(run) => run::stop(&run, *now),
+                Found::Sweep(sweep) => sweep::stop(sweep, *now),
+            },
             Command::Train {
                 run,
                 runs,
@@ -339,7 +367,7 @@ impl Cli {
                 prepare_environment(&run)?;
                 Ok(evaluator::evaluate(&run, &Shutdown::on_signals()?, *once)?.exit_code())
             }
-            Command::List(runs) => list::list(&runs.directory()?),
+            Command::List { what, runs } => list::list(&runs.directory()?, what.as_deref()),
             Command::Check(experiment) => check::check(experiment),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),

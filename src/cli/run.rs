@@ -1,5 +1,6 @@
 //! `runboard run`, `resume` and `stop`: a run directory and its processes.
 
+use super::sweep;
 use super::warm_start::WarmStart;
 use super::{ExperimentArgs, data_error, data_from_environment, fetch};
 use crate::data::Fingerprint;
@@ -18,11 +19,12 @@ use crate::sweep::Sweep;
 use crate::{backend, bail_user, checkpoint, console, data};
 use anyhow::{Context, Result};
 use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long a detached supervisor may take for its next sign of life until it supervises the run.
-const DETACH_LIMIT: Duration = Duration::from_secs(60);
+pub const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a session of a run is asked for besides its spec.
 #[derive(Clone, Copy, Debug)]
@@ -45,15 +47,18 @@ pub fn run(
     shutdown::write_in_the_background()?;
     let home = Home::find()?;
     let mut experiment = args.load(&home)?;
-    if let Some(sweep) = Sweep::of(&experiment, backend::gpus())? {
-        bail_user!(
-            "{}: got a sweep of {} points, which this version can only check; want an experiment without one",
-            experiment.name,
-            sweep.points.len()
-        );
-    }
     let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
+    if let Some(sweep) = Sweep::of(&experiment, backend::gpus())? {
+        let refused = [from.map(|_| "--from"), session.until.map(|_| "--until")];
+        if let Some(option) = refused.into_iter().flatten().next() {
+            bail_user!(
+                "{option}: {} is a sweep; want it for a single run",
+                experiment.name
+            );
+        }
+        return sweep::run(runs, &experiment, &sweep, fetch, session);
+    }
     let spec = &experiment.spec;
     let warm_start = from.map(|from| WarmStart::find(runs, from)).transpose()?;
     if let Some(warm_start) = &warm_start {
@@ -193,12 +198,7 @@ fn next_step(run: &RunDir) -> Option<u64> {
 }
 
 fn provenance(device: String, first_step: Option<u64>) -> Provenance {
-    let software = Software {
-        burn: backend::BURN.into(),
-        libtorch: backend::LIBTORCH.into(),
-        device,
-    };
-    Provenance::collect(Path::new("."), software, first_step)
+    Provenance::collect(Path::new("."), Software::on(device), first_step)
 }
 
 pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
@@ -220,7 +220,10 @@ fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
         until, verbosity, ..
     } = session;
     if session.detach {
-        let arguments: Vec<String> = until.iter().map(|it| format!("--until={it}")).collect();
+        let arguments: Vec<OsString> = until
+            .iter()
+            .map(|it| format!("--until={it}").into())
+            .collect();
         let pid =
             supervisor::detach::<SupervisorStatus>(run, lock, &program, &arguments, DETACH_LIMIT)?;
         console::line(format_args!(

@@ -12,6 +12,11 @@ pub fn resume(run: &ProcessDir) -> String {
     of(run, "resume", &[], "")
 }
 
+/// How to go on with a sweep and its points that failed.
+pub fn retry_failed(sweep: &ProcessDir) -> String {
+    of(sweep, "resume", &["--retry-failed"], " ARGS=--retry-failed")
+}
+
 /// How to go on with a run whose data were moved: the place is left to the user.
 pub fn resume_with_data(run: &ProcessDir) -> String {
     of(run, "resume", &["--data", "DIR"], " DATA=DIR")

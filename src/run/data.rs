@@ -186,6 +186,15 @@ pub fn train_images(run: &RunDir) -> Result<usize> {
     Ok(recorded.fingerprint.train_images())
 }
 
+/// What differs between these data and the run's; none if nothing does, or if the run has no record of them.
+///
+/// # Errors
+/// If the record cannot be read.
+pub fn difference(run: &RunDir, found: &Fingerprint) -> Result<Option<String>> {
+    let recorded = Record::load(run)?;
+    Ok(recorded.and_then(|record| record.fingerprint.difference(found)))
+}
+
 /// What stands for the run's data where people compare runs; none before they were read for the first time.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! One child process, a run's or a sweep's: started so that it survives nothing it should not, and is never left behind.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -66,7 +67,7 @@ impl Child {
         program: &Path,
         run: &RunDir,
         lock: Option<Lock>,
-        arguments: &[String],
+        arguments: &[OsString],
         held: &[File],
     ) -> Result<Self> {
         let mut command = resume(program, run, lock.as_ref())?;
@@ -151,6 +152,11 @@ impl Child {
     /// How the child ended, `None` if it was running when it was last polled.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.exit_status
+    }
+
+    /// How the child ended, in words.
+    pub fn end(&self) -> String {
+        self.exit_status.map_or_else(String::new, describe)
     }
 
     /// How the child ended, if not well: by an error of its own, or by a signal that does not answer the one it

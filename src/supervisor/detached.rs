@@ -1,5 +1,6 @@
 //! A supervisor that has no terminal: started in a session of its own, found again, and stopped.
 
+use std::ffi::OsString;
 use std::io;
 use std::mem;
 use std::os::unix::process::CommandExt;
@@ -48,7 +49,7 @@ pub fn detach<S: Status>(
     directory: &ProcessDir,
     lock: Lock,
     program: &Path,
-    arguments: &[String],
+    arguments: &[OsString],
     limit: Duration,
 ) -> Result<u32> {
     let who = S::ROLE.process_name();

@@ -2,14 +2,18 @@
 
 mod block;
 pub mod definition;
+pub mod directory;
 pub mod display;
 mod enumerate;
+pub mod images;
 pub mod point;
 pub mod progress;
 mod ranking;
 mod read;
 pub mod results;
 pub mod schedule;
+pub mod slot;
+pub mod supervise;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +21,13 @@ pub use definition::{
     Case, Choice, Definition, Goal, Halving, Method, Metric, MetricName, OnFailure, Parameter,
     Score,
 };
+pub use directory::SweepDir;
 pub use point::Point;
 
 use crate::bail_user;
 use crate::spec::{Base, Experiment, Override, Section, Spec};
 use anyhow::Result;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// A sweep that is to be run: its definition and all that follows from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +68,27 @@ impl Sweep {
             definition,
             points,
         })
+    }
+
+    /// The spec of each point.
+    ///
+    /// # Errors
+    /// None for points that were checked with this base.
+    pub fn specs(&self) -> Result<Vec<Spec>> {
+        self.points
+            .iter()
+            .map(|point| point.spec(&self.base))
+            .collect()
+    }
+
+    /// How many validation images the points hold out.
+    pub fn validation_images(&self) -> BTreeSet<usize> {
+        let base = self.base.data.validation_images;
+        let set = |point: &Point| point.set.get("data.validation_images")?.as_u64();
+        let images = self.points.iter().map(set);
+        images
+            .map(|images| images.map_or(base, |images| images as usize))
+            .collect()
     }
 
     /// The sweep with what these overrides, such as `sweep.runs=50`, change. Points that there are keep number and

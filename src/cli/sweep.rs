@@ -1,0 +1,339 @@
+//! `runboard run`, `resume`, `stop` and `list` of a sweep.
+
+use super::run::{DETACH_LIMIT, Session};
+use crate::backend;
+use crate::data::Fetch;
+use crate::run::{
+    Lock, ProcessDir, Role, RunState, Status, Statuses, SweepStatus, commands, points,
+};
+use crate::shutdown::{self, Shutdown};
+use crate::spec::{Experiment, Override, Spec};
+use crate::supervisor::display::Verbosity;
+use crate::supervisor::{self, StopOptions};
+use crate::sweep::display::Display;
+use crate::sweep::images::SweepImages;
+use crate::sweep::progress::Progress;
+use crate::sweep::results::Results;
+use crate::sweep::schedule::{Decision, Reason};
+use crate::sweep::supervise::{self, Outcome, supervise};
+use crate::sweep::{Sweep, SweepDir};
+use crate::{bail_user, console, paths};
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Exit code of a sweep with points that failed.
+const FAILED: i32 = 1;
+
+/// 128 + SIGTERM: of a sweep whose points somebody stopped.
+const STOPPED: i32 = 143;
+
+/// How many settings the table at the end has.
+const SHOWN: usize = 20;
+
+/// Starts the sweep of an experiment, all of whose points are valid.
+pub fn run(
+    runs: &Path,
+    experiment: &Experiment,
+    sweep: &Sweep,
+    fetch: Fetch,
+    session: Session,
+) -> Result<i32> {
+    let specs = sweep.specs()?;
+    check_devices(sweep)?;
+    let images = SweepImages::prepare(sweep, &specs, fetch, None)
+        .map_err(|error| super::data_error(error, experiment))?;
+    let (directory, lock) = SweepDir::create(runs, &experiment.name, sweep)?;
+    start(&directory, lock, sweep, &specs, &images, false, session)
+}
+
+/// Resumes the sweep in `directory`, with these changes of its definition, which only add. Its lock is inherited if it is
+/// `recorded` that another process has detached this one.
+pub fn resume(
+    directory: ProcessDir,
+    overrides: &[Override],
+    folder: Option<&Path>,
+    recorded: bool,
+    retry_failed: bool,
+    session: Session,
+) -> Result<i32> {
+    shutdown::write_in_the_background()?;
+    let directory = SweepDir::new(directory);
+    let inherited = recorded
+        .then(|| Lock::inherited(&directory, Role::Sweep))
+        .flatten();
+    let lock = inherited.map_or_else(|| Lock::take(&directory, Role::Sweep), Ok)?;
+    let mut sweep = directory.read()?;
+    if let Some(other) = overrides.iter().find(|it| !it.is_of_sweep()) {
+        bail_user!(
+            "{other}: {} is a sweep, and its points keep what they train with; want what adds points, such as \
+             sweep.seeds=5 or sweep.runs=50",
+            directory.id()
+        );
+    }
+    let before = sweep.points.len();
+    if !overrides.is_empty() {
+        sweep = sweep.extended(overrides)?;
+    }
+    let specs = sweep.specs()?;
+    check_devices(&sweep)?;
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    let images = SweepImages::prepare(&sweep, &specs, Fetch::Refused, folder)?;
+    images.check_begun(&directory, &sweep)?;
+    if !overrides.is_empty() {
+        directory.write(&sweep)?;
+        let added = sweep.points.len() - before;
+        console::line(format_args!(
+            "{added} points are added to the {before} that there were"
+        ));
+    }
+    start(
+        &directory,
+        lock,
+        &sweep,
+        &specs,
+        &images,
+        retry_failed,
+        session,
+    )
+}
+
+fn start(
+    directory: &SweepDir,
+    lock: Lock,
+    sweep: &Sweep,
+    specs: &[Spec],
+    images: &SweepImages,
+    retry_failed: bool,
+    session: Session,
+) -> Result<i32> {
+    let program = env::current_exe().context("failed to find runboard's own binary")?;
+    let path = directory.path().display();
+    if session.detach {
+        let mut arguments: Vec<OsString> = Vec::new();
+        arguments.extend(retry_failed.then(|| "--retry-failed".into()));
+        if let Some(given) = images.given() {
+            arguments.extend(["--data".into(), paths::unexpanded(given).into()]);
+        }
+        let pid =
+            supervisor::detach::<SweepStatus>(directory, lock, &program, &arguments, DETACH_LIMIT)?;
+        console::line(format_args!(
+            "started {path}, detached, with pid {pid}\n  \
+             to follow it   {}\n  \
+             to see curves  {}\n  \
+             to stop it     {}",
+            commands::follow(&directory.log(Role::Sweep)),
+            commands::curves(directory),
+            commands::stop(directory),
+        ));
+        return Ok(0);
+    }
+    let shutdown = Shutdown::counting_signals()?;
+    let mut display = Display::detect(session.verbosity, commands::curves(directory));
+    if !display.is_live() && session.verbosity != Verbosity::Quiet {
+        console::line(format_args!(
+            "{path}: {} points, {} at once",
+            sweep.points.len(),
+            sweep.definition.parallel
+        ));
+    }
+    let session = supervise::Session {
+        directory,
+        sweep,
+        specs,
+        images,
+        gpus: &gpus(sweep),
+        program: &program,
+        retry_failed,
+    };
+    let (outcome, progress, decisions) = supervise(&session, &lock, &shutdown, &mut display)?;
+    drop(lock); // before anybody is told to resume it
+    let summary = Summary::new(directory, sweep, progress, decisions);
+    let has_failures = !summary.results(sweep).failures().is_empty();
+    console::line(summary.text(sweep, directory, outcome));
+    Ok(match outcome {
+        Outcome::Over(Reason::Target(_)) => 0,
+        Outcome::Over(_) => i32::from(has_failures) * FAILED,
+        Outcome::Stopped(signal) => 128 + signal,
+        Outcome::Waiting => STOPPED,
+    })
+}
+
+/// The GPUs that the points of a sweep may have; none for the CPU.
+fn gpus(sweep: &Sweep) -> Vec<String> {
+    let all = || (0..backend::gpus()).map(|index| format!("cuda:{index}"));
+    match (&sweep.definition.devices, &*sweep.base.compute.device) {
+        (Some(devices), _) => devices.iter().filter(|it| *it != "cpu").cloned().collect(),
+        (None, "cpu") => Vec::new(),
+        (None, "auto") => all().collect(),
+        (None, "cuda") => vec!["cuda:0".to_owned()],
+        (None, device) => vec![device.to_owned()],
+    }
+}
+
+/// Makes sure that the devices are there.
+fn check_devices(sweep: &Sweep) -> Result<()> {
+    backend::device(&sweep.base.compute.device)?;
+    for device in gpus(sweep) {
+        backend::device(&device)?;
+    }
+    Ok(())
+}
+
+/// All that is told of a sweep.
+struct Summary {
+    id: String,
+    progress: Vec<Progress>,
+    decisions: Vec<Decision>,
+    validation_images: BTreeSet<usize>,
+}
+
+impl Summary {
+    fn new(
+        directory: &SweepDir,
+        sweep: &Sweep,
+        progress: Vec<Progress>,
+        decisions: Vec<Decision>,
+    ) -> Self {
+        Summary {
+            id: directory.id(),
+            progress,
+            decisions,
+            validation_images: sweep.validation_images(),
+        }
+    }
+
+    /// As the sweep's points stand now.
+    fn read(directory: &SweepDir, sweep: &Sweep) -> Result<Self> {
+        let run = |point| directory.run(point);
+        let progress = sweep.points.iter().map(|point| {
+            let run = run(point);
+            run.as_ref().map(Progress::read).unwrap_or_default()
+        });
+        let decisions = directory.decisions()?;
+        Ok(Summary::new(
+            directory,
+            sweep,
+            progress.collect(),
+            decisions,
+        ))
+    }
+
+    fn results<'a>(&'a self, sweep: &'a Sweep) -> Results<'a> {
+        Results {
+            id: &self.id,
+            definition: &sweep.definition,
+            points: &sweep.points,
+            progress: &self.progress,
+            decisions: &self.decisions,
+            validation_images: &self.validation_images,
+        }
+    }
+
+    /// The end of a session, for people.
+    fn text(&self, sweep: &Sweep, directory: &SweepDir, outcome: Outcome) -> String {
+        let results = self.results(sweep);
+        let name = |number: usize| {
+            let point = sweep.points.iter().find(|point| point.number == number);
+            point.map_or("", |point| &point.name)
+        };
+        let failures = results.failures();
+        let resume = commands::resume(directory);
+        let (how, next) = match outcome {
+            Outcome::Over(Reason::Complete) if failures.is_empty() => ("finished".to_owned(), None),
+            Outcome::Over(Reason::Complete) => (
+                "finished, with points that failed".to_owned(),
+                Some(("to try them again", commands::retry_failed(directory))),
+            ),
+            Outcome::Over(Reason::Target(point)) => (
+                format!("over: {} has reached the target", name(point)),
+                None,
+            ),
+            Outcome::Over(Reason::Failure(point)) => (
+                format!(
+                    "over: {} has failed, and sweep.on_failure is stop",
+                    name(point)
+                ),
+                Some(("to try it again", commands::retry_failed(directory))),
+            ),
+            Outcome::Stopped(_) => ("stopped".to_owned(), Some(("to go on", resume))),
+            Outcome::Waiting => (
+                "waiting for points that were stopped".to_owned(),
+                Some(("to go on", resume)),
+            ),
+        };
+        let mut lines = vec![format!("{} {how}", self.id), results.counts()];
+        lines.extend(failures.iter().map(|failure| format!("  {failure}")));
+        lines.push(results.judge());
+        lines.extend(results.table(SHOWN).iter().map(|line| format!("  {line}")));
+        let table = directory.path().join("results.md");
+        lines.push(format!("  all settings   {}", table.display()));
+        lines.push(format!("  curves         {}", commands::curves(directory)));
+        lines.extend(next.map(|(what, command)| format!("  {what:13}  {command}")));
+        lines.join("\n")
+    }
+}
+
+/// Stops a sweep and all of its points.
+pub fn stop(directory: ProcessDir, now: bool) -> Result<i32> {
+    let how_to_insist = commands::stop_now(&directory);
+    let options = StopOptions::new(now, &how_to_insist);
+    let mut was_running = supervisor::stop(&directory, options, |it| console::line(it))?;
+    // Those that somebody resumed by themselves, or whose sweep was killed just now.
+    for point in points(&directory) {
+        let state = Statuses::read(&point).state(&point);
+        if state.is_some_and(RunState::is_under_way) {
+            was_running |= supervisor::stop(&point, options, |it| console::line(it))?;
+        }
+    }
+    let directory = SweepDir::new(directory);
+    if !was_running {
+        console::line(format_args!("{} is not running", directory.id()));
+    }
+    let sweep = directory.read()?;
+    let summary = Summary::read(&directory, &sweep)?;
+    console::line(summary.results(&sweep).counts());
+    console::line(format_args!("  to go on  {}", commands::resume(&directory)));
+    Ok(0)
+}
+
+/// A sweep in the table of `runboard list`: how it stands, how many of its points are done, the best score, and how many
+/// failed.
+pub fn row(directory: ProcessDir) -> [String; 7] {
+    let status = SweepStatus::load(&directory).ok().flatten();
+    let directory = SweepDir::new(directory);
+    let none = || "-".to_owned();
+    let mut row = [(); 7].map(|()| none());
+    row[0] = directory.id();
+    // One bad file must not hide the others.
+    let Ok(sweep) = directory.read() else {
+        row[1] = "unreadable".to_owned();
+        return row;
+    };
+    let Ok(summary) = Summary::read(&directory, &sweep) else {
+        return row;
+    };
+    let results = summary.results(&sweep);
+    row[1] = match status {
+        None => none(),
+        Some(status) if status.alive(&directory) && status.stopping => "stopping".to_owned(),
+        Some(status) if status.alive(&directory) => "running".to_owned(),
+        Some(status) if status.vanished(&directory) => "interrupted".to_owned(),
+        Some(status) => status.process.state.to_string(),
+    };
+    let ended = summary.progress.iter().filter(|it| it.end.is_some());
+    row[2] = format!("{}/{} points", ended.count(), sweep.points.len());
+    if let Some(best) = results.settings().first()
+        && let Some(mean) = best.judged.mean()
+    {
+        let label = best.points.first().map_or("", |(point, _)| point.label());
+        row[3] = format!("{mean:.3}, {label}");
+    }
+    let failed = results.failures().len();
+    if failed > 0 {
+        row[4] = format!("{failed} failed");
+    }
+    row
+}

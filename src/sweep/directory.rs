@@ -1,0 +1,203 @@
+//! A sweep on disk, `RUNS/NAME/TIMESTAMP/`:
+//!
+//! ```text
+//! sweep.yaml          the frozen base, the definition and the points; it makes the directory a sweep
+//! decisions.jsonl     what was decided, a line each, in the order in which it was
+//! sweep.lock, sweep.status.json, sweep.log, results.csv, results.md
+//! 007-learning_rate=0.05-seed=2/   a point: a run as any other
+//! ```
+//!
+//! How a point stands, its own run tells; nothing of it is written here a second time, which a crash could tear from it.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::schedule::Decision;
+use super::{Definition, Point, Sweep};
+use crate::files::{read_small, sync_dir, write_atomic};
+use crate::run::{self, Lock, ProcessDir, Role, RunDir, SWEEP};
+use crate::spec::Spec;
+use crate::{bail_user, user_error};
+
+/// Version of `sweep.yaml`.
+const VERSION: u32 = 1;
+
+/// The largest `sweep.yaml`, in bytes: of 10,000 points it has a few megabytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The largest `decisions.jsonl`, in bytes. A decision names every point once.
+const MAX_DECISIONS: u64 = 64 << 20;
+
+/// A handle of a directory known to hold a sweep.
+#[derive(Clone, Debug)]
+pub struct SweepDir {
+    directory: ProcessDir,
+}
+
+/// What each of its processes has there.
+impl Deref for SweepDir {
+    type Target = ProcessDir;
+
+    fn deref(&self) -> &ProcessDir {
+        &self.directory
+    }
+}
+
+/// Contents of `sweep.yaml`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frozen {
+    version: u32,
+    /// With its own version.
+    base: Value,
+    sweep: Definition,
+    points: Vec<Point>,
+}
+
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl SweepDir {
+    /// Claims a new directory `runs/name/TIMESTAMP` and freezes the sweep in it, whose lock is held from then on.
+    ///
+    /// # Errors
+    /// A user error for a name that cannot be one directory's; otherwise if the files cannot be written.
+    /// Nothing is left behind then.
+    pub fn create(runs: &Path, name: &str, sweep: &Sweep) -> Result<(Self, Lock)> {
+        let sweep_dir = SweepDir {
+            directory: ProcessDir::new(run::claim(runs, name)?),
+        };
+        // Before anybody can find the sweep and stop it.
+        let lock = Lock::take(&sweep_dir, Role::Sweep);
+        match lock.and_then(|lock| sweep_dir.write(sweep).map(|()| lock)) {
+            Ok(lock) => Ok((sweep_dir, lock)),
+            Err(error) => {
+                // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
+                let _ = fs::remove_dir_all(sweep_dir.path());
+                Err(error)
+            }
+        }
+    }
+
+    /// That of the sweep in `directory`.
+    pub fn new(directory: ProcessDir) -> Self {
+        SweepDir { directory }
+    }
+
+    /// The sweep as it was frozen, or extended since.
+    ///
+    /// # Errors
+    /// A user error if the file is none of this version, or was edited so that it is none.
+    pub fn read(&self) -> Result<Sweep> {
+        let path = self.path().join(SWEEP);
+        let shown = path.display();
+        let bytes = match read_small(&path, MAX_BYTES) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                bail_user!("{shown}: {error}")
+            }
+            bytes => bytes.with_context(|| format!("failed to read {shown}"))?,
+        };
+        let version = serde_yaml::from_slice(&bytes).map(|Versioned { version }| version);
+        if let Some(version) = version.ok().filter(|version| *version != VERSION) {
+            bail_user!("{shown}: got version {version}, want {VERSION}");
+        }
+        let frozen: Frozen = serde_yaml::from_slice(&bytes)
+            .map_err(|error| user_error!("{shown}: {error}; want what `runboard run` wrote"))?;
+        Ok(Sweep {
+            base: Spec::parse_frozen(&path, frozen.base.to_string())?,
+            definition: frozen.sweep,
+            points: frozen.points,
+        })
+    }
+
+    /// Freezes the sweep, in the place of one that it extends. Whoever does so holds the sweep's lock.
+    ///
+    /// # Errors
+    /// If the file cannot be written; that of before then stays.
+    pub fn write(&self, sweep: &Sweep) -> Result<()> {
+        let frozen = Frozen {
+            version: VERSION,
+            base: sweep.base.to_frozen_json()?,
+            sweep: sweep.definition.clone(),
+            points: sweep.points.clone(),
+        };
+        let text = serde_yaml::to_string(&frozen).context("failed to write the sweep as YAML")?;
+        write_atomic(&self.path().join(SWEEP), text.as_bytes())
+    }
+
+    /// Where the run of a point is, or will be.
+    pub fn point(&self, point: &Point) -> PathBuf {
+        self.path().join(&point.name)
+    }
+
+    /// The run of a point, once it has begun.
+    pub fn run(&self, point: &Point) -> Option<RunDir> {
+        RunDir::open(&self.point(point)).ok()
+    }
+
+    fn decisions_path(&self) -> PathBuf {
+        self.path().join("decisions.jsonl")
+    }
+
+    /// What was decided, in that order. A line that a crash left unfinished was not acted on and does not count.
+    ///
+    /// # Errors
+    /// If the file cannot be read, and a user error for a line that is no decision.
+    pub fn decisions(&self) -> Result<Vec<Decision>> {
+        let path = self.decisions_path();
+        let bytes = match read_small(&path, MAX_DECISIONS) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            bytes => bytes.with_context(|| format!("failed to read {}", path.display()))?,
+        };
+        let lines = bytes[..whole_lines(&bytes)].split_inclusive(|&byte| byte == b'\n');
+        let parse = |(index, line): (usize, &[u8])| {
+            serde_json::from_slice(line).map_err(|error| {
+                user_error!(
+                    "{}:{}: no decision of a sweep: {error}; want what `runboard run` wrote",
+                    path.display(),
+                    index + 1
+                )
+            })
+        };
+        lines.enumerate().map(parse).collect()
+    }
+
+    /// Writes a decision down, durably, before it is acted on. Whoever does so holds the sweep's lock.
+    ///
+    /// # Errors
+    /// If it cannot be written; what a full disk took of it does not count.
+    pub fn decide(&self, decision: &Decision) -> Result<()> {
+        let path = self.decisions_path();
+        let append = || -> Result<()> {
+            let mut line = serde_json::to_vec(decision)?;
+            line.push(b'\n');
+            let mut file = File::options()
+                .create(true)
+                .append(true)
+                .read(true)
+                .open(&path)?;
+            let before = read_small(&path, MAX_DECISIONS)?;
+            // What an earlier one left that was cut short.
+            file.set_len(whole_lines(&before) as u64)?;
+            file.write_all(&line)?;
+            file.sync_data()?;
+            sync_dir(self.path())
+        };
+        append().with_context(|| format!("failed to write {}", path.display()))
+    }
+}
+
+/// How many bytes the lines have that are finished.
+fn whole_lines(bytes: &[u8]) -> usize {
+    let end = bytes.iter().rposition(|&byte| byte == b'\n');
+    end.map_or(0, |end| end + 1)
+}

@@ -1,0 +1,587 @@
+//! The process of a sweep: starts the supervisors of its points as [`schedule::next`] says, watches them, and ends with them.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use super::display::Display;
+use super::images::SweepImages;
+use super::progress::Progress;
+use super::results::{self, Results};
+use super::schedule::{self, Decision, End, Next, PointState, Reason, Start};
+use super::slot::{Slot, Slots};
+use super::{Point, Sweep, SweepDir};
+use crate::run::{
+    self, Lock, Process, ProcessState, Provenance, RunDir, RunState, Software, Status,
+    StopRequests, SweepStatus, data,
+};
+use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
+use crate::spec::Spec;
+use crate::supervisor::{self, Child};
+use crate::{backend, bail_user, checkpoint, paths};
+
+/// How often the points are looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often the status is written, and the points that run are read.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often in a row, with nothing new trained or scored between, a point is started whose supervisor was killed or did
+/// nothing.
+const ATTEMPTS: u32 = 3;
+
+/// How many lines of its log are shown of a point that failed.
+const TAIL: usize = 8;
+
+/// What a session of a sweep needs.
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub directory: &'a SweepDir,
+    pub sweep: &'a Sweep,
+    /// The spec of each point.
+    pub specs: &'a [Spec],
+    pub images: &'a SweepImages,
+    /// The GPUs that points may have, as `cuda:N`; none for the CPU.
+    pub gpus: &'a [String],
+    /// runboard itself.
+    pub program: &'a Path,
+    /// Whether points that failed are tried again.
+    pub retry_failed: bool,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As the schedule says.
+    Over(Reason),
+    /// By this signal.
+    Stopped(i32),
+    /// Nothing is left but points that somebody has stopped.
+    Waiting,
+}
+
+/// Runs what is missing of a sweep, whose lock this is, and returns when nothing is left to do, or a stop was asked for
+/// and all points have ended. A point is a child of the calling *thread*: it ends well when that ends, however that happens.
+///
+/// - The first request to stop is passed on to the points as SIGHUP, and they take their time to end well. When it is forced
+///   they end at once. So `shutdown` must count, see [`Shutdown::counting_signals`].
+/// - A point that failed stays so, unless it is to be retried. One whose supervisor was killed is resumed.
+///
+/// # Errors
+/// If a point cannot be started for a reason that all would meet, such as a full disk, or a decision cannot be written.
+/// What goes wrong in a point is no error here.
+pub fn supervise(
+    session: &Session,
+    lock: &Lock,
+    shutdown: &Shutdown,
+    display: &mut Display,
+) -> Result<(Outcome, Vec<Progress>, Vec<Decision>)> {
+    let _requests = StopRequests::watch(lock, shutdown)?;
+    let mut status = SweepStatus::new(Process::current());
+    status.process.state = ProcessState::Running;
+    status.save(session.directory)?;
+    let mut supervisor = Supervisor::new(session, status)?;
+    let result = supervisor.supervise(shutdown, display);
+    display.finish();
+    let (state, error) = match &result {
+        Err(error) => (ProcessState::Failed, Some(format!("{error:#}"))),
+        Ok(Outcome::Over(_)) => (ProcessState::Finished, None),
+        Ok(Outcome::Stopped(_) | Outcome::Waiting) => (ProcessState::Stopped, None),
+    };
+    let process = &mut supervisor.status.process;
+    (process.state, process.error) = (state, error);
+    if let Err(error) = supervisor.status.save(session.directory) {
+        display.note(&format!("warning: {error:#}")); // the sweep itself is as it is
+    }
+    result.map(|outcome| (outcome, supervisor.progress, supervisor.decisions))
+}
+
+struct Supervisor<'a> {
+    session: &'a Session<'a>,
+    id: String,
+    points: Vec<PointSession>,
+    /// How far each point has come.
+    progress: Vec<Progress>,
+    decisions: Vec<Decision>,
+    validation_images: BTreeSet<usize>,
+    slots: Slots,
+    status: SweepStatus,
+    /// Why no more points are started.
+    over: Option<Reason>,
+    /// Whether the points were ended at once.
+    forced: bool,
+    /// Whether it was said that a slot is waited for.
+    waiting_noted: bool,
+    looked: Option<Instant>,
+}
+
+/// What this session knows of a point.
+#[derive(Default)]
+struct PointSession {
+    /// How many steps it trains in all.
+    steps: u64,
+    child: Option<Child>,
+    /// Whether it failed in an earlier session and is to be tried again.
+    retry: bool,
+    /// Whether somebody stopped it, who may resume it.
+    withheld: bool,
+    /// What keeps it from being started, of which its run says nothing.
+    failure: Option<String>,
+    /// How often it was started with nothing new trained or scored since.
+    attempts: u32,
+    /// Steps done and scores there when it was started last.
+    before: (u64, usize),
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(session: &'a Session<'a>, status: SweepStatus) -> Result<Self> {
+        let mut points = Vec::new();
+        let mut progress = Vec::new();
+        for (point, spec) in session.sweep.points.iter().zip(session.specs) {
+            let run = session.directory.run(point);
+            let read = run.as_ref().map(Progress::read).unwrap_or_default();
+            points.push(PointSession {
+                steps: session.images.steps(spec)?,
+                retry: session.retry_failed && read.end.is_some_and(End::is_failure),
+                ..PointSession::default()
+            });
+            progress.push(read);
+        }
+        Ok(Supervisor {
+            id: session.directory.id(),
+            points,
+            progress,
+            decisions: session.directory.decisions()?,
+            validation_images: session.sweep.validation_images(),
+            slots: Slots::of_this_machine()?,
+            session,
+            status,
+            over: None,
+            forced: false,
+            waiting_noted: false,
+            looked: None,
+        })
+    }
+
+    fn supervise(&mut self, shutdown: &Shutdown, display: &mut Display) -> Result<Outcome> {
+        loop {
+            if shutdown.take_pause() {
+                self.pause(display);
+            }
+            self.forward_stop(shutdown, display);
+            self.reap(display)?;
+            self.look();
+            if !self.status.stopping && self.over.is_none() {
+                self.advance(display)?;
+            }
+            display.update(&self.results(), self.status.stopping);
+            if self.points.iter().all(|point| point.child.is_none()) {
+                if let Some(signal) = shutdown.requested().filter(|_| self.status.stopping) {
+                    return Ok(Outcome::Stopped(signal));
+                }
+                if let Some(reason) = self.over {
+                    return Ok(Outcome::Over(reason));
+                }
+                if self.only_withheld() {
+                    return Ok(Outcome::Waiting);
+                }
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn results(&self) -> Results<'_> {
+        Results {
+            id: &self.id,
+            definition: &self.session.sweep.definition,
+            points: &self.session.sweep.points,
+            progress: &self.progress,
+            decisions: &self.decisions,
+            validation_images: &self.validation_images,
+        }
+    }
+
+    /// Reads how far the points are that run, of this session and of others, and writes the status.
+    fn look(&mut self) {
+        if self
+            .looked
+            .is_some_and(|looked| looked.elapsed() < HEARTBEAT)
+        {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        for index in 0..self.points.len() {
+            let is_under_way = self.progress[index]
+                .state
+                .is_some_and(RunState::is_under_way);
+            if self.points[index].child.is_some() || is_under_way {
+                self.read(index);
+            }
+        }
+        // On a full disk it is tried again at the next look.
+        let _ = self.status.save(self.session.directory);
+    }
+
+    fn read(&mut self, index: usize) {
+        let point = &self.session.sweep.points[index];
+        let run = self.session.directory.run(point);
+        let mut progress = run.as_ref().map(Progress::read).unwrap_or_default();
+        if let Some(error) = &self.points[index].failure {
+            progress.end = Some(End::Failed);
+            progress.error = Some(error.clone());
+        }
+        self.progress[index] = progress;
+    }
+
+    fn states(&self) -> Vec<PointState> {
+        let metric = self.session.sweep.definition.metric;
+        let all = self.points.iter().zip(&self.progress);
+        all.map(|(point, progress)| {
+            let mut state = progress.point_state(point.steps, metric);
+            if point.retry {
+                state.end = None;
+            }
+            // One that was stopped by somebody may be resumed by them; what depends on it has to wait.
+            state.running |= point.child.is_some() || point.withheld;
+            state
+        })
+        .collect()
+    }
+
+    /// Whether there is nothing that could go on without somebody who resumes what they stopped.
+    fn only_withheld(&self) -> bool {
+        let all = self.points.iter().zip(&self.progress);
+        let mut running =
+            all.filter(|(_, progress)| progress.state.is_some_and(RunState::is_under_way));
+        self.points.iter().any(|point| point.withheld)
+            && running.next().is_none()
+            && self.starts().is_some_and(|starts| starts.is_empty())
+    }
+
+    /// The points that the schedule wants started.
+    fn starts(&self) -> Option<Vec<Start>> {
+        let Sweep {
+            definition, points, ..
+        } = self.session.sweep;
+        match schedule::next(definition, points, &self.states(), &self.decisions) {
+            Next::Start(starts) => Some(starts),
+            _ => None,
+        }
+    }
+
+    /// Does what the schedule says.
+    fn advance(&mut self, display: &mut Display) -> Result<()> {
+        loop {
+            let Sweep {
+                definition, points, ..
+            } = self.session.sweep;
+            match schedule::next(definition, points, &self.states(), &self.decisions) {
+                Next::Decide(decision) => {
+                    self.session.directory.decide(&decision)?;
+                    display.note(&self.told(&decision));
+                    self.decisions.push(decision);
+                    self.write_results(display);
+                }
+                Next::End(reason) => {
+                    self.over = Some(reason);
+                    self.slots.leave();
+                    self.signal(&[Signal::SIGHUP]);
+                    return Ok(());
+                }
+                Next::Start(starts) => {
+                    if starts.is_empty() {
+                        self.slots.leave();
+                    }
+                    for start in starts {
+                        if !self.start(start, display)? {
+                            break;
+                        }
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A decision, for people.
+    fn told(&self, decision: &Decision) -> String {
+        let name = |number: &usize| {
+            let mut points = self.session.sweep.points.iter();
+            let point = points.find(|point| point.number == *number);
+            point.map_or("", |point| point.name.as_str())
+        };
+        match decision {
+            Decision::Halving {
+                steps, go_on, stop, ..
+            } => format!(
+                "at {steps} steps {} of {} points go on; the best is {}",
+                go_on.len(),
+                go_on.len() + stop.len(),
+                go_on.first().map_or("", name)
+            ),
+            Decision::Target {
+                point,
+                step,
+                score,
+                target,
+            } => format!(
+                "{}: {score:.4} at step {step} reaches the target, {target}",
+                name(point)
+            ),
+        }
+    }
+
+    /// Starts a point, or lets it go on. Returns whether there was a slot for it.
+    fn start(&mut self, start: Start, display: &mut Display) -> Result<bool> {
+        let session = self.session;
+        let numbered = |point: &Point| point.number == start.point;
+        let index = session.sweep.points.iter().position(numbered);
+        let index = index.context("the schedule named a point that is not there")?;
+        let (point, spec) = (&session.sweep.points[index], &session.specs[index]);
+        let threads = match spec.compute.threads {
+            0 => (self.slots.cores() / session.sweep.definition.parallel).max(1),
+            threads => threads,
+        };
+        let slot = match session.gpus {
+            [] => self.slots.take_cores(threads)?,
+            gpus => self.slots.take_gpu(gpus)?,
+        };
+        let Some(slot) = slot else {
+            if !std::mem::replace(&mut self.waiting_noted, true) {
+                display.line("waiting for what other sweeps compute on");
+            }
+            return Ok(false);
+        };
+        self.waiting_noted = false;
+        let mut arguments: Vec<OsString> = Vec::new();
+        let (run, lock) = match session.directory.run(point) {
+            Some(run) => {
+                // One that is none is for its own process to report.
+                let before = run::read_spec(&run).map(|spec| spec.compute.device);
+                if before.is_ok_and(|before| before != slot.device) {
+                    let device = format!("compute.device={}", slot.device);
+                    arguments.extend(["--set".into(), device.into()]);
+                }
+                if let Some(given) = session.images.given() {
+                    arguments.extend(["--data".into(), paths::unexpanded(given).into()]);
+                }
+                (run, None)
+            }
+            None => {
+                let mut spec = spec.clone();
+                spec.compute.device.clone_from(&slot.device);
+                spec.compute.threads = threads;
+                let (run, lock) = self.create(point, &spec)?;
+                (run, Some(lock))
+            }
+        };
+        arguments.extend(start.until.map(|until| format!("--until={until}").into()));
+        let Slot { device, files } = slot;
+        let child = Child::start_supervisor(session.program, &run, lock, &arguments, &files)?;
+        let progress = &self.progress[index];
+        let before = (progress.done, progress.evaluations.len());
+        let verb = if progress.state.is_some() {
+            "resumed"
+        } else {
+            "started"
+        };
+        let state = &mut self.points[index];
+        state.child = Some(child);
+        state.retry = false;
+        state.attempts = if state.before == before {
+            state.attempts + 1
+        } else {
+            1
+        };
+        state.before = before;
+        let until = start
+            .until
+            .map_or(String::new(), |until| format!(", until step {until}"));
+        let threads = match &*device {
+            "cpu" => format!(
+                " with {threads} thread{}",
+                if threads == 1 { "" } else { "s" }
+            ),
+            _ => String::new(),
+        };
+        display.line(&format!(
+            "{}: {verb} on {device}{threads}{until}",
+            point.name
+        ));
+        Ok(true)
+    }
+
+    /// The run of a point that has none yet, and its supervisor's lock.
+    fn create(&self, point: &Point, spec: &Spec) -> Result<(RunDir, Lock)> {
+        let session = self.session;
+        let path = session.directory.point(point);
+        remove_half_made(&path)?;
+        let (_, device) = backend::device(&spec.compute.device)?;
+        let provenance = Provenance::collect(Path::new("."), Software::on(device), Some(0));
+        let provenance = provenance.with_spec(spec)?;
+        let fingerprint = session.images.fingerprint(spec)?.clone();
+        let folder = session.images.folder(&spec.data);
+        RunDir::create_at(&path, &spec.to_frozen_yaml()?, &provenance, |run| {
+            data::record(run, folder, fingerprint)?;
+            supervisor::lock(run)
+        })
+    }
+
+    /// Notes what has become of the points that have ended.
+    fn reap(&mut self, display: &mut Display) -> Result<()> {
+        for index in 0..self.points.len() {
+            let Some(child) = &mut self.points[index].child else {
+                continue;
+            };
+            child.poll()?;
+            if child.exit_status().is_some()
+                && let Some(child) = self.points[index].child.take()
+            {
+                self.ended(index, child, display);
+                self.write_results(display);
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, index: usize, mut child: Child, display: &mut Display) {
+        self.read(index);
+        let point = &self.session.sweep.points[index];
+        let code = child.exit_status().and_then(|status| status.code());
+        let name = &point.name;
+        let tail = |child: &mut Child| {
+            let lines = child.tail(TAIL).into_iter();
+            lines.map(|line| format!("\n  {line}")).collect::<String>()
+        };
+        let progress = &self.progress[index];
+        let (done, steps) = (progress.done, self.points[index].steps);
+        let end = results::state(progress, None);
+        match (progress.end, code) {
+            (Some(it), _) if it.is_failure() => {
+                let error = progress.error.clone().unwrap_or_default();
+                let log = self.session.directory.point(point);
+                display.note(&format!(
+                    "{name}: {end}: {error}\nthe end of {}:{}",
+                    log.join("supervisor.log").display(),
+                    tail(&mut child)
+                ));
+            }
+            (Some(_), _) => {
+                let judged = self
+                    .results()
+                    .judged(progress)
+                    .map(|(evaluation, score)| format!(": {score:.4} at step {}", evaluation.step));
+                let minutes = progress.seconds / 60.0;
+                display.line(&format!(
+                    "{name}: {end}{}, {minutes:.1} minutes",
+                    judged.unwrap_or_default()
+                ));
+            }
+            (None, _) if self.status.stopping || self.over.is_some() => {
+                display.line(&format!("{name}: stopped after {done} of {steps} steps"));
+            }
+            // Somebody else is at it.
+            (None, _) if progress.state.is_some_and(RunState::is_under_way) => {}
+            (None, Some(0)) if (done, progress.evaluations.len()) != self.points[index].before => {
+                display.line(&format!(
+                    "{name}: {done} of {steps} steps are done and scored"
+                ));
+            }
+            (None, Some(129 | 130 | 143)) => {
+                self.points[index].withheld = true;
+                display.note(&format!(
+                    "{name}: stopped by somebody after {done} of {steps} steps; this session leaves it so"
+                ));
+            }
+            // Its supervisor was killed, or it had nothing to do.
+            (None, None | Some(0)) if self.points[index].attempts < ATTEMPTS => {
+                display.note(&format!(
+                    "{name}: its supervisor ended ({}); it is resumed",
+                    child.end()
+                ));
+            }
+            (None, _) => {
+                let error = format!("its supervisor ended ({})", child.end());
+                display.note(&format!("{name}: failed: {error}{}", tail(&mut child)));
+                self.points[index].failure = Some(error);
+                self.read(index);
+            }
+        }
+    }
+
+    /// Passes on to the points that a stop was requested, or forced.
+    fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
+        if shutdown.requested().is_some() && !self.status.stopping {
+            self.status.stopping = true;
+            self.slots.leave();
+            // One that a point may get from others as well without taking it for a second request.
+            self.signal(&[Signal::SIGHUP]);
+            self.looked = None;
+            display.note("stopping after a last checkpoint of each point; ask again to end at once, without it");
+        } else if shutdown.forced() && !self.forced {
+            self.forced = true;
+            // Two that are different, of which none is lost.
+            self.signal(&[Signal::SIGTERM, Signal::SIGINT]);
+            display.note("ending at once");
+        }
+    }
+
+    fn signal(&mut self, signals: &[Signal]) {
+        let children = self
+            .points
+            .iter_mut()
+            .filter_map(|point| point.child.as_mut());
+        for child in children {
+            signals.iter().for_each(|signal| child.signal(*signal));
+        }
+    }
+
+    /// Pauses all points until this process goes on.
+    fn pause(&self, display: &mut Display) {
+        if !can_go_on_after_a_pause() {
+            display.note(
+                "not paused: there is no shell here that would let it go on; Ctrl-C stops the sweep",
+            );
+            return;
+        }
+        let send = |signal| {
+            let children = self.points.iter().filter_map(|point| point.child.as_ref());
+            children.for_each(|child| child.send(signal));
+        };
+        send(Signal::SIGTSTP);
+        display.finish();
+        display.note("paused; to go on: fg");
+        // All of this process's threads stop here.
+        let _ = stop_like_a_terminal();
+        send(Signal::SIGCONT);
+        display.note("going on");
+    }
+
+    /// Writes the tables. They can be written again from the points at any time.
+    fn write_results(&self, display: &mut Display) {
+        if let Err(error) = self.results().write(self.session.directory.path()) {
+            display.note(&format!("warning: {error:#}"));
+        }
+    }
+}
+
+/// Removes what a kill left of a run that was being made. It is no run before its spec is there, and nobody works in it.
+fn remove_half_made(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let run = path.join("checkpoints");
+    if checkpoint::latest(&run).is_ok_and(|found| found.is_some()) {
+        bail_user!(
+            "{} has checkpoints and no spec.yaml; want both, or nothing there",
+            path.display()
+        );
+    }
+    fs::remove_dir_all(path).with_context(|| format!("failed to remove {}", path.display()))
+}
