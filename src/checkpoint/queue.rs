@@ -12,8 +12,8 @@ use std::path::Path;
 pub struct EvaluationQueue {
     watch: CheckpointWatch,
     policy: Policy,
-    /// With so many the queue is full.
-    limit: usize,
+    /// With so many the queue is full; none: it never is.
+    limit: Option<usize>,
 }
 
 impl EvaluationQueue {
@@ -22,7 +22,11 @@ impl EvaluationQueue {
         EvaluationQueue {
             watch: CheckpointWatch::new(&run.checkpoints()),
             policy: spec.eval.policy,
-            limit: spec.train.keep_checkpoints,
+            limit: match spec.eval.policy {
+                _ if spec.stop.needs_scores() => Some(1), // training waits
+                Policy::Every => Some(spec.train.keep_checkpoints),
+                Policy::Latest => None,
+            },
         }
     }
 
@@ -31,7 +35,7 @@ impl EvaluationQueue {
         EvaluationQueue {
             watch: CheckpointWatch::new(&run.checkpoints()),
             policy: Policy::Every,
-            limit: usize::MAX,
+            limit: None,
         }
     }
 
@@ -82,15 +86,15 @@ impl EvaluationQueue {
         Ok(evaluated.map(CheckpointVersion::step).collect())
     }
 
-    /// Whether so many of them all wait as training keeps: soon it would have to remove one without an evaluation.
+    /// Whether so many wait as training keeps of all: soon it would have to remove one without an evaluation. Or one that
+    /// training waits for.
     ///
     /// # Errors
     /// The directory cannot be listed.
     pub fn is_full(&mut self, evaluations: &[Evaluation]) -> Result<bool> {
-        if self.policy != Policy::Every {
+        let Some(limit) = self.limit else {
             return Ok(false);
-        }
-        let limit = self.limit;
+        };
         Ok(self.waiting(evaluations)?.take(limit).count() >= limit)
     }
 
@@ -109,7 +113,7 @@ impl EvaluationQueue {
 mod tests {
     use super::*;
     use crate::checkpoint::format::OPENED;
-    use crate::run::Scores;
+    use crate::run::{Scores, provenance};
     use std::cell::Cell;
     use std::fs::{self, File};
     use std::path::PathBuf;
@@ -124,7 +128,7 @@ mod tests {
             let queue = EvaluationQueue {
                 watch: CheckpointWatch::new(directory.path()),
                 policy,
-                limit: 2,
+                limit: (policy == Policy::Every).then_some(2),
             };
             let there = Checkpoints(directory, queue, Cell::new(0));
             for &(step, manifest) in checkpoints {
@@ -235,6 +239,19 @@ mod tests {
         assert!(!there.1.is_full(&evaluations).unwrap());
         let mut latest = Checkpoints::new(Policy::Latest, &[(0, "a"), (10, "b")]);
         assert!(!latest.1.is_full(&[]).unwrap());
+    }
+
+    #[test]
+    fn queue_is_full_with_one_checkpoint_that_training_waits_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let mut spec = Spec::default();
+        let limit = |spec: &Spec| EvaluationQueue::new(&run, spec).limit;
+        assert_eq!(limit(&spec), Some(5));
+        spec.eval.policy = Policy::Latest;
+        assert_eq!(limit(&spec), None);
+        spec.stop.patience = 3;
+        assert_eq!(limit(&spec), Some(1));
     }
 
     #[test]

@@ -54,6 +54,13 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
             spec.optimizer.epochs_per_decay
         ));
     }
+    if spec.stop.needs_scores() && spec.data.validation_images == 0 {
+        notes.push(
+            "stop.accuracy and stop.patience go by the test images, which so have a say in the weights that they score; \
+             data.validation_images holds out images of the training files for it"
+                .to_owned(),
+        );
+    }
     notes
 }
 
@@ -73,6 +80,10 @@ mod tests {
         spec.network.conv1.stddev = 0.05;
         spec.network.conv2.stddev = 0.05;
         spec.optimizer.epochs_per_decay = 100.0;
+        assert_eq!(notes(&spec, 50_000), [""; 0]);
+        spec.stop.patience = 5;
+        assert!(notes(&spec, 50_000)[0].contains(" go by the test images"));
+        spec.data.validation_images = 5_000;
         assert_eq!(notes(&spec, 50_000), [""; 0]);
     }
 

@@ -9,10 +9,11 @@ use crate::evaluator::hparams;
 use crate::home::Home;
 use crate::overview::{RunSnapshot, closing};
 use crate::run::{self, Lock, Provenance, Role, RunDir, Software, SpecChange, SupervisorStatus};
+use crate::run::{EarlyStop, Journal, Status, TrainStatus};
 use crate::run::{commands, data as run_data};
 use crate::schedule::Schedule;
 use crate::shutdown::{self, Shutdown};
-use crate::spec::Override;
+use crate::spec::{Override, Spec};
 use crate::supervisor::display::{Display, Verbosity};
 use crate::supervisor::{self, Options, StopOptions, supervise};
 use crate::sweep::Sweep;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result};
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
 /// How long a detached supervisor may take for its next sign of life until it supervises the run.
@@ -151,6 +153,9 @@ pub fn resume(
             false => format!("all {steps} steps of {id} are trained; {then}"),
         });
     }
+    if let Some(next) = first.filter(|first| (1..target).contains(first)) {
+        note_early_stop(run, spec, next);
+    }
     let provenance = provenance(device, first).with_spec(spec)?;
     match provenance.with_changes(changes.clone()).record(run) {
         Ok(()) => change.write(run)?,
@@ -161,6 +166,22 @@ pub fn resume(
         console::line(change);
     }
     start(run, lock, session)
+}
+
+/// Says that a run whose next step is `next` will not train on by this spec, and how it would.
+fn note_early_stop(run: &RunDir, spec: &Spec, next: u64) {
+    // What cannot be read is for the processes to report.
+    let train = TrainStatus::load(run).ok().flatten();
+    let evaluations = Journal::read(&run.evaluations()).unwrap_or_default();
+    let by_time = train.and_then(|train| EarlyStop::by_time(spec, train.seconds));
+    let early = by_time.or_else(|| EarlyStop::by_scores(spec, next - 1, &evaluations));
+    if let Some(early) = early {
+        console::line(format_args!(
+            "{} has stopped early, and does not train on: {early}; to go on: {}",
+            run.id(),
+            commands::resume_with_sets(run, slice::from_ref(&early.higher_limit))
+        ));
+    }
 }
 
 /// Makes sure that a run of `steps` steps can be trained until `until` are done.

@@ -148,7 +148,7 @@ pub fn record_missing_completion(run: &RunDir) -> Result<()> {
 /// ends.
 fn completion_state(run: &RunDir) -> ProcessState {
     match state(run) {
-        Some(RunState::Finished) => ProcessState::Finished,
+        Some(RunState::Finished | RunState::StoppedEarly) => ProcessState::Finished,
         Some(RunState::Failed | RunState::Diverged) => ProcessState::Failed,
         _ => ProcessState::Stopped,
     }
@@ -182,6 +182,7 @@ fn hyperparameters(spec: &Spec, data: Option<String>, images: Option<usize>) -> 
         chosen.and_then(Value::as_str) != Some(value)
     });
     let mut omitted: Vec<String> = without_effect.map(|(path, ..)| path.to_string()).collect();
+    omitted.extend(without_limit(&fields));
     omitted.extend(OMITTED.iter().map(|path| path.to_string()));
     for path in omitted.into_iter().chain(spec.unused()) {
         remove(&mut fields, &path);
@@ -194,6 +195,13 @@ fn hyperparameters(spec: &Spec, data: Option<String>, images: Option<usize>) -> 
         fields["train"]["steps"] = spec.train.total_steps(images).into();
     }
     Ok(fields)
+}
+
+/// What the section `stop` does not limit.
+fn without_limit(fields: &Value) -> Vec<String> {
+    let limits = fields["stop"].as_object().into_iter().flatten();
+    let none = limits.filter(|(_, limit)| limit.as_f64() == Some(0.0));
+    none.map(|(field, _)| format!("stop.{field}")).collect()
 }
 
 /// Remove the field or section at a dotted path.
@@ -258,6 +266,7 @@ mod tests {
             "description",
             "folder",
             "eval.",
+            "stop.",
         ];
         for kind in kinds {
             let odd = found.iter().find(|name| name.contains(kind));
@@ -266,11 +275,13 @@ mod tests {
         assert!(!found.contains(&"input.pad_mode".to_owned()));
         spec.data.source = Source::Synthetic;
         spec.train.on_divergence = OnDivergence::Rollback;
+        spec.stop.patience = 3;
         let more = names(&spec);
         for name in [
             "data.synthetic.seed",
             "train.on_divergence",
             "train.rollback_factor",
+            "stop.patience",
         ] {
             assert!(more.contains(&name.to_owned()), "{name}");
         }

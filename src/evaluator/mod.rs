@@ -45,6 +45,9 @@ const MISTAKES: usize = 16;
 /// How often a waiting evaluator looks whether training is still going on, and shows that it is itself.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
+/// The same where training waits for each score.
+const LOOK_FOR_TRAINING: Duration = Duration::from_millis(100);
+
 /// An evaluation under way when the run is asked to stop is finished if it ends within this time of the request.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -354,8 +357,12 @@ impl<'a> Evaluator<'a> {
         self.status.activity = Some(Activity::Idle {
             until: Local::now() + interval,
         });
+        let look = match self.spec.stop.needs_scores() {
+            true => LOOK_FOR_TRAINING,
+            false => HEARTBEAT,
+        };
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            let over = stop.sleep(left.min(HEARTBEAT))
+            let over = stop.sleep(left.min(look))
                 || !matches!(self.training()?, Training::Open)
                 || self.queue.is_full(self.journal.evaluations())?;
             if over {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::RunSnapshot;
 use super::text::{
     Paint, bar_and_text, bytes, clock, count, cut, number, room, row, scores, sparkline,
 };
+use super::{RunSnapshot, how_trained};
 use crate::run::{Activity, EvalStatus, ProcessState, RunState, Trend};
 
 /// The least that a bar is worth drawing with, in columns.
@@ -43,7 +43,9 @@ impl Block<'_> {
         let state = self.run.state.unwrap_or(RunState::Starting);
         let word = state.to_string();
         let state = match state {
-            RunState::Running | RunState::Finished => self.paint.green(&word),
+            RunState::Running | RunState::Finished | RunState::StoppedEarly => {
+                self.paint.green(&word)
+            }
             RunState::Starting | RunState::Evaluating => self.paint.cyan(&word),
             RunState::Paused | RunState::Stopping | RunState::Stopped => self.paint.yellow(&word),
             RunState::Failed | RunState::Diverged => self.paint.red(&word),
@@ -101,10 +103,13 @@ impl Block<'_> {
         let elapsed = self.run.time().map(|(_, session)| clock(session));
         let elapsed = elapsed.map(|elapsed| format!("{elapsed} elapsed"));
         let left = self.run.time_left().filter(|_| !self.run.is_trained());
-        let left = left.map(|left| match self.run.until() {
-            Some(until) => format!("{} left until {until}", clock(left)),
-            None => format!("{} left", clock(left)),
-        });
+        let waits = begun.is_some_and(|train| train.waits_for_score);
+        let left = waits
+            .then(|| "waits for a score".to_owned())
+            .or(left.map(|left| match self.run.until() {
+                Some(until) => format!("{} left until {until}", clock(left)),
+                None => format!("{} left", clock(left)),
+            }));
         let steps = format!("{done} of {all}");
         let percent = percent(done, all);
         let texts = [
@@ -250,10 +255,8 @@ impl Block<'_> {
     fn stop(&self) -> String {
         let stopping = self.run.state == Some(RunState::Stopping);
         let trained = self.run.is_trained();
-        let what = match self.run.until() {
-            Some(until) => format!("training is done until {until} steps"),
-            None => "training is complete".to_owned(),
-        };
+        let train = self.run.statuses.train.as_ref();
+        let what = format!("training {}", train.map_or_else(String::new, how_trained));
         let unscored = self.run.unscored;
         let parts = match (trained, stopping) {
             (false, true) => vec![

@@ -8,7 +8,11 @@ use crate::run::{RunState, SupervisorStatus};
 /// user may type.
 pub fn closing(run: &RunSnapshot) -> Vec<String> {
     let mut lines = vec![headline(run)];
+    let is_under_way = run.state.is_some_and(RunState::is_under_way);
     let mut add = |label: &str, text: String| lines.push(format!("  {label:<13}  {text}"));
+    if let Some(early) = run.stopped_early().filter(|_| !is_under_way) {
+        add("reason", early.to_string());
+    }
     if let Some(saved) = run.saved {
         add("checkpoint", checkpoint(run, saved));
     }
@@ -19,7 +23,7 @@ pub fn closing(run: &RunSnapshot) -> Vec<String> {
     if let Some(origin) = &run.weights_origin {
         add("began with", origin.clone());
     }
-    if run.unscored > 0 && !run.state.is_some_and(RunState::is_under_way) {
+    if run.unscored > 0 && !is_under_way {
         let checkpoints = count(run.unscored, "checkpoint");
         let score = &run.commands.score;
         add("not scored", format!("{checkpoints}; to score: {score}"));
@@ -115,7 +119,7 @@ mod tests {
     use super::*;
     use crate::overview::Commands;
     use crate::overview::disk::DiskUse;
-    use crate::run::{EvalStatus, Process, Restarts, Score, Statuses, TrainStatus};
+    use crate::run::{EarlyStop, EvalStatus, Process, Restarts, Score, Statuses, TrainStatus};
     use chrono::TimeDelta;
 
     fn snapshot(state: RunState, done: u64, saved: Option<u64>) -> RunSnapshot {
@@ -193,6 +197,29 @@ mod tests {
              to see them    SEE\n  \
              to go on       RESUME"
         );
+    }
+
+    #[test]
+    fn closing_of_a_run_that_ended_early_says_why_and_how_to_go_on() {
+        let mut run = snapshot(RunState::StoppedEarly, 120, Some(119));
+        run.statuses.train.as_mut().unwrap().stopped_early = Some(EarlyStop {
+            reason: "REASON".into(),
+            higher_limit: "LIMIT".into(),
+        });
+        let lines = closing(&run);
+        assert_eq!(
+            lines[0],
+            "a/1 is stopped early: 120 of 220 steps, after 1:02:03"
+        );
+        assert_eq!(lines[1], "  reason         REASON");
+        assert_eq!(lines.last().unwrap(), "  to go on       RESUME");
+        run.state = Some(RunState::Evaluating);
+        assert!(!closing(&run).join("\n").contains("REASON"));
+
+        let mut run = snapshot(RunState::Stopped, 120, Some(119));
+        run.statuses.train.as_mut().unwrap().until = Some(120);
+        let begin = "a/1 is stopped: 120 of 220 steps, as --until 120 asked, after ";
+        assert!(closing(&run)[0].starts_with(begin));
     }
 
     #[test]

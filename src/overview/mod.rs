@@ -19,7 +19,9 @@ use self::disk::DiskUse;
 pub use self::text::{Paint, bytes, wrap};
 use crate::checkpoint;
 use crate::checkpoint::queue::EvaluationQueue;
-use crate::run::{self, Journal, Provenance, Role, RunDir, RunState, Statuses, commands};
+use crate::run::{
+    self, EarlyStop, Journal, Provenance, Role, RunDir, RunState, Statuses, TrainStatus, commands,
+};
 use crate::spec::OnDivergence;
 
 /// How often a reader looks at more than the statuses: the journal, the checkpoints, the disk.
@@ -101,10 +103,15 @@ impl RunSnapshot {
         self.statuses.train.as_ref()?.until
     }
 
+    /// What ended training before its last step.
+    fn stopped_early(&self) -> Option<&EarlyStop> {
+        self.statuses.train.as_ref()?.stopped_early.as_ref()
+    }
+
     /// Whether nothing is left to train in this session.
     fn is_trained(&self) -> bool {
-        self.progress()
-            .is_some_and(|(done, all)| done >= self.until().unwrap_or(all))
+        let done = |(done, all)| done >= self.until().unwrap_or(all);
+        self.stopped_early().is_some() || self.progress().is_some_and(done)
     }
 
     /// How often training was rolled back, and what became of the rate; none if it never was.
@@ -132,11 +139,20 @@ impl RunSnapshot {
     fn time_left(&self) -> Option<Duration> {
         let (done, _) = self.progress()?;
         let target = self.statuses.train.as_ref()?.target();
-        let seconds = match target.saturating_sub(done) {
-            0 => self.statuses.eval.as_ref()?.seconds_left()?,
-            steps => steps as f64 / self.speed?,
+        let seconds = match self.is_trained() {
+            true => self.statuses.eval.as_ref()?.seconds_left()?,
+            false => target.saturating_sub(done) as f64 / self.speed?,
         };
         Duration::try_from_secs_f64(seconds).ok()
+    }
+}
+
+/// How training has ended, to follow "training".
+pub fn how_trained(train: &TrainStatus) -> String {
+    match (&train.stopped_early, train.until) {
+        (Some(_), _) => "has stopped early".to_owned(),
+        (None, Some(until)) => format!("is done until {until} steps"),
+        (None, None) => "is complete".to_owned(),
     }
 }
 
@@ -208,6 +224,14 @@ impl SnapshotReader {
             self.look();
         }
         let latest = &mut self.latest;
+        let early = |statuses: &Statuses| statuses.train.as_ref()?.stopped_early.clone();
+        let stopped_early = early(&statuses);
+        if stopped_early != early(&latest.statuses) {
+            latest.commands.resume = match stopped_early {
+                Some(early) => commands::resume_with_sets(&self.run, &[early.higher_limit]),
+                None => commands::resume(&self.run),
+            };
+        }
         latest.now = Local::now();
         latest.state = statuses.state(&self.run);
         let rate = statuses

@@ -5,6 +5,7 @@ pub mod commands;
 mod completion;
 pub mod data;
 mod directory;
+mod early_stop;
 mod evaluation;
 #[cfg(test)]
 mod fuzz;
@@ -22,6 +23,7 @@ mod timestamp;
 
 pub use completion::{Completion, FormerStatus, record_completion};
 pub use directory::{Role, RunDir, claim};
+pub use early_stop::EarlyStop;
 pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};
 pub use heartbeat::with_heartbeat;
 pub use journal::Journal;

@@ -24,7 +24,7 @@ pub enum RunState {
     Starting,
     /// It trains, or its trainer is about to be started again.
     Running,
-    /// All steps are trained, or those that `--until` asked for, and checkpoints are still scored.
+    /// Training has ended, and checkpoints are still scored.
     Evaluating,
     /// Its trainer is frozen, by Ctrl-Z or SIGSTOP.
     Paused,
@@ -32,6 +32,8 @@ pub enum RunState {
     Stopping,
     /// All steps are trained, and the last checkpoint is scored.
     Finished,
+    /// The spec's section `stop` ended training before its last step, and the last checkpoint is scored.
+    StoppedEarly,
     /// It was stopped, with a last checkpoint or at once, or has trained as far as `--until` asked for, and can go on.
     Stopped,
     /// A process of it ended by an error, or was killed, and was not started again.
@@ -63,6 +65,7 @@ impl fmt::Display for RunState {
             RunState::Paused => "paused",
             RunState::Stopping => "stopping",
             RunState::Finished => "finished",
+            RunState::StoppedEarly => "stopped early",
             RunState::Stopped => "stopped",
             RunState::Failed => "failed",
             RunState::Diverged => "diverged",
@@ -73,9 +76,10 @@ impl fmt::Display for RunState {
 impl TrainStatus {
     /// How a run stands whose trainer has finished, and its evaluator too.
     pub fn finished_as(&self) -> RunState {
-        match self.until {
-            Some(_) => RunState::Stopped,
-            None => RunState::Finished,
+        match (&self.stopped_early, self.until) {
+            (Some(_), _) => RunState::StoppedEarly,
+            (None, Some(_)) => RunState::Stopped,
+            (None, None) => RunState::Finished,
         }
     }
 }
@@ -411,7 +415,7 @@ fn find(runs: &Path) -> Vec<Found> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::{Lock, Process, Restarts, Role, SWEEP, Score};
+    use crate::run::{EarlyStop, Lock, Process, Restarts, Role, SWEEP, Score};
 
     /// A runs directory with runs at the given places, each of which holds an empty spec.
     fn runs(ids: &[&str]) -> tempfile::TempDir {
@@ -612,6 +616,20 @@ mod tests {
             let state = state_of(trainer, evaluator, None, alive);
             assert_eq!(state, want, "{trainer}, {evaluator:?}");
         }
+    }
+
+    #[test]
+    fn state_of_a_part_that_is_trained_is_stopped_and_of_an_early_end_stopped_early() {
+        let mut train = TrainStatus::new(Process::current());
+        assert_eq!(train.finished_as(), RunState::Finished);
+        train.until = Some(10);
+        assert_eq!(train.finished_as(), RunState::Stopped);
+        train.stopped_early = Some(EarlyStop {
+            reason: String::new(),
+            higher_limit: String::new(),
+        });
+        assert_eq!(train.finished_as(), RunState::StoppedEarly);
+        assert_eq!(train.finished_as().to_string(), "stopped early");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::LockState;
 use super::process::DirectoryId;
-use super::{EvaluationProgress, Lock, Process, ProcessDir, ProcessState, Role};
+use super::{EarlyStop, EvaluationProgress, Lock, Process, ProcessDir, ProcessState, Role};
 use crate::console;
 use crate::files::{read_small, replace};
 use crate::user_error;
@@ -129,6 +129,9 @@ pub struct SupervisorStatus {
     pub process: Process,
     /// Whether more checkpoints may come: the trainer is running, or will be started again.
     pub training: bool,
+    /// Whether there is an evaluator, or it will be started again.
+    #[serde(default)]
+    pub evaluation: bool,
     /// Whether it was asked to stop.
     pub stopping: bool,
     /// How often each process was started again in this session.
@@ -147,6 +150,7 @@ impl SupervisorStatus {
         SupervisorStatus {
             process,
             training: true,
+            evaluation: true,
             stopping: false,
             restarts: Restarts::default(),
             restarts_before: before.map_or_else(Restarts::default, Self::all_restarts),
@@ -266,6 +270,15 @@ pub struct TrainStatus {
     /// So many steps were to be done in this session (`--until`), of the more that there are in all.
     #[serde(default)]
     pub until: Option<u64>,
+    /// How long training took in all sessions, in seconds.
+    #[serde(default)]
+    pub seconds: f64,
+    /// Whether it waits for the score of its last checkpoint.
+    #[serde(default)]
+    pub waits_for_score: bool,
+    /// What ended training before its last step.
+    #[serde(default)]
+    pub stopped_early: Option<EarlyStop>,
 }
 
 impl TrainStatus {
@@ -285,6 +298,9 @@ impl TrainStatus {
             input_wait: None,
             rollbacks: 0,
             until: None,
+            seconds: 0.0,
+            waits_for_score: false,
+            stopped_early: None,
         }
     }
 

@@ -73,6 +73,10 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("schedule.peak", 3, "30"),
     ("schedule.warmup", 3, "0"),
     ("schedule.warmup_factor", 3, "0"),
+    // The first files of version 3 lack the section.
+    ("stop.accuracy", 4, "0"),
+    ("stop.patience", 4, "0"),
+    ("stop.minutes", 4, "0"),
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.

@@ -21,6 +21,7 @@ mod rule;
 mod schedule;
 mod schema;
 mod section;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod unused;
@@ -43,6 +44,7 @@ pub(crate) use rule::{Numbers, describe};
 pub use schedule::{Interpolation, Schedule, ScheduleName, Unit};
 pub use schema::schema;
 pub use section::{Node, Section};
+pub use stop::Stop;
 
 use crate::bail_user;
 use anyhow::Result;
@@ -77,6 +79,8 @@ pub struct Spec {
     pub average: Average,
     /// The training process: how long, how often it reports and saves.
     pub train: Train,
+    /// What ends training before its last step.
+    pub stop: Stop,
     /// The evaluator process.
     pub eval: Eval,
 }

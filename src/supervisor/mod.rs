@@ -234,12 +234,11 @@ impl Supervisor<'_> {
         let trained = self.trainer.status().map(|status| status.process.state);
         match trained {
             Some(ProcessState::Finished) if self.trainer.is_done() => format!(
-                "stopping to score: {} stay unscored; training is {}",
+                "stopping to score: {} stay unscored; training {}",
                 overview::unscored(self.run),
-                match self.trainer.status().and_then(|status| status.until) {
-                    Some(until) => format!("done until {until} steps"),
-                    None => "complete".to_owned(),
-                }
+                self.trainer
+                    .status()
+                    .map_or_else(String::new, overview::how_trained)
             ),
             _ => {
                 "stopping after a last checkpoint; ask again to end at once, without it".to_owned()
@@ -281,13 +280,15 @@ impl Supervisor<'_> {
 
     /// Writes the status for the evaluator and whoever else reads it, when it has changed or is old.
     fn publish_status(&mut self) {
-        let training = !self.trainer.is_done();
+        let under_way = (!self.trainer.is_done(), !self.evaluator.is_done());
         let restarts = Restarts {
             train: self.trainer.restart_count(),
             eval: self.evaluator.restart_count(),
         };
-        if (training, restarts) != (self.status.training, self.status.restarts) {
-            (self.status.training, self.status.restarts) = (training, restarts);
+        let status = &mut self.status;
+        if (under_way, restarts) != ((status.training, status.evaluation), status.restarts) {
+            (status.training, status.evaluation) = under_way;
+            status.restarts = restarts;
             self.saved = None;
         }
         if self.saved.is_none_or(|saved| saved.elapsed() >= HEARTBEAT) {

@@ -86,6 +86,7 @@ fn end(statuses: &Statuses, state: Option<RunState>) -> Option<End> {
     let supervisor = statuses.supervisor.as_ref()?;
     match (state, supervisor.process().state) {
         (RunState::Finished, _) => Some(End::Finished),
+        (RunState::StoppedEarly, _) => Some(End::StoppedEarly),
         (RunState::Diverged, ProcessState::Failed | ProcessState::Diverged) => Some(End::Diverged),
         (_, ProcessState::Failed | ProcessState::Diverged) => Some(End::Failed),
         _ => None,

@@ -1,6 +1,7 @@
 //! The training process: batches in; weights, curves and checkpoints out.
 
 mod divergence;
+mod early_stop;
 mod graph;
 mod input;
 pub mod pace;
@@ -18,8 +19,8 @@ use crate::files;
 use crate::model::Network;
 use crate::run::data::TrainingData;
 use crate::run::{
-    self, Completion, FormerStatus, Lock, Process, ProcessState, Provenance, Role, RunDir,
-    SmoothedLoss, Status, StopRequests, TrainStatus, commands,
+    self, Completion, EarlyStop, FormerStatus, Lock, Process, ProcessState, Provenance, Role,
+    RunDir, SmoothedLoss, Status, StopRequests, TrainStatus, commands,
 };
 use crate::schedule::{Schedule, StepRates};
 use crate::shutdown::Shutdown;
@@ -57,6 +58,7 @@ pub fn train(run: &RunDir, until: Option<u64>, stop: &Shutdown) -> Result<Comple
     let before = TrainStatus::load(run).ok().flatten();
     let mut status = TrainStatus {
         steps: before.as_ref().map_or(0, |status| status.steps),
+        seconds: before.as_ref().map_or(0.0, |status| status.seconds),
         threads: before.and_then(|status| status.threads),
         until,
         ..TrainStatus::new(Process::current())
@@ -112,6 +114,10 @@ struct Trainer<'a> {
     timer: StepTimer,
     /// When the status was last saved.
     last_heartbeat: Instant,
+    /// Until when the time of training is counted.
+    counted: Instant,
+    /// Whether it was said that nobody scores the checkpoints that decide when to stop.
+    misses_scores: bool,
 }
 
 /// A step whose losses are still on the device.
@@ -220,12 +226,20 @@ impl<'a> Trainer<'a> {
             status,
             timer: StepTimer::start(first),
             last_heartbeat: Instant::now(),
+            counted: Instant::now(),
+            misses_scores: false,
         })
     }
 
     fn run(mut self, stop: &Shutdown) -> Result<Completion> {
         let train = &self.spec.train;
         let target = self.status.target();
+        // As the session that saved the checkpoint has decided, or would have.
+        if (1..target).contains(&self.first)
+            && let Some(ended) = self.end_at(self.first - 1, stop)?
+        {
+            return Ok(ended);
+        }
         for step in self.first..target {
             let last = step + 1 == target;
             let logged = step.is_multiple_of(train.log_every);
@@ -237,20 +251,34 @@ impl<'a> Trainer<'a> {
             }
             let ready = self.input.ready();
             self.reporter.report(&output, &self.optimizer, ready)?;
+            self.status.step = step + 1;
             let stopped = stop.requested().filter(|_| !last);
-            if last || stopped.is_some() {
+            let out_of_time = EarlyStop::by_time(self.spec, self.status.seconds);
+            let out_of_time = out_of_time.filter(|_| !last);
+            if last || stopped.is_some() || out_of_time.is_some() {
                 self.read_losses()?;
                 self.save_last(&self.checkpoint(&output)?)?;
-            } else if saved {
-                self.save(&self.checkpoint(&output)?)?;
             }
-            self.save_heartbeat(step)?;
+            let is_saved = saved && !last && stopped.is_none() && out_of_time.is_none();
+            let is_saved = is_saved && self.save(&self.checkpoint(&output)?)?;
+            self.save_heartbeat()?;
             if let Some(signal) = stopped {
-                console::timed(format_args!("stopped after step {step}, which is saved"));
-                return Ok(Completion::Stopped(signal));
+                return Ok(self.stopped(step, signal));
+            }
+            if let Some(early) = out_of_time {
+                return Ok(self.stopped_early(step, early));
+            }
+            if is_saved && let Some(ended) = self.end_at(step, stop)? {
+                return Ok(ended);
             }
         }
         Ok(Completion::Finished)
+    }
+
+    /// That this signal ends the session with this step, whose checkpoint is saved.
+    fn stopped(&self, step: u64, signal: i32) -> Completion {
+        console::timed(format_args!("stopped after step {step}, which is saved"));
+        Completion::Stopped(signal)
     }
 
     /// One training step; `read` says whether to read its losses, and those before it, now.
@@ -388,19 +416,20 @@ impl<'a> Trainer<'a> {
     }
 
     /// Save a checkpoint on the way. If the disk refuses, the older ones stay, and the next one is another
-    /// try.
-    fn save(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    /// try. Returns whether it is saved.
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<bool> {
         self.run.check_present()?; // or saving would make its directory again
         // Curves first: a resumed run purges what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
-        match checkpoint::save(&self.run.checkpoints(), checkpoint) {
+        let saved = checkpoint::save(&self.run.checkpoints(), checkpoint);
+        match &saved {
             Ok(_) => retain(self.run, self.spec, &mut self.queue),
             Err(error) => console::warning(format_args!(
                 "{error:#}; training goes on, the next checkpoint is due in {} steps",
                 self.spec.train.checkpoint_every
             )),
         }
-        Ok(())
+        Ok(saved.is_ok())
     }
 
     /// Save the checkpoint that ends a session: without it, what was trained since the one before is lost.
@@ -420,9 +449,16 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Count the time up to now as that of training.
+    fn count_time(&mut self) {
+        let now = Instant::now();
+        self.status.seconds += now.duration_since(self.counted).as_secs_f64();
+        self.counted = now;
+    }
+
     /// Save the status, if the last heartbeat is long enough ago.
-    fn save_heartbeat(&mut self, step: u64) -> Result<()> {
-        self.status.step = step + 1;
+    fn save_heartbeat(&mut self) -> Result<()> {
+        self.count_time();
         if self.last_heartbeat.elapsed() >= HEARTBEAT {
             self.last_heartbeat = Instant::now();
             self.run.check_present()?;

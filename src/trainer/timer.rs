@@ -25,6 +25,11 @@ impl StepTimer {
         self.waited += waited;
     }
 
+    /// Time that no step took.
+    pub fn leave_out(&mut self, time: Duration) {
+        self.since += time;
+    }
+
     /// End the interval with `step` and begin the next; seconds a step, and the share of them, in 0..=1, that it
     /// waited for its batch.
     pub fn lap(&mut self, step: u64) -> (f64, f64) {

@@ -8,6 +8,7 @@ mod checkpoints;
 mod commands;
 mod data;
 mod divergence;
+mod early_stop;
 mod environment;
 mod evaluations;
 mod faults;

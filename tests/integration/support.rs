@@ -217,6 +217,15 @@ pub fn running(run: &Path, role: &str) -> Option<Pid> {
     at_work(&status).filter(|_| status["process"]["state"] == "running")
 }
 
+/// Kill every process of a run.
+pub fn kill_all(run: &Path) {
+    for role in ["supervisor", "train", "eval"] {
+        if let Some(pid) = status(run, role).as_ref().and_then(at_work) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
 /// Make a run one that was created with another value of a field, `KEY: VALUE`: in its frozen spec, which its processes
 /// read when they start, and in its record.
 pub fn respecify(run: &Path, from: &str, to: &str) {

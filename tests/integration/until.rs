@@ -1,9 +1,9 @@
 //! `--until`: a part of a run, which a resume continues as if there had been no stop.
 
 use crate::support::{
-    Project, at_work, checkpoints, evaluated_steps, journal, json, last_weights, status, wait_for,
+    Project, at_work, checkpoints, evaluated_steps, journal, json, kill_all, last_weights, status,
+    wait_for,
 };
-use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -90,15 +90,6 @@ fn until_holds_for_a_detached_run_and_for_one_that_another_process_started() {
     assert_eq!(listed(&project), ["stopped", "21/25"]);
     project.succeed(&["resume", directory, "--detach"]);
     ended("finished");
-}
-
-/// Kill every process of a run.
-fn kill_all(run: &Path) {
-    for role in ["supervisor", "train", "eval"] {
-        if let Some(pid) = status(run, role).as_ref().and_then(at_work) {
-            let _ = kill(pid, Signal::SIGKILL);
-        }
-    }
 }
 
 #[test]

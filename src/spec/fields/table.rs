@@ -624,6 +624,28 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .changeable(),
     field(
+        "stop.accuracy",
+        Within(0.0, 1.0),
+        "Training ends at the first checkpoint of train.checkpoint_every with this accuracy in evaluation, such as 0.86: on \
+         the validation images where there are any, else on the test images. It waits for the score of each. 0: at none.",
+    )
+    .changeable(),
+    field(
+        "stop.patience",
+        Int(0, 1_000_000),
+        "Training ends after so many scores in a row that are not better than the best before: of the checkpoints of \
+         train.checkpoint_every, on the images that stop.accuracy names. It waits for each. 0: it does not.",
+    )
+    .changeable(),
+    // Up to 19 years.
+    field(
+        "stop.minutes",
+        Within(0.0, 1e7),
+        "Training ends when all sessions have trained so long, from their first step on; after how many steps that is \
+         depends on the machine. 0: never.",
+    )
+    .changeable(),
+    field(
         "eval.tta",
         OneOf(&["none", "mirror", "mirror_translate", "ten_crop"]),
         "Test-time augmentation: the averaged logits of several views of each test image are scored beside those of the \
@@ -643,7 +665,7 @@ pub(super) const FIELDS: &[Field] = &[
         "eval.interval_secs",
         Within(0.01, 86_400.0),
         "Seconds between two looks for new checkpoints. The evaluator looks sooner if as many wait as \
-         train.keep_checkpoints.",
+         train.keep_checkpoints, or one with stop.accuracy or stop.patience.",
     )
     .changeable(),
     field(
@@ -707,6 +729,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     (
         "train",
         "The training process: how long, how often it reports and saves.",
+    ),
+    (
+        "stop",
+        "What ends training before its last step, with a checkpoint and its evaluation.",
     ),
     ("eval", "The evaluation process."),
 ];

@@ -98,6 +98,15 @@ fn frozen_spec_keeps_the_fields_that_it_has_whatever_its_version() {
 
 /// Fails when a new field has no line in the table of added ones.
 #[test]
+fn frozen_spec_of_version_3_from_before_the_section_stop_is_read() {
+    let spec = Spec::default();
+    let mut yaml = spec.to_frozen_yaml().unwrap();
+    let (begin, end) = (yaml.find("stop:\n").unwrap(), yaml.find("eval:\n").unwrap());
+    yaml.replace_range(begin..end, "");
+    assert_eq!(read(&yaml).unwrap(), spec);
+}
+
+#[test]
 fn frozen_spec_that_lacks_a_field_of_its_version_is_refused() {
     for text in [FIRST, SECOND] {
         read(text).unwrap();

@@ -198,7 +198,7 @@ fn override_error_names_the_override() {
         (
             "trian.steps=1",
             ": trian: unknown key, want one of extends, version, description, seed, fidelity, compute, data, input, \
-                           network, loss, optimizer, schedule, average, train, eval, sweep; did you mean 'train'?",
+                           network, loss, optimizer, schedule, average, train, stop, eval, sweep; did you mean 'train'?",
         ),
         (
             "input.contrast.lo=1",

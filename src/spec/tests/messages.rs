@@ -14,7 +14,7 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
         bad("network: {conv1: {kernel: 3}, norm: {deep: 1}}\n"),
         "experiments/bad.yaml:1:38: network.norm.deep: unknown key, want one of name, radius, bias, alpha, beta"
     );
-    let top = "want one of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, eval, sweep";
+    let top = "want one of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, stop, eval, sweep";
     assert_eq!(
         bad("seed: 1\nbatch_size: 64\n"),
         format!(
@@ -448,7 +448,7 @@ fn options_of_optimizer_and_schedule_that_do_not_go_together_are_refused() {
 
 #[test]
 fn file_that_is_no_yaml_mapping_is_refused() {
-    let top = "want a mapping of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, eval";
+    let top = "want a mapping of extends, version, description, seed, fidelity, compute, data, input, network, loss, optimizer, schedule, average, train, stop, eval";
     assert_eq!(
         bad("- a\n- b\n"),
         format!("experiments/bad.yaml:1:1: got a list, {top}")
