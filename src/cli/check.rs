@@ -5,8 +5,9 @@ use super::{ExperimentArgs, data_error, fetch, notes};
 use crate::backend::environment;
 use crate::data::{Fetch, Plan};
 use crate::home::Home;
+use crate::overview::bytes;
 use crate::spec::{Experiment, Source, Spec};
-use crate::sweep::Sweep;
+use crate::sweep::{self, Sweep};
 use crate::trainer::pace::{self, Pace};
 use crate::{backend, console, data};
 use anyhow::Result;
@@ -51,7 +52,7 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
     writeln!(comments, "data: {place}")?;
     let pace = pace::measure(spec)?;
     if let Some(sweep) = &sweep {
-        comments += &points(sweep, images, pace)?;
+        comments += &points(sweep, images, &device, pace)?;
     } else {
         comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
     }
@@ -114,38 +115,88 @@ fn describe(plan: &Plan, spec: &Spec) -> Result<(String, usize)> {
     })
 }
 
-/// The points of a sweep of which each run has so many images in the training files, and how long all will take.
-fn points(sweep: &Sweep, images: usize, pace: Option<Pace>) -> Result<String> {
-    let mut text = String::new();
-    let mut rows = Vec::new();
-    for point in &sweep.points {
-        let train = point.spec(&sweep.base)?.train;
-        rows.push((&point.name, train.total_steps(images)));
+/// The points of a sweep, and how long all will take.
+fn points(sweep: &Sweep, images: usize, device: &str, pace: Option<Pace>) -> Result<String> {
+    let (definition, steps) = (&sweep.definition, sweep.steps(images)?);
+    let fields = definition.fields();
+    let labels = sweep::labels(&fields);
+    let mut head = vec!["point".to_owned()];
+    head.extend(labels.iter().map(|(_, label)| label.clone()));
+    head.extend(["seed".to_owned(), "steps".to_owned()]);
+    let mut rows = vec![head];
+    for (point, steps) in sweep.points.iter().zip(&steps) {
+        let value = |field: &&str| point.set.get(*field).map_or("-".to_owned(), sweep::plain);
+        let mut row = vec![format!("{:03}", point.number)];
+        row.extend(fields.iter().map(value));
+        row.extend([point.seed.to_string(), steps.to_string()]);
+        rows.push(row);
     }
-    let total: u64 = rows.iter().map(|(_, steps)| steps).sum();
-    let definition = &sweep.definition;
+    let widths: Vec<usize> = (0..rows[0].len())
+        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
+        .collect();
     let (points, seeds) = (sweep.points.len(), definition.seeds.len());
+    let total = definition.steps(&steps);
+    let mut text = format!(
+        "sweep: {} of {} with {} each: {}, {} at once\n",
+        definition.method.name(),
+        count(points / seeds, "setting"),
+        count(seeds, "seed"),
+        count(points, "point"),
+        definition.parallel
+    );
+    for row in rows {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, &width)| format!("{cell:>width$}"))
+            .collect();
+        writeln!(text, "  {}", cells.join("  "))?;
+    }
+    if let Some(halving) = definition.early_terminate {
+        writeln!(
+            text,
+            "halving: the best 1/{} go on at {} steps",
+            halving.eta,
+            definition
+                .rungs(steps[0])
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        )?;
+    }
+    let images = match sweep.base.data.validation_images {
+        0 => "test images, as there are no data.validation_images",
+        _ => "validation images",
+    };
+    writeln!(text, "ranked by the {images}")?;
+    let Some(pace) = pace else {
+        text += "time: not estimated for a network of so many weights\n";
+        return Ok(text);
+    };
+    let disk = |&steps: &u64| Disk::of(&sweep.base, steps, pace.checkpoint_bytes).bytes();
+    let all: u64 = steps.iter().map(disk).sum();
+    writeln!(text, "disk: about {} kept in all", bytes(all))?;
+    // The cores are shared, GPUs are not.
+    let (at_once, told) = match (device, definition.parallel) {
+        ("cpu", _) => (1, String::new()),
+        (_, parallel) => (parallel, format!(", {parallel} at once")),
+    };
     writeln!(
         text,
-        "sweep: {points} points ({} settings, seeds {:?}), {} at once, {total} steps in all:",
-        points / seeds,
-        definition.seeds,
-        definition.parallel
+        "time: about {} for {total} steps in all{told}, as {} steps of the base just now on {device}; evaluation beside it \
+         not counted",
+        estimate::duration(total as f64 * pace.step_seconds / at_once as f64),
+        pace.steps
     )?;
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, steps) in rows {
-        writeln!(text, "  {name:width$}  {steps} steps")?;
-    }
-    match pace {
-        Some(pace) => writeln!(
-            text,
-            "time: about {} one after the other, as {} steps of the base just now; evaluation not counted",
-            estimate::duration(total as f64 * pace.step_seconds),
-            pace.steps
-        )?,
-        None => writeln!(text, "time: not estimated for a network of so many weights")?,
-    }
     Ok(text)
+}
+
+/// `1 point`, `2 points`.
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        many => format!("{many} {what}s"),
+    }
 }
 
 /// What a run will leave on disk, and how long it will take.

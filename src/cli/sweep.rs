@@ -75,7 +75,7 @@ pub fn resume(
     }
     let before = sweep.points.len();
     if !overrides.is_empty() {
-        sweep = sweep.extended(overrides)?;
+        sweep = sweep.extended(overrides, backend::gpus())?;
     }
     let specs = sweep.specs()?;
     check_devices(&sweep)?;

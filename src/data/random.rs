@@ -23,6 +23,8 @@ pub(super) const VALIDATION: &[u8; 8] = b"validate";
 pub(super) const IMPORT: &[u8; 8] = b"import  ";
 /// Images of noise.
 pub(super) const NOISE: &[u8; 8] = b"noise   ";
+/// A draw of a random sweep.
+pub const SWEEP: &[u8; 8] = b"sweep   ";
 /// A synthetic training image.
 pub(super) const SYNTHETIC_TRAIN: &[u8; 8] = b"drawtrai";
 /// A synthetic test image.

@@ -184,7 +184,7 @@ impl Origin {
     pub fn error(&self, error: FieldError) -> anyhow::Error {
         let mut message = match (self, error.place) {
             (Origin::Point(point), _) => {
-                let message = format!("{} in {}", error.message, point.label);
+                let message = format!("{}, in {}", error.message, point.label);
                 let path = point.path(&error.field);
                 return point.section.error(path, Part::Value, &message);
             }

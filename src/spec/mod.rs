@@ -22,6 +22,7 @@ mod schedule;
 mod schema;
 mod section;
 mod stop;
+mod sweep_reference;
 #[cfg(test)]
 mod tests;
 mod unused;
@@ -45,6 +46,7 @@ pub use schedule::{Interpolation, Schedule, ScheduleName, Unit};
 pub use schema::schema;
 pub use section::{Node, Section};
 pub use stop::Stop;
+pub(crate) use sweep_reference::{DISTRIBUTIONS, sweep_keys, sweep_refusal};
 
 use crate::bail_user;
 use anyhow::Result;

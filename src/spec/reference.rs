@@ -1,7 +1,8 @@
 //! The reference of a spec's fields for people: `runboard fields` and docs/spec.md.
 
 use super::fields::{self, Field};
-use super::{Spec, names};
+use super::sweep_reference::Entry;
+use super::{Spec, names, sweep_reference};
 use crate::bail_user;
 use crate::hint::runboard;
 use anyhow::{Context, Result};
@@ -27,16 +28,16 @@ pub(super) fn defaults() -> Result<Value> {
 /// A user error if no field matches; it names those with a similar path.
 pub fn list(pattern: Option<&str>) -> Result<String> {
     let all = fields::all().iter();
-    let mut found: Vec<&Field> = all
-        .clone()
-        .filter(|field| pattern.is_none_or(|pattern| matches(pattern, field.path)))
-        .collect();
-    if found.is_empty() {
+    let is_found = |path: &str| pattern.is_none_or(|pattern| matches(pattern, path));
+    let mut found: Vec<&Field> = all.clone().filter(|field| is_found(field.path)).collect();
+    let sweep = sweep_reference::ENTRIES.iter();
+    let sweep: Vec<&Entry> = sweep.filter(|it| is_found(&it.path())).collect();
+    if found.is_empty() && sweep.is_empty() {
         let pattern = pattern.unwrap_or_default().to_lowercase();
         let text = |field: &Field| format!("{} {}", field.meaning, field.rule).to_lowercase();
         found = all.filter(|field| text(field).contains(&pattern)).collect();
     }
-    if let (true, Some(pattern)) = (found.is_empty(), pattern) {
+    if let (true, Some(pattern)) = (found.is_empty() && sweep.is_empty(), pattern) {
         let similar = similar(pattern);
         let hint = match similar.is_empty() {
             true => String::new(),
@@ -46,7 +47,17 @@ pub fn list(pattern: Option<&str>) -> Result<String> {
         bail_user!("no field matches '{pattern}'; {hint}`{all}` lists them all");
     }
     let defaults = defaults()?;
-    let entries: Vec<String> = found.iter().map(|field| entry(field, &defaults)).collect();
+    let fields = found.iter().map(|field| {
+        let default = fields::value(&defaults, field.path).map_or("none".to_owned(), fields::text);
+        let allowed = field.rule.to_string();
+        let text = entry(field.path, &default, &allowed, field.meaning);
+        match field.changeable {
+            true => text + "\n    resume --set may change it",
+            false => text,
+        }
+    });
+    let of_sweep = |it: &&Entry| entry(&it.path(), it.default, it.allowed, it.meaning);
+    let entries: Vec<String> = fields.chain(sweep.iter().map(of_sweep)).collect();
     Ok(entries.join("\n\n"))
 }
 
@@ -77,6 +88,14 @@ pub fn markdown() -> Result<String> {
             page += &rows.concat();
         }
     }
+    page += &format!("\n## `sweep`\n\n{}\n\n", sweep_reference::ABOUT);
+    page += "| entry | default | allowed | meaning |\n|---|---|---|---|\n";
+    for entry in sweep_reference::ENTRIES {
+        page += &format!(
+            "| `{}` | {} | {} | {} |\n",
+            entry.key, entry.default, entry.allowed, entry.meaning
+        );
+    }
     Ok(page)
 }
 
@@ -91,15 +110,11 @@ fn row(field: &Field, defaults: &Value) -> String {
     )
 }
 
-fn entry(field: &Field, defaults: &Value) -> String {
-    let default = fields::value(defaults, field.path).map_or("none".to_owned(), fields::text);
-    let mut text = format!("{}\n    default  {default}\n", field.path);
-    text += &wrap("    allowed  ", &" ".repeat(13), &field.rule.to_string());
+fn entry(path: &str, default: &str, allowed: &str, meaning: &str) -> String {
+    let mut text = format!("{path}\n    default  {default}\n");
+    text += &wrap("    allowed  ", &" ".repeat(13), allowed);
     text.push('\n');
-    text += &wrap("    ", "    ", field.meaning);
-    if field.changeable {
-        text += "\n    resume --set may change it";
-    }
+    text += &wrap("    ", "    ", meaning);
     text
 }
 
@@ -147,7 +162,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// Up to three fields whose path, or its last key, is within a few typing errors of a word.
-fn similar(word: &str) -> Vec<&'static str> {
+pub(super) fn similar(word: &str) -> Vec<&'static str> {
     let whole = names::nearest(word, fields::paths());
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
     let key = names::nearest(word, fields::paths().map(last));

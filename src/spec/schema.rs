@@ -6,7 +6,9 @@
 use super::fields::{self, Field};
 use super::frozen;
 use super::reference::defaults;
-use super::rule::Rule;
+use super::rule::{Numbers, Rule};
+use super::section::SWEEP;
+use super::sweep_reference::{self, DISTRIBUTIONS, sweep_refusal};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -22,6 +24,22 @@ pub fn schema() -> Result<String> {
     let mut schema = section("", &defaults)?;
     schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
     schema["title"] = json!("experiment");
+    schema["properties"][SWEEP] = sweep();
+    schema["definitions"] = json!({
+        "parameters": parameters(),
+        "parameter": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "values": {"type": "array", "minItems": 1},
+                "value": {},
+                "distribution": {"enum": DISTRIBUTIONS},
+                "min": {"type": "number"},
+                "max": {"type": "number"},
+                "q": {"type": "number", "exclusiveMinimum": 0},
+            },
+        },
+    });
     // An empty file means all defaults.
     schema["type"] = json!(["object", "null"]);
     let text = serde_json::to_string_pretty(&schema).context("failed to write the schema")?;
@@ -51,6 +69,91 @@ fn section(path: &str, defaults: &serde_yaml::Value) -> Result<Value> {
         "additionalProperties": false,
         "properties": properties,
     }))
+}
+
+/// The section of a sweep.
+fn sweep() -> Value {
+    let whole = |low: u64, high: u64| json!({"type": "integer", "minimum": low, "maximum": high});
+    let seed = json!({"anyOf": [whole(0, u64::MAX), numbers()]});
+    let list = |items: Value| json!({"type": "array", "minItems": 1, "items": items});
+    let object = |properties: Value, required: &[&str]| {
+        json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": properties,
+            "required": required,
+        })
+    };
+    let parameters = json!({"$ref": "#/definitions/parameters"});
+    let mut properties = serde_json::Map::new();
+    for entry in sweep_reference::ENTRIES {
+        let mut schema = match entry.key {
+            "method" => json!({"enum": ["grid", "random", "points"]}),
+            "metric" => object(
+                json!({
+                    "name": {"enum": ["accuracy", "loss"]},
+                    "goal": {"enum": ["maximize", "minimize"]},
+                    "of": {"enum": ["best", "last"]},
+                }),
+                &[],
+            ),
+            "parameters" => json!({"allOf": [parameters]}),
+            "cases" | "points" => list(parameters.clone()),
+            "runs" => whole(1, 10_000),
+            "seed" => whole(0, u64::MAX),
+            "seeds" => json!({"anyOf": [whole(1, 10_000), numbers(), list(seed.clone())]}),
+            "parallel" => whole(1, 1_024),
+            "devices" => list(json!({"type": "string", "pattern": "^(cpu|cuda:[0-9]+)$"})),
+            "on_failure" => json!({"enum": ["continue", "stop"]}),
+            "target" => json!({"type": "number"}),
+            "early_terminate" => object(
+                json!({
+                    "type": {"enum": ["halving"]},
+                    "min_iter": whole(1, 1_000_000_000),
+                    "eta": whole(2, 100),
+                }),
+                &["type", "min_iter"],
+            ),
+            _ => json!({}),
+        };
+        schema["title"] = json!(entry.path());
+        schema["description"] = json!(entry.meaning);
+        properties.insert(entry.key.to_owned(), schema);
+    }
+    let mut schema = object(Value::Object(properties), &[]);
+    schema["title"] = json!(SWEEP);
+    schema["description"] = json!(sweep_reference::ABOUT);
+    schema
+}
+
+/// Whole numbers as `1..3`.
+fn numbers() -> Value {
+    json!({"type": "string", "pattern": r"^ *[0-9]+ *\.\. *[0-9]+ *$"})
+}
+
+/// The fields that may differ between points, by their dotted paths, and what their values are chosen from.
+fn parameters() -> Value {
+    let mut properties = serde_json::Map::new();
+    let fields = fields::all()
+        .iter()
+        .filter(|field| fields::is_in_spec(field.path) && sweep_refusal(field.path).is_none());
+    for field in fields {
+        let one = range(&field.rule);
+        let mut of_list = vec![one.clone()];
+        if field.numbers() == Some(Numbers::Whole) {
+            of_list.push(numbers());
+        }
+        let mut any = of_list.clone();
+        any.push(json!({"type": "array", "minItems": 1, "items": {"anyOf": of_list}}));
+        any.push(json!({"$ref": "#/definitions/parameter"}));
+        let schema = json!({"anyOf": any, "description": field.meaning});
+        let section = field.path.rsplit_once('.').map_or("", |it| it.0);
+        for old in frozen::synonyms(field.path) {
+            properties.insert(fields::join(section, old), schema.clone());
+        }
+        properties.insert(field.path.to_owned(), schema);
+    }
+    json!({"type": "object", "additionalProperties": false, "properties": properties})
 }
 
 fn scalar(field: &Field, defaults: &serde_yaml::Value) -> Result<Value> {

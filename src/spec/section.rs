@@ -52,13 +52,11 @@ impl Section {
             let tree = path.iter().rev().fold(value, |value, key| {
                 Value::Mapping(Mapping::from_iter([(key.as_str().into(), value)]))
             });
-            if let Some((last, sections)) = path.split_last() {
-                let section = sections
-                    .iter()
-                    .try_fold(&mut self.values, |value, key| value.get_mut(key));
-                if let Some(Value::Mapping(section)) = section {
-                    section.remove(last);
-                }
+            let there = path
+                .iter()
+                .try_fold(&mut self.values, |value, key| value.get_mut(key));
+            if let Some(there) = there.filter(|_| !path.is_empty()) {
+                *there = Value::Null; // replaced as a whole, in its place
             }
             merge(&mut self.values, &tree);
             self.overrides.push(setting.clone());
@@ -82,10 +80,9 @@ impl Section {
             .iter()
             .rfind(|setting| path.starts_with(&setting.section_path()));
         if let Some(setting) = setting {
-            let inside = &path[setting.section_path().len()..];
-            let named = match inside.is_empty() {
-                true => String::new(),
-                false => format!("{}: ", dotted(inside)),
+            let named = match dotted(&path[setting.section_path().len()..]) {
+                inside if inside.is_empty() => inside,
+                inside => format!("{inside}: "),
             };
             return user_error!("{setting}: {named}{message}");
         }

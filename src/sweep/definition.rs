@@ -1,5 +1,6 @@
 //! What a sweep is: which points it has, how they are run and how they are ranked.
 
+use super::random::Distribution;
 use crate::spec::Section;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -115,6 +116,8 @@ pub struct Parameter {
 pub enum Choice {
     /// At least one, each allowed by the field.
     Values(Vec<Value>),
+    /// Of [`Method::Random`] alone.
+    Distribution(Distribution),
 }
 
 /// Fields that belong together.
@@ -163,6 +166,33 @@ impl Definition {
         section.0.into()
     }
 
+    /// The steps at which halving compares points of so many steps; none without it.
+    pub fn rungs(&self, steps: u64) -> Vec<u64> {
+        let Some(halving) = self.early_terminate else {
+            return Vec::new();
+        };
+        let next = |rung: &u64| rung.checked_mul(halving.eta);
+        let rungs = std::iter::successors(Some(halving.min_iter), next);
+        rungs.take_while(|&rung| rung < steps).collect()
+    }
+
+    /// How many steps are trained in all, if no point fails, by points of so many steps.
+    pub fn steps(&self, steps: &[u64]) -> u64 {
+        let sum = || steps.iter().sum();
+        let (Some(halving), Some(&each)) = (self.early_terminate, steps.first()) else {
+            return sum();
+        };
+        let mut left = steps.len() as u64;
+        let mut total = 0;
+        let mut trained = 0;
+        for rung in self.rungs(each).into_iter().chain([each]) {
+            total += left * (rung - trained);
+            trained = rung;
+            left = left.div_ceil(halving.eta);
+        }
+        total
+    }
+
     /// The fields that differ between points, in the order of the definition: those of cases first.
     pub fn fields(&self) -> Vec<&str> {
         let mut fields: Vec<&str> = Vec::new();
@@ -175,6 +205,16 @@ impl Definition {
     }
 }
 
+impl Parameter {
+    /// The only value that it has, if it has only one.
+    pub fn constant(&self) -> Option<&Value> {
+        match &self.choice {
+            Choice::Values(values) if values.len() == 1 => values.first(),
+            _ => None,
+        }
+    }
+}
+
 fn list<T: Clone + Into<Value>>(items: &[T]) -> Vec<Value> {
     items.iter().cloned().map(Into::into).collect()
 }
@@ -182,9 +222,28 @@ fn list<T: Clone + Into<Value>>(items: &[T]) -> Vec<Value> {
 fn mapping(parameters: &[Parameter]) -> Value {
     let mut entries = Entries::default();
     for parameter in parameters {
-        let Choice::Values(values) = &parameter.choice;
         let mut choice = Entries::default();
-        choice.add("values", values.clone());
+        match &parameter.choice {
+            Choice::Values(values) => choice.add("values", values.clone()),
+            Choice::Distribution(distribution) => {
+                choice.add("distribution", distribution.name());
+                let bounds: &[(&str, Value)] = match *distribution {
+                    Distribution::Uniform { min, max }
+                    | Distribution::LogUniformValues { min, max } => {
+                        &[("min", min.into()), ("max", max.into())]
+                    }
+                    Distribution::IntUniform { min, max } => {
+                        &[("min", min.into()), ("max", max.into())]
+                    }
+                    Distribution::QUniform { min, max, q } => {
+                        &[("min", min.into()), ("max", max.into()), ("q", q.into())]
+                    }
+                };
+                for (key, bound) in bounds {
+                    choice.add(key, bound.clone());
+                }
+            }
+        }
         entries.add(&parameter.field, choice.0);
     }
     entries.0.into()

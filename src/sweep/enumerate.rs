@@ -2,13 +2,18 @@
 
 use super::definition::{Case, Choice, Definition, Method, Parameter};
 use super::point::{self, Point};
-use crate::spec::{Base, Node};
+use super::random::Draws;
+use crate::spec::{self, Base, Node};
 use anyhow::Result;
+use serde_json::Value as Json;
 use serde_yaml::Value;
 use std::collections::{BTreeMap, HashMap};
 
-/// What a directory and TensorBoard's page still show.
+/// What directories and TensorBoard's page still show.
 pub(super) const MAX_POINTS: usize = 10_000;
+
+/// How often a draw that repeats an earlier one is made again.
+const MAX_DRAWS: usize = 1_000;
 
 /// The values of a setting, and the case that it is of.
 struct Setting {
@@ -16,162 +21,222 @@ struct Setting {
     values: BTreeMap<String, Value>,
 }
 
-/// The points of a sweep whose section this is: all settings with the first seed, then with the next. So a sweep that is
-/// stopped early has seen the whole space.
+/// The points of a sweep whose section this is: all settings with the first seed, then with the next. So a sweep that
+/// ends early has seen the whole space.
 pub(super) fn points(definition: &Definition, base: &Base, section: &Node) -> Result<Vec<Point>> {
     check_number(definition, section)?;
-    let settings = settings(definition);
-    let varied: Vec<&str> = varied(definition);
-    let labels = point::labels(&varied);
-    let mut sets = Vec::new();
-    let mut known: HashMap<String, String> = HashMap::new();
-    for setting in settings {
-        let paths = setting
-            .values
-            .keys()
-            .map(|field| (field.clone(), path(definition, setting.case, field)));
-        let shown = shown(&setting.values);
-        let label = format!("the point {shown}");
-        let paths: BTreeMap<String, Vec<String>> = paths.collect();
-        let first = paths.values().next().cloned().unwrap_or_default();
-        let spec = base.with(&setting.values, paths, label)?;
-        let json = spec.to_json()?;
-        // As the spec has them: an f32 in few digits, true for what it stands for.
-        let value = |field: &String| {
-            let found = field
-                .split('.')
-                .try_fold(&json, |value, key| value.get(key));
-            (field.clone(), found.cloned().unwrap_or_default())
-        };
-        sets.push(setting.values.keys().map(value).collect::<BTreeMap<_, _>>());
-        if let Some(other) = known.insert(json.to_string(), shown.clone()) {
-            let message = match other == shown {
-                true => format!("got {shown} twice, want it once"),
-                false => {
-                    format!("got {other} and {shown}, which are the same run, want one of them")
+    let mut settings = Settings {
+        definition,
+        base,
+        section,
+        known: HashMap::new(),
+        sets: Vec::new(),
+    };
+    match definition.method {
+        Method::Random { runs, seed } => settings.draw(runs, seed)?,
+        Method::Grid | Method::Points => {
+            for setting in combinations(definition) {
+                if let Some(twin) = settings.add(&setting)? {
+                    return Err(settings.twice(&setting, &twin));
                 }
-            };
-            return Err(section.at(&first).error(message));
+            }
         }
     }
+    let sets = settings.sets;
+    let mut labels = point::labels(&definition.fields());
+    labels.retain(|(field, _)| {
+        let mut values = sets.iter().map(|set| set.get(field));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    });
     let tells_seed = definition.seeds.len() > 1;
-    let runs = definition
-        .seeds
-        .iter()
-        .flat_map(|seed| sets.iter().map(move |set| (*seed, set.clone())));
+    let seeds = definition.seeds.iter();
+    let runs = seeds.flat_map(|seed| sets.iter().map(move |set| (*seed, set.clone())));
     let points = (1..).zip(runs);
     Ok(points
         .map(|(number, (seed, set))| Point::new(number, seed, set, &labels, tells_seed))
         .collect())
 }
 
+/// The settings of a sweep, each of which is valid and there once.
+struct Settings<'a> {
+    definition: &'a Definition,
+    base: &'a Base,
+    section: &'a Node<'a>,
+    /// Those that there are, by all fields of their specs.
+    known: HashMap<String, String>,
+    /// The fields of each, as its spec has them.
+    sets: Vec<BTreeMap<String, Json>>,
+}
+
+impl Settings<'_> {
+    /// Adds a setting; returns the one that is the same run, if there is one already.
+    fn add(&mut self, setting: &Setting) -> Result<Option<String>> {
+        let fields = setting.values.keys();
+        let paths = fields.map(|field| (field.clone(), self.path(setting, field)));
+        let shown = shown(&setting.values);
+        let label = format!("the point {shown}");
+        let spec = self.base.with(&setting.values, paths.collect(), label)?;
+        let json = spec.to_json()?;
+        let text = json.to_string();
+        if let Some(twin) = self.known.get(&text) {
+            return Ok(Some(twin.clone()));
+        }
+        self.known.insert(text, shown);
+        // As the spec has them: an f32 in few digits, `random` for true.
+        let value = |field: &String| {
+            let found = field
+                .split('.')
+                .try_fold(&json, |value, key| value.get(key));
+            (field.clone(), found.cloned().unwrap_or_default())
+        };
+        self.sets.push(setting.values.keys().map(value).collect());
+        Ok(None)
+    }
+
+    /// Adds so many random settings. One that is there already is drawn again.
+    fn draw(&mut self, runs: usize, seed: u64) -> Result<()> {
+        for index in 0..runs {
+            let mut draws = Draws::new(seed, index as u64);
+            let mut is_new = false;
+            for _ in 0..MAX_DRAWS {
+                let setting = draw(self.definition, &mut draws);
+                is_new = self.add(&setting)?.is_none();
+                if is_new {
+                    break;
+                }
+            }
+            if !is_new {
+                return Err(self.section.error_at(
+                    "runs",
+                    format!(
+                        "got {runs}, but after {index} different points {MAX_DRAWS} draws in a row were none of another; want \
+                         at most {index}, or method: grid"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The path of a field's values in the section.
+    fn path(&self, setting: &Setting, field: &str) -> Vec<String> {
+        let is_of_case = |case: &usize| {
+            let case = &self.definition.cases[*case];
+            case.iter().any(|parameter| parameter.field == field)
+        };
+        let keys = match (setting.case.filter(is_of_case), self.definition.method) {
+            (Some(case), Method::Points) => vec!["points".to_owned(), case.to_string()],
+            (Some(case), _) => vec!["cases".to_owned(), case.to_string()],
+            (None, _) => vec!["parameters".to_owned()],
+        };
+        keys.into_iter().chain([field.to_owned()]).collect()
+    }
+
+    /// The error of a setting that is the same run as another.
+    fn twice(&self, setting: &Setting, twin: &str) -> anyhow::Error {
+        let shown = shown(&setting.values);
+        let message = match shown == twin {
+            true => format!("got {shown} twice, want it once"),
+            false => format!("got {twin} and {shown}, which are the same run; want one of them"),
+        };
+        // Where the last of the fields is: of a case, if it has any.
+        let field = match setting.case {
+            Some(case) => self.definition.cases[case].last(),
+            None => self.definition.parameters.last(),
+        };
+        let path = field.map_or(Vec::new(), |it| self.path(setting, &it.field));
+        self.section.at(&path).error(message)
+    }
+}
+
 fn check_number(definition: &Definition, section: &Node) -> Result<()> {
     let size = |parameters: &[Parameter]| {
-        let sizes = parameters.iter().map(|it| {
-            let Choice::Values(values) = &it.choice;
-            values.len()
+        let sizes = parameters.iter().map(|it| match &it.choice {
+            Choice::Values(values) => values.len(),
+            Choice::Distribution(_) => 1,
         });
-        sizes.fold(1usize, usize::saturating_mul)
+        sizes.fold(1, usize::saturating_mul)
     };
-    let cases: Vec<usize> = definition.cases.iter().map(|case| size(case)).collect();
-    let of_cases = match cases.is_empty() {
+    let cases = definition.cases.iter().map(|case| size(case));
+    let cases = match definition.cases.is_empty() {
         true => 1,
-        false => cases
-            .iter()
-            .fold(0usize, |sum, &size| sum.saturating_add(size)),
+        false => cases.fold(0, usize::saturating_add),
     };
-    let settings = match definition.method {
-        Method::Grid | Method::Points => of_cases.saturating_mul(size(&definition.parameters)),
-        Method::Random { runs, .. } => runs,
+    let (settings, key) = match definition.method {
+        Method::Grid => (
+            usize::saturating_mul(cases, size(&definition.parameters)),
+            "parameters",
+        ),
+        Method::Random { runs, .. } => (runs, "runs"),
+        Method::Points => (cases, "points"),
     };
-    let points = settings.saturating_mul(definition.seeds.len());
+    let seeds = definition.seeds.len();
+    let points = settings.saturating_mul(seeds);
     if points <= MAX_POINTS {
         return Ok(());
     }
-    let key = match definition.method {
-        Method::Grid => "parameters",
-        Method::Random { .. } => "runs",
-        Method::Points => "points",
-    };
-    let seeds = match definition.seeds.len() {
+    let of = match seeds {
         1 => String::new(),
-        many => format!(" ({settings} settings, {many} seeds)"),
+        _ => format!(": {settings} settings with {seeds} seeds"),
     };
-    Err(section.error_at(
-        key,
-        format!("got {points} points{seeds}, want at most {MAX_POINTS}"),
-    ))
-}
-
-/// The fields of which there is more than one value.
-fn varied(definition: &Definition) -> Vec<&str> {
-    let has_one = |parameter: &&Parameter| {
-        let Choice::Values(values) = &parameter.choice;
-        values.len() == 1
-    };
-    let constant = |field: &str| {
-        let found = definition.parameters.iter().find(|it| it.field == field);
-        found.as_ref().is_some_and(has_one)
-    };
-    let fields = definition.fields().into_iter();
-    fields.filter(|field| !constant(field)).collect()
-}
-
-/// The path of a field's values in the section.
-fn path(definition: &Definition, case: Option<usize>, field: &str) -> Vec<String> {
-    let of_case = case.filter(|&case| {
-        let mut fields = definition.cases[case].iter();
-        fields.any(|parameter| parameter.field == field)
-    });
-    let keys = match (of_case, definition.method) {
-        (Some(case), Method::Points) => vec!["points".to_owned(), case.to_string()],
-        (Some(case), _) => vec!["cases".to_owned(), case.to_string()],
-        (None, _) => vec!["parameters".to_owned()],
-    };
-    keys.into_iter().chain([field.to_owned()]).collect()
+    let message = format!("got {points} points{of}; want at most {MAX_POINTS}");
+    Err(section.error_at(key, message))
 }
 
 /// The values of a setting for people.
 fn shown(values: &BTreeMap<String, Value>) -> String {
-    let shown: Vec<String> = values
-        .iter()
-        .map(|(field, value)| format!("{field}={}", crate::spec::text(value)))
-        .collect();
-    shown.join(" ")
-}
-
-fn settings(definition: &Definition) -> Vec<Setting> {
-    let none = Case::new();
-    let cases: Vec<(Option<usize>, &Case)> = match definition.cases.is_empty() {
-        true => vec![(None, &none)],
-        false => (0..).map(Some).zip(&definition.cases).collect(),
-    };
-    let of_case = |(index, case): (Option<usize>, &Case)| {
-        let all: Vec<&Parameter> = case.iter().chain(&definition.parameters).collect();
-        let combinations = combinations(&all).into_iter();
-        let settings = combinations.map(move |values| Setting {
-            case: index,
-            values,
-        });
-        settings.collect::<Vec<_>>()
-    };
-    cases.into_iter().flat_map(of_case).collect()
-}
-
-/// All combinations of the parameters' values, the last parameter's changing fastest.
-fn combinations(parameters: &[&Parameter]) -> Vec<BTreeMap<String, Value>> {
-    let mut found = vec![BTreeMap::new()];
-    for parameter in parameters {
-        let Choice::Values(values) = &parameter.choice;
-        let mut longer = Vec::with_capacity(found.len() * values.len());
-        for before in &found {
-            for value in values {
-                let mut setting: BTreeMap<String, Value> = before.clone();
-                setting.insert(parameter.field.clone(), value.clone());
-                longer.push(setting);
-            }
-        }
-        found = longer;
+    if values.is_empty() {
+        return "without a value".to_owned();
     }
-    found
+    let shown = values
+        .iter()
+        .map(|(field, value)| format!("{field}={}", spec::text(value)));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// All combinations of values, of one case after the other, the last parameter's changing fastest.
+fn combinations(definition: &Definition) -> Vec<Setting> {
+    let of_case = |case: Option<usize>| {
+        let none = Case::new();
+        let own = case.map_or(&none, |case| &definition.cases[case]);
+        let mut found = vec![BTreeMap::new()];
+        for parameter in own.iter().chain(&definition.parameters) {
+            // The reader lets distributions be random's alone.
+            let Choice::Values(values) = &parameter.choice else {
+                continue;
+            };
+            let longer = found.iter().flat_map(|before: &BTreeMap<String, Value>| {
+                values.iter().map(|value| {
+                    let mut setting = before.clone();
+                    setting.insert(parameter.field.clone(), value.clone());
+                    setting
+                })
+            });
+            found = longer.collect();
+        }
+        let settings = found.into_iter();
+        settings
+            .map(|values| Setting { case, values })
+            .collect::<Vec<_>>()
+    };
+    match definition.cases.len() {
+        0 => of_case(None),
+        count => (0..count).map(Some).flat_map(of_case).collect(),
+    }
+}
+
+/// One case, and a value of each parameter of it and of those that all have.
+fn draw(definition: &Definition, draws: &mut Draws) -> Setting {
+    let case = match definition.cases.len() {
+        0 => None,
+        count => Some(draws.index(count)),
+    };
+    let own = case.map_or(&[][..], |case| &definition.cases[case]);
+    let parameters = own.iter().chain(&definition.parameters);
+    let values = parameters.map(|it| (it.field.clone(), draws.value(it)));
+    Setting {
+        case,
+        values: values.collect(),
+    }
 }

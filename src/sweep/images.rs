@@ -30,7 +30,8 @@ impl SweepImages {
     /// were moved.
     ///
     /// # Errors
-    /// As [`data::prepare`], and a user error for a point whose training images are too few for it.
+    /// As [`data::prepare`], and a user error for a point whose training images are too few for it, or whose steps halving cannot
+    /// compare.
     pub fn prepare(
         sweep: &Sweep,
         specs: &[Spec],
@@ -41,6 +42,7 @@ impl SweepImages {
             sets: Vec::new(),
             given: given.map(Path::to_owned),
         };
+        let mut steps = Vec::with_capacity(specs.len());
         for (point, spec) in sweep.points.iter().zip(specs) {
             let mut wanted = spec.data.clone();
             wanted.folder = images.folder(&spec.data).to_owned();
@@ -53,10 +55,10 @@ impl SweepImages {
                     folder: wanted.folder,
                 });
             }
-            images
-                .steps(spec)
-                .map_err(|error| user_error!("point {}: {error:#}", point.name))?;
+            let found = images.steps(spec);
+            steps.push(found.map_err(|error| user_error!("point {}: {error:#}", point.name))?);
         }
+        sweep.check_steps(&steps)?;
         Ok(images)
     }
 

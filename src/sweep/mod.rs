@@ -5,9 +5,12 @@ pub mod definition;
 pub mod directory;
 pub mod display;
 mod enumerate;
+mod hints;
 pub mod images;
+mod machine;
 pub mod point;
 pub mod progress;
+pub mod random;
 mod ranking;
 mod read;
 pub mod results;
@@ -22,11 +25,12 @@ pub use definition::{
     Score,
 };
 pub use directory::SweepDir;
-pub use point::Point;
+pub use point::{Point, labels, plain};
 
 use crate::bail_user;
 use crate::spec::{Base, Experiment, Override, Section, Spec};
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_yaml::Value;
 use std::collections::{BTreeSet, HashSet};
 
 /// A sweep that is to be run: its definition and all that follows from it.
@@ -58,6 +62,7 @@ impl Sweep {
             _ => 1,
         };
         let definition = Definition::read(section, base.seed, parallel)?;
+        machine::check(&definition, &base.compute.device, gpus, &section.root())?;
         let points = enumerate::points(
             &definition,
             &Base::new(base, section.clone())?,
@@ -75,10 +80,9 @@ impl Sweep {
     /// # Errors
     /// None for points that were checked with this base.
     pub fn specs(&self) -> Result<Vec<Spec>> {
-        self.points
-            .iter()
-            .map(|point| point.spec(&self.base))
-            .collect()
+        let base = Base::new(&self.base, Section::of_values(Value::Null))?;
+        let specs = self.points.iter().map(|point| point.spec_of(&base));
+        specs.collect()
     }
 
     /// How many validation images the points hold out.
@@ -91,14 +95,52 @@ impl Sweep {
             .collect()
     }
 
+    /// How many steps each point trains, where there are so many images in the training files.
+    ///
+    /// # Errors
+    /// A user error if they are too few for a point, and as [`Sweep::check_steps`].
+    pub fn steps(&self, images: usize) -> Result<Vec<u64>> {
+        let mut steps = Vec::with_capacity(self.points.len());
+        for (point, spec) in self.points.iter().zip(self.specs()?) {
+            let images = spec.training_images(images);
+            let images = images.with_context(|| format!("point {}", point.name))?;
+            steps.push(spec.train.total_steps(images));
+        }
+        self.check_steps(&steps)?;
+        Ok(steps)
+    }
+
+    /// Check that halving can compare points of so many steps.
+    ///
+    /// # Errors
+    /// A user error if they differ, or if the first rung is not before their end.
+    pub fn check_steps(&self, steps: &[u64]) -> Result<()> {
+        let (Some(halving), Some(&first)) = (self.definition.early_terminate, steps.first()) else {
+            return Ok(());
+        };
+        if let Some(other) = steps.iter().find(|other| **other != first) {
+            bail_user!(
+                "sweep.early_terminate: got points of {first} and of {other} steps, want the same number, at whose rungs \
+                 halving compares them"
+            );
+        }
+        if halving.min_iter >= first {
+            bail_user!(
+                "sweep.early_terminate.min_iter: got {}, want less than {first}, the steps of a point",
+                halving.min_iter
+            );
+        }
+        Ok(())
+    }
+
     /// The sweep with what these overrides, such as `sweep.runs=50`, change. Points that there are keep number and
     /// name; those that come are numbered on.
     ///
     /// # Errors
     /// A user error if a point would go, if the decisions of a halving would change, and for whatever is wrong.
-    pub fn extended(&self, overrides: &[Override]) -> Result<Self> {
+    pub fn extended(&self, overrides: &[Override], gpus: usize) -> Result<Self> {
         let section = Section::of_values(self.definition.to_value()).with(overrides)?;
-        let extended = Sweep::new(&self.base, &section, 1)?;
+        let extended = Sweep::new(&self.base, &section, gpus)?;
         let (before, after) = (&self.definition, &extended.definition);
         let shown = || {
             let settings: Vec<String> = overrides.iter().map(ToString::to_string).collect();

@@ -68,10 +68,16 @@ impl Point {
     /// # Errors
     /// None for the base of its sweep, with which the point has been checked.
     pub fn spec(&self, base: &Spec) -> Result<Spec> {
-        let base = Base::new(base, Section::of_values(serde_yaml::Value::Null))?;
-        let values = self.set.iter().chain([]);
+        self.spec_of(&Base::new(
+            base,
+            Section::of_values(serde_yaml::Value::Null),
+        )?)
+    }
+
+    /// The same of a base that is made once for many points.
+    pub(super) fn spec_of(&self, base: &Base) -> Result<Spec> {
         let mut tree = BTreeMap::new();
-        for (field, value) in values {
+        for (field, value) in &self.set {
             tree.insert(field.clone(), serde_yaml::to_value(value)?);
         }
         tree.insert("seed".to_owned(), self.seed.into());
@@ -119,7 +125,7 @@ fn label(set: &BTreeMap<String, Value>, labels: &[(String, String)], seed: Optio
 }
 
 /// A value in characters that need no quotes.
-fn plain(value: &Value) -> String {
+pub fn plain(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => {
@@ -136,8 +142,8 @@ fn plain(value: &Value) -> String {
         .collect()
 }
 
-/// The shortest ends of dotted paths that tell them apart.
-pub(super) fn labels(fields: &[&str]) -> Vec<(String, String)> {
+/// Dotted paths and their shortest ends that tell them apart.
+pub fn labels(fields: &[&str]) -> Vec<(String, String)> {
     let end = |field: &str, keys: usize| {
         let all: Vec<&str> = field.split('.').collect();
         all[all.len().saturating_sub(keys)..].join(".")

@@ -5,25 +5,15 @@ use super::definition::{
     Score,
 };
 use super::enumerate::MAX_POINTS;
-use crate::spec::{Field, Node, Numbers, Section, Seed, describe, nearest};
+use super::hints;
+use super::random::{Distribution, multiple, multiples, value};
+use crate::spec::{
+    DISTRIBUTIONS, Field, Node, Numbers, Section, Seed, describe, nearest, sweep_keys,
+    sweep_refusal,
+};
 use anyhow::Result;
 use serde_yaml::Value;
-
-const KEYS: &[&str] = &[
-    "method",
-    "metric",
-    "parameters",
-    "cases",
-    "points",
-    "runs",
-    "seed",
-    "seeds",
-    "parallel",
-    "devices",
-    "on_failure",
-    "target",
-    "early_terminate",
-];
+use std::ops::RangeInclusive;
 
 impl Definition {
     /// Read the section of a sweep over a spec with this seed, `parallel` of whose points run at once by default.
@@ -32,19 +22,18 @@ impl Definition {
     /// A user error with its place for whatever is not allowed.
     pub fn read(section: &Section, seed: Seed, parallel: usize) -> Result<Self> {
         let root = section.root();
-        check_keys(&root, KEYS, "a sweep")?;
+        check_keys(&root, &sweep_keys(), "a sweep")?;
         let method = method(&root)?;
         let parameters = match root.get("parameters") {
-            Some(node) => parameters(&node)?,
+            Some(node) => parameters(&node, method)?,
             None => Vec::new(),
         };
-        let key = if method == Method::Points {
-            "points"
-        } else {
-            "cases"
-        };
-        let cases = match root.get(key) {
-            Some(node) => cases(&node)?,
+        let cases = match root.get("cases").or(root.get("points")) {
+            Some(node) => cases(&node, method, &parameters)?,
+            None if method == Method::Points => {
+                let message = "got no points, want points: [{FIELD: VALUE}, ...] beside it";
+                return Err(root.error_at("method", message));
+            }
             None => Vec::new(),
         };
         let devices = root.get("devices").as_ref().map(devices).transpose()?;
@@ -57,51 +46,82 @@ impl Definition {
             Some(node) => seeds(&node, seed.0)?,
             None => vec![seed.0],
         };
-        if parameters.is_empty() && cases.is_empty() && root.get("seeds").is_none() {
-            return Err(root.error(
-                "got nothing that differs from point to point, want parameters, cases or seeds",
-            ));
-        }
-        Ok(Definition {
+        let metric = metric(root.get("metric"))?;
+        let policies = [("continue", OnFailure::Continue), ("stop", OnFailure::Stop)];
+        let definition = Definition {
             method,
-            metric: metric(root.get("metric"))?,
+            metric,
             parameters,
             cases,
             seeds,
             parallel,
             devices,
             on_failure: match root.get("on_failure") {
-                Some(node) => word(
-                    &node,
-                    &[("continue", OnFailure::Continue), ("stop", OnFailure::Stop)],
-                )?,
+                Some(node) => word(&node, &policies)?,
                 None => OnFailure::Continue,
             },
-            target: root.get("target").as_ref().map(number).transpose()?,
+            target: match root.get("target") {
+                Some(node) => Some(target(&node, metric)?),
+                None => None,
+            },
             early_terminate: root
                 .get("early_terminate")
                 .as_ref()
                 .map(halving)
                 .transpose()?,
-        })
+        };
+        let differs = !definition.fields().is_empty() || root.get("seeds").is_some();
+        match differs {
+            true => Ok(definition),
+            false => Err(root.error(
+                "got nothing that differs from point to point, want parameters, cases or seeds",
+            )),
+        }
     }
 }
 
+/// The methods by their names, and the keys that only others have.
+const METHODS: &[(&str, &[&str])] = &[
+    ("grid", &["runs", "seed", "points"]),
+    ("random", &["points"]),
+    ("points", &["parameters", "cases", "runs", "seed"]),
+];
+
 fn method(root: &Node) -> Result<Method> {
     let name = match root.get("method") {
-        Some(node) => word(&node, &[("grid", 0), ("random", 1), ("points", 2)])?,
-        None => 0,
+        Some(node) => match node.value.as_str().and_then(hints::method) {
+            Some(hint) => {
+                return Err(node.error(format!("got {}: {hint}", describe(node.value))));
+            }
+            None => {
+                let names: Vec<_> = METHODS.iter().map(|(name, _)| (*name, *name)).collect();
+                word(&node, &names)?
+            }
+        },
+        None => "grid",
     };
+    let others = METHODS.iter().filter(|(it, _)| *it == name);
+    for key in others.flat_map(|(_, keys)| *keys) {
+        if let Some(node) = root.get(key) {
+            let message = match (*key, name) {
+                ("points", _) => "want method: points, or cases beside parameters",
+                ("runs", "grid") => "it runs all combinations; want method: random",
+                ("seed", "grid") => {
+                    "it is the seed of random's draws; want seeds: [1, 2, 3] for those of the runs"
+                }
+                _ => "it runs what points lists; want method: grid or random",
+            };
+            return Err(node.key_error(format!("no effect with method {name}: {message}")));
+        }
+    }
     Ok(match name {
-        0 => Method::Grid,
-        1 => Method::Random {
+        "grid" => Method::Grid,
+        "random" => Method::Random {
             runs: match root.get("runs") {
                 Some(node) => whole(&node, 1, MAX_POINTS as u64)? as usize,
                 None => {
-                    return Err(root.error_at(
-                        "method",
-                        "random draws without end, want runs: NUMBER beside it",
-                    ));
+                    let message = "random draws without end, want runs: NUMBER beside it";
+                    return Err(root.error_at("method", message));
                 }
             },
             seed: match root.get("seed") {
@@ -122,30 +142,29 @@ fn metric(node: Option<Node>) -> Result<Metric> {
     let Some(node) = node else {
         return Ok(default);
     };
+    if let Some(target) = node.get("target") {
+        let value = describe(target.value);
+        return Err(target.key_error(format!("want target: {value} in sweep, beside metric")));
+    }
     check_keys(&node, &["name", "goal", "of"], "a metric")?;
     let name = match node.get("name") {
-        Some(name) => word(
-            &name,
-            &[
-                ("accuracy", MetricName::Accuracy),
-                ("loss", MetricName::Loss),
-            ],
-        )?,
+        Some(node) => metric_name(&node)?,
         None => default.name,
     };
-    let (sense, better) = match name {
-        MetricName::Accuracy => ("maximize", Goal::Maximize),
-        MetricName::Loss => ("minimize", Goal::Minimize),
+    let (plain, wanted, goal) = match name {
+        MetricName::Accuracy => ("accuracy", "maximize", Goal::Maximize),
+        MetricName::Loss => ("loss", "minimize", Goal::Minimize),
     };
-    if let Some(goal) = node.get("goal") {
+    if let Some(node) = node.get("goal") {
         let goals = [("maximize", Goal::Maximize), ("minimize", Goal::Minimize)];
-        if word(&goal, &goals)? != better {
-            return Err(goal.error(format!("got {}, want {sense}", describe(goal.value))));
+        if word(&node, &goals)? != goal {
+            let found = describe(node.value);
+            return Err(node.error(format!("got {found} with {plain}, want {wanted}")));
         }
     }
     Ok(Metric {
         name,
-        goal: better,
+        goal,
         of: match node.get("of") {
             Some(of) => word(&of, &[("best", Score::Best), ("last", Score::Last)])?,
             None => default.of,
@@ -153,16 +172,69 @@ fn metric(node: Option<Node>) -> Result<Metric> {
     })
 }
 
-fn halving(node: &Node) -> Result<Halving> {
-    check_keys(node, &["type", "min_iter", "eta"], "early_terminate")?;
-    match node.get("type") {
-        Some(kind) => word(&kind, &[("halving", ())])?,
-        None => return Err(node.error("got no type, want type: halving")),
+fn metric_name(node: &Node) -> Result<MetricName> {
+    let names = [
+        ("accuracy", MetricName::Accuracy),
+        ("loss", MetricName::Loss),
+    ];
+    word(node, &names).map_err(|error| {
+        // `val_accuracy`, `eval/loss`.
+        let text = node.value.as_str().unwrap_or_default();
+        let inside = names.iter().find(|(name, _)| text.contains(name));
+        inside.map_or(error, |(name, _)| {
+            node.error(format!(
+                "got {text:?}, want {name}: it is of the validation images where data.validation_images is set, else of \
+                 the test images"
+            ))
+        })
+    })
+}
+
+fn target(node: &Node, metric: Metric) -> Result<f64> {
+    let target = number(node)?;
+    if metric.name == MetricName::Accuracy && !(0.0..=1.0).contains(&target) {
+        let wanted = "want an accuracy from 0 to 1, such as 0.86";
+        return Err(node.error(format!("got {target}, {wanted}")));
     }
+    Ok(target)
+}
+
+fn halving(node: &Node) -> Result<Halving> {
+    let others = ["hyperband", "asha", "successive_halving"];
+    if let Some(kind) = node.get("type") {
+        let text = kind.value.as_str().unwrap_or_default();
+        if others.contains(&text) {
+            return Err(kind.error(format!(
+                "got {text:?}, want halving: it compares all points of a rung, of which the best 1/eta go on; it takes \
+                 min_iter, in steps, and eta"
+            )));
+        }
+        word(&kind, &[("halving", ())])?;
+    } else if node.value.is_mapping() {
+        return Err(node.error("got no type, want type: halving"));
+    }
+    let hints = [
+        (
+            "max_iter",
+            "points go on to the end of the run; want train.steps in the spec",
+        ),
+        ("s", "want min_iter, the steps of the first rung"),
+        ("strict", "all points of a rung are compared anyway"),
+        ("reduction_factor", "want eta"),
+        ("grace_period", "want min_iter, in steps"),
+    ];
+    for (key, hint) in hints {
+        if let Some(node) = node.get(key) {
+            return Err(node.key_error(format!("unknown key of early_terminate: {hint}")));
+        }
+    }
+    check_keys(node, &["type", "min_iter", "eta"], "early_terminate")?;
     Ok(Halving {
         min_iter: match node.get("min_iter") {
             Some(steps) => whole(&steps, 1, 1_000_000_000)?,
-            None => return Err(node.error("got no min_iter, want the steps of the first rung")),
+            None => {
+                return Err(node.error("got no min_iter, want the steps of the first rung"));
+            }
         },
         eta: match node.get("eta") {
             Some(eta) => whole(&eta, 2, 100)?,
@@ -171,7 +243,7 @@ fn halving(node: &Node) -> Result<Halving> {
     })
 }
 
-fn parameters(node: &Node) -> Result<Vec<Parameter>> {
+fn parameters(node: &Node, method: Method) -> Result<Vec<Parameter>> {
     let Some(entries) = node.entries() else {
         let found = describe(node.value);
         return Err(node.error(format!(
@@ -180,51 +252,170 @@ fn parameters(node: &Node) -> Result<Vec<Parameter>> {
     };
     let mut found: Vec<Parameter> = Vec::new();
     for (name, node) in entries {
-        let field = Field::find(name).map_err(|message| node.key_error(message))?;
-        check_field(field, &node)?;
+        let field = field(name, &node)?;
         if found.iter().any(|parameter| parameter.field == field.path) {
             return Err(node.key_error("got this field twice, want it once"));
         }
         found.push(Parameter {
             field: field.path.to_owned(),
-            choice: choice(field, &node)?,
+            choice: choice(field, &node, method)?,
         });
     }
     Ok(found)
 }
 
-/// Fields that are the sweep's, or the same for all of its points.
-fn check_field(field: &Field, node: &Node) -> Result<()> {
-    match field.path {
-        "seed" => Err(node.key_error(
-            "want seeds: [1, 2, 3] beside parameters: points that differ by it alone are averaged",
-        )),
-        "compute.device" => Err(node.key_error("want devices: [cuda:0, cuda:1] beside parameters")),
-        path if path.starts_with("data.") && !["data.prefetch", "data.workers"].contains(&path) => {
-            Err(node.key_error("points are compared on the same images, want it in the spec"))
+/// The field of this name, if it is one that may differ from point to point.
+fn field(name: &str, node: &Node) -> Result<&'static Field> {
+    let field = Field::find(name).map_err(|message| {
+        // Nested as W&B's or as a spec.
+        let inner = node.get("parameters").unwrap_or(node.clone());
+        let entries = inner.entries().unwrap_or_default();
+        let inside = entries.first().map(|(key, _)| format!("{name}.{key}"));
+        match (
+            inside.filter(|path| Field::find(path).is_ok()),
+            hints::field(name),
+        ) {
+            (Some(path), _) => {
+                node.key_error(format!("fields have dotted names here, want {path}: ..."))
+            }
+            (None, Some(usual)) => node.key_error(format!("unknown field, want {usual}")),
+            (None, None) => node.key_error(message),
         }
-        _ => Ok(()),
+    })?;
+    match sweep_refusal(field.path) {
+        Some(refusal) => Err(node.key_error(refusal)),
+        None => Ok(field),
     }
 }
 
-fn choice(field: &'static Field, node: &Node) -> Result<Choice> {
-    let values = match node.value {
-        Value::Mapping(_) => {
-            check_keys(node, &["values", "value"], "a parameter")?;
-            match (node.get("values"), node.get("value")) {
-                (Some(values), None) => list(field, &values)?,
-                (None, Some(value)) => vec![checked(field, &value)?],
-                _ => return Err(node.error("got no values, want values: [...]")),
-            }
-        }
+fn choice(field: &'static Field, node: &Node, method: Method) -> Result<Choice> {
+    match node.value {
+        Value::Mapping(_) => (),
         // One value of a field that holds a list, or several of another.
         Value::Sequence(items) if field.is_list() && !items.iter().all(Value::is_sequence) => {
-            vec![checked(field, node)?]
+            return Ok(Choice::Values(vec![checked(field, node)?]));
         }
-        Value::Sequence(_) => list(field, node)?,
-        _ => vec![checked(field, node)?],
+        Value::Sequence(_) => return Ok(Choice::Values(list(field, node)?)),
+        _ => return Ok(Choice::Values(scalar(field, node)?)),
+    }
+    if let Some(values) = node.get("values") {
+        for key in ["distribution", "probabilities", "value"] {
+            if let Some(other) = node.get(key) {
+                let message = "want values alone, of which each has the same chance";
+                return Err(other.key_error(message));
+            }
+        }
+        check_keys(node, &["values"], "a parameter with values")?;
+        return Ok(Choice::Values(list(field, &values)?));
+    }
+    if let Some(value) = node.get("value") {
+        check_keys(node, &["value"], "a parameter with one value")?;
+        return Ok(Choice::Values(vec![checked(field, &value)?]));
+    }
+    for key in ["mu", "sigma"] {
+        if let Some(other) = node.get(key) {
+            return Err(other.key_error("want min and max, the bounds of the values"));
+        }
+    }
+    let known = ["values", "value", "distribution", "min", "max", "q"];
+    check_keys(node, &known, "a parameter")?;
+    let distribution = distribution(field, node)?;
+    match method {
+        Method::Random { .. } => Ok(Choice::Distribution(distribution)),
+        _ => Err(node.error(format!(
+            "got a distribution with method {}, want a list of values, or method: random with runs: NUMBER",
+            method.name()
+        ))),
+    }
+}
+
+fn distribution(field: &'static Field, node: &Node) -> Result<Distribution> {
+    let Some(numbers) = field.numbers() else {
+        return Err(node.error("got bounds for a field that holds no number, want values: [...]"));
     };
-    Ok(Choice::Values(values))
+    let kind = match node.get("distribution") {
+        Some(kind) => {
+            let text = kind.value.as_str().unwrap_or_default();
+            if let Some(hint) = hints::distribution(text) {
+                return Err(kind.error(format!("got {text:?}: {hint}")));
+            }
+            word(&kind, &DISTRIBUTIONS.map(|name| (name, name)))?
+        }
+        None if node.get("q").is_some() => "q_uniform",
+        None if numbers == Numbers::Whole => "int_uniform",
+        None => "uniform",
+    };
+    if let Some(q) = node.get("q").filter(|_| kind != "q_uniform") {
+        return Err(q.key_error(format!("no effect with {kind}, want q_uniform")));
+    }
+    let bound = |key: &str| match node.get(key) {
+        Some(bound) => Ok((number(&bound)?, bound)),
+        None => Err(node.error(format!("got no {key}, want min and max, or values: [...]"))),
+    };
+    let ((min, low), (max, high)) = (bound("min")?, bound("max")?);
+    if min >= max {
+        return Err(low.error(format!("got min {min} with max {max}, want min < max")));
+    }
+    if kind != "int_uniform" && kind != "q_uniform" && numbers == Numbers::Whole {
+        return Err(node.error(format!(
+            "got {kind} for a field of whole numbers, want int_uniform, q_uniform or values: [...]"
+        )));
+    }
+    let (found, [first, last]) = match kind {
+        "uniform" => (Distribution::Uniform { min, max }, [value(min), value(max)]),
+        "log_uniform_values" => {
+            if min <= 0.0 {
+                let message = format!("got {min}, which has no logarithm, want min above 0");
+                return Err(low.error(message));
+            }
+            let found = Distribution::LogUniformValues { min, max };
+            (found, [value(min), value(max)])
+        }
+        "int_uniform" => {
+            let (min, max) = (whole(&low, 0, u64::MAX)?, whole(&high, 0, u64::MAX)?);
+            // One of them is odd, the other even.
+            for next in [min, min + 1] {
+                let checked = field.check(next.into());
+                checked.map_err(|message| {
+                    node.error(format!(
+                        "{message}; of these int_uniform draws all, q_uniform the multiples of q, values what is listed"
+                    ))
+                })?;
+            }
+            let found = Distribution::IntUniform { min, max };
+            (found, [min.into(), max.into()])
+        }
+        _ => {
+            let q = quantum(node, numbers)?;
+            let [first, last] = multiples(min, max, q);
+            if first >= last {
+                return Err(node.error(format!(
+                    "got q {q} with min {min} and max {max}, want at least two multiples of q between them"
+                )));
+            }
+            let ends = [multiple(first, q), multiple(last, q)];
+            (Distribution::QUniform { min, max, q }, ends)
+        }
+    };
+    for (end, node) in [(first, low), (last, high)] {
+        let checked = field.check(end);
+        checked.map_err(|message| node.error(message))?;
+    }
+    Ok(found)
+}
+
+fn quantum(node: &Node, numbers: Numbers) -> Result<f64> {
+    let Some(node) = node.get("q") else {
+        return Ok(1.0);
+    };
+    let q = number(&node)?;
+    match numbers {
+        Numbers::Whole if q < 1.0 || q.fract() != 0.0 => {
+            Err(node.error(format!("got {q}, want a whole number above 0")))
+        }
+        _ if q <= 0.0 => Err(node.error(format!("got {q}, want a number above 0"))),
+        _ => Ok(q),
+    }
 }
 
 fn list(field: &'static Field, node: &Node) -> Result<Vec<Value>> {
@@ -235,19 +426,32 @@ fn list(field: &'static Field, node: &Node) -> Result<Vec<Value>> {
     if items.is_empty() {
         return Err(node.error("got an empty list, want one value at least"));
     }
-    let mut values = Vec::new();
-    for item in items {
-        match (field.numbers(), item.value.as_str().map(range)) {
-            (Some(Numbers::Whole), Some(Some((first, last)))) => {
-                for number in numbers(&item, first, last)? {
-                    let checked = field.check(number.into());
-                    values.push(checked.map_err(|message| item.error(message))?);
-                }
-            }
-            _ => values.push(checked(field, &item)?),
+    let values: Result<Vec<Vec<Value>>> = items.iter().map(|item| scalar(field, item)).collect();
+    Ok(values?.concat())
+}
+
+/// One value, or the whole numbers of a range.
+fn scalar(field: &'static Field, node: &Node) -> Result<Vec<Value>> {
+    match (field.numbers(), node.value.as_str().and_then(range)) {
+        (Some(Numbers::Whole), Some((first, last))) => {
+            let checked = |number: u64| field.check(number.into());
+            let values: Result<Vec<Value>, String> =
+                numbers(node, first, last)?.map(checked).collect();
+            values.map_err(|message| node.error(message))
         }
+        _ => Ok(vec![checked(field, node)?]),
     }
-    Ok(values)
+}
+
+fn checked(field: &'static Field, node: &Node) -> Result<Value> {
+    field.check(node.value.clone()).map_err(|message| {
+        let hint = match node.value.as_str().and_then(hints::text) {
+            Some(hint) => format!("; {hint}"),
+            None if field.numbers().is_some() => hints::unquoted(node),
+            None => String::new(),
+        };
+        node.error(format!("{message}{hint}"))
+    })
 }
 
 /// The ends of `1..3`.
@@ -256,62 +460,68 @@ fn range(text: &str) -> Option<(u64, u64)> {
     Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
 }
 
-/// The numbers of a range, both ends of which belong to it.
-fn numbers(node: &Node, first: u64, last: u64) -> Result<std::ops::RangeInclusive<u64>> {
+/// The numbers of a range, to which both ends belong.
+fn numbers(node: &Node, first: u64, last: u64) -> Result<RangeInclusive<u64>> {
     match first <= last && last - first < MAX_POINTS as u64 {
         true => Ok(first..=last),
         false => Err(node.error(format!(
-            "got {first}..{last}, want at most {MAX_POINTS} numbers, the lowest first"
+            "got {first}..{last}, want the lower end first, and at most {MAX_POINTS} numbers"
         ))),
     }
 }
 
-fn checked(field: &'static Field, node: &Node) -> Result<Value> {
-    let checked = field.check(node.value.clone());
-    checked.map_err(|message| node.error(message))
-}
-
-fn cases(node: &Node) -> Result<Vec<Case>> {
-    let items = node.items().filter(|items| !items.is_empty());
-    let Some(items) = items else {
+fn cases(node: &Node, method: Method, others: &[Parameter]) -> Result<Vec<Case>> {
+    let Some(items) = node.items().filter(|items| !items.is_empty()) else {
         let found = describe(node.value);
         return Err(node.error(format!(
-            "got {found}, want a list of mappings of fields to values"
+            "got {found}, want a list of mappings of fields to values, one at least"
         )));
     };
-    items.iter().map(parameters).collect()
+    let mut cases = Vec::new();
+    for item in items {
+        let case = parameters(&item, method)?;
+        let mut fields = case.iter().map(|parameter| &parameter.field);
+        if let Some(both) = fields.find(|field| others.iter().any(|it| it.field == **field)) {
+            let message = "got it in parameters as well, want it once";
+            return Err(item.error_at(both, message));
+        }
+        if method == Method::Points
+            && let Some(many) = case.iter().find(|it| it.constant().is_none())
+        {
+            return Err(item.error_at(&many.field, "got several values, want one a point"));
+        }
+        cases.push(case);
+    }
+    Ok(cases)
 }
 
 fn devices(node: &Node) -> Result<Vec<String>> {
-    let items = node.items().filter(|items| !items.is_empty());
-    let Some(items) = items else {
+    let Some(items) = node.items().filter(|items| !items.is_empty()) else {
         let found = describe(node.value);
         return Err(node.error(format!(
             "got {found}, want a list of devices, such as [cuda:0, cuda:1]"
         )));
     };
-    let mut found = Vec::new();
+    let mut devices = Vec::new();
     for item in items {
-        let name = item.value.as_str().unwrap_or_default();
-        let gpu = name
-            .strip_prefix("cuda:")
-            .and_then(|index| index.parse::<i8>().ok());
-        let name = match (name, gpu) {
-            ("cpu", _) => "cpu".to_owned(),
-            (_, Some(index)) if index >= 0 => format!("cuda:{index}"),
+        let text = item.value.as_str().unwrap_or_default();
+        let gpu = text.strip_prefix("cuda:").map(str::parse::<u8>);
+        let device = match gpu {
+            Some(Ok(index)) => format!("cuda:{index}"),
+            _ if text == "cpu" => text.to_owned(),
             _ => {
                 let found = describe(item.value);
                 return Err(item.error(format!("got {found}, want cpu or cuda:N")));
             }
         };
-        if found.contains(&name) {
+        if devices.contains(&device) {
             return Err(item.error(format!(
-                "got {name} twice, want it once: it is given to one run at a time"
+                "got {device} twice, want it once: it is given to one run at a time"
             )));
         }
-        found.push(name);
+        devices.push(device);
     }
-    Ok(found)
+    Ok(devices)
 }
 
 fn seeds(node: &Node, first: u64) -> Result<Vec<u64>> {
@@ -323,7 +533,7 @@ fn seeds(node: &Node, first: u64) -> Result<Vec<u64>> {
         return match first.checked_add(count - 1) {
             Some(last) => Ok((first..=last).collect()),
             None => Err(node.error(format!(
-                "got {count} seeds from {first} on, want them below 2^64"
+                "got {count} seeds from the spec's {first} on, want them below 2^64"
             ))),
         };
     };
@@ -349,44 +559,50 @@ fn seeds(node: &Node, first: u64) -> Result<Vec<u64>> {
     }
 }
 
-/// The mapping has these keys alone.
+/// Refuse other keys than these.
 fn check_keys(node: &Node, known: &[&str], what: &str) -> Result<()> {
     let Some(entries) = node.entries() else {
         let found = describe(node.value);
-        return Err(node.error(format!(
-            "got {found}, want a mapping of {}",
-            known.join(", ")
-        )));
+        let known = known.join(", ");
+        return Err(node.error(format!("got {found}, want a mapping of {known}")));
     };
     for (key, inside) in entries {
-        if !known.contains(&key) {
-            let near = nearest(key, known.iter().copied());
-            let near = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
-            let known = known.join(", ");
-            return Err(
-                inside.key_error(format!("unknown key of {what}, want one of {known}{near}"))
-            );
+        if known.contains(&key) {
+            continue;
         }
+        let message = match hints::key(key) {
+            Some(hint) => hint.to_owned(),
+            None if what == "a sweep" && Field::find(key).is_ok() => {
+                format!("want it in parameters: {{{key}: ...}}")
+            }
+            None => {
+                let near = nearest(key, known.iter().copied());
+                let near = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+                format!("want one of {}{near}", known.join(", "))
+            }
+        };
+        return Err(inside.key_error(format!("unknown key of {what}: {message}")));
     }
     Ok(())
 }
 
 fn whole(node: &Node, low: u64, high: u64) -> Result<u64> {
-    let number = node
-        .value
-        .as_u64()
-        .filter(|number| (low..=high).contains(number));
+    let number = node.value.as_u64();
+    let number = number.filter(|number| (low..=high).contains(number));
     number.ok_or_else(|| {
-        let found = describe(node.value);
+        let (found, hint) = (describe(node.value), hints::unquoted(node));
         node.error(format!(
-            "got {found}, want a whole number from {low} to {high}"
+            "got {found}, want a whole number from {low} to {high}{hint}"
         ))
     })
 }
 
 fn number(node: &Node) -> Result<f64> {
     let number = node.value.as_f64().filter(|number| number.is_finite());
-    number.ok_or_else(|| node.error(format!("got {}, want a number", describe(node.value))))
+    number.ok_or_else(|| {
+        let (found, hint) = (describe(node.value), hints::unquoted(node));
+        node.error(format!("got {found}, want a number{hint}"))
+    })
 }
 
 fn word<T: Copy>(node: &Node, words: &[(&str, T)]) -> Result<T> {

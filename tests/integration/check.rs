@@ -128,3 +128,48 @@ fn check_counts_the_images_that_are_held_out_once() {
     let out = project.succeed(&with_sets(&["check", "small"], &sets)).out;
     assert!(out.contains(" for 8 steps at "), "{out}");
 }
+
+#[test]
+fn check_prints_the_points_of_a_sweep_and_creates_nothing() {
+    let project = Project::new();
+    project.write(
+        "experiments/rates.yaml",
+        "extends: small\nsweep:\n  parameters: {optimizer.learning_rate: [0.1, 0.25]}\n  seeds: 2\n",
+    );
+    let points = |arguments: &[&str]| {
+        let out = project.succeed(arguments).out;
+        let end = out.split_once("\n# sweep: ").unwrap().1.to_owned();
+        end.split_once("\n# ranked by ").unwrap().0.to_owned()
+    };
+    let file = points(&["check", "rates"]);
+    let lines: Vec<&str> = file.lines().collect();
+    assert_eq!(
+        lines[0],
+        "grid of 2 settings with 2 seeds each: 4 points, 1 at once"
+    );
+    assert_eq!(lines[1], "#   point  learning_rate  seed  steps");
+    assert!(
+        lines[5].starts_with("#     004           0.25     2"),
+        "{file}"
+    );
+    let rates = ["--sweep", "optimizer.learning_rate=0.1,0.25"];
+    let line = [&["check", "small"], &rates[..], &["--sweep", "seed=1..2"]].concat();
+    assert_eq!(points(&line), file);
+    // One bad value: nothing begins.
+    let bad = [
+        "run",
+        "rates",
+        "--set",
+        "input.crop=32",
+        "--sweep",
+        "input.pad=1,40",
+    ];
+    let done = project.runboard(&bad);
+    assert_eq!(done.code, Some(2), "{}", done.err);
+    assert!(
+        done.err.contains("--sweep input.pad=1,40: "),
+        "{}",
+        done.err
+    );
+    assert!(!project.path("runs").exists() && !project.path("data").exists());
+}

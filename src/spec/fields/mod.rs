@@ -6,15 +6,24 @@ pub use table::Field;
 
 use super::names;
 use super::overrides::canonical_path;
+use super::reference::similar;
 use super::rule::{Numbers, Rule, describe};
 use super::section::SWEEP;
+use super::sweep_reference::sweep_keys;
 use serde_yaml::{Mapping, Value};
 use table::{FIELDS, SECTIONS};
 
 impl Field {
     /// The field of a spec that a user calls so; else what to call it.
     pub fn find(name: &str) -> Result<&'static Field, String> {
-        let path = canonical_path(name).map_err(|(_, message)| message)?;
+        let path = canonical_path(name).map_err(|_| {
+            let similar = similar(name);
+            let similar = match similar.is_empty() {
+                true => String::new(),
+                false => format!("did you mean {}? ", similar.join(" or ")),
+            };
+            format!("unknown field; {similar}`runboard fields` lists them all")
+        })?;
         match field(&path) {
             Some(_) if !is_in_spec(&path) => Err("this is for files, no field of a run".to_owned()),
             Some(field) => Ok(field),
@@ -203,6 +212,9 @@ pub(super) fn unknown_key(section: &str, key: &str) -> String {
     }
     let mut known = keys(section);
     if section.is_empty() {
+        if sweep_keys().contains(&key) {
+            return format!("unknown key; it is one of a sweep, want {SWEEP}: {{{key}: ...}}");
+        }
         known.push(SWEEP);
     }
     let mut message = format!("unknown key, want one of {}", known.join(", "));

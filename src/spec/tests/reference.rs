@@ -96,7 +96,8 @@ fn field_pattern_is_a_part_of_the_path_or_all_of_it_with_wildcards() {
         ["train.batch_size", "eval.batch_size"]
     );
     assert_eq!(found("network.conv?.kernel").len(), 2);
-    assert_eq!(found("*").len(), fields::all().len());
+    assert_eq!(found("*").len(), fields::all().len() + sweep_keys().len());
+    assert_eq!(found("sweep.r*"), ["sweep.runs"]);
     assert_eq!(found("seed*"), ["seed"]);
 }
 

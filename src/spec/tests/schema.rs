@@ -128,6 +128,61 @@ fn schema_accepts_what_the_check_accepts() {
     assert!(refused > cases.len() / 4, "{refused} of {}", cases.len());
 }
 
+#[test]
+fn schema_accepts_sweeps_and_refuses_what_is_none() {
+    let Some(python) = python() else {
+        return eprintln!(
+            "skipped: no jsonschema in .venv-tensorboard, which `make test` installs"
+        );
+    };
+    let good = [
+        "seeds: 3",
+        "seeds: [1, 4..5]\n  parallel: 2\n  devices: [cpu, cuda:0]",
+        "parameters: {optimizer.learning_rate: [0.1, 1], train.batch_size: 1..3, input.flip: {values: [true]}}",
+        "parameters: {optimizer.betas: [[0.9, 0.99]], optimizer.momentum: 0.9, input.standardize: {value: true}}",
+        "method: random\n  runs: 3\n  seed: 2\n  parameters: {optimizer.momentum: {min: 0, max: 0.5}}",
+        "method: points\n  points: [{train.steps: 5}]\n  metric: {name: loss, goal: minimize, of: last}",
+        "cases: [{input.pad: 4}, {}]\n  on_failure: stop\n  target: 0.5\n  early_terminate: {type: halving, min_iter: 5}",
+    ];
+    let none = [
+        "seeds: 0",
+        "parameter: {}",
+        "parameters: {seed: [1]}",
+        "parameters: {lr: [1]}",
+        "parameters: {train.steps: []}",
+        "parameters: {train.steps: [0]}",
+        "parameters: {optimizer.momentum: {distribution: normal}}",
+        "method: bayes",
+        "metric: {name: f1}",
+        "devices: [gpu]",
+        "early_terminate: {type: hyperband, min_iter: 5}",
+    ];
+    let mut cases: Vec<Value> = good
+        .iter()
+        .chain(&none)
+        .map(|text| serde_yaml::from_str(&format!("sweep:\n  {text}\n")).unwrap())
+        .collect();
+    for name in available(&shipped()).unwrap() {
+        let text = fs::read_to_string(shipped().join(format!("{name}.yaml"))).unwrap();
+        cases.push(serde_yaml::from_str(&text).unwrap());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let files = ["schema.json", "cases.json"].map(|name| directory.path().join(name));
+    fs::write(&files[0], schema().unwrap()).unwrap();
+    fs::write(&files[1], json!(cases).to_string()).unwrap();
+    let output = Command::new(python)
+        .args(["-c", VALIDATE])
+        .args(&files)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let valid: Vec<bool> = serde_json::from_slice(&output.stdout).expect(&errors);
+    for (index, (case, valid)) in cases.iter().zip(valid).enumerate() {
+        let is_none = (good.len()..good.len() + none.len()).contains(&index);
+        assert_eq!(valid, !is_none, "{case}");
+    }
+}
+
 /// Whether the fields of a case are each in range, but not together.
 fn violates_a_constraint(case: &Value) -> bool {
     let message = bad(&case.to_string());

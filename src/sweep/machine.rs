@@ -1,0 +1,42 @@
+//! Whether a machine has what a sweep asks for.
+
+use super::definition::Definition;
+use crate::spec::Node;
+use anyhow::Result;
+use std::thread;
+
+/// Check that the devices are there, and that there is one for each of the points that run at once: a GPU, or a core of
+/// the CPU. `base` is the device of the spec, `gpus` how many libtorch sees.
+pub(super) fn check(
+    definition: &Definition,
+    base: &str,
+    gpus: usize,
+    section: &Node,
+) -> Result<()> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let index = |device: &str| device.strip_prefix("cuda:")?.parse::<usize>().ok();
+    let missing = |device: &&String| index(device).is_some_and(|index| index >= gpus);
+    let listed = definition.devices.as_deref().unwrap_or_default();
+    if let Some(device) = listed.iter().find(missing) {
+        let found = match gpus {
+            0 => "no GPU".to_owned(),
+            1 => "one GPU, cuda:0".to_owned(),
+            many => format!("{many} GPUs, cuda:0 to cuda:{}", many - 1),
+        };
+        let message = format!("got {device}, but libtorch sees {found}");
+        return Err(section.error_at("devices", message));
+    }
+    let (most, what) = match listed {
+        [] if base == "cpu" || gpus == 0 => (cores, "cores of the CPU"),
+        [] if base == "auto" => (gpus, "GPUs"),
+        [] => (1, "device of the spec, compute.device"),
+        [only] if only == "cpu" => (cores, "cores of the CPU"),
+        listed => (listed.len(), "devices"),
+    };
+    if definition.parallel > most {
+        let parallel = definition.parallel;
+        let message = format!("got {parallel} at once, want at most {most}, the number of {what}");
+        return Err(section.error_at("parallel", message));
+    }
+    Ok(())
+}
