@@ -6,7 +6,8 @@
 Runs one small experiment after the other in DIRECTORY, on a small disk in memory where this user may mount one.
 While a run is at work its processes are killed, stopped, frozen, doubled and copied and its disk is filled; between its
 sessions its newest checkpoint is damaged, and it is refused with other data; and it is resumed until it is finished.
-Then it must be what a run of the same spec is that nobody disturbed. All moments and deeds follow from the seed, as far
+Then it must be what a run of the same spec is that nobody disturbed. Every third time it is a sweep with successive halving
+whose processes are killed and stopped, which must come to the same points, scores and decisions. All moments and deeds follow from the seed, as far
 as the machine's speed lets them.
 
 Exit code 0 if all runs held, 1 if one did not: it is kept, with all that its sessions printed.
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import time
 
+import soak_sweep
 from soak_checks import CHECKPOINT_EVERY, STEPS, Comparison, Violation, checkpoints, demand
 
 # conv2 keeps its 5 x 5 kernel, for which the CPU has its own convolutions.
@@ -424,7 +426,7 @@ def keep(project, disk, seed):
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir()
     disk.free()
-    for path in [disk.path / "soak", project.directory / "truth"]:
+    for path in [disk.path / "soak", disk.path / "soak-sweep", project.directory / "truth"]:
         if path.exists():
             shutil.copytree(path, kept / path.name, symlinks=True)
     for path in project.directory.glob("*.log"):
@@ -459,12 +461,20 @@ def main():
     if not disk.own:
         print("this user may not mount a disk (unshare, tmpfs): it will never be full")
     reference = undisturbed(project)
+    sweep_reference = soak_sweep.undisturbed(project)
+    shutil.rmtree(disk.path / "soak-sweep")
     begin, figures, seed = time.monotonic(), collections.Counter(), options.seed
     while (left := options.minutes * 60 - (time.monotonic() - begin)) > 0:
-        soak = Soak(project, disk, seed, figures)
+        is_sweep = (seed - options.seed) % 3 == 0
         try:
-            soak.go(min(soak.random.uniform(*DISTURBED), max(left, 10)))
-            Comparison(project, soak.run(), reference, soak.output, figures).check()
+            if is_sweep:
+                sweep = soak_sweep.SweepSoak(project, seed, figures)
+                sweep.go(min(sweep.random.uniform(30, 60), max(left, 10)))
+                sweep.check(sweep_reference)
+            else:
+                soak = Soak(project, disk, seed, figures)
+                soak.go(min(soak.random.uniform(*DISTURBED), max(left, 10)))
+                Comparison(project, soak.run(), reference, soak.output, figures).check()
         except (Violation, OSError, ValueError, KeyError, subprocess.SubprocessError) as violation:
             kept = keep(project, disk, seed)
             print(f"VIOLATED with seed {seed}: {type(violation).__name__}: {violation}\nkept in {kept}")
@@ -474,7 +484,7 @@ def main():
                 process.send(signal.SIGKILL)
         minutes = (time.monotonic() - begin) / 60
         print(f"seed {seed}: held; {minutes:.1f} minutes and {figures['sessions']} sessions so far")
-        shutil.rmtree(disk.path / "soak")
+        shutil.rmtree(disk.path / ("soak-sweep" if is_sweep else "soak"))
         seed += 1
     print(f"all held, in {(time.monotonic() - begin) / 60:.1f} minutes:")
     for what in sorted(figures):

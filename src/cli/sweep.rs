@@ -157,6 +157,7 @@ fn start(
         Outcome::Over(Reason::Target(_)) => 0,
         Outcome::Over(_) => i32::from(has_failures) * FAILED,
         Outcome::Stopped(signal) => 128 + signal,
+        Outcome::Waiting if has_failures => FAILED,
         Outcome::Waiting => STOPPED,
     })
 }
@@ -260,7 +261,7 @@ impl Summary {
             ),
             Outcome::Stopped(_) => ("stopped".to_owned(), Some(("to go on", resume))),
             Outcome::Waiting => (
-                "waiting for points that were stopped".to_owned(),
+                "is not finished: points of it were stopped, or could not be started".to_owned(),
                 Some(("to go on", resume)),
             ),
         };

@@ -201,3 +201,101 @@ fn whole_lines(bytes: &[u8]) -> usize {
     let end = bytes.iter().rposition(|&byte| byte == b'\n');
     end.map_or(0, |end| end + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    fn sweep() -> Sweep {
+        let mut base = Spec::default();
+        base.network.conv1.stddev = 1e-300;
+        let section = "{parameters: {optimizer.learning_rate: [0.05, 1e-7]}, seeds: 2}";
+        let point = |number, rate: f64| Point {
+            number,
+            id: format!("id{number}"),
+            setting: format!("setting{number}"),
+            name: format!("{number:03}-learning_rate={rate}"),
+            seed: u64::MAX,
+            set: BTreeMap::from([("optimizer.learning_rate".to_owned(), json!(rate))]),
+        };
+        Sweep {
+            base,
+            definition: serde_yaml::from_str(section).unwrap(),
+            points: vec![point(1, 0.05), point(2, 1e-7)],
+        }
+    }
+
+    #[test]
+    fn sweep_is_read_as_it_was_frozen_and_extended() {
+        let runs = tempfile::tempdir().unwrap();
+        let mut sweep = sweep();
+        let (directory, lock) = SweepDir::create(runs.path(), "a", &sweep).unwrap();
+        assert!(directory.is_sweep());
+        assert_eq!(directory.read().unwrap(), sweep);
+        let error = Lock::take(&directory, Role::Sweep).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(" is already running (sweep, pid "),
+            "{error}"
+        );
+        drop(lock);
+        sweep.points.pop();
+        directory.write(&sweep).unwrap();
+        assert_eq!(directory.read().unwrap(), sweep);
+        SweepDir::create(runs.path(), "a/b", &sweep).unwrap_err();
+        assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn read_names_a_file_that_is_no_sweep() {
+        let runs = tempfile::tempdir().unwrap();
+        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep()).unwrap();
+        let path = directory.path().join(SWEEP);
+        let text = fs::read_to_string(&path).unwrap();
+        for (from, to, want) in [
+            ("version: 1\n", "version: 2\n", ": got version 2, want 1"),
+            ("points:\n", "point:\n", ": unknown field `point`"),
+            ("  seeds:", "  seed_s:", "seed_s"),
+        ] {
+            assert!(text.contains(from), "{text}");
+            fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            let error = directory.read().unwrap_err();
+            assert!(is_user_error(&error));
+            let message = format!("{error:#}");
+            assert!(
+                message.starts_with(&path.display().to_string()),
+                "{message}"
+            );
+            assert!(message.contains(want), "{message}");
+        }
+    }
+
+    #[test]
+    fn decision_that_a_crash_cut_short_does_not_count() {
+        let runs = tempfile::tempdir().unwrap();
+        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep()).unwrap();
+        assert_eq!(directory.decisions().unwrap(), []);
+        let target = |point| Decision::Target {
+            point,
+            step: 7,
+            score: 0.75,
+            target: 0.7,
+        };
+        directory.decide(&target(1)).unwrap();
+        let path = directory.decisions_path();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], b"{\"target\":{\"poi"].concat()).unwrap();
+        assert_eq!(directory.decisions().unwrap(), [target(1)]);
+        directory.decide(&target(2)).unwrap();
+        assert_eq!(directory.decisions().unwrap(), [target(1), target(2)]);
+        fs::write(&path, [&whole[..], b"{}\n"].concat()).unwrap();
+        let error = directory.decisions().unwrap_err();
+        assert!(is_user_error(&error));
+        let begin = format!("{}:2: no decision of a sweep: ", path.display());
+        assert!(error.to_string().starts_with(&begin), "{error}");
+    }
+}

@@ -16,10 +16,10 @@ use super::progress::Progress;
 use super::results::{self, Results};
 use super::schedule::{self, Decision, End, Next, PointState, Reason, Start};
 use super::slot::{Slot, Slots};
-use super::{Point, Sweep, SweepDir};
+use super::{Definition, Point, Sweep, SweepDir};
 use crate::run::{
-    self, Lock, Process, ProcessState, Provenance, RunDir, RunState, Software, Status,
-    StopRequests, SweepStatus, data,
+    self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Software,
+    Status, StopRequests, SweepStatus, data,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use crate::spec::Spec;
@@ -36,8 +36,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// nothing.
 const ATTEMPTS: u32 = 3;
 
-/// How many lines of its log are shown of a point that failed.
-const TAIL: usize = 8;
+/// How many lines of its supervisor's log are shown at most of a point that failed: they have the end of the others.
+const TAIL: usize = 60;
 
 /// What a session of a sweep needs.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub enum Outcome {
     Over(Reason),
     /// By this signal.
     Stopped(i32),
-    /// Nothing is left but points that somebody has stopped.
+    /// Nothing is left but points that somebody has stopped, or that could not be started.
     Waiting,
 }
 
@@ -89,6 +89,8 @@ pub fn supervise(
     let mut supervisor = Supervisor::new(session, status)?;
     let result = supervisor.supervise(shutdown, display);
     display.finish();
+    // A session that was killed may not have come to it.
+    supervisor.write_results(display);
     let (state, error) = match &result {
         Err(error) => (ProcessState::Failed, Some(format!("{error:#}"))),
         Ok(Outcome::Over(_)) => (ProcessState::Finished, None),
@@ -139,6 +141,13 @@ struct PointSession {
     before: (u64, usize),
 }
 
+impl PointSession {
+    /// Whether it is not started any more in this session, although it has not ended.
+    fn is_withheld(&self) -> bool {
+        self.withheld || self.failure.is_some()
+    }
+}
+
 impl<'a> Supervisor<'a> {
     fn new(session: &'a Session<'a>, status: SweepStatus) -> Result<Self> {
         let mut points = Vec::new();
@@ -182,11 +191,11 @@ impl<'a> Supervisor<'a> {
             }
             display.update(&self.results(), self.status.stopping);
             if self.points.iter().all(|point| point.child.is_none()) {
-                if let Some(signal) = shutdown.requested().filter(|_| self.status.stopping) {
-                    return Ok(Outcome::Stopped(signal));
-                }
                 if let Some(reason) = self.over {
                     return Ok(Outcome::Over(reason));
+                }
+                if let Some(signal) = shutdown.requested().filter(|_| self.status.stopping) {
+                    return Ok(Outcome::Stopped(signal));
                 }
                 if self.only_withheld() {
                     return Ok(Outcome::Waiting);
@@ -247,8 +256,9 @@ impl<'a> Supervisor<'a> {
             if point.retry {
                 state.end = None;
             }
-            // One that was stopped by somebody may be resumed by them; what depends on it has to wait.
-            state.running |= point.child.is_some() || point.withheld;
+            // Somebody may resume one that they stopped, and the next session one that could not be started: no run tells
+            // of that, and what is decided must follow from what the runs tell.
+            state.running |= point.child.is_some() || point.is_withheld();
             state
         })
         .collect()
@@ -259,29 +269,27 @@ impl<'a> Supervisor<'a> {
         let all = self.points.iter().zip(&self.progress);
         let mut running =
             all.filter(|(_, progress)| progress.state.is_some_and(RunState::is_under_way));
-        self.points.iter().any(|point| point.withheld)
+        self.points.iter().any(PointSession::is_withheld)
             && running.next().is_none()
-            && self.starts().is_some_and(|starts| starts.is_empty())
+            && self.next() == Next::Start(Vec::new())
     }
 
-    /// The points that the schedule wants started.
-    fn starts(&self) -> Option<Vec<Start>> {
-        let Sweep {
-            definition, points, ..
-        } = self.session.sweep;
-        match schedule::next(definition, points, &self.states(), &self.decisions) {
-            Next::Start(starts) => Some(starts),
-            _ => None,
-        }
+    /// What the schedule says.
+    fn next(&self) -> Next {
+        let sweep = self.session.sweep;
+        // Those that are withheld only seem to run, and keep no others from it.
+        let withheld = self.points.iter().filter(|point| point.is_withheld());
+        let definition = Definition {
+            parallel: sweep.definition.parallel + withheld.count(),
+            ..sweep.definition.clone()
+        };
+        schedule::next(&definition, &sweep.points, &self.states(), &self.decisions)
     }
 
     /// Does what the schedule says.
     fn advance(&mut self, display: &mut Display) -> Result<()> {
         loop {
-            let Sweep {
-                definition, points, ..
-            } = self.session.sweep;
-            match schedule::next(definition, points, &self.states(), &self.decisions) {
+            match self.next() {
                 Next::Decide(decision) => {
                     self.session.directory.decide(&decision)?;
                     display.note(&self.told(&decision));
@@ -344,6 +352,10 @@ impl<'a> Supervisor<'a> {
         let index = session.sweep.points.iter().position(numbered);
         let index = index.context("the schedule named a point that is not there")?;
         let (point, spec) = (&session.sweep.points[index], &session.specs[index]);
+        let begun = session.directory.run(point);
+        if begun.as_ref().is_some_and(is_locked) {
+            return Ok(true); // by processes of a session that was killed, which are about to end
+        }
         let threads = match spec.compute.threads {
             0 => (self.slots.cores() / session.sweep.definition.parallel).max(1),
             threads => threads,
@@ -354,13 +366,14 @@ impl<'a> Supervisor<'a> {
         };
         let Some(slot) = slot else {
             if !std::mem::replace(&mut self.waiting_noted, true) {
-                display.line("waiting for what other sweeps compute on");
+                display.line("waiting for a device, which others have");
             }
             return Ok(false);
         };
         self.waiting_noted = false;
-        let mut arguments: Vec<OsString> = Vec::new();
-        let (run, lock) = match session.directory.run(point) {
+        // Its processes have logs of their own.
+        let mut arguments: Vec<OsString> = vec!["--quiet".into()];
+        let (run, lock) = match begun {
             Some(run) => {
                 // One that is none is for its own process to report.
                 let before = run::read_spec(&run).map(|spec| spec.compute.device);
@@ -400,9 +413,9 @@ impl<'a> Supervisor<'a> {
             1
         };
         state.before = before;
-        let until = start
-            .until
-            .map_or(String::new(), |until| format!(", until step {until}"));
+        let until = start.until.map_or(String::new(), |until| {
+            format!(", until {until} steps are done")
+        });
         let threads = match &*device {
             "cpu" => format!(
                 " with {threads} thread{}",
@@ -455,21 +468,23 @@ impl<'a> Supervisor<'a> {
         let point = &self.session.sweep.points[index];
         let code = child.exit_status().and_then(|status| status.code());
         let name = &point.name;
-        let tail = |child: &mut Child| {
-            let lines = child.tail(TAIL).into_iter();
-            lines.map(|line| format!("\n  {line}")).collect::<String>()
-        };
+        // The closing lines after it are of the run alone.
+        let lines = child.tail(TAIL).into_iter();
+        let lines = lines.take_while(|line| !line.is_empty());
+        let log: String = lines.map(|line| format!("\n  {line}")).collect();
         let progress = &self.progress[index];
         let (done, steps) = (progress.done, self.points[index].steps);
         let end = results::state(progress, None);
         match (progress.end, code) {
-            (Some(it), _) if it.is_failure() => {
-                let error = progress.error.clone().unwrap_or_default();
-                let log = self.session.directory.point(point);
+            (Some(End::Diverged), _) => {
+                let error = progress.error.as_deref().unwrap_or_default();
+                display.note(&format!("{name}: {end}: {error}"));
+            }
+            (Some(End::Failed), _) => {
+                let path = self.session.directory.point(point);
                 display.note(&format!(
-                    "{name}: {end}: {error}\nthe end of {}:{}",
-                    log.join("supervisor.log").display(),
-                    tail(&mut child)
+                    "{name}: {end} after {done} of {steps} steps; its supervisor.log in {}:{log}",
+                    path.display()
                 ));
             }
             (Some(_), _) => {
@@ -508,7 +523,7 @@ impl<'a> Supervisor<'a> {
             }
             (None, _) => {
                 let error = format!("its supervisor ended ({})", child.end());
-                display.note(&format!("{name}: failed: {error}{}", tail(&mut child)));
+                display.note(&format!("{name}: failed: {error}{log}"));
                 self.points[index].failure = Some(error);
                 self.read(index);
             }
@@ -543,7 +558,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Pauses all points until this process goes on.
-    fn pause(&self, display: &mut Display) {
+    fn pause(&mut self, display: &mut Display) {
         if !can_go_on_after_a_pause() {
             display.note(
                 "not paused: there is no shell here that would let it go on; Ctrl-C stops the sweep",
@@ -555,6 +570,7 @@ impl<'a> Supervisor<'a> {
             children.for_each(|child| child.send(signal));
         };
         send(Signal::SIGTSTP);
+        self.slots.leave(); // or others would wait for it
         display.finish();
         display.note("paused; to go on: fg");
         // All of this process's threads stop here.
@@ -569,6 +585,14 @@ impl<'a> Supervisor<'a> {
             display.note(&format!("warning: {error:#}"));
         }
     }
+}
+
+/// Whether a process of the run is there, whatever its status says by now.
+fn is_locked(run: &RunDir) -> bool {
+    let roles = [Role::Supervisor, Role::TRAIN, Role::Eval];
+    roles
+        .map(|role| Lock::probe(run, role))
+        .contains(&LockState::Held)
 }
 
 /// Removes what a kill left of a run that was being made. It is no run before its spec is there, and nobody works in it.

@@ -22,6 +22,7 @@ mod resume;
 mod runs;
 mod supervision;
 mod support;
+mod sweep;
 mod tensorboard;
 mod terminal;
 mod until;

@@ -68,6 +68,7 @@ impl Project {
             .args(arguments)
             .current_dir(self.directory.path())
             .env_remove("RUNBOARD_HOME")
+            .env("XDG_RUNTIME_DIR", self.directory.path()) // where sweeps take turns
             .env_remove("RUNBOARD_DATA")
             .env_remove("RUNBOARD_CIFAR10_URL")
             .stdin(Stdio::null())

@@ -1,0 +1,539 @@
+//! Sweeps: killed at any moment and resumed, they end as those that were left alone.
+
+use crate::support::{
+    Done, Project, at_work, checkpoints, journal, json, last_weights, names, status, wait_for,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// So small a network that most of its time goes into starting.
+const TINY: &str = "
+extends: small
+data: {synthetic: {train_images: 100, test_images: 20}}
+input: {crop: 8}
+network:
+  conv1: {channels: 4, kernel: 3}
+  conv2: {channels: 4}
+  local3: {units: 8}
+  local4: {units: 8}
+train: {steps: 60, batch_size: 8, log_every: 10, scalars_every: 10, histograms_every: 50, images_every: 50,
+  checkpoint_every: 10, restarts: 100}
+";
+
+/// How many points run at once where two are wanted.
+fn two() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(2))
+}
+
+/// A project with a sweep of that network.
+fn project(sweep: &str) -> Project {
+    let sweep = sweep.replace("parallel: 2", &format!("parallel: {}", two()));
+    let project = Project::new();
+    project.write("experiments/tiny.yaml", TINY);
+    project.write(
+        "experiments/sweep.yaml",
+        format!("extends: tiny\nsweep:\n{sweep}"),
+    );
+    project
+}
+
+/// The directories of the points that have begun, by their names.
+fn points(sweep: &Path) -> BTreeMap<String, PathBuf> {
+    let all = names(sweep).into_iter();
+    let begun = all.filter(|name| sweep.join(name).join("spec.yaml").exists());
+    begun.map(|name| (name.clone(), sweep.join(name))).collect()
+}
+
+/// The only sweep, once it is one.
+fn begun(project: &Project) -> PathBuf {
+    wait_for("a sweep", || {
+        let directory = fs::read_dir(project.path("runs/sweep")).ok()?.next()?;
+        let path = directory.unwrap().path();
+        path.join("sweep.yaml").exists().then_some(path)
+    })
+}
+
+/// The scores of a run, by the steps.
+fn scores(run: &Path) -> BTreeMap<u64, (Value, Value)> {
+    let lines = journal(run).into_iter();
+    lines
+        .map(|line| {
+            let score = (line["accuracy"].clone(), line["loss"].clone());
+            (line["step"].as_u64().unwrap(), score)
+        })
+        .collect()
+}
+
+/// The table of the points, without the times.
+fn table(sweep: &Path) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(sweep.join("results.csv")).unwrap();
+    let rows: Vec<Vec<String>> = text
+        .lines()
+        .map(|line| line.split(',').map(str::to_owned).collect())
+        .collect();
+    let timed = rows[0].iter().position(|head| head == "minutes").unwrap();
+    let without = |mut row: Vec<String>| {
+        row.remove(timed);
+        row
+    };
+    rows.into_iter().map(without).collect()
+}
+
+fn decisions(sweep: &Path) -> String {
+    fs::read_to_string(sweep.join("decisions.jsonl")).unwrap_or_default()
+}
+
+/// Two sweeps have the same points with the same weights, scores, decisions and tables.
+fn assert_same(sweep: &Path, other: &Path) {
+    let (own, others) = (points(sweep), points(other));
+    assert_eq!(
+        own.keys().collect::<Vec<_>>(),
+        others.keys().collect::<Vec<_>>()
+    );
+    for (name, run) in &own {
+        let twin = &others[name];
+        assert_eq!(checkpoints(run), checkpoints(twin), "{name}");
+        assert!(last_weights(run) == last_weights(twin), "{name}");
+        assert_eq!(scores(run), scores(twin), "{name}");
+    }
+    assert_eq!(decisions(sweep), decisions(other));
+    assert_eq!(table(sweep), table(other));
+}
+
+/// The processes that work in the project's directory.
+fn processes(project: &Project) -> Vec<Pid> {
+    let home = project.path(".").canonicalize().unwrap();
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == home))
+        .map(Pid::from_raw)
+        .collect()
+}
+
+/// Kills all of them, also those that are started meanwhile.
+fn kill_everything(project: &Project) {
+    wait_for("the end of all processes", || {
+        let all = processes(project);
+        for pid in &all {
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+        // One that this test has started is there until it is waited for.
+        let is_there = |pid: &&Pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        };
+        all.iter().find(is_there).is_none().then_some(())
+    });
+}
+
+/// The trainers that are at work.
+fn trainers(sweep: &Path) -> Vec<Pid> {
+    let points = points(sweep).into_values();
+    points
+        .filter_map(|run| at_work(&status(&run, "train")?))
+        .collect()
+}
+
+fn finished(child: Child) -> Done {
+    Done::of(child.wait_with_output().unwrap())
+}
+
+/// A seed that differs from day to day, so that over time all moments are tried; it is told when a test fails.
+fn rng() -> ChaCha8Rng {
+    let seed = std::env::var("SWEEP_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            / 86_400
+    };
+    let seed: u64 = seed.unwrap_or_else(now);
+    eprintln!("SWEEP_SEED={seed}");
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// Kills a sweep, a trainer or everything at random moments, resumes it, and compares with one that was left alone.
+fn survives_kills(sweep: &str, kills: usize) {
+    let undisturbed = project(sweep);
+    undisturbed.succeed(&["run", "sweep"]);
+    let whole = begun(&undisturbed);
+
+    let mut rng = rng();
+    let project = project(sweep);
+    let mut child = project.start(&["run", "sweep"]);
+    let directory = begun(&project);
+    // What is edited meanwhile changes nothing.
+    project.write("experiments/sweep.yaml", "extends: nothing\n");
+    project.write("experiments/tiny.yaml", "seed: 5\n");
+    for _ in 0..kills {
+        thread::sleep(Duration::from_millis(rng.random_range(0..2500)));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        match rng.random_range(0..3) {
+            0 => {
+                if let Some(pid) = trainers(&directory).choose(&mut rng) {
+                    let _ = kill(*pid, Signal::SIGKILL);
+                }
+                continue;
+            }
+            1 => child.kill().unwrap(),
+            _ => kill_everything(&project),
+        }
+        finished(child);
+        child = project.start(&["resume", "sweep"]);
+    }
+    let done = finished(child);
+    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    let done = project.succeed(&["resume", "sweep"]);
+    assert!(done.out.contains(" finished\n"), "{}", done.out);
+    assert_same(&directory, &whole);
+}
+
+const GRID: &str = "
+  parameters: {optimizer.learning_rate: [0.02, 0.05]}
+  cases: [{input.flip: random}, {input.flip: none}]
+  metric: {name: loss, goal: minimize, of: last}
+  parallel: 2
+";
+
+const HALVING: &str = "
+  parameters: {optimizer.learning_rate: [0.01, 0.02, 0.05, 0.1]}
+  metric: {name: loss, goal: minimize, of: last}
+  early_terminate: {type: halving, min_iter: 10, eta: 2}
+  parallel: 2
+";
+
+#[test]
+fn grid_that_is_killed_at_random_moments_ends_as_one_that_was_left_alone() {
+    survives_kills(GRID, 10);
+}
+
+#[test]
+fn halving_that_is_killed_at_random_moments_decides_as_one_that_was_left_alone() {
+    survives_kills(HALVING, 14);
+}
+
+#[test]
+fn halving_that_is_killed_between_two_rungs_goes_on_with_the_winners() {
+    let project = project(HALVING);
+    let child = project.start(&["run", "sweep"]);
+    let directory = begun(&project);
+    wait_for("a decision", || {
+        decisions(&directory).ends_with('\n').then_some(())
+    });
+    kill_everything(&project);
+    finished(child);
+    let first = decisions(&directory);
+    // A line that a crash cut short does not count.
+    fs::write(
+        directory.join("decisions.jsonl"),
+        format!("{first}{{\"halving\":{{\"st"),
+    )
+    .unwrap();
+    let done = project.succeed(&["resume", "sweep"]);
+    let all = decisions(&directory);
+    assert!(all.starts_with(&first), "{first}\n{all}");
+    let lines: Vec<Value> = all
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |line: &Value| {
+        let count = |key: &str| line["halving"][key].as_array().unwrap().len();
+        (
+            line["halving"]["steps"].as_u64().unwrap(),
+            count("go_on"),
+            count("stop"),
+        )
+    };
+    assert_eq!(
+        lines.iter().map(of).collect::<Vec<_>>(),
+        [(10, 2, 2), (20, 1, 1)]
+    );
+    let steps: Vec<u64> = points(&directory)
+        .into_values()
+        .map(|run| status(&run, "train").unwrap()["step"].as_u64().unwrap())
+        .collect();
+    let mut sorted = steps.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [10, 10, 20, 60], "{}", done.out);
+}
+
+const FAILING: &str = "
+  parameters: {optimizer.learning_rate: [0.02, 100000, 0.05]}
+";
+
+#[test]
+fn failed_point_is_told_and_the_others_go_on() {
+    let project = project(FAILING);
+    let done = project.runboard(&["run", "sweep"]);
+    assert_eq!(done.code, Some(1), "{}\n{}", done.out, done.err);
+    let told = done
+        .out
+        .find("002-learning_rate=100000: diverged")
+        .expect(&done.out);
+    let next = done
+        .out
+        .find("003-learning_rate=0.05: started")
+        .expect(&done.out);
+    assert!(told < next, "not told at once: {}", done.out);
+    assert!(
+        done.out.contains("3 points: 2 finished, 1 diverged"),
+        "{}",
+        done.out
+    );
+    let directory = begun(&project);
+    let before = |name: &str| {
+        json(&directory.join(name).join("provenance.json"))["sessions"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    // A resume leaves it so, unless it is to be tried again.
+    let done = project.runboard(&["resume", "sweep"]);
+    assert_eq!(
+        (done.code, before("002-learning_rate=100000")),
+        (Some(1), 1)
+    );
+    let done = project.runboard(&["resume", "sweep", "--retry-failed"]);
+    assert_eq!(done.code, Some(1), "{}", done.err);
+    assert_eq!(before("002-learning_rate=100000"), 2);
+    assert_eq!(before("001-learning_rate=0.02"), 1);
+    let listed = project.succeed(&["list"]).out;
+    assert!(listed.contains("3/3 points"), "{listed}");
+    assert!(listed.contains("1 failed"), "{listed}");
+    let listed = project.succeed(&["list", "sweep"]).out;
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+}
+
+#[test]
+fn failed_point_stops_a_sweep_that_is_to_stop_then() {
+    let project = project(&format!("{FAILING}  on_failure: stop\n"));
+    let done = project.runboard(&["run", "sweep"]);
+    assert_eq!(done.code, Some(1), "{}\n{}", done.out, done.err);
+    assert!(
+        done.out.contains("002-learning_rate=100000 has failed"),
+        "{}",
+        done.out
+    );
+    let directory = begun(&project);
+    assert_eq!(points(&directory).len(), 2);
+    let done = project.runboard(&["resume", "sweep", "--set", "sweep.on_failure=continue"]);
+    assert_eq!(done.code, Some(1), "{}", done.err);
+    assert_eq!(points(&directory).len(), 3);
+    assert!(
+        done.out.contains("3 points: 2 finished, 1 diverged"),
+        "{}",
+        done.out
+    );
+}
+
+#[test]
+fn sweeps_on_one_machine_take_turns() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05, 0.1]}\n");
+    project.write(
+        "experiments/other.yaml",
+        "extends: tiny\nsweep: {parameters: {optimizer.learning_rate: [0.02, 0.05, 0.1]}}\n",
+    );
+    // Each point has all cores.
+    let start = |name| project.start(&["run", name, "--set", "compute.threads=0"]);
+    let sweeps = ["sweep", "other"].map(start);
+    for sweep in sweeps {
+        let done = finished(sweep);
+        assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    }
+    let time = |value: &Value| {
+        let text = value.as_str().unwrap();
+        text.parse::<chrono::DateTime<chrono::FixedOffset>>()
+            .unwrap()
+    };
+    let mut times = Vec::new();
+    for name in ["sweep", "other"] {
+        for run in points(&project.run(name)).into_values() {
+            let process = &status(&run, "supervisor").unwrap()["process"];
+            times.push((time(&process["started"]), time(&process["heartbeat"])));
+        }
+    }
+    times.sort();
+    assert_eq!(times.len(), 6);
+    for pair in times.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "two at once: {times:?}");
+    }
+}
+
+#[test]
+fn points_that_are_added_to_a_finished_sweep_are_run_and_no_others() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    project.succeed(&["run", "sweep"]);
+    let directory = begun(&project);
+    let before: Vec<_> = points(&directory)
+        .into_values()
+        .map(|run| last_weights(&run))
+        .collect();
+    let frozen = fs::read(directory.join("sweep.yaml")).unwrap();
+    let refused = project.runboard(&["resume", "sweep", "--set", "sweep.seeds=[8]"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.out);
+    assert!(fs::read(directory.join("sweep.yaml")).unwrap() == frozen);
+    let refused = project.runboard(&["resume", "sweep", "--set", "train.steps=70"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.out);
+
+    let done = project.succeed(&["resume", "sweep", "--set", "sweep.seeds=[7,8]"]);
+    assert!(
+        done.out
+            .contains("2 points are added to the 2 that there were"),
+        "{}",
+        done.out
+    );
+    let runs = points(&directory);
+    assert_eq!(runs.len(), 4);
+    let sessions = |run: &PathBuf| {
+        json(&run.join("provenance.json"))["sessions"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(
+        runs.values().map(sessions).collect::<Vec<_>>(),
+        [1, 1, 1, 1]
+    );
+    for (run, weights) in runs.values().zip(&before) {
+        assert!(last_weights(run) == *weights);
+    }
+    let seed = |run: &PathBuf| {
+        fs::read_to_string(run.join("spec.yaml"))
+            .unwrap()
+            .contains("\nseed: 8\n")
+    };
+    assert_eq!(
+        runs.values().map(seed).collect::<Vec<_>>(),
+        [false, false, true, true]
+    );
+}
+
+#[test]
+fn detached_sweep_is_stopped_well_and_its_points_are_runs() {
+    let project = project(GRID);
+    // So long that it is there to be stopped.
+    project.succeed(&["run", "sweep", "--detach", "--set", "train.steps=100000"]);
+    let directory = begun(&project);
+    wait_for("two trainers", || {
+        (trainers(&directory).len() == two()).then_some(())
+    });
+    let listed = project.succeed(&["list"]).out;
+    assert!(listed.contains(" running "), "{listed}");
+    assert!(listed.contains("0/4 points"), "{listed}");
+    let refused = project.runboard(&["resume", "sweep"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.err.contains("is already running (sweep, pid "),
+        "{}",
+        refused.err
+    );
+
+    project.succeed(&["stop", "sweep"]);
+    assert_eq!(processes(&project), []);
+    let runs = points(&directory);
+    assert_eq!(runs.len(), two());
+    for run in runs.values() {
+        let train = status(run, "train").unwrap();
+        assert_eq!(train["process"]["state"], json!("stopped"));
+        let last = checkpoints(run).pop().unwrap();
+        assert_eq!(train["step"], json!(last + 1));
+    }
+    assert!(project.succeed(&["list"]).out.contains(" stopped "));
+    // A point is a run as any other.
+    let id = format!(
+        "sweep/{}/1",
+        directory.file_name().unwrap().to_str().unwrap()
+    );
+    project.succeed(&[
+        "resume",
+        &id,
+        "--set",
+        "train.steps=1000000",
+        "--until",
+        "100",
+    ]);
+    project.succeed(&["eval", "--once", "--run", &id]);
+    let refused = project.runboard(&["eval", "--once", "--run", "sweep"]);
+    assert!(
+        refused.err.contains("is a sweep; want one of its points"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
+fn ctrl_c_stops_all_points_well_and_a_second_one_at_once() {
+    let project = project(GRID);
+    let start = || project.start(&["run", "sweep", "--set", "train.steps=100000"]);
+    let child = start();
+    let directory = begun(&project);
+    wait_for("two trainers", || {
+        (trainers(&directory).len() == two()).then_some(())
+    });
+    let sweep = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(sweep, Signal::SIGINT).unwrap();
+    let done = finished(child);
+    assert_eq!(done.code, Some(130), "{}", done.err);
+    assert!(done.out.contains("  to go on "), "{}", done.out);
+    for run in points(&directory).values() {
+        let train = status(run, "train").unwrap();
+        assert_eq!(train["process"]["state"], json!("stopped"));
+    }
+
+    let child = project.start(&["resume", "sweep"]);
+    wait_for("two trainers", || {
+        (trainers(&directory).len() == two()).then_some(())
+    });
+    // Frozen, they end only at once.
+    for pid in trainers(&directory) {
+        kill(pid, Signal::SIGSTOP).unwrap();
+    }
+    let sweep = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(sweep, Signal::SIGINT).unwrap();
+    wait_for("the sweep to stop", || {
+        let status = status(&directory, "sweep")?;
+        (status["stopping"] == json!(true)).then_some(())
+    });
+    kill(sweep, Signal::SIGTERM).unwrap();
+    assert_eq!(finished(child).code, Some(130));
+    assert_eq!(trainers(&directory), []);
+}
+
+#[test]
+fn half_made_point_is_made_again() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    let child = project.start(&["run", "sweep"]);
+    let directory = begun(&project);
+    kill_everything(&project);
+    finished(child);
+    let half = directory.join("002-learning_rate=0.05");
+    let _ = fs::remove_dir_all(&half);
+    fs::create_dir_all(half.join("checkpoints")).unwrap();
+    project.succeed(&["resume", "sweep"]);
+    assert_eq!(checkpoints(&half).last(), Some(&59));
+    // One that has trained is nobody's to remove.
+    fs::remove_file(half.join("spec.yaml")).unwrap();
+    let refused = project.runboard(&["resume", "sweep"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.out);
+    assert!(
+        refused.err.contains("has checkpoints and no spec.yaml"),
+        "{}",
+        refused.err
+    );
+}
