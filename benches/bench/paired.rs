@@ -112,7 +112,7 @@ pub fn trainer(setting: &Setting, run: &RunDir) -> Command {
 
 /// With the environment that runboard's supervisor gives its processes.
 fn supervised(mut command: Command) -> Command {
-    command.envs(environment::passive_wait());
+    command.envs(environment::of_every_process());
     command
 }
 

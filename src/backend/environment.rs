@@ -15,6 +15,10 @@ pub type Variable = (&'static str, &'static str);
 /// one, the threads that spin take the time of those that work (docs/performance.md).
 const PASSIVE_WAIT: Variable = ("OMP_WAIT_POLICY", "PASSIVE");
 
+/// glibc asks for large pages of memory where the kernel has them on request: a step's tables of points and products have
+/// more small ones than the processor keeps addresses of (docs/performance.md).
+const LARGE_PAGES: Variable = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+
 /// libtorch multiplies float32 matrices as TensorFloat-32
 /// (<https://docs.pytorch.org/docs/stable/cuda_environment_variables.html>). Its convolutions do so by default.
 const TF32: Variable = ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1");
@@ -22,9 +26,10 @@ const TF32: Variable = ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1");
 /// (<https://docs.nvidia.com/deeplearning/cudnn/backend/latest/developer/misc.html#tensor-ops-tf32>).
 const NO_TF32: Variable = ("NVIDIA_TF32_OVERRIDE", "0");
 
-/// The variable that every process which computes needs; `None` if this process has it to pass on.
-pub fn passive_wait() -> Option<Variable> {
-    Some(PASSIVE_WAIT).filter(|(name, _)| !is_set(name))
+/// The variables that every process which computes needs, without those which this process has to pass on.
+pub fn of_every_process() -> impl Iterator<Item = Variable> {
+    let wanted = [PASSIVE_WAIT, LARGE_PAGES].into_iter();
+    wanted.filter(|(name, _)| !is_set(name))
 }
 
 fn is_set(name: &str) -> bool {
@@ -38,7 +43,11 @@ fn missing(precision: Precision, gpu: bool, set: impl Fn(&str) -> bool) -> Vec<V
         Precision::Tf32 | Precision::Bf16 => Some(TF32),
         Precision::Tf32Conv => None,
     };
-    let wanted = [Some(PASSIVE_WAIT), rounding.filter(|_| gpu)];
+    let wanted = [
+        Some(PASSIVE_WAIT),
+        Some(LARGE_PAGES),
+        rounding.filter(|_| gpu),
+    ];
     let wanted = wanted.into_iter().flatten();
     wanted.filter(|(name, _)| !set(name)).collect()
 }
@@ -71,20 +80,19 @@ mod tests {
     #[test]
     fn missing_variables_follow_from_device_precision_and_what_is_set() {
         let nothing = |_: &str| false;
-        assert_eq!(missing(Precision::Float32, false, nothing), [PASSIVE_WAIT]);
-        assert_eq!(
-            missing(Precision::Tf32, true, nothing),
-            [PASSIVE_WAIT, TF32]
-        );
-        assert_eq!(
-            missing(Precision::Bf16, true, nothing),
-            [PASSIVE_WAIT, TF32]
-        );
-        assert_eq!(missing(Precision::Tf32Conv, true, nothing), [PASSIVE_WAIT]);
+        let always = [PASSIVE_WAIT, LARGE_PAGES];
+        assert_eq!(missing(Precision::Float32, false, nothing), always);
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            let want = [PASSIVE_WAIT, LARGE_PAGES, TF32];
+            assert_eq!(missing(precision, true, nothing), want);
+        }
+        assert_eq!(missing(Precision::Tf32Conv, true, nothing), always);
         let float = missing(Precision::Float32, true, nothing);
-        assert_eq!(float, [PASSIVE_WAIT, NO_TF32]);
-        let passive = |name: &str| name == PASSIVE_WAIT.0;
-        assert_eq!(missing(Precision::Tf32, true, passive), [TF32]);
-        assert_eq!(missing(Precision::Tf32, false, passive), []);
+        assert_eq!(float, [PASSIVE_WAIT, LARGE_PAGES, NO_TF32]);
+        let supervised = |name: &str| [PASSIVE_WAIT.0, LARGE_PAGES.0].contains(&name);
+        assert_eq!(missing(Precision::Tf32, true, supervised), [TF32]);
+        assert_eq!(missing(Precision::Tf32, false, supervised), []);
+        let tunables = |name: &str| name == LARGE_PAGES.0;
+        assert_eq!(missing(Precision::Tf32, false, tunables), [PASSIVE_WAIT]);
     }
 }

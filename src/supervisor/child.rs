@@ -53,7 +53,7 @@ impl Child {
             .arg(paths::unexpanded(run.path()))
             .args(arguments)
             .stdin(Stdio::null())
-            .envs(environment::passive_wait()); // so that it need not start itself again
+            .envs(environment::of_every_process()); // so that it need not start itself again
         Self::spawn(command, role, run, &[])
     }
 

@@ -4,18 +4,19 @@ use crate::support::{self, Project, running, signal, wait_for};
 use nix::sys::signal::Signal;
 use std::fs;
 
-const NAME: &str = "OMP_WAIT_POLICY";
+const OPENMP: &str = "OMP_WAIT_POLICY";
+const GLIBC: &str = "GLIBC_TUNABLES";
 
-/// The variable, in a trainer that is started by hand with this value of it.
-fn value_in_trainer(value: Option<&str>) -> Option<String> {
+/// A variable, in a trainer that is started by hand with this value of it.
+fn value_in_trainer(name: &str, value: Option<&str>) -> Option<String> {
     let project = Project::new();
     // It says so little that the pipe which nobody reads is never full.
     let sets = ["train.steps=1000000", "train.log_every=1000"];
     let run = project.fresh("small", &sets);
     let mut command = project.command(&["train", "--run", "small"]);
     match value {
-        Some(value) => command.env(NAME, value),
-        None => command.env_remove(NAME),
+        Some(value) => command.env(name, value),
+        None => command.env_remove(name),
     };
     let mut child = command.spawn().unwrap();
     let pid = wait_for("the trainer", || running(&run, "train"));
@@ -27,18 +28,24 @@ fn value_in_trainer(value: Option<&str>) -> Option<String> {
     let mut variables = environment
         .split('\0')
         .filter_map(|line| line.split_once('='));
-    let (_, value) = variables.find(|(name, _)| *name == NAME)?;
+    let (_, value) = variables.find(|(found, _)| *found == name)?;
     Some(value.to_owned())
 }
 
 #[test]
 fn trainer_by_itself_has_openmp_wait_without_spinning() {
-    assert_eq!(value_in_trainer(None).unwrap(), "PASSIVE");
+    assert_eq!(value_in_trainer(OPENMP, None).unwrap(), "PASSIVE");
+}
+
+#[test]
+fn trainer_by_itself_has_large_pages() {
+    let value = value_in_trainer(GLIBC, None).unwrap();
+    assert_eq!(value, "glibc.malloc.hugetlb=1");
 }
 
 #[test]
 fn variable_that_the_user_has_set_stays() {
-    assert_eq!(value_in_trainer(Some("ACTIVE")).unwrap(), "ACTIVE");
+    assert_eq!(value_in_trainer(OPENMP, Some("ACTIVE")).unwrap(), "ACTIVE");
 }
 
 #[test]
