@@ -26,26 +26,29 @@ pub fn gradients(
     let images = tch_tensor(images)?;
     let labels = Targets::new(labels.into(), spec)?;
     let dropout = Dropout::new(spec, step, labels.own.numel());
-    let (cross_entropy, accuracy, mut gradients) = match CpuNetwork::of(spec, &images) {
+    let BatchGradients {
+        cross_entropy,
+        accuracy,
+        decays,
+        gradients,
+    } = match CpuNetwork::of(spec, &images) {
         Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref())?,
         None => differentiate(&weights, spec, &images, &labels, dropout.as_ref())?,
     };
-    let mut decays = Vec::new();
-    let of_layers = weights
-        .chunks_exact(PER_LAYER)
-        .zip(gradients.chunks_exact_mut(PER_LAYER));
-    let of_layers = of_layers.zip(spec.network.weight_decays());
-    for (layer, ((weights, gradients), decay)) in of_layers.enumerate() {
-        if decay != 0.0 {
-            // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
-            let w = &weights[0];
-            let loss = sum_of_squares(w)?;
-            decays.push((layer, loss.f_mul_scalar(decay / 2.0)?));
-            let _ = gradients[0].f_add_(&w.f_mul_scalar(decay)?)?;
-        }
-    }
     let losses = DeviceLosses::new(cross_entropy, accuracy, decays)?;
     Ok((losses, with_handles(network, gradients)))
+}
+
+/// The losses of a batch and the gradient of their sum.
+pub(super) struct BatchGradients {
+    /// The mean, a scalar.
+    pub cross_entropy: tch::Tensor,
+    /// A scalar.
+    pub accuracy: tch::Tensor,
+    /// Of the layers that have a weight decay, by number: its loss, a scalar.
+    pub decays: Vec<(usize, tch::Tensor)>,
+    /// By each parameter.
+    pub gradients: Vec<tch::Tensor>,
 }
 
 /// The labels of a batch in libtorch's tensors, [n].
@@ -71,16 +74,16 @@ impl Targets {
     }
 }
 
-/// The mean cross-entropy, the accuracy, and the former's gradients, in libtorch's operations.
+/// The losses and gradients in libtorch's operations.
 fn differentiate(
     weights: &[tch::Tensor],
     spec: &Spec,
     images: &tch::Tensor,
     labels: &Targets,
     dropout: Option<&Dropout>,
-) -> Result<(tch::Tensor, tch::Tensor, Vec<tch::Tensor>)> {
-    let weights = tracked(weights)?;
-    let logits = forward(&weights, spec, images, dropout, None)?;
+) -> Result<BatchGradients> {
+    let leaves = tracked(weights)?;
+    let logits = forward(&leaves, spec, images, dropout, None)?;
     let smoothing = spec.loss.label_smoothing;
     let mut loss = cross_entropy(&logits, &labels.own, smoothing)?;
     if let Some(mixed) = &labels.mixed {
@@ -88,8 +91,31 @@ fn differentiate(
         loss = other.f_lerp(&loss, f64::from(labels.own_share))?;
     }
     let accuracy = accuracy(&logits.f_detach()?, &labels.own)?;
-    let gradients = tch::Tensor::f_run_backward(&[&loss], &weights, false, false)?;
-    Ok((loss, accuracy, gradients))
+    let mut gradients = tch::Tensor::f_run_backward(&[&loss], &leaves, false, false)?;
+    let mut decays = Vec::new();
+    let of_layers = weights
+        .chunks_exact(PER_LAYER)
+        .zip(gradients.chunks_exact_mut(PER_LAYER));
+    let (weight_decays, frozen) = (spec.network.weight_decays(), spec.network.frozen());
+    let of_layers = of_layers.zip(weight_decays.into_iter().zip(frozen));
+    for (layer, ((weights, gradients), (decay, frozen))) in of_layers.enumerate() {
+        if frozen {
+            let _ = gradients[0].f_zero_()?;
+        }
+        if decay != 0.0 {
+            // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
+            let w = &weights[0];
+            let loss = sum_of_squares(w)?;
+            decays.push((layer, loss.f_mul_scalar(decay / 2.0)?));
+            let _ = gradients[0].f_add_(&w.f_mul_scalar(decay)?)?;
+        }
+    }
+    Ok(BatchGradients {
+        cross_entropy: loss,
+        accuracy,
+        decays,
+        gradients,
+    })
 }
 
 /// The logits of a batch: [n, classes] on the host, row by row.
@@ -445,16 +471,17 @@ pub(super) mod tests {
             let want = differentiate(&weights, &spec, &images, &labels, dropout.as_ref());
             let (got, want) = (got.unwrap(), want.unwrap());
             let scalar = |tensor: &tch::Tensor| tensor.double_value(&[]);
-            assert!((scalar(&got.0) - scalar(&want.0)).abs() < 1e-5);
-            assert_eq!(scalar(&got.1), scalar(&want.1));
-            for (index, (got, want)) in got.2.iter().zip(&want.2).enumerate() {
+            assert!((scalar(&got.cross_entropy) - scalar(&want.cross_entropy)).abs() < 1e-5);
+            assert_eq!(scalar(&got.accuracy), scalar(&want.accuracy));
+            for (index, (got, want)) in got.gradients.iter().zip(&want.gradients).enumerate() {
                 let (got, want) = (to_host(got).unwrap(), to_host(want).unwrap());
                 assert_close(&got, &want, &format!("parameter {index}"));
             }
             // Another step leaves out other outputs.
             let other = Dropout::new(&spec, 8, 5);
             let other = cpu.gradients(&weights, &images, &labels, other.as_ref());
-            assert_ne!(scalar(&other.unwrap().0), scalar(&got.0));
+            let other = other.unwrap().cross_entropy;
+            assert_ne!(scalar(&other), scalar(&got.cross_entropy));
         }
     }
 
@@ -491,6 +518,37 @@ pub(super) mod tests {
                     .map(|(&own, &other)| mean(own.into(), other.into()) as f32)
                     .collect();
                 assert_close(&got.values, &want, &got.name);
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_weights_have_no_gradient_and_all_others_keep_theirs() {
+        let device = Device::libtorch();
+        for kernel in [5, 3] {
+            let (mut spec, crop) = small();
+            spec.network.conv2.kernel = kernel; // by `cpu`, by libtorch's operations
+            let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+            let of = |spec: &Spec| {
+                let pixels = random(5 * crop * crop * 3, 7);
+                let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
+                let (_, gradients) = gradients(&network, spec, 0, images, labels).unwrap();
+                gradients.named()
+            };
+            let all = of(&spec);
+            let layers = &mut spec.network;
+            (layers.conv1.frozen, layers.conv2.frozen) = (true, true);
+            layers.local4.frozen = true;
+            for (got, want) in of(&spec).iter().zip(&all) {
+                let frozen = ["conv1/weights", "conv2/weights", "local4/weights"];
+                if frozen.contains(&&*want.name) {
+                    assert!(got.values.iter().all(|it| *it == 0.0), "{}", want.name);
+                    assert!(want.values.iter().any(|it| *it != 0.0), "{}", want.name);
+                } else if kernel == 5 {
+                    assert!(got == want, "{}", want.name);
+                } else {
+                    assert_close(&got.values, &want.values, &want.name);
+                }
             }
         }
     }

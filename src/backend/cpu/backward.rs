@@ -1,56 +1,36 @@
 //! The backward pass.
 
+use super::buffer::Buffer;
 use super::forward::ForwardCache;
 use super::norm::{self, ChannelWindows, NormCache};
 use super::product::{LeftMatrix, multiply};
 use super::weights::{GradientSums, PackedWeights};
 use super::winograd::PLANES;
-use super::{CpuNetwork, GROUP};
-use pulp::{Arch, Simd, WithSimd};
+use super::{CONV1, CONV2, CpuNetwork, GROUP};
+use pulp::{Simd, WithSimd};
 
 impl CpuNetwork {
-    /// The gradient by the parameters, of that by pool2, [n, features].
-    pub fn backward(
-        &self,
-        weights: &PackedWeights,
-        images: &[f32],
-        cache: &[ForwardCache],
-        gradient: &[f32],
-    ) -> GradientSums {
-        let mut rest = gradient;
-        let parts: Vec<_> = self
-            .parts(images)
-            .zip(cache)
-            .map(|(images, cache)| {
-                let (gradient, later) = rest.split_at(cache.features.len());
-                rest = later;
-                Backward {
-                    cpu: self,
-                    weights,
-                    images,
-                    cache,
-                    gradient,
-                }
-            })
-            .collect();
-        sum(&parts).unwrap_or_else(|| GradientSums::zeros(&self.convolution(), self.widths()))
-    }
-}
-
-/// The sums of all parts, `None` of none. They are added up in a binary tree that follows from their number alone,
-/// so that the last bits do not depend on which thread took which part.
-fn sum(parts: &[Backward]) -> Option<GradientSums> {
-    match parts {
-        [] => None,
-        [part] => Some(Arch::new().dispatch(*part)),
-        _ => {
-            let (left, right) = parts.split_at(parts.len().next_power_of_two() / 2);
-            let (left, right) = rayon::join(|| sum(left), || sum(right));
-            left.zip(right).map(|(mut total, other)| {
-                total.add(&other);
-                total
-            })
-        }
+    /// The parts of the pass, each for one thread and its own sums, given the gradient by pool2, [n, features].
+    pub fn backward<'a>(
+        &'a self,
+        weights: &'a PackedWeights<'a>,
+        images: &'a [f32],
+        cache: &'a ForwardCache,
+        gradient: &'a [f32],
+    ) -> impl Iterator<Item = Backward<'a>> {
+        let mut first = 0;
+        self.parts(images).map(move |images| {
+            let part = Backward {
+                cpu: self,
+                weights,
+                images,
+                first,
+                cache,
+                gradient,
+            };
+            first += images.len() / self.image_len();
+            part
+        })
     }
 }
 
@@ -77,14 +57,19 @@ fn relu_backward<S: Simd>(
     }
 }
 
-/// A thread's part of the pass.
+/// A part of the pass.
 #[derive(Clone, Copy)]
-pub(super) struct Backward<'a> {
-    pub cpu: &'a CpuNetwork,
-    pub weights: &'a PackedWeights,
-    pub images: &'a [f32],
-    pub cache: &'a ForwardCache,
-    pub gradient: &'a [f32],
+pub struct Backward<'a> {
+    pub(super) cpu: &'a CpuNetwork,
+    pub(super) weights: &'a PackedWeights<'a>,
+    /// Its images.
+    pub(super) images: &'a [f32],
+    /// The number of the first of them.
+    pub(super) first: usize,
+    /// Of all images.
+    pub(super) cache: &'a ForwardCache,
+    /// Of all images.
+    pub(super) gradient: &'a [f32],
 }
 
 impl WithSimd for Backward<'_> {
@@ -96,6 +81,7 @@ impl WithSimd for Backward<'_> {
             cpu: f,
             weights,
             images,
+            first,
             cache,
             gradient,
         } = self;
@@ -105,19 +91,19 @@ impl WithSimd for Backward<'_> {
         let (convolution, tiles) = (f.convolution(), f.tiles());
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
-        let mut sums = GradientSums::zeros(&convolution, [w1, w2]);
+        let mut sums = GradientSums::of(f);
         let mut canvas = convolution.canvas();
-        let mut norm1 = vec![0.0; tiles.canvas().pow(2) * w1];
-        let mut pool1_gradient = vec![0.0; size1];
-        let mut norm1_gradient = vec![0.0; tiles.outputs_side().pow(2) * w1];
-        let mut norm2_gradient = vec![0.0; size2];
-        let mut conv2_gradient = vec![0.0; tiles.canvas().pow(2) * w2];
-        let mut pool2_gradient = vec![0.0; pooled];
+        let mut norm1 = Buffer::zeros(tiles.canvas().pow(2) * w1);
+        let mut pool1_gradient = Buffer::stale(size1);
+        let mut norm1_gradient = Buffer::stale(tiles.outputs_side().pow(2) * w1);
+        let mut norm2_gradient = Buffer::stale(size2);
+        let mut conv2_gradient = Buffer::zeros(tiles.canvas().pow(2) * w2);
+        let mut pool2_gradient = Buffer::zeros(pooled);
         // In the transformed domain: conv2's input, the gradient by its output in two roles, and by its input
-        let mut inputs = vec![0.0; PLANES * tiles.rows() * w1];
-        let mut outputs = vec![0.0; PLANES * tiles.rows() * w2];
-        let mut backward_points = vec![0.0; PLANES * tiles.rows() * w2];
-        let mut products = vec![0.0; PLANES * tiles.rows() * w1];
+        let mut inputs = Buffer::stale(PLANES * tiles.rows() * w1);
+        let mut outputs = Buffer::stale(PLANES * tiles.rows() * w2);
+        let mut backward_points = Buffer::stale(PLANES * tiles.rows() * w2);
+        let mut products = Buffer::stale(PLANES * tiles.rows() * w1);
         let mut windows1 = ChannelWindows::new(&f.norm, w1, f.side());
         let mut windows2 = ChannelWindows::new(&f.norm, w2, f.side());
         let mut norm1_cache = vec![NormCache::zeros(simd); GROUP * f.side().pow(2) * v1];
@@ -131,7 +117,7 @@ impl WithSimd for Backward<'_> {
                 .take(slots)
                 .enumerate()
             {
-                let index = group * GROUP + slot;
+                let index = first + group * GROUP + slot;
                 // norm1 once more, which is less work than to store it
                 let pool1 = S::as_simd_f32s(&cache.pool1[index * size1..][..size1]).0;
                 let cells = S::as_mut_simd_f32s(&mut norm1).0;
@@ -181,8 +167,10 @@ impl WithSimd for Backward<'_> {
                 multiply(simd, left, rows, right, w1, out, false);
                 let left = LeftMatrix::transposed(&inputs[plane * tiles.rows() * w1..], w1, rows);
                 let right = &outputs[plane * tiles.rows() * w2..][..rows * w2];
-                let out = &mut sums.conv2[plane * w1 * w2..][..w1 * w2];
-                multiply(simd, left, w1, right, w2, out, true);
+                if !f.frozen[CONV2] {
+                    let out = &mut sums.conv2[plane * w1 * w2..][..w1 * w2];
+                    multiply(simd, left, w1, right, w2, out, group > 0);
+                }
             }
             let norm1_cache = norm1_cache.chunks_exact(size1 / S::F32_LANES);
             for (slot, (image, norm1_cache)) in images
@@ -190,7 +178,7 @@ impl WithSimd for Backward<'_> {
                 .zip(norm1_cache)
                 .enumerate()
             {
-                let index = group * GROUP + slot;
+                let index = first + group * GROUP + slot;
                 tiles.outputs(simd, w1, &products, slot, &mut norm1_gradient);
                 let pool1 = S::as_simd_f32s(&cache.pool1[index * size1..][..size1]).0;
                 let cells = S::as_simd_f32s(&norm1_gradient).0;
@@ -207,13 +195,15 @@ impl WithSimd for Backward<'_> {
                     norm::backward(simd, &f.norm, &mut windows1, row, cache, gradient);
                     relu_backward(simd, row, gradient, bias);
                 }
+                if f.frozen[CONV1] {
+                    continue;
+                }
                 convolution.pad(image, &mut canvas);
                 let argmax = &cache.pool1_argmax[index * size1..][..size1];
-                let pool = &f.pools[0];
                 convolution.backward(
                     simd,
                     &canvas,
-                    pool,
+                    &f.pools[0],
                     &pool1_gradient,
                     argmax,
                     &mut sums.conv1,

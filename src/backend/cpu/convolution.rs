@@ -1,6 +1,7 @@
 //! The first convolution, of an image's three channels, with any odd kernel.
 
 use super::LANES;
+use super::buffer::Buffer;
 use super::pool::Pool;
 use super::product::{LeftMatrix, multiply};
 use crate::data::CHANNELS;
@@ -41,8 +42,8 @@ impl Convolution {
     }
 
     /// Buffer for an image with zeros around it, and behind it as far as the last vector reaches.
-    pub fn canvas(&self) -> Vec<f32> {
-        vec![0.0; self.padded_side() * self.row() + LANES]
+    pub fn canvas(&self) -> Buffer {
+        Buffer::zeros(self.padded_side() * self.row() + LANES)
     }
 
     /// Put an image into a canvas.

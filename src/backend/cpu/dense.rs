@@ -1,85 +1,91 @@
 //! The dense layers and the loss.
 //!
 //! Their products are the same ones as the convolutions', each shared among the threads by rows of its result. No sum
-//! is: what comes out does not depend on the number of threads.
+//! is: what comes out does not depend on the number of threads. Nothing waits for the gradients by the parameters: they
+//! are tasks for threads that the convolutions' backward pass leaves idle.
 
+use super::buffer::Buffer;
 use super::product::{LeftMatrix, ROWS, multiply};
+use super::tasks::Task;
 use super::{LANES, padded};
 use crate::backend::dropout::Dropout;
-use crate::backend::to_host;
 use crate::model::PER_LAYER;
 use anyhow::{Context, Result, ensure};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-use tch::Tensor;
+use std::borrow::Cow;
+
+/// Rows of a gradient by weights that are a thread's work at a time.
+const GRADIENT_ROWS: usize = 16 * ROWS;
 
 /// All dense layers. Each but the last is followed by relu.
-pub struct Dense(Vec<Layer>);
+pub struct Dense<'a>(Vec<Layer<'a>>);
 
-struct Layer {
+struct Layer<'a> {
     inputs: usize,
     outputs: usize,
     /// Outputs, padded.
     width: usize,
     /// [inputs, width]
-    weights: Vec<f32>,
+    weights: Cow<'a, [f32]>,
     /// [width]
-    biases: Vec<f32>,
+    biases: Cow<'a, [f32]>,
 }
 
-/// The loss of a batch and its gradients.
-pub struct DenseGradients {
+/// The loss of a batch, and its gradients by all but the parameters.
+pub struct DenseBackward {
     /// The mean cross-entropy.
     pub loss: f32,
     /// Share of the images of which no class has a larger logit than their own.
     pub accuracy: f32,
-    /// Its gradient by the first layer's inputs, [n, inputs].
-    pub features: Vec<f32>,
-    /// Its gradient by each layer's weights, [inputs, outputs], and biases, [outputs].
-    pub parameters: Vec<Vec<f32>>,
+    /// The gradient by the first layer's inputs, [n, inputs].
+    pub features: Buffer,
+    /// What each layer but the last passes on, [n, width].
+    activations: Vec<Buffer>,
+    /// The gradient by each layer's outputs, [n, width].
+    gradients: Vec<Buffer>,
 }
 
-impl Dense {
-    /// Of these weights, [in, out], and biases, [out], by turns.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn of(parameters: &[Tensor]) -> Result<Self> {
+impl<'a> Dense<'a> {
+    /// Of weights, [in, out], and biases, [out], by turns.
+    pub fn of(parameters: &[&'a [f32]]) -> Self {
         let layers = parameters.chunks_exact(PER_LAYER).map(|pair| {
-            let (weights, biases) = (to_host(&pair[0])?, to_host(&pair[1])?);
+            let (weights, biases) = (pair[0], pair[1]);
             let outputs = biases.len();
-            let width = outputs.next_multiple_of(LANES);
-            Ok(Layer {
+            Layer {
                 inputs: weights.len() / outputs,
                 outputs,
-                width,
+                width: outputs.next_multiple_of(LANES),
                 weights: padded(weights, outputs),
                 biases: padded(biases, outputs),
-            })
+            }
         });
-        layers.collect::<Result<_>>().map(Dense)
+        Dense(layers.collect())
     }
 
     /// The logits, [n, classes], of features [n, inputs].
-    pub fn logits(&self, features: Vec<f32>) -> Vec<f32> {
-        let mut activations = self.forward(features, None);
-        match (activations.pop(), self.0.last()) {
-            (Some(logits), Some(layer)) => cropped(logits, layer.width, layer.outputs),
-            _ => Vec::new(),
+    pub fn logits(&self, features: &[f32]) -> Vec<f32> {
+        let mut outputs = self.forward(features, None);
+        let mut logits = Vec::new();
+        if let (Some(rows), Some(layer)) = (outputs.pop(), self.0.last()) {
+            for row in rows.chunks_exact(layer.width) {
+                logits.extend_from_slice(&row[..layer.outputs]);
+            }
         }
+        logits
     }
 
     /// The loss of features [n, inputs] with their labels, of which a share is spread over all classes, and its gradients.
     ///
     /// # Errors
     /// A label that is no class.
-    pub fn gradients(
+    pub fn backward(
         &self,
-        features: Vec<f32>,
+        features: &[f32],
         labels: HostLabels,
         label_smoothing: f32,
         dropout: Option<&Dropout>,
-    ) -> Result<DenseGradients> {
+    ) -> Result<DenseBackward> {
         let mut activations = self.forward(features, dropout);
         let last = self.0.last().context("no layer")?;
         let mut gradient = activations.pop().context("no logits")?;
@@ -87,100 +93,158 @@ impl Dense {
         let (loss, accuracy) =
             cross_entropy(&mut gradient, width, classes, labels, label_smoothing)?;
         let scale = dropout.map_or(1.0, Dropout::scale);
-        let mut parameters = Vec::new();
+        let mut gradients = Vec::new();
         for (index, layer) in self.0.iter().enumerate().rev() {
-            let input = activations.pop().context("no input")?;
-            let width = input.len() / labels.own.len();
-            parameters.push(layer.bias_gradient(&gradient));
-            parameters.push(layer.weight_gradient(&input, width, &gradient));
-            gradient = layer.input_gradient(width, &gradient);
-            if index > 0 {
-                relu_backward(&input, scale, &mut gradient);
-            }
+            let by_input = match index {
+                0 => layer.input_gradient(layer.inputs, &gradient),
+                _ => {
+                    let width = self.0[index - 1].width;
+                    let mut by_input = layer.input_gradient(width, &gradient);
+                    relu_backward(&activations[index - 1], scale, &mut by_input);
+                    by_input
+                }
+            };
+            gradients.push(gradient);
+            gradient = by_input;
         }
-        parameters.reverse();
-        Ok(DenseGradients {
+        gradients.reverse();
+        Ok(DenseBackward {
             loss,
             accuracy,
             features: gradient,
-            parameters,
+            activations,
+            gradients,
         })
     }
 
-    /// The features, what each layer makes of them in turn, [n, width], and the logits.
-    fn forward(&self, features: Vec<f32>, dropout: Option<&Dropout>) -> Vec<Vec<f32>> {
-        let mut activations = vec![features];
+    /// The work that puts into `to` the gradients by weights, [in, out], and biases, [out], by turns. The weights of
+    /// layers that are frozen are left out.
+    pub fn parameter_gradients<'t>(
+        &'t self,
+        features: &'t [f32],
+        backward: &'t DenseBackward,
+        frozen: &[bool],
+        mut to: impl Iterator<Item = &'t mut [f32]>,
+    ) -> Vec<Task<'t>> {
+        let mut tasks: Vec<Task<'t>> = Vec::new();
         for (index, layer) in self.0.iter().enumerate() {
-            let input = &activations[index];
-            let width = match index {
-                0 => layer.inputs,
-                _ => self.0[index - 1].width,
+            let gradient = &backward.gradients[index];
+            let input: &[f32] = match index {
+                0 => features,
+                _ => &backward.activations[index - 1],
             };
-            let n = input.len() / width;
-            let mut out = layer.biases.repeat(n);
-            let left = LeftMatrix {
-                row: width,
-                ..LeftMatrix::matrix(input, layer.inputs)
+            let (Some(weights), Some(biases)) = (to.next(), to.next()) else {
+                break; // there is a place for each
             };
-            parallel_multiply(left, &layer.weights, layer.width, &mut out, true);
-            if index + 1 < self.0.len() {
+            if !frozen[index] {
+                let width = input.len() / (gradient.len() / layer.width);
+                let parts = weights.chunks_mut(GRADIENT_ROWS * layer.outputs);
+                for (part, out) in parts.enumerate() {
+                    let first = part * GRADIENT_ROWS;
+                    tasks.push(Box::new(move || {
+                        layer.weight_gradient(&input[first..], width, gradient, out);
+                    }));
+                }
+            }
+            tasks.push(Box::new(move || layer.bias_gradient(gradient, biases)));
+        }
+        tasks
+    }
+
+    /// What each layer makes in turn of the features, [n, width]; the last are the logits.
+    fn forward(&self, features: &[f32], dropout: Option<&Dropout>) -> Vec<Buffer> {
+        let mut outputs: Vec<Buffer> = Vec::new();
+        for (index, layer) in self.0.iter().enumerate() {
+            let (input, width) = match index {
+                0 => (features, layer.inputs),
+                _ => (&outputs[index - 1][..], self.0[index - 1].width),
+            };
+            let mut out = Buffer::stale(input.len() / width * layer.width);
+            let hidden = index + 1 < self.0.len();
+            by_rows(&mut out, layer.width, |first, out| {
+                for row in out.chunks_exact_mut(layer.width) {
+                    row.copy_from_slice(&layer.biases);
+                }
+                let left = LeftMatrix {
+                    row: width,
+                    ..LeftMatrix::matrix(&input[first * width..], layer.inputs)
+                };
+                product(left, &layer.weights, layer.width, out, true);
+                if !hidden {
+                    return;
+                }
                 // max(x, 0), and NaN where x is
                 out.iter_mut()
                     .for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
                 if let Some(dropout) = dropout {
-                    let factors = dropout.factors(index).chunks_exact(layer.outputs);
+                    let factors = &dropout.factors(index)[first * layer.outputs..];
+                    let factors = factors.chunks_exact(layer.outputs);
                     for (row, factors) in out.chunks_exact_mut(layer.width).zip(factors) {
                         row.iter_mut().zip(factors).for_each(|(x, by)| *x *= by);
                     }
                 }
-            }
-            activations.push(out);
+            });
+            outputs.push(out);
         }
-        activations
+        outputs
     }
 }
 
-impl Layer {
-    fn bias_gradient(&self, gradient: &[f32]) -> Vec<f32> {
-        let mut sums = vec![0.0; self.width];
+impl Layer<'_> {
+    fn bias_gradient(&self, gradient: &[f32], sums: &mut [f32]) {
+        sums.fill(0.0);
         for row in gradient.chunks_exact(self.width) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += value;
             }
         }
-        sums.truncate(self.outputs);
-        sums
     }
 
-    /// input^T * gradient; the input is [n, width].
-    fn weight_gradient(&self, input: &[f32], width: usize, gradient: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; self.inputs * self.width];
+    /// Some rows of input^T * gradient, [inputs, outputs]; each row of the input, of `width` values, begins with those of
+    /// the first of them.
+    fn weight_gradient(&self, input: &[f32], width: usize, gradient: &[f32], out: &mut [f32]) {
+        let rows = out.len() / self.outputs;
         let left = LeftMatrix {
             step: width,
-            ..LeftMatrix::transposed(input, self.inputs, gradient.len() / self.width)
+            ..LeftMatrix::transposed(input, rows, gradient.len() / self.width)
         };
-        parallel_multiply(left, gradient, self.width, &mut out, false);
-        cropped(out, self.width, self.outputs)
+        if self.width == self.outputs {
+            return product(left, gradient, self.width, out, false);
+        }
+        let mut padded = Buffer::stale(rows * self.width);
+        product(left, gradient, self.width, &mut padded, false);
+        let rows = padded.chunks_exact(self.width);
+        for (to, row) in out.chunks_exact_mut(self.outputs).zip(rows) {
+            to.copy_from_slice(&row[..self.outputs]);
+        }
     }
 
     /// gradient * weights^T, as the transpose of weights * gradient^T: to transpose the larger factor would cost more.
     /// [n, width].
-    fn input_gradient(&self, width: usize, gradient: &[f32]) -> Vec<f32> {
+    fn input_gradient(&self, width: usize, gradient: &[f32]) -> Buffer {
         let n = gradient.len() / self.width;
         let columns = n.next_multiple_of(LANES);
-        let mut transposed = vec![0.0; self.outputs * columns];
+        let mut transposed = match n == columns {
+            true => Buffer::stale(self.outputs * columns),
+            false => Buffer::zeros(self.outputs * columns),
+        };
         for (image, row) in gradient.chunks_exact(self.width).enumerate() {
             for (output, value) in row[..self.outputs].iter().enumerate() {
                 transposed[output * columns + image] = *value;
             }
         }
-        let mut product_transposed = vec![0.0; self.inputs * columns];
-        let left = LeftMatrix {
-            row: self.width,
-            ..LeftMatrix::matrix(&self.weights, self.outputs)
+        let mut product_transposed = Buffer::stale(self.inputs * columns);
+        by_rows(&mut product_transposed, columns, |first, out| {
+            let left = LeftMatrix {
+                row: self.width,
+                ..LeftMatrix::matrix(&self.weights[first * self.width..], self.outputs)
+            };
+            product(left, &transposed, columns, out, false);
+        });
+        let mut out = match self.inputs == width {
+            true => Buffer::stale(n * width),
+            false => Buffer::zeros(n * width),
         };
-        parallel_multiply(left, &transposed, columns, &mut product_transposed, false);
-        let mut out = vec![0.0; n * width];
         let groups = out.par_chunks_mut(LANES * width).enumerate();
         groups.for_each(|(group, out)| {
             let columns = product_transposed.chunks_exact(columns).enumerate();
@@ -278,25 +342,23 @@ fn relu_backward(out: &[f32], scale: f32, gradient: &mut [f32]) {
     }
 }
 
-/// out[rows, columns] = left * right, or added to what is there; each thread takes some of the rows.
-fn parallel_multiply(left: LeftMatrix, right: &[f32], columns: usize, out: &mut [f32], add: bool) {
+/// Split the rows of `out` among the threads: to do for each part, with the number of its first row.
+fn by_rows(out: &mut [f32], columns: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = out.len() / columns;
     let each = rows.div_ceil(rayon::current_num_threads());
     let each = each.next_multiple_of(ROWS);
-    let arch = Arch::new();
     let parts = out.par_chunks_mut(each * columns).enumerate();
-    parts.for_each(|(part, out)| {
-        let left = LeftMatrix {
-            values: &left.values[part * each * left.row..],
-            ..left
-        };
-        arch.dispatch(Product {
-            left,
-            right,
-            columns,
-            out,
-            add,
-        });
+    parts.for_each(|(part, out)| work(part * each, out));
+}
+
+/// out[rows, columns] = left * right, or added to what is there.
+fn product(left: LeftMatrix, right: &[f32], columns: usize, out: &mut [f32], add: bool) {
+    Arch::new().dispatch(Product {
+        left,
+        right,
+        columns,
+        out,
+        add,
     });
 }
 
@@ -322,13 +384,4 @@ impl WithSimd for Product<'_> {
         } = self;
         multiply(simd, left, out.len() / columns, right, columns, out, add);
     }
-}
-
-/// Rows of `from` values, without those from `to` on.
-fn cropped(values: Vec<f32>, from: usize, to: usize) -> Vec<f32> {
-    if from == to {
-        return values;
-    }
-    let rows = values.chunks_exact(from);
-    rows.flat_map(|row| &row[..to]).copied().collect()
 }

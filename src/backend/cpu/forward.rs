@@ -1,5 +1,6 @@
 //! The forward pass, and what it caches for the backward one.
 
+use super::buffer::Buffer;
 use super::norm::{self, ChannelWindows};
 use super::product::{LeftMatrix, multiply};
 use super::weights::PackedWeights;
@@ -8,33 +9,67 @@ use super::{CpuNetwork, GROUP};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// What the backward pass needs of the forward one, for some images.
+/// What the backward pass needs of the forward one.
 pub struct ForwardCache {
     /// pool2: [n, y, x, channel], without padding.
-    pub features: Vec<f32>,
+    pub features: Buffer,
     /// pool1 after relu, [n, y, x, channel].
-    pub pool1: Vec<f32>,
+    pub pool1: Buffer,
     /// The cell of its window that each of pool1's maxima was at.
     pub pool1_argmax: Vec<u8>,
     /// conv2 after relu, [n, y, x, channel].
-    pub conv2: Vec<f32>,
+    pub conv2: Buffer,
     /// The cell of its window that each of pool2's maxima was at.
     pub pool2_argmax: Vec<u8>,
 }
 
+impl ForwardCache {
+    /// Room for `n` images.
+    pub fn new(cpu: &CpuNetwork, n: usize) -> Self {
+        let cells = n * cpu.side().pow(2);
+        let ([w1, w2], pooled) = (cpu.widths(), n * cpu.pooled());
+        ForwardCache {
+            features: Buffer::stale(n * cpu.feature_count()),
+            pool1: Buffer::stale(cells * w1),
+            pool1_argmax: vec![0; cells * w1],
+            conv2: Buffer::stale(cells * w2),
+            pool2_argmax: vec![0; pooled * w2],
+        }
+    }
+}
+
 impl CpuNetwork {
-    /// The forward pass of images [n, crop, crop, 3], in parts of which each is a thread's work.
-    pub fn forward(&self, weights: &PackedWeights, images: &[f32]) -> Vec<ForwardCache> {
+    /// The forward pass of images [n, crop, crop, 3]. Nothing is summed over images, so that a thread may take any of them.
+    pub fn forward(&self, weights: &PackedWeights, images: &[f32]) -> ForwardCache {
+        let n = images.len() / self.image_len();
+        let mut cache = ForwardCache::new(self, n);
+        let cells = GROUP * self.side().pow(2);
+        let ([w1, w2], pooled) = (self.widths(), GROUP * self.pooled());
         let arch = Arch::new();
-        let parts: Vec<_> = self.parts(images).collect();
-        let forward = |images: &&[f32]| {
-            arch.dispatch(Forward {
-                cpu: self,
-                weights,
-                images,
-            })
-        };
-        parts.par_iter().map(forward).collect()
+        let images = images.par_chunks(GROUP * self.image_len());
+        let features = GROUP * self.feature_count();
+        let features = cache.features.par_chunks_mut(features);
+        let pool1 = cache.pool1.par_chunks_mut(cells * w1);
+        let pool1_argmax = cache.pool1_argmax.par_chunks_mut(cells * w1);
+        let conv2 = cache.conv2.par_chunks_mut(cells * w2);
+        let pool2_argmax = cache.pool2_argmax.par_chunks_mut(pooled * w2);
+        let groups = (images, features, pool1, pool1_argmax, conv2, pool2_argmax);
+        // One by one, or the threads would not be done at about the same time.
+        groups.into_par_iter().with_max_len(1).for_each(
+            |(images, features, pool1, pool1_argmax, conv2, pool2_argmax)| {
+                arch.dispatch(Forward {
+                    cpu: self,
+                    weights,
+                    images,
+                    features,
+                    pool1,
+                    pool1_argmax,
+                    conv2,
+                    pool2_argmax,
+                });
+            },
+        );
+        cache
     }
 }
 
@@ -45,104 +80,106 @@ fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
 }
 
-/// A thread's part of the pass.
+/// The pass of at most [`GROUP`] images, and their part of the cache.
 pub(super) struct Forward<'a> {
     pub cpu: &'a CpuNetwork,
-    pub weights: &'a PackedWeights,
+    pub weights: &'a PackedWeights<'a>,
     pub images: &'a [f32],
+    pub features: &'a mut [f32],
+    pub pool1: &'a mut [f32],
+    pub pool1_argmax: &'a mut [u8],
+    pub conv2: &'a mut [f32],
+    pub pool2_argmax: &'a mut [u8],
 }
 
 impl WithSimd for Forward<'_> {
-    type Output = ForwardCache;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> ForwardCache {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Forward {
             cpu: f,
             weights,
             images,
+            features,
+            pool1,
+            pool1_argmax,
+            conv2,
+            pool2_argmax,
         } = self;
         let [w1, w2] = f.widths();
         let (v1, v2) = (w1 / S::F32_LANES, w2 / S::F32_LANES);
         let (convolution, tiles) = (f.convolution(), f.tiles());
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
-        let n = images.len() / f.image_len();
-        let mut cache = ForwardCache {
-            features: vec![0.0; n * count],
-            pool1: vec![0.0; n * size1],
-            pool1_argmax: vec![0; n * size1],
-            conv2: vec![0.0; n * size2],
-            pool2_argmax: vec![0; n * pooled],
-        };
         let mut canvas = convolution.canvas();
-        let mut conv1 = vec![0.0; f.crop * f.crop * w1];
-        let mut norm1 = vec![0.0; tiles.canvas().pow(2) * w1];
-        let mut points = vec![0.0; PLANES * tiles.rows() * w1];
-        let mut products = vec![0.0; PLANES * tiles.rows() * w2];
-        let mut conv2_tiles = vec![0.0; tiles.outputs_side().pow(2) * w2];
-        let mut norm2 = vec![0.0; size2];
-        let mut pool2 = vec![0.0; pooled];
+        let mut conv1 = Buffer::stale(f.crop * f.crop * w1);
+        let mut norm1 = Buffer::zeros(tiles.canvas().pow(2) * w1);
+        let mut points = Buffer::stale(PLANES * tiles.rows() * w1);
+        let mut products = Buffer::stale(PLANES * tiles.rows() * w2);
+        let mut conv2_tiles = Buffer::stale(tiles.outputs_side().pow(2) * w2);
+        let mut norm2 = Buffer::stale(size2);
+        let mut pool2 = Buffer::stale(pooled);
         let mut windows1 = ChannelWindows::new(&f.norm, w1, f.side());
         let mut windows2 = ChannelWindows::new(&f.norm, w2, f.side());
 
-        for (group, images) in images.chunks(GROUP * f.image_len()).enumerate() {
-            for (slot, image) in images.chunks_exact(f.image_len()).enumerate() {
-                let index = group * GROUP + slot;
-                convolution.pad(image, &mut canvas);
-                convolution.forward(simd, &canvas, &weights.conv1, &mut conv1);
-                let pool1 = S::as_mut_simd_f32s(&mut cache.pool1[index * size1..][..size1]).0;
-                let argmax = &mut cache.pool1_argmax[index * size1..][..size1];
-                f.pools[0].forward(simd, v1, S::as_simd_f32s(&conv1).0, pool1, argmax);
-                // Bias and relu after the pooling, where there is a quarter as much of it: all three only pass
-                // larger values on, so their order changes neither values nor gradients.
-                let bias = S::as_simd_f32s(&weights.bias1).0;
-                let cells = S::as_mut_simd_f32s(&mut norm1).0;
-                for (y, row) in pool1.chunks_exact_mut(f.side() * v1).enumerate() {
-                    for pixel in row.chunks_exact_mut(v1) {
-                        for (x, bias) in pixel.iter_mut().zip(bias) {
-                            *x = relu(simd, simd.add_f32s(*x, *bias));
-                        }
+        let outputs = pool1
+            .chunks_exact_mut(size1)
+            .zip(pool1_argmax.chunks_exact_mut(size1));
+        let each = images.chunks_exact(f.image_len()).zip(outputs);
+        for (slot, (image, (pool1, argmax))) in each.enumerate() {
+            convolution.pad(image, &mut canvas);
+            convolution.forward(simd, &canvas, &weights.conv1, &mut conv1);
+            let pool1 = S::as_mut_simd_f32s(pool1).0;
+            f.pools[0].forward(simd, v1, S::as_simd_f32s(&conv1).0, pool1, argmax);
+            // Bias and relu after the pooling, where there is a quarter as much of it: all three only pass larger
+            // values on, so their order changes neither values nor gradients.
+            let bias = S::as_simd_f32s(&weights.bias1).0;
+            let cells = S::as_mut_simd_f32s(&mut norm1).0;
+            for (y, row) in pool1.chunks_exact_mut(f.side() * v1).enumerate() {
+                for pixel in row.chunks_exact_mut(v1) {
+                    for (x, bias) in pixel.iter_mut().zip(bias) {
+                        *x = relu(simd, simd.add_f32s(*x, *bias));
                     }
-                    let out = &mut cells[f.canvas_row(y) * v1..][..f.side() * v1];
-                    norm::forward(simd, &f.norm, &mut windows1, row, out, None);
                 }
-                tiles.inputs(simd, w1, &norm1, slot, &mut points);
+                let out = &mut cells[f.canvas_row(y) * v1..][..f.side() * v1];
+                norm::forward(simd, &f.norm, &mut windows1, row, out, None);
             }
-            let rows = images.len() / f.image_len() * tiles.each();
-            let planes = products.chunks_exact_mut(tiles.rows() * w2);
-            for (plane, product) in planes.enumerate() {
-                let left = LeftMatrix::matrix(&points[plane * tiles.rows() * w1..], w1);
-                let right = &weights.conv2[plane * w1 * w2..][..w1 * w2];
-                multiply(simd, left, rows, right, w2, product, false);
-            }
-            for slot in 0..images.len() / f.image_len() {
-                let index = group * GROUP + slot;
-                tiles.outputs(simd, w2, &products, slot, &mut conv2_tiles);
-                let conv2 = S::as_mut_simd_f32s(&mut cache.conv2[index * size2..][..size2]).0;
-                let bias = S::as_simd_f32s(&weights.bias2).0;
-                let cells = S::as_simd_f32s(&conv2_tiles).0;
-                let normed = S::as_mut_simd_f32s(&mut norm2).0;
-                let rows = conv2.chunks_exact_mut(f.side() * v2);
-                for (y, (row, out)) in rows.zip(normed.chunks_exact_mut(f.side() * v2)).enumerate()
-                {
-                    let from = &cells[y * tiles.outputs_side() * v2..];
-                    for (pixel, from) in row.chunks_exact_mut(v2).zip(from.chunks_exact(v2)) {
-                        for ((x, from), bias) in pixel.iter_mut().zip(from).zip(bias) {
-                            *x = relu(simd, simd.add_f32s(*from, *bias));
-                        }
+            tiles.inputs(simd, w1, &norm1, slot, &mut points);
+        }
+        let rows = images.len() / f.image_len() * tiles.each();
+        let planes = products.chunks_exact_mut(tiles.rows() * w2);
+        for (plane, product) in planes.enumerate() {
+            let left = LeftMatrix::matrix(&points[plane * tiles.rows() * w1..], w1);
+            let right = &weights.conv2[plane * w1 * w2..][..w1 * w2];
+            multiply(simd, left, rows, right, w2, product, false);
+        }
+        let outputs = features
+            .chunks_exact_mut(count)
+            .zip(pool2_argmax.chunks_exact_mut(pooled));
+        let each = conv2.chunks_exact_mut(size2).zip(outputs);
+        for (slot, (conv2, (features, argmax))) in each.enumerate() {
+            tiles.outputs(simd, w2, &products, slot, &mut conv2_tiles);
+            let conv2 = S::as_mut_simd_f32s(conv2).0;
+            let bias = S::as_simd_f32s(&weights.bias2).0;
+            let cells = S::as_simd_f32s(&conv2_tiles).0;
+            let normed = S::as_mut_simd_f32s(&mut norm2).0;
+            let rows = conv2.chunks_exact_mut(f.side() * v2);
+            for (y, (row, out)) in rows.zip(normed.chunks_exact_mut(f.side() * v2)).enumerate() {
+                let from = &cells[y * tiles.outputs_side() * v2..];
+                for (pixel, from) in row.chunks_exact_mut(v2).zip(from.chunks_exact(v2)) {
+                    for ((x, from), bias) in pixel.iter_mut().zip(from).zip(bias) {
+                        *x = relu(simd, simd.add_f32s(*from, *bias));
                     }
-                    norm::forward(simd, &f.norm, &mut windows2, row, out, None);
                 }
-                let argmax = &mut cache.pool2_argmax[index * pooled..][..pooled];
-                let maxima = S::as_mut_simd_f32s(&mut pool2).0;
-                f.pools[1].forward(simd, v2, normed, maxima, argmax);
-                let to = cache.features[index * count..][..count].chunks_exact_mut(f.channels[1]);
-                for (to, from) in to.zip(pool2.chunks_exact(w2)) {
-                    to.copy_from_slice(&from[..f.channels[1]]);
-                }
+                norm::forward(simd, &f.norm, &mut windows2, row, out, None);
+            }
+            let maxima = S::as_mut_simd_f32s(&mut pool2).0;
+            f.pools[1].forward(simd, v2, normed, maxima, argmax);
+            let to = features.chunks_exact_mut(f.channels[1]);
+            for (to, from) in to.zip(pool2.chunks_exact(w2)) {
+                to.copy_from_slice(&from[..f.channels[1]]);
             }
         }
-        cache
     }
 }

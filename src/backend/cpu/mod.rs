@@ -6,22 +6,24 @@
 //! devices and kernel sizes use.
 
 mod backward;
+mod buffer;
 mod convolution;
 mod dense;
 mod forward;
 mod norm;
 mod pool;
 mod product;
+mod tasks;
 mod weights;
 mod winograd;
 
 use super::dropout::Dropout;
-use super::native::Targets;
-use super::to_host;
+use super::native::{BatchGradients, Targets};
 use crate::data::CHANNELS;
-use crate::model::{PER_LAYER, same_padding, same_size};
+use crate::model::{LAYERS, PER_LAYER, same_padding, same_size};
 use crate::spec::{NormName, Precision, Spec};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use buffer::Buffer;
 use convolution::Convolution;
 #[cfg(test)]
 pub(super) use dense::cross_entropy;
@@ -29,8 +31,11 @@ use dense::{Dense, HostLabels};
 use norm::Norm;
 use pool::Pool;
 use pulp::Arch;
+use rayon::prelude::*;
+use std::borrow::Cow;
+use tasks::Task;
 use tch::Tensor;
-use weights::{ConvolutionParameters, PackedWeights};
+use weights::{ConvolutionParameters, GradientSums, PackedWeights};
 use winograd::WinogradTiles;
 
 /// Channels are padded with zeros to a multiple of this: the number of `f32` in the widest vector.
@@ -38,10 +43,15 @@ const LANES: usize = 16;
 
 /// Layers before the dense ones.
 const CONVOLUTIONS: usize = 2;
+const CONV1: usize = 0;
+const CONV2: usize = 1;
 
 /// Images whose tiles go through a product together: enough for it to be worth while, and few enough for the
 /// cache.
 const GROUP: usize = 4;
+
+/// Weights whose decay is a thread's work at a time.
+const DECAYED: usize = 1 << 14;
 
 /// Parts of a batch, each the work of one thread: enough for many threads, and few enough that to add up their sums
 /// costs little.
@@ -56,6 +66,9 @@ pub struct CpuNetwork {
     pools: [Pool; 2],
     norm: Norm,
     label_smoothing: f32,
+    weight_decays: [f64; LAYERS.len()],
+    /// Whether each layer's weights stay as they began, and need no gradient.
+    frozen: [bool; LAYERS.len()],
 }
 
 impl CpuNetwork {
@@ -82,6 +95,8 @@ impl CpuNetwork {
             channels: [spec.conv1.channels, spec.conv2.channels],
             pools: [first, pool(first.output)],
             label_smoothing: whole.loss.label_smoothing,
+            weight_decays: spec.weight_decays(),
+            frozen: spec.frozen(),
             norm: Norm {
                 identity: spec.norm.name == NormName::None,
                 radius: spec.norm.radius,
@@ -99,7 +114,7 @@ impl CpuNetwork {
         vectors && float && spec.network.conv2.kernel == winograd::KERNEL
     }
 
-    /// The mean cross-entropy, the accuracy, and the former's gradient by every parameter.
+    /// The losses, the accuracy, and the total loss's gradient by every parameter, zeros by the weights that are frozen.
     ///
     /// # Errors
     /// libtorch's.
@@ -109,11 +124,9 @@ impl CpuNetwork {
         images: &Tensor,
         labels: &Targets,
         dropout: Option<&Dropout>,
-    ) -> Result<(Tensor, Tensor, Vec<Tensor>)> {
-        let (convolutions, dense_parameters) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
-        let images = to_host(images)?;
-        let weights = self.weights(convolutions)?;
-        let cache = self.forward(&weights, &images);
+    ) -> Result<BatchGradients> {
+        let images = host(images)?;
+        let values = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
         let own = Vec::<i64>::try_from(&labels.own)?;
         let mixed = labels
             .mixed
@@ -124,25 +137,107 @@ impl CpuNetwork {
             own: &own,
             mixed: mixed.as_ref().map(|mixed| (&mixed[..], labels.own_share)),
         };
-        let dense = Dense::of(dense_parameters)?;
-        let smoothing = self.label_smoothing;
-        let dense = dense.gradients(features(&cache), labels, smoothing, dropout)?;
-        let sums = self.backward(&weights, &images, &cache, &dense.features);
-        let ConvolutionParameters {
-            conv1,
-            bias1,
-            conv2,
-            bias2,
-        } = sums.unpack(self);
-        let gradients = [conv1, bias1, conv2, bias2].into_iter();
-        let gradients = gradients.chain(dense.parameters).zip(parameters);
-        let tensor = |(values, like): (Vec<f32>, &Tensor)| {
-            let tensor = Tensor::f_from_slice(&values)?.f_view(&like.size()[..])?;
+        // On a thread of the pool: from outside, each phase would begin and end by waking somebody.
+        let host = rayon::scope(|_| self.host_gradients(&values, &images, labels, dropout))?;
+        let gradients = host.gradients.iter().zip(parameters);
+        let tensor = |(values, like): (&Buffer, &Tensor)| {
+            let tensor = Tensor::f_from_slice(values)?.f_view(&like.size()[..])?;
             Ok(tensor)
         };
-        let gradients = gradients.map(tensor).collect::<Result<_>>()?;
-        let [loss, accuracy] = [dense.loss, dense.accuracy].map(Tensor::from);
-        Ok((loss, accuracy, gradients))
+        Ok(BatchGradients {
+            cross_entropy: Tensor::from(host.cross_entropy),
+            accuracy: Tensor::from(host.accuracy),
+            decays: host
+                .decays
+                .into_iter()
+                .map(|(layer, decay)| (layer, Tensor::from(decay)))
+                .collect(),
+            gradients: gradients.map(tensor).collect::<Result<_>>()?,
+        })
+    }
+
+    fn host_gradients(
+        &self,
+        parameters: &[Buffer],
+        images: &[f32],
+        labels: HostLabels,
+        dropout: Option<&Dropout>,
+    ) -> Result<HostGradients> {
+        let (convolutions, dense) = layers(parameters)?;
+        let weights = PackedWeights::pack(self, &convolutions);
+        let cache = self.forward(&weights, images);
+        let features = &cache.features;
+        let backward = dense.backward(features, labels, self.label_smoothing, dropout)?;
+
+        let mut gradients: Vec<Buffer> = parameters
+            .iter()
+            .map(|values| Buffer::stale(values.len()))
+            .collect();
+        for (gradients, frozen) in gradients.chunks_exact_mut(PER_LAYER).zip(self.frozen) {
+            if frozen {
+                gradients[0].fill(0.0);
+            }
+        }
+        let (of_convolutions, of_dense) = gradients.split_at_mut(CONVOLUTIONS * PER_LAYER);
+        let parts: Vec<_> = self
+            .backward(&weights, images, &cache, &backward.features)
+            .collect();
+        let mut sums: Vec<Option<GradientSums>> = parts.iter().map(|_| None).collect();
+        let convolutions = parts.into_iter().zip(&mut sums);
+        let mut tasks: Vec<Task> = convolutions
+            .map(|(part, sums)| -> Task {
+                Box::new(move || *sums = Some(Arch::new().dispatch(part)))
+            })
+            .collect();
+        let of_dense = of_dense.iter_mut().map(|buffer| &mut buffer[..]);
+        let frozen = &self.frozen[CONVOLUTIONS..];
+        tasks.extend(dense.parameter_gradients(features, &backward, frozen, of_dense));
+        tasks::run(tasks);
+        let sums: Vec<GradientSums> = sums.into_iter().flatten().collect();
+        if let [conv1, bias1, conv2, bias2] = of_convolutions {
+            let to = ConvolutionParameters {
+                conv1: &mut conv1[..],
+                bias1: &mut bias1[..],
+                conv2: &mut conv2[..],
+                bias2: &mut bias2[..],
+            };
+            GradientSums::unpack(&sums, self, to);
+        }
+        Ok(HostGradients {
+            cross_entropy: backward.loss,
+            accuracy: backward.accuracy,
+            decays: self.decay(parameters, &mut gradients),
+            gradients,
+        })
+    }
+
+    /// The loss of each layer that has a weight decay, decay * sum(w^2) / 2, added to the gradient: decay * w.
+    fn decay(&self, parameters: &[Buffer], gradients: &mut [Buffer]) -> Vec<(usize, f32)> {
+        let mut decays = Vec::new();
+        let layers = parameters
+            .chunks_exact(PER_LAYER)
+            .zip(gradients.chunks_exact_mut(PER_LAYER));
+        for (layer, ((weights, gradients), decay)) in layers.zip(self.weight_decays).enumerate() {
+            if decay == 0.0 {
+                continue;
+            }
+            let factor = decay as f32;
+            let add = |(gradients, weights): (&mut [f32], &[f32])| -> f64 {
+                let mut squares = 0.0;
+                for (gradient, weight) in gradients.iter_mut().zip(weights) {
+                    *gradient += weight * factor;
+                    squares += f64::from(*weight).powi(2);
+                }
+                squares
+            };
+            let weights = weights[0].par_chunks(DECAYED);
+            let parts = gradients[0].par_chunks_mut(DECAYED).zip(weights);
+            // Added up here, so that the threads do not matter.
+            let squares: Vec<f64> = parts.map(add).collect();
+            let loss = squares.iter().sum::<f64>() * decay / 2.0;
+            decays.push((layer, loss as f32));
+        }
+        decays
     }
 
     /// The logits, [n, classes].
@@ -150,23 +245,15 @@ impl CpuNetwork {
     /// # Errors
     /// libtorch's.
     pub fn logits(&self, parameters: &[Tensor], images: &Tensor) -> Result<Tensor> {
-        let (convolutions, dense_parameters) = parameters.split_at(CONVOLUTIONS * PER_LAYER);
-        let weights = self.weights(convolutions)?;
-        let cache = self.forward(&weights, &to_host(images)?);
-        let logits = Dense::of(dense_parameters)?.logits(features(&cache));
         let n = images.size()[0];
-        Ok(Tensor::f_from_slice(&logits)?.f_view([n, -1])?)
-    }
-
-    fn weights(&self, convolutions: &[Tensor]) -> Result<PackedWeights> {
-        let values = |index: usize| to_host(&convolutions[index]);
-        let parameters = ConvolutionParameters {
-            conv1: values(0)?,
-            bias1: values(1)?,
-            conv2: values(2)?,
-            bias2: values(3)?,
-        };
-        Ok(PackedWeights::pack(self, &parameters))
+        let images = host(images)?;
+        let parameters = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let logits = rayon::scope(|_| -> Result<Vec<f32>> {
+            let (convolutions, dense) = layers(&parameters)?;
+            let cache = self.forward(&PackedWeights::pack(self, &convolutions), &images);
+            Ok(dense.logits(&cache.features))
+        });
+        Ok(Tensor::f_from_slice(&logits?)?.f_view([n, -1])?)
     }
 
     fn convolution(&self) -> Convolution {
@@ -227,21 +314,47 @@ impl CpuNetwork {
 #[cfg(test)]
 mod tests;
 
-/// pool2 of all images, [n, features].
-fn features(cache: &[forward::ForwardCache]) -> Vec<f32> {
-    let parts: Vec<&[f32]> = cache.iter().map(|part| &part.features[..]).collect();
-    parts.concat()
+/// As [`BatchGradients`], on the host.
+struct HostGradients {
+    cross_entropy: f32,
+    accuracy: f32,
+    decays: Vec<(usize, f32)>,
+    gradients: Vec<Buffer>,
+}
+
+/// The convolutions' parameters, and the dense layers of the others.
+fn layers(parameters: &[Buffer]) -> Result<(ConvolutionParameters<&[f32]>, Dense<'_>)> {
+    let [conv1, bias1, conv2, bias2, dense @ ..] = parameters else {
+        return Err(anyhow!("got {} parameters, want more", parameters.len()));
+    };
+    let convolutions = ConvolutionParameters {
+        conv1: &conv1[..],
+        bias1: &bias1[..],
+        conv2: &conv2[..],
+        bias2: &bias2[..],
+    };
+    let dense: Vec<&[f32]> = dense.iter().map(|values| &values[..]).collect();
+    Ok((convolutions, Dense::of(&dense)))
+}
+
+/// A copy of a tensor's values, row by row.
+fn host(tensor: &Tensor) -> Result<Buffer> {
+    let tensor = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
+    let len = tensor.numel();
+    let mut values = Buffer::stale(len);
+    tensor.f_copy_data(&mut values, len)?;
+    Ok(values)
 }
 
 /// Rows of `length` values, each padded with zeros to the next multiple of [`LANES`].
-fn padded(values: Vec<f32>, length: usize) -> Vec<f32> {
+fn padded(values: &[f32], length: usize) -> Cow<'_, [f32]> {
     let width = length.next_multiple_of(LANES);
     if length == width {
-        return values;
+        return Cow::Borrowed(values);
     }
     let mut out = vec![0.0; values.len() / length * width];
     for (out, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(length)) {
         out[..length].copy_from_slice(row);
     }
-    out
+    Cow::Owned(out)
 }

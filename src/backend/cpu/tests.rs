@@ -23,13 +23,26 @@ fn random(count: usize, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-fn parameters() -> ConvolutionParameters {
+fn parameters() -> ConvolutionParameters<Vec<f32>> {
     ConvolutionParameters {
         conv1: random(12 * 75, 0.2),
         bias1: random(12, 0.2),
         conv2: random(20 * 12 * 25, 0.2),
         bias2: random(20, 0.2),
     }
+}
+
+fn pack<'a>(
+    cpu: &CpuNetwork,
+    parameters: &'a ConvolutionParameters<Vec<f32>>,
+) -> PackedWeights<'a> {
+    let slices = ConvolutionParameters {
+        conv1: &parameters.conv1[..],
+        bias1: &parameters.bias1[..],
+        conv2: &parameters.conv2[..],
+        bias2: &parameters.bias2[..],
+    };
+    PackedWeights::pack(cpu, &slices)
 }
 
 fn images(cpu: &CpuNetwork, n: usize) -> Vec<f32> {
@@ -41,11 +54,23 @@ fn gradients(cpu: &CpuNetwork, weights: &PackedWeights, images: &[f32]) -> Vec<f
     let cache = cpu.forward(weights, images);
     let n = images.len() / cpu.image_len();
     let gradient = random(n * cpu.feature_count(), 1.0);
-    let sums = cpu.backward(weights, images, &cache, &gradient);
-    flat(sums.unpack(cpu))
+    let parts: Vec<_> = cpu.backward(weights, images, &cache, &gradient).collect();
+    let sums: Vec<_> = parts
+        .par_iter()
+        .map(|part| Arch::new().dispatch(*part))
+        .collect();
+    flat(cpu, &sums)
 }
 
-fn flat(all: ConvolutionParameters) -> Vec<f32> {
+fn flat(cpu: &CpuNetwork, sums: &[GradientSums]) -> Vec<f32> {
+    let mut all = parameters();
+    let to = ConvolutionParameters {
+        conv1: &mut all.conv1[..],
+        bias1: &mut all.bias1[..],
+        conv2: &mut all.conv2[..],
+        bias2: &mut all.bias2[..],
+    };
+    GradientSums::unpack(sums, cpu, to);
     [all.conv1, all.bias1, all.conv2, all.bias2].concat()
 }
 
@@ -65,7 +90,8 @@ fn assert_close(got: &[f32], want: &[f32]) {
 #[test]
 fn gradients_differ_in_their_last_bits_between_numbers_of_threads_and_not_at_all_for_the_same() {
     let cpu = uneven();
-    let weights = PackedWeights::pack(&cpu, &parameters());
+    let parameters = parameters();
+    let weights = pack(&cpu, &parameters);
     let images = images(&cpu, 11);
     let by = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -79,20 +105,23 @@ fn gradients_differ_in_their_last_bits_between_numbers_of_threads_and_not_at_all
     assert_eq!(three, by(3));
 }
 
-fn dense() -> Dense {
+/// Weights and biases by turns.
+fn dense_parameters() -> Vec<Vec<f32>> {
     let sizes = [[37, 24], [24, 17], [17, 10]];
-    let layer = |[inputs, outputs]: [usize; 2]| {
-        let weights = Tensor::from_slice(&random(inputs * outputs, 0.5));
-        let weights = weights.view([inputs as i64, outputs as i64]);
-        [weights, Tensor::from_slice(&random(outputs, 0.5))]
-    };
-    let parameters: Vec<Tensor> = sizes.into_iter().flat_map(layer).collect();
-    Dense::of(&parameters).unwrap()
+    let layer =
+        |[inputs, outputs]: [usize; 2]| [random(inputs * outputs, 0.5), random(outputs, 0.5)];
+    sizes.into_iter().flat_map(layer).collect()
+}
+
+fn dense(parameters: &[Vec<f32>]) -> Dense<'_> {
+    let slices: Vec<&[f32]> = parameters.iter().map(|values| &values[..]).collect();
+    Dense::of(&slices)
 }
 
 #[test]
 fn dense_layers_are_the_same_for_every_number_of_threads() {
-    let dense = dense();
+    let parameters = dense_parameters();
+    let dense = dense(&parameters);
     let labels: Vec<i64> = (0..21).map(|image| image % 10).collect();
     let features = random(labels.len() * 37, 1.0);
     let by = |threads| {
@@ -101,22 +130,26 @@ fn dense_layers_are_the_same_for_every_number_of_threads() {
             .build()
             .unwrap();
         pool.install(|| {
-            dense
-                .gradients(features.clone(), (&labels[..]).into(), 0.0, None)
-                .unwrap()
+            let labels = (&labels[..]).into();
+            let backward = dense.backward(&features, labels, 0.0, None).unwrap();
+            let mut gradients = parameters.clone();
+            let to = gradients.iter_mut().map(|values| &mut values[..]);
+            tasks::run(dense.parameter_gradients(&features, &backward, &[false; 3], to));
+            (backward.loss, backward.features.to_vec(), gradients)
         })
     };
     let (one, four) = (by(1), by(4));
-    assert_eq!(one.loss, four.loss);
-    assert!(one.features == four.features && one.parameters == four.parameters);
-    assert!(one.features.iter().any(|value| *value != 0.0));
+    assert!(one == four);
+    assert!(one.1.iter().any(|value| *value != 0.0));
+    assert!(one.2.iter().zip(&parameters).all(|(got, was)| got != was));
 }
 
 #[test]
 fn label_that_is_no_class_is_an_error() {
+    let parameters = dense_parameters();
     for label in [-1, 10] {
-        let error = dense()
-            .gradients(random(37, 1.0), (&[label][..]).into(), 0.0, None)
+        let error = dense(&parameters)
+            .backward(&random(37, 1.0), (&[label][..]).into(), 0.0, None)
             .err()
             .unwrap();
         assert_eq!(error.to_string(), format!("got label {label}, want 0 to 9"));
@@ -126,21 +159,29 @@ fn label_that_is_no_class_is_an_error() {
 #[test]
 fn kernels_of_every_vector_width_agree() {
     fn both<S: Simd>(simd: S, cpu: &CpuNetwork, images: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let weights = &PackedWeights::pack(cpu, &parameters());
-        let cache: ForwardCache = simd.vectorize(Forward {
+        let parameters = parameters();
+        let weights = &pack(cpu, &parameters);
+        let mut cache = ForwardCache::new(cpu, images.len() / cpu.image_len());
+        simd.vectorize(Forward {
             cpu,
             weights,
             images,
+            features: &mut cache.features,
+            pool1: &mut cache.pool1,
+            pool1_argmax: &mut cache.pool1_argmax,
+            conv2: &mut cache.conv2,
+            pool2_argmax: &mut cache.pool2_argmax,
         });
         let gradient = random(cache.features.len(), 1.0);
         let sums = simd.vectorize(Backward {
             cpu,
             weights,
             images,
+            first: 0,
             cache: &cache,
             gradient: &gradient,
         });
-        (cache.features, flat(sums.unpack(cpu)))
+        (cache.features.to_vec(), flat(cpu, &[sums]))
     }
     struct Both<'a>(&'a CpuNetwork, &'a [f32]);
     impl WithSimd for Both<'_> {
@@ -151,7 +192,7 @@ fn kernels_of_every_vector_width_agree() {
         }
     }
     let cpu = uneven();
-    let images = images(&cpu, 5);
+    let images = images(&cpu, GROUP);
     let widest = Arch::new().dispatch(Both(&cpu, &images));
     let plain = both(pulp::Scalar, &cpu, &images);
     assert_close(&widest.0, &plain.0);
@@ -174,25 +215,23 @@ fn nan_passes_through_the_forward_pass() {
             0 => parameters.conv1[3] = f32::NAN,
             _ => parameters.bias2[3] = f32::NAN,
         }
-        let cache = cpu.forward(&PackedWeights::pack(&cpu, &parameters), &images);
-        assert!(
-            cache[0].features.iter().any(|value| value.is_nan()),
-            "{case}"
-        );
+        let cache = cpu.forward(&pack(&cpu, &parameters), &images);
+        assert!(cache.features.iter().any(|value| value.is_nan()), "{case}");
     }
 }
 
 #[test]
 fn gradients_and_features_have_the_same_bits_whatever_the_threads() {
     let cpu = uneven();
-    let weights = PackedWeights::pack(&cpu, &parameters());
+    let parameters = parameters();
+    let weights = pack(&cpu, &parameters);
     // One image, fewer groups than parts, a last part that is not full, and a batch.
     for n in [1, 13, 50, 128] {
         let images = images(&cpu, n);
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             pool.unwrap().install(|| {
-                let features = features(&cpu.forward(&weights, &images));
+                let features = cpu.forward(&weights, &images).features.to_vec();
                 (features, gradients(&cpu, &weights, &images))
             })
         };

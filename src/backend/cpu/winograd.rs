@@ -6,8 +6,7 @@
 //! the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity. Every 1-dimensional transform is written out, so that it
 //! takes the zeros and the symmetry of a and -a into account.
 
-use super::LANES;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 
 /// Points of the transformed domain along one side.
 const POINTS: usize = 8;
@@ -274,56 +273,50 @@ impl WinogradTiles {
     }
 }
 
-/// A kernel [row, column, value] to its points [point, value]; the number of values is a multiple of [`LANES`].
-pub fn kernel_to_points(kernel: &[f32]) -> Vec<f32> {
-    Arch::new().dispatch(KernelToPoints(kernel))
+/// Kernels [row, column, value] to their points; `stride` values lie between two points, of which the first begins
+/// `points`. The number of values is a multiple of [`super::LANES`].
+#[inline(always)]
+pub fn kernels_to_points<S: Simd>(simd: S, kernels: &[f32], points: &mut [f32], stride: usize) {
+    let vectors = kernels.len() / (KERNEL * KERNEL) / S::F32_LANES;
+    let grids = (
+        Grid::of(KERNEL, vectors),
+        Grid::of(POINTS, stride / S::F32_LANES),
+    );
+    transform_kernels::<S, Kernel, KERNEL, POINTS>(
+        simd,
+        vectors,
+        (kernels, grids.0),
+        (points, grids.1),
+    );
 }
 
-/// The sum of products of points [point, value] to the gradient by the kernel, [row, column, value].
-pub fn points_to_kernel(points: &[f32]) -> Vec<f32> {
-    Arch::new().dispatch(PointsToKernel(points))
-}
-
-struct KernelToPoints<'a>(&'a [f32]);
-
-impl WithSimd for KernelToPoints<'_> {
-    type Output = Vec<f32>;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        transform_kernels::<S, Kernel, KERNEL, POINTS>(simd, self.0)
-    }
-}
-
-struct PointsToKernel<'a>(&'a [f32]);
-
-impl WithSimd for PointsToKernel<'_> {
-    type Output = Vec<f32>;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        transform_kernels::<S, Output, POINTS, KERNEL>(simd, self.0)
-    }
+/// Sums of products of points [point, value] to the gradient by the kernels, [row, column, value].
+#[inline(always)]
+pub fn points_to_kernels<S: Simd>(simd: S, points: &[f32], kernels: &mut [f32]) {
+    let vectors = points.len() / PLANES / S::F32_LANES;
+    let grids = (Grid::of(POINTS, vectors), Grid::of(KERNEL, vectors));
+    transform_kernels::<S, Output, POINTS, KERNEL>(
+        simd,
+        vectors,
+        (points, grids.0),
+        (kernels, grids.1),
+    );
 }
 
 #[inline(always)]
 fn transform_kernels<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
     simd: S,
-    from: &[f32],
-) -> Vec<f32> {
-    let values = from.len() / (I * I);
-    debug_assert!(values.is_multiple_of(LANES));
-    let vectors = values / S::F32_LANES;
-    let mut out = vec![0.0; O * O * values];
+    vectors: usize,
+    (from, from_grid): (&[f32], Grid),
+    (to, to_grid): (&mut [f32], Grid),
+) {
     let from = S::as_simd_f32s(from).0;
-    let to = S::as_mut_simd_f32s(&mut out).0;
-    let grids = (Grid::of(I, vectors), Grid::of(O, vectors));
+    let to = S::as_mut_simd_f32s(to).0;
     for vector in 0..vectors {
         transform_2d::<S, T, I, O>(
             simd,
-            (&from[vector..], grids.0),
-            (&mut to[vector..], grids.1),
+            (&from[vector..], from_grid),
+            (&mut to[vector..], to_grid),
         );
     }
-    out
 }
