@@ -12,12 +12,16 @@ use crate::supervisor::display::Verbosity;
 /// The least share of a sweep that an estimate of the time is made from.
 const LEAST_SHARE: f64 = 0.005;
 
+/// How often the block is drawn anew: what it shows is read once a second.
+const REDRAW: Duration = Duration::from_millis(500);
+
 /// Shows how a sweep is doing. What cannot be shown is dropped, as a run's display does.
 pub struct Display {
     terminal: Option<Terminal>,
     verbosity: Verbosity,
     session: Session,
     begin: Instant,
+    drawn: Option<Instant>,
     /// How much was done when the session began.
     first_share: Option<f64>,
 }
@@ -34,6 +38,7 @@ impl Display {
                 ..Session::default()
             },
             begin: Instant::now(),
+            drawn: None,
             first_share: None,
         }
     }
@@ -54,9 +59,14 @@ impl Display {
         }
     }
 
-    /// What goes as planned: a point that starts or ends. The block shows it anyway.
+    /// What goes as planned: a point that starts or ends. A block shows it anyway.
     pub fn line(&mut self, text: &str) {
-        if self.verbosity != Verbosity::Quiet {
+        let shown = match self.verbosity {
+            Verbosity::Quiet => false,
+            Verbosity::Normal => !self.is_live(),
+            Verbosity::Verbose => true,
+        };
+        if shown {
             self.note(text);
         }
     }
@@ -66,6 +76,11 @@ impl Display {
         let Some(terminal) = &mut self.terminal else {
             return;
         };
+        let is_news = stopping != self.session.stopping;
+        if !is_news && self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
         let done = share(results);
         let first = *self.first_share.get_or_insert(done);
         let elapsed = self.begin.elapsed();
@@ -82,6 +97,7 @@ impl Display {
     pub fn finish(&mut self) {
         if let Some(terminal) = &mut self.terminal {
             terminal.clear();
+            self.drawn = None;
         }
     }
 }
