@@ -59,13 +59,23 @@ const CONDITIONAL: &[(&str, &str, &str)] = &[
 pub(super) fn list(run: &RunDir, spec: &Spec) -> Result<()> {
     let images = train_images(run).and_then(|images| spec.training_images(images));
     let hparams = hyperparameters(spec, fingerprint_digits(run)?, images.ok())?;
-    events::list_session(&run.events(Role::Eval), &run.id(), &hparams)?;
+    events::list_session(&run.events(Role::Eval), &row_name(run), &hparams)?;
     let earlier = run.earlier_hparams();
     if earlier.exists() {
         fs::remove_dir_all(&earlier)
             .with_context(|| format!("failed to remove {}", earlier.display()))?;
     }
     Ok(())
+}
+
+/// What the row is called, of which the page shows the first few letters: a run's id. That of a sweep's point begins with
+/// its number, and is no other sweep's.
+fn row_name(run: &RunDir) -> String {
+    let id = run.id();
+    match (run.sweep(), id.rsplit_once('/')) {
+        (Some(sweep), Some((_, point))) => format!("{point} ({})", sweep.id()),
+        _ => id,
+    }
 }
 
 /// Show that the run is going on.
@@ -224,6 +234,7 @@ mod tests {
     use super::*;
     use crate::run::{Process, provenance};
     use crate::spec::{OnDivergence, Source};
+    use std::path::Path;
 
     /// The names under which the tab shows a spec.
     fn names(spec: &Spec) -> Vec<String> {
@@ -297,6 +308,25 @@ mod tests {
         assert_eq!(steps(&spec), 100_000);
         (spec.train.steps, spec.train.epochs) = (None, Some(3.0));
         assert_eq!(steps(&spec), 30);
+    }
+
+    #[test]
+    fn row_of_a_point_begins_with_its_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let sweep = directory.path().join("rates/20261126-050000");
+        fs::create_dir_all(&sweep).unwrap();
+        let create = |path: &Path| {
+            let yaml = Spec::default().to_yaml().unwrap();
+            RunDir::create_at(path, &yaml, &provenance(), |_| Ok(()))
+                .unwrap()
+                .0
+        };
+        let point = create(&sweep.join("007-learning_rate=0.1"));
+        fs::write(sweep.join("sweep.yaml"), "").unwrap();
+        let want = "007-learning_rate=0.1 (rates/20261126-050000)";
+        assert_eq!(row_name(&point), want);
+        let run = create(&directory.path().join("rates/20261126-060000"));
+        assert_eq!(row_name(&run), "rates/20261126-060000");
     }
 
     #[test]

@@ -260,10 +260,18 @@ impl<'a> Results<'a> {
             if self.has_test_column() {
                 row.push(spread(&setting.tested));
             }
-            row.push(range(setting.points.iter().map(|(_, it)| it.done)));
-            let seconds: f64 = setting.points.iter().map(|(_, it)| it.seconds).sum();
-            let minutes = seconds / 60.0 / setting.points.len() as f64;
-            row.push(format!("{minutes:.1}"));
+            let begun: Vec<&Progress> = setting
+                .points
+                .iter()
+                .map(|(_, it)| *it)
+                .filter(|it| it.state.is_some())
+                .collect();
+            row.push(range(begun.iter().map(|it| it.done)));
+            let minutes = begun.iter().map(|it| it.seconds / 60.0).sum::<f64>();
+            row.push(match begun.len() {
+                0 => none(),
+                points => format!("{:.1}", minutes / points as f64),
+            });
             row.push(match &self.tally(setting.points.iter().copied())[..] {
                 [(word, _)] => word.clone(),
                 words => {

@@ -366,7 +366,7 @@ impl<'a> Supervisor<'a> {
         };
         let Some(slot) = slot else {
             if !std::mem::replace(&mut self.waiting_noted, true) {
-                display.line("waiting for a device, which others have");
+                display.note("waiting for cores or a GPU, which others have");
             }
             return Ok(false);
         };
