@@ -543,7 +543,7 @@ fn random_sweep_that_gets_more_runs_ends_as_one_that_had_them_from_the_beginning
     let random = |runs: usize| {
         format!(
             "  method: random\n  runs: {runs}\n  parameters:\n    optimizer.learning_rate: {{distribution: \
-             log_uniform_values, min: 0.01, max: 0.1}}\n  seeds: 2\n"
+             log_uniform_values, min: 0.01, max: 0.1}}\n"
         )
     };
     let whole = project(&random(3));
@@ -551,7 +551,7 @@ fn random_sweep_that_gets_more_runs_ends_as_one_that_had_them_from_the_beginning
     let project = project(&random(2));
     project.succeed(&["run", "sweep"]);
     let directory = begun(&project);
-    assert_eq!(points(&directory).len(), 4);
+    assert_eq!(points(&directory).len(), 2);
     project.succeed(&["resume", "sweep", "--set", "sweep.runs=3"]);
     assert_same(&directory, &begun(&whole));
 }
