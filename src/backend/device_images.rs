@@ -92,6 +92,7 @@ impl DeviceImages {
             Labels {
                 own: int_tensor(labels)?,
                 mixed,
+                first: 0,
             },
         ))
     }
@@ -128,7 +129,7 @@ fn int_tensor(values: &tch::Tensor) -> Result<Tensor<1, Int>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Batch, BatchStream, Batching};
+    use crate::data::{Batch, BatchStream, Batching, Share};
     use crate::spec::{Flip, Normalize, Seed};
     use rand::{RngCore, SeedableRng};
     use std::sync::Arc;
@@ -175,6 +176,7 @@ mod tests {
             let batching = Batching {
                 size,
                 drop_last: false,
+                share: Share::WHOLE,
             };
             let mut batches =
                 BatchStream::<Batch>::start(images(), &input, batching, seed, 3, 1, 1).unwrap();

@@ -6,6 +6,7 @@
 use crate::data::random::{self, DROPOUT};
 use crate::spec::Spec;
 use rand::Rng;
+use std::ops::Range;
 
 /// Layers whose outputs may be left out: local3 and local4.
 const LAYERS: usize = 2;
@@ -19,8 +20,9 @@ pub(super) struct Dropout {
 }
 
 impl Dropout {
-    /// Of the step's batch of `n` images; none if the spec leaves nothing out. It follows from seed, step and place alone.
-    pub fn new(spec: &Spec, step: u64, n: usize) -> Option<Self> {
+    /// Of the images at these places of the step's batch; none if the spec leaves nothing out. It follows from seed, step and
+    /// place alone.
+    pub fn new(spec: &Spec, step: u64, places: Range<usize>) -> Option<Self> {
         let probability = spec.network.dropout;
         if probability == 0.0 {
             return None;
@@ -36,7 +38,8 @@ impl Dropout {
                 true => 0.0,
                 false => scale,
             };
-            (0..n * units).map(&mut factor).collect()
+            let all = (0..places.end * units).map(&mut factor);
+            all.skip(places.start * units).collect()
         });
         Some(Dropout { factors, scale })
     }
@@ -66,9 +69,9 @@ mod tests {
 
     #[test]
     fn dropout_leaves_out_its_share_and_keeps_the_mean() {
-        assert!(Dropout::new(&spec(0.0, 1), 0, 128).is_none());
+        assert!(Dropout::new(&spec(0.0, 1), 0, 0..128).is_none());
         for probability in [0.2, 0.5, 0.75] {
-            let dropout = Dropout::new(&spec(probability, 1), 7, 128).unwrap();
+            let dropout = Dropout::new(&spec(probability, 1), 7, 0..128).unwrap();
             for layer in 0..LAYERS {
                 let factors = dropout.factors(layer);
                 let n = factors.len() as f64;
@@ -89,13 +92,15 @@ mod tests {
 
     #[test]
     fn dropout_follows_from_seed_step_and_place() {
-        let of = |seed, step| Dropout::new(&spec(0.5, seed), step, 16).unwrap().factors;
+        let of = |seed, step| Dropout::new(&spec(0.5, seed), step, 0..16).unwrap().factors;
         assert_eq!(of(1, 3), of(1, 3));
         assert_ne!(of(1, 3), of(2, 3));
         assert_ne!(of(1, 3), of(1, 4));
         assert_ne!(of(1, 3)[0][..100], of(1, 3)[1][..100]);
         // An image's places do not depend on how many images follow it.
-        let fewer = Dropout::new(&spec(0.5, 1), 3, 4).unwrap().factors;
+        let fewer = Dropout::new(&spec(0.5, 1), 3, 0..4).unwrap().factors;
         assert_eq!(fewer[1][..], of(1, 3)[1][..4 * 192]);
+        let later = Dropout::new(&spec(0.5, 1), 3, 4..16).unwrap().factors;
+        assert_eq!(later[1][..], of(1, 3)[1][4 * 192..]);
     }
 }

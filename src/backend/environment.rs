@@ -59,7 +59,9 @@ fn missing(precision: Precision, gpu: bool, set: impl Fn(&str) -> bool) -> Vec<V
 /// The program cannot be started again.
 pub fn ensure(spec: &Spec) -> Result<()> {
     // A device that is not there is for the process itself to report.
-    let gpu = backend::device(&spec.compute.device).is_ok_and(|(_, name)| name != "cpu");
+    let on_gpu = |device: &str| backend::device(device).is_ok_and(|(_, name)| name != "cpu");
+    let mut devices = spec.compute.devices.iter().chain([&spec.compute.device]);
+    let gpu = devices.any(|device| on_gpu(device));
     let missing = missing(spec.compute.precision, gpu, is_set);
     if missing.is_empty() {
         return Ok(());

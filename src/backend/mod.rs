@@ -21,21 +21,27 @@ mod muon;
 mod native;
 mod optimizer;
 mod parameters;
+mod ranks;
 mod update_rule;
 
 pub use device_images::DeviceImages;
 pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, depends_on_threads, gradients, logits};
 pub use optimizer::Optimizer;
+pub use ranks::{checksum, mean_over_ranks};
 
 use crate::data::Batch;
 use crate::model::{Network, PARAMETERS};
+use crate::spec::Compute;
 use crate::{bail_user, hint};
 use anyhow::{Context, Result, anyhow};
 use burn::backend::LibTorch;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_tch::TchTensor;
+use std::num::NonZero;
+use std::ops::Range;
+use std::thread;
 
 /// burn's version; Cargo.toml pins it.
 pub const BURN: &str = "0.22.1";
@@ -81,6 +87,29 @@ pub fn device(spec: &str) -> Result<(Device, String)> {
     }
 }
 
+/// The devices that training runs on, one for each rank, as people are told.
+///
+/// # Errors
+/// As [`device`].
+pub fn training_devices(compute: &Compute) -> Result<String> {
+    let name = |rank| Ok(device(compute.training_device(rank))?.1);
+    let names: Result<Vec<String>> = (0..compute.ranks()).map(name).collect();
+    Ok(names?.join(", "))
+}
+
+/// The threads of a rank, of those that the spec shares out among all; 0 for libtorch's choice.
+pub fn rank_threads(compute: &Compute) -> usize {
+    let ranks = compute.ranks();
+    if ranks == 1 {
+        return compute.threads;
+    }
+    let all = match compute.threads {
+        0 => thread::available_parallelism().map_or(1, NonZero::get),
+        threads => threads,
+    };
+    (all / ranks).max(1)
+}
+
 /// Prepare this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for
 /// each core. Returns their number.
 pub fn prepare(threads: usize) -> usize {
@@ -109,12 +138,26 @@ pub struct Labels {
     pub own: Tensor<1, Int>,
     /// With cutmix that of the image which a square of it is from, [n].
     pub mixed: Option<Tensor<1, Int>>,
+    /// The place of the first one in the step's batch, of which this may be a part.
+    pub first: usize,
+}
+
+impl Labels {
+    /// Those at these places.
+    pub fn part(&self, places: &Range<usize>) -> Self {
+        let part = |labels: &Tensor<1, Int>| labels.clone().narrow(0, places.start, places.len());
+        Labels {
+            own: part(&self.own),
+            mixed: self.mixed.as_ref().map(part),
+            first: self.first + places.start,
+        }
+    }
 }
 
 impl From<Tensor<1, Int>> for Labels {
     fn from(own: Tensor<1, Int>) -> Self {
-        let mixed = None;
-        Labels { own, mixed }
+        let (mixed, first) = (None, 0);
+        Labels { own, mixed, first }
     }
 }
 
@@ -125,7 +168,11 @@ pub fn upload_batch(batch: Batch, side: usize, device: &Device) -> (Tensor<4>, L
         Tensor::from_data(TensorData::new(batch.mixed_labels, [n]), device)
     });
     let (images, own) = upload(batch.images, batch.labels, side, device);
-    (images, Labels { own, mixed })
+    let labels = Labels {
+        mixed,
+        ..own.into()
+    };
+    (images, labels)
 }
 
 /// Images as [n, side, side, 3] and labels as [n], on the device.

@@ -24,8 +24,10 @@ pub fn gradients(
 ) -> Result<(DeviceLosses, Network)> {
     let weights = handles(network)?;
     let images = tch_tensor(images)?;
-    let labels = Targets::new(labels.into(), spec)?;
-    let dropout = Dropout::new(spec, step, labels.own.numel());
+    let labels = labels.into();
+    let first = labels.first;
+    let labels = Targets::new(labels, spec)?;
+    let dropout = Dropout::new(spec, step, first..first + labels.own.numel());
     let BatchGradients {
         cross_entropy,
         accuracy,
@@ -465,7 +467,7 @@ pub(super) mod tests {
             let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
             let labels = Targets::new(labels.into(), &spec).unwrap();
             let (weights, images) = (handles(&network).unwrap(), tch_tensor(images).unwrap());
-            let dropout = Dropout::new(&spec, 7, 5);
+            let dropout = Dropout::new(&spec, 7, 0..5);
             let cpu = CpuNetwork::of(&spec, &images).unwrap();
             let got = cpu.gradients(&weights, &images, &labels, dropout.as_ref());
             let want = differentiate(&weights, &spec, &images, &labels, dropout.as_ref());
@@ -478,7 +480,7 @@ pub(super) mod tests {
                 assert_close(&got, &want, &format!("parameter {index}"));
             }
             // Another step leaves out other outputs.
-            let other = Dropout::new(&spec, 8, 5);
+            let other = Dropout::new(&spec, 8, 0..5);
             let other = cpu.gradients(&weights, &images, &labels, other.as_ref());
             let other = other.unwrap().cross_entropy;
             assert_ne!(scalar(&other), scalar(&got.cross_entropy));
@@ -501,7 +503,11 @@ pub(super) mod tests {
             let of = |own: Vec<i64>, mixed: Option<Vec<i64>>| {
                 let (images, own) = upload(pixels.clone(), own, crop, &device);
                 let mixed = mixed.map(|mixed| upload(pixels.clone(), mixed, crop, &device).1);
-                let labels = Labels { own, mixed };
+                let labels = Labels {
+                    own,
+                    mixed,
+                    first: 0,
+                };
                 let (losses, gradients) = gradients(&network, &spec, 0, images, labels).unwrap();
                 let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
                 (losses.cross_entropy, gradients.named())

@@ -116,6 +116,12 @@ enum Command {
         /// Started by a supervisor, which has recorded the session
         #[arg(long, hide = true)]
         supervised: bool,
+        /// Started by a trainer as another one of the processes that train together
+        #[arg(long, hide = true, requires = "store")]
+        rank: Option<usize>,
+        /// Where these meet
+        #[arg(long, hide = true, requires = "rank")]
+        store: Option<PathBuf>,
     },
     /// The evaluation process by itself
     Eval {
@@ -353,9 +359,15 @@ impl Cli {
                 runs,
                 until,
                 supervised,
+                rank,
+                store,
             } => {
                 let run = runs.find(run)?;
                 prepare_environment(&run)?;
+                if let (Some(rank), Some(store)) = (rank, store) {
+                    trainer::train_rank(&run, *rank, store)?;
+                    return Ok(0);
+                }
                 if !supervised {
                     run::record_training(&run);
                 }

@@ -66,7 +66,7 @@ pub fn run(
     if let Some(warm_start) = &warm_start {
         warm_start.check(spec)?;
     }
-    let (_, device) = backend::device(&spec.compute.device)?;
+    let device = backend::training_devices(&spec.compute)?;
     let images =
         data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
     let fingerprint = Fingerprint::of(&images)?;
@@ -116,7 +116,7 @@ pub fn resume(
         folder.filter(given),
         data_from_environment,
     )?;
-    let (_, device) = backend::device(&spec.compute.device)?;
+    let device = backend::training_devices(&spec.compute)?;
     let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
     let steps = spec.train.total_steps(images);
@@ -200,7 +200,7 @@ pub fn record_training(run: &RunDir) {
         let _supervisor = Lock::take(run, Role::Supervisor)?; // whose holder alone may write the record
         drop(Lock::take(run, Role::TRAIN)?);
         let change = SpecChange::new(run, &[])?;
-        let (_, device) = backend::device(&change.to.compute.device)?;
+        let device = backend::training_devices(&change.to.compute)?;
         let provenance = provenance(device, next_step(run));
         provenance.with_spec(&change.to)?.record(run)?;
         change.write(run)

@@ -4,7 +4,7 @@ use super::augmentation::{Augmentation, Preprocessor, input_len};
 use super::format::RECORD_BYTES;
 use super::images::Images;
 use super::random;
-use super::stream::{Batch, BatchStream, Batching};
+use super::stream::{Batch, BatchStream, Batching, Share};
 use crate::spec::{Contrast, Flip, Input, Normalize, PadMode, Seed};
 use crate::testing::golden::{Golden, assert_close, assert_uniform, error};
 use std::sync::Arc;
@@ -180,6 +180,7 @@ fn places_in_an_epoch_are_uniform_and_independent_of_the_epoch_before() {
     let batching = Batching {
         size: COUNT,
         drop_last: false,
+        share: Share::WHOLE,
     };
     let mut stream =
         BatchStream::<Batch>::start(images, &input, batching, Seed(3), 0, 4, 1).unwrap();

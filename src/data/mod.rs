@@ -30,6 +30,6 @@ pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};
 pub use images::Images;
 pub use sources::{Fetch, Plan, find, import, plan, prepare, synthesize};
-pub use stream::{Batch, BatchPlan, BatchStream, Batching, StreamItem, evaluation_batch};
+pub use stream::{Batch, BatchPlan, BatchStream, Batching, Share, StreamItem, evaluation_batch};
 pub use summary::{Summary, check};
 pub use views::{View, views};

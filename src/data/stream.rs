@@ -62,6 +62,28 @@ pub struct Batching {
     /// Else they begin a batch that the next epoch fills up: a batch may straddle two epochs, or hold several epochs of
     /// a small data set.
     pub drop_last: bool,
+    /// The part of each batch to make.
+    pub share: Share,
+}
+
+/// One of several equal parts of each batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which one, from 0.
+    pub rank: usize,
+    /// How many there are; they divide the batch evenly.
+    pub ranks: usize,
+}
+
+impl Share {
+    /// All of a batch.
+    pub const WHOLE: Share = Share { rank: 0, ranks: 1 };
+
+    /// Its places in a batch of `size` images.
+    pub fn places(self, size: usize) -> Range<usize> {
+        let each = size / self.ranks;
+        self.rank * each..(self.rank + 1) * each
+    }
 }
 
 impl From<&Train> for Batching {
@@ -69,6 +91,7 @@ impl From<&Train> for Batching {
         Batching {
             size: spec.batch_size,
             drop_last: spec.drop_last,
+            share: Share::WHOLE,
         }
     }
 }
@@ -192,7 +215,9 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     fn new(images: Arc<Images>, input: &Input, batching: Batching, seed: Seed) -> Result<Self> {
         check_input(input)?;
-        let Batching { size, drop_last } = batching;
+        let Batching {
+            size, drop_last, ..
+        } = batching;
         if size == 0 {
             bail_user!("train.batch_size: got 0, want at least 1");
         }
@@ -285,18 +310,40 @@ impl BatchBuilder {
     }
 
     fn batch(&mut self, step: u64) -> Batch {
-        let input = self.preprocessor.input();
-        let mut batch = Batch::zeros(step, self.batching.size, input);
-        let outputs = batch.images.chunks_exact_mut(input_len(input));
-        let positions = self.positions(step);
-        for ((position, out), label) in positions.zip(outputs).zip(&mut batch.labels) {
-            let index = self.order.at(position);
-            let augmentation = self.augmentation(position, index);
-            (self.preprocessor).apply(&augmentation, self.images.pixels(index), out);
-            *label = self.images.label(index).into();
+        let places = self.batching.share.places(self.batching.size);
+        let mut batch = Batch::zeros(step, places.len(), self.preprocessor.input());
+        let first = self.positions(step).start;
+        let len = input_len(self.preprocessor.input());
+        let outputs = batch.images.chunks_exact_mut(len);
+        for ((place, out), label) in places.clone().zip(outputs).zip(&mut batch.labels) {
+            *label = self.write_input(first + place as u64, out);
         }
-        batch.mix(&self.mixes(step), self.preprocessor.input());
+        let mixes = self.mixes(step);
+        let Some(mixes) = mixes.get(places.clone()).filter(|it| !it.is_empty()) else {
+            return batch;
+        };
+        let mut others = Batch::zeros(step, places.len(), self.preprocessor.input());
+        let outputs = others.images.chunks_exact_mut(len);
+        for ((mix, out), label) in mixes.iter().zip(outputs).zip(&mut others.labels) {
+            // One of another part of the batch has to be made for its square alone.
+            *label = match mix.other.checked_sub(places.start) {
+                Some(place) if place < places.len() => {
+                    out.copy_from_slice(&batch.images[place * len..][..len]);
+                    batch.labels[place]
+                }
+                _ => self.write_input(first + mix.other as u64, out),
+            };
+        }
+        batch.mix(mixes, others, self.preprocessor.input());
         batch
+    }
+
+    /// Write the network's input of the image at a position of the stream; returns its label.
+    fn write_input(&mut self, position: u64, out: &mut [f32]) -> i64 {
+        let index = self.order.at(position);
+        let augmentation = self.augmentation(position, index);
+        (self.preprocessor).apply(&augmentation, self.images.pixels(index), out);
+        self.images.label(index).into()
     }
 
     /// What each image of a step's batch gets of another one: a permutation of the batch, and a place for each; empty
@@ -337,23 +384,20 @@ impl Batch {
         }
     }
 
-    /// Replace a square of each image by that of another one.
-    fn mix(&mut self, mixes: &[Mix], input: &Input) {
-        if mixes.is_empty() {
-            return;
-        }
-        let whole = self.images.clone();
+    /// Replace a square of each image by that of its other one.
+    fn mix(&mut self, mixes: &[Mix], others: Batch, input: &Input) {
         let (width, len) = (input.crop * CHANNELS, input_len(input));
-        for (out, mix) in self.images.chunks_exact_mut(len).zip(mixes) {
+        let others_images = others.images.chunks_exact(len);
+        let images = self.images.chunks_exact_mut(len).zip(others_images);
+        for ((out, other), mix) in images.zip(mixes) {
             let [top, left] = mix.corner;
             for row in top..top + input.cutmix {
                 let square = row * width + left * CHANNELS..;
-                let square = &whole[mix.other * len..][square][..input.cutmix * CHANNELS];
+                let square = &other[square][..input.cutmix * CHANNELS];
                 out[row * width + left * CHANNELS..][..square.len()].copy_from_slice(square);
             }
         }
-        let labels = mixes.iter().map(|mix| self.labels[mix.other]);
-        self.mixed_labels = labels.collect();
+        self.mixed_labels = others.labels;
     }
 }
 
@@ -455,7 +499,11 @@ mod tests {
     /// Batches of this size that straddle epochs.
     fn of(size: usize) -> Batching {
         let drop_last = false;
-        Batching { size, drop_last }
+        Batching {
+            size,
+            drop_last,
+            share: Share::WHOLE,
+        }
     }
 
     fn start(count: usize, input: &Input, size: usize, first: u64, workers: usize) -> BatchStream {
@@ -485,8 +533,8 @@ mod tests {
     fn epochs_without_their_last_images_begin_with_a_new_batch() {
         // 3 batches of 16 of the 50 images; 2 are left out.
         let batching = Batching {
-            size: 16,
             drop_last: true,
+            ..of(16)
         };
         let stream = |first| {
             BatchStream::<Batch>::start(images(50), &plain(), batching, Seed(5), first, 3, 2)
@@ -500,6 +548,42 @@ mod tests {
             assert_eq!(seen, indices(&whole.next().unwrap())[..48]);
         }
         assert_eq!(stream(7).next().unwrap(), batches[7]);
+    }
+
+    #[test]
+    fn shares_of_a_batch_are_its_parts() {
+        let cutmix = Input {
+            crop: 8,
+            cutmix: 3,
+            ..plain()
+        };
+        for input in [plain(), cutmix] {
+            // Batches of 12 straddle the epochs of 50 images.
+            let mut whole = start(50, &input, 12, 0, 1);
+            let share = |rank| Batching {
+                share: Share { rank, ranks: 3 },
+                ..of(12)
+            };
+            let part = |rank| {
+                let (images, share) = (images(50), share(rank));
+                BatchStream::<Batch>::start(images, &input, share, Seed(5), 0, 3, 2).unwrap()
+            };
+            let mut parts = [0, 1, 2].map(part);
+            for _ in 0..9 {
+                let (want, got) = (whole.next().unwrap(), parts.each_mut().map(|it| it.next()));
+                let got = got.map(Result::unwrap);
+                assert_eq!(
+                    want.images,
+                    got.each_ref().map(|it| &it.images[..]).concat()
+                );
+                assert_eq!(
+                    want.labels,
+                    got.each_ref().map(|it| &it.labels[..]).concat()
+                );
+                let mixed = got.each_ref().map(|it| &it.mixed_labels[..]).concat();
+                assert_eq!(want.mixed_labels, mixed);
+            }
+        }
     }
 
     #[test]
@@ -681,8 +765,8 @@ mod tests {
         );
         assert!(bad(plain(), 0).contains("batch_size"));
         let batching = Batching {
-            size: 7,
             drop_last: true,
+            ..of(7)
         };
         let start = BatchStream::<Batch>::start(images(6), &plain(), batching, Seed(1), 0, 1, 1);
         assert_eq!(

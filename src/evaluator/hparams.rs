@@ -24,6 +24,8 @@ use std::fs;
 const OMITTED: &[&str] = &[
     "description",
     "compute.device",
+    "compute.devices",
+    "compute.timeout_secs",
     "compute.threads",
     "data.folder",
     "data.download",

@@ -249,6 +249,9 @@ pub struct TrainStatus {
     /// Threads of the arithmetic; `None` before it is prepared for the first time.
     #[serde(default)]
     pub threads: Option<usize>,
+    /// How many processes train together; `None` before they do for the first time.
+    #[serde(default)]
+    pub ranks: Option<usize>,
     /// What computes, as people are told.
     #[serde(default)]
     pub device: Option<String>,
@@ -291,6 +294,7 @@ impl TrainStatus {
             loss: None,
             examples_per_sec: None,
             threads: None,
+            ranks: None,
             device: None,
             first: None,
             learning_rate: None,

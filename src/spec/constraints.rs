@@ -63,6 +63,20 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
             ),
         });
     }
+    let (batch, ranks) = (spec.train.batch_size, spec.compute.ranks());
+    if batch % ranks != 0 {
+        let less = batch / ranks * ranks;
+        let near = match less {
+            0 => ranks.to_string(),
+            _ => format!("{less} or {}", less + ranks),
+        };
+        return Some(Violation {
+            fields: &["train.batch_size", "compute.devices"],
+            message: format!(
+                "got a batch of {batch} images for {ranks} devices, want an equal part for each: {near}, say"
+            ),
+        });
+    }
     let (held_out, synthetic) = (spec.data.validation_images, &spec.data.synthetic);
     if spec.data.source == Source::Synthetic && held_out >= synthetic.train_images {
         return Some(Violation {

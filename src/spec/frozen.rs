@@ -16,6 +16,8 @@ pub(super) const VERSION: u64 = 3;
 /// program did before. A run goes on as it began, whatever the default is today.
 const ADDED: &[(&str, u64, &str)] = &[
     ("fidelity", 2, "exact"),
+    ("compute.devices", 3, "[]"),
+    ("compute.timeout_secs", 3, "60"), // of no effect
     // libtorch's own setting on a GPU.
     ("compute.precision", 2, "tf32-conv"),
     ("train.keep_every", 2, "0"),

@@ -158,6 +158,10 @@ pub enum Fidelity {
 pub struct Compute {
     /// `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// The devices that train together, each in a process of its own; none: `device` alone.
+    pub devices: Vec<String>,
+    /// How long these processes wait for one another, in seconds.
+    pub timeout_secs: u64,
     /// Threads of the arithmetic; 0 means one for each core.
     pub threads: usize,
     /// Of the products in convolutions and dense layers.
@@ -168,9 +172,23 @@ impl Default for Compute {
     fn default() -> Self {
         Compute {
             device: "auto".into(),
+            devices: Vec::new(),
+            timeout_secs: 60,
             threads: 0,
             precision: Precision::default(),
         }
+    }
+}
+
+impl Compute {
+    /// How many processes train together.
+    pub fn ranks(&self) -> usize {
+        self.devices.len().max(1)
+    }
+
+    /// The device that a rank trains on.
+    pub fn training_device(&self, rank: usize) -> &str {
+        self.devices.get(rank).unwrap_or(&self.device)
     }
 }
 

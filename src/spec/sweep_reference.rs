@@ -130,7 +130,9 @@ pub fn sweep_refusal(field: &str) -> Option<&'static str> {
         "seed" => Some(
             "want seeds: [1, 2, 3] in sweep, beside parameters: points that differ by the seed alone are averaged",
         ),
-        "compute.device" => Some("want devices: [cuda:0, cuda:1] in sweep, beside parameters"),
+        "compute.device" | "compute.devices" => {
+            Some("want devices: [cuda:0, cuda:1] in sweep, beside parameters")
+        }
         "data.prefetch" | "data.workers" => None,
         field if field.starts_with("data.") => {
             Some("points are compared on the same images; want it in the spec")

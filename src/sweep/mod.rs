@@ -57,6 +57,12 @@ impl Sweep {
     }
 
     fn new(base: &Spec, section: &Section, gpus: usize) -> Result<Self> {
+        if !base.compute.devices.is_empty() {
+            bail_user!(
+                "compute.devices: got {} devices in the spec of a sweep, whose points have one each; want []",
+                base.compute.devices.len()
+            );
+        }
         let parallel = match base.compute.device.as_str() {
             "auto" => gpus.max(1),
             _ => 1,

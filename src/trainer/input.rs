@@ -1,10 +1,11 @@
 //! Where a step's batch comes from.
 
 use crate::backend::{self, DeviceImages, Labels};
-use crate::data::{Batch, BatchPlan, BatchStream, Batching, Images, StreamItem};
+use crate::data::{Batch, BatchPlan, BatchStream, Batching, Images, Share, StreamItem};
 use crate::spec::Spec;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,14 @@ pub(super) enum BatchSource {
         batches: BatchStream<Batch>,
         side: usize,
         device: Device,
+        /// The places in the whole batches.
+        places: Range<usize>,
     },
     Gpu {
         plans: BatchStream<BatchPlan>,
         images: DeviceImages,
+        /// The places in the whole batches, which are made, to take.
+        places: Range<usize>,
     },
 }
 
@@ -31,27 +36,32 @@ pub(super) struct StepInput {
 }
 
 impl BatchSource {
-    /// Begin with the batch of step `first`; `gpu` says whether the device is one.
+    /// Begin with this part of the batch of step `first`; `gpu` says whether the device is one.
     ///
     /// # Errors
     /// As [`BatchStream::start`] and [`DeviceImages::new`].
     pub fn start(
         images: &Arc<Images>,
         spec: &Spec,
+        share: Share,
         first: u64,
         device: &Device,
         gpu: bool,
     ) -> Result<Self> {
+        let places = share.places(spec.train.batch_size);
         if !gpu {
             return Ok(BatchSource::Host {
-                batches: batches(images, spec, first)?,
+                batches: batches(images, spec, share, first)?,
                 side: spec.input.crop,
                 device: device.clone(),
+                places,
             });
         }
         Ok(BatchSource::Gpu {
-            plans: batches(images, spec, first)?,
+            // A square may be from an image of another part.
+            plans: batches(images, spec, Share::WHOLE, first)?,
             images: DeviceImages::new(images, &spec.input, device)?,
+            places,
         })
     }
 
@@ -66,16 +76,29 @@ impl BatchSource {
                 batches,
                 side,
                 device,
+                places,
             } => {
                 let batch = batches.next()?;
                 let waited = begin.elapsed();
-                let inputs = backend::upload_batch(batch, *side, device);
-                (inputs, waited)
+                let (images, labels) = backend::upload_batch(batch, *side, device);
+                let first = places.start;
+                ((images, Labels { first, ..labels }), waited)
             }
-            BatchSource::Gpu { plans, images } => {
+            BatchSource::Gpu {
+                plans,
+                images,
+                places,
+            } => {
                 let plan = plans.next()?;
                 let waited = begin.elapsed();
-                (images.batch(&plan)?, waited)
+                let (images, labels) = images.batch(&plan)?;
+                (
+                    (
+                        images.narrow(0, places.start, places.len()),
+                        labels.part(places),
+                    ),
+                    waited,
+                )
             }
         };
         Ok(StepInput {
@@ -101,12 +124,16 @@ impl BatchSource {
 pub(super) fn batches<T: StreamItem>(
     images: &Arc<Images>,
     spec: &Spec,
+    share: Share,
     first: u64,
 ) -> Result<BatchStream<T>> {
     BatchStream::start(
         Arc::clone(images),
         &spec.input,
-        Batching::from(&spec.train),
+        Batching {
+            share,
+            ..Batching::from(&spec.train)
+        },
         spec.seed,
         first,
         spec.data.prefetch,

@@ -5,6 +5,7 @@ mod early_stop;
 mod graph;
 mod input;
 pub mod pace;
+mod ranks;
 pub mod reporter;
 mod restore;
 pub mod system_metrics;
@@ -14,7 +15,7 @@ use crate::backend::{self, DeviceLosses, Losses, Optimizer};
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::checkpoint::{self, Checkpoint, Rollback};
 use crate::console;
-use crate::data::Images;
+use crate::data::{Images, Share};
 use crate::files;
 use crate::model::Network;
 use crate::run::data::TrainingData;
@@ -24,10 +25,13 @@ use crate::run::{
 };
 use crate::schedule::{Schedule, StepRates};
 use crate::shutdown::Shutdown;
-use crate::spec::Spec;
+use crate::spec::{Spec, Train};
 use anyhow::{Context, Result};
+pub use ranks::train_rank;
+
 use divergence::{Divergence, LossLimit};
 use input::{BatchSource, StepInput, batches};
+use ranks::{Beginning, RankProcesses, Ranks};
 use reporter::{Reporter, StepOutput};
 use restore::{Restored, restore};
 use std::mem;
@@ -59,7 +63,8 @@ pub fn train(run: &RunDir, until: Option<u64>, stop: &Shutdown) -> Result<Comple
     let mut status = TrainStatus {
         steps: before.as_ref().map_or(0, |status| status.steps),
         seconds: before.as_ref().map_or(0.0, |status| status.seconds),
-        threads: before.and_then(|status| status.threads),
+        threads: before.as_ref().and_then(|status| status.threads),
+        ranks: before.and_then(|status| status.ranks),
         until,
         ..TrainStatus::new(Process::current())
     };
@@ -94,6 +99,8 @@ struct Trainer<'a> {
     spec: &'a Spec,
     images: Arc<Images>,
     input: BatchSource,
+    /// Where others train with this process.
+    ranks: Option<Ranks>,
     schedule: Schedule,
     /// The first step of this session.
     first: u64,
@@ -138,8 +145,10 @@ impl<'a> Trainer<'a> {
         // The images tell how many steps epochs are.
         status.steps = spec.train.steps.unwrap_or(status.steps);
         status.save(run)?;
-        let (device, device_name) = backend::device(&spec.compute.device)?;
-        let threads = backend::prepare(spec.compute.threads);
+        let (device, device_name) = backend::device(spec.compute.training_device(0))?;
+        let device_names = backend::training_devices(&spec.compute)?;
+        let processes = RankProcesses::start(run, spec)?;
+        let threads = backend::prepare(backend::rank_threads(&spec.compute));
         let TrainingData {
             images, classes, ..
         } = run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;
@@ -169,9 +178,16 @@ impl<'a> Trainer<'a> {
                 ));
             }
         }
+        let ranks = spec.compute.ranks();
+        if let Some(before) = status.ranks.filter(|&before| first > 0 && before != ranks) {
+            console::warning(format_args!(
+                "{ranks} devices train, but {before} before: the last bits of the weights depend on the number"
+            ));
+        }
+        status.ranks = Some(ranks);
         status.threads = Some(threads);
         status.smoothed_loss = None; // that of a session, or from a rollback on
-        status.device = Some(device_name.clone());
+        status.device = Some(device_names.clone());
         status.first = Some(first);
         status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();
         let (id, count, steps, target) = (run.id(), images.len(), status.steps, status.target());
@@ -182,7 +198,7 @@ impl<'a> Trainer<'a> {
         if first < target {
             let last = target - 1;
             console::timed(format_args!(
-                "training {id} on {device_name}: {count} images, steps {first} to {last}{asked}"
+                "training {id} on {device_names}: {count} images, steps {first} to {last}{asked}"
             ));
         } else if asked.is_empty() {
             console::timed(format_args!("{id} is trained already, all {steps} steps"));
@@ -193,7 +209,15 @@ impl<'a> Trainer<'a> {
         }
         let gpu = device_name != "cpu";
         let loss_limit = LossLimit::new(&spec.train, &state);
-        let input = BatchSource::start(&images, spec, first, &device, gpu)?;
+        let beginning = Beginning {
+            first,
+            end: target,
+            rollbacks: rollbacks.as_ref().unwrap_or(&state.rollbacks).clone(),
+        };
+        let lead = |processes| Ranks::lead(processes, run, spec, &beginning, &optimizer);
+        let ranks = run::with_heartbeat(status, run, || processes.map(lead).transpose())?;
+        let share = ranks::share(spec, 0);
+        let input = BatchSource::start(&images, spec, share, first, &device, gpu)?;
         let events = run.events(Role::TRAIN);
         let reporter = Reporter::start(&events, spec, first, state.averages, &classes, gpu)?;
         if first == 0 {
@@ -214,6 +238,7 @@ impl<'a> Trainer<'a> {
             schedule: Schedule::new(spec, images.len()),
             images,
             input,
+            ranks,
             first,
             optimizer,
             pending: Vec::new(),
@@ -290,13 +315,12 @@ impl<'a> Trainer<'a> {
             waited,
         } = self.input.next()?;
         let own = labels.own.clone();
-        let (losses, gradients) = backend::gradients(
-            self.optimizer.network(),
-            self.spec,
-            step,
-            images.clone(),
-            labels,
-        )?;
+        let weights = self.optimizer.network();
+        let part = backend::gradients(weights, self.spec, step, images.clone(), labels)?;
+        let (losses, gradients) = match &mut self.ranks {
+            Some(ranks) => ranks.mean(step, weights, part)?,
+            None => part,
+        };
         let rates = self.rates(step);
         let learning_rate = rates.learning_rate;
         self.optimizer.step(step, &gradients, &losses, rates)?;
@@ -341,14 +365,8 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// The schedule's, the learning rate lowered by every rollback.
     fn rates(&self, step: u64) -> StepRates {
-        let rates = self.schedule.rates(step);
-        let lowered = |rate, _: &Rollback| rate * self.spec.train.rollback_factor;
-        StepRates {
-            learning_rate: self.rollbacks.iter().fold(rates.learning_rate, lowered),
-            ..rates
-        }
+        step_rates(&self.schedule, &self.spec.train, &self.rollbacks, step)
     }
 
     /// The error of training whose step `step` cannot be done; its evidence is saved in the run directory.
@@ -370,7 +388,8 @@ impl<'a> Trainer<'a> {
             evidence: None,
         };
         // The batch of any step can be made again: it follows from the seed.
-        let batch = batches(&self.images, self.spec, step).and_then(|mut batches| batches.next());
+        let batch = batches(&self.images, self.spec, Share::WHOLE, step)
+            .and_then(|mut batches| batches.next());
         let weights = self.optimizer.network().named();
         if let Err(error) =
             batch.and_then(|batch| divergence.save_evidence(self.run, &weights, &batch))
@@ -465,6 +484,16 @@ impl<'a> Trainer<'a> {
             self.status.save_heartbeat(self.run);
         }
         Ok(())
+    }
+}
+
+/// The schedule's rates of a step, the learning rate lowered by every rollback.
+fn step_rates(schedule: &Schedule, train: &Train, rollbacks: &[Rollback], step: u64) -> StepRates {
+    let rates = schedule.rates(step);
+    let lowered = |rate, _: &Rollback| rate * train.rollback_factor;
+    StepRates {
+        learning_rate: rollbacks.iter().fold(rates.learning_rate, lowered),
+        ..rates
     }
 }
 

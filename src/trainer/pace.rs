@@ -2,7 +2,7 @@
 
 use super::input::{BatchSource, StepInput};
 use crate::backend::{self, DeviceLosses, Optimizer};
-use crate::data::Images;
+use crate::data::{Images, Share};
 use crate::model::Network;
 use crate::schedule::Schedule;
 use crate::spec::Spec;
@@ -55,7 +55,7 @@ pub fn measure(spec: &Spec) -> Result<Option<Pace>> {
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let mut optimizer = Optimizer::new(&spec, &network)?;
     let schedule = Schedule::new(&spec, images.len());
-    let mut input = BatchSource::start(&images, &spec, 0, &device, name != "cpu")?;
+    let mut input = BatchSource::start(&images, &spec, Share::WHOLE, 0, &device, name != "cpu")?;
     let mut begin = Instant::now();
     let mut timed = 0;
     for step in 0..WARM_UP + MAX_STEPS {

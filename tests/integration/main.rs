@@ -7,6 +7,7 @@ mod check;
 mod checkpoints;
 mod commands;
 mod data;
+mod devices;
 mod divergence;
 mod early_stop;
 mod environment;

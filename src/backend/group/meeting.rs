@@ -18,8 +18,10 @@ const POLL: Duration = Duration::from_millis(10);
 /// How long who has refused the others waits for them to learn why.
 pub(super) const HEARD: Duration = Duration::from_secs(5);
 
+/// Says which rank cannot come any more, if one cannot.
+pub type Lost = Box<dyn Fn() -> Option<String> + Send>;
+
 /// Where and as what to meet.
-#[derive(Debug)]
 pub struct Meeting {
     /// Where.
     pub place: Place,
@@ -33,6 +35,8 @@ pub struct Meeting {
     pub timeout: Duration,
     /// What all of them must have in common.
     pub hello: Hello,
+    /// On rank 0, how to notice that a rank cannot come any more.
+    pub lost: Option<Lost>,
 }
 
 /// Where the store is, by which ranks find one another.
@@ -200,11 +204,13 @@ pub(super) struct Party {
     introduction: Introduction,
     limit: Duration,
     deadline: Instant,
+    lost: Option<Lost>,
 }
 
 impl Party {
-    pub(super) fn new(meeting: &Meeting) -> Self {
+    pub(super) fn new(meeting: &mut Meeting) -> Self {
         Party {
+            lost: meeting.lost.take(),
             introduction: Introduction {
                 member: Member::own(meeting.rank),
                 world: meeting.world,
@@ -278,6 +284,9 @@ impl Party {
             if came.iter().all(Option::is_some) {
                 let members = came.into_iter().flatten().map(|it| it.member);
                 return Ok(Verdict::Go(members.collect()));
+            }
+            if let Some(lost) = self.lost.as_ref().and_then(|lost| lost()) {
+                return Ok(Verdict::Missing(lost));
             }
             if Instant::now() >= self.deadline {
                 return Ok(Verdict::Missing(self.missing(store)));

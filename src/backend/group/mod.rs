@@ -14,7 +14,7 @@ mod sockets;
 mod tests;
 mod worker;
 
-pub use meeting::{Hello, Meeting, Member, Place};
+pub use meeting::{Hello, Lost, Meeting, Member, Place};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use failure::{Blame, End};
@@ -79,7 +79,7 @@ impl Group {
     /// # Errors
     /// Ranks that are about to do different things, or more of them than there should be, are a user's error on all
     /// that are concerned. A rank that does not come in time is an error that names it.
-    pub fn connect(meeting: Meeting) -> Result<Self> {
+    pub fn connect(mut meeting: Meeting) -> Result<Self> {
         let Meeting {
             rank,
             world,
@@ -94,7 +94,7 @@ impl Group {
         if address.is_unspecified() {
             bail!("a group listens at one address of this host, not at all of them ({address})");
         }
-        let party = Party::new(&meeting);
+        let party = Party::new(&mut meeting);
         let reopened = meeting.place.reopened()?;
         let place = meeting.place;
         let worker = Worker::start()?;

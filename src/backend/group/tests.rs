@@ -101,6 +101,7 @@ fn obey(orders: Orders) -> Result<()> {
         join_timeout: orders.join_timeout,
         timeout: orders.timeout,
         hello: orders.hello,
+        lost: None,
     })?;
     println!("\n> connected");
     match orders.act {

@@ -110,9 +110,24 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .changeable(),
     field(
+        "compute.devices",
+        List(&Device, 0, 64),
+        "The devices that train together, such as [cuda:0, cuda:1] or [cpu, cpu]: a process for each takes an equal \
+         part of every batch, and all make the same step. []: compute.device alone. Another number of them \
+         changes the last bits of the results. The evaluator is on compute.device.",
+    )
+    .changeable(),
+    field(
+        "compute.timeout_secs",
+        Int(1, 86_400),
+        "How long training waits for the process of one of compute.devices, in seconds, before that counts as lost and \
+         training is started again from the last checkpoint.",
+    )
+    .changeable(),
+    field(
         "compute.threads",
         THREADS,
-        "Threads of the arithmetic. 0: one for each core. Results do not depend on the number, but for \
+        "Threads of the arithmetic, shared out among compute.devices. 0: one for each core. Results do not depend on the number, but for \
          the last bits of a network on the CPU in bf16, with another network.conv2.kernel than 5, or with \
          optimizer.name muon.",
     )

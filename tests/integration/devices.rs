@@ -1,0 +1,205 @@
+//! `compute.devices`: several processes that train together as one would.
+
+use crate::support::{
+    Done, Project, at_work, checkpoints, hold, last_weights, names, signal, status, wait_for,
+    with_sets,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runboard::checkpoint;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a rank may get wrong: places in the batch that draw lots, squares of images of another part, and an update with a
+/// memory. A batch has a part for each of 1 to 4 ranks.
+const RECIPE: &str = "
+extends: small
+input: {cutmix: 8, pad: 4}
+network: {dropout: 0.2}
+optimizer: {name: sgd, learning_rate: 0.05, momentum: 0.9}
+train: {steps: 120, batch_size: 24, log_every: 1000, scalars_every: 1000, histograms_every: 1000, images_every: 1000,
+  checkpoint_every: 50, keep_checkpoints: 100}
+";
+
+fn project() -> Project {
+    let project = Project::new();
+    project.write("experiments/recipe.yaml", RECIPE);
+    project
+}
+
+/// `compute.devices` for so many ranks.
+fn devices(ranks: usize) -> String {
+    format!("compute.devices=[{}]", vec!["cpu"; ranks].join(", "))
+}
+
+/// Train without an evaluator.
+fn train(project: &Project, name: &str, sets: &[&str]) -> PathBuf {
+    let run = project.prepare("recipe", &format!("{name}/20260101-000000"), sets);
+    project.succeed(&["train", "--run", run.to_str().unwrap()]);
+    run
+}
+
+/// The processes of the ranks but the first.
+fn others(run: &Path) -> Vec<Pid> {
+    let trainer = status(run, "train").and_then(|status| at_work(&status));
+    let Some(trainer) = trainer else {
+        return Vec::new();
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.split(' ').nth(1));
+        parent == Some(trainer.as_raw().to_string().as_str())
+    };
+    pids.filter(child).map(Pid::from_raw).collect()
+}
+
+/// A run of `recipe` on two devices, without an end, when it has saved a checkpoint.
+fn under_way(project: &Project) -> PathBuf {
+    wait_for("a checkpoint of two ranks", || {
+        let run = project.newest("recipe")?;
+        let saved = names(&run).contains(&"checkpoints".to_owned()) && checkpoints(&run).len() > 1;
+        (saved && others(&run).len() == 1).then_some(run)
+    })
+}
+
+#[test]
+fn ranks_train_as_one_process_does() {
+    let project = project();
+    let one = train(&project, "one", &[]);
+    let weights = |run: &Path| {
+        let last = run.join("checkpoints/step-00000119");
+        checkpoint::load(&last).unwrap().tensors
+    };
+    let wanted = weights(&one);
+    let loss = |run: &Path| status(run, "train").unwrap()["loss"].as_f64().unwrap();
+    for ranks in 2..=4 {
+        let run = train(&project, &format!("of{ranks}"), &[&devices(ranks)]);
+        let off = (loss(&run) / loss(&one) - 1.0).abs();
+        assert!(off < 1e-4, "{ranks} ranks: the loss is off by {off}");
+        let got = weights(&run);
+        assert_eq!(
+            got.keys().collect::<Vec<_>>(),
+            wanted.keys().collect::<Vec<_>>()
+        );
+        for (group, tensors) in &wanted {
+            for (want, got) in tensors.iter().zip(&got[group]) {
+                for (want, got) in want.values.iter().zip(&got.values) {
+                    let off = (want - got).abs();
+                    assert!(off < 1e-4, "{ranks} ranks: {group} is off by {off}");
+                }
+            }
+        }
+        assert!(names(&run).contains(&"train-1.log".to_owned()));
+    }
+    // The same number of ranks has the same bits.
+    let again = train(&project, "again", &[&devices(3)]);
+    assert!(last_weights(&again) == last_weights(&project.run("of3")));
+}
+
+#[test]
+fn lost_rank_is_named_and_training_goes_on_to_the_same_bytes() {
+    let project = project();
+    let two = devices(2);
+    let sets = [
+        two.as_str(),
+        "train.steps=1000000",
+        "compute.timeout_secs=10",
+    ];
+    let child = project.start(&with_sets(&["run", "recipe"], &sets));
+    let run = under_way(&project);
+    // Frozen it is lost as well as killed.
+    let frozen = others(&run)[0];
+    hold(frozen);
+    let lost = |pid: Pid| format!("rank 1 on {} (pid {pid})", host());
+    let second = wait_for("another rank", || {
+        others(&run).into_iter().find(|&pid| pid != frozen)
+    });
+    let begun = checkpoints(&run).pop().unwrap();
+    wait_for("progress", || {
+        (checkpoints(&run).pop()? > begun).then_some(())
+    });
+    kill(second, Signal::SIGKILL).unwrap();
+    wait_for("a third rank", || {
+        others(&run).into_iter().find(|&pid| pid != second)
+    });
+    signal(&child, Signal::SIGINT);
+    let done = Done::of(child.wait_with_output().unwrap());
+    assert_eq!(done.code, Some(130), "{}\n{}", done.out, done.err);
+    let silent = format!("no answer from {} within 10 s", lost(frozen));
+    assert!(done.out.contains(&silent), "{}", done.out);
+    let killed = format!("{} is gone: it was killed", lost(second));
+    assert!(done.out.contains(&killed), "{}", done.out);
+    assert!(others(&run).is_empty());
+
+    let steps = checkpoints(&run).pop().unwrap() + 1;
+    let whole = train(&project, "whole", &[&two, &format!("train.steps={steps}")]);
+    assert!(last_weights(&run) == last_weights(&whole));
+}
+
+fn host() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn ranks_end_with_their_trainer_and_another_number_of_them_goes_on() {
+    let project = project();
+    let two = devices(2);
+    let child = project.start(&with_sets(
+        &["run", "recipe"],
+        &[&two, "train.steps=1000000"],
+    ));
+    let run = under_way(&project);
+    let pids = others(&run);
+    let trainer = at_work(&status(&run, "train").unwrap()).unwrap();
+    signal(&child, Signal::SIGKILL);
+    child.wait_with_output().unwrap();
+    let ended = |pid: Pid| !Path::new(&format!("/proc/{pid}")).exists();
+    wait_for("the end of all ranks", || {
+        pids.iter()
+            .chain([&trainer])
+            .all(|&pid| ended(pid))
+            .then_some(())
+    });
+    let state = &status(&run, "train").unwrap()["process"]["state"];
+    assert_eq!(state, &Value::from("stopped"));
+    let begun = checkpoints(&run).pop().unwrap();
+
+    let steps = format!("train.steps={}", begun + 20);
+    let done = project.succeed(&with_sets(&["resume", "recipe"], &[&devices(3), &steps]));
+    let warning =
+        "3 devices train, but 2 before: the last bits of the weights depend on the number";
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    assert!(log.contains(warning), "{log}\n{}", done.out);
+    assert_eq!(checkpoints(&run).pop(), Some(begun + 19));
+}
+
+#[test]
+fn batch_that_the_devices_cannot_share_is_refused() {
+    let project = Project::new();
+    let done = project.runboard(&with_sets(&["run", "small"], &[&devices(3)]));
+    assert_eq!(done.code, Some(2));
+    let error =
+        "got a batch of 16 images for 3 devices, want an equal part for each: 15 or 18, say";
+    assert!(done.err.contains(error), "{}", done.err);
+    assert!(!project.path("runs/small").exists());
+}
+
+#[test]
+fn rank_that_cannot_begin_is_named() {
+    let project = project();
+    let run = project.prepare("recipe", "a/20260101-000000", &[&devices(2)]);
+    // Its log cannot be written.
+    fs::create_dir(run.join("train-1.log")).unwrap();
+    let done = project.runboard(&["train", "--run", run.to_str().unwrap()]);
+    assert_eq!(done.code, Some(1));
+    let error = "error: failed to start the process train-1: Is a directory";
+    assert!(done.err.contains(error), "{}", done.err);
+}
