@@ -225,6 +225,7 @@ impl Summary {
     fn results<'a>(&'a self, sweep: &'a Sweep) -> Results<'a> {
         Results {
             id: &self.id,
+            base: &sweep.base,
             definition: &sweep.definition,
             points: &sweep.points,
             progress: &self.progress,

@@ -104,12 +104,7 @@ impl Block<'_> {
 
     /// How far it is.
     fn points(&self) -> String {
-        let stopped = stopped(self.results.decisions);
-        let all = self.results.points.iter().zip(self.results.progress);
-        let is_done = |(point, progress): &(&Point, &Progress)| {
-            progress.end.is_some() || stopped.contains_key(&point.number)
-        };
-        let done = all.filter(is_done).count();
+        let done = self.results.done();
         let of = format!("{done} of {} done", self.results.points.len());
         let elapsed = format!("{} elapsed", clock(self.session.elapsed));
         let left = self
@@ -135,7 +130,7 @@ impl Block<'_> {
         let settings = self.results.settings();
         let ranked: Vec<&Setting> = settings.iter().filter(|it| it.rank.is_some()).collect();
         if ranked.is_empty() {
-            return vec![self.row("best", &["no point is done yet".into()])];
+            return vec![self.row("best", &["no point has a score yet".into()])];
         }
         let fields = self.results.definition.fields();
         let labels = labels(&fields);

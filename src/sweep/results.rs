@@ -1,8 +1,9 @@
 //! What a sweep has found: its settings from the best to the worst, for people (`results.md`, the terminal), and its points
 //! for programs (`results.csv`).
 //!
-//! A point counts when it has ended, or has passed a rung of halving; what others have scored by now is not to be compared
-//! with that. Settings that went further in halving come first: they won against the others at the same steps.
+//! A point counts when it has ended, has been compared at a rung of halving, or has reached the target. What others have
+//! scored so far is shown without a rank, as it is not to be compared with that. Settings all of whose points count come
+//! first, and of them those that went further in halving: they won against the others at the same steps.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +20,15 @@ use super::ranking::{self, Candidate};
 use super::schedule::{Decision, End, stopped};
 use crate::files::write_atomic;
 use crate::run::{Evaluation, RunState};
+use crate::spec::{Base, Section, Spec};
 
 /// What the table is of. `progress` has one entry for each point, in the same order.
 #[derive(Clone, Copy, Debug)]
 pub struct Results<'a> {
     /// `NAME/TIMESTAMP` of the sweep.
     pub id: &'a str,
+    /// The spec of every point but for the fields that the point sets.
+    pub base: &'a Spec,
     pub definition: &'a Definition,
     pub points: &'a [Point],
     pub progress: &'a [Progress],
@@ -36,7 +40,7 @@ pub struct Results<'a> {
 /// A setting and what its points have come to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting<'a> {
-    /// From 1 for the best; none of one that cannot be compared yet.
+    /// From 1 for the best; none of one without a score that counts.
     pub rank: Option<usize>,
     /// The values of the swept fields, by their dotted paths.
     pub values: &'a BTreeMap<String, Value>,
@@ -46,17 +50,20 @@ pub struct Setting<'a> {
     rungs: usize,
     /// What it is ranked by.
     pub judged: Candidate,
+    /// What its points have scored that do not count yet.
+    so_far: Candidate,
     /// The same checkpoints' accuracy on the test images, where it is not that.
     tested: Candidate,
 }
 
 impl<'a> Results<'a> {
-    /// All settings, the best first; those that cannot be compared yet at the end.
+    /// All settings, the best first; those without a score that counts at the end.
     pub fn settings(&self) -> Vec<Setting<'a>> {
         let mut settings: Vec<Setting> = Vec::new();
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
         let rungs = self.rungs();
         let stopped = stopped(self.decisions);
+        let winner = self.winner();
         for (point, progress) in self.points.iter().zip(self.progress) {
             let place = *places.entry(&point.setting).or_insert_with(|| {
                 settings.push(Setting {
@@ -65,6 +72,7 @@ impl<'a> Results<'a> {
                     points: Vec::new(),
                     rungs: rungs.get(&point.number).copied().unwrap_or(0),
                     judged: Candidate::default(),
+                    so_far: Candidate::default(),
                     tested: Candidate::default(),
                 });
                 settings.len() - 1
@@ -74,31 +82,85 @@ impl<'a> Results<'a> {
             let has_failed = progress.end.is_some_and(End::is_failure);
             let counts = progress.end.is_some()
                 || stopped.contains_key(&point.number)
-                || rungs.contains_key(&point.number);
+                || rungs.contains_key(&point.number)
+                || winner == Some(point.number);
+            let found = self.judged(progress).filter(|_| !has_failed);
+            let score = found.map(|(_, score)| score);
+            let scores = match counts {
+                true => &mut setting.judged,
+                false => &mut setting.so_far,
+            };
+            scores.points.push(point.number);
+            scores.scores.push(score);
             if counts {
-                let found = self.judged(progress).filter(|_| !has_failed);
-                setting.judged.points.push(point.number);
-                setting.judged.scores.push(found.map(|(_, score)| score));
                 let tested = found.and_then(|(evaluation, _)| evaluation.accuracy);
                 setting.tested.scores.push(tested);
             }
         }
         let goal = self.definition.metric.goal;
+        // The smaller the better.
+        let class = |it: &Setting| match it.judged.known().len() {
+            _ if winner.is_some_and(|winner| it.judged.points.contains(&winner)) => 0,
+            known if known == it.points.len() => 1,
+            1.. => 2,
+            0 if !it.so_far.known().is_empty() => 3,
+            0 => 4,
+        };
         settings.sort_by(|a, b| {
-            let is_open = |it: &Setting| it.judged.scores.is_empty();
-            let rungs = |it: &Setting| (!it.judged.is_whole(), Reverse(it.rungs));
-            is_open(a)
-                .cmp(&is_open(b))
-                .then_with(|| rungs(a).cmp(&rungs(b)))
+            (class(a), Reverse(a.rungs))
+                .cmp(&(class(b), Reverse(b.rungs)))
                 .then_with(|| ranking::compare(goal, &a.judged, &b.judged))
         });
-        let ranked = settings
-            .iter_mut()
-            .filter(|it| !it.judged.scores.is_empty());
+        let ranked = settings.iter_mut().filter(|it| it.judged.mean().is_some());
         for (rank, setting) in (1..).zip(ranked) {
             setting.rank = Some(rank);
         }
         settings
+    }
+
+    /// The number of the point that has reached the target which the sweep has now.
+    fn winner(&self) -> Option<usize> {
+        self.decisions.iter().find_map(|decision| match decision {
+            Decision::Target { point, target, .. } if Some(*target) == self.definition.target => {
+                Some(*point)
+            }
+            _ => None,
+        })
+    }
+
+    /// How many points need no more: they have ended, reached the target, or were stopped by halving.
+    pub fn done(&self) -> usize {
+        let stopped = stopped(self.decisions);
+        let winner = self.winner();
+        let all = self.points.iter().zip(self.progress);
+        let done = all.filter(|(point, progress)| {
+            progress.end.is_some()
+                || stopped.contains_key(&point.number)
+                || winner == Some(point.number)
+        });
+        done.count()
+    }
+
+    /// How each point stands, in a word or two for people, in the order of the points.
+    pub fn states(&self) -> Vec<String> {
+        let word = self.word();
+        let all = self.points.iter().zip(self.progress);
+        all.map(|(point, progress)| word(point, progress)).collect()
+    }
+
+    fn word(&self) -> impl Fn(&Point, &Progress) -> String + use<> {
+        let stopped = stopped(self.decisions);
+        let winner = self.winner();
+        move |point, progress| {
+            let has_failed = progress.end.is_some_and(End::is_failure);
+            match winner {
+                Some(winner) if winner == point.number && !has_failed => {
+                    "reached the target".to_owned()
+                }
+                Some(_) if progress.state.is_none() => "not run".to_owned(),
+                _ => state(progress, stopped.get(&point.number).copied()),
+            }
+        }
     }
 
     /// How many rungs each point has passed that was compared with others; 0 of one that was stopped at the first.
@@ -203,10 +265,10 @@ impl<'a> Results<'a> {
         &self,
         points: impl Iterator<Item = (&'b Point, &'b Progress)>,
     ) -> Vec<(String, usize)> {
-        let stopped = stopped(self.decisions);
+        let word = self.word();
         let mut counts: BTreeMap<(u8, String), usize> = BTreeMap::new();
         for (point, progress) in points {
-            let word = state(progress, stopped.get(&point.number).copied());
+            let word = word(point, progress);
             *counts.entry((order(progress), word)).or_default() += 1;
         }
         counts
@@ -238,6 +300,7 @@ impl<'a> Results<'a> {
     fn rows(&self, most: usize) -> Vec<Vec<String>> {
         let fields = self.definition.fields();
         let labels = labels(&fields);
+        let values = Values::new(self.base, &fields);
         let name = self.metric();
         let mut head = vec!["rank".to_owned()];
         head.extend(labels.into_iter().map(|(_, label)| label));
@@ -252,11 +315,12 @@ impl<'a> Results<'a> {
         let mut rows = vec![head];
         for setting in self.settings().iter().take(most) {
             let mut row = vec![setting.rank.map_or_else(none, |rank| rank.to_string())];
-            row.extend(fields.iter().map(|field| {
-                let value = setting.values.get(*field);
-                value.map_or_else(none, text)
-            }));
-            row.push(spread(&setting.judged));
+            let (point, _) = setting.points[0];
+            row.extend(values.of(point).map(|value| value.unwrap_or_else(none)));
+            row.push(match setting.so_far.mean() {
+                Some(_) if setting.rank.is_none() => format!("{} so far", spread(&setting.so_far)),
+                _ => spread(&setting.judged),
+            });
             if self.has_test_column() {
                 row.push(spread(&setting.tested));
             }
@@ -370,7 +434,8 @@ impl<'a> Results<'a> {
             "validation_loss",
             "error",
         ]);
-        let stopped = stopped(self.decisions);
+        let word = self.word();
+        let values = Values::new(self.base, &fields);
         let mut ranks: BTreeMap<usize, usize> = BTreeMap::new();
         for setting in self.settings() {
             let numbers = setting.points.iter().map(|(point, _)| point.number);
@@ -391,13 +456,10 @@ impl<'a> Results<'a> {
                 point.setting.clone(),
                 rank.map_or_else(String::new, usize::to_string),
             ];
-            row.extend(fields.iter().map(|field| {
-                let value = point.set.get(*field);
-                value.map_or_else(String::new, text)
-            }));
+            row.extend(values.of(point).map(Option::unwrap_or_default));
             row.extend([
                 point.seed.to_string(),
-                state(progress, stopped.get(&point.number).copied()),
+                word(point, progress),
                 progress.done.to_string(),
                 format!("{:.2}", progress.seconds / 60.0),
                 judged.map_or_else(String::new, |it| it.step.to_string()),
@@ -422,11 +484,49 @@ impl<'a> Results<'a> {
     }
 }
 
+/// The values of fields that points train with, whether they set them or not.
+struct Values<'a> {
+    fields: &'a [&'a str],
+    base: Option<Base>,
+}
+
+impl<'a> Values<'a> {
+    fn new(base: &Spec, fields: &'a [&'a str]) -> Self {
+        let section = Section::of_values(serde_yaml::Value::Null);
+        Values {
+            fields,
+            base: Base::new(base, section).ok(), // as it was when the sweep began
+        }
+    }
+
+    /// That of each field, for people; none of a field that has no effect in the point.
+    fn of(&self, point: &Point) -> impl Iterator<Item = Option<String>> {
+        let is_set = |field: &&str| point.set.contains_key(*field);
+        let spec = match self.fields.iter().all(is_set) {
+            true => None, // as in every grid
+            false => self.base.as_ref().and_then(|it| point.spec_of(it).ok()),
+        };
+        let unused: Vec<String> = spec.iter().flat_map(Spec::unused).collect();
+        let all = spec.and_then(|spec| spec.to_json().ok());
+        self.fields.iter().map(move |field| {
+            let inherited = || {
+                let is_used = unused.iter().all(|it| it != field);
+                all.as_ref()?
+                    .pointer(&format!("/{}", field.replace('.', "/")))
+                    .filter(|_| is_used)
+            };
+            point.set.get(*field).or_else(inherited).map(text)
+        })
+    }
+}
+
 /// How a point stands, as people read it; `rung` is where halving has stopped it.
 pub fn state(progress: &Progress, rung: Option<u64>) -> String {
     match (progress.state, progress.end, rung) {
         (_, Some(End::Failed), _) => "failed".to_owned(),
         (_, Some(End::Diverged), _) => "diverged".to_owned(),
+        // Somebody has resumed it by hand.
+        (_, _, Some(rung)) if progress.done > rung => format!("out at {rung}, resumed"),
         (_, _, Some(rung)) => format!("out at {rung}"),
         (None, ..) => "waiting".to_owned(),
         // Killed with the sweep, it goes on with it.
@@ -565,6 +665,7 @@ pub(super) mod tests {
         progress: Vec<Progress>,
         decisions: Vec<Decision>,
         validation_images: BTreeSet<usize>,
+        base: Spec,
     }
 
     impl Case {
@@ -594,12 +695,14 @@ pub(super) mod tests {
                 progress,
                 decisions: Vec::new(),
                 validation_images: BTreeSet::from([0]),
+                base: Spec::default(),
             }
         }
 
         pub fn results(&self) -> Results<'_> {
             Results {
                 id: "rates/20261126-050000",
+                base: &self.base,
                 definition: &self.definition,
                 points: &self.points,
                 progress: &self.progress,
@@ -724,6 +827,96 @@ Failed:
             "{}",
             case.results().counts()
         );
+    }
+
+    #[test]
+    fn point_that_reaches_the_target_has_the_first_rank_and_the_others_none() {
+        let stopped = |accuracy| Progress {
+            state: Some(RunState::Stopped),
+            end: None,
+            ..finished(&[(accuracy, None)])
+        };
+        let mut case = Case::new(vec![
+            finished(&[(0.3, None)]),
+            finished(&[(0.4, None)]),
+            stopped(0.9),
+            Progress::default(),
+            stopped(0.25),
+            Progress::default(),
+        ]);
+        let target = |target| Decision::Target {
+            point: 3,
+            step: 9,
+            score: 0.9,
+            target,
+        };
+        case.definition.target = Some(0.9);
+        case.decisions = vec![target(0.5)];
+        assert_eq!(case.order(), [1, 0, 3, 5], "the sweep had another target");
+        assert_eq!(case.results().states()[3], "waiting");
+        case.decisions.push(target(0.9));
+        assert_eq!(case.order(), [3, 1, 0, 5]);
+        let states = [
+            "finished",
+            "finished",
+            "reached the target",
+            "not run",
+            "stopped",
+            "not run",
+        ];
+        assert_eq!(case.results().states(), states);
+        assert_eq!(case.results().done(), 3);
+        let table = case.results().table(9);
+        assert!(table[1].contains("0.900"), "{table:#?}");
+        assert!(table[3].contains("0.250 so far"), "{table:#?}");
+    }
+
+    #[test]
+    fn setting_without_a_score_has_no_rank_and_unfinished_ones_come_after_finished_ones() {
+        let case = Case::new(vec![
+            failed(),
+            failed(),
+            finished(&[(0.9, None)]),
+            Progress::default(),
+            finished(&[(0.5, None)]),
+            finished(&[(0.5, None)]),
+        ]);
+        assert_eq!(case.order(), [5, 3, 0, 1]);
+    }
+
+    #[test]
+    fn point_out_of_halving_that_was_resumed_says_so() {
+        let mut case = Case::new(vec![finished(&[(0.9, None), (0.9, None)]); 4]);
+        case.progress[3].done = 10;
+        case.decisions = vec![Decision::Halving {
+            steps: 10,
+            go_on: vec![1, 2],
+            stop: vec![3, 4],
+            scores: BTreeMap::new(),
+        }];
+        let states = case.results().states();
+        assert_eq!(states[2..], ["out at 10, resumed", "out at 10"]);
+    }
+
+    #[test]
+    fn field_that_a_point_does_not_set_has_its_value_of_the_base() {
+        let mut case = Case::new(vec![finished(&[(0.5, None)]); 4]);
+        case.base.optimizer.learning_rate = 0.125;
+        for point in &mut case.points {
+            point.set = BTreeMap::from([("optimizer.type".to_owned(), "sgd".into())]);
+        }
+        case.points[2].set = BTreeMap::from([("optimizer.learning_rate".to_owned(), 0.5.into())]);
+        let table = case.results().table(9);
+        assert!(
+            table[1].starts_with("1     0.125          sgd"),
+            "{table:#?}"
+        );
+        assert!(
+            table[2].starts_with("2     0.5            sgd"),
+            "{table:#?}"
+        );
+        let csv = case.results().csv();
+        assert!(csv.contains(",1,0.125,sgd,1,finished"), "{csv}");
     }
 
     #[test]

@@ -208,6 +208,7 @@ impl<'a> Supervisor<'a> {
     fn results(&self) -> Results<'_> {
         Results {
             id: &self.id,
+            base: &self.session.sweep.base,
             definition: &self.session.sweep.definition,
             points: &self.session.sweep.points,
             progress: &self.progress,
