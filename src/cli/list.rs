@@ -1,9 +1,12 @@
 //! `runboard list`: the runs, their states and scores.
 
-use super::sweep;
+use super::sweep::Summary;
 use crate::home::Home;
-use crate::run::{self, Activity, Found, RunEntry, RunState, commands};
+use crate::run::{
+    self, Activity, Found, ProcessDir, RunEntry, RunState, Status, SweepStatus, commands,
+};
 use crate::spec;
+use crate::sweep::SweepDir;
 use crate::{console, overview};
 use anyhow::Result;
 use comfy_table::{Table, presets};
@@ -14,13 +17,9 @@ pub fn list(runs: &Path, what: Option<&Path>) -> Result<i32> {
     run::check_directory(runs)?;
     let found = match what.map(|what| run::resolve_any(runs, what)).transpose()? {
         None => run::list(runs),
-        Some(Found::Sweep(sweep)) => run::points(&sweep).into_iter().map(Found::Run).collect(),
+        Some(Found::Sweep(sweep)) => return points(sweep),
         Some(run) => vec![run],
     };
-    if let (Some(what), []) = (what, &found[..]) {
-        console::line(format_args!("no point of {} has begun", what.display()));
-        return Ok(0);
-    }
     if found.is_empty() {
         let shown = runs.display();
         let experiments = Home::find()?.experiments();
@@ -36,25 +35,96 @@ pub fn list(runs: &Path, what: Option<&Path>) -> Result<i32> {
         });
         return Ok(0);
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header([
-        "RUN",
+    let rows = found.into_iter().map(|found| match found {
+        Found::Run(run) => row(&RunEntry::read(run)),
+        Found::Sweep(sweep) => sweep_row(sweep),
+    });
+    show("RUN", "ACCURACY", rows.collect())
+}
+
+/// Lists the points of a sweep, those that have not begun too, each with the score that the sweep judges it by.
+fn points(directory: ProcessDir) -> Result<i32> {
+    let directory = SweepDir::new(directory);
+    let sweep = directory.read()?;
+    let summary = Summary::read(&directory, &sweep)?;
+    let results = summary.results(&sweep);
+    let states = results.states().into_iter();
+    let all = sweep.points.iter().zip(&summary.progress).zip(states);
+    let rows = all.map(|((point, progress), state)| {
+        let entry = directory.run(point).map(RunEntry::read);
+        let mut row = entry.as_ref().map_or_else(|| [(); 7].map(|()| none()), row);
+        (row[0], row[1]) = (point.name.clone(), state);
+        row[3] = results.judged(progress).map_or_else(none, |(it, score)| {
+            format!("{}{score:.3} at step {}", results.prefix(), it.step)
+        });
+        row
+    });
+    show("POINT", "SCORE", rows.collect())
+}
+
+/// Prints a table, without the columns at its end that are empty.
+fn show(what: &str, score: &str, rows: Vec<[String; 7]>) -> Result<i32> {
+    let head = [
+        what,
         "STATE",
         "STEPS",
-        "ACCURACY",
+        score,
         "EVALUATION",
         "RESTARTS",
         "ROLLBACKS",
-    ]);
-    for found in found {
-        match found {
-            Found::Run(run) => table.add_row(row(&RunEntry::read(run))),
-            Found::Sweep(sweep) => table.add_row(sweep::row(sweep)),
-        };
-    }
+    ];
+    let shown: Vec<bool> = (0..head.len())
+        .map(|column| column < 4 || rows.iter().any(|row| row[column] != "-"))
+        .collect();
+    let cut = |row: &[String; 7]| -> Vec<String> {
+        let cells = row.iter().zip(&shown).filter(|(_, shown)| **shown);
+        cells.map(|(cell, _)| cell.clone()).collect()
+    };
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(cut(&head.map(str::to_owned)));
+    table.add_rows(rows.iter().map(cut));
     console::output(table.trim_fmt())?;
     Ok(0)
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+/// A sweep in the table: how it stands, how many of its points are done, the best setting's score, and how many points
+/// failed.
+fn sweep_row(directory: ProcessDir) -> [String; 7] {
+    let status = SweepStatus::load(&directory).ok().flatten();
+    let directory = SweepDir::new(directory);
+    let mut row = [(); 7].map(|()| none());
+    row[0] = directory.id();
+    // One bad file must not hide the others.
+    let Ok(sweep) = directory.read() else {
+        row[1] = "unreadable".to_owned();
+        return row;
+    };
+    let Ok(summary) = Summary::read(&directory, &sweep) else {
+        return row;
+    };
+    let results = summary.results(&sweep);
+    row[1] = match status {
+        None => none(),
+        Some(status) if status.alive(&directory) && status.stopping => "stopping".to_owned(),
+        Some(status) if status.alive(&directory) => "running".to_owned(),
+        Some(_) if results.winner().is_some() => "target reached".to_owned(),
+        Some(status) if status.vanished(&directory) => "interrupted".to_owned(),
+        Some(status) => status.process.state.to_string(),
+    };
+    row[2] = format!("{}/{} points", results.done(), sweep.points.len());
+    if let Some(best) = results.best() {
+        row[3] = best;
+    }
+    let failed = results.failures().len();
+    if failed > 0 {
+        row[4] = format!("{failed} failed");
+    }
+    row
 }
 
 /// What the evaluator does, or what it left: checkpoints without a score.
@@ -84,7 +154,6 @@ fn experiment(experiments: &Path) -> Option<String> {
 }
 
 fn row(entry: &RunEntry) -> [String; 7] {
-    let none = || "-".to_owned();
     let last = entry.eval.as_ref().and_then(|status| status.last);
     let count = |number: usize| match number {
         0 => none(),

@@ -1,11 +1,9 @@
-//! `runboard run`, `resume`, `stop` and `list` of a sweep.
+//! `runboard run`, `resume` and `stop` of a sweep.
 
 use super::run::{DETACH_LIMIT, Session};
 use crate::backend;
 use crate::data::Fetch;
-use crate::run::{
-    Lock, ProcessDir, Role, RunState, Status, Statuses, SweepStatus, commands, points,
-};
+use crate::run::{Lock, ProcessDir, Role, RunState, Statuses, SweepStatus, commands, points};
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override, Spec};
 use crate::supervisor::display::Verbosity;
@@ -184,9 +182,9 @@ fn check_devices(sweep: &Sweep) -> Result<()> {
 }
 
 /// All that is told of a sweep.
-struct Summary {
+pub(super) struct Summary {
     id: String,
-    progress: Vec<Progress>,
+    pub progress: Vec<Progress>,
     decisions: Vec<Decision>,
     validation_images: BTreeSet<usize>,
 }
@@ -207,7 +205,7 @@ impl Summary {
     }
 
     /// As the sweep's points stand now.
-    fn read(directory: &SweepDir, sweep: &Sweep) -> Result<Self> {
+    pub fn read(directory: &SweepDir, sweep: &Sweep) -> Result<Self> {
         let run = |point| directory.run(point);
         let progress = sweep.points.iter().map(|point| {
             let run = run(point);
@@ -222,7 +220,7 @@ impl Summary {
         ))
     }
 
-    fn results<'a>(&'a self, sweep: &'a Sweep) -> Results<'a> {
+    pub fn results<'a>(&'a self, sweep: &'a Sweep) -> Results<'a> {
         Results {
             id: &self.id,
             base: &sweep.base,
@@ -299,43 +297,4 @@ pub fn stop(directory: ProcessDir, now: bool) -> Result<i32> {
     console::line(summary.results(&sweep).counts());
     console::line(format_args!("  to go on  {}", commands::resume(&directory)));
     Ok(0)
-}
-
-/// A sweep in the table of `runboard list`: how it stands, how many of its points are done, the best score, and how many
-/// failed.
-pub fn row(directory: ProcessDir) -> [String; 7] {
-    let status = SweepStatus::load(&directory).ok().flatten();
-    let directory = SweepDir::new(directory);
-    let none = || "-".to_owned();
-    let mut row = [(); 7].map(|()| none());
-    row[0] = directory.id();
-    // One bad file must not hide the others.
-    let Ok(sweep) = directory.read() else {
-        row[1] = "unreadable".to_owned();
-        return row;
-    };
-    let Ok(summary) = Summary::read(&directory, &sweep) else {
-        return row;
-    };
-    let results = summary.results(&sweep);
-    row[1] = match status {
-        None => none(),
-        Some(status) if status.alive(&directory) && status.stopping => "stopping".to_owned(),
-        Some(status) if status.alive(&directory) => "running".to_owned(),
-        Some(status) if status.vanished(&directory) => "interrupted".to_owned(),
-        Some(status) => status.process.state.to_string(),
-    };
-    let ended = summary.progress.iter().filter(|it| it.end.is_some());
-    row[2] = format!("{}/{} points", ended.count(), sweep.points.len());
-    if let Some(best) = results.settings().first()
-        && let Some(mean) = best.judged.mean()
-    {
-        let label = best.points.first().map_or("", |(point, _)| point.label());
-        row[3] = format!("{mean:.3}, {label}");
-    }
-    let failed = results.failures().len();
-    if failed > 0 {
-        row[4] = format!("{failed} failed");
-    }
-    row
 }

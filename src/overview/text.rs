@@ -10,7 +10,7 @@ use crate::run::Score;
 const LABEL: usize = 11;
 
 /// What parts one part of a row from the next.
-const GAP: &str = "   ";
+pub(crate) const GAP: &str = "   ";
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use ::console::measure_text_width;
 
-use super::point::{Point, labels};
+use super::point::Point;
 use super::progress::Progress;
-use super::results::{Results, Setting, spread, text};
-use super::schedule::{End, stopped};
+use super::results::{Results, Setting, spread};
+use super::schedule::{End, Rung, stopped};
 use crate::overview::Paint;
-use crate::overview::text::{bar, bar_and_text, clock, count, cut, number, room, row};
+use crate::overview::text::{GAP, bar, bar_and_text, clock, count, cut, number, room, row};
 use crate::run::RunState;
 
 /// The least that a bar is worth drawing with, in columns.
@@ -106,6 +106,15 @@ impl Block<'_> {
     fn points(&self) -> String {
         let done = self.results.done();
         let of = format!("{done} of {} done", self.results.points.len());
+        let rung = self.results.rung().map(|rung| {
+            let Rung {
+                number,
+                of,
+                settled,
+                points,
+            } = rung;
+            format!("rung {number} of {of}: {settled} of {points}")
+        });
         let elapsed = format!("{} elapsed", clock(self.session.elapsed));
         let left = self
             .session
@@ -116,7 +125,8 @@ impl Block<'_> {
             parts.join(", ")
         };
         let texts = [
-            join(&[Some(of.clone()), Some(elapsed), left.clone()]),
+            join(&[Some(of.clone()), rung.clone(), Some(elapsed), left.clone()]),
+            join(&[Some(of.clone()), rung, left.clone()]),
             join(&[Some(of.clone()), left]),
             of,
         ];
@@ -132,24 +142,24 @@ impl Block<'_> {
         if ranked.is_empty() {
             return vec![self.row("best", &["no point has a score yet".into()])];
         }
-        let fields = self.results.definition.fields();
-        let labels = labels(&fields);
         let best = ranked
             .iter()
             .take(BEST)
             .enumerate()
             .map(|(index, setting)| {
-                let values = labels.iter().filter_map(|(field, label)| {
-                    let value = setting.values.get(field)?;
-                    Some(format!("{label}={}", text(value)))
-                });
-                let values: Vec<String> = values.collect();
                 let seeds = match (setting.judged.known().len(), setting.points.len()) {
                     (1, 1) => String::new(),
                     (known, all) if known < all => format!("{known} of {}", count(all, "seed")),
                     (known, _) => count(known, "seed"),
                 };
-                let (score, values) = (spread(&setting.judged), values.join(" "));
+                let score = spread(&setting.judged);
+                let beside = [score.as_str(), &seeds].map(|part| match measure_text_width(part) {
+                    0 => 0,
+                    columns => columns + GAP.len(),
+                });
+                // It is what tells the settings apart: it is cut rather than left out.
+                let columns = room(self.width).saturating_sub(beside.iter().sum());
+                let values = cut(&self.results.label(setting), columns);
                 match index {
                     0 => {
                         let by = self.results.images().to_owned();
@@ -275,6 +285,7 @@ impl Block<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweep::Halving;
     use crate::sweep::results::tests::{Case, failed, finished};
 
     const PLAIN: Paint = Paint { colour: false };
@@ -351,6 +362,33 @@ to stop    Ctrl-C, which saves a checkpoint of each point";
             lines.iter().any(|line| line.contains("and 2 more")),
             "{lines:#?}"
         );
+    }
+
+    #[test]
+    fn points_line_tells_how_far_the_rung_is() {
+        let mut case = case();
+        case.definition.early_terminate = Some(Halving {
+            min_iter: 10,
+            eta: 2,
+        });
+        let line = |case: &Case| block(&case.results(), &session(), 110, 40, PLAIN)[1].clone();
+        let want = "4 of 8 done, rung 1 of 1: 4 of 8, 0:01:15 elapsed, 0:01:00 left";
+        assert!(line(&case).ends_with(want), "{}", line(&case));
+    }
+
+    #[test]
+    fn values_of_the_best_are_cut_where_there_is_no_room_for_them() {
+        let mut case = case();
+        let long = "a_long_name_of_an_optimizer_that_takes_a_line".repeat(2);
+        for point in &mut case.points {
+            point
+                .set
+                .insert("optimizer.type".into(), long.clone().into());
+        }
+        let lines = block(&case.results(), &session(), 79, 40, PLAIN);
+        let want =
+            "best       0.550 ± 0.071   learning_rate=0.1 type=a_long_name_of_an_…   2 seeds";
+        assert_eq!(lines[2], want);
     }
 
     #[test]

@@ -17,10 +17,14 @@ use super::definition::{Definition, Goal, MetricName, Score};
 use super::point::{Point, labels};
 use super::progress::Progress;
 use super::ranking::{self, Candidate};
-use super::schedule::{Decision, End, stopped};
+use super::schedule::{self, Decision, End, PointState, Rung, stopped};
 use crate::files::write_atomic;
+use crate::overview::text::cut;
 use crate::run::{Evaluation, RunState};
 use crate::spec::{Base, Section, Spec};
+
+/// What the values of the best setting take at most in a list of runs, in columns.
+const LABEL: usize = 30;
 
 /// What the table is of. `progress` has one entry for each point, in the same order.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +123,7 @@ impl<'a> Results<'a> {
     }
 
     /// The number of the point that has reached the target which the sweep has now.
-    fn winner(&self) -> Option<usize> {
+    pub fn winner(&self) -> Option<usize> {
         self.decisions.iter().find_map(|decision| match decision {
             Decision::Target { point, target, .. } if Some(*target) == self.definition.target => {
                 Some(*point)
@@ -139,6 +143,17 @@ impl<'a> Results<'a> {
                 || winner == Some(point.number)
         });
         done.count()
+    }
+
+    /// How far the rung of halving is at which points are compared next, if there is one.
+    pub fn rung(&self) -> Option<Rung> {
+        let all = self.progress.iter();
+        // All points of a halving train the same number of steps.
+        let steps = all.filter_map(|progress| progress.steps).max()?;
+        let metric = self.definition.metric;
+        let states = self.progress.iter();
+        let states: Vec<PointState> = states.map(|it| it.point_state(steps, metric)).collect();
+        schedule::rung(self.definition, self.points, &states, self.decisions)
     }
 
     /// How each point stands, in a word or two for people, in the order of the points.
@@ -232,6 +247,37 @@ impl<'a> Results<'a> {
             true => "by validation images",
             false => "by the test images",
         }
+    }
+
+    /// What stands before a score where it is not the accuracy on the test images.
+    pub fn prefix(&self) -> &'static str {
+        match (self.has_validation(), self.definition.metric.name) {
+            (false, MetricName::Accuracy) => "",
+            (true, MetricName::Accuracy) => "validation ",
+            (false, MetricName::Loss) => "loss ",
+            (true, MetricName::Loss) => "validation loss ",
+        }
+    }
+
+    /// The best setting in a few words, without its seeds: `0.153 ± 0.010, learning_rate=0.2`. None if none has a rank.
+    pub fn best(&self) -> Option<String> {
+        let settings = self.settings();
+        let best = settings.first().filter(|it| it.rank.is_some())?;
+        let score = format!("{}{}", self.prefix(), spread(&best.judged));
+        match cut(&self.label(best), LABEL) {
+            label if label.is_empty() => Some(score), // it sweeps over seeds alone
+            label => Some(format!("{score}, {label}")),
+        }
+    }
+
+    /// The values that a setting sets: `learning_rate=0.2 momentum=0.9`.
+    pub fn label(&self, setting: &Setting) -> String {
+        let labels = labels(&self.definition.fields()).into_iter();
+        let values = labels.filter_map(|(field, label)| {
+            let value = setting.values.get(&field)?;
+            Some(format!("{label}={}", text(value)))
+        });
+        values.collect::<Vec<_>>().join(" ")
     }
 
     fn metric(&self) -> &'static str {
@@ -885,6 +931,20 @@ Failed:
     }
 
     #[test]
+    fn best_setting_is_told_without_its_seeds_and_with_what_its_score_is() {
+        let mut case = Case::new(vec![finished(&[(0.5, Some(0.75))]); 2]);
+        let best = |case: &Case| case.results().best();
+        let want = "0.750 ± 0.000, learning_rate=0.1 type=a, \"b\"";
+        assert_eq!(best(&case).as_deref(), Some(want));
+        case.points[0].set.clear();
+        case.validation_images = BTreeSet::from([500]);
+        assert_eq!(best(&case).as_deref(), Some("validation 0.750 ± 0.000"));
+        case.definition.metric.name = MetricName::Loss;
+        assert_eq!(case.results().prefix(), "validation loss ");
+        assert_eq!(best(&Case::new(vec![failed()])), None);
+    }
+
+    #[test]
     fn point_out_of_halving_that_was_resumed_says_so() {
         let mut case = Case::new(vec![finished(&[(0.9, None), (0.9, None)]); 4]);
         case.progress[3].done = 10;
@@ -903,20 +963,21 @@ Failed:
         let mut case = Case::new(vec![finished(&[(0.5, None)]); 4]);
         case.base.optimizer.learning_rate = 0.125;
         for point in &mut case.points {
-            point.set = BTreeMap::from([("optimizer.type".to_owned(), "sgd".into())]);
+            point.set.clear();
         }
         case.points[2].set = BTreeMap::from([("optimizer.learning_rate".to_owned(), 0.5.into())]);
         let table = case.results().table(9);
+        // There is no field optimizer.type.
         assert!(
-            table[1].starts_with("1     0.125          sgd"),
+            table[1].starts_with("1     0.125          - "),
             "{table:#?}"
         );
         assert!(
-            table[2].starts_with("2     0.5            sgd"),
+            table[2].starts_with("2     0.5            - "),
             "{table:#?}"
         );
         let csv = case.results().csv();
-        assert!(csv.contains(",1,0.125,sgd,1,finished"), "{csv}");
+        assert!(csv.contains(",1,0.125,,1,finished"), "{csv}");
     }
 
     #[test]

@@ -200,6 +200,48 @@ pub fn next(
     Next::Start(starts)
 }
 
+/// How far the rung of halving is at which points are compared next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// From 1.
+    pub number: u32,
+    /// How many rungs there are.
+    pub of: u32,
+    /// The points that are scored at it, or have ended before.
+    pub settled: usize,
+    /// The points that are compared at it.
+    pub points: usize,
+}
+
+/// The rung that comes next; none without halving, or where the points that are left train to their end.
+pub fn rung(
+    definition: &Definition,
+    points: &[Point],
+    states: &[PointState],
+    decisions: &[Decision],
+) -> Option<Rung> {
+    let halving = definition.early_terminate?;
+    let going = Going::of(points, states, decisions);
+    let steps = going.rung(halving)?;
+    let shortest = going.states().map(|state| state.steps).min()?;
+    let settings = going.candidates(steps).len() as u64;
+    // Those that follow, each with fewer settings and more steps.
+    let rungs = std::iter::successors(Some((settings, steps)), |(settings, steps)| {
+        let next = steps.checked_mul(halving.eta)?;
+        Some((settings.div_ceil(halving.eta), next))
+    });
+    let rungs = rungs.take_while(|(settings, steps)| *settings > 1 && *steps < shortest);
+    Some(Rung {
+        number: going.passed + 1,
+        of: going.passed + rungs.count() as u32,
+        settled: going
+            .states()
+            .filter(|state| state.is_settled(steps))
+            .count(),
+        points: going.points.len(),
+    })
+}
+
 /// The points that halving has stopped, by their numbers, each with the rung, in steps.
 pub fn stopped(decisions: &[Decision]) -> BTreeMap<usize, u64> {
     let rungs = decisions.iter().filter_map(|decision| match decision {
@@ -575,5 +617,37 @@ pub(super) mod tests {
             let next = next(&definition(9, Some(min_iter)), &points, &waiting(2), &[]);
             assert_eq!(starts(next), [(1, want), (2, want)]);
         }
+    }
+
+    #[test]
+    fn rung_tells_how_many_of_its_points_are_scored() {
+        let points = points(6, 1);
+        let mut states = waiting(6);
+        let rung = |definition: &Definition, states: &[PointState], decisions: &[Decision]| {
+            let rung = rung(definition, &points, states, decisions)?;
+            Some((rung.number, rung.of, rung.settled, rung.points))
+        };
+        assert_eq!(rung(&definition(2, None), &states, &[]), None);
+        let definition = definition(2, Some(10));
+        assert_eq!(rung(&definition, &states, &[]), Some((1, 2, 0, 6)));
+        for state in &mut states[..3] {
+            (state.done, state.scores) = (10, vec![(9, 0.5)]);
+        }
+        states[2].running = true; // its score may be of another session
+        states[5].end = Some(End::Failed);
+        assert_eq!(rung(&definition, &states, &[]), Some((1, 2, 3, 6)));
+        let decision = |steps, go_on: &[usize]| Decision::Halving {
+            steps,
+            go_on: go_on.to_vec(),
+            stop: (1..=6).filter(|it| !go_on.contains(it)).collect(),
+            scores: BTreeMap::new(),
+        };
+        let first = decision(10, &[1, 2]);
+        assert_eq!(
+            rung(&definition, &states, std::slice::from_ref(&first)),
+            Some((2, 2, 0, 2))
+        );
+        let decisions = [first, decision(30, &[1])];
+        assert_eq!(rung(&definition, &states, &decisions), None);
     }
 }
