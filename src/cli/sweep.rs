@@ -211,7 +211,7 @@ impl Summary {
             let run = run(point);
             run.as_ref().map(Progress::read).unwrap_or_default()
         });
-        let decisions = directory.decisions()?;
+        let decisions = directory.decisions(sweep)?;
         Ok(Summary::new(
             directory,
             sweep,

@@ -9,6 +9,7 @@
 //!
 //! How a point stands, its own run tells; nothing of it is written here a second time, which a crash could tear from it.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::ops::Deref;
@@ -18,7 +19,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::schedule::Decision;
+use super::schedule::{self, Decision};
 use super::{Definition, Point, Sweep};
 use crate::files::{read_small, sync_dir, write_atomic};
 use crate::run::{self, Lock, ProcessDir, Role, RunDir, SWEEP};
@@ -112,6 +113,9 @@ impl SweepDir {
         }
         let frozen: Frozen = serde_yaml::from_slice(&bytes)
             .map_err(|error| user_error!("{shown}: {error}; want what `runboard run` wrote"))?;
+        if let Some(damage) = damage(&frozen.points) {
+            bail_user!("{shown}: {damage}; want what `runboard run` wrote");
+        }
         Ok(Sweep {
             base: Spec::parse_frozen(&path, frozen.base.to_string())?,
             definition: frozen.sweep,
@@ -148,11 +152,11 @@ impl SweepDir {
         self.path().join("decisions.jsonl")
     }
 
-    /// What was decided, in that order. A line that a crash left unfinished was not acted on and does not count.
+    /// What was decided of `sweep`, in that order. A line that a crash left unfinished was not acted on and does not count.
     ///
     /// # Errors
-    /// If the file cannot be read, and a user error for a line that is no decision.
-    pub fn decisions(&self) -> Result<Vec<Decision>> {
+    /// If the file cannot be read, and a user error for a line that is no decision, or none that follows on those before.
+    pub fn decisions(&self, sweep: &Sweep) -> Result<Vec<Decision>> {
         let path = self.decisions_path();
         let bytes = match read_small(&path, MAX_DECISIONS) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -168,7 +172,15 @@ impl SweepDir {
                 )
             })
         };
-        lines.enumerate().map(parse).collect()
+        let decisions: Vec<Decision> = lines.enumerate().map(parse).collect::<Result<_>>()?;
+        if let Some((index, problem)) = schedule::misplaced(sweep, &decisions) {
+            bail_user!(
+                "{}:{}: {problem}; want what `runboard run` wrote",
+                path.display(),
+                index + 1
+            );
+        }
+        Ok(decisions)
     }
 
     /// Writes a decision down, durably, before it is acted on. Whoever does so holds the sweep's lock.
@@ -196,6 +208,20 @@ impl SweepDir {
     }
 }
 
+/// What is not as it was made: what points are called decides which directories are written and removed.
+fn damage(points: &[Point]) -> Option<String> {
+    if points.is_empty() {
+        return Some("got no points".to_owned());
+    }
+    let mut numbers = HashSet::new();
+    let mut ids = HashSet::new();
+    points.iter().find_map(|point| {
+        let is_new = numbers.insert(point.number) && ids.insert(&point.id);
+        let twice = || format!("got point {} twice", point.number);
+        point.damage().or_else(|| (!is_new).then(twice))
+    })
+}
+
 /// How many bytes the lines have that are finished.
 fn whole_lines(bytes: &[u8]) -> usize {
     let end = bytes.iter().rposition(|&byte| byte == b'\n');
@@ -206,6 +232,8 @@ fn whole_lines(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
+    use crate::sweep::definition::Halving;
+    use crate::sweep::point::labels;
     use serde_json::json;
     use std::collections::BTreeMap;
 
@@ -213,13 +241,10 @@ mod tests {
         let mut base = Spec::default();
         base.network.conv1.stddev = 1e-300;
         let section = "{parameters: {optimizer.learning_rate: [0.05, 1e-7]}, seeds: 2}";
-        let point = |number, rate: f64| Point {
-            number,
-            id: format!("id{number}"),
-            setting: format!("setting{number}"),
-            name: format!("{number:03}-learning_rate={rate}"),
-            seed: u64::MAX,
-            set: BTreeMap::from([("optimizer.learning_rate".to_owned(), json!(rate))]),
+        let labels = labels(&["optimizer.learning_rate"]);
+        let point = |number, rate: f64| {
+            let set = BTreeMap::from([("optimizer.learning_rate".to_owned(), json!(rate))]);
+            Point::new(number, u64::MAX, set, &labels, false)
         };
         Sweep {
             base,
@@ -260,6 +285,22 @@ mod tests {
             ("version: 1\n", "version: 2\n", ": got version 2, want 1"),
             ("points:\n", "point:\n", ": unknown field `point`"),
             ("  seeds:", "  seed_s:", "seed_s"),
+            (
+                "name: 001-learning_rate=0.05",
+                "name: ''",
+                ": point 1: got name \"\", want one that begins with \"001\"",
+            ),
+            (
+                "name: 001-learning_rate=0.05",
+                "name: 001-/../../victim",
+                ": point 1: got name ",
+            ),
+            (
+                "learning_rate: 0.05",
+                "learning_rate: 0.3",
+                "that of its values",
+            ),
+            ("number: 2", "number: 1", ": point 1: got name "),
         ] {
             assert!(text.contains(from), "{text}");
             fs::write(&path, text.replacen(from, to, 1)).unwrap();
@@ -275,10 +316,48 @@ mod tests {
     }
 
     #[test]
+    fn decisions_follow_on_each_other() {
+        let runs = tempfile::tempdir().unwrap();
+        let mut sweep = sweep();
+        sweep.definition.early_terminate = Some(Halving {
+            min_iter: 10,
+            eta: 2,
+        });
+        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep).unwrap();
+        let rung = |steps, go_on: &[usize], stop: &[usize]| Decision::Halving {
+            steps,
+            go_on: go_on.to_vec(),
+            stop: stop.to_vec(),
+            scores: BTreeMap::new(),
+        };
+        let first = rung(10, &[2], &[1]);
+        for decisions in [
+            vec![rung(20, &[2], &[1])],
+            vec![first.clone(), first.clone()],
+            vec![first.clone(), rung(20, &[1], &[])],
+            vec![rung(10, &[], &[1, 2])],
+            vec![rung(10, &[3], &[1])],
+            vec![rung(10, &[2, 2], &[1])],
+        ] {
+            fs::remove_file(directory.decisions_path()).ok();
+            for decision in &decisions {
+                directory.decide(decision).unwrap();
+            }
+            let error = directory.decisions(&sweep).unwrap_err();
+            assert!(is_user_error(&error), "{decisions:?}");
+        }
+        fs::remove_file(directory.decisions_path()).unwrap();
+        for decision in [&first, &rung(20, &[2], &[])] {
+            directory.decide(decision).unwrap();
+        }
+        assert_eq!(directory.decisions(&sweep).unwrap().len(), 2);
+    }
+
+    #[test]
     fn decision_that_a_crash_cut_short_does_not_count() {
         let runs = tempfile::tempdir().unwrap();
         let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep()).unwrap();
-        assert_eq!(directory.decisions().unwrap(), []);
+        assert_eq!(directory.decisions(&sweep()).unwrap(), []);
         let target = |point| Decision::Target {
             point,
             step: 7,
@@ -289,11 +368,14 @@ mod tests {
         let path = directory.decisions_path();
         let whole = fs::read(&path).unwrap();
         fs::write(&path, [&whole[..], b"{\"target\":{\"poi"].concat()).unwrap();
-        assert_eq!(directory.decisions().unwrap(), [target(1)]);
+        assert_eq!(directory.decisions(&sweep()).unwrap(), [target(1)]);
         directory.decide(&target(2)).unwrap();
-        assert_eq!(directory.decisions().unwrap(), [target(1), target(2)]);
+        assert_eq!(
+            directory.decisions(&sweep()).unwrap(),
+            [target(1), target(2)]
+        );
         fs::write(&path, [&whole[..], b"{}\n"].concat()).unwrap();
-        let error = directory.decisions().unwrap_err();
+        let error = directory.decisions(&sweep()).unwrap_err();
         assert!(is_user_error(&error));
         let begin = format!("{}:2: no decision of a sweep: ", path.display());
         assert!(error.to_string().starts_with(&begin), "{error}");

@@ -52,6 +52,33 @@ impl Point {
         }
     }
 
+    /// What is not as it was made: the id of its values, or the name of its directory, which must not lead elsewhere.
+    pub(super) fn damage(&self) -> Option<String> {
+        let made = Point::new(self.number, self.seed, self.set.clone(), &[], false);
+        let allowed = |c: char| is_plain(c) || c == '=';
+        let found = |field, found: &str, want: &str| {
+            Some(format!(
+                "point {}: got {field} {found:?}, want {want}",
+                self.number
+            ))
+        };
+        if (&self.id, &self.setting) != (&made.id, &made.setting) {
+            found(
+                "id",
+                &self.id,
+                &format!("{:?}, that of its values", made.id),
+            )
+        } else if self.name != name(self.number, self.label()) || !self.name.chars().all(allowed) {
+            found(
+                "name",
+                &self.name,
+                &format!("one that begins with {:?}", made.name),
+            )
+        } else {
+            None
+        }
+    }
+
     /// What differs from other points: the name without its number, `learning_rate=0.05-seed=2`.
     pub fn label(&self) -> &str {
         self.name.split_once('-').map_or("", |(_, label)| label)
@@ -136,10 +163,12 @@ pub fn plain(value: &Value) -> String {
     };
     // A whole number reads better without its decimals.
     let text = text.strip_suffix(".0").unwrap_or(&text);
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-' | ',');
-    text.chars()
-        .map(|c| if allowed(c) { c } else { '_' })
-        .collect()
+    let plain = |c| if is_plain(c) { c } else { '_' };
+    text.chars().map(plain).collect()
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-' | ',')
 }
 
 /// Dotted paths and their shortest ends that tell them apart.

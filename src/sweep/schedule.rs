@@ -7,10 +7,11 @@
 //! `min_iter`, `eta * min_iter`, `eta^2 * min_iter`, ..., as long as that is less than any point trains in all. Of n settings at
 //! a rung the best n / `eta`, rounded up, go on, with all of their seeds. The last one trains to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Sweep;
 use super::definition::{Definition, Goal, Halving, OnFailure};
 use super::point::Point;
 use super::ranking::{self, Candidate};
@@ -102,6 +103,39 @@ pub enum Decision {
         /// The target.
         target: f64,
     },
+}
+
+/// The first decision that does not follow on those before it, by its index, and why: a rung comes after the one below
+/// it, and has points that were sent on from there.
+pub(super) fn misplaced(sweep: &Sweep, decisions: &[Decision]) -> Option<(usize, String)> {
+    let mut rung = sweep.definition.early_terminate.map(|it| it.min_iter);
+    let mut there: BTreeSet<usize> = sweep.points.iter().map(|point| point.number).collect();
+    decisions.iter().enumerate().find_map(|(index, decision)| {
+        let problem = match decision {
+            Decision::Target { point, .. } => {
+                let is_known = sweep.points.iter().any(|it| it.number == *point);
+                (!is_known).then(|| format!("got point {point}, which the sweep does not have"))
+            }
+            Decision::Halving {
+                steps, go_on, stop, ..
+            } => {
+                let want = rung?;
+                let members: BTreeSet<usize> = go_on.iter().chain(stop).copied().collect();
+                let is_sound = *steps == want
+                    && !go_on.is_empty()
+                    && members.len() == go_on.len() + stop.len()
+                    && members.is_subset(&there);
+                rung = want.checked_mul(sweep.definition.early_terminate?.eta);
+                there = go_on.iter().copied().collect();
+                (!is_sound).then(|| {
+                    format!(
+                        "got a decision at {steps} steps, want one at {want} about points that came so far"
+                    )
+                })
+            }
+        };
+        problem.map(|problem| (index, problem))
+    })
 }
 
 /// What to do next.

@@ -166,7 +166,7 @@ impl<'a> Supervisor<'a> {
             id: session.directory.id(),
             points,
             progress,
-            decisions: session.directory.decisions()?,
+            decisions: session.directory.decisions(session.sweep)?,
             validation_images: session.sweep.validation_images(),
             slots: Slots::of_this_machine()?,
             session,
