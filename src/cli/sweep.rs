@@ -3,6 +3,7 @@
 use super::run::{DETACH_LIMIT, Session};
 use crate::backend;
 use crate::data::Fetch;
+use crate::overview::wrap;
 use crate::run::{Lock, ProcessDir, Role, RunState, Statuses, SweepStatus, commands, points};
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override, Spec};
@@ -150,7 +151,7 @@ fn start(
     drop(lock); // before anybody is told to resume it
     let summary = Summary::new(directory, sweep, progress, decisions);
     let has_failures = !summary.results(sweep).failures().is_empty();
-    console::line(summary.text(sweep, directory, outcome));
+    console::line(summary.text(sweep, directory, outcome, display.columns()));
     Ok(match outcome {
         Outcome::Over(Reason::Target(_)) => 0,
         Outcome::Over(_) => i32::from(has_failures) * FAILED,
@@ -232,8 +233,15 @@ impl Summary {
         }
     }
 
-    /// The end of a session, for people.
-    fn text(&self, sweep: &Sweep, directory: &SweepDir, outcome: Outcome) -> String {
+    /// The end of a session, for people, its sentences in lines of at most `columns`.
+    fn text(
+        &self,
+        sweep: &Sweep,
+        directory: &SweepDir,
+        outcome: Outcome,
+        columns: Option<usize>,
+    ) -> String {
+        let wrapped = |text: &str| columns.map_or(text.to_owned(), |columns| wrap(text, columns));
         let results = self.results(sweep);
         let name = |number: usize| {
             let point = sweep.points.iter().find(|point| point.number == number);
@@ -264,9 +272,13 @@ impl Summary {
                 Some(("to go on", resume)),
             ),
         };
-        let mut lines = vec![format!("{} {how}", self.id), results.counts()];
-        lines.extend(failures.iter().map(|failure| format!("  {failure}")));
-        lines.push(results.judge());
+        let mut lines = vec![format!("{} {how}", self.id), wrapped(&results.counts())];
+        lines.extend(
+            failures
+                .iter()
+                .map(|failure| wrapped(&format!("  {failure}"))),
+        );
+        lines.push(wrapped(&results.judge()));
         lines.extend(results.table(SHOWN).iter().map(|line| format!("  {line}")));
         let table = directory.path().join("results.md");
         lines.push(format!("  all settings   {}", table.display()));

@@ -31,6 +31,8 @@ pub struct Session {
     pub left: Option<Duration>,
     /// Whether it was asked to stop.
     pub stopping: bool,
+    /// Whether a point waits for cores or a GPU that others have.
+    pub waiting: bool,
     /// The command that shows the curves.
     pub curves: String,
 }
@@ -191,7 +193,8 @@ impl Block<'_> {
     }
 
     /// The points under way, in as many lines as there may be.
-    fn running(&self, lines: usize) -> Vec<String> {
+    fn running(&self, space: usize) -> Vec<String> {
+        let lines = space.saturating_sub(usize::from(self.session.waiting));
         let all = self.results.points.iter().zip(self.results.progress);
         let under_way = |it: &(&Point, &Progress)| it.1.state.is_some_and(RunState::is_under_way);
         let running: Vec<(&Point, &Progress)> = all.filter(under_way).collect();
@@ -217,6 +220,9 @@ impl Block<'_> {
                 label(shown),
                 &[format!("and {} more", running.len() - shown)],
             ));
+        }
+        if self.session.waiting && space > 0 {
+            rows.push(self.row("waiting", &["for cores or a GPU, which others have".into()]));
         }
         rows
     }
@@ -325,6 +331,7 @@ mod tests {
             elapsed: Duration::from_secs(75),
             left: Some(Duration::from_secs(60)),
             stopping: false,
+            waiting: false,
             curves: "make tensorboard NAME=rates/20261126-050000, or: tensorboard --logdir runs/rates/20261126-050000".into(),
         }
     }
@@ -374,6 +381,22 @@ to stop    Ctrl-C, which saves a checkpoint of each point";
         let line = |case: &Case| block(&case.results(), &session(), 110, 40, PLAIN)[1].clone();
         let want = "4 of 8 done, rung 1 of 1: 4 of 8, 0:01:15 elapsed, 0:01:00 left";
         assert!(line(&case).ends_with(want), "{}", line(&case));
+    }
+
+    #[test]
+    fn block_tells_that_a_point_waits_for_a_device() {
+        let case = case();
+        let waiting = Session {
+            waiting: true,
+            ..session()
+        };
+        let lines = block(&case.results(), &waiting, 79, 40, PLAIN);
+        let want = "waiting    for cores or a GPU, which others have";
+        assert_eq!(lines[lines.len() - 3], want);
+        for rows in 8..12 {
+            let lines = block(&case.results(), &waiting, 79, rows, PLAIN);
+            assert!(lines.len() <= rows, "{rows}: {lines:#?}");
+        }
     }
 
     #[test]

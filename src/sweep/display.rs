@@ -22,6 +22,7 @@ pub struct Display {
     session: Session,
     begin: Instant,
     drawn: Option<Instant>,
+    waiting_told: bool,
     /// How much was done when the session began.
     first_share: Option<f64>,
 }
@@ -39,6 +40,7 @@ impl Display {
             },
             begin: Instant::now(),
             drawn: None,
+            waiting_told: false,
             first_share: None,
         }
     }
@@ -46,6 +48,11 @@ impl Display {
     /// Whether there is a block.
     pub fn is_live(&self) -> bool {
         self.terminal.is_some()
+    }
+
+    /// How many columns the terminal has, if there is one.
+    pub fn columns(&self) -> Option<usize> {
+        self.terminal.as_ref().map(Terminal::columns)
     }
 
     /// Something that must not be lost: a point that failed, a decision.
@@ -68,6 +75,15 @@ impl Display {
         };
         if shown {
             self.note(text);
+        }
+    }
+
+    /// Whether a point waits for cores or a GPU that others have. A block shows it as long as it is so, and plain lines tell
+    /// it once.
+    pub fn waits(&mut self, waiting: bool) {
+        self.session.waiting = waiting;
+        if waiting && !self.is_live() && !std::mem::replace(&mut self.waiting_told, true) {
+            self.note("waiting for cores or a GPU, which others have");
         }
     }
 

@@ -32,6 +32,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often the status is written, and the points that run are read.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// How often the tables are written at most: with thousands of points that takes its time.
+const REWRITE: Duration = Duration::from_secs(3);
+
 /// How often in a row, with nothing new trained or scored between, a point is started whose supervisor was killed or did
 /// nothing.
 const ATTEMPTS: u32 = 3;
@@ -118,8 +121,9 @@ struct Supervisor<'a> {
     over: Option<Reason>,
     /// Whether the points were ended at once.
     forced: bool,
-    /// Whether it was said that a slot is waited for.
-    waiting_noted: bool,
+    /// When the tables were written last, and whether they are older than the points.
+    written: Option<Instant>,
+    outdated: bool,
     looked: Option<Instant>,
 }
 
@@ -173,7 +177,8 @@ impl<'a> Supervisor<'a> {
             status,
             over: None,
             forced: false,
-            waiting_noted: false,
+            written: None,
+            outdated: false,
             looked: None,
         })
     }
@@ -188,6 +193,10 @@ impl<'a> Supervisor<'a> {
             self.look();
             if !self.status.stopping && self.over.is_none() {
                 self.advance(display)?;
+            }
+            let is_recent = |written: Instant| written.elapsed() < REWRITE;
+            if self.outdated && !self.written.is_some_and(is_recent) {
+                self.write_results(display);
             }
             display.update(&self.results(), self.status.stopping);
             if self.points.iter().all(|point| point.child.is_none()) {
@@ -295,7 +304,7 @@ impl<'a> Supervisor<'a> {
                     self.session.directory.decide(&decision)?;
                     display.note(&self.told(&decision));
                     self.decisions.push(decision);
-                    self.write_results(display);
+                    self.outdated = true;
                 }
                 Next::End(reason) => {
                     self.over = Some(reason);
@@ -304,6 +313,7 @@ impl<'a> Supervisor<'a> {
                     return Ok(());
                 }
                 Next::Start(starts) => {
+                    display.waits(false);
                     if starts.is_empty() {
                         self.slots.leave();
                     }
@@ -366,12 +376,9 @@ impl<'a> Supervisor<'a> {
             gpus => self.slots.take_gpu(gpus)?,
         };
         let Some(slot) = slot else {
-            if !std::mem::replace(&mut self.waiting_noted, true) {
-                display.note("waiting for cores or a GPU, which others have");
-            }
+            display.waits(true);
             return Ok(false);
         };
-        self.waiting_noted = false;
         // Its processes have logs of their own.
         let mut arguments: Vec<OsString> = vec!["--quiet".into()];
         let (run, lock) = match begun {
@@ -458,7 +465,7 @@ impl<'a> Supervisor<'a> {
                 && let Some(child) = self.points[index].child.take()
             {
                 self.ended(index, child, display);
-                self.write_results(display);
+                self.outdated = true;
             }
         }
         Ok(())
@@ -581,7 +588,8 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Writes the tables. They can be written again from the points at any time.
-    fn write_results(&self, display: &mut Display) {
+    fn write_results(&mut self, display: &mut Display) {
+        (self.written, self.outdated) = (Some(Instant::now()), false);
         if let Err(error) = self.results().write(self.session.directory.path()) {
             display.note(&format!("warning: {error:#}"));
         }
