@@ -189,9 +189,8 @@ impl<'a> Supervisor<'a> {
                 self.pause(display);
             }
             self.forward_stop(shutdown, display);
-            self.reap(display)?;
-            self.look();
-            if !self.status.stopping && self.over.is_none() {
+            let has_changed = self.reap(display)? | self.look();
+            if has_changed && !self.status.stopping && self.over.is_none() {
                 self.advance(display)?;
             }
             let is_recent = |written: Instant| written.elapsed() < REWRITE;
@@ -226,13 +225,13 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Reads how far the points are that run, of this session and of others, and writes the status.
-    fn look(&mut self) {
+    /// Reads how far the points are that run, of this session and of others, and writes the status, if it is time for it.
+    fn look(&mut self) -> bool {
         if self
             .looked
             .is_some_and(|looked| looked.elapsed() < HEARTBEAT)
         {
-            return;
+            return false;
         }
         self.looked = Some(Instant::now());
         for index in 0..self.points.len() {
@@ -245,6 +244,7 @@ impl<'a> Supervisor<'a> {
         }
         // On a full disk it is tried again at the next look.
         let _ = self.status.save(self.session.directory);
+        true
     }
 
     fn read(&mut self, index: usize) {
@@ -454,8 +454,9 @@ impl<'a> Supervisor<'a> {
         })
     }
 
-    /// Notes what has become of the points that have ended.
-    fn reap(&mut self, display: &mut Display) -> Result<()> {
+    /// Notes what has become of the points that have ended. Returns whether there are any.
+    fn reap(&mut self, display: &mut Display) -> Result<bool> {
+        let mut ended = false;
         for index in 0..self.points.len() {
             let Some(child) = &mut self.points[index].child else {
                 continue;
@@ -466,9 +467,10 @@ impl<'a> Supervisor<'a> {
             {
                 self.ended(index, child, display);
                 self.outdated = true;
+                ended = true;
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     fn ended(&mut self, index: usize, mut child: Child, display: &mut Display) {
