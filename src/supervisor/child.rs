@@ -125,7 +125,7 @@ impl Child {
     }
 
     /// Whether the child has written this status.
-    pub(super) fn wrote(&self, status: &impl Status) -> bool {
+    pub fn wrote(&self, status: &impl Status) -> bool {
         self.identity.is_same(status.process())
     }
 

@@ -41,6 +41,15 @@ impl Log {
         }
     }
 
+    /// The whole file, whoever wrote it.
+    pub(super) fn of_all_sessions(path: PathBuf) -> Self {
+        Log {
+            start: 0,
+            offset: 0,
+            ..Log::follow(path)
+        }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

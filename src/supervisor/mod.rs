@@ -14,7 +14,7 @@ mod terminal;
 mod tests;
 mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ use crate::run::{
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use detached::frozen_notice;
 use display::Display;
+use log::Log;
 use worker::Worker;
 
 /// How often an unchanged status is written again, as a heartbeat.
@@ -63,6 +64,11 @@ impl Options {
             until: None,
         }
     }
+}
+
+/// The last `count` lines of a log; none of one that cannot be read.
+pub fn end_of_log(path: PathBuf, count: usize) -> Vec<String> {
+    Log::of_all_sessions(path).tail(count)
 }
 
 /// The right to supervise `run`.

@@ -19,7 +19,7 @@ use super::slot::{Slot, Slots};
 use super::{Definition, Point, Sweep, SweepDir};
 use crate::run::{
     self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Software,
-    Status, StopRequests, SweepStatus, data,
+    Status, StopRequests, SupervisorStatus, SweepStatus, TrainStatus, data,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use crate::spec::Spec;
@@ -41,6 +41,9 @@ const ATTEMPTS: u32 = 3;
 
 /// How many lines of its supervisor's log are shown at most of a point that failed: they have the end of the others.
 const TAIL: usize = 60;
+
+/// How many lines of its trainer's log are shown at most of a point that fails, while its evaluator is at work.
+const TRAINER_TAIL: usize = 10;
 
 /// What a session of a sweep needs.
 #[derive(Debug)]
@@ -143,6 +146,8 @@ struct PointSession {
     attempts: u32,
     /// Steps done and scores there when it was started last.
     before: (u64, usize),
+    /// Whether it was told that its trainer has failed, whose last checkpoints are still scored.
+    failure_told: bool,
 }
 
 impl PointSession {
@@ -189,7 +194,7 @@ impl<'a> Supervisor<'a> {
                 self.pause(display);
             }
             self.forward_stop(shutdown, display);
-            let has_changed = self.reap(display)? | self.look();
+            let has_changed = self.reap(display)? | self.look(display);
             if has_changed && !self.status.stopping && self.over.is_none() {
                 self.advance(display)?;
             }
@@ -226,7 +231,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Reads how far the points are that run, of this session and of others, and writes the status, if it is time for it.
-    fn look(&mut self) -> bool {
+    fn look(&mut self, display: &mut Display) -> bool {
         if self
             .looked
             .is_some_and(|looked| looked.elapsed() < HEARTBEAT)
@@ -240,6 +245,7 @@ impl<'a> Supervisor<'a> {
                 .is_some_and(RunState::is_under_way);
             if self.points[index].child.is_some() || is_under_way {
                 self.read(index);
+                self.tell_failure(index, display);
             }
         }
         // On a full disk it is tried again at the next look.
@@ -254,8 +260,37 @@ impl<'a> Supervisor<'a> {
         if let Some(error) = &self.points[index].failure {
             progress.end = Some(End::Failed);
             progress.error = Some(error.clone());
+        } else if let (Some(child), Some(run), None) =
+            (&self.points[index].child, &run, progress.end)
+            && let Some((end, error)) = failed_trainer(child, run)
+        {
+            (progress.end, progress.error) = (Some(end), error);
         }
         self.progress[index] = progress;
+    }
+
+    /// Says, once, that a point fails whose supervisor is still there: its evaluator may have many checkpoints to score.
+    fn tell_failure(&mut self, index: usize, display: &mut Display) {
+        let (state, progress) = (&mut self.points[index], &self.progress[index]);
+        let is_failure = progress.end.is_some_and(End::is_failure);
+        if state.child.is_none() || !is_failure || std::mem::replace(&mut state.failure_told, true)
+        {
+            return;
+        }
+        let point = &self.session.sweep.points[index];
+        let run = self.session.directory.run(point);
+        let log = run.map(|run| run.log(Role::TRAIN));
+        let lines = log.map_or_else(Vec::new, |log| supervisor::end_of_log(log, TRAINER_TAIL));
+        let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+        let error = progress.error.as_deref();
+        display.note(&format!(
+            "{}: {} after {} of {} steps: {}; what it has saved is still scored; the end of its train.log:{lines}",
+            point.name,
+            results::state(progress, None),
+            progress.done,
+            state.steps,
+            error.unwrap_or("the trainer died and is not started again"),
+        ));
     }
 
     fn states(&self) -> Vec<PointState> {
@@ -414,7 +449,7 @@ impl<'a> Supervisor<'a> {
         };
         let state = &mut self.points[index];
         state.child = Some(child);
-        state.retry = false;
+        (state.retry, state.failure_told) = (false, false);
         state.attempts = if state.before == before {
             state.attempts + 1
         } else {
@@ -486,6 +521,13 @@ impl<'a> Supervisor<'a> {
         let (done, steps) = (progress.done, self.points[index].steps);
         let end = results::state(progress, None);
         match (progress.end, code) {
+            (Some(failure), _) if failure.is_failure() && self.points[index].failure_told => {
+                let path = self.session.directory.point(point);
+                display.line(&format!(
+                    "{name}: {end} after {done} of {steps} steps; more in {}",
+                    path.join("supervisor.log").display()
+                ));
+            }
             (Some(End::Diverged), _) => {
                 let error = progress.error.as_deref().unwrap_or_default();
                 display.note(&format!("{name}: {end}: {error}"));
@@ -596,6 +638,22 @@ impl<'a> Supervisor<'a> {
             display.note(&format!("warning: {error:#}"));
         }
     }
+}
+
+/// How the trainer of a point ended, and its error, if it has failed and the supervisor, which is this child, will not
+/// start it again. The supervisor's word comes first: after it, the trainer's does not change.
+fn failed_trainer(child: &Child, run: &RunDir) -> Option<(End, Option<String>)> {
+    let supervisor = SupervisorStatus::load(run).ok().flatten()?;
+    if !child.wrote(&supervisor) || supervisor.training || supervisor.stopping {
+        return None;
+    }
+    let train = TrainStatus::load(run).ok().flatten()?;
+    let end = match train.observed(run) {
+        ProcessState::Diverged => End::Diverged,
+        state if state.is_failure() => End::Failed,
+        _ => return None,
+    };
+    Some((end, train.process.error))
 }
 
 /// Whether a process of the run is there, whatever its status says by now.
