@@ -192,7 +192,7 @@ fn points(sweep: &Sweep, images: usize, device: &str, pace: Option<Pace>) -> Res
 }
 
 /// `1 point`, `2 points`.
-fn count(number: usize, what: &str) -> String {
+pub fn count(number: usize, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         many => format!("{many} {what}s"),

@@ -66,17 +66,18 @@ enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Continue a run from its last checkpoint
+    /// Continue a run from its last checkpoint, or a sweep with what is missing of it
     Resume {
-        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
+        /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
         #[arg(value_parser = path())]
         run: PathBuf,
         #[command(flatten)]
         runs: RunsArg,
-        /// Change a field of the spec that training so far does not depend on, such as train.steps=500; may be repeated
+        /// Change a field of the spec that training so far does not depend on, such as train.steps=500, or what adds points
+        /// to a sweep, such as sweep.seeds=5; may be repeated
         #[arg(long = "set", value_name = "FIELD=VALUE", conflicts_with = "recorded")]
         overrides: Vec<OsString>,
-        /// Where the run's images are, if they were moved; also looked for in RUNBOARD_DATA
+        /// Where the images of the run or sweep are, if they were moved; also looked for in RUNBOARD_DATA
         #[arg(long, value_name = "DIR", value_parser = path())]
         data: Option<PathBuf>,
         /// Return at once, and go on when the terminal closes; `runboard stop` ends it
@@ -93,9 +94,9 @@ enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Stop a run after a last checkpoint, wherever it was started, and wait for its end
+    /// Stop a run, or a sweep and its points, after a last checkpoint, wherever it was started, and wait for its end
     Stop {
-        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
+        /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
         #[arg(value_parser = path())]
         run: PathBuf,
         #[command(flatten)]

@@ -1,10 +1,13 @@
 //! `runboard run`, `resume` and `stop` of a sweep.
 
+use super::check::count;
 use super::run::{DETACH_LIMIT, Session};
 use crate::backend;
 use crate::data::Fetch;
 use crate::overview::wrap;
-use crate::run::{Lock, ProcessDir, Role, RunState, Statuses, SweepStatus, commands, points};
+use crate::run::{
+    Lock, ProcessDir, ProcessState, Role, RunState, Status, Statuses, SweepStatus, commands, points,
+};
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override, Spec};
 use crate::supervisor::display::Verbosity;
@@ -60,6 +63,12 @@ pub fn resume(
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;
     let directory = SweepDir::new(directory);
+    if session.until.is_some() {
+        bail_user!(
+            "--until: {} is a sweep; want it for a single run, such as one of its points",
+            directory.id()
+        );
+    }
     let inherited = recorded
         .then(|| Lock::inherited(&directory, Role::Sweep))
         .flatten();
@@ -85,7 +94,11 @@ pub fn resume(
         directory.write(&sweep)?;
         let added = sweep.points.len() - before;
         console::line(format_args!(
-            "{added} points are added to the {before} that there were"
+            "{} added to the {before} that there were",
+            match added {
+                1 => "1 point is".to_owned(),
+                many => format!("{many} points are"),
+            }
         ));
     }
     start(
@@ -133,8 +146,8 @@ fn start(
     let mut display = Display::detect(session.verbosity, commands::curves(directory));
     if !display.is_live() && session.verbosity != Verbosity::Quiet {
         console::line(format_args!(
-            "{path}: {} points, {} at once",
-            sweep.points.len(),
+            "{path}: {}, {} at once",
+            count(sweep.points.len(), "point"),
             sweep.definition.parallel
         ));
     }
@@ -253,7 +266,7 @@ impl Summary {
             Outcome::Over(Reason::Complete) if failures.is_empty() => ("finished".to_owned(), None),
             Outcome::Over(Reason::Complete) => (
                 "finished, with points that failed".to_owned(),
-                Some(("to try them again", commands::retry_failed(directory))),
+                Some(("to try again", commands::retry_failed(directory))),
             ),
             Outcome::Over(Reason::Target(point)) => (
                 format!("over: {} has reached the target", name(point)),
@@ -264,7 +277,7 @@ impl Summary {
                     "over: {} has failed, and sweep.on_failure is stop",
                     name(point)
                 ),
-                Some(("to try it again", commands::retry_failed(directory))),
+                Some(("to try again", commands::retry_failed(directory))),
             ),
             Outcome::Stopped(_) => ("stopped".to_owned(), Some(("to go on", resume))),
             Outcome::Waiting => (
@@ -306,7 +319,16 @@ pub fn stop(directory: ProcessDir, now: bool) -> Result<i32> {
     }
     let sweep = directory.read()?;
     let summary = Summary::read(&directory, &sweep)?;
-    console::line(summary.results(&sweep).counts());
-    console::line(format_args!("  to go on  {}", commands::resume(&directory)));
+    let results = summary.results(&sweep);
+    console::line(results.counts());
+    // One that is over needs nothing, unless points of it failed.
+    let status = SweepStatus::load(&directory).ok().flatten();
+    let is_over = status.is_some_and(|it| it.process.state == ProcessState::Finished);
+    if !is_over {
+        console::line(format_args!("  to go on  {}", commands::resume(&directory)));
+    } else if !results.failures().is_empty() {
+        let retry = commands::retry_failed(&directory);
+        console::line(format_args!("  to try again  {retry}"));
+    }
     Ok(0)
 }

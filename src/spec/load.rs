@@ -43,6 +43,7 @@ pub fn load(
     refuse_sweep_below(&layers)?;
     let (of_sweep, overrides): (Vec<_>, Vec<_>) =
         overrides.iter().cloned().partition(Override::is_of_sweep);
+    Override::refuse_repeated_values(&of_sweep)?;
     if !of_sweep.is_empty() {
         let section = sweep.unwrap_or_else(|| Section::of_values(Value::Null));
         sweep = Some(section.with(&of_sweep)?);

@@ -78,6 +78,23 @@ impl Override {
         self.path.split('.').next() == Some(SWEEP)
     }
 
+    /// Refuse two `--sweep` of one field: the second would take the place of the first.
+    pub(super) fn refuse_repeated_values(settings: &[Self]) -> Result<()> {
+        for (index, setting) in settings.iter().enumerate() {
+            let is_same = |other: &&Self| {
+                matches!(other.value, Setting::Values(_)) && other.path == setting.path
+            };
+            if matches!(setting.value, Setting::Values(_))
+                && let Some(before) = settings[..index].iter().find(is_same)
+            {
+                bail_user!(
+                    "{setting}: got {before} as well, want one --sweep of a field, with all of its values"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The keys in the section of a sweep that lead to what it sets. A parameter's name is one key.
     pub(super) fn section_path(&self) -> Vec<String> {
         let inside = self.path.split_once('.').map_or("", |(_, inside)| inside);
@@ -159,6 +176,17 @@ impl Override {
         &self.path
     }
 
+    /// What to write for a value that looks like several, as a sweep's are in Hydra, to follow a message that refuses it.
+    fn sweep_hint(&self, text: &str) -> String {
+        match text.contains(',') && !text.contains(['(', '[', '{', '"', '\'']) {
+            true => format!(
+                "; for a run of each of them: runboard run NAME --sweep {}={text}",
+                self.path
+            ),
+            false => String::new(),
+        }
+    }
+
     /// The checked value, nested in the mappings that its path names.
     pub(super) fn values(&self) -> Result<Value, FieldError> {
         let error = |field: &str, message: String| FieldError {
@@ -176,7 +204,12 @@ impl Override {
             return Err(error(&section, "got an override, want it in a file".into()));
         }
         let value = match &self.value {
-            Setting::Yaml(text) | Setting::Values(text) => read::read(text, &section)?,
+            Setting::Yaml(text) | Setting::Values(text) => {
+                read::read(text, &section).map_err(|error| FieldError {
+                    message: error.message + &self.sweep_hint(text),
+                    ..error
+                })?
+            }
             Setting::Text(text) => fields::check(&section, text.as_str().into())
                 .map_err(|message| error(&section, message))?,
         };

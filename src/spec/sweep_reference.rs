@@ -128,7 +128,7 @@ pub const DISTRIBUTIONS: [&str; 4] = ["uniform", "log_uniform_values", "int_unif
 pub fn sweep_refusal(field: &str) -> Option<&'static str> {
     match field {
         "seed" => Some(
-            "want seeds: [1, 2, 3] in sweep, beside parameters: points that differ by the seed alone are averaged",
+            "want seeds: [1, 2, 3] in sweep itself, for every setting: points that differ by the seed alone are averaged",
         ),
         "compute.device" | "compute.devices" => {
             Some("want devices: [cuda:0, cuda:1] in sweep, beside parameters")

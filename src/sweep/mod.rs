@@ -51,9 +51,37 @@ impl Sweep {
     /// A user error, with its place, for whatever is wrong with the section or with any point.
     pub fn of(experiment: &Experiment, gpus: usize) -> Result<Option<Self>> {
         match &experiment.sweep {
-            Some(section) => Sweep::new(&experiment.spec, section, gpus).map(Some),
+            Some(section) => {
+                let sweep = Sweep::new(&experiment.spec, section, gpus)?;
+                sweep.refuse_without_effect(experiment)?;
+                Ok(Some(sweep))
+            }
             None => Ok(None),
         }
+    }
+
+    /// Refuse a value that the command line sets and no point takes.
+    fn refuse_without_effect(&self, experiment: &Experiment) -> Result<()> {
+        let is_given = |field: &str| experiment.origin(field) == Some("--set");
+        let is_set_by_all = |field: &&str| self.points.iter().all(|it| it.set.contains_key(*field));
+        let fields = self.definition.fields();
+        if let Some(field) = fields
+            .into_iter()
+            .filter(is_set_by_all)
+            .find(|it| is_given(it))
+        {
+            bail_user!(
+                "--set {field}: no effect in a sweep each of whose points sets it; want --sweep {field}=VALUE,VALUE for \
+                 other values of it"
+            );
+        }
+        if is_given("seed") && !self.definition.seeds.contains(&self.base.seed.0) {
+            bail_user!(
+                "--set seed: no effect in a sweep that lists its seeds; want --sweep seed={}",
+                self.base.seed.0
+            );
+        }
+        Ok(())
     }
 
     fn new(base: &Spec, section: &Section, gpus: usize) -> Result<Self> {

@@ -301,8 +301,19 @@ fn choice(field: &'static Field, node: &Node, method: Method) -> Result<Choice> 
     if let Some(values) = node.get("values") {
         for key in ["distribution", "probabilities", "value"] {
             if let Some(other) = node.get(key) {
-                let message = "want values alone, of which each has the same chance";
-                return Err(other.key_error(message));
+                let shown: Vec<String> = values
+                    .items()
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|item| describe(item.value))
+                    .collect();
+                let shown = match shown.len() {
+                    1..=8 => shown.join(", "),
+                    _ => "...".to_owned(),
+                };
+                return Err(other.key_error(format!(
+                    "want {{values: [{shown}]}} alone, of which each has the same chance"
+                )));
             }
         }
         check_keys(node, &["values"], "a parameter with values")?;
@@ -311,6 +322,13 @@ fn choice(field: &'static Field, node: &Node, method: Method) -> Result<Choice> 
     if let Some(value) = node.get("value") {
         check_keys(node, &["value"], "a parameter with one value")?;
         return Ok(Choice::Values(vec![checked(field, &value)?]));
+    }
+    // First: the other keys are those of this distribution.
+    if let Some(kind) = node.get("distribution") {
+        let text = kind.value.as_str().unwrap_or_default();
+        if let Some(hint) = hints::distribution(text) {
+            return Err(kind.error(format!("got {text:?}: {hint}")));
+        }
     }
     for key in ["mu", "sigma"] {
         if let Some(other) = node.get(key) {
@@ -334,13 +352,7 @@ fn distribution(field: &'static Field, node: &Node) -> Result<Distribution> {
         return Err(node.error("got bounds for a field that holds no number, want values: [...]"));
     };
     let kind = match node.get("distribution") {
-        Some(kind) => {
-            let text = kind.value.as_str().unwrap_or_default();
-            if let Some(hint) = hints::distribution(text) {
-                return Err(kind.error(format!("got {text:?}: {hint}")));
-            }
-            word(&kind, &DISTRIBUTIONS.map(|name| (name, name)))?
-        }
+        Some(kind) => word(&kind, &DISTRIBUTIONS.map(|name| (name, name)))?,
         None if node.get("q").is_some() => "q_uniform",
         None if numbers == Numbers::Whole => "int_uniform",
         None => "uniform",
@@ -462,10 +474,15 @@ fn range(text: &str) -> Option<(u64, u64)> {
 
 /// The numbers of a range, to which both ends belong.
 fn numbers(node: &Node, first: u64, last: u64) -> Result<RangeInclusive<u64>> {
-    match first <= last && last - first < MAX_POINTS as u64 {
+    if first > last {
+        return Err(node.error(format!(
+            "got {first}..{last}, want the lower end first: {last}..{first}"
+        )));
+    }
+    match last - first < MAX_POINTS as u64 {
         true => Ok(first..=last),
         false => Err(node.error(format!(
-            "got {first}..{last}, want the lower end first, and at most {MAX_POINTS} numbers"
+            "got {first}..{last}, want at most {MAX_POINTS} numbers"
         ))),
     }
 }

@@ -470,7 +470,7 @@ fn mistake_in_a_sweep_is_told_with_its_place_and_what_to_write() {
         ),
         (
             "{parameters: {seed: [1]}}",
-            "1:22: sweep.parameters.seed: want seeds: [1, 2, 3] in sweep, beside parameters: points \
+            "1:22: sweep.parameters.seed: want seeds: [1, 2, 3] in sweep itself, for every setting: points \
                                        that differ by the seed alone are averaged",
         ),
         (
@@ -503,8 +503,11 @@ fn mistake_in_a_sweep_is_told_with_its_place_and_what_to_write() {
         ),
         (
             "{parameters: {train.steps: 3..1}}",
-            "1:35: sweep.parameters.train.steps: got 3..1, want the lower end first, and at \
-                                               most 10000 numbers",
+            "1:35: sweep.parameters.train.steps: got 3..1, want the lower end first: 1..3",
+        ),
+        (
+            "{parameters: {train.steps: 1..10001}}",
+            "1:35: sweep.parameters.train.steps: got 1..10001, want at most 10000 numbers",
         ),
         (
             "{parameters: {optimizer.learning_rate: \"0.1, 0.2\"}}",
@@ -559,6 +562,16 @@ fn mistake_in_a_sweep_is_told_with_its_place_and_what_to_write() {
         (
             "{parameters: {optimizer.momentum: {mu: 0.5, sigma: 1}}}",
             "1:43: sweep.parameters.optimizer.momentum.mu: want min and max, the bounds of the values",
+        ),
+        (
+            "{parameters: {optimizer.momentum: {distribution: normal, mu: 0.5, sigma: 1}}}",
+            "1:57: sweep.parameters.optimizer.momentum.distribution: got \"normal\": want uniform with min and max, which \
+          cannot leave the field's range",
+        ),
+        (
+            "{parameters: {train.batch_size: {distribution: categorical, values: [16, 32]}}}",
+            "1:41: sweep.parameters.train.batch_size.distribution: want {values: [16, 32]} alone, of which each has the \
+          same chance",
         ),
         (
             "{parameters: {optimizer.name: {min: 0, max: 1}}}",
@@ -728,6 +741,46 @@ fn command_line_is_named_in_errors_and_takes_precedence_over_the_file() {
     let set = Override::parse("sweep.metric.name=loss").unwrap();
     let found = sweep_with(GRID, &[set]).unwrap();
     assert_eq!(found.definition.metric.goal, Goal::Minimize);
+}
+
+#[test]
+fn value_on_the_command_line_that_no_point_takes_is_refused() {
+    let set = |text: &str| Override::parse(text).unwrap();
+    let values = |text: &str| Override::parse_sweep(text).unwrap();
+    let message = |settings: &[Override]| sweep_with(GRID, settings).unwrap_err();
+    assert_eq!(
+        message(&[set("optimizer.learning_rate=0.3")]),
+        "--set optimizer.learning_rate: no effect in a sweep each of whose points sets it; want --sweep \
+         optimizer.learning_rate=VALUE,VALUE for other values of it"
+    );
+    assert_eq!(
+        message(&[set("optimizer={learning_rate: 0.3}")]),
+        "--set optimizer.learning_rate: no effect in a sweep each of whose points sets it; want --sweep \
+         optimizer.learning_rate=VALUE,VALUE for other values of it"
+    );
+    assert_eq!(
+        message(&[set("seed=5"), values("seed=1..2")]),
+        "--set seed: no effect in a sweep that lists its seeds; want --sweep seed=5"
+    );
+    let [first, second] = ["0.1,0.2", "0.3"].map(|it| format!("optimizer.learning_rate={it}"));
+    assert_eq!(
+        message(&[values(&first), values(&second)]),
+        "--sweep optimizer.learning_rate=0.3: got --sweep optimizer.learning_rate=0.1,0.2 as well, want one --sweep of a \
+         field, with all of its values"
+    );
+    // The first of so many seeds is the spec's.
+    let found = sweep_with(GRID, &[set("seed=5"), set("train.epochs=2")]).unwrap();
+    assert_eq!(found.definition.seeds, [5, 6]);
+}
+
+#[test]
+fn values_given_to_set_are_told_how_to_be_swept() {
+    let set = Override::parse("optimizer.momentum=0.5,0.9").unwrap();
+    assert_eq!(
+        sweep_with("", &[set]).unwrap_err(),
+        "--set optimizer.momentum=0.5,0.9: got \"0.5,0.9\", want a number from 0 to below 1; for a run of each of them: \
+         runboard run NAME --sweep optimizer.momentum=0.5,0.9"
+    );
 }
 
 #[test]

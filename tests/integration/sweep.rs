@@ -343,6 +343,34 @@ fn failed_point_stops_a_sweep_that_is_to_stop_then() {
 }
 
 #[test]
+fn failed_point_is_told_while_its_evaluator_has_still_to_score() {
+    let project = project(&format!("{FAILING}  on_failure: stop\n"));
+    // So long that its trainer is there to be killed, which is not started again.
+    let set = ["--set", "train.steps=100000", "--set", "train.restarts=0"];
+    project.succeed(&[&["run", "sweep", "--detach"], &set[..]].concat());
+    let directory = begun(&project);
+    let run = directory.join("001-learning_rate=0.02");
+    let process = |role| wait_for("a process", || at_work(&status(&run, role)?));
+    let evaluator = process("eval");
+    kill(evaluator, Signal::SIGSTOP).unwrap();
+    kill(process("train"), Signal::SIGKILL).unwrap();
+    let log = || fs::read_to_string(directory.join("sweep.log")).unwrap();
+    wait_for("the failure", || {
+        log()
+            .contains("001-learning_rate=0.02: failed after ")
+            .then_some(())
+    });
+    assert_eq!(at_work(&status(&run, "eval").unwrap()), Some(evaluator));
+    kill(evaluator, Signal::SIGCONT).unwrap();
+    wait_for("the end of the sweep", || {
+        log()
+            .contains("001-learning_rate=0.02 has failed, and sweep.on_failure is stop")
+            .then_some(())
+    });
+    assert_eq!(points(&directory).len(), 1);
+}
+
+#[test]
 fn sweeps_on_one_machine_take_turns() {
     let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05, 0.1]}\n");
     project.write(
@@ -388,8 +416,12 @@ fn points_that_are_added_to_a_finished_sweep_are_run_and_no_others() {
     let refused = project.runboard(&["resume", "sweep", "--set", "sweep.seeds=[8]"]);
     assert_eq!(refused.code, Some(2), "{}", refused.out);
     assert!(fs::read(directory.join("sweep.yaml")).unwrap() == frozen);
-    let refused = project.runboard(&["resume", "sweep", "--set", "train.steps=70"]);
-    assert_eq!(refused.code, Some(2), "{}", refused.out);
+    for option in [["--set", "train.steps=70"], ["--until", "70"]] {
+        let refused = project.runboard(&[&["resume", "sweep"], &option[..]].concat());
+        assert_eq!(refused.code, Some(2), "{}", refused.out);
+    }
+    let stopped = project.succeed(&["stop", "sweep"]).out;
+    assert!(!stopped.contains("to go on"), "{stopped}");
 
     let done = project.succeed(&["resume", "sweep", "--set", "sweep.seeds=[7,8]"]);
     assert!(
