@@ -102,11 +102,20 @@ impl Sweep {
             &Base::new(base, section.clone())?,
             &section.root(),
         )?;
-        Ok(Sweep {
+        let sweep = Sweep {
             base: base.clone(),
             definition,
             points,
-        })
+        };
+        if sweep.definition.early_terminate.is_some() {
+            // Epochs have to wait for the images.
+            let specs = sweep.specs()?;
+            let steps: Option<Vec<u64>> = specs.iter().map(|spec| spec.train.steps).collect();
+            if let Some((path, message)) = steps.and_then(|it| sweep.halving_fault(&it)) {
+                return Err(section.root().at(&path).error(message));
+            }
+        }
+        Ok(sweep)
     }
 
     /// The spec of each point.
@@ -149,22 +158,29 @@ impl Sweep {
     /// # Errors
     /// A user error if they differ, or if the first rung is not before their end.
     pub fn check_steps(&self, steps: &[u64]) -> Result<()> {
-        let (Some(halving), Some(&first)) = (self.definition.early_terminate, steps.first()) else {
-            return Ok(());
-        };
-        if let Some(other) = steps.iter().find(|other| **other != first) {
-            bail_user!(
-                "sweep.early_terminate: got points of {first} and of {other} steps, want the same number, at whose rungs \
-                 halving compares them"
-            );
+        match self.halving_fault(steps) {
+            Some((path, message)) => bail_user!("sweep.{}: {message}", path.join(".")),
+            None => Ok(()),
         }
-        if halving.min_iter >= first {
-            bail_user!(
-                "sweep.early_terminate.min_iter: got {}, want less than {first}, the steps of a point",
+    }
+
+    /// Why halving cannot compare points of so many steps, and the path of the entry that says so.
+    fn halving_fault(&self, steps: &[u64]) -> Option<(Vec<String>, String)> {
+        let (halving, &first) = (self.definition.early_terminate?, steps.first()?);
+        let path = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        if let Some(other) = steps.iter().find(|other| **other != first) {
+            let message = format!(
+                "got points of {first} and of {other} steps, want the same number, at whose rungs halving compares them"
+            );
+            return Some((path(&["early_terminate"]), message));
+        }
+        (halving.min_iter >= first).then(|| {
+            let message = format!(
+                "got {}, want less than {first}, the steps of a point",
                 halving.min_iter
             );
-        }
-        Ok(())
+            (path(&["early_terminate", "min_iter"]), message)
+        })
     }
 
     /// The sweep with what these overrides, such as `sweep.runs=50`, change. Points that there are keep number and

@@ -456,7 +456,11 @@ fn scalar(field: &'static Field, node: &Node) -> Result<Vec<Value>> {
 }
 
 fn checked(field: &'static Field, node: &Node) -> Result<Value> {
-    field.check(node.value.clone()).map_err(|message| {
+    let value = match (field.numbers(), whole_number(node.value)) {
+        (Some(Numbers::Whole), Some(number)) => number.into(),
+        _ => node.value.clone(),
+    };
+    field.check(value).map_err(|message| {
         let hint = match node.value.as_str().and_then(hints::text) {
             Some(hint) => format!("; {hint}"),
             None if field.numbers().is_some() => hints::unquoted(node),
@@ -604,7 +608,7 @@ fn check_keys(node: &Node, known: &[&str], what: &str) -> Result<()> {
 }
 
 fn whole(node: &Node, low: u64, high: u64) -> Result<u64> {
-    let number = node.value.as_u64();
+    let number = whole_number(node.value);
     let number = number.filter(|number| (low..=high).contains(number));
     number.ok_or_else(|| {
         let (found, hint) = (describe(node.value), hints::unquoted(node));
@@ -612,6 +616,15 @@ fn whole(node: &Node, low: u64, high: u64) -> Result<u64> {
             "got {found}, want a whole number from {low} to {high}{hint}"
         ))
     })
+}
+
+/// A whole number, also one that is written as 3e6.
+fn whole_number(value: &Value) -> Option<u64> {
+    const EXACT: f64 = (1_u64 << 53) as f64; // up to which each whole number is an f64
+    let float = value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && (0.0..=EXACT).contains(number));
+    value.as_u64().or(float.map(|number| number as u64))
 }
 
 fn number(node: &Node) -> Result<f64> {

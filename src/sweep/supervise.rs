@@ -260,11 +260,12 @@ impl<'a> Supervisor<'a> {
         if let Some(error) = &self.points[index].failure {
             progress.end = Some(End::Failed);
             progress.error = Some(error.clone());
-        } else if let (Some(child), Some(run), None) =
-            (&self.points[index].child, &run, progress.end)
-            && let Some((end, error)) = failed_trainer(child, run)
-        {
-            (progress.end, progress.error) = (Some(end), error);
+        } else if let (Some(child), Some(run)) = (&self.points[index].child, &run) {
+            // What it said before may be of an earlier session.
+            (progress.end, progress.error) = match failed_trainer(child, run) {
+                Some((end, error)) => (Some(end), error),
+                None => (None, None),
+            };
         }
         self.progress[index] = progress;
     }
@@ -450,6 +451,9 @@ impl<'a> Supervisor<'a> {
         let state = &mut self.points[index];
         state.child = Some(child);
         (state.retry, state.failure_told) = (false, false);
+        // Those of an earlier session, which is over.
+        let progress = &mut self.progress[index];
+        (progress.end, progress.error) = (None, None);
         state.attempts = if state.before == before {
             state.attempts + 1
         } else {
@@ -593,8 +597,8 @@ impl<'a> Supervisor<'a> {
             display.note("stopping after a last checkpoint of each point; ask again to end at once, without it");
         } else if shutdown.forced() && !self.forced {
             self.forced = true;
-            // Two that are different, of which none is lost.
-            self.signal(&[Signal::SIGTERM, Signal::SIGINT]);
+            // Two that are different, of which none is lost; a supervisor that is frozen must go on to see them.
+            self.signal(&[Signal::SIGCONT, Signal::SIGTERM, Signal::SIGINT]);
             display.note("ending at once");
         }
     }

@@ -774,6 +774,31 @@ fn value_on_the_command_line_that_no_point_takes_is_refused() {
 }
 
 #[test]
+fn halving_without_a_rung_is_refused_at_its_place() {
+    let text = "train: {steps: 400}\nsweep:\n  seeds: 3\n  early_terminate: {type: halving, min_iter: 400}\n";
+    assert_eq!(
+        bad(text),
+        "sweep.yaml:4:45: sweep.early_terminate.min_iter: got 400, want less than 400, the steps of a point"
+    );
+    let different = text.replace("seeds: 3", "parameters: {train.steps: [500, 600]}");
+    assert_eq!(
+        bad(&different),
+        "sweep.yaml:4:20: sweep.early_terminate: got points of 500 and of 600 steps, want the same number, at whose rungs \
+         halving compares them"
+    );
+}
+
+#[test]
+fn whole_number_may_be_written_with_an_exponent() {
+    let found = sweep("sweep:\n  parameters: {train.steps: [3e6]}\n  seeds: 1e1\n");
+    assert_eq!(found.points.len(), 10);
+    assert_eq!(
+        found.points[0].set["train.steps"],
+        serde_json::json!(3_000_000)
+    );
+}
+
+#[test]
 fn values_given_to_set_are_told_how_to_be_swept() {
     let set = Override::parse("optimizer.momentum=0.5,0.9").unwrap();
     assert_eq!(

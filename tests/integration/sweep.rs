@@ -332,6 +332,12 @@ fn failed_point_stops_a_sweep_that_is_to_stop_then() {
     );
     let directory = begun(&project);
     assert_eq!(points(&directory).len(), 2);
+    let diverged = directory.join("002-learning_rate=100000");
+    fs::remove_file(diverged.join("train.log")).unwrap();
+    let done = project.runboard(&["resume", "sweep", "--retry-failed"]);
+    assert_eq!(done.code, Some(1), "{}", done.err);
+    let log = fs::read_to_string(diverged.join("train.log")).unwrap_or_default();
+    assert!(!log.is_empty(), "it was not tried");
     let done = project.runboard(&["resume", "sweep", "--set", "sweep.on_failure=continue"]);
     assert_eq!(done.code, Some(1), "{}", done.err);
     assert_eq!(points(&directory).len(), 3);
