@@ -110,7 +110,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "target",
         "none",
         "a number",
-        "No further point begins when the metric of one has reached it.",
+        "The sweep is over when the metric of a point has reached it: no further point begins, and those that run are stopped, that one too.",
     ),
     entry(
         "early_terminate",
