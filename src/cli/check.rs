@@ -7,7 +7,7 @@ use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::overview::bytes;
 use crate::spec::{Experiment, Source, Spec};
-use crate::sweep::{self, Sweep};
+use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
 use crate::trainer::pace::{self, Pace};
 use crate::{backend, console, data};
 use anyhow::Result;
@@ -16,7 +16,10 @@ use std::fmt::Write;
 /// Training images of CIFAR-10, until the archive is there.
 const CIFAR10_IMAGES: usize = 50_000;
 
-pub fn check(args: &ExperimentArgs) -> Result<i32> {
+/// How many points of a sweep are shown, unless all are asked for.
+const SHOWN: usize = 20;
+
+pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
     let home = Home::find()?;
     let experiment = args.load(&home)?;
     let spec = &experiment.spec;
@@ -35,7 +38,10 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
         "# {}: {result}, device {device}",
         experiment.name
     ))?;
-    console::output(spec.to_yaml()?)?;
+    // The points are what is asked for of a sweep; the other fields are what it differs in from the defaults.
+    if sweep.is_none() || verbose {
+        console::output(spec.to_yaml()?)?;
+    }
     let mut comments = differences(&experiment)?;
     let (place, images) = match &plan {
         Ok(plan) => describe(plan, &fixed.spec)?,
@@ -52,7 +58,10 @@ pub fn check(args: &ExperimentArgs) -> Result<i32> {
     writeln!(comments, "data: {place}")?;
     let pace = pace::measure(spec)?;
     if let Some(sweep) = &sweep {
-        comments += &points(sweep, images, &device, pace)?;
+        let shown = if verbose { usize::MAX } else { SHOWN };
+        let base = comments;
+        comments = points(sweep, shown, images, &device, pace)?;
+        comments += &base;
     } else {
         comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
     }
@@ -116,7 +125,13 @@ fn describe(plan: &Plan, spec: &Spec) -> Result<(String, usize)> {
 }
 
 /// The points of a sweep, and how long all will take.
-fn points(sweep: &Sweep, images: usize, device: &str, pace: Option<Pace>) -> Result<String> {
+fn points(
+    sweep: &Sweep,
+    shown: usize,
+    images: usize,
+    device: &str,
+    pace: Option<Pace>,
+) -> Result<String> {
     let (definition, steps) = (&sweep.definition, sweep.steps(images)?);
     let fields = definition.fields();
     let labels = sweep::labels(&fields);
@@ -124,7 +139,7 @@ fn points(sweep: &Sweep, images: usize, device: &str, pace: Option<Pace>) -> Res
     head.extend(labels.iter().map(|(_, label)| label.clone()));
     head.extend(["seed".to_owned(), "steps".to_owned()]);
     let mut rows = vec![head];
-    for (point, steps) in sweep.points.iter().zip(&steps) {
+    for (point, steps) in sweep.points.iter().zip(&steps).take(shown) {
         let value = |field: &&str| point.set.get(*field).map_or("-".to_owned(), sweep::plain);
         let mut row = vec![format!("{:03}", point.number)];
         row.extend(fields.iter().map(value));
@@ -151,6 +166,9 @@ fn points(sweep: &Sweep, images: usize, device: &str, pace: Option<Pace>) -> Res
             .collect();
         writeln!(text, "  {}", cells.join("  "))?;
     }
+    if points > shown {
+        writeln!(text, "  and {} more; with -v all are shown", points - shown)?;
+    }
     if let Some(halving) = definition.early_terminate {
         writeln!(
             text,
@@ -169,6 +187,24 @@ fn points(sweep: &Sweep, images: usize, device: &str, pace: Option<Pace>) -> Res
         _ => "validation images",
     };
     writeln!(text, "ranked by the {images}")?;
+    let metric = definition.metric;
+    let (name, goal) = match metric.name {
+        MetricName::Accuracy => ("accuracy", "highest"),
+        MetricName::Loss => ("loss", "lowest"),
+    };
+    let of = match metric.of {
+        Score::Best => "best",
+        Score::Last => "last",
+    };
+    writeln!(text, "metric: the {of} {name} of a point, the {goal} first")?;
+    if let Some(target) = definition.target {
+        writeln!(text, "target: {target}, at which all points stop")?;
+    }
+    let on_failure = match definition.on_failure {
+        OnFailure::Continue => "the others go on",
+        OnFailure::Stop => "all points stop",
+    };
+    writeln!(text, "when a point fails: {on_failure}")?;
     let Some(pace) = pace else {
         text += "time: not estimated for a network of so many weights\n";
         return Ok(text);
@@ -184,7 +220,7 @@ fn points(sweep: &Sweep, images: usize, device: &str, pace: Option<Pace>) -> Res
     writeln!(
         text,
         "time: about {} for {total} steps in all{told}, as {} steps of the base just now on {device}; evaluation beside it \
-         not counted",
+         and the start of each point not counted",
         estimate::duration(total as f64 * pace.step_seconds / at_once as f64),
         pace.steps
     )?;

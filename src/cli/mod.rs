@@ -144,7 +144,13 @@ enum Command {
         runs: RunsArg,
     },
     /// Check a spec and show what it resolves to, without running it
-    Check(ExperimentArgs),
+    Check {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        /// Of a sweep: show all points, and every field of the spec
+        #[arg(long, short)]
+        verbose: bool,
+    },
     /// What the fields of a spec mean, their defaults and ranges
     Fields(fields::Arguments),
     /// Fetch, import, generate or check images
@@ -381,7 +387,10 @@ impl Cli {
                 Ok(evaluator::evaluate(&run, &Shutdown::on_signals()?, *once)?.exit_code())
             }
             Command::List { what, runs } => list::list(&runs.directory()?, what.as_deref()),
-            Command::Check(experiment) => check::check(experiment),
+            Command::Check {
+                experiment,
+                verbose,
+            } => check::check(experiment, *verbose),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),
             Command::Generate { share } => generate::generate(Cli::command(), share),

@@ -155,6 +155,16 @@ fn check_prints_the_points_of_a_sweep_and_creates_nothing() {
     let rates = ["--sweep", "optimizer.learning_rate=0.1,0.25"];
     let line = [&["check", "small"], &rates[..], &["--sweep", "seed=1..2"]].concat();
     assert_eq!(points(&line), file);
+    // Of many the first ones, and no field of the spec that has its default.
+    let many = ["check", "small", "--sweep", "seed=1..30"];
+    let out = project.succeed(&many).out;
+    assert!(
+        out.contains("\n#   and 10 more; with -v all are shown\n"),
+        "{out}"
+    );
+    assert!(out.lines().all(|line| line.starts_with('#')), "{out}");
+    let out = project.succeed(&[&many[..], &["-v"]].concat()).out;
+    assert!(!out.contains(" more;") && out.contains("\nseed: "), "{out}");
     // One bad value: nothing begins.
     let bad = [
         "run",
