@@ -302,12 +302,14 @@ fn build(
 /// See [`Group::end`].
 fn end_in(links: &mut Links, end: &End, rank: usize, world: usize) -> Result<Blame> {
     let deadline = Instant::now() + GRACE;
+    // First: rank 0, and the store with it, may be gone as soon as all have told.
+    let known = links.store().and_then(|store| failure::ends(store, world));
     let told = links.store().and_then(|store| end.tell(store, rank));
     // Now the others notice.
     links.gloo = None;
     told?;
     let store = links.store()?;
-    let mut known = vec![None; world];
+    let mut known = known.unwrap_or_else(|_| vec![None; world]);
     known[rank] = Some(end.clone());
     loop {
         let ends = failure::ends(store, world);
