@@ -3,7 +3,9 @@
 use super::queue::EvaluationQueue;
 use super::{CheckpointEntry, contents, list, name, remove, remove_if, step};
 use crate::console;
-use crate::run::{EvaluationProgress, Journal, Lock, Role, RunDir};
+use crate::run::{
+    EvaluationProgress, Journal, Lock, ProcessState, Role, RunDir, Status, TrainStatus,
+};
 use crate::spec::{self, Policy, Spec};
 use anyhow::Result;
 use std::cell::Cell;
@@ -12,7 +14,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The link to the best checkpoint by evaluation, beside the checkpoints.
 const BEST: &str = "best";
@@ -24,6 +27,9 @@ const LINKING: Duration = Duration::from_secs(60);
 /// So many checkpoints at most wait for their evaluation; beyond it the oldest are removed. The tutorial's
 /// network takes 9 MB a checkpoint, so an evaluator that is slow, or not running, costs less than 1 GB.
 pub const MAX_WAITING: usize = 100;
+
+/// How long a trainer's process takes at most to end after it has said that it has.
+const TRAINER_ENDS: Duration = Duration::from_secs(5);
 
 /// What a checkpoint stays for; one reason is enough.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +100,7 @@ pub fn retain(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Result<
 }
 
 /// Remove the checkpoints of `run` that the spec does not keep, where no trainer does: those that were still to be
-/// evaluated when training ended. None starts meanwhile. With a trainer at work, or where there are no locks to tell,
+/// evaluated when training ended. None starts meanwhile; one that has said that it ended is waited for. With one at work, or where there are no locks to tell,
 /// all stay.
 ///
 /// The run's evaluator calls it.
@@ -102,10 +108,27 @@ pub fn retain(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Result<
 /// # Errors
 /// I/O errors.
 pub fn retain_after_training(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Result<()> {
-    Lock::while_free(run, Role::TRAIN, || {
-        remove_unwanted(&run.checkpoints(), || wanted(run, spec, queue))
-    })
-    .unwrap_or(Ok(()))
+    let deadline = Instant::now() + TRAINER_ENDS;
+    loop {
+        let retained = Lock::while_free(run, Role::TRAIN, || {
+            remove_unwanted(&run.checkpoints(), || wanted(run, spec, queue))
+        });
+        if let Some(result) = retained {
+            return result;
+        }
+        // Its process holds the lock a little longer than it trains.
+        let status = TrainStatus::load(run).ok().flatten();
+        let is_ending = status.is_some_and(|status| {
+            !matches!(
+                status.process.state,
+                ProcessState::Starting | ProcessState::Running
+            )
+        });
+        if !is_ending || Instant::now() >= deadline {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What there is reason to keep now; `None` while the journal cannot be read, which is for the evaluator to report.

@@ -111,12 +111,8 @@ fn killed_processes_are_restarted_and_nothing_is_missing() {
     }
     let list = parted.succeed(&["list"]).out;
     let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
-    // The last columns: restarts and rollbacks.
-    assert_eq!(
-        (row[1], &row[row.len() - 2..]),
-        ("finished", &["2", "-"][..]),
-        "{list}"
-    );
+    // No run has gone back to an earlier checkpoint, so there is no column for that.
+    assert_eq!((row[1], row.last()), ("finished", Some(&"2")), "{list}");
 }
 
 #[test]
