@@ -12,12 +12,18 @@ use anyhow::{Context, Result};
 use backon::{BlockingRetryable, ConstantBuilder};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use sha2::{Digest, Sha256};
 
 use crate::console;
 
 /// How often [`retry_io`] tries again, and how long it waits before each time.
 const RETRIES: usize = 4;
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// The SHA-256 of these bytes, as 64 hexadecimal digits.
+pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
 
 /// Replaces `path` by `bytes`, durably: after a crash or a power cut the file holds the old bytes or all
 /// of the new ones, and after an `Ok` the new ones. The directory must exist.

@@ -1,13 +1,12 @@
 //! The bytes of a checkpoint directory.
 
 use super::{Checkpoint, CheckpointState, Lease};
-use crate::files;
+use crate::files::{self, sha256};
 use crate::model::{NamedTensor, TensorGroups, WEIGHTS};
 use crate::spec::MAX_WEIGHTS;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -160,11 +159,6 @@ pub fn fingerprint(directory: &Path) -> Option<String> {
 thread_local! {
     /// How often this thread's test has opened a manifest for its fingerprint, or a directory to list it.
     pub(super) static OPENED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A file of these tensors.

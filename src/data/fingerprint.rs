@@ -3,9 +3,9 @@
 use super::files::class_names;
 use super::format::{RECORD_BYTES, Split};
 use super::images::{FileDigest, Images};
+use crate::files::sha256;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// The contents of a data set: two that are equal have the same images and labels in the same order, and the same
@@ -43,8 +43,7 @@ impl Fingerprint {
     /// # Errors
     /// None that a fingerprint of this program has.
     pub fn digits(&self) -> Result<String> {
-        let digest = Sha256::digest(serde_json::to_vec(self)?);
-        Ok(format!("{digest:x}").split_off(64 - 8))
+        Ok(sha256(serde_json::to_vec(self)?).split_off(64 - 8))
     }
 
     /// How the data set `found` differs from this one, as in "FILE has ..., want ...".

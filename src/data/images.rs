@@ -4,13 +4,12 @@ use super::files::require_dataset;
 use super::format::{CLASS_COUNT, MAX_IMAGES, RECORD_BYTES, Split};
 use super::random;
 use crate::bail_user;
-use crate::files::open_regular;
+use crate::files::{open_regular, sha256};
 use crate::spec::Seed;
 use anyhow::{Context, Result, ensure};
 use rand::RngCore;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -219,7 +218,7 @@ impl SizedFile {
         Ok(FileDigest {
             name: name.to_string_lossy().into_owned(),
             bytes: self.bytes as u64,
-            sha256: format!("{:x}", Sha256::digest(records)),
+            sha256: sha256(records),
         })
     }
 }

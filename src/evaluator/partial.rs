@@ -10,11 +10,10 @@
 //!
 //! The file is a saving, no record: one that is damaged, or of something else, is passed over.
 
-use crate::files::{read_small, write_atomic};
+use crate::files::{read_small, sha256, write_atomic};
 use crate::run::RunDir;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -112,11 +111,6 @@ fn parse(bytes: &[u8], subject: &Subject) -> Option<PartialEvaluation> {
             .collect(),
         took: Duration::from_secs_f64(header.seconds),
     })
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! A point of a sweep: the values of one run's fields, and what it is called.
 
+use crate::files::sha256;
 use crate::spec::{Base, Section, Spec};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// Digits of an id, in base 16: of 10,000 points no two have the same but once in five million sweeps.
 const ID_DIGITS: usize = 12;
@@ -121,13 +120,7 @@ fn name(number: usize, label: &str) -> String {
 
 /// The first digits of the SHA-256 of a value, whose keys are sorted.
 fn id(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string());
-    let mut text = String::new();
-    for byte in digest.iter().take(ID_DIGITS / 2) {
-        // A string takes all.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    sha256(value.to_string())[..ID_DIGITS].to_owned()
 }
 
 /// Fields and seed of a point in the characters of a file's name: as many of the fields as there is room for.

@@ -9,6 +9,7 @@ use crate::backend::{self, DeviceLosses, Optimizer};
 use crate::checkpoint::Rollback;
 use crate::console;
 use crate::data::Share;
+use crate::files;
 use crate::model::{NamedTensor, Network, TensorGroups};
 use crate::paths;
 use crate::run::{self, Role, RunDir};
@@ -20,7 +21,6 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -264,8 +264,7 @@ fn connect(
     store: &Path,
     lost: Option<Lost>,
 ) -> Result<Group> {
-    let digest = Sha256::digest(fs::read(run.spec())?);
-    let hex = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+    let spec_digest = files::sha256(fs::read(run.spec())?);
     Group::connect(Meeting {
         place: Place::File(store.to_owned()),
         rank,
@@ -277,7 +276,7 @@ fn connect(
         },
         hello: Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            spec: hex.collect(),
+            spec: spec_digest[..16].to_owned(),
             data: run::data::fingerprint_digits(run)?.unwrap_or_default(),
         },
         lost,
