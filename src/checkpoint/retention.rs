@@ -3,9 +3,7 @@
 use super::queue::EvaluationQueue;
 use super::{CheckpointEntry, contents, list, name, remove, remove_if, step};
 use crate::console;
-use crate::run::{
-    EvaluationProgress, Journal, Lock, ProcessState, Role, RunDir, Status, TrainStatus,
-};
+use crate::run::{EvaluationProgress, Journal, Lock, Role, RunDir, Status, TrainStatus};
 use crate::spec::{self, Policy, Spec};
 use anyhow::Result;
 use std::cell::Cell;
@@ -118,12 +116,7 @@ pub fn retain_after_training(run: &RunDir, spec: &Spec, queue: &mut EvaluationQu
         }
         // Its process holds the lock a little longer than it trains.
         let status = TrainStatus::load(run).ok().flatten();
-        let is_ending = status.is_some_and(|status| {
-            !matches!(
-                status.process.state,
-                ProcessState::Starting | ProcessState::Running
-            )
-        });
+        let is_ending = status.is_some_and(|status| !status.process.goes_on());
         if !is_ending || Instant::now() >= deadline {
             return Ok(());
         }

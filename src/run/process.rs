@@ -141,7 +141,7 @@ impl Process {
     }
 
     /// Whether the process said last that it goes on.
-    pub(super) fn goes_on(&self) -> bool {
+    pub(crate) fn goes_on(&self) -> bool {
         matches!(self.state, ProcessState::Starting | ProcessState::Running)
     }
 
