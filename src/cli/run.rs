@@ -9,7 +9,7 @@ use crate::evaluator::hparams;
 use crate::home::Home;
 use crate::overview::{RunSnapshot, closing};
 use crate::run::{self, Lock, Provenance, Role, RunDir, Software, SpecChange, SupervisorStatus};
-use crate::run::{EarlyStop, Journal, Status, TrainStatus};
+use crate::run::{EarlyStop, Journal, ProcessDir, Status, TrainStatus};
 use crate::run::{commands, data as run_data};
 use crate::schedule::Schedule;
 use crate::shutdown::{self, Shutdown};
@@ -26,7 +26,7 @@ use std::slice;
 use std::time::Duration;
 
 /// How long a detached supervisor may take for its next sign of life until it supervises the run.
-pub const DETACH_LIMIT: Duration = Duration::from_secs(60);
+const DETACH_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a session of a run is asked for besides its spec.
 #[derive(Clone, Copy, Debug)]
@@ -233,6 +233,28 @@ pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
     Ok(0)
 }
 
+/// Goes on with what is in `directory`, a run or a sweep, whose lock this is, in a process of its own, and says how to follow
+/// and to stop it.
+pub(super) fn detach<S: Status>(
+    directory: &ProcessDir,
+    lock: Lock,
+    program: &Path,
+    arguments: &[OsString],
+) -> Result<i32> {
+    let pid = supervisor::detach::<S>(directory, lock, program, arguments, DETACH_LIMIT)?;
+    console::line(format_args!(
+        "started {}, detached, with pid {pid}\n  \
+         to follow it   {}\n  \
+         to see curves  {}\n  \
+         to stop it     {}",
+        directory.path().display(),
+        commands::follow(&directory.log(S::ROLE)),
+        commands::curves(directory),
+        commands::stop(directory),
+    ));
+    Ok(0)
+}
+
 /// Supervises `run`, whose lock this is, here or detached.
 fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
     let program = env::current_exe().context("failed to find runboard's own binary")?;
@@ -245,18 +267,7 @@ fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
             .iter()
             .map(|it| format!("--until={it}").into())
             .collect();
-        let pid =
-            supervisor::detach::<SupervisorStatus>(run, lock, &program, &arguments, DETACH_LIMIT)?;
-        console::line(format_args!(
-            "started {path}, detached, with pid {pid}\n  \
-             to follow it   {}\n  \
-             to see curves  {}\n  \
-             to stop it     {}",
-            commands::follow(&run.log(Role::Supervisor)),
-            commands::curves(run),
-            commands::stop(run),
-        ));
-        return Ok(0);
+        return detach::<SupervisorStatus>(run, lock, &program, &arguments);
     }
     let options = Options {
         until,

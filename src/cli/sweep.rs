@@ -1,7 +1,7 @@
 //! `runboard run`, `resume` and `stop` of a sweep.
 
 use super::check::count;
-use super::run::{DETACH_LIMIT, Session};
+use super::run::{Session, detach};
 use crate::backend;
 use crate::data::Fetch;
 use crate::overview::wrap;
@@ -129,18 +129,7 @@ fn start(
         if let Some(given) = images.given() {
             arguments.extend(["--data".into(), paths::unexpanded(given).into()]);
         }
-        let pid =
-            supervisor::detach::<SweepStatus>(directory, lock, &program, &arguments, DETACH_LIMIT)?;
-        console::line(format_args!(
-            "started {path}, detached, with pid {pid}\n  \
-             to follow it   {}\n  \
-             to see curves  {}\n  \
-             to stop it     {}",
-            commands::follow(&directory.log(Role::Sweep)),
-            commands::curves(directory),
-            commands::stop(directory),
-        ));
-        return Ok(0);
+        return detach::<SweepStatus>(directory, lock, &program, &arguments);
     }
     let shutdown = Shutdown::counting_signals()?;
     let mut display = Display::detect(session.verbosity, commands::curves(directory));
