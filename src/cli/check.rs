@@ -5,7 +5,7 @@ use super::{ExperimentArgs, data_error, fetch, notes};
 use crate::backend::environment;
 use crate::data::{Fetch, Plan};
 use crate::home::Home;
-use crate::overview::bytes;
+use crate::overview::{bytes, count};
 use crate::spec::{Experiment, Source, Spec};
 use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
 use crate::trainer::pace::{self, Pace};
@@ -225,14 +225,6 @@ fn points(
         pace.steps
     )?;
     Ok(text)
-}
-
-/// `1 point`, `2 points`.
-pub fn count(number: usize, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        many => format!("{many} {what}s"),
-    }
 }
 
 /// What a run will leave on disk, and how long it will take.

@@ -1,10 +1,9 @@
 //! `runboard run`, `resume` and `stop` of a sweep.
 
-use super::check::count;
 use super::run::{Session, detach};
 use crate::backend;
 use crate::data::Fetch;
-use crate::overview::wrap;
+use crate::overview::{count, wrap};
 use crate::run::{
     Lock, ProcessDir, ProcessState, Role, RunState, Status, Statuses, SweepStatus, commands, points,
 };

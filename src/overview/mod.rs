@@ -16,7 +16,7 @@ use chrono::{DateTime, Local};
 pub use self::block::block;
 pub use self::closing::closing;
 use self::disk::DiskUse;
-pub use self::text::{Paint, bytes, wrap};
+pub use self::text::{Paint, bytes, count, wrap};
 use crate::checkpoint;
 use crate::checkpoint::queue::EvaluationQueue;
 use crate::run::{

@@ -193,7 +193,7 @@ pub(super) fn scores(last: Score, best: Score) -> String {
 }
 
 /// `1 checkpoint`, `2 checkpoints`.
-pub(crate) fn count(number: usize, noun: &str) -> String {
+pub fn count(number: usize, noun: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{s}")
 }

@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::ranking::{self, Candidate};
 use super::schedule::{self, Decision, End, PointState, Rung, stopped};
 use crate::files::write_atomic;
-use crate::overview::text::cut;
+use crate::overview::text::{count, cut};
 use crate::run::{Evaluation, RunState};
 use crate::spec::{Base, Section, Spec};
 
@@ -301,9 +301,11 @@ impl<'a> Results<'a> {
             .iter()
             .map(|(word, count)| format!("{count} {word}"))
             .collect();
-        let points = self.points.len();
-        let s = if points == 1 { "" } else { "s" };
-        format!("{points} point{s}: {}", parts.join(", "))
+        format!(
+            "{}: {}",
+            count(self.points.len(), "point"),
+            parts.join(", ")
+        )
     }
 
     /// How these points stand, and how many of them do so; those that have ended come first.

@@ -17,6 +17,7 @@ use super::results::{self, Results};
 use super::schedule::{self, Decision, End, Next, PointState, Reason, Start};
 use super::slot::{Slot, Slots};
 use super::{Definition, Point, Sweep, SweepDir};
+use crate::overview::count;
 use crate::run::{
     self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Software,
     Status, StopRequests, SupervisorStatus, SweepStatus, TrainStatus, data,
@@ -464,10 +465,7 @@ impl<'a> Supervisor<'a> {
             format!(", until {until} steps are done")
         });
         let threads = match &*device {
-            "cpu" => format!(
-                " with {threads} thread{}",
-                if threads == 1 { "" } else { "s" }
-            ),
+            "cpu" => format!(" with {}", count(threads, "thread")),
             _ => String::new(),
         };
         display.line(&format!(
