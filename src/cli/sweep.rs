@@ -208,11 +208,8 @@ impl Summary {
 
     /// As the sweep's points stand now.
     pub fn read(directory: &SweepDir, sweep: &Sweep) -> Result<Self> {
-        let run = |point| directory.run(point);
-        let progress = sweep.points.iter().map(|point| {
-            let run = run(point);
-            run.as_ref().map(Progress::read).unwrap_or_default()
-        });
+        let progress = sweep.points.iter();
+        let progress = progress.map(|point| Progress::of(directory.run(point).as_ref()));
         let decisions = directory.decisions(sweep)?;
         Ok(Summary::new(
             directory,
@@ -244,10 +241,7 @@ impl Summary {
     ) -> String {
         let wrapped = |text: &str| columns.map_or(text.to_owned(), |columns| wrap(text, columns));
         let results = self.results(sweep);
-        let name = |number: usize| {
-            let point = sweep.points.iter().find(|point| point.number == number);
-            point.map_or("", |point| &point.name)
-        };
+        let name = |number| sweep.point(number).map_or("", |point| &point.name);
         let failures = results.failures();
         let resume = commands::resume(directory);
         let (how, next) = match outcome {

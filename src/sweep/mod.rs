@@ -118,6 +118,11 @@ impl Sweep {
         Ok(sweep)
     }
 
+    /// The point of this number.
+    pub fn point(&self, number: usize) -> Option<&Point> {
+        self.points.iter().find(|point| point.number == number)
+    }
+
     /// The spec of each point.
     ///
     /// # Errors

@@ -28,8 +28,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// That of the point with this run. What cannot be read counts as not there.
-    pub fn read(run: &RunDir) -> Self {
+    /// That of the point with this run; none before it has begun. What cannot be read counts as not there.
+    pub fn of(run: Option<&RunDir>) -> Self {
+        run.map(Progress::read).unwrap_or_default()
+    }
+
+    fn read(run: &RunDir) -> Self {
         let statuses = Statuses::read(run);
         let state = statuses.state(run);
         let end = end(&statuses, state);

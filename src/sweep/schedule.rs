@@ -108,24 +108,23 @@ pub enum Decision {
 /// The first decision that does not follow on those before it, by its index, and why: a rung comes after the one below
 /// it, and has points that were sent on from there.
 pub(super) fn misplaced(sweep: &Sweep, decisions: &[Decision]) -> Option<(usize, String)> {
-    let mut rung = sweep.definition.early_terminate.map(|it| it.min_iter);
+    let mut rungs = sweep.definition.rungs(u64::MAX).into_iter();
     let mut there: BTreeSet<usize> = sweep.points.iter().map(|point| point.number).collect();
     decisions.iter().enumerate().find_map(|(index, decision)| {
         let problem = match decision {
-            Decision::Target { point, .. } => {
-                let is_known = sweep.points.iter().any(|it| it.number == *point);
-                (!is_known).then(|| format!("got point {point}, which the sweep does not have"))
-            }
+            Decision::Target { point, .. } => sweep
+                .point(*point)
+                .is_none()
+                .then(|| format!("got point {point}, which the sweep does not have")),
             Decision::Halving {
                 steps, go_on, stop, ..
             } => {
-                let want = rung?;
+                let want = rungs.next()?;
                 let members: BTreeSet<usize> = go_on.iter().chain(stop).copied().collect();
                 let is_sound = *steps == want
                     && !go_on.is_empty()
                     && members.len() == go_on.len() + stop.len()
                     && members.is_subset(&there);
-                rung = want.checked_mul(sweep.definition.early_terminate?.eta);
                 there = go_on.iter().copied().collect();
                 (!is_sound).then(|| {
                     format!(

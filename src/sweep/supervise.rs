@@ -163,8 +163,7 @@ impl<'a> Supervisor<'a> {
         let mut points = Vec::new();
         let mut progress = Vec::new();
         for (point, spec) in session.sweep.points.iter().zip(session.specs) {
-            let run = session.directory.run(point);
-            let read = run.as_ref().map(Progress::read).unwrap_or_default();
+            let read = Progress::of(session.directory.run(point).as_ref());
             points.push(PointSession {
                 steps: session.images.steps(spec)?,
                 retry: session.retry_failed && read.end.is_some_and(End::is_failure),
@@ -257,7 +256,7 @@ impl<'a> Supervisor<'a> {
     fn read(&mut self, index: usize) {
         let point = &self.session.sweep.points[index];
         let run = self.session.directory.run(point);
-        let mut progress = run.as_ref().map(Progress::read).unwrap_or_default();
+        let mut progress = Progress::of(run.as_ref());
         if let Some(error) = &self.points[index].failure {
             progress.end = Some(End::Failed);
             progress.error = Some(error.clone());
@@ -367,11 +366,8 @@ impl<'a> Supervisor<'a> {
 
     /// A decision, for people.
     fn told(&self, decision: &Decision) -> String {
-        let name = |number: &usize| {
-            let mut points = self.session.sweep.points.iter();
-            let point = points.find(|point| point.number == *number);
-            point.map_or("", |point| point.name.as_str())
-        };
+        let point = |number: &usize| self.session.sweep.point(*number);
+        let name = |number| point(number).map_or("", |point| point.name.as_str());
         match decision {
             Decision::Halving {
                 steps, go_on, stop, ..

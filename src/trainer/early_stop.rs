@@ -48,12 +48,14 @@ impl Trainer<'_> {
     fn wait_for_scores(&mut self, stop: &Shutdown) -> Result<Vec<Evaluation>> {
         let path = self.run.evaluations();
         let begin = Instant::now();
-        let restarts = evaluator_restarts(self.run);
+        let restarts = evaluator_restarts(supervisor(self.run).as_ref());
         let (mut evaluations, mut read) = (Vec::new(), None);
         loop {
             // Asked first: what an evaluator wrote before it ended counts.
-            let is_evaluated = is_evaluated(self.run)
-                && evaluator_restarts(self.run) <= restarts + self.spec.train.restarts;
+            let supervisor = supervisor(self.run);
+            let is_evaluated = evaluator_restarts(supervisor.as_ref())
+                <= restarts + self.spec.train.restarts
+                && is_evaluated(self.run, supervisor);
             let length = fs::metadata(&path).map_or(0, |file| file.len()); // it only grows
             if read.replace(length) != Some(length) {
                 evaluations = Journal::read(&path).unwrap_or_default();
@@ -79,9 +81,12 @@ impl Trainer<'_> {
     }
 }
 
+fn supervisor(run: &RunDir) -> Option<SupervisorStatus> {
+    SupervisorStatus::load(run).ok().flatten()
+}
+
 /// Whether there is an evaluator of `run`, or its supervisor starts one.
-fn is_evaluated(run: &RunDir) -> bool {
-    let supervisor = SupervisorStatus::load(run).ok().flatten();
+fn is_evaluated(run: &RunDir, supervisor: Option<SupervisorStatus>) -> bool {
     match supervisor.filter(|status| status.alive(run)) {
         Some(supervisor) => supervisor.evaluation,
         None => {
@@ -93,7 +98,6 @@ fn is_evaluated(run: &RunDir) -> bool {
 
 /// How often the evaluator was started again. One that dies at the same checkpoint again and again does not keep training
 /// for good.
-fn evaluator_restarts(run: &RunDir) -> u32 {
-    let supervisor = SupervisorStatus::load(run).ok().flatten();
+fn evaluator_restarts(supervisor: Option<&SupervisorStatus>) -> u32 {
     supervisor.map_or(0, |status| status.restarts.eval)
 }
