@@ -1,4 +1,4 @@
-//! The images that the points of a sweep train on: found, and read once for all points.
+//! The images that the points of a sweep train on: found once for all points.
 
 use std::path::{Path, PathBuf};
 
@@ -6,28 +6,19 @@ use anyhow::Result;
 
 use super::{Sweep, SweepDir};
 use crate::data::{self, Fetch, Fingerprint};
-use crate::spec::{Data, Source, Spec, Synthetic};
+use crate::spec::{Data, Spec};
 use crate::{bail_user, run, user_error};
 
-/// The images of every point.
+/// The images of a sweep, which are the same for every point: no point may set a field of `data` that says which they are.
 #[derive(Debug)]
 pub struct SweepImages {
-    sets: Vec<DataSet>,
+    fingerprint: Fingerprint,
     /// Where a user said that they are, in the place of the specs' folder.
     given: Option<PathBuf>,
 }
 
-#[derive(Debug)]
-struct DataSet {
-    source: Source,
-    synthetic: Synthetic,
-    folder: PathBuf,
-    fingerprint: Fingerprint,
-}
-
 impl SweepImages {
-    /// Those of the points of a sweep, fetched or generated where they are not there. `given` is where they are, if they
-    /// were moved.
+    /// Those of a sweep, fetched or generated where they are not there. `given` is where they are, if they were moved.
     ///
     /// # Errors
     /// As [`data::prepare`], and a user error for a point whose training images are too few for it, or whose steps halving cannot
@@ -38,62 +29,41 @@ impl SweepImages {
         fetch: Fetch,
         given: Option<&Path>,
     ) -> Result<Self> {
-        let mut images = SweepImages {
-            sets: Vec::new(),
+        let mut wanted = sweep.base.data.clone();
+        if let Some(given) = given {
+            wanted.folder = given.to_owned();
+        }
+        let images = SweepImages {
+            fingerprint: Fingerprint::of(&data::prepare(&wanted, fetch)?)?,
             given: given.map(Path::to_owned),
         };
-        let mut steps = Vec::with_capacity(specs.len());
-        for (point, spec) in sweep.points.iter().zip(specs) {
-            let mut wanted = spec.data.clone();
-            wanted.folder = images.folder(&spec.data).to_owned();
-            if images.find(&wanted).is_none() {
-                let directory = data::prepare(&wanted, fetch)?;
-                images.sets.push(DataSet {
-                    fingerprint: Fingerprint::of(&directory)?,
-                    source: wanted.source,
-                    synthetic: wanted.synthetic,
-                    folder: wanted.folder,
-                });
-            }
-            let found = images.steps(spec);
-            steps.push(found.map_err(|error| user_error!("point {}: {error:#}", point.name))?);
-        }
-        sweep.check_steps(&steps)?;
+        let steps = sweep.points.iter().zip(specs).map(|(point, spec)| {
+            let steps = images.steps(spec);
+            steps.map_err(|error| user_error!("point {}: {error:#}", point.name))
+        });
+        sweep.check_steps(&steps.collect::<Result<Vec<u64>>>()?)?;
         Ok(images)
-    }
-
-    fn find(&self, data: &Data) -> Option<&DataSet> {
-        let folder = self.folder(data);
-        self.sets.iter().find(|set| {
-            (set.source, &*set.folder) == (data.source, folder)
-                && (set.source == Source::Cifar10 || set.synthetic == data.synthetic)
-        })
     }
 
     /// Makes sure that the points which have begun train on the same images as those that will.
     ///
     /// # Errors
-    /// A user error that names the first difference.
+    /// A user error that names the first difference, or a spec that was edited.
     pub fn check_begun(&self, directory: &SweepDir, sweep: &Sweep) -> Result<()> {
-        let mut checked: Vec<&Fingerprint> = Vec::new();
-        for point in &sweep.points {
-            let Some(run) = directory.run(point) else {
-                continue;
-            };
-            let spec = run::read_spec(&run)?;
-            let fingerprint = self.fingerprint(&spec)?;
-            if checked.contains(&fingerprint) {
-                continue; // of all points the first tells
-            }
-            if let Some(difference) = run::data::difference(&run, fingerprint)? {
+        let begun = sweep.points.iter().filter_map(|it| directory.run(it));
+        for (index, run) in begun.enumerate() {
+            run::read_spec(&run)?; // one that was edited by hand is refused here, too
+            // Of all points the first tells.
+            if index == 0
+                && let Some(difference) = run::data::difference(&run, &self.fingerprint)?
+            {
                 bail_user!(
                     "{} holds other data than {} began with: {difference}; a sweep keeps its data: start another one \
                      for others",
-                    self.folder(&spec.data).display(),
+                    self.folder(&sweep.base.data).display(),
                     run.id()
                 );
             }
-            checked.push(fingerprint);
         }
         Ok(())
     }
@@ -108,15 +78,9 @@ impl SweepImages {
         self.given.as_deref()
     }
 
-    /// What the images of a point's spec are.
-    ///
-    /// # Errors
-    /// If they are of no point that was prepared.
-    pub fn fingerprint(&self, spec: &Spec) -> Result<&Fingerprint> {
-        match self.find(&spec.data) {
-            Some(set) => Ok(&set.fingerprint),
-            None => bail_user!("no images in {}", self.folder(&spec.data).display()),
-        }
+    /// What they are.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
     }
 
     /// How many steps a run of a point's spec has.
@@ -124,7 +88,7 @@ impl SweepImages {
     /// # Errors
     /// A user error if there are too few images for it.
     pub fn steps(&self, spec: &Spec) -> Result<u64> {
-        let images = spec.training_images(self.fingerprint(spec)?.train_images())?;
+        let images = spec.training_images(self.fingerprint.train_images())?;
         Ok(spec.train.total_steps(images))
     }
 }

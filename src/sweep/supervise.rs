@@ -479,7 +479,7 @@ impl<'a> Supervisor<'a> {
         let (_, device) = backend::device(&spec.compute.device)?;
         let provenance = Provenance::collect(Path::new("."), Software::on(device), Some(0));
         let provenance = provenance.with_spec(spec)?;
-        let fingerprint = session.images.fingerprint(spec)?.clone();
+        let fingerprint = session.images.fingerprint().clone();
         let folder = session.images.folder(&spec.data);
         RunDir::create_at(&path, &spec.to_frozen_yaml()?, &provenance, |run| {
             data::record(run, folder, fingerprint)?;
