@@ -1,8 +1,8 @@
 //! A run that is killed and resumed ends as one that never was: the same bytes, the same curves.
 
 use crate::support::{
-    Project, checkpoints, journal, json, last_weights, names, respecify, signal, steps,
-    tensorboard_reads, tensorboard_shows, timed, wait_for,
+    Project, TINY_NETWORK, checkpoints, journal, json, last_weights, names, respecify, signal,
+    steps, tensorboard_reads, tensorboard_shows, timed, wait_for,
 };
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -20,16 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const STEPS: u64 = 300;
 const KILLS: u64 = 20;
 
-/// Saves often, and on so small a network that most of its time goes into starting and saving.
+/// Saves often.
 const TINY: &str = "
-extends: small
-data: {synthetic: {train_images: 100, test_images: 20}}
-input: {crop: 8}
-network:
-  conv1: {channels: 4, kernel: 3}
-  conv2: {channels: 4}
-  local3: {units: 8}
-  local4: {units: 8}
 train: {steps: 300, batch_size: 8, log_every: 1, scalars_every: 1, histograms_every: 10, images_every: 50,
   checkpoint_every: 7, keep_checkpoints: 3, keep_every: 21}
 eval: {policy: latest}
@@ -49,7 +41,7 @@ average: {start_epoch: 2, every: 3}
 /// A project whose experiments `tiny` and `recipe` are [`TINY`] and [`RECIPE`].
 fn tiny() -> Project {
     let project = Project::new();
-    project.write("experiments/tiny.yaml", TINY);
+    project.write("experiments/tiny.yaml", format!("{TINY_NETWORK}{TINY}"));
     project.write("experiments/recipe.yaml", RECIPE);
     project
 }

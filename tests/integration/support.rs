@@ -31,6 +31,17 @@ train: {steps: 25, batch_size: 16, log_every: 5, scalars_every: 10, histograms_e
 eval: {interval_secs: 0.1, batch_size: 64}
 ";
 
+/// So small a network that most of a run's time goes into starting and saving; a test adds its section `train`.
+pub const TINY_NETWORK: &str = "
+extends: small
+data: {synthetic: {train_images: 100, test_images: 20}}
+input: {crop: 8}
+network:
+  conv1: {channels: 4, kernel: 3}
+  conv2: {channels: 4}
+  local3: {units: 8}
+  local4: {units: 8}";
+
 /// A directory with `experiments/`, to run runboard in.
 pub struct Project {
     directory: tempfile::TempDir,

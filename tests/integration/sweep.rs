@@ -1,7 +1,8 @@
 //! Sweeps: killed at any moment and resumed, they end as those that were left alone.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, journal, json, last_weights, names, status, wait_for,
+    Done, Project, TINY_NETWORK, at_work, checkpoints, journal, json, last_weights, names, status,
+    wait_for,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,16 +17,8 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// So small a network that most of its time goes into starting.
+/// Saves a few times.
 const TINY: &str = "
-extends: small
-data: {synthetic: {train_images: 100, test_images: 20}}
-input: {crop: 8}
-network:
-  conv1: {channels: 4, kernel: 3}
-  conv2: {channels: 4}
-  local3: {units: 8}
-  local4: {units: 8}
 train: {steps: 60, batch_size: 8, log_every: 10, scalars_every: 10, histograms_every: 50, images_every: 50,
   checkpoint_every: 10, restarts: 100}
 ";
@@ -39,7 +32,7 @@ fn two() -> usize {
 fn project(sweep: &str) -> Project {
     let sweep = sweep.replace("parallel: 2", &format!("parallel: {}", two()));
     let project = Project::new();
-    project.write("experiments/tiny.yaml", TINY);
+    project.write("experiments/tiny.yaml", format!("{TINY_NETWORK}{TINY}"));
     project.write(
         "experiments/sweep.yaml",
         format!("extends: tiny\nsweep:\n{sweep}"),
