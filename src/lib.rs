@@ -33,6 +33,7 @@ pub mod events;
 pub mod files;
 pub mod hint;
 pub mod home;
+pub mod hparams;
 pub mod model;
 pub mod overview;
 pub mod paths;

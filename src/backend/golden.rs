@@ -2,7 +2,8 @@
 
 use super::native::{self, activations, gradients};
 use super::{DeviceLosses, Optimizer, upload};
-use crate::model::{NamedTensor, Network};
+use crate::checkpoint::NamedTensor;
+use crate::model::Network;
 use crate::schedule::{self, Average, Schedule};
 use crate::spec::{self, Fidelity, Spec};
 use crate::testing::golden::{Golden, Tensor, assert_chi_square, assert_close, path};

@@ -2,7 +2,8 @@
 
 use super::cpu::cross_entropy;
 use super::{DeviceLosses, Optimizer, native};
-use crate::model::{NamedTensor, Network, WEIGHTS};
+use crate::checkpoint::{NamedTensor, WEIGHTS};
+use crate::model::Network;
 use crate::schedule::StepRates;
 use crate::spec::{self, Spec};
 use crate::testing::golden::{Golden, assert_close, path};

@@ -32,6 +32,7 @@ pub use ranks::{checksum, mean_over_ranks};
 
 use crate::data::Batch;
 use crate::model::{Network, PARAMETERS};
+use crate::run::Software;
 use crate::spec::Compute;
 use crate::{bail_user, hint};
 use anyhow::{Context, Result, anyhow};
@@ -48,6 +49,15 @@ pub const BURN: &str = "0.22.1";
 
 /// Version of the libtorch that runboard is built against.
 pub const LIBTORCH: &str = env!("RUNBOARD_LIBTORCH");
+
+/// What computes on a device, for a run's provenance.
+pub fn software(device: String) -> Software {
+    Software {
+        burn: BURN.into(),
+        libtorch: LIBTORCH.into(),
+        device,
+    }
+}
 
 /// The number of GPUs that libtorch sees.
 pub fn gpus() -> usize {

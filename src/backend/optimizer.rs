@@ -3,7 +3,8 @@
 use super::losses::DeviceLosses;
 use super::parameters::FlatParameters;
 use super::update_rule::UpdateRule;
-use crate::model::{self, EMA, LAYERS, Network, TensorGroups, WEIGHTS};
+use crate::checkpoint::{self, EMA, TensorGroups, WEIGHTS};
+use crate::model::{LAYERS, Network};
 use crate::schedule::StepRates;
 use crate::spec::{AverageName, Spec};
 use anyhow::Result;
@@ -90,7 +91,7 @@ impl Optimizer {
     /// # Errors
     /// A group that is missing, or is of another network, and libtorch's.
     pub fn restore(spec: &Spec, like: &Network, state: &TensorGroups) -> Result<Self> {
-        let network = |group: &str| like.clone().with_tensors(model::group(state, group)?);
+        let network = |group: &str| like.clone().with_tensors(checkpoint::group(state, group)?);
         let weights = network(WEIGHTS)?;
         let average = Average::of(spec.average.name, network)?;
         let rule = UpdateRule::restore(&spec.optimizer, like, state)?;
@@ -218,8 +219,8 @@ fn zeros_unless(condition: &Tensor, values: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::super::native::tests::small;
     use super::*;
+    use crate::checkpoint::NamedTensor;
     use crate::checkpoint::{self, Checkpoint, CheckpointState};
-    use crate::model::NamedTensor;
     use crate::spec;
 
     fn network(seed: u64) -> Network {

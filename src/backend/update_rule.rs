@@ -6,7 +6,8 @@
 use super::muon::Orthogonalizer;
 use super::native::sum_of_squares;
 use super::parameters::FlatParameters;
-use crate::model::{self, LAYERS, Network, TensorGroups};
+use crate::checkpoint::{self, TensorGroups};
+use crate::model::{LAYERS, Network};
 use crate::spec::{self, OptimizerName};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -57,7 +58,7 @@ impl UpdateRule {
     /// A group that is missing, or is of another network, and libtorch's.
     pub fn restore(spec: &spec::Optimizer, like: &Network, state: &TensorGroups) -> Result<Self> {
         let memory = groups(spec).iter().map(|group| {
-            let tensors = model::group(state, group)?;
+            let tensors = checkpoint::group(state, group)?;
             FlatParameters::of(&like.clone().with_tensors(tensors)?)
         });
         Self::with_memory(spec, memory.collect::<Result<_>>()?, like)

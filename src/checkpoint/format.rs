@@ -1,8 +1,8 @@
 //! The bytes of a checkpoint directory.
 
+use super::tensors::{NamedTensor, TensorGroups, WEIGHTS};
 use super::{Checkpoint, CheckpointState, Lease};
 use crate::files::{self, sha256};
-use crate::model::{NamedTensor, TensorGroups, WEIGHTS};
 use crate::spec::MAX_WEIGHTS;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};

@@ -23,6 +23,7 @@ pub mod queue;
 mod restore;
 mod retention;
 mod rollback;
+mod tensors;
 mod version;
 mod watch;
 
@@ -32,10 +33,10 @@ pub use lease::Lease;
 pub use restore::{Restored, restore};
 pub use retention::{MAX_WAITING, link_best, retain, retain_after_training};
 pub use rollback::Rollback;
+pub use tensors::{EMA, NamedTensor, TensorGroups, WEIGHTS, group};
 pub use version::CheckpointVersion;
 
 use crate::files;
-use crate::model::TensorGroups;
 use crate::schedule::Average;
 use anyhow::{Context, Result, ensure};
 use lease::RemovalLock;
@@ -306,7 +307,6 @@ fn remove(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EMA, NamedTensor, WEIGHTS};
     use nix::errno::Errno;
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;

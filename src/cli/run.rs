@@ -5,10 +5,10 @@ use super::warm_start::WarmStart;
 use super::{ExperimentArgs, data_error, data_from_environment, fetch};
 use crate::data::Fingerprint;
 use crate::error::is_user_error;
-use crate::evaluator::hparams;
 use crate::home::Home;
+use crate::hparams;
 use crate::overview::{RunSnapshot, closing};
-use crate::run::{self, Lock, Provenance, Role, RunDir, Software, SpecChange, SupervisorStatus};
+use crate::run::{self, Lock, Provenance, Role, RunDir, SpecChange, SupervisorStatus};
 use crate::run::{EarlyStop, Journal, ProcessDir, Status, TrainStatus};
 use crate::run::{commands, data as run_data};
 use crate::schedule::Schedule;
@@ -219,7 +219,7 @@ fn next_step(run: &RunDir) -> Option<u64> {
 }
 
 fn provenance(device: String, first_step: Option<u64>) -> Provenance {
-    Provenance::collect(Path::new("."), Software::on(device), first_step)
+    Provenance::collect(Path::new("."), backend::software(device), first_step)
 }
 
 pub fn stop(run: &RunDir, now: bool) -> Result<i32> {

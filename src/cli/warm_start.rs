@@ -1,7 +1,7 @@
 //! `run --from`: the weights of another run's checkpoint, with which a new run begins.
 
 use crate::checkpoint::{self, Checkpoint, CheckpointEntry, CheckpointState};
-use crate::model::{self, EMA, NamedTensor, TensorGroups, WEIGHTS};
+use crate::checkpoint::{EMA, NamedTensor, TensorGroups, WEIGHTS};
 use crate::run::{EvaluationProgress, Journal, RunDir, RunState, WeightsOrigin, resolve, state};
 use crate::spec::Spec;
 use crate::{bail_user, console, user_error};
@@ -73,7 +73,7 @@ impl WarmStart {
     /// # Errors
     /// A user error that names the first difference.
     pub fn check(&self, spec: &Spec) -> Result<()> {
-        for (name, want) in model::shapes(&spec.network, spec.input.crop) {
+        for (name, want) in spec.network.parameter_shapes(spec.input.crop) {
             let found = self.weights.iter().find(|tensor| tensor.name == name);
             let found = found.map_or("nothing".to_owned(), |it| format!("{:?}", it.shape));
             let want = format!("{want:?}");

@@ -4,7 +4,6 @@
 //! which were. A checkpoint's point is in the curve before its line is in the journal, and a point without a
 //! line is removed before the next is written.
 
-pub mod hparams;
 pub mod metrics;
 mod partial;
 mod reporter;
@@ -12,18 +11,19 @@ mod under_way;
 
 use crate::backend;
 use crate::checkpoint::queue::EvaluationQueue;
-use crate::checkpoint::{self, Checkpoint, CheckpointVersion, Lease};
+use crate::checkpoint::{self, Checkpoint, CheckpointVersion, EMA, Lease, WEIGHTS};
 use crate::console;
 use crate::data::{self, Images, Preprocessor, Split, View, evaluation_batch};
 use crate::error::ExitError;
 use crate::events::tags;
 use crate::files;
-use crate::model::{self, EMA, Network, WEIGHTS};
+use crate::hparams;
+use crate::model::Network;
 use crate::run::data::RunData;
 use crate::run::{
     self, Activity, Completion, EvalStatus, Evaluation, FormerStatus, Journal, Lock, Process,
     ProcessState, Quality, Role, RunDir, Score, Scores, Status, StopRequests, SupervisorStatus,
-    TrainStatus,
+    TrainStatus, TrainerDied,
 };
 use crate::shutdown::Shutdown;
 use crate::spec::{Fidelity, Normalize, OnDivergence, Spec};
@@ -34,7 +34,6 @@ use chrono::{DateTime, Local};
 use metrics::Metrics;
 use partial::{PartialEvaluation, Subject};
 use reporter::{Evaluated, EvaluationReporter};
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 use under_way::EvaluationUnderWay;
@@ -89,35 +88,6 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
     let written = hparams::record_completion(run);
     result.and_then(|completion| written.map(|()| completion))
 }
-
-/// What ends an evaluator that has nothing left to do for a trainer that is gone.
-#[derive(Debug)]
-pub struct TrainerDied {
-    /// The trainer's error; none if it left none in its status.
-    pub error: Option<String>,
-    /// Whether training diverged. Its error is the trainer's to tell, once.
-    pub diverged: bool,
-}
-
-impl TrainerDied {
-    /// Exit code of a process that this ends.
-    pub const EXIT_CODE: i32 = 3;
-}
-
-impl fmt::Display for TrainerDied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.diverged {
-            return f.write_str("training diverged; its checkpoints are evaluated");
-        }
-        f.write_str("the trainer died; its checkpoints are evaluated")?;
-        match &self.error {
-            Some(error) => write!(f, ": {error}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for TrainerDied {}
 
 struct Evaluator<'a> {
     run: &'a RunDir,
@@ -460,7 +430,7 @@ impl<'a> Evaluator<'a> {
         let path = checkpoint.path();
         let Checkpoint { tensors, state } = checkpoint::load(path)?;
         let network = |group| {
-            let values = model::group(&tensors, group);
+            let values = checkpoint::group(&tensors, group);
             let network = values.and_then(|values| self.network.clone().with_tensors(values));
             network.with_context(|| format!("failed to load checkpoint {}", path.display()))
         };

@@ -1,9 +1,9 @@
 //! What evaluation shows of a checkpoint in TensorBoard: curves and pictures.
 
-use super::hparams;
 use super::metrics::Metrics;
 use crate::data::Images;
 use crate::events::{EventWriter, Summaries, tags};
+use crate::hparams;
 use crate::pictures::{self, ClassLabels};
 use crate::run::{Role, RunDir, Scores};
 use crate::spec::Spec;

@@ -6,9 +6,10 @@ mod whitening;
 
 pub use crate::spec::LAYERS;
 
+use crate::checkpoint::NamedTensor;
 use crate::data::{Images, Preprocessor};
 use crate::spec::{self, Init, LayerParameters, NormName};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
@@ -17,7 +18,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// A convolution's parameters.
 #[derive(Module, Debug)]
@@ -48,38 +49,6 @@ pub struct Network {
     pub softmax_linear: Dense,
 }
 
-/// A parameter's value on the host. `name` is `layer/weights` or `layer/biases`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NamedTensor {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub values: Vec<f32>,
-}
-
-/// Tensors in groups, such as "weights", "ema", or what an optimizer remembers: a checkpoint keeps a file for each.
-pub type TensorGroups = BTreeMap<String, Vec<NamedTensor>>;
-
-/// The group of the weights after a step.
-pub const WEIGHTS: &str = "weights";
-
-/// The group of the weights' moving average.
-pub const EMA: &str = "ema";
-
-/// The tensors of the group `name`.
-///
-/// # Errors
-/// If there is no such group.
-pub fn group<'a>(groups: &'a TensorGroups, name: &str) -> Result<&'a [NamedTensor]> {
-    let tensors = groups.get(name).with_context(|| {
-        let found: Vec<&str> = groups.keys().map(String::as_str).collect();
-        format!(
-            "got the tensors of {}, want those of {name}",
-            found.join(", ")
-        )
-    })?;
-    Ok(tensors)
-}
-
 /// Parameters of a layer: weights and biases.
 pub const PER_LAYER: usize = 2;
 
@@ -89,23 +58,6 @@ pub const PARAMETERS: usize = PER_LAYER * LAYERS.len();
 /// The layers without parameters, as their outputs are called: the poolings and the normalisations.
 pub const POOLS: [&str; 2] = ["pool1", "pool2"];
 pub const NORMS: [&str; 2] = ["norm1", "norm2"];
-
-/// What the weights of a layer are called.
-pub fn weights_name(layer: &str) -> String {
-    format!("{layer}/weights")
-}
-
-/// Name and shape of every parameter, in the order of the fields.
-pub fn shapes(spec: &spec::Network, crop: usize) -> Vec<(String, Vec<usize>)> {
-    let parameters = |layer: LayerParameters| {
-        let biases = format!("{}/biases", layer.name);
-        [
-            (weights_name(layer.name), layer.weights),
-            (biases, vec![layer.biases]),
-        ]
-    };
-    spec.layers(crop).into_iter().flat_map(parameters).collect()
-}
 
 impl Network {
     /// Fresh weights: each layer's distribution for every weight, a constant for every bias. The values follow
@@ -380,7 +332,7 @@ mod tests {
     fn parameters_are_those_that_the_spec_lists() {
         let device = crate::backend::device("cpu").unwrap().0;
         let spec = spec::Network::default();
-        let want = shapes(&spec, 24);
+        let want = spec.parameter_shapes(24);
         assert_eq!(want.len(), PARAMETERS);
         assert_eq!(want[4], ("local3/weights".to_owned(), vec![2304, 384]));
         let network = Network::init(&spec, 24, spec::Seed(1), &device);

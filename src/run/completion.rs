@@ -3,6 +3,7 @@
 use super::{ProcessState, RunDir, Status, SupervisorStatus};
 use crate::{error, files};
 use anyhow::Result;
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
@@ -24,6 +25,35 @@ impl Completion {
         }
     }
 }
+
+/// What ends an evaluator that has nothing left to do for a trainer that is gone.
+#[derive(Debug)]
+pub struct TrainerDied {
+    /// The trainer's error; none if it left none in its status.
+    pub error: Option<String>,
+    /// Whether training diverged. Its error is the trainer's to tell, once.
+    pub diverged: bool,
+}
+
+impl TrainerDied {
+    /// Exit code of a process that this ends.
+    pub const EXIT_CODE: i32 = 3;
+}
+
+impl fmt::Display for TrainerDied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.diverged {
+            return f.write_str("training diverged; its checkpoints are evaluated");
+        }
+        f.write_str("the trainer died; its checkpoints are evaluated")?;
+        match &self.error {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for TrainerDied {}
 
 /// A status file as it was before a process writes its own.
 pub struct FormerStatus {

@@ -21,7 +21,7 @@ mod status;
 pub(crate) mod stop_request;
 mod timestamp;
 
-pub use completion::{Completion, FormerStatus, record_completion};
+pub use completion::{Completion, FormerStatus, TrainerDied, record_completion};
 pub use directory::{Role, RunDir, claim};
 pub use early_stop::EarlyStop;
 pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};

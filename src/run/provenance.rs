@@ -19,7 +19,6 @@ use serde_json::Value;
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::RunDir;
-use crate::backend;
 use crate::files::{read_small, write_atomic};
 use crate::spec::{Change, Spec};
 
@@ -79,17 +78,6 @@ pub struct Software {
     pub libtorch: String,
     /// The device trained on.
     pub device: String,
-}
-
-impl Software {
-    /// That of this program, on a device.
-    pub fn on(device: String) -> Self {
-        Software {
-            burn: backend::BURN.into(),
-            libtorch: backend::LIBTORCH.into(),
-            device,
-        }
-    }
 }
 
 /// Where weights come from that a run begins with.

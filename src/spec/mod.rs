@@ -37,7 +37,7 @@ pub use names::available;
 pub(crate) use names::nearest;
 pub use network::{
     CHANNELS, CLASS_COUNT, Convolution, Dense, Init, LAYERS, LayerParameters, Linear, Network,
-    Norm, NormName, Pool,
+    Norm, NormName, Pool, weights_name,
 };
 pub use optimizer::{Optimizer, OptimizerName};
 pub use overrides::Override;

@@ -106,7 +106,24 @@ impl Default for Network {
     }
 }
 
+/// What the weights of a layer are called.
+pub fn weights_name(layer: &str) -> String {
+    format!("{layer}/weights")
+}
+
 impl Network {
+    /// Name and shape of every parameter, layer by layer, for images of `crop` pixels a side.
+    pub fn parameter_shapes(&self, crop: usize) -> Vec<(String, Vec<usize>)> {
+        let parameters = |layer: LayerParameters| {
+            let biases = format!("{}/biases", layer.name);
+            [
+                (weights_name(layer.name), layer.weights),
+                (biases, vec![layer.biases]),
+            ]
+        };
+        self.layers(crop).into_iter().flat_map(parameters).collect()
+    }
+
     /// The layers that have parameters, in the order of [`LAYERS`], for images of `crop` pixels a side.
     pub fn layers(&self, crop: usize) -> [LayerParameters; LAYERS.len()] {
         let [conv1, conv2, local3, local4, softmax_linear] = LAYERS;

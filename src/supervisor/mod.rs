@@ -26,11 +26,10 @@ pub use self::detached::{StopOptions, detach, stop};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 pub use self::terminal::Terminal;
 use crate::checkpoint;
-use crate::evaluator::TrainerDied;
 use crate::overview;
 use crate::run::{
     EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, Statuses,
-    StopRequests, SupervisorStatus, TrainStatus,
+    StopRequests, SupervisorStatus, TrainStatus, TrainerDied,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use detached::frozen_notice;

@@ -19,8 +19,8 @@ use super::slot::{Slot, Slots};
 use super::{Definition, Point, Sweep, SweepDir};
 use crate::overview::count;
 use crate::run::{
-    self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Software,
-    Status, StopRequests, SupervisorStatus, SweepStatus, TrainStatus, data,
+    self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Status,
+    StopRequests, SupervisorStatus, SweepStatus, TrainStatus, data,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use crate::spec::Spec;
@@ -477,7 +477,7 @@ impl<'a> Supervisor<'a> {
         let path = session.directory.point(point);
         remove_half_made(&path)?;
         let (_, device) = backend::device(&spec.compute.device)?;
-        let provenance = Provenance::collect(Path::new("."), Software::on(device), Some(0));
+        let provenance = Provenance::collect(Path::new("."), backend::software(device), Some(0));
         let provenance = provenance.with_spec(spec)?;
         let fingerprint = session.images.fingerprint().clone();
         let folder = session.images.folder(&spec.data);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-const ROOMS: [&str; 23] = [
+const ROOMS: [&str; 24] = [
     "error",
     "console",
     "files",
@@ -17,10 +17,11 @@ const ROOMS: [&str; 23] = [
     "data",
     "pictures",
     "events",
-    "model",
-    "backend",
     "run",
     "checkpoint",
+    "hparams",
+    "model",
+    "backend",
     "trainer",
     "evaluator",
     "overview",

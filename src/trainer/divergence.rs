@@ -8,11 +8,12 @@
 
 use crate::backend::Losses;
 use crate::checkpoint::{self, Checkpoint, CheckpointEntry, CheckpointState, Rollback};
+use crate::checkpoint::{EMA, NamedTensor, WEIGHTS};
 use crate::console;
 use crate::data::{Batch, CHANNELS};
 use crate::error::{DIVERGED, ExitError};
 use crate::files;
-use crate::model::{EMA, LAYERS, NamedTensor, WEIGHTS};
+use crate::model::LAYERS;
 use crate::run::RunDir;
 use crate::spec::{CLASS_COUNT, OnDivergence, Train};
 use anyhow::Result;
@@ -255,8 +256,8 @@ fn safetensors(batch: &Batch) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::checkpoint::CheckpointState;
+    use crate::checkpoint::TensorGroups;
     use crate::error::exit_code;
-    use crate::model::TensorGroups;
     use crate::run::provenance;
     use std::fs;
 

@@ -4,8 +4,10 @@
 //! the module; only the names of TensorFlow's operations are added, grouped as in the tutorial.
 
 use crate::backend;
+use crate::checkpoint::NamedTensor;
 use crate::events::Graph;
-use crate::model::{LAYERS, NORMS, NamedTensor, Network, POOLS, weights_name};
+use crate::model::{LAYERS, NORMS, Network, POOLS};
+use crate::spec::weights_name;
 use crate::spec::{self, OptimizerName, ScheduleName, Spec};
 use anyhow::{Result, bail};
 use burn::tensor::{Device, Tensor};

@@ -1,10 +1,10 @@
 //! Where a session of training goes on.
 
 use crate::backend::Optimizer;
-use crate::checkpoint::{self, CheckpointState};
+use crate::checkpoint::{self, CheckpointState, WEIGHTS};
 use crate::console;
 use crate::data::Images;
-use crate::model::{self, Network, WEIGHTS};
+use crate::model::Network;
 use crate::run::{Provenance, RunDir};
 use crate::spec::Spec;
 use crate::user_error;
@@ -62,7 +62,7 @@ fn initial(run: &RunDir, spec: &Spec, fresh: Network, images: &Images) -> Result
     let shown = origin.map_or("weights of another run".to_owned(), |it| it.to_string());
     let copy = || {
         let tensors = checkpoint::load(&path)?.tensors;
-        fresh.with_tensors(model::group(&tensors, WEIGHTS)?)
+        fresh.with_tensors(checkpoint::group(&tensors, WEIGHTS)?)
     };
     let network = copy().map_err(|error| {
         user_error!(
@@ -79,8 +79,8 @@ mod tests {
     use super::*;
     use crate::backend;
     use crate::checkpoint::Checkpoint;
+    use crate::checkpoint::EMA;
     use crate::error::is_user_error;
-    use crate::model::EMA;
     use crate::run::{WeightsOrigin, provenance};
     use crate::spec::{Init, Seed};
     use std::fs;

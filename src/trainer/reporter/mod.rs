@@ -4,13 +4,15 @@ mod layout;
 mod texts;
 
 use crate::backend::{self, Losses, Optimizer};
+use crate::checkpoint::NamedTensor;
 use crate::checkpoint::Rollback;
 use crate::events::tags::{self, Series};
 use crate::events::{EventWriter, Summaries, Tag};
-use crate::model::{LAYERS, NamedTensor, Network, PER_LAYER, weights_name};
+use crate::model::{LAYERS, Network, PER_LAYER};
 use crate::pictures::{self, ClassLabels};
 use crate::schedule::Average;
 use crate::spec::Spec;
+use crate::spec::weights_name;
 use crate::trainer::graph::graph;
 use crate::trainer::system_metrics::SystemMetrics;
 use anyhow::Result;

@@ -58,7 +58,7 @@ const CONDITIONAL: &[(&str, &str, &str)] = &[
 ///
 /// # Errors
 /// The row cannot be written, or the earlier one cannot be removed.
-pub(super) fn list(run: &RunDir, spec: &Spec) -> Result<()> {
+pub fn list(run: &RunDir, spec: &Spec) -> Result<()> {
     let images = train_images(run).and_then(|images| spec.training_images(images));
     let hparams = hyperparameters(spec, fingerprint_digits(run)?, images.ok())?;
     events::list_session(&run.events(Role::Eval), &row_name(run), &hparams)?;
@@ -81,7 +81,7 @@ fn row_name(run: &RunDir) -> String {
 }
 
 /// Show that the run is going on.
-pub(super) fn add_running(summaries: &mut Summaries, run: &RunDir) {
+pub fn add_running(summaries: &mut Summaries, run: &RunDir) {
     add_state(summaries, run, ProcessState::Running);
 }
 
@@ -89,7 +89,7 @@ pub(super) fn add_running(summaries: &mut Summaries, run: &RunDir) {
 ///
 /// # Errors
 /// The journal or the events cannot be read, the row cannot be written.
-pub(super) fn show_running(run: &RunDir) -> Result<()> {
+pub fn show_running(run: &RunDir) -> Result<()> {
     let shown = events::last_scalar(&run.events(Role::Eval), &tags::STATE.tag())?;
     match shown {
         Some(state) if state != number(ProcessState::Running) => {

@@ -1,0 +1,36 @@
+//! What a checkpoint carries without knowing it: named tensors on the host, in groups.
+
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+
+/// A parameter's value on the host. `name` is `layer/weights` or `layer/biases`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// Tensors in groups, such as "weights", "ema", or what an optimizer remembers: a checkpoint keeps a file for each.
+pub type TensorGroups = BTreeMap<String, Vec<NamedTensor>>;
+
+/// The group of the weights after a step.
+pub const WEIGHTS: &str = "weights";
+
+/// The group of the weights' moving average.
+pub const EMA: &str = "ema";
+
+/// The tensors of the group `name`.
+///
+/// # Errors
+/// If there is no such group.
+pub fn group<'a>(groups: &'a TensorGroups, name: &str) -> Result<&'a [NamedTensor]> {
+    let tensors = groups.get(name).with_context(|| {
+        let found: Vec<&str> = groups.keys().map(String::as_str).collect();
+        format!(
+            "got the tensors of {}, want those of {name}",
+            found.join(", ")
+        )
+    })?;
+    Ok(tensors)
+}
