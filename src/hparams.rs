@@ -12,15 +12,15 @@ use crate::events::{self, EventWriter, SessionStatus, Summaries, tags};
 use crate::run::data::{fingerprint_digits, train_images};
 use crate::run::{
     Evaluation, Journal, Lock, ProcessState, Role, RunDir, RunState, Status, SupervisorStatus,
-    TrainStatus, state,
+    TrainStatus, state, swept_fields,
 };
 use crate::spec::Spec;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fs;
 
-/// Fields that are not compared between runs, and sections of such: words, places, what is shown and kept, the
-/// machine's part.
+/// Fields that are not compared between runs, and sections of such, but for those that a sweep compares: words, places,
+/// what is shown and kept, the machine's part.
 const OMITTED: &[&str] = &[
     "description",
     "compute.device",
@@ -60,7 +60,8 @@ const CONDITIONAL: &[(&str, &str, &str)] = &[
 /// The row cannot be written, or the earlier one cannot be removed.
 pub fn list(run: &RunDir, spec: &Spec) -> Result<()> {
     let images = train_images(run).and_then(|images| spec.training_images(images));
-    let hparams = hyperparameters(spec, fingerprint_digits(run)?, images.ok())?;
+    let swept = swept_fields(run)?;
+    let hparams = hyperparameters(spec, &swept, fingerprint_digits(run)?, images.ok())?;
     events::list_session(&run.events(Role::Eval), &row_name(run), &hparams)?;
     let earlier = run.earlier_hparams();
     if earlier.exists() {
@@ -185,8 +186,14 @@ fn number(state: ProcessState) -> f32 {
     }
 }
 
-/// What of the spec is compared between runs, and what stands for the data; `images` are trained on.
-fn hyperparameters(spec: &Spec, data: Option<String>, images: Option<usize>) -> Result<Value> {
+/// What of the spec is compared between runs, and what stands for the data. `swept` are the fields that a sweep compares;
+/// `images` are trained on.
+fn hyperparameters(
+    spec: &Spec,
+    swept: &[String],
+    data: Option<String>,
+    images: Option<usize>,
+) -> Result<Value> {
     let mut fields = spec.to_json()?;
     let conditional = CONDITIONAL.iter();
     let without_effect = conditional.filter(|(_, choice, value)| {
@@ -196,6 +203,7 @@ fn hyperparameters(spec: &Spec, data: Option<String>, images: Option<usize>) -> 
     let mut omitted: Vec<String> = without_effect.map(|(path, ..)| path.to_string()).collect();
     omitted.extend(without_limit(&fields));
     omitted.extend(OMITTED.iter().map(|path| path.to_string()));
+    omitted.retain(|path| !swept.contains(path));
     for path in omitted.into_iter().chain(spec.unused()) {
         remove(&mut fields, &path);
     }
@@ -236,6 +244,7 @@ mod tests {
     use super::*;
     use crate::run::{Process, provenance};
     use crate::spec::{OnDivergence, Source};
+    use serde_json::json;
     use std::path::Path;
 
     /// The names under which the tab shows a spec.
@@ -249,7 +258,7 @@ mod tests {
             }
         }
         let mut names = Vec::new();
-        let fields = hyperparameters(spec, Some("0123abcd".to_owned()), None).unwrap();
+        let fields = hyperparameters(spec, &[], Some("0123abcd".to_owned()), None).unwrap();
         leaves("", &fields, &mut names);
         names
     }
@@ -257,7 +266,7 @@ mod tests {
     #[test]
     fn hyperparameters_are_what_runs_are_compared_by() {
         let mut spec = Spec::default();
-        let value = hyperparameters(&spec, Some("0123abcd".to_owned()), None).unwrap();
+        let value = hyperparameters(&spec, &[], Some("0123abcd".to_owned()), None).unwrap();
         assert_eq!(value["optimizer"]["learning_rate"], 0.1);
         assert_eq!(value["input"]["contrast"]["lower"], 0.2);
         assert_eq!(value["data"]["source"], "cifar10");
@@ -301,10 +310,23 @@ mod tests {
     }
 
     #[test]
+    fn hyperparameters_have_every_field_that_a_sweep_compares() {
+        let mut spec = Spec::default();
+        spec.compute.threads = 2;
+        let swept = ["eval.tta", "compute.threads", "stop.patience"].map(str::to_owned);
+        let fields = hyperparameters(&spec, &swept, None, None).unwrap();
+        let found = ["/eval/tta", "/compute/threads", "/stop/patience"]
+            .map(|path| fields.pointer(path).cloned());
+        let want = [json!("none"), json!(2), json!(0)];
+        assert_eq!(found, want.map(Some));
+        assert_eq!(fields.pointer("/eval/policy"), None);
+    }
+
+    #[test]
     fn hyperparameters_have_the_steps_that_epochs_are() {
         let mut spec = Spec::default();
         let steps = |spec: &Spec| {
-            let fields = hyperparameters(spec, None, Some(1_280)).unwrap();
+            let fields = hyperparameters(spec, &[], None, Some(1_280)).unwrap();
             fields["train"]["steps"].clone()
         };
         assert_eq!(steps(&spec), 100_000);

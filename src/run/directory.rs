@@ -251,6 +251,11 @@ impl RunDir {
         self.path().join("data.json")
     }
 
+    /// Of which fields a sweep has other values in its other points, if the run is one of them.
+    pub fn point(&self) -> PathBuf {
+        self.path().join("point.json")
+    }
+
     /// What each session of the run was started from: commit, versions, machine, command.
     pub fn provenance(&self) -> PathBuf {
         self.path().join("provenance.json")

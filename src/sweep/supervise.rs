@@ -483,6 +483,7 @@ impl<'a> Supervisor<'a> {
         let folder = session.images.folder(&spec.data);
         RunDir::create_at(&path, &spec.to_frozen_yaml()?, &provenance, |run| {
             data::record(run, folder, fingerprint)?;
+            run::record_swept_fields(run, &session.sweep.definition.fields())?;
             supervisor::lock(run)
         })
     }
