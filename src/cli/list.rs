@@ -47,7 +47,7 @@ fn points(directory: ProcessDir) -> Result<i32> {
     let directory = SweepDir::new(directory);
     let sweep = directory.read()?;
     let summary = Summary::read(&directory, &sweep)?;
-    let results = summary.results(&sweep);
+    let results = summary.results();
     let states = results.states().into_iter();
     let all = sweep.points.iter().zip(&summary.progress).zip(states);
     let rows = all.map(|((point, progress), state)| {
@@ -107,7 +107,7 @@ fn sweep_row(directory: ProcessDir) -> [String; 7] {
     let Ok(summary) = Summary::read(&directory, &sweep) else {
         return row;
     };
-    let results = summary.results(&sweep);
+    let results = summary.results();
     row[1] = match status {
         None => none(),
         Some(status) if status.alive(&directory) && status.stopping => "stopping".to_owned(),

@@ -8,7 +8,7 @@ use crate::run::{
     Lock, ProcessDir, ProcessState, Role, RunState, Status, Statuses, SweepStatus, commands, points,
 };
 use crate::shutdown::{self, Shutdown};
-use crate::spec::{Experiment, Override, Spec};
+use crate::spec::{Experiment, Override};
 use crate::supervisor::display::Verbosity;
 use crate::supervisor::{self, StopOptions};
 use crate::sweep::display::Display;
@@ -17,10 +17,9 @@ use crate::sweep::progress::Progress;
 use crate::sweep::results::Results;
 use crate::sweep::schedule::{Decision, Reason};
 use crate::sweep::supervise::{self, Outcome, supervise};
-use crate::sweep::{Sweep, SweepDir};
+use crate::sweep::{Sweep, SweepDir, table};
 use crate::{bail_user, console, paths};
 use anyhow::{Context, Result};
-use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
@@ -42,12 +41,11 @@ pub fn run(
     fetch: Fetch,
     session: Session,
 ) -> Result<i32> {
-    let specs = sweep.specs()?;
     check_devices(sweep)?;
-    let images = SweepImages::prepare(sweep, &specs, fetch, None)
+    let images = SweepImages::prepare(sweep, fetch, None)
         .map_err(|error| super::data_error(error, experiment))?;
     let (directory, lock) = SweepDir::create(runs, &experiment.name, sweep)?;
-    start(&directory, lock, sweep, &specs, &images, false, session)
+    start(&directory, lock, sweep, &images, false, session)
 }
 
 /// Resumes the sweep in `directory`, with these changes of its definition, which only add. Its lock is inherited if it is
@@ -84,10 +82,9 @@ pub fn resume(
     if !overrides.is_empty() {
         sweep = sweep.extended(overrides, backend::gpus())?;
     }
-    let specs = sweep.specs()?;
     check_devices(&sweep)?;
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
-    let images = SweepImages::prepare(&sweep, &specs, Fetch::Refused, folder)?;
+    let images = SweepImages::prepare(&sweep, Fetch::Refused, folder)?;
     images.check_begun(&directory, &sweep)?;
     if !overrides.is_empty() {
         directory.write(&sweep)?;
@@ -100,22 +97,13 @@ pub fn resume(
             }
         ));
     }
-    start(
-        &directory,
-        lock,
-        &sweep,
-        &specs,
-        &images,
-        retry_failed,
-        session,
-    )
+    start(&directory, lock, &sweep, &images, retry_failed, session)
 }
 
 fn start(
     directory: &SweepDir,
     lock: Lock,
     sweep: &Sweep,
-    specs: &[Spec],
     images: &SweepImages,
     retry_failed: bool,
     session: Session,
@@ -142,7 +130,6 @@ fn start(
     let session = supervise::Session {
         directory,
         sweep,
-        specs,
         images,
         gpus: &gpus(sweep),
         program: &program,
@@ -151,8 +138,8 @@ fn start(
     let (outcome, progress, decisions) = supervise(&session, &lock, &shutdown, &mut display)?;
     drop(lock); // before anybody is told to resume it
     let summary = Summary::new(directory, sweep, progress, decisions);
-    let has_failures = !summary.results(sweep).failures().is_empty();
-    console::line(summary.text(sweep, directory, outcome, display.columns()));
+    let has_failures = !summary.results().failures().is_empty();
+    console::line(summary.text(directory, outcome, display.columns()));
     Ok(match outcome {
         Outcome::Over(Reason::Target(_)) => 0,
         Outcome::Over(_) => i32::from(has_failures) * FAILED,
@@ -184,30 +171,30 @@ fn check_devices(sweep: &Sweep) -> Result<()> {
 }
 
 /// All that is told of a sweep.
-pub(super) struct Summary {
+pub(super) struct Summary<'a> {
     id: String,
+    sweep: &'a Sweep,
     pub progress: Vec<Progress>,
     decisions: Vec<Decision>,
-    validation_images: BTreeSet<usize>,
 }
 
-impl Summary {
+impl<'a> Summary<'a> {
     fn new(
         directory: &SweepDir,
-        sweep: &Sweep,
+        sweep: &'a Sweep,
         progress: Vec<Progress>,
         decisions: Vec<Decision>,
     ) -> Self {
         Summary {
             id: directory.id(),
+            sweep,
             progress,
             decisions,
-            validation_images: sweep.validation_images(),
         }
     }
 
     /// As the sweep's points stand now.
-    pub fn read(directory: &SweepDir, sweep: &Sweep) -> Result<Self> {
+    pub fn read(directory: &SweepDir, sweep: &'a Sweep) -> Result<Self> {
         let progress = sweep.points.iter();
         let progress = progress.map(|point| Progress::of(directory.run(point).as_ref()));
         let decisions = directory.decisions(sweep)?;
@@ -219,36 +206,28 @@ impl Summary {
         ))
     }
 
-    pub fn results<'a>(&'a self, sweep: &'a Sweep) -> Results<'a> {
+    pub fn results(&self) -> Results<'_> {
         Results {
             id: &self.id,
-            base: &sweep.base,
-            definition: &sweep.definition,
-            points: &sweep.points,
+            sweep: self.sweep,
             progress: &self.progress,
             decisions: &self.decisions,
-            validation_images: &self.validation_images,
         }
     }
 
     /// The end of a session, for people, its sentences in lines of at most `columns`.
-    fn text(
-        &self,
-        sweep: &Sweep,
-        directory: &SweepDir,
-        outcome: Outcome,
-        columns: Option<usize>,
-    ) -> String {
+    fn text(&self, directory: &SweepDir, outcome: Outcome, columns: Option<usize>) -> String {
         let wrapped = |text: &str| columns.map_or(text.to_owned(), |columns| wrap(text, columns));
-        let results = self.results(sweep);
-        let name = |number| sweep.point(number).map_or("", |point| &point.name);
+        let results = self.results();
+        let name = |number| self.sweep.point(number).map_or("", |point| &point.name);
         let failures = results.failures();
         let resume = commands::resume(directory);
+        let retry = ("to try again", commands::retry_failed(directory));
         let (how, next) = match outcome {
             Outcome::Over(Reason::Complete) if failures.is_empty() => ("finished".to_owned(), None),
             Outcome::Over(Reason::Complete) => (
                 "finished, with points that failed".to_owned(),
-                Some(("to try again", commands::retry_failed(directory))),
+                results.can_retry().then_some(retry),
             ),
             Outcome::Over(Reason::Target(point)) => (
                 format!("over: {} has reached the target", name(point)),
@@ -259,7 +238,7 @@ impl Summary {
                     "over: {} has failed, and sweep.on_failure is stop",
                     name(point)
                 ),
-                Some(("to try again", commands::retry_failed(directory))),
+                Some(retry),
             ),
             Outcome::Stopped(_) => ("stopped".to_owned(), Some(("to go on", resume))),
             Outcome::Waiting => (
@@ -274,9 +253,11 @@ impl Summary {
                 .map(|failure| wrapped(&format!("  {failure}"))),
         );
         lines.push(wrapped(&results.judge()));
-        lines.extend(results.table(SHOWN).iter().map(|line| format!("  {line}")));
-        let table = directory.path().join("results.md");
-        lines.push(format!("  all settings   {}", table.display()));
+        let room = columns.map(|columns| columns.saturating_sub(2));
+        let table = table::table(&results, SHOWN, room);
+        lines.extend(table.iter().map(|line| format!("  {line}")));
+        let all = directory.path().join("results.md");
+        lines.push(format!("  all settings   {}", all.display()));
         lines.push(format!("  curves         {}", commands::curves(directory)));
         lines.extend(next.map(|(what, command)| format!("  {what:13}  {command}")));
         lines.join("\n")
@@ -301,14 +282,14 @@ pub fn stop(directory: ProcessDir, now: bool) -> Result<i32> {
     }
     let sweep = directory.read()?;
     let summary = Summary::read(&directory, &sweep)?;
-    let results = summary.results(&sweep);
+    let results = summary.results();
     console::line(results.counts());
     // One that is over needs nothing, unless points of it failed.
     let status = SweepStatus::load(&directory).ok().flatten();
     let is_over = status.is_some_and(|it| it.process.state == ProcessState::Finished);
     if !is_over {
         console::line(format_args!("  to go on  {}", commands::resume(&directory)));
-    } else if !results.failures().is_empty() {
+    } else if results.can_retry() {
         let retry = commands::retry_failed(&directory);
         console::line(format_args!("  to try again  {retry}"));
     }

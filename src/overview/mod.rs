@@ -6,6 +6,7 @@
 mod block;
 mod closing;
 mod disk;
+pub(crate) mod table;
 pub(crate) mod text;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use chrono::{DateTime, Local};
 pub use self::block::block;
 pub use self::closing::closing;
 use self::disk::DiskUse;
+pub use self::table::table;
 pub use self::text::{Paint, bytes, count, wrap};
 use crate::checkpoint;
 use crate::checkpoint::queue::EvaluationQueue;

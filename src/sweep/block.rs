@@ -65,6 +65,7 @@ pub fn block(
 pub fn share(results: &Results) -> f64 {
     let stopped = stopped(results.decisions);
     let shares = results
+        .sweep
         .points
         .iter()
         .zip(results.progress)
@@ -74,7 +75,7 @@ pub fn share(results: &Results) -> f64 {
             (None, Some(steps)) => (progress.done as f64 / steps as f64).min(1.0),
             (None, None) => 0.0,
         });
-    shares.sum::<f64>() / results.points.len().max(1) as f64
+    shares.sum::<f64>() / results.sweep.points.len().max(1) as f64
 }
 
 struct Block<'a> {
@@ -96,8 +97,8 @@ impl Block<'_> {
             false => self.paint.green("running"),
         };
         let id = self.paint.bold(self.results.id);
-        let points = count(self.results.points.len(), "point");
-        let parallel = self.results.definition.parallel;
+        let points = count(self.results.sweep.points.len(), "point");
+        let parallel = self.results.sweep.definition.parallel;
         cut(
             &format!("{id}   {state}   {points}, {parallel} at once"),
             self.width,
@@ -107,7 +108,7 @@ impl Block<'_> {
     /// How far it is.
     fn points(&self) -> String {
         let done = self.results.done();
-        let of = format!("{done} of {} done", self.results.points.len());
+        let of = format!("{done} of {} done", self.results.sweep.points.len());
         let rung = self.results.rung().map(|rung| {
             let Rung {
                 number,
@@ -175,7 +176,7 @@ impl Block<'_> {
 
     /// The points that failed, the last ones of them.
     fn failed(&self) -> Option<String> {
-        let all = self.results.points.iter().zip(self.results.progress);
+        let all = self.results.sweep.points.iter().zip(self.results.progress);
         let failed = all.filter(|(_, progress)| progress.end.is_some_and(End::is_failure));
         let names: Vec<&str> = failed.map(|(point, _)| point.name.as_str()).collect();
         let shown: Vec<String> = names
@@ -195,7 +196,7 @@ impl Block<'_> {
     /// The points under way, in as many lines as there may be.
     fn running(&self, space: usize) -> Vec<String> {
         let lines = space.saturating_sub(usize::from(self.session.waiting));
-        let all = self.results.points.iter().zip(self.results.progress);
+        let all = self.results.sweep.points.iter().zip(self.results.progress);
         let under_way = |it: &(&Point, &Progress)| it.1.state.is_some_and(RunState::is_under_way);
         let running: Vec<(&Point, &Progress)> = all.filter(under_way).collect();
         let names = running.iter().map(|(point, _)| point.name.chars().count());
@@ -239,7 +240,7 @@ impl Block<'_> {
         };
         let loss = progress.loss.map(|loss| format!("loss {}", number(loss)));
         let score = self.results.judged(progress).map(|(_, score)| {
-            let of = self.results.definition.metric.of.name();
+            let of = self.results.sweep.definition.metric.of.name();
             format!("{of} {}", number(score))
         });
         let join = |parts: &[&Option<String>]| {
@@ -316,8 +317,8 @@ mod tests {
             },
             Progress::default(),
         ]);
-        case.definition.parallel = 3;
-        for point in &mut case.points {
+        case.sweep.definition.parallel = 3;
+        for point in &mut case.sweep.points {
             point.name = format!(
                 "{:03}-learning_rate=0.{}-seed={}",
                 point.number, point.number, point.seed
@@ -374,7 +375,7 @@ to stop    Ctrl-C, which saves a checkpoint of each point";
     #[test]
     fn points_line_tells_how_far_the_rung_is() {
         let mut case = case();
-        case.definition.early_terminate = Some(Halving {
+        case.sweep.definition.early_terminate = Some(Halving {
             min_iter: 10,
             eta: 2,
         });
@@ -403,7 +404,7 @@ to stop    Ctrl-C, which saves a checkpoint of each point";
     fn values_of_the_best_are_cut_where_there_is_no_room_for_them() {
         let mut case = case();
         let long = "a_long_name_of_an_optimizer_that_takes_a_line".repeat(2);
-        for point in &mut case.points {
+        for point in &mut case.sweep.points {
             point
                 .set
                 .insert("optimizer.type".into(), long.clone().into());

@@ -116,11 +116,9 @@ impl SweepDir {
         if let Some(damage) = damage(&frozen.points) {
             bail_user!("{shown}: {damage}; want what `runboard run` wrote");
         }
-        Ok(Sweep {
-            base: Spec::parse_frozen(&path, frozen.base.to_string())?,
-            definition: frozen.sweep,
-            points: frozen.points,
-        })
+        let base = Spec::parse_frozen(&path, frozen.base.to_string())?;
+        Sweep::with_points(base, frozen.sweep, frozen.points)
+            .map_err(|error| user_error!("{shown}: {error:#}; want what `runboard run` wrote"))
     }
 
     /// Freezes the sweep, in the place of one that it extends. Whoever does so holds the sweep's lock.
@@ -246,11 +244,8 @@ mod tests {
             let set = BTreeMap::from([("optimizer.learning_rate".to_owned(), json!(rate))]);
             Point::new(number, u64::MAX, set, &labels, false)
         };
-        Sweep {
-            base,
-            definition: serde_yaml::from_str(section).unwrap(),
-            points: vec![point(1, 0.05), point(2, 1e-7)],
-        }
+        let points = vec![point(1, 0.05), point(2, 1e-7)];
+        Sweep::with_points(base, serde_yaml::from_str(section).unwrap(), points).unwrap()
     }
 
     #[test]
@@ -269,6 +264,7 @@ mod tests {
         );
         drop(lock);
         sweep.points.pop();
+        sweep.specs.pop();
         directory.write(&sweep).unwrap();
         assert_eq!(directory.read().unwrap(), sweep);
         SweepDir::create(runs.path(), "a/b", &sweep).unwrap_err();

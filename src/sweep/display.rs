@@ -101,7 +101,7 @@ impl Display {
         let first = *self.first_share.get_or_insert(done);
         let elapsed = self.begin.elapsed();
         // Halving decides how much there is to do.
-        let is_known = results.definition.early_terminate.is_none();
+        let is_known = results.sweep.definition.early_terminate.is_none();
         self.session.left = is_known.then(|| time_left(elapsed, first, done)).flatten();
         (self.session.elapsed, self.session.stopping) = (elapsed, stopping);
         let (columns, rows) = (terminal.columns(), terminal.rows());

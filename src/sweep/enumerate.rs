@@ -3,7 +3,7 @@
 use super::definition::{Case, Choice, Definition, Method, Parameter};
 use super::point::{self, Point};
 use super::random::Draws;
-use crate::spec::{self, Base, Node};
+use crate::spec::{self, Base, Node, Seed, Spec};
 use anyhow::Result;
 use serde_json::Value as Json;
 use serde_yaml::Value;
@@ -21,16 +21,20 @@ struct Setting {
     values: BTreeMap<String, Value>,
 }
 
-/// The points of a sweep whose section this is: all settings with the first seed, then with the next. So a sweep that
-/// ends early has seen the whole space.
-pub(super) fn points(definition: &Definition, base: &Base, section: &Node) -> Result<Vec<Point>> {
+/// The points of a sweep whose section this is, each with its spec: all settings with the first seed, then with the next. So
+/// a sweep that ends early has seen the whole space.
+pub(super) fn points(
+    definition: &Definition,
+    base: &Base,
+    section: &Node,
+) -> Result<Vec<(Point, Spec)>> {
     check_number(definition, section)?;
     let mut settings = Settings {
         definition,
         base,
         section,
         known: HashMap::new(),
-        sets: Vec::new(),
+        found: Vec::new(),
     };
     match definition.method {
         Method::Random { runs, seed } => settings.draw(runs, seed)?,
@@ -42,20 +46,23 @@ pub(super) fn points(definition: &Definition, base: &Base, section: &Node) -> Re
             }
         }
     }
-    let sets = settings.sets;
+    let settings = settings.found;
     let mut labels = point::labels(&definition.fields());
     labels.retain(|(field, _)| {
-        let mut values = sets.iter().map(|set| set.get(field));
+        let mut values = settings.iter().map(|(set, _)| set.get(field));
         let first = values.next();
         values.any(|value| Some(value) != first)
     });
     let tells_seed = definition.seeds.len() > 1;
     let seeds = definition.seeds.iter();
-    let runs = seeds.flat_map(|seed| sets.iter().map(move |set| (*seed, set.clone())));
-    let points = (1..).zip(runs);
-    Ok(points
-        .map(|(number, (seed, set))| Point::new(number, seed, set, &labels, tells_seed))
-        .collect())
+    let runs = seeds.flat_map(|seed| settings.iter().map(move |setting| (*seed, setting)));
+    let points = (1..).zip(runs).map(|(number, (seed, (set, spec)))| {
+        let point = Point::new(number, seed, set.clone(), &labels, tells_seed);
+        let mut spec = spec.clone();
+        spec.seed = Seed(seed);
+        (point, spec)
+    });
+    Ok(points.collect())
 }
 
 /// The settings of a sweep, each of which is valid and there once.
@@ -65,8 +72,8 @@ struct Settings<'a> {
     section: &'a Node<'a>,
     /// Those that there are, by all fields of their specs.
     known: HashMap<String, String>,
-    /// The fields of each, as its spec has them.
-    sets: Vec<BTreeMap<String, Json>>,
+    /// The fields of each, as its spec has them, and its spec.
+    found: Vec<(BTreeMap<String, Json>, Spec)>,
 }
 
 impl Settings<'_> {
@@ -90,7 +97,8 @@ impl Settings<'_> {
                 .try_fold(&json, |value, key| value.get(key));
             (field.clone(), found.cloned().unwrap_or_default())
         };
-        self.sets.push(setting.values.keys().map(value).collect());
+        let set = setting.values.keys().map(value).collect();
+        self.found.push((set, spec));
         Ok(None)
     }
 

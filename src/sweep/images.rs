@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::{Sweep, SweepDir};
 use crate::data::{self, Fetch, Fingerprint};
-use crate::spec::{Data, Spec};
-use crate::{bail_user, run, user_error};
+use crate::spec::Data;
+use crate::{bail_user, run};
 
 /// The images of a sweep, which are the same for every point: no point may set a field of `data` that says which they are.
 #[derive(Debug)]
@@ -21,14 +21,8 @@ impl SweepImages {
     /// Those of a sweep, fetched or generated where they are not there. `given` is where they are, if they were moved.
     ///
     /// # Errors
-    /// As [`data::prepare`], and a user error for a point whose training images are too few for it, or whose steps halving cannot
-    /// compare.
-    pub fn prepare(
-        sweep: &Sweep,
-        specs: &[Spec],
-        fetch: Fetch,
-        given: Option<&Path>,
-    ) -> Result<Self> {
+    /// As [`data::prepare`] and [`Sweep::steps`].
+    pub fn prepare(sweep: &Sweep, fetch: Fetch, given: Option<&Path>) -> Result<Self> {
         let mut wanted = sweep.base.data.clone();
         if let Some(given) = given {
             wanted.folder = given.to_owned();
@@ -37,11 +31,7 @@ impl SweepImages {
             fingerprint: Fingerprint::of(&data::prepare(&wanted, fetch)?)?,
             given: given.map(Path::to_owned),
         };
-        let steps = sweep.points.iter().zip(specs).map(|(point, spec)| {
-            let steps = images.steps(spec);
-            steps.map_err(|error| user_error!("point {}: {error:#}", point.name))
-        });
-        sweep.check_steps(&steps.collect::<Result<Vec<u64>>>()?)?;
+        sweep.steps(images.fingerprint.train_images())?;
         Ok(images)
     }
 
@@ -81,14 +71,5 @@ impl SweepImages {
     /// What they are.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
-    }
-
-    /// How many steps a run of a point's spec has.
-    ///
-    /// # Errors
-    /// A user error if there are too few images for it.
-    pub fn steps(&self, spec: &Spec) -> Result<u64> {
-        let images = spec.training_images(self.fingerprint.train_images())?;
-        Ok(spec.train.total_steps(images))
     }
 }

@@ -1,6 +1,7 @@
 //! Sweeps: many runs of one spec, each with other values of a few fields.
 
 mod block;
+pub mod csv;
 pub mod definition;
 pub mod directory;
 pub mod display;
@@ -17,6 +18,7 @@ pub mod results;
 pub mod schedule;
 pub mod slot;
 pub mod supervise;
+pub mod table;
 #[cfg(test)]
 mod tests;
 
@@ -27,11 +29,11 @@ pub use definition::{
 pub use directory::SweepDir;
 pub use point::{Point, labels, plain};
 
-use crate::bail_user;
 use crate::spec::{Base, Experiment, Override, Section, Spec};
-use anyhow::{Context, Result};
+use crate::{bail_user, user_error};
+use anyhow::Result;
 use serde_yaml::Value;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// A sweep that is to be run: its definition and all that follows from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +43,8 @@ pub struct Sweep {
     pub definition: Definition,
     /// In the order of their numbers, which begin at 1. Each is valid.
     pub points: Vec<Point>,
+    /// The spec of each point, in the same order.
+    pub specs: Vec<Spec>,
 }
 
 impl Sweep {
@@ -102,20 +106,34 @@ impl Sweep {
             &Base::new(base, section.clone())?,
             &section.root(),
         )?;
+        let (points, specs) = points.into_iter().unzip();
         let sweep = Sweep {
             base: base.clone(),
             definition,
             points,
+            specs,
         };
-        if sweep.definition.early_terminate.is_some() {
-            // Epochs have to wait for the images.
-            let specs = sweep.specs()?;
-            let steps: Option<Vec<u64>> = specs.iter().map(|spec| spec.train.steps).collect();
-            if let Some((path, message)) = steps.and_then(|it| sweep.halving_fault(&it)) {
-                return Err(section.root().at(&path).error(message));
-            }
+        // Epochs have to wait for the images.
+        let steps: Option<Vec<u64>> = sweep.specs.iter().map(|spec| spec.train.steps).collect();
+        if let Some((path, message)) = steps.and_then(|it| sweep.halving_fault(&it)) {
+            return Err(section.root().at(&path).error(message));
         }
         Ok(sweep)
+    }
+
+    /// The sweep with these points, which were checked with this base.
+    ///
+    /// # Errors
+    /// A user error for a point that is not valid after all.
+    fn with_points(base: Spec, definition: Definition, points: Vec<Point>) -> Result<Self> {
+        let inherited = Base::new(&base, Section::of_values(Value::Null))?;
+        let specs = points.iter().map(|point| point.spec(&inherited));
+        Ok(Sweep {
+            specs: specs.collect::<Result<_>>()?,
+            base,
+            definition,
+            points,
+        })
     }
 
     /// The point of this number.
@@ -123,49 +141,21 @@ impl Sweep {
         self.points.iter().find(|point| point.number == number)
     }
 
-    /// The spec of each point.
-    ///
-    /// # Errors
-    /// None for points that were checked with this base.
-    pub fn specs(&self) -> Result<Vec<Spec>> {
-        let base = Base::new(&self.base, Section::of_values(Value::Null))?;
-        let specs = self.points.iter().map(|point| point.spec_of(&base));
-        specs.collect()
-    }
-
-    /// How many validation images the points hold out.
-    pub fn validation_images(&self) -> BTreeSet<usize> {
-        let base = self.base.data.validation_images;
-        let set = |point: &Point| point.set.get("data.validation_images")?.as_u64();
-        let images = self.points.iter().map(set);
-        images
-            .map(|images| images.map_or(base, |images| images as usize))
-            .collect()
-    }
-
     /// How many steps each point trains, where there are so many images in the training files.
     ///
     /// # Errors
-    /// A user error if they are too few for a point, and as [`Sweep::check_steps`].
+    /// A user error if they are too few for a point, or if halving cannot compare points of so many steps: they differ, or
+    /// the first rung is not before their end.
     pub fn steps(&self, images: usize) -> Result<Vec<u64>> {
         let mut steps = Vec::with_capacity(self.points.len());
-        for (point, spec) in self.points.iter().zip(self.specs()?) {
+        for (point, spec) in self.points.iter().zip(&self.specs) {
             let images = spec.training_images(images);
-            let images = images.with_context(|| format!("point {}", point.name))?;
+            let images = images.map_err(|error| user_error!("point {}: {error:#}", point.name))?;
             steps.push(spec.train.total_steps(images));
         }
-        self.check_steps(&steps)?;
-        Ok(steps)
-    }
-
-    /// Check that halving can compare points of so many steps.
-    ///
-    /// # Errors
-    /// A user error if they differ, or if the first rung is not before their end.
-    pub fn check_steps(&self, steps: &[u64]) -> Result<()> {
-        match self.halving_fault(steps) {
+        match self.halving_fault(&steps) {
             Some((path, message)) => bail_user!("sweep.{}: {message}", path.join(".")),
-            None => Ok(()),
+            None => Ok(steps),
         }
     }
 
@@ -210,12 +200,11 @@ impl Sweep {
             );
         }
         let there: HashSet<&str> = self.points.iter().map(|point| point.id.as_str()).collect();
-        let (kept, mut added): (Vec<Point>, Vec<Point>) = extended
-            .points
-            .into_iter()
-            .partition(|point| there.contains(point.id.as_str()));
+        let points = extended.points.into_iter().zip(extended.specs);
+        let (kept, mut added): (Vec<_>, Vec<_>) =
+            points.partition(|(point, _)| there.contains(point.id.as_str()));
         if kept.len() < self.points.len() {
-            let kept: HashSet<&str> = kept.iter().map(|point| point.id.as_str()).collect();
+            let kept: HashSet<&str> = kept.iter().map(|(point, _)| point.id.as_str()).collect();
             let gone = self.points.iter().filter(|it| !kept.contains(&*it.id));
             let gone: Vec<&str> = gone.map(|point| point.name.as_str()).collect();
             let more = match gone.len() {
@@ -237,13 +226,15 @@ impl Sweep {
             );
         }
         let last = self.points.last().map_or(0, |point| point.number);
-        for (number, point) in (last + 1..).zip(&mut added) {
+        for (number, (point, _)) in (last + 1..).zip(&mut added) {
             point.renumber(number);
         }
+        let (points, specs): (Vec<Point>, Vec<Spec>) = added.into_iter().unzip();
         Ok(Sweep {
             base: extended.base,
             definition: extended.definition,
-            points: self.points.iter().cloned().chain(added).collect(),
+            points: [self.points.clone(), points].concat(),
+            specs: [self.specs.clone(), specs].concat(),
         })
     }
 }

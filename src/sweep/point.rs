@@ -1,7 +1,7 @@
 //! A point of a sweep: the values of one run's fields, and what it is called.
 
 use crate::files::sha256;
-use crate::spec::{Base, Section, Spec};
+use crate::spec::{Base, Spec};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -93,15 +93,7 @@ impl Point {
     ///
     /// # Errors
     /// None for the base of its sweep, with which the point has been checked.
-    pub fn spec(&self, base: &Spec) -> Result<Spec> {
-        self.spec_of(&Base::new(
-            base,
-            Section::of_values(serde_yaml::Value::Null),
-        )?)
-    }
-
-    /// The same of a base that is made once for many points.
-    pub(super) fn spec_of(&self, base: &Base) -> Result<Spec> {
+    pub(super) fn spec(&self, base: &Base) -> Result<Spec> {
         let mut tree = BTreeMap::new();
         for (field, value) in &self.set {
             tree.insert(field.clone(), serde_yaml::to_value(value)?);

@@ -78,6 +78,7 @@ impl Progress {
             steps,
             done: self.done,
             running: self.state.is_some_and(RunState::is_under_way),
+            withheld: false,
             end: self.end,
             scores: scores.collect(),
         }

@@ -1,27 +1,23 @@
-//! What a sweep has found: its settings from the best to the worst, for people (`results.md`, the terminal), and its points
-//! for programs (`results.csv`).
+//! What a sweep has found: its settings from the best to the worst. [`super::table`] and [`super::csv`] write it down.
 //!
 //! A point counts when it has ended, has been compared at a rung of halving, or has reached the target. What others have
 //! scored so far is shown without a rank, as it is not to be compared with that. Settings all of whose points count come
 //! first, and of them those that went further in halving: they won against the others at the same steps.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use ::console::measure_text_width;
-use anyhow::Result;
 use serde_json::Value;
 
-use super::definition::{Definition, Goal, MetricName, Score};
+use super::Sweep;
+use super::definition::{Goal, MetricName, Score};
 use super::point::{Point, labels};
 use super::progress::Progress;
 use super::ranking::{self, Candidate};
 use super::schedule::{self, Decision, End, PointState, Rung, stopped};
-use crate::files::write_atomic;
 use crate::overview::text::{count, cut};
 use crate::run::{Evaluation, RunState};
-use crate::spec::{Base, Section, Spec};
+use crate::spec::Spec;
 
 /// What the values of the best setting take at most in a list of runs, in columns.
 const LABEL: usize = 30;
@@ -31,14 +27,9 @@ const LABEL: usize = 30;
 pub struct Results<'a> {
     /// `NAME/TIMESTAMP` of the sweep.
     pub id: &'a str,
-    /// The spec of every point but for the fields that the point sets.
-    pub base: &'a Spec,
-    pub definition: &'a Definition,
-    pub points: &'a [Point],
+    pub sweep: &'a Sweep,
     pub progress: &'a [Progress],
     pub decisions: &'a [Decision],
-    /// How many validation images the points hold out of their training images.
-    pub validation_images: &'a BTreeSet<usize>,
 }
 
 /// A setting and what its points have come to.
@@ -46,8 +37,10 @@ pub struct Results<'a> {
 pub struct Setting<'a> {
     /// From 1 for the best; none of one without a score that counts.
     pub rank: Option<usize>,
-    /// The values of the swept fields, by their dotted paths.
+    /// The values of the fields that it sets, by their dotted paths.
     pub values: &'a BTreeMap<String, Value>,
+    /// The spec of its first point.
+    pub spec: &'a Spec,
     /// Its points, in their order.
     pub points: Vec<(&'a Point, &'a Progress)>,
     /// How many rungs of halving it has passed.
@@ -55,9 +48,9 @@ pub struct Setting<'a> {
     /// What it is ranked by.
     pub judged: Candidate,
     /// What its points have scored that do not count yet.
-    so_far: Candidate,
+    pub(super) so_far: Candidate,
     /// The same checkpoints' accuracy on the test images, where it is not that.
-    tested: Candidate,
+    pub(super) tested: Candidate,
 }
 
 impl<'a> Results<'a> {
@@ -68,11 +61,13 @@ impl<'a> Results<'a> {
         let rungs = self.rungs();
         let stopped = stopped(self.decisions);
         let winner = self.winner();
-        for (point, progress) in self.points.iter().zip(self.progress) {
+        let all = self.sweep.points.iter().zip(&self.sweep.specs);
+        for ((point, spec), progress) in all.zip(self.progress) {
             let place = *places.entry(&point.setting).or_insert_with(|| {
                 settings.push(Setting {
                     rank: None,
                     values: &point.set,
+                    spec,
                     points: Vec::new(),
                     rungs: rungs.get(&point.number).copied().unwrap_or(0),
                     judged: Candidate::default(),
@@ -101,7 +96,7 @@ impl<'a> Results<'a> {
                 setting.tested.scores.push(tested);
             }
         }
-        let goal = self.definition.metric.goal;
+        let goal = self.sweep.definition.metric.goal;
         // The smaller the better.
         let class = |it: &Setting| match it.judged.known().len() {
             _ if winner.is_some_and(|winner| it.judged.points.contains(&winner)) => 0,
@@ -125,7 +120,9 @@ impl<'a> Results<'a> {
     /// The number of the point that has reached the target which the sweep has now.
     pub fn winner(&self) -> Option<usize> {
         self.decisions.iter().find_map(|decision| match decision {
-            Decision::Target { point, target, .. } if Some(*target) == self.definition.target => {
+            Decision::Target { point, target, .. }
+                if Some(*target) == self.sweep.definition.target =>
+            {
                 Some(*point)
             }
             _ => None,
@@ -136,7 +133,7 @@ impl<'a> Results<'a> {
     pub fn done(&self) -> usize {
         let stopped = stopped(self.decisions);
         let winner = self.winner();
-        let all = self.points.iter().zip(self.progress);
+        let all = self.sweep.points.iter().zip(self.progress);
         let done = all.filter(|(point, progress)| {
             progress.end.is_some()
                 || stopped.contains_key(&point.number)
@@ -150,20 +147,26 @@ impl<'a> Results<'a> {
         let all = self.progress.iter();
         // All points of a halving train the same number of steps.
         let steps = all.filter_map(|progress| progress.steps).max()?;
-        let metric = self.definition.metric;
+        let metric = self.sweep.definition.metric;
         let states = self.progress.iter();
         let states: Vec<PointState> = states.map(|it| it.point_state(steps, metric)).collect();
-        schedule::rung(self.definition, self.points, &states, self.decisions)
+        schedule::rung(
+            &self.sweep.definition,
+            &self.sweep.points,
+            &states,
+            self.decisions,
+        )
     }
 
     /// How each point stands, in a word or two for people, in the order of the points.
     pub fn states(&self) -> Vec<String> {
         let word = self.word();
-        let all = self.points.iter().zip(self.progress);
+        let all = self.sweep.points.iter().zip(self.progress);
         all.map(|(point, progress)| word(point, progress)).collect()
     }
 
-    fn word(&self) -> impl Fn(&Point, &Progress) -> String + use<> {
+    /// How a point stands, in a word or two for people.
+    pub(super) fn word(&self) -> impl Fn(&Point, &Progress) -> String + use<> {
         let stopped = stopped(self.decisions);
         let winner = self.winner();
         move |point, progress| {
@@ -196,7 +199,7 @@ impl<'a> Results<'a> {
 
     /// The evaluation that a point is judged by, and its score.
     pub fn judged<'b>(&self, progress: &'b Progress) -> Option<(&'b Evaluation, f64)> {
-        let metric = self.definition.metric;
+        let metric = self.sweep.definition.metric;
         let mut scored = progress.evaluations.iter().filter_map(|evaluation| {
             let score = Progress::score(evaluation, metric)?;
             Some((evaluation, score))
@@ -213,30 +216,20 @@ impl<'a> Results<'a> {
 
     /// By which images the settings are ranked, and what that means, in a sentence.
     pub fn judge(&self) -> String {
-        let metric = self.definition.metric;
+        let metric = self.sweep.definition.metric;
         let (of, name) = (metric.of.name(), self.metric());
         let goal = match metric.goal {
             Goal::Maximize => "the highest",
             Goal::Minimize => "the lowest",
         };
         let begin = format!("Ranked by the {of} {name} of a run, {goal} first,");
-        let counts: Vec<String> = self
-            .validation_images
-            .iter()
-            .map(usize::to_string)
-            .collect();
-        match self.validation_images.first() {
-            Some(0) if counts.len() > 1 => format!(
-                "{begin} on the validation images of runs that have some and on the test images of those that have none: \
-                 their ranks do not compare."
-            ),
-            None | Some(0) => format!(
+        match self.sweep.base.data.validation_images {
+            0 => format!(
                 "{begin} on the test images: they choose, which flatters the best one. \
                  `data.validation_images` holds training images back to rank by."
             ),
-            Some(_) => format!(
-                "{begin} on {} validation images, which no run trains on; the test images have no say.",
-                counts.join(" or ")
+            images => format!(
+                "{begin} on {images} validation images, which no run trains on; the test images have no say."
             ),
         }
     }
@@ -251,7 +244,7 @@ impl<'a> Results<'a> {
 
     /// What stands before a score where it is not the accuracy on the test images.
     pub fn prefix(&self) -> &'static str {
-        match (self.has_validation(), self.definition.metric.name) {
+        match (self.has_validation(), self.sweep.definition.metric.name) {
             (false, MetricName::Accuracy) => "",
             (true, MetricName::Accuracy) => "validation ",
             (false, MetricName::Loss) => "loss ",
@@ -272,7 +265,7 @@ impl<'a> Results<'a> {
 
     /// The values that a setting sets: `learning_rate=0.2 momentum=0.9`.
     pub fn label(&self, setting: &Setting) -> String {
-        let labels = labels(&self.definition.fields()).into_iter();
+        let labels = labels(&self.sweep.definition.fields()).into_iter();
         let values = labels.filter_map(|(field, label)| {
             let value = setting.values.get(&field)?;
             Some(format!("{label}={}", text(value)))
@@ -280,36 +273,35 @@ impl<'a> Results<'a> {
         values.collect::<Vec<_>>().join(" ")
     }
 
-    fn metric(&self) -> &'static str {
-        match self.definition.metric.name {
+    /// What the settings are ranked by, in a word.
+    pub(super) fn metric(&self) -> &'static str {
+        match self.sweep.definition.metric.name {
             MetricName::Accuracy => "accuracy",
             MetricName::Loss => "loss",
         }
     }
 
-    /// Whether all points are judged by validation images.
-    fn has_validation(&self) -> bool {
-        self.validation_images
-            .first()
-            .is_some_and(|images| *images > 0)
+    /// Whether the points are judged by validation images; no point may have others.
+    pub(super) fn has_validation(&self) -> bool {
+        self.sweep.base.data.validation_images > 0
     }
 
     /// How the points stand, in a line: `18 points: 12 finished, 2 running, 4 waiting`.
     pub fn counts(&self) -> String {
-        let tally = self.tally(self.points.iter().zip(self.progress));
+        let tally = self.tally(self.sweep.points.iter().zip(self.progress));
         let parts: Vec<String> = tally
             .iter()
             .map(|(word, count)| format!("{count} {word}"))
             .collect();
         format!(
             "{}: {}",
-            count(self.points.len(), "point"),
+            count(self.sweep.points.len(), "point"),
             parts.join(", ")
         )
     }
 
     /// How these points stand, and how many of them do so; those that have ended come first.
-    fn tally<'b>(
+    pub(super) fn tally<'b>(
         &self,
         points: impl Iterator<Item = (&'b Point, &'b Progress)>,
     ) -> Vec<(String, usize)> {
@@ -325,9 +317,19 @@ impl<'a> Results<'a> {
             .collect()
     }
 
+    /// Whether there are points that failed and are run when they are to be tried again: halving lets none go on that it has
+    /// stopped.
+    pub fn can_retry(&self) -> bool {
+        let stopped = stopped(self.decisions);
+        let mut all = self.sweep.points.iter().zip(self.progress);
+        all.any(|(point, progress)| {
+            progress.end.is_some_and(End::is_failure) && !stopped.contains_key(&point.number)
+        })
+    }
+
     /// The points that failed or diverged, each in a line with what ended it.
     pub fn failures(&self) -> Vec<String> {
-        let all = self.points.iter().zip(self.progress);
+        let all = self.sweep.points.iter().zip(self.progress);
         let failed = all.filter(|(_, progress)| progress.end.is_some_and(End::is_failure));
         failed
             .map(|(point, progress)| {
@@ -343,229 +345,30 @@ impl<'a> Results<'a> {
             })
             .collect()
     }
-
-    /// The table of settings: its head, and as many rows as there may be.
-    fn rows(&self, most: usize) -> Vec<Vec<String>> {
-        let fields = self.definition.fields();
-        let labels = labels(&fields);
-        let values = Values::new(self.base, &fields);
-        let name = self.metric();
-        let mut head = vec!["rank".to_owned()];
-        head.extend(labels.into_iter().map(|(_, label)| label));
-        head.push(match self.has_validation() {
-            true => format!("validation {name}"),
-            false => name.to_owned(),
-        });
-        if self.has_test_column() {
-            head.push("test accuracy".to_owned());
-        }
-        head.extend(["steps", "minutes", "state", "points"].map(str::to_owned));
-        let mut rows = vec![head];
-        for setting in self.settings().iter().take(most) {
-            let mut row = vec![setting.rank.map_or_else(none, |rank| rank.to_string())];
-            let (point, _) = setting.points[0];
-            row.extend(values.of(point).map(|value| value.unwrap_or_else(none)));
-            row.push(match setting.so_far.mean() {
-                Some(_) if setting.rank.is_none() => format!("{} so far", spread(&setting.so_far)),
-                _ => spread(&setting.judged),
-            });
-            if self.has_test_column() {
-                row.push(spread(&setting.tested));
-            }
-            let begun: Vec<&Progress> = setting
-                .points
-                .iter()
-                .map(|(_, it)| *it)
-                .filter(|it| it.state.is_some())
-                .collect();
-            row.push(range(begun.iter().map(|it| it.done)));
-            let minutes = begun.iter().map(|it| it.seconds / 60.0).sum::<f64>();
-            row.push(match begun.len() {
-                0 => none(),
-                points => format!("{:.1}", minutes / points as f64),
-            });
-            row.push(match &self.tally(setting.points.iter().copied())[..] {
-                [(word, _)] => word.clone(),
-                words => {
-                    let parts: Vec<String> = words
-                        .iter()
-                        .map(|(word, count)| format!("{count} {word}"))
-                        .collect();
-                    parts.join(", ")
-                }
-            });
-            let numbers = setting
-                .points
-                .iter()
-                .map(|(point, _)| point.number.to_string());
-            row.push(numbers.collect::<Vec<_>>().join(" "));
-            rows.push(row);
-        }
-        rows
-    }
-
-    /// Whether the test images' accuracy is something else than what is ranked by.
-    fn has_test_column(&self) -> bool {
-        self.has_validation() || self.definition.metric.name != MetricName::Accuracy
-    }
-
-    /// The table as text, with the `most` best settings.
-    pub fn table(&self, most: usize) -> Vec<String> {
-        let rows = self.rows(most);
-        let widths = widths(&rows);
-        let line = |row: &Vec<String>| {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| pad(cell, *width));
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        rows.iter().map(line).collect()
-    }
-
-    /// `results.md`.
-    pub fn markdown(&self) -> String {
-        let mut text = format!("# {}\n\n{}. {}\n", self.id, self.counts(), self.judge());
-        if self.definition.seeds.len() > 1 {
-            text += &format!(
-                "Mean ± standard deviation over {} seeds.\n",
-                self.definition.seeds.len()
-            );
-        }
-        text.push('\n');
-        let mut rows = self.rows(usize::MAX);
-        for row in &mut rows {
-            for cell in row {
-                *cell = cell.replace('|', "\\|");
-            }
-        }
-        let widths = widths(&rows);
-        rows.insert(
-            1,
-            widths
-                .iter()
-                .map(|width| "-".repeat((*width).max(3)))
-                .collect(),
-        );
-        for row in &rows {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| pad(cell, *width));
-            text += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
-        }
-        let failures = self.failures();
-        if !failures.is_empty() {
-            text += "\nFailed:\n\n";
-            failures
-                .iter()
-                .for_each(|line| text += &format!("- {line}\n"));
-        }
-        text
-    }
-
-    /// `results.csv` (RFC 4180): a row for each point, in the order of their numbers. The scores are those of the
-    /// checkpoint that the point is judged by, the last step that of its checkpoint.
-    pub fn csv(&self) -> String {
-        let fields = self.definition.fields();
-        let mut head = vec!["point", "id", "name", "setting", "rank"];
-        head.extend(&fields);
-        head.extend([
-            "seed",
-            "state",
-            "steps",
-            "minutes",
-            "step",
-            "accuracy",
-            "loss",
-            "validation_accuracy",
-            "validation_loss",
-            "error",
-        ]);
-        let word = self.word();
-        let values = Values::new(self.base, &fields);
-        let mut ranks: BTreeMap<usize, usize> = BTreeMap::new();
-        for setting in self.settings() {
-            let numbers = setting.points.iter().map(|(point, _)| point.number);
-            ranks.extend(numbers.filter_map(|number| Some((number, setting.rank?))));
-        }
-        let mut lines = vec![csv_line(head.iter().map(|name| (*name).to_owned()))];
-        for (point, progress) in self.points.iter().zip(self.progress) {
-            let judged = self.judged(progress).map(|(evaluation, _)| evaluation);
-            let of = |number: fn(&Evaluation) -> Option<f64>| {
-                let number = judged.and_then(number);
-                number.map_or_else(String::new, |number| number.to_string())
-            };
-            let rank = ranks.get(&point.number);
-            let mut row = vec![
-                point.number.to_string(),
-                point.id.clone(),
-                point.name.clone(),
-                point.setting.clone(),
-                rank.map_or_else(String::new, usize::to_string),
-            ];
-            row.extend(values.of(point).map(Option::unwrap_or_default));
-            row.extend([
-                point.seed.to_string(),
-                word(point, progress),
-                progress.done.to_string(),
-                format!("{:.2}", progress.seconds / 60.0),
-                judged.map_or_else(String::new, |it| it.step.to_string()),
-                of(|it| it.accuracy),
-                of(|it| it.loss),
-                of(|it| it.validation_accuracy),
-                of(|it| it.validation_loss),
-                progress.error.clone().unwrap_or_default(),
-            ]);
-            lines.push(csv_line(row.into_iter()));
-        }
-        lines.concat()
-    }
-
-    /// Writes `results.csv` and `results.md` into the sweep's directory.
-    ///
-    /// # Errors
-    /// One of them cannot be written; that of before then stays.
-    pub fn write(&self, directory: &Path) -> Result<()> {
-        write_atomic(&directory.join("results.csv"), self.csv().as_bytes())?;
-        write_atomic(&directory.join("results.md"), self.markdown().as_bytes())
-    }
 }
 
-/// The values of fields that points train with, whether they set them or not.
-struct Values<'a> {
-    fields: &'a [&'a str],
-    base: Option<Base>,
-}
-
-impl<'a> Values<'a> {
-    fn new(base: &Spec, fields: &'a [&'a str]) -> Self {
-        let section = Section::of_values(serde_yaml::Value::Null);
-        Values {
-            fields,
-            base: Base::new(base, section).ok(), // as it was when the sweep began
-        }
-    }
-
-    /// That of each field, for people; none of a field that has no effect in the point.
-    fn of(&self, point: &Point) -> impl Iterator<Item = Option<String>> {
-        let is_set = |field: &&str| point.set.contains_key(*field);
-        let spec = match self.fields.iter().all(is_set) {
-            true => None, // as in every grid
-            false => self.base.as_ref().and_then(|it| point.spec_of(it).ok()),
+/// The values that a point which sets `set` has of fields, for people, whether it sets them or not; none of a field that has
+/// no effect in it.
+pub(super) fn values(
+    fields: &[&str],
+    set: &BTreeMap<String, Value>,
+    spec: &Spec,
+) -> Vec<Option<String>> {
+    let is_set = |field: &&str| set.contains_key(*field);
+    // Nothing is inherited in a grid.
+    let inherits = !fields.iter().all(is_set);
+    let unused: Vec<String> = spec.unused().filter(|_| inherits).collect();
+    let all = inherits.then(|| spec.to_json().ok()).flatten();
+    let value = |field: &&str| {
+        let inherited = || {
+            let is_used = unused.iter().all(|it| it != field);
+            all.as_ref()?
+                .pointer(&format!("/{}", field.replace('.', "/")))
+                .filter(|_| is_used)
         };
-        let unused: Vec<String> = spec.iter().flat_map(Spec::unused).collect();
-        let all = spec.and_then(|spec| spec.to_json().ok());
-        self.fields.iter().map(move |field| {
-            let inherited = || {
-                let is_used = unused.iter().all(|it| it != field);
-                all.as_ref()?
-                    .pointer(&format!("/{}", field.replace('.', "/")))
-                    .filter(|_| is_used)
-            };
-            point.set.get(*field).or_else(inherited).map(text)
-        })
-    }
+        set.get(*field).or_else(inherited).map(text)
+    };
+    fields.iter().map(value).collect()
 }
 
 /// How a point stands, as people read it; `rung` is where halving has stopped it.
@@ -604,10 +407,6 @@ impl Score {
     }
 }
 
-fn none() -> String {
-    "-".to_owned()
-}
-
 /// A value of a field, without the quotes of a string.
 pub fn text(value: &Value) -> String {
     match value {
@@ -624,42 +423,8 @@ pub fn spread(candidate: &Candidate) -> String {
     match (candidate.mean(), candidate.deviation()) {
         (Some(mean), Some(deviation)) => format!("{mean:.3} ± {deviation:.3}"),
         (Some(mean), None) => format!("{mean:.3}"),
-        (None, _) => none(),
+        (None, _) => "-".to_owned(),
     }
-}
-
-/// `1000`, or `250-1000` where they differ.
-fn range(numbers: impl Iterator<Item = u64> + Clone) -> String {
-    let (least, most) = (numbers.clone().min(), numbers.max());
-    match (least, most) {
-        (Some(least), Some(most)) if least < most => format!("{least}-{most}"),
-        (Some(least), _) => least.to_string(),
-        (None, _) => none(),
-    }
-}
-
-/// The width of each column.
-fn widths(rows: &[Vec<String>]) -> Vec<usize> {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| measure_text_width(&row[column]));
-        cells.max().unwrap_or(0)
-    };
-    (0..columns).map(width).collect()
-}
-
-fn pad(cell: &str, width: usize) -> String {
-    let missing = width.saturating_sub(measure_text_width(cell));
-    format!("{cell}{}", " ".repeat(missing))
-}
-
-/// A line of a CSV file; what has commas, quotes or line breaks is quoted.
-fn csv_line(cells: impl Iterator<Item = String>) -> String {
-    let quoted = cells.map(|cell| match cell.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell,
-    });
-    quoted.collect::<Vec<_>>().join(",") + "\r\n"
 }
 
 #[cfg(test)]
@@ -708,12 +473,9 @@ pub(super) mod tests {
     }
 
     pub struct Case {
-        pub definition: Definition,
-        pub points: Vec<Point>,
-        progress: Vec<Progress>,
-        decisions: Vec<Decision>,
-        validation_images: BTreeSet<usize>,
-        base: Spec,
+        pub sweep: Sweep,
+        pub progress: Vec<Progress>,
+        pub decisions: Vec<Decision>,
     }
 
     impl Case {
@@ -738,24 +500,23 @@ pub(super) mod tests {
                 ]);
             }
             Case {
-                definition,
-                points,
+                sweep: Sweep {
+                    base: Spec::default(),
+                    definition,
+                    specs: vec![Spec::default(); points.len()],
+                    points,
+                },
                 progress,
                 decisions: Vec::new(),
-                validation_images: BTreeSet::from([0]),
-                base: Spec::default(),
             }
         }
 
         pub fn results(&self) -> Results<'_> {
             Results {
                 id: "rates/20261126-050000",
-                base: &self.base,
-                definition: &self.definition,
-                points: &self.points,
+                sweep: &self.sweep,
                 progress: &self.progress,
                 decisions: &self.decisions,
-                validation_images: &self.validation_images,
             }
         }
 
@@ -778,45 +539,10 @@ pub(super) mod tests {
             finished(&[(0.2, None), (0.7, None)]),
         ]);
         assert_eq!(case.order(), [3, 1, 0]);
-        case.definition.metric.of = Score::Last;
+        case.sweep.definition.metric.of = Score::Last;
         assert_eq!(case.order(), [1, 3, 0]);
-        case.definition.metric.goal = Goal::Minimize;
+        case.sweep.definition.metric.goal = Goal::Minimize;
         assert_eq!(case.order(), [3, 1, 0]);
-    }
-
-    #[test]
-    fn results_say_what_ranks_and_what_failed() {
-        let mut case = Case::new(vec![
-            finished(&[(0.5, None), (0.4, None)]),
-            finished(&[(0.6, None)]),
-            finished(&[(0.8, None)]),
-            failed(),
-            Progress::default(),
-            Progress::default(),
-        ]);
-        case.progress[5].state = Some(RunState::Running);
-        let want = "\
-# rates/20261126-050000
-
-6 points: 3 finished, 1 running, 1 waiting, 1 diverged. Ranked by the best accuracy of a run, the highest first, on the test \
-images: they choose, which flatters the best one. `data.validation_images` holds training images back to rank by.
-Mean ± standard deviation over 2 seeds.
-
-| rank | learning_rate       | type   | accuracy      | steps | minutes | state                  | points |
-| ---- | ------------------- | ------ | ------------- | ----- | ------- | ---------------------- | ------ |
-| 1    | 0.1                 | a, \"b\" | 0.550 ± 0.071 | 10-20 | 1.5     | finished               | 1 2    |
-| 2    | 0.2                 | a, \"b\" | 0.800         | 10    | 1.5     | 1 finished, 1 diverged | 3 4    |
-| -    | 0.30000000000000004 | a, \"b\" | -             | 0     | 0.0     | 1 running, 1 waiting   | 5 6    |
-
-Failed:
-
-- 004 diverged: the loss at step 5 is inf
-";
-        assert_eq!(case.results().markdown(), want);
-        let table = case.results().table(1);
-        assert_eq!(table.len(), 2);
-        let row = "1     0.1            a, \"b\"  0.550 ± 0.071  10-20  1.5      finished  1 2";
-        assert_eq!(table[1], row);
     }
 
     #[test]
@@ -827,7 +553,7 @@ Failed:
             finished(&[(0.3, Some(0.7))]),
             finished(&[(0.3, Some(0.7))]),
         ]);
-        case.validation_images = BTreeSet::from([500]);
+        case.sweep.base.data.validation_images = 500;
         assert_eq!(case.order(), [3, 1, 0]);
         let judge = case.results().judge();
         assert_eq!(
@@ -835,19 +561,10 @@ Failed:
             "Ranked by the best accuracy of a run, the highest first, on 500 validation images, which no run trains on; \
              the test images have no say."
         );
-        let head = &case.results().table(0)[0];
-        let want = "rank  learning_rate  type  validation accuracy  test accuracy  steps  minutes  state  points";
-        assert_eq!(head, want);
         // The test accuracy is that of the checkpoint that validation has chosen.
         let tested = &case.results().settings()[1].tested;
         assert_eq!(tested.scores, [Some(0.4), Some(0.9)]);
-        case.validation_images = BTreeSet::from([0, 500]);
-        assert!(
-            case.results()
-                .judge()
-                .ends_with("their ranks do not compare.")
-        );
-        case.definition.metric = Metric {
+        case.sweep.definition.metric = Metric {
             name: MetricName::Loss,
             goal: Goal::Minimize,
             of: Score::Last,
@@ -898,7 +615,7 @@ Failed:
             score: 0.9,
             target,
         };
-        case.definition.target = Some(0.9);
+        case.sweep.definition.target = Some(0.9);
         case.decisions = vec![target(0.5)];
         assert_eq!(case.order(), [1, 0, 3, 5], "the sweep had another target");
         assert_eq!(case.results().states()[3], "waiting");
@@ -914,9 +631,6 @@ Failed:
         ];
         assert_eq!(case.results().states(), states);
         assert_eq!(case.results().done(), 3);
-        let table = case.results().table(9);
-        assert!(table[1].contains("0.900"), "{table:#?}");
-        assert!(table[3].contains("0.250 so far"), "{table:#?}");
     }
 
     #[test]
@@ -938,12 +652,26 @@ Failed:
         let best = |case: &Case| case.results().best();
         let want = "0.750 ± 0.000, learning_rate=0.1 type=a, \"b\"";
         assert_eq!(best(&case).as_deref(), Some(want));
-        case.points[0].set.clear();
-        case.validation_images = BTreeSet::from([500]);
+        case.sweep.points[0].set.clear();
+        case.sweep.base.data.validation_images = 500;
         assert_eq!(best(&case).as_deref(), Some("validation 0.750 ± 0.000"));
-        case.definition.metric.name = MetricName::Loss;
+        case.sweep.definition.metric.name = MetricName::Loss;
         assert_eq!(case.results().prefix(), "validation loss ");
         assert_eq!(best(&Case::new(vec![failed()])), None);
+    }
+
+    #[test]
+    fn point_that_failed_can_be_tried_again_unless_halving_has_stopped_it() {
+        let mut case = Case::new(vec![finished(&[(0.9, None)]), failed()]);
+        assert!(case.results().can_retry());
+        case.decisions = vec![Decision::Halving {
+            steps: 10,
+            go_on: vec![1],
+            stop: vec![2],
+            scores: BTreeMap::new(),
+        }];
+        assert!(!case.results().can_retry());
+        assert_eq!(case.results().failures().len(), 1);
     }
 
     #[test]
@@ -958,49 +686,5 @@ Failed:
         }];
         let states = case.results().states();
         assert_eq!(states[2..], ["out at 10, resumed", "out at 10"]);
-    }
-
-    #[test]
-    fn field_that_a_point_does_not_set_has_its_value_of_the_base() {
-        let mut case = Case::new(vec![finished(&[(0.5, None)]); 4]);
-        case.base.optimizer.learning_rate = 0.125;
-        for point in &mut case.points {
-            point.set.clear();
-        }
-        case.points[2].set = BTreeMap::from([("optimizer.learning_rate".to_owned(), 0.5.into())]);
-        let table = case.results().table(9);
-        // There is no field optimizer.type.
-        assert!(
-            table[1].starts_with("1     0.125          - "),
-            "{table:#?}"
-        );
-        assert!(
-            table[2].starts_with("2     0.5            - "),
-            "{table:#?}"
-        );
-        let csv = case.results().csv();
-        assert!(csv.contains(",1,0.125,,1,finished"), "{csv}");
-    }
-
-    #[test]
-    fn csv_has_a_row_for_each_point_and_quotes_what_needs_it() {
-        let mut case = Case::new(vec![finished(&[(0.25, Some(0.5))]), failed()]);
-        case.progress[1].error = Some("a, b\nc".to_owned());
-        let csv = case.results().csv();
-        let want = "point,id,name,setting,rank,optimizer.learning_rate,optimizer.type,seed,state,steps,minutes,step,accuracy,\
-                    loss,validation_accuracy,validation_loss,error\r\n\
-                    1,1,001,000,1,0.1,\"a, \"\"b\"\"\",1,finished,10,1.50,9,0.25,0.5,0.5,0.5,\r\n\
-                    2,2,002,000,1,0.1,\"a, \"\"b\"\"\",2,diverged,10,1.50,9,0.9,0.5,0.9,0.09999999999999998,\"a, b\nc\"\r\n";
-        assert_eq!(csv, want);
-    }
-
-    #[test]
-    fn results_are_written_beside_each_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let case = Case::new(vec![finished(&[(0.5, None)]); 2]);
-        case.results().write(directory.path()).unwrap();
-        let read = |name| std::fs::read_to_string(directory.path().join(name)).unwrap();
-        assert_eq!(read("results.md"), case.results().markdown());
-        assert_eq!(read("results.csv"), case.results().csv());
     }
 }

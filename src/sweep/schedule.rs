@@ -25,6 +25,9 @@ pub struct PointState {
     pub done: u64,
     /// Whether a process of it is at work.
     pub running: bool,
+    /// Whether it is left alone although it has not ended: somebody has stopped it, who may resume it, or it could not be
+    /// started. No run tells of that, so that nothing is decided from how it stands meanwhile.
+    pub withheld: bool,
     /// How it ended; none while it has not begun, is running, or was interrupted.
     pub end: Option<End>,
     /// The scores of its checkpoints by the sweep's metric, in the order of their steps; NaN where there should be one and
@@ -56,7 +59,7 @@ impl PointState {
     /// Whether all is known that a decision at the rung of these steps needs.
     fn is_settled(&self, rung: u64) -> bool {
         let is_over = self.end.is_some() || self.done > rung;
-        !self.running && (self.score_at(rung).is_some() || is_over)
+        !self.running && !self.withheld && (self.score_at(rung).is_some() || is_over)
     }
 
     /// What it is judged by at the rung of these steps: the checkpoint that is saved there, or the last before it where
@@ -216,7 +219,10 @@ pub fn next(
     }
     let until = rung.map(|(_, rung)| rung);
     let waits = |state: &PointState| {
-        !state.running && state.end.is_none() && !until.is_some_and(|it| state.is_settled(it))
+        !state.running
+            && !state.withheld
+            && state.end.is_none()
+            && !until.is_some_and(|it| state.is_settled(it))
     };
     let waiting = going.points.iter().filter(|(_, state)| waits(state));
     let mut starts: Vec<Start> = waiting
@@ -225,8 +231,10 @@ pub fn next(
             until,
         })
         .collect();
-    let running = states.iter().filter(|state| state.running).count();
-    if starts.is_empty() && running == 0 {
+    let withheld = states.iter().filter(|state| state.withheld).count();
+    let running = states.iter().filter(|it| it.running && !it.withheld);
+    let running = running.count();
+    if starts.is_empty() && running + withheld == 0 {
         return Next::End(Reason::Complete);
     }
     starts.truncate(definition.parallel.saturating_sub(running));
@@ -497,6 +505,28 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn point_that_is_withheld_keeps_no_other_from_starting_and_a_rung_from_being_decided() {
+        let points = points(3, 1);
+        let mut states = waiting(3);
+        states[0].withheld = true;
+        let one = definition(1, None);
+        assert_eq!(starts(next(&one, &points, &states, &[])), [(2, None)]);
+        for state in &mut states[1..] {
+            state.end = Some(End::Finished);
+        }
+        // Somebody may resume it.
+        assert_eq!(starts(next(&one, &points, &states, &[])), []);
+        for (state, score) in states.iter_mut().zip([0.1, 0.2, 0.3]) {
+            (state.end, state.done, state.scores) = (None, 10, vec![(9, score)]);
+        }
+        let halving = definition(1, Some(10));
+        assert_eq!(starts(next(&halving, &points, &states, &[])), []);
+        states[0].withheld = false;
+        let decided = next(&halving, &points, &states, &[]);
+        assert!(matches!(decided, Next::Decide(_)), "{decided:?}");
     }
 
     #[test]

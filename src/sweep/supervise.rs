@@ -1,6 +1,5 @@
 //! The process of a sweep: starts the supervisors of its points as [`schedule::next`] says, watches them, and ends with them.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -16,7 +15,8 @@ use super::progress::Progress;
 use super::results::{self, Results};
 use super::schedule::{self, Decision, End, Next, PointState, Reason, Start};
 use super::slot::{Slot, Slots};
-use super::{Definition, Point, Sweep, SweepDir};
+use super::{Point, Sweep, SweepDir, csv, table};
+use crate::files::write_atomic;
 use crate::overview::count;
 use crate::run::{
     self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Status,
@@ -51,8 +51,6 @@ const TRAINER_TAIL: usize = 10;
 pub struct Session<'a> {
     pub directory: &'a SweepDir,
     pub sweep: &'a Sweep,
-    /// The spec of each point.
-    pub specs: &'a [Spec],
     pub images: &'a SweepImages,
     /// The GPUs that points may have, as `cuda:N`; none for the CPU.
     pub gpus: &'a [String],
@@ -118,7 +116,6 @@ struct Supervisor<'a> {
     /// How far each point has come.
     progress: Vec<Progress>,
     decisions: Vec<Decision>,
-    validation_images: BTreeSet<usize>,
     slots: Slots,
     status: SweepStatus,
     /// Why no more points are started.
@@ -162,10 +159,12 @@ impl<'a> Supervisor<'a> {
     fn new(session: &'a Session<'a>, status: SweepStatus) -> Result<Self> {
         let mut points = Vec::new();
         let mut progress = Vec::new();
-        for (point, spec) in session.sweep.points.iter().zip(session.specs) {
+        let images = session.images.fingerprint().train_images();
+        let steps = session.sweep.steps(images)?;
+        for (point, steps) in session.sweep.points.iter().zip(steps) {
             let read = Progress::of(session.directory.run(point).as_ref());
             points.push(PointSession {
-                steps: session.images.steps(spec)?,
+                steps,
                 retry: session.retry_failed && read.end.is_some_and(End::is_failure),
                 ..PointSession::default()
             });
@@ -176,7 +175,6 @@ impl<'a> Supervisor<'a> {
             points,
             progress,
             decisions: session.directory.decisions(session.sweep)?,
-            validation_images: session.sweep.validation_images(),
             slots: Slots::of_this_machine()?,
             session,
             status,
@@ -221,12 +219,9 @@ impl<'a> Supervisor<'a> {
     fn results(&self) -> Results<'_> {
         Results {
             id: &self.id,
-            base: &self.session.sweep.base,
-            definition: &self.session.sweep.definition,
-            points: &self.session.sweep.points,
+            sweep: self.session.sweep,
             progress: &self.progress,
             decisions: &self.decisions,
-            validation_images: &self.validation_images,
         }
     }
 
@@ -257,6 +252,9 @@ impl<'a> Supervisor<'a> {
         let point = &self.session.sweep.points[index];
         let run = self.session.directory.run(point);
         let mut progress = Progress::of(run.as_ref());
+        if self.points[index].child.is_none() && progress.end.is_some() {
+            self.points[index].withheld = false; // whoever stopped it has resumed it, and it has ended
+        }
         if let Some(error) = &self.points[index].failure {
             progress.end = Some(End::Failed);
             progress.error = Some(error.clone());
@@ -302,9 +300,8 @@ impl<'a> Supervisor<'a> {
             if point.retry {
                 state.end = None;
             }
-            // Somebody may resume one that they stopped, and the next session one that could not be started: no run tells
-            // of that, and what is decided must follow from what the runs tell.
-            state.running |= point.child.is_some() || point.is_withheld();
+            state.running |= point.child.is_some();
+            state.withheld = point.is_withheld();
             state
         })
         .collect()
@@ -322,14 +319,10 @@ impl<'a> Supervisor<'a> {
 
     /// What the schedule says.
     fn next(&self) -> Next {
-        let sweep = self.session.sweep;
-        // Those that are withheld only seem to run, and keep no others from it.
-        let withheld = self.points.iter().filter(|point| point.is_withheld());
-        let definition = Definition {
-            parallel: sweep.definition.parallel + withheld.count(),
-            ..sweep.definition.clone()
-        };
-        schedule::next(&definition, &sweep.points, &self.states(), &self.decisions)
+        let Sweep {
+            definition, points, ..
+        } = self.session.sweep;
+        schedule::next(definition, points, &self.states(), &self.decisions)
     }
 
     /// Does what the schedule says.
@@ -395,7 +388,7 @@ impl<'a> Supervisor<'a> {
         let numbered = |point: &Point| point.number == start.point;
         let index = session.sweep.points.iter().position(numbered);
         let index = index.context("the schedule named a point that is not there")?;
-        let (point, spec) = (&session.sweep.points[index], &session.specs[index]);
+        let (point, spec) = (&session.sweep.points[index], &session.sweep.specs[index]);
         let begun = session.directory.run(point);
         if begun.as_ref().is_some_and(is_locked) {
             return Ok(true); // by processes of a session that was killed, which are about to end
@@ -633,8 +626,14 @@ impl<'a> Supervisor<'a> {
     /// Writes the tables. They can be written again from the points at any time.
     fn write_results(&mut self, display: &mut Display) {
         (self.written, self.outdated) = (Some(Instant::now()), false);
-        if let Err(error) = self.results().write(self.session.directory.path()) {
-            display.note(&format!("warning: {error:#}"));
+        let (directory, results) = (self.session.directory.path(), self.results());
+        for (name, text) in [
+            ("results.csv", csv::csv(&results)),
+            ("results.md", table::markdown(&results)),
+        ] {
+            if let Err(error) = write_atomic(&directory.join(name), text.as_bytes()) {
+                display.note(&format!("warning: {error:#}"));
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ fn grid_has_all_combinations_the_last_field_fastest_and_seeds_last() {
             "008-learning_rate=0.1-batch_size=256-seed=2",
         ]
     );
-    let spec = found.points[6].spec(&found.base).unwrap();
+    let spec = &found.specs[6];
     assert_eq!(spec.optimizer.learning_rate, 0.1);
     assert_eq!((spec.train.batch_size, spec.seed.0), (128, 2));
     assert_eq!(found.points[6].setting, found.points[2].setting);
