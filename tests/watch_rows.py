@@ -4,10 +4,10 @@
     watch_rows.py LOGDIR
 
 Serves LOGDIR with both of TensorBoard's readers, which look for changes every second. For each line on standard
-input, `RUN STATE` such as `small/20261123-031000 2`, waits until both show the run as a single row with that state, a
-number of docs/tags.md, then prints a line:
+input, `RUN STATE STATUS` such as `small/20261123-031000 2 STATUS_SUCCESS`, waits until both show the run as a single row
+with that state, a number of docs/tags.md, and that status, which they may read a look later, then prints a line:
 
-    {"fast": ROW, "python": ROW}      ROW is {"session": NAME, "status": STATUS, "metrics": {TAG: VALUE}, "steps": [STEP, ...]}
+    {"fast": ROW, "python": ROW}      ROW is {"session": NAME, "metrics": {TAG: VALUE}, "steps": [STEP, ...]}
 
 where the steps are those of the row's curve of accuracy. A wait in vain ends it with exit code 1.
 """
@@ -32,30 +32,30 @@ def main():
     readers = {"fast": True, "python": False}
     urls = {name: serve(sys.argv[1], fast, interval=1) for name, fast in readers.items()}
     for line in sys.stdin:
-        run, state = line.split()
-        rows = {name: wait(url, run, float(state)) for name, url in urls.items()}
+        run, state, status = line.split()
+        rows = {name: wait(url, run, float(state), status) for name, url in urls.items()}
         print(json.dumps(rows), flush=True)
 
 
-def wait(url, run, state):
+def wait(url, run, state, status):
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         shown = None
         try:
             shown = hparams(lambda route, query: json.loads(fetch(f"{url}data/{route}", json.dumps(query).encode())))
             row = shown["groups"].get(run, {"metrics": {}, "status": {}})
-            if len(row["status"]) == 1 and row["metrics"].get(known("eval", "Overview/state")) == state:
-                ((session, status),) = row["status"].items()
+            has_state = row["metrics"].get(known("eval", "Overview/state")) == state
+            if has_state and list(row["status"].values()) == [status]:
+                (session,) = row["status"]
                 return {
                     "session": session,
-                    "status": status,
                     "metrics": row["metrics"],
                     "steps": steps(url, session),
                 }
         except Unexpected:
             pass  # TensorBoard is reading it just now
         time.sleep(0.2)
-    sys.exit(f"error: waited in vain for {run} to have the state {state}: {json.dumps(shown)}")
+    sys.exit(f"error: waited in vain for {run} to have the state {state} and {status}: {json.dumps(shown)}")
 
 
 def steps(url, session):

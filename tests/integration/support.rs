@@ -333,9 +333,10 @@ impl TensorBoard {
         Some(TensorBoard(script.spawn().unwrap()))
     }
 
-    /// Wait until both readers show the run in the HParams tab with this state, a number of docs/tags.md; its rows.
-    pub fn shows(&mut self, run: &str, state: i32) -> Value {
-        let request = format!("{run} {state}\n");
+    /// Wait until both readers show the run in the HParams tab with this state, a number of docs/tags.md, and this status;
+    /// its rows.
+    pub fn shows(&mut self, run: &str, state: i32, status: &str) -> Value {
+        let request = format!("{run} {state} {status}\n");
         let questions = self.0.stdin.as_mut().unwrap();
         questions.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -346,7 +347,7 @@ impl TensorBoard {
             assert_eq!(
                 answers.read(&mut byte).unwrap(),
                 1,
-                "no row with state {state}"
+                "no row with state {state} and {status}"
             );
             answer.push(char::from(byte[0]));
         }
