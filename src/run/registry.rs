@@ -10,7 +10,8 @@ use walkdir::{DirEntry, WalkDir};
 use super::process_dir::last_component;
 use super::timestamp::Timestamp;
 use super::{
-    EvalStatus, ProcessDir, ProcessState, RunDir, Status, SupervisorStatus, TrainStatus, commands,
+    EvalStatus, Process, ProcessDir, ProcessState, RunDir, Status, SupervisorStatus, TrainStatus,
+    commands,
 };
 use crate::{bail_user, console, user_error};
 
@@ -156,7 +157,11 @@ impl Statuses {
         let Some(train) = &self.train else {
             return supervisor.map(|_| RunState::Starting);
         };
-        let eval = self.eval.as_ref().map(|status| status.observed(run));
+        let eval = self.eval.as_ref().filter(|eval| !is_before(eval, train));
+        let eval = eval.map(|status| status.observed(run));
+        // An evaluator is about to start, or would have been.
+        let evaluation = |status: &&SupervisorStatus| status.evaluation && status.process.goes_on();
+        let evaluation = self.supervisor.as_ref().filter(evaluation);
         let restarts = |training| supervisor.is_some_and(|status| status.training == training);
         let under_way = match (train.observed(run), eval) {
             (ProcessState::Starting, _) => RunState::Starting,
@@ -168,6 +173,12 @@ impl Statuses {
             }
             (ProcessState::Finished, Some(eval)) if eval.is_failure() && restarts(false) => {
                 RunState::Evaluating
+            }
+            (ProcessState::Finished, None) if evaluation.is_some() && supervisor.is_some() => {
+                RunState::Evaluating
+            }
+            (ProcessState::Finished, None) if evaluation.is_some() => {
+                return Some(RunState::Failed);
             }
             (ProcessState::Finished, Some(ProcessState::Finished) | None) => {
                 return Some(train.finished_as());
@@ -203,6 +214,15 @@ impl Statuses {
             && its_child
             && (train.vanished(run) || evaluator_vanished())
     }
+}
+
+/// Whether the evaluator had finished before this training ended: it was of an earlier session, and knows nothing of what was
+/// trained since.
+fn is_before(eval: &EvalStatus, train: &TrainStatus) -> bool {
+    let finished = |process: &Process| process.state == ProcessState::Finished;
+    finished(&eval.process)
+        && finished(&train.process)
+        && eval.process.heartbeat < train.process.heartbeat
 }
 
 /// What lies in a directory of runs.
@@ -616,6 +636,44 @@ mod tests {
             let state = state_of(trainer, evaluator, None, alive);
             assert_eq!(state, want, "{trainer}, {evaluator:?}");
         }
+    }
+
+    #[test]
+    fn state_of_a_run_whose_evaluator_did_not_come_to_its_last_training_is_not_finished() {
+        use ProcessState::{Finished, Running};
+        let (train, supervisor) = (Role::TRAIN, Role::Supervisor);
+        for (said, alive, want) in [
+            (
+                Some((Running, false, false)),
+                &[supervisor][..],
+                RunState::Evaluating,
+            ),
+            (
+                Some((Running, true, false)),
+                &[supervisor, train],
+                RunState::Evaluating,
+            ),
+            (Some((Running, true, false)), &[], RunState::Failed), // all were killed
+            (Some((Finished, false, false)), &[], RunState::Finished),
+            (None, &[], RunState::Finished), // it was trained without a supervisor
+        ] {
+            assert_eq!(state_of(Finished, None, said, alive), want, "{said:?}");
+        }
+        // One of an earlier session does not count.
+        let directory = runs(&["a/20261123-031000"]);
+        let run = resolve(directory.path(), Path::new("a")).unwrap();
+        SupervisorStatus::new(Process::current(), None)
+            .save(&run)
+            .unwrap();
+        let mut eval = EvalStatus::new(Process::current());
+        eval.process.state = Finished;
+        let mut train = TrainStatus::new(Process::current());
+        train.process.state = Finished;
+        eval.save(&run).unwrap();
+        train.save(&run).unwrap();
+        assert_eq!(state(&run), Some(RunState::Failed));
+        eval.save(&run).unwrap();
+        assert_eq!(state(&run), Some(RunState::Finished));
     }
 
     #[test]
