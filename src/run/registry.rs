@@ -159,9 +159,6 @@ impl Statuses {
         };
         let eval = self.eval.as_ref().filter(|eval| !is_before(eval, train));
         let eval = eval.map(|status| status.observed(run));
-        // An evaluator is about to start, or would have been.
-        let evaluation = |status: &&SupervisorStatus| status.evaluation && status.process.goes_on();
-        let evaluation = self.supervisor.as_ref().filter(evaluation);
         let restarts = |training| supervisor.is_some_and(|status| status.training == training);
         let under_way = match (train.observed(run), eval) {
             (ProcessState::Starting, _) => RunState::Starting,
@@ -174,14 +171,18 @@ impl Statuses {
             (ProcessState::Finished, Some(eval)) if eval.is_failure() && restarts(false) => {
                 RunState::Evaluating
             }
-            (ProcessState::Finished, None) if evaluation.is_some() && supervisor.is_some() => {
-                RunState::Evaluating
-            }
-            (ProcessState::Finished, None) if evaluation.is_some() => {
-                return Some(RunState::Failed);
-            }
-            (ProcessState::Finished, Some(ProcessState::Finished) | None) => {
+            (ProcessState::Finished, None) if supervisor.is_some() => RunState::Evaluating,
+            (ProcessState::Finished, Some(ProcessState::Finished)) => {
                 return Some(train.finished_as());
+            }
+            // Nobody has begun to evaluate, nor will.
+            (ProcessState::Finished, None) => {
+                let supervisor = self.supervisor.as_ref();
+                return Some(match supervisor.map(|status| status.process.state) {
+                    None | Some(ProcessState::Finished) => train.finished_as(),
+                    Some(ProcessState::Stopped) => RunState::Stopped,
+                    Some(_) => RunState::Failed,
+                });
             }
             (ProcessState::Finished, Some(ProcessState::Stopped)) | (ProcessState::Stopped, _) => {
                 return Some(RunState::Stopped);
@@ -640,7 +641,7 @@ mod tests {
 
     #[test]
     fn state_of_a_run_whose_evaluator_did_not_come_to_its_last_training_is_not_finished() {
-        use ProcessState::{Finished, Running};
+        use ProcessState::{Finished, Running, Stopped};
         let (train, supervisor) = (Role::TRAIN, Role::Supervisor);
         for (said, alive, want) in [
             (
@@ -654,6 +655,7 @@ mod tests {
                 RunState::Evaluating,
             ),
             (Some((Running, true, false)), &[], RunState::Failed), // all were killed
+            (Some((Stopped, false, true)), &[], RunState::Stopped),
             (Some((Finished, false, false)), &[], RunState::Finished),
             (None, &[], RunState::Finished), // it was trained without a supervisor
         ] {
