@@ -89,7 +89,7 @@ spec-docs: build ## renew docs/spec.md and experiments/schema.json after a chang
 	@$(RUNBOARD) fields --schema >target/schema.json && mv target/schema.json experiments/schema.json
 
 bench: setup ## time a training step, its parts and a resume, PyTorch and TensorFlow beside it (DATA=directory DEVICE=cuda)
-	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
+	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet --package runboard-compute -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 		$(addprefix --torch ,$(wildcard $(BENCH_TORCH)/bin/python)) \
 		$(addprefix --tensorflow ,$(wildcard $(BENCH_TENSORFLOW)/bin/python)) $(ARGS)
 

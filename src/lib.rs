@@ -3,17 +3,18 @@
 //! ```text
 //! experiments/NAME.yaml -> spec -> data -> model -> trainer -> events      -> TensorBoard
 //!                                                      |-----> checkpoint -> evaluator -> events
-//! runboard run = supervisor of the two processes (trainer, evaluator), same binary
+//! runboard run = supervisor of the two processes (trainer, evaluator), which are of the program runboard-compute
 //! ```
+//!
+//! Here is all that needs no libtorch. What does, network, trainer and evaluator, is the package `compute/`, which depends on
+//! this one and is [`compute`] to it.
 //!
 //! Trainer and evaluator meet only in the run directory ([`run`]). Where to change what:
 //!
 //! - a field of a spec, its default, its range: [`spec`]
 //! - where images come from, augmentation, batches: [`data`]
-//! - the network: [`model`], and its native twin in [`backend`], the only user of libtorch
 //! - learning rate, moving averages: [`schedule`]
-//! - what a step does, what it shows in TensorBoard, what happens when it diverges: [`trainer`]
-//! - which checkpoints are scored: [`checkpoint::queue`]; how, and what is shown of it: [`evaluator`]
+//! - which checkpoints are scored: [`checkpoint::queue`]
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - what people are told of a run: [`overview`]
 //! - how the two processes are started, watched, displayed and stopped: [`supervisor`]
@@ -22,19 +23,17 @@
 //!
 //! No module imports one that stands above it in docs/ARCHITECTURE.md; a test holds that.
 
-pub mod backend;
 pub mod checkpoint;
 pub mod cli;
+pub mod compute;
 pub mod console;
 pub mod data;
 pub mod error;
-pub mod evaluator;
 pub mod events;
 pub mod files;
 pub mod hint;
 pub mod home;
 pub mod hparams;
-pub mod model;
 pub mod overview;
 pub mod paths;
 pub mod pictures;
@@ -46,4 +45,3 @@ pub mod supervisor;
 pub mod sweep;
 #[cfg(test)]
 mod testing;
-pub mod trainer;

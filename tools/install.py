@@ -5,6 +5,7 @@ usage: tools/install.py install BINARY PREFIX
        tools/install.py uninstall PREFIX
 
   PREFIX/bin/runboard                the program
+  PREFIX/bin/runboard-compute        what it starts to train and evaluate; BINARY is beside its own
   PREFIX/lib/runboard/               libtorch: its files, shared with this directory's where the file system can; with
                                      CUDA a link to this directory's, which must stay
   PREFIX/share/runboard/experiments/ the shipped experiments
@@ -74,8 +75,9 @@ def install(binary, prefix):
     else:
         remove(prefix / "lib/runboard")
     replace(prefix / "share/runboard/experiments", copy_experiments)
-    program = prefix / "bin/runboard"
-    replace(program, lambda to: copy_program(binary, to))
+    for name in ("runboard-compute", "runboard"):  # the one that starts the other last
+        program = prefix / "bin" / name
+        replace(program, lambda to: copy_program(binary.with_name(name), to))
     subprocess.run([program, "generate", prefix / "share"], check=True)
     print(f"install: {program} is installed; experiments in {prefix / 'share/runboard/experiments'}")
     if str(program.parent) not in os.environ.get("PATH", "").split(os.pathsep):
@@ -83,13 +85,21 @@ def install(binary, prefix):
 
 
 def uninstall(prefix):
-    found = [prefix / "bin/runboard", prefix / "lib/runboard", prefix / "share/runboard"]
+    found = [prefix / place for place in ("bin/runboard", "bin/runboard-compute", "lib/runboard", "share/runboard")]
     for pattern in GENERATED:
         found += (prefix / "share").glob(pattern)
     for path in found:
         if path.is_symlink() or path.exists():
             remove(path)
             print(f"uninstall: removed {path}")
+            remove_empty(path.parent, prefix)
+
+
+def remove_empty(directory, prefix):
+    """Remove `directory`, and those that it is in down to `prefix`, as far as nothing is in them."""
+    while directory.is_relative_to(prefix) and not any(directory.iterdir()):
+        directory.rmdir()
+        directory = directory.parent
 
 
 def prefix_of(text):

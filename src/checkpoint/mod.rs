@@ -28,7 +28,7 @@ mod version;
 mod watch;
 
 pub use format::fingerprint;
-pub(crate) use format::safetensors;
+pub use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
 pub use retention::{MAX_WAITING, link_best, retain, retain_after_training};

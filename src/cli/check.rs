@@ -2,14 +2,13 @@
 
 use super::estimate::{self, Disk};
 use super::{ExperimentArgs, data_error, fetch, notes};
-use crate::backend::environment;
+use crate::compute::{self, Pace, machine};
 use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::overview::{bytes, count};
 use crate::spec::{Experiment, Source, Spec};
 use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
-use crate::trainer::pace::{self, Pace};
-use crate::{backend, console, data};
+use crate::{console, data};
 use anyhow::Result;
 use std::fmt::Write;
 
@@ -23,9 +22,8 @@ pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
     let home = Home::find()?;
     let experiment = args.load(&home)?;
     let spec = &experiment.spec;
-    let sweep = Sweep::of(&experiment, backend::gpus())?;
-    let (_, device) = backend::device(&spec.compute.device)?;
-    environment::ensure(spec)?; // so that steps take as long as in training
+    let sweep = Sweep::of(&experiment, machine()?.gpus)?;
+    let device = machine()?.device(&spec.compute.device)?;
     let mut fixed = experiment.clone();
     let fetch = fetch(fixed.fix_paths(home.path())?);
     let plan = data::plan(&fixed.spec.data, fetch);
@@ -56,7 +54,7 @@ pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
         writeln!(comments, "note: {note}")?;
     }
     writeln!(comments, "data: {place}")?;
-    let pace = pace::measure(spec)?;
+    let pace = compute::pace(spec)?;
     if let Some(sweep) = &sweep {
         let shown = if verbose { usize::MAX } else { SHOWN };
         let base = comments;

@@ -7,25 +7,27 @@ mod fields;
 mod generate;
 mod list;
 mod notes;
+mod processes;
 mod run;
 mod sweep;
 mod warm_start;
 
+pub use self::processes::{EvalArgs, TrainArgs};
 use self::run::Session;
-use crate::backend::environment;
+pub use self::run::record_training;
 use crate::data::Fetch;
 use crate::home::Home;
-use crate::run::{Found, RunDir, commands, read_spec, resolve, resolve_any};
-use crate::shutdown::Shutdown;
+use crate::run::{Found, RunDir, commands, resolve, resolve_any};
 use crate::spec::{self, Experiment, Override};
 use crate::supervisor::display::Verbosity;
-use crate::{bail_user, console, evaluator, paths, trainer};
+use crate::{bail_user, compute, console, error, paths};
 use anyhow::{Context, Error, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// The variable that names the directory of the images.
 const DATA_VARIABLE: &str = "RUNBOARD_DATA";
@@ -106,35 +108,9 @@ enum Command {
         now: bool,
     },
     /// The training process by itself
-    Train {
-        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(long, value_name = "RUN", value_parser = path())]
-        run: PathBuf,
-        #[command(flatten)]
-        runs: RunsArg,
-        #[command(flatten)]
-        until: UntilArg,
-        /// Started by a supervisor, which has recorded the session
-        #[arg(long, hide = true)]
-        supervised: bool,
-        /// Started by a trainer as another one of the processes that train together
-        #[arg(long, hide = true, requires = "store")]
-        rank: Option<usize>,
-        /// Where these meet
-        #[arg(long, hide = true, requires = "rank")]
-        store: Option<PathBuf>,
-    },
+    Train(TrainArgs),
     /// The evaluation process by itself
-    Eval {
-        /// NAME (its latest run), NAME/TIMESTAMP or a run directory
-        #[arg(long, value_name = "RUN", value_parser = path())]
-        run: PathBuf,
-        #[command(flatten)]
-        runs: RunsArg,
-        /// Evaluate what is there, the newest checkpoint in any case, instead of waiting for more
-        #[arg(long)]
-        once: bool,
-    },
+    Eval(EvalArgs),
     /// The runs and sweeps, their states and scores
     List {
         /// A sweep, whose points are listed, or a run alone
@@ -361,31 +337,7 @@ impl Cli {
                 Found::Run(run) => run::stop(&run, *now),
                 Found::Sweep(sweep) => sweep::stop(sweep, *now),
             },
-            Command::Train {
-                run,
-                runs,
-                until,
-                supervised,
-                rank,
-                store,
-            } => {
-                let run = runs.find(run)?;
-                prepare_environment(&run)?;
-                if let (Some(rank), Some(store)) = (rank, store) {
-                    trainer::train_rank(&run, *rank, store)?;
-                    return Ok(0);
-                }
-                if !supervised {
-                    run::record_training(&run);
-                }
-                let stop = Shutdown::on_signals()?;
-                Ok(trainer::train(&run, until.steps, &stop)?.exit_code())
-            }
-            Command::Eval { run, runs, once } => {
-                let run = runs.find(run)?;
-                prepare_environment(&run)?;
-                Ok(evaluator::evaluate(&run, &Shutdown::on_signals()?, *once)?.exit_code())
-            }
+            Command::Train(_) | Command::Eval(_) => compute::replace_this_process(),
             Command::List { what, runs } => list::list(&runs.directory()?, what.as_deref()),
             Command::Check {
                 experiment,
@@ -398,14 +350,13 @@ impl Cli {
     }
 }
 
-/// Prepares this process to train or evaluate `run`.
-fn prepare_environment(run: &RunDir) -> Result<()> {
-    // A spec that is bad is for the process itself to report, in its status.
-    if let Ok(spec) = read_spec(run) {
-        environment::ensure(&spec)?;
-    }
-    console::reserve_log_space();
-    Ok(())
+/// The exit code of a command that ended like this; what went wrong is printed, with its causes.
+pub fn exit_code(result: Result<i32>) -> ExitCode {
+    let code = result.unwrap_or_else(|error| {
+        console::stderr_line(format_args!("error: {error:#}"));
+        error::exit_code(&error)
+    });
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::sweep;
 use super::warm_start::WarmStart;
 use super::{ExperimentArgs, data_error, data_from_environment, fetch};
+use crate::compute::{Machine, machine};
 use crate::data::Fingerprint;
 use crate::error::is_user_error;
 use crate::home::Home;
@@ -17,7 +18,7 @@ use crate::spec::{Override, Spec};
 use crate::supervisor::display::{Display, Verbosity};
 use crate::supervisor::{self, Options, StopOptions, supervise};
 use crate::sweep::Sweep;
-use crate::{backend, bail_user, checkpoint, console, data};
+use crate::{bail_user, checkpoint, compute, console, data};
 use anyhow::{Context, Result};
 use std::env;
 use std::ffi::OsString;
@@ -51,7 +52,7 @@ pub fn run(
     let mut experiment = args.load(&home)?;
     let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
-    if let Some(sweep) = Sweep::of(&experiment, backend::gpus())? {
+    if let Some(sweep) = Sweep::of(&experiment, machine()?.gpus)? {
         let refused = [from.map(|_| "--from"), session.until.map(|_| "--until")];
         if let Some(option) = refused.into_iter().flatten().next() {
             bail_user!(
@@ -66,13 +67,13 @@ pub fn run(
     if let Some(warm_start) = &warm_start {
         warm_start.check(spec)?;
     }
-    let device = backend::training_devices(&spec.compute)?;
+    let device = machine()?.training_devices(&spec.compute)?;
     let images =
         data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
     let fingerprint = Fingerprint::of(&images)?;
     let train_images = spec.training_images(fingerprint.train_images())?;
     check_until(session.until, spec.train.total_steps(train_images))?;
-    let mut provenance = provenance(device, Some(0)).with_spec(spec)?;
+    let mut provenance = provenance(machine()?, device, Some(0)).with_spec(spec)?;
     if let Some(warm_start) = &warm_start {
         provenance = provenance.with_weights_from(warm_start.origin.clone());
     }
@@ -116,7 +117,7 @@ pub fn resume(
         folder.filter(given),
         data_from_environment,
     )?;
-    let device = backend::training_devices(&spec.compute)?;
+    let device = machine()?.training_devices(&spec.compute)?;
     let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
     let steps = spec.train.total_steps(images);
@@ -156,7 +157,7 @@ pub fn resume(
     if let Some(next) = first.filter(|first| (1..target).contains(first)) {
         note_early_stop(run, spec, next);
     }
-    let provenance = provenance(device, first).with_spec(spec)?;
+    let provenance = provenance(machine()?, device, first).with_spec(spec)?;
     match provenance.with_changes(changes.clone()).record(run) {
         Ok(()) => change.write(run)?,
         Err(error) if changes.is_empty() => console::warning(format_args!("{error:#}")),
@@ -195,13 +196,13 @@ fn check_until(until: Option<u64>, steps: u64) -> Result<()> {
 }
 
 /// Records the session of a trainer that was started by hand. What keeps the trainer from starting, it says itself.
-pub fn record_training(run: &RunDir) {
+pub fn record_training(run: &RunDir, machine: &Machine) {
     let record = || -> Result<()> {
         let _supervisor = Lock::take(run, Role::Supervisor)?; // whose holder alone may write the record
         drop(Lock::take(run, Role::TRAIN)?);
         let change = SpecChange::new(run, &[])?;
-        let device = backend::training_devices(&change.to.compute)?;
-        let provenance = provenance(device, next_step(run));
+        let device = machine.training_devices(&change.to.compute)?;
+        let provenance = provenance(machine, device, next_step(run));
         provenance.with_spec(&change.to)?.record(run)?;
         change.write(run)
     };
@@ -218,8 +219,8 @@ fn next_step(run: &RunDir) -> Option<u64> {
     Some(newest.map_or(0, |entry| entry.step + 1))
 }
 
-fn provenance(device: String, first_step: Option<u64>) -> Provenance {
-    Provenance::collect(Path::new("."), backend::software(device), first_step)
+fn provenance(machine: &Machine, device: String, first_step: Option<u64>) -> Provenance {
+    Provenance::collect(Path::new("."), machine.software(device), first_step)
 }
 
 pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
@@ -257,12 +258,12 @@ pub(super) fn detach<S: Status>(
 
 /// Supervises `run`, whose lock this is, here or detached.
 fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
-    let program = env::current_exe().context("failed to find runboard's own binary")?;
     let path = run.path().display();
     let Session {
         until, verbosity, ..
     } = session;
     if session.detach {
+        let program = env::current_exe().context("failed to find runboard's own binary")?;
         let arguments: Vec<OsString> = until
             .iter()
             .map(|it| format!("--until={it}").into())
@@ -273,6 +274,7 @@ fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
         until,
         ..Options::new(run::read_spec(run)?.train.restarts)
     };
+    let program = compute::path()?;
     let shutdown = Shutdown::counting_signals()?;
     let mut display = Display::detect(run, verbosity);
     if !display.is_live() && verbosity != Verbosity::Quiet {

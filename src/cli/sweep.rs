@@ -1,7 +1,7 @@
 //! `runboard run`, `resume` and `stop` of a sweep.
 
 use super::run::{Session, detach};
-use crate::backend;
+use crate::compute::{Machine, machine};
 use crate::data::Fetch;
 use crate::overview::{count, wrap};
 use crate::run::{
@@ -80,7 +80,7 @@ pub fn resume(
     }
     let before = sweep.points.len();
     if !overrides.is_empty() {
-        sweep = sweep.extended(overrides, backend::gpus())?;
+        sweep = sweep.extended(overrides, machine()?.gpus)?;
     }
     check_devices(&sweep)?;
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
@@ -131,7 +131,8 @@ fn start(
         directory,
         sweep,
         images,
-        gpus: &gpus(sweep),
+        machine: machine()?,
+        gpus: &gpus(sweep, machine()?),
         program: &program,
         retry_failed,
     };
@@ -150,8 +151,8 @@ fn start(
 }
 
 /// The GPUs that the points of a sweep may have; none for the CPU.
-fn gpus(sweep: &Sweep) -> Vec<String> {
-    let all = || (0..backend::gpus()).map(|index| format!("cuda:{index}"));
+fn gpus(sweep: &Sweep, machine: &Machine) -> Vec<String> {
+    let all = || (0..machine.gpus).map(|index| format!("cuda:{index}"));
     match (&sweep.definition.devices, &*sweep.base.compute.device) {
         (Some(devices), _) => devices.iter().filter(|it| *it != "cpu").cloned().collect(),
         (None, "cpu") => Vec::new(),
@@ -163,9 +164,10 @@ fn gpus(sweep: &Sweep) -> Vec<String> {
 
 /// Makes sure that the devices are there.
 fn check_devices(sweep: &Sweep) -> Result<()> {
-    backend::device(&sweep.base.compute.device)?;
-    for device in gpus(sweep) {
-        backend::device(&device)?;
+    let machine = machine()?;
+    machine.device(&sweep.base.compute.device)?;
+    for device in gpus(sweep, machine) {
+        machine.device(&device)?;
     }
     Ok(())
 }

@@ -149,16 +149,15 @@ impl Images {
         for record in records.chunks_exact_mut(RECORD_BYTES) {
             record[0] %= CLASS_COUNT as u8;
         }
-        let digests = Vec::new();
-        Images { records, digests }
+        Self::from_records(records)
     }
 
     fn record(&self, index: usize) -> &[u8] {
         &self.records[index * RECORD_BYTES..][..RECORD_BYTES]
     }
 
-    #[cfg(test)]
-    pub(crate) fn from_records(records: Vec<u8>) -> Images {
+    /// Images that are in no file: the bytes of CIFAR-10's records, of one image or more.
+    pub fn from_records(records: Vec<u8>) -> Images {
         assert!(!records.is_empty() && records.len().is_multiple_of(RECORD_BYTES));
         let digests = Vec::new();
         Images { records, digests }

@@ -18,7 +18,7 @@ mod fuzz;
 mod golden;
 mod images;
 mod prefetch;
-pub(crate) mod random;
+pub mod random;
 mod sources;
 mod stream;
 mod summary;

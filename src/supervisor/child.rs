@@ -14,9 +14,8 @@ use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::{Pid, getppid};
 
 use super::log::Log;
-use crate::backend::environment;
-use crate::paths;
 use crate::run::{Lock, Process, ProcessDir, Role, RunDir, Status};
+use crate::{compute, paths};
 
 /// Training comes first where there are not cores enough for both.
 const EVALUATOR_NICE: i32 = 10;
@@ -34,7 +33,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `program ROLE --run DIR` with these arguments after it.
+    /// Starts `program ROLE --run DIR`, which is runboard-compute, with these arguments after it.
     ///
     /// Its output goes straight into its log file, so that it needs nobody to read it. It has a process
     /// group of its own, so that a terminal's Ctrl-C reaches the supervisor alone. And it gets a SIGHUP
@@ -46,14 +45,13 @@ impl Child {
         run: &RunDir,
         arguments: &[String],
     ) -> Result<Self> {
-        let mut command = Command::new(program);
+        let mut command = compute::supervised(program);
         command
             .arg(role.to_string())
             .arg("--run")
             .arg(paths::unexpanded(run.path()))
             .args(arguments)
-            .stdin(Stdio::null())
-            .envs(environment::of_every_process()); // so that it need not start itself again
+            .stdin(Stdio::null());
         Self::spawn(command, role, run, &[])
     }
 

@@ -82,7 +82,7 @@ pub fn lock(run: &RunDir) -> Result<Lock> {
     Ok(lock)
 }
 
-/// Trains and evaluates `run`, whose [`lock`] this is, in two processes of `program` (runboard itself), `program train --run DIR`
+/// Trains and evaluates `run`, whose [`lock`] this is, in two processes of `program` (runboard-compute), `program train --run DIR`
 /// and `program eval --run DIR`, and returns when both have ended.
 ///
 /// - The first request to stop is passed on to both as SIGHUP, and they take their time to end well.

@@ -16,6 +16,7 @@ use super::results::{self, Results};
 use super::schedule::{self, Decision, End, Next, PointState, Reason, Start};
 use super::slot::{Slot, Slots};
 use super::{Point, Sweep, SweepDir, csv, table};
+use crate::compute::Machine;
 use crate::files::write_atomic;
 use crate::overview::count;
 use crate::run::{
@@ -25,7 +26,7 @@ use crate::run::{
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use crate::spec::Spec;
 use crate::supervisor::{self, Child};
-use crate::{backend, bail_user, checkpoint, paths};
+use crate::{bail_user, checkpoint, paths};
 
 /// How often the points are looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -52,6 +53,8 @@ pub struct Session<'a> {
     pub directory: &'a SweepDir,
     pub sweep: &'a Sweep,
     pub images: &'a SweepImages,
+    /// What computes, and on what.
+    pub machine: &'a Machine,
     /// The GPUs that points may have, as `cuda:N`; none for the CPU.
     pub gpus: &'a [String],
     /// runboard itself.
@@ -469,8 +472,9 @@ impl<'a> Supervisor<'a> {
         let session = self.session;
         let path = session.directory.point(point);
         remove_half_made(&path)?;
-        let (_, device) = backend::device(&spec.compute.device)?;
-        let provenance = Provenance::collect(Path::new("."), backend::software(device), Some(0));
+        let device = session.machine.device(&spec.compute.device)?;
+        let software = session.machine.software(device);
+        let provenance = Provenance::collect(Path::new("."), software, Some(0));
         let provenance = provenance.with_spec(spec)?;
         let fingerprint = session.images.fingerprint().clone();
         let folder = session.images.folder(&spec.data);

@@ -5,4 +5,5 @@ mod docs;
 pub mod fuzz;
 pub mod golden;
 pub mod heap;
+mod imports;
 mod rooms;

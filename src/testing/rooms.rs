@@ -1,80 +1,30 @@
 //! The order of the modules, which docs/ARCHITECTURE.md draws: none imports one that stands after it.
 
-use std::fs;
-use std::path::Path;
-use walkdir::WalkDir;
-
-const ROOMS: [&str; 24] = [
-    "error",
-    "console",
-    "files",
-    "paths",
-    "home",
-    "hint",
-    "shutdown",
-    "spec",
-    "schedule",
-    "data",
-    "pictures",
-    "events",
-    "run",
-    "checkpoint",
-    "hparams",
-    "model",
-    "backend",
-    "trainer",
-    "evaluator",
-    "overview",
-    "supervisor",
-    "sweep",
-    "cli",
-    "main",
-];
-
-/// A module's position in the order; `None` for macros and the errors of this crate's root.
-fn position(room: &str) -> Option<usize> {
-    ROOMS.iter().position(|known| *known == room)
-}
+use super::imports::assert_order;
 
 #[test]
 fn modules_import_none_that_stands_after_them() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let tests = ["tests", "fuzz", "fuzz.rs", "golden.rs", "testing", "lib.rs"];
-    for file in WalkDir::new(&src).into_iter().map(Result::unwrap) {
-        let inside = file.path().strip_prefix(&src).unwrap();
-        let parts: Vec<&str> = inside.iter().map(|part| part.to_str().unwrap()).collect();
-        if inside.extension().is_none_or(|it| it != "rs")
-            || parts.iter().any(|part| tests.contains(part))
-        {
-            continue;
-        }
-        let room = parts[0].trim_end_matches(".rs");
-        let own = position(room).unwrap_or_else(|| panic!("src/{room} is not in the order"));
-        let text = fs::read_to_string(file.path()).unwrap();
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        for name in code.split("crate::").skip(1).flat_map(imported) {
-            assert!(
-                position(name).is_none_or(|position| position <= own),
-                "src/{} imports {name}, which stands after {room}",
-                inside.display()
-            );
-        }
-    }
-}
-
-/// The modules that `crate::REST` names: one, or all in braces.
-fn imported(rest: &str) -> Vec<&str> {
-    let list = rest
-        .strip_prefix('{')
-        .and_then(|list| list.split_once("};"));
-    match list {
-        Some((list, _)) => list.split(',').map(first_word).collect(),
-        None => vec![first_word(rest)],
-    }
-}
-
-fn first_word(text: &str) -> &str {
-    let text = text.trim_start();
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
-    &text[..end.unwrap_or(text.len())]
+    assert_order(&[
+        "error",
+        "console",
+        "files",
+        "paths",
+        "home",
+        "hint",
+        "shutdown",
+        "spec",
+        "schedule",
+        "data",
+        "pictures",
+        "events",
+        "run",
+        "checkpoint",
+        "hparams",
+        "compute",
+        "overview",
+        "supervisor",
+        "sweep",
+        "cli",
+        "main",
+    ]);
 }

@@ -1,7 +1,7 @@
 //! Random command lines and damaged run directories: the real binary always ends with a documented exit code.
 
 use crate::cases::{check, edited, edited_text, pick};
-use crate::support::Project;
+use crate::support::{Project, RUNBOARD};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +20,7 @@ fn assert_documented_exit(project: &Project, arguments: &[OsString], full: bool)
     let mut command = Command::new("sh");
     command
         .args(["-c", &limited])
-        .arg(env!("CARGO_BIN_EXE_runboard"))
+        .arg(RUNBOARD)
         .args(arguments)
         .current_dir(project.path(""))
         .env_remove("RUNBOARD_DATA")

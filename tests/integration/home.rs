@@ -1,7 +1,8 @@
 //! Experiments, runs and data are found from any directory.
 
-use crate::support::{Done, Project, names};
+use crate::support::{Done, Project, RUNBOARD, copy_program, names, runboard_compute};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 fn succeeded(command: &mut Command) -> Done {
@@ -83,11 +84,14 @@ fn installed_experiments_are_used_where_there_are_no_others() {
     let project = Project::new();
     let prefix = tempfile::tempdir().unwrap();
     let shipped = prefix.path().join("share/runboard/experiments");
-    fs::create_dir_all(prefix.path().join("bin")).unwrap();
     fs::create_dir_all(&shipped).unwrap();
     fs::write(shipped.join("theirs.yaml"), "seed: 5").unwrap();
     let program = prefix.path().join("bin/runboard");
-    fs::copy(env!("CARGO_BIN_EXE_runboard"), &program).unwrap();
+    copy_program(Path::new(RUNBOARD), &program);
+    copy_program(
+        &runboard_compute(),
+        &prefix.path().join("bin/runboard-compute"),
+    );
     let check = |name: &str, place| {
         let mut command = Command::new(&program);
         let command = command.args(["check", name]).current_dir(place);

@@ -1,6 +1,6 @@
 //! What stands behind the Makefile's targets: serving curves, stopping, installing.
 
-use crate::support::{Done, Project, names};
+use crate::support::{Done, Project, RUNBOARD, copy_program, libraries, names, runboard_compute};
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -75,9 +75,9 @@ fn installed_program_has_the_shipped_experiments_and_is_removed_without_a_trace(
     let project = Project::new();
     let prefix = project.path("prefix");
     let shown = prefix.to_str().unwrap();
-    let binary = env!("CARGO_BIN_EXE_runboard");
+    runboard_compute(); // which is installed beside it
     for _ in ["installed", "installed again"] {
-        let done = tool(&project, "install.py", &["install", binary, shown]);
+        let done = tool(&project, "install.py", &["install", RUNBOARD, shown]);
         assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     }
     let elsewhere = tempfile::tempdir().unwrap();
@@ -103,21 +103,38 @@ fn installed_program_has_the_shipped_experiments_and_is_removed_without_a_trace(
     assert!(!prefix.join("share/man/man1/runboard-help.1").exists());
     let done = tool(&project, "install.py", &["uninstall", shown]);
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
-    let left: Vec<_> = WalkDir::new(&prefix)
-        .into_iter()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| !entry.file_type().is_dir())
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(!prefix.exists());
+}
+
+#[test]
+fn uninstall_leaves_what_others_have_in_the_prefix() {
+    let project = Project::new();
+    let prefix = project.path("prefix");
+    let shown = prefix.to_str().unwrap();
+    runboard_compute();
+    let done = tool(&project, "install.py", &["install", RUNBOARD, shown]);
+    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    project.write("prefix/bin/another", "");
+    project.write("prefix/share/man/man1/another.1", "");
+    for _ in ["uninstalled", "nothing there"] {
+        let done = tool(&project, "install.py", &["uninstall", shown]);
+        assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    }
+    let left = WalkDir::new(&prefix).sort_by_file_name().into_iter();
+    let left = left.map(|entry| entry.unwrap().into_path());
+    let left: Vec<_> = left.filter(|path| path.is_file()).collect();
+    assert_eq!(
+        left,
+        ["bin/another", "share/man/man1/another.1"].map(|it| prefix.join(it))
+    );
+    assert_eq!(WalkDir::new(&prefix).into_iter().count(), 7); // with the directories that these are in
 }
 
 #[test]
 fn program_takes_the_libtorch_that_was_installed_with_it_before_any_other() {
     let project = Project::new();
     let libraries = |program: &Path, other: &Path| {
-        let mut command = Command::new(program);
-        // The loader lists what it loads, and nothing runs.
-        command.env("LD_TRACE_LOADED_OBJECTS", "1");
+        let mut command = libraries(program);
         command.env("LD_LIBRARY_PATH", other);
         Done::of(command.output().unwrap()).out
     };
@@ -125,7 +142,7 @@ fn program_takes_the_libtorch_that_was_installed_with_it_before_any_other() {
         let found = listed.lines().find(|line| line.contains("libtorch_cpu.so"));
         found.unwrap_or_else(|| panic!("{listed}")).to_owned()
     };
-    let built = Path::new(env!("CARGO_BIN_EXE_runboard"));
+    let built = &*runboard_compute();
     let other = project.path("other");
     let own = line(&libraries(built, &other));
     let own = Path::new(
@@ -141,9 +158,8 @@ fn program_takes_the_libtorch_that_was_installed_with_it_before_any_other() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(own.parent().unwrap(), to).unwrap();
     }
-    let program = project.path("bin/runboard");
-    fs::create_dir(project.path("bin")).unwrap();
-    fs::copy(built, &program).unwrap();
+    let program = project.path("bin/runboard-compute");
+    copy_program(built, &program);
     let found = line(&libraries(&program, &other));
     assert!(
         found.contains("/bin/../lib/runboard/libtorch_cpu.so"),

@@ -1,9 +1,9 @@
 //! Processes of a run that die, are stopped, or lose their terminal.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, evaluated_steps, hold, journal, json, last_weights,
-    respecify, running, signal, status, steps, tensorboard_reads, wait_for, wait_until_held,
-    with_sets,
+    Done, Project, RUNBOARD, at_work, checkpoints, evaluated_steps, hold, journal, json,
+    last_weights, respecify, running, signal, status, steps, tensorboard_reads, wait_for,
+    wait_until_held, with_sets,
 };
 use crate::terminal::Terminal;
 use nix::sys::signal::{Signal, kill};
@@ -254,8 +254,7 @@ impl Shell {
 
     /// Types a line that begins with runboard's name.
     fn run(&mut self, arguments: &[&str], end: &str) {
-        let runboard = env!("CARGO_BIN_EXE_runboard");
-        let line = format!("'{runboard}' {}{end}\n", arguments.join(" "));
+        let line = format!("'{RUNBOARD}' {}{end}\n", arguments.join(" "));
         self.terminal.press(&line);
     }
 

@@ -11,6 +11,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// runboard itself.
+pub const RUNBOARD: &str = env!("CARGO_BIN_EXE_runboard");
+
 /// Longer than anything here takes on a machine that is slow and busy; only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -47,6 +50,32 @@ pub struct Project {
     directory: tempfile::TempDir,
 }
 
+/// The program that trains and evaluates. Cargo builds it for the tests of its own package, of which one is called as this one is.
+pub fn runboard_compute() -> PathBuf {
+    let program = Path::new(RUNBOARD).with_file_name("runboard-compute");
+    let shown = program.display();
+    assert!(
+        program.is_file(),
+        "no {shown}: build it with `cargo build --release`"
+    );
+    program
+}
+
+/// Copy a program, into a directory that may have yet to be made. Another process does so: one that is open for writing here
+/// would be inherited by whatever another test starts right now, and could not be started then ("text file busy").
+pub fn copy_program(program: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let mut copy = Command::new("cp");
+    assert!(copy.arg(program).arg(to).status().unwrap().success());
+}
+
+/// The libraries that a program would load, one a line, as the loader lists them.
+pub fn libraries(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("LD_TRACE_LOADED_OBJECTS", "1"); // nothing runs
+    command
+}
+
 /// What a finished process left behind.
 pub struct Done {
     pub code: Option<i32>,
@@ -74,7 +103,12 @@ impl Project {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runboard"));
+        self.command_of(Path::new(RUNBOARD), arguments)
+    }
+
+    /// As [`Project::command`], of another copy of runboard.
+    pub fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.directory.path())

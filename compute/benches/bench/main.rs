@@ -1,0 +1,105 @@
+//! `make bench`: how long a training step takes, where its time goes, what others need for it, and how long a resume takes
+//! (docs/performance.md).
+
+mod floor;
+mod paired;
+mod parts;
+mod process;
+mod report;
+mod resume;
+mod setting;
+mod statistics;
+
+use anyhow::Result;
+use clap::Parser;
+use report::Report;
+use runboard::data::{Augmentation, Images, Preprocessor, Split, evaluation_batch};
+use runboard::{console, data};
+use runboard_compute::backend;
+use runboard_compute::evaluator::metrics::Metrics;
+use runboard_compute::model::Network;
+use setting::{Options, Section, Setting, Work};
+use std::{env, fs};
+
+fn main() -> Result<()> {
+    // Cargo starts a benchmark in its package; paths are those of the clone, as make is given them.
+    env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
+    let options = Options::parse();
+    let (work, only) = (options.work, options.only.clone());
+    let setting = options.resolve()?;
+    match work {
+        Some(Work::Multiply) => multiply(&setting),
+        Some(Work::Evaluate) => evaluate(&setting),
+        None => measure(&setting, &only),
+    }
+}
+
+fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
+    let wanted = |part| only.is_empty() || only.contains(&part);
+    let mut report = Report::new(setting)?;
+    // Written after each part: all of them may take an hour.
+    if wanted(Section::Parts) {
+        report.parts = Some(parts::measure(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Training) {
+        report.training = Some(paired::training(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Evaluation) {
+        report.evaluation = Some(paired::evaluation(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Sizes) {
+        report.sizes = Some(paired::sizes(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Resume) {
+        report.resume = Some(resume::measure(setting)?);
+        report.write(&setting.out)?;
+    }
+    fs::remove_dir_all(setting.runs()).ok();
+    print!("{report}");
+    Ok(())
+}
+
+/// Matrix products, each as much arithmetic as a step, for ever.
+fn multiply(setting: &Setting) -> Result<()> {
+    let (device, _) = backend::device(&setting.device)?;
+    backend::prepare(setting.spec.compute.threads);
+    let product = floor::Product::new(&setting.spec, &device);
+    for step in 0u64.. {
+        product.multiply()?;
+        if step.is_multiple_of(10) {
+            console::timed(format_args!("step {step}, a matrix product"));
+        }
+    }
+    Ok(())
+}
+
+/// Passes over the test images as the evaluator makes them, less its drawing and writing, for ever.
+fn evaluate(setting: &Setting) -> Result<()> {
+    let spec = &setting.spec;
+    let (device, _) = backend::device(&setting.device)?;
+    backend::prepare(spec.compute.threads);
+    let directory = setting.images()?;
+    let images = Images::read(&directory, Split::Test)?;
+    let classes = data::class_names(&directory)?;
+    let preprocessor = Preprocessor::new(&spec.input, None);
+    let view = Augmentation::central(&spec.input);
+    let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+    for step in 0u64.. {
+        let mut metrics = Metrics::new(classes.len(), 16);
+        for first in (0..images.len()).step_by(spec.eval.batch_size) {
+            let indices = first..images.len().min(first + spec.eval.batch_size);
+            let batch = evaluation_batch(&images, &preprocessor, &view, indices);
+            let labels = batch.labels.clone();
+            let (pixels, _) = backend::upload(batch.images, batch.labels, spec.input.crop, &device);
+            let logits = backend::logits(&network, spec, pixels)?;
+            metrics.add(&logits, &labels, first)?;
+        }
+        let accuracy = metrics.accuracy();
+        console::timed(format_args!("step {step}, precision @ 1 = {accuracy:.3}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Whole processes side by side: runboard's trainer as users run it, the same network in PyTorch and TensorFlow,
+//! and the arithmetic alone, a few steps each in turn.
+
+use crate::floor;
+use crate::process::SteppedProcess;
+use crate::setting::{Reference, Setting};
+use crate::statistics::Spread;
+use anyhow::Result;
+use runboard::compute::environment;
+use runboard::run::RunDir;
+use runboard::spec::Spec;
+use runboard_compute::backend;
+use serde::Serialize;
+use std::process::Command;
+
+/// Steps whose times are summed before a ratio is formed: the summaries' default cadence, so that each sum holds
+/// their cost once.
+const STEPS_PER_RATIO: u64 = 100;
+
+/// How long a process took.
+#[derive(Debug, Serialize)]
+pub struct Timed {
+    pub name: String,
+    pub command: String,
+    /// Seconds a step (a pass, for evaluation), turn by turn.
+    pub turns: Vec<f64>,
+    /// Seconds a step over the turns of each ratio.
+    pub seconds: Spread,
+    /// The first process's time over this one's.
+    pub ratio: Spread,
+    pub peak_memory_mib: f64,
+}
+
+/// A command to be timed, and how.
+struct TimedCommand {
+    name: String,
+    command: Command,
+    /// What its seconds are multiplied by.
+    scale: f64,
+    /// Steps a turn.
+    slice: u64,
+}
+
+/// Training steps. The first one is runboard.
+pub fn training(setting: &Setting) -> Result<Vec<Timed>> {
+    let slice = setting.slice;
+    let mut commands = vec![runboard(setting, &setting.spec, "runboard", slice)?];
+    for reference in setting.references() {
+        commands.push(python(setting, &reference, &[], slice)?);
+    }
+    let (device, _) = backend::device(&setting.spec.compute.device)?;
+    commands.push(TimedCommand {
+        name: "arithmetic".into(),
+        command: setting.itself("multiply")?,
+        scale: floor::Product::new(&setting.spec, &device).scale,
+        slice,
+    });
+    compare(setting, commands, STEPS_PER_RATIO.div_ceil(slice))
+}
+
+/// Passes over the test images: the arithmetic of runboard's evaluator beside PyTorch's.
+pub fn evaluation(setting: &Setting) -> Result<Vec<Timed>> {
+    let mut commands = vec![TimedCommand {
+        name: "runboard".into(),
+        command: supervised(setting.itself("evaluate")?),
+        scale: 1.0,
+        slice: 1,
+    }];
+    for reference in setting.references().iter().filter(|r| r.evaluates) {
+        commands.push(python(setting, reference, &["--evaluate"], 1)?);
+    }
+    compare(setting, commands, 1)
+}
+
+/// runboard at several batch sizes, without summaries. A turn takes about as many images whatever their size.
+pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
+    const SIZES: [usize; 4] = [128, 32, 512, 2048];
+    let command_of = |size: usize| {
+        let slice = (2_560 / size).max(1) as u64;
+        let mut spec = setting.spec.clone();
+        let train = &mut spec.train;
+        train.batch_size = size;
+        train.log_every = slice;
+        const NEVER: u64 = 1_000_000_000;
+        (train.scalars_every, train.histograms_every) = (NEVER, NEVER);
+        (train.images_every, train.checkpoint_every) = (NEVER, NEVER);
+        runboard(setting, &spec, &format!("batch-{size}"), slice)
+    };
+    let commands = SIZES.into_iter().map(command_of).collect::<Result<_>>()?;
+    Ok(SIZES
+        .into_iter()
+        .zip(compare(setting, commands, 1)?)
+        .collect())
+}
+
+/// `runboard train` in a fresh run directory.
+fn runboard(setting: &Setting, spec: &Spec, name: &str, slice: u64) -> Result<TimedCommand> {
+    let run = setting.create_run(name, spec)?;
+    Ok(TimedCommand {
+        name: name.into(),
+        command: trainer(setting, &run),
+        scale: 1.0,
+        slice,
+    })
+}
+
+/// `runboard train` in this run directory.
+pub fn trainer(setting: &Setting, run: &RunDir) -> Command {
+    let mut command = Command::new(&setting.runboard);
+    command.arg("train").arg("--run").arg(run.path());
+    supervised(command)
+}
+
+/// With the environment that runboard's supervisor gives its processes.
+fn supervised(mut command: Command) -> Command {
+    command.envs(environment::of_every_process());
+    command
+}
+
+fn python(
+    setting: &Setting,
+    reference: &Reference,
+    more: &[&str],
+    slice: u64,
+) -> Result<TimedCommand> {
+    let mut command = Command::new(&reference.python);
+    command
+        .arg(setting.scripts.join(reference.script))
+        .arg("--data")
+        .arg(setting.images()?)
+        .args(["--batch-size", &setting.spec.train.batch_size.to_string()])
+        .args(["--threads", &setting.threads.to_string()])
+        .args(&reference.arguments)
+        .args(more);
+    Ok(TimedCommand {
+        name: reference.name.into(),
+        command,
+        scale: 1.0,
+        slice,
+    })
+}
+
+/// Start all, then let them take turns; a ratio to the first is formed of the sums of so many turns.
+fn compare(
+    setting: &Setting,
+    commands: Vec<TimedCommand>,
+    turns_per_ratio: u64,
+) -> Result<Vec<Timed>> {
+    let mut processes = Vec::new();
+    for TimedCommand {
+        name,
+        command,
+        scale,
+        slice,
+    } in commands
+    {
+        eprintln!("warming up {name}");
+        let timed = Timed {
+            command: format!("{command:?}"),
+            turns: Vec::new(),
+            seconds: Spread::of([]),
+            ratio: Spread::of([]),
+            peak_memory_mib: 0.0,
+            name,
+        };
+        let warm_up = setting.warm_up * slice;
+        let process = SteppedProcess::start(&timed.name, command, warm_up, &setting.out)?;
+        processes.push((process, timed, scale, slice));
+    }
+    let rounds = setting.rounds.next_multiple_of(turns_per_ratio);
+    for round in 1..=rounds {
+        let mut line = format!("round {round} of {rounds}:");
+        for (process, timed, scale, slice) in &mut processes {
+            let seconds = process.turn(*slice)? * *scale;
+            timed.turns.push(seconds);
+            line += &format!(" {} {:.1} ms", timed.name, 1e3 * seconds);
+        }
+        eprintln!("{line}");
+    }
+    let mut first = Vec::new();
+    let mut all = Vec::new();
+    for (process, mut timed, ..) in processes {
+        let groups = timed.turns.chunks(turns_per_ratio as usize);
+        let seconds: Vec<f64> = groups
+            .map(|g| g.iter().sum::<f64>() / g.len() as f64)
+            .collect();
+        if first.is_empty() {
+            first.clone_from(&seconds);
+        }
+        timed.ratio = Spread::of(first.iter().zip(&seconds).map(|(f, s)| f / s));
+        timed.seconds = Spread::of(seconds);
+        timed.peak_memory_mib = process.peak_memory()?;
+        all.push(timed);
+    }
+    Ok(all)
+}

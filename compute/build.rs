@@ -1,0 +1,88 @@
+//! Compiles the C++ of src/backend/group, and writes libtorch's places into the binary, so that it starts from any
+//! directory and with the libtorch that it was built for, also where it was installed or its clone was moved.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    // Without it torch-sys uses a system-wide libtorch, which the loader finds by itself.
+    let libtorch = env::var_os("LIBTORCH").unwrap_or_default();
+    println!(
+        "cargo:rustc-env=RUNBOARD_LIBTORCH={}",
+        version(Path::new(&libtorch))
+    );
+    if libtorch.is_empty() {
+        compile_group(Path::new("/usr"));
+        return;
+    }
+    let lib = Path::new(&libtorch).join("lib");
+    if !lib.join("libtorch.so").exists() {
+        println!(
+            "cargo:warning=no libtorch in {}; run `make setup` first",
+            lib.display()
+        );
+        return;
+    }
+    compile_group(Path::new(&libtorch));
+    // RPATH, which the loader searches before LD_LIBRARY_PATH. The linker's default, RUNPATH, comes after it, and
+    // another program's libtorch there would be taken for this one (https://man7.org/linux/man-pages/man8/ld.so.8.html).
+    println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
+    for place in places(Path::new(&libtorch)) {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", place.display());
+    }
+    // The CUDA libraries register themselves when loaded; no symbol of theirs is named.
+    if lib.join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+        println!("cargo:rustc-link-arg=-L{}", lib.display());
+        println!("cargo:rustc-link-arg=-ltorch_cuda");
+    }
+}
+
+/// libtorch's process groups as C functions. The libraries that they need are those that torch-sys names.
+fn compile_group(libtorch: &Path) {
+    let group = Path::new("src/backend/group");
+    for source in ["c10d.cpp", "gloo"] {
+        println!("cargo:rerun-if-changed={}", group.join(source).display());
+    }
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(1);
+    // Where libtorch's headers ask for Gloo's, which it does not have.
+    build.define("USE_C10D_GLOO", None).include(group);
+    let include = libtorch.join("include");
+    for headers in [&include, &include.join("torch/csrc/api/include")] {
+        // The system's own are found without, and g++ must not be told of them.
+        if headers != Path::new("/usr/include") {
+            build.flag(format!("-isystem{}", headers.display())); // which leaves out warnings of theirs
+        }
+    }
+    build.file(group.join("c10d.cpp")).compile("runboard_c10d");
+}
+
+/// The directories to look for libtorch in, in this order; the loader replaces `$ORIGIN` by the binary's.
+fn places(libtorch: &Path) -> Vec<PathBuf> {
+    // First: from where a program was installed, the next one is a directory that is none of ours.
+    let mut places = vec![PathBuf::from("$ORIGIN/../lib/runboard")];
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let own = Path::new(&package).join("../libtorch").canonicalize();
+    if own.is_ok_and(|own| {
+        libtorch
+            .canonicalize()
+            .is_ok_and(|libtorch| libtorch == own)
+    }) {
+        places.push(PathBuf::from("$ORIGIN/../../libtorch/lib")); // from target/release
+    }
+    places.push(libtorch.join("lib"));
+    places
+}
+
+/// The version in libtorch's header, for a run's provenance.
+fn version(libtorch: &Path) -> String {
+    let header = libtorch.join("include/torch/headeronly/version.h");
+    let text = fs::read_to_string(header).unwrap_or_default();
+    let quoted = text.lines().find_map(|line| line.trim().strip_prefix('"'));
+    let version = quoted.map(|rest| rest.trim_end_matches('"'));
+    version.unwrap_or("unknown").to_owned()
+}

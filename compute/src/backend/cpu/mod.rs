@@ -1,0 +1,360 @@
+//! The network on the CPU: two convolutions, each with relu, pooling and normalisation, dense layers and the loss.
+//!
+//! Each image passes through both convolutions and what follows them while it is in the processor's cache, instead
+//! of each layer going through all images in memory; the second convolution, 84 % of the network's multiplications,
+//! needs a sixth of them (`winograd`). What `native` computes with libtorch's operations is the same, and what other
+//! devices and kernel sizes use.
+
+mod backward;
+mod buffer;
+mod convolution;
+mod dense;
+mod forward;
+mod norm;
+mod pool;
+mod product;
+mod tasks;
+mod weights;
+mod winograd;
+
+use super::dropout::Dropout;
+use super::native::{BatchGradients, Targets};
+use crate::model::{LAYERS, PER_LAYER, same_padding, same_size};
+use anyhow::{Result, anyhow};
+use buffer::Buffer;
+use convolution::Convolution;
+#[cfg(test)]
+pub(super) use dense::cross_entropy;
+use dense::{Dense, HostLabels};
+use norm::Norm;
+use pool::Pool;
+use pulp::Arch;
+use rayon::prelude::*;
+use runboard::data::CHANNELS;
+use runboard::spec::{NormName, Precision, Spec};
+use std::borrow::Cow;
+use tasks::Task;
+use tch::Tensor;
+use weights::{ConvolutionParameters, GradientSums, PackedWeights};
+use winograd::WinogradTiles;
+
+/// Channels are padded with zeros to a multiple of this: the number of `f32` in the widest vector.
+const LANES: usize = 16;
+
+/// Layers before the dense ones.
+const CONVOLUTIONS: usize = 2;
+const CONV1: usize = 0;
+const CONV2: usize = 1;
+
+/// Images whose tiles go through a product together: enough for it to be worth while, and few enough for the
+/// cache.
+const GROUP: usize = 4;
+
+/// Weights whose decay is a thread's work at a time.
+const DECAYED: usize = 1 << 14;
+
+/// Parts of a batch, each the work of one thread: enough for many threads, and few enough that to add up their sums
+/// costs little.
+const PARTS: usize = 8;
+
+/// The layers' sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuNetwork {
+    crop: usize,
+    kernel: usize,
+    channels: [usize; 2],
+    pools: [Pool; 2],
+    norm: Norm,
+    label_smoothing: f32,
+    weight_decays: [f64; LAYERS.len()],
+    /// Whether each layer's weights stay as they began, and need no gradient.
+    frozen: [bool; LAYERS.len()],
+}
+
+impl CpuNetwork {
+    /// Of this network on these images, [n, crop, crop, 3]; `None` where libtorch's operations serve better: on a
+    /// GPU, for another kernel than `winograd`'s or another precision, and without vector instructions.
+    pub fn of(spec: &Spec, images: &Tensor) -> Option<Self> {
+        if images.device() != tch::Device::Cpu || !Self::supports(spec) {
+            return None;
+        }
+        let whole = spec;
+        let spec = &spec.network;
+        let crop = usize::try_from(images.size()[1]).ok()?;
+        let pool = |input| Pool {
+            size: spec.pool.size,
+            stride: spec.pool.stride,
+            before: same_padding(input, spec.pool.size, spec.pool.stride).0,
+            input,
+            output: same_size(input, spec.pool.stride),
+        };
+        let first = pool(crop);
+        Some(CpuNetwork {
+            crop,
+            kernel: spec.conv1.kernel,
+            channels: [spec.conv1.channels, spec.conv2.channels],
+            pools: [first, pool(first.output)],
+            label_smoothing: whole.loss.label_smoothing,
+            weight_decays: spec.weight_decays(),
+            frozen: spec.frozen(),
+            norm: Norm {
+                identity: spec.norm.name == NormName::None,
+                radius: spec.norm.radius,
+                bias: spec.norm.bias as f32,
+                alpha: spec.norm.alpha as f32,
+                beta: spec.norm.beta as f32,
+            },
+        })
+    }
+
+    /// Whether it computes this network on a CPU.
+    pub fn supports(spec: &Spec) -> bool {
+        let vectors = !matches!(Arch::new(), Arch::Scalar);
+        let float = spec.compute.precision != Precision::Bf16;
+        vectors && float && spec.network.conv2.kernel == winograd::KERNEL
+    }
+
+    /// The losses, the accuracy, and the total loss's gradient by every parameter, zeros by the weights that are frozen.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn gradients(
+        &self,
+        parameters: &[Tensor],
+        images: &Tensor,
+        labels: &Targets,
+        dropout: Option<&Dropout>,
+    ) -> Result<BatchGradients> {
+        let images = host(images)?;
+        let values = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let own = Vec::<i64>::try_from(&labels.own)?;
+        let mixed = labels
+            .mixed
+            .as_ref()
+            .map(Vec::<i64>::try_from)
+            .transpose()?;
+        let labels = HostLabels {
+            own: &own,
+            mixed: mixed.as_ref().map(|mixed| (&mixed[..], labels.own_share)),
+        };
+        // On a thread of the pool: from outside, each phase would begin and end by waking somebody.
+        let host = rayon::scope(|_| self.host_gradients(&values, &images, labels, dropout))?;
+        let gradients = host.gradients.iter().zip(parameters);
+        let tensor = |(values, like): (&Buffer, &Tensor)| {
+            let tensor = Tensor::f_from_slice(values)?.f_view(&like.size()[..])?;
+            Ok(tensor)
+        };
+        Ok(BatchGradients {
+            cross_entropy: Tensor::from(host.cross_entropy),
+            accuracy: Tensor::from(host.accuracy),
+            decays: host
+                .decays
+                .into_iter()
+                .map(|(layer, decay)| (layer, Tensor::from(decay)))
+                .collect(),
+            gradients: gradients.map(tensor).collect::<Result<_>>()?,
+        })
+    }
+
+    fn host_gradients(
+        &self,
+        parameters: &[Buffer],
+        images: &[f32],
+        labels: HostLabels,
+        dropout: Option<&Dropout>,
+    ) -> Result<HostGradients> {
+        let (convolutions, dense) = layers(parameters)?;
+        let weights = PackedWeights::pack(self, &convolutions);
+        let cache = self.forward(&weights, images);
+        let features = &cache.features;
+        let backward = dense.backward(features, labels, self.label_smoothing, dropout)?;
+
+        let mut gradients: Vec<Buffer> = parameters
+            .iter()
+            .map(|values| Buffer::stale(values.len()))
+            .collect();
+        for (gradients, frozen) in gradients.chunks_exact_mut(PER_LAYER).zip(self.frozen) {
+            if frozen {
+                gradients[0].fill(0.0);
+            }
+        }
+        let (of_convolutions, of_dense) = gradients.split_at_mut(CONVOLUTIONS * PER_LAYER);
+        let parts: Vec<_> = self
+            .backward(&weights, images, &cache, &backward.features)
+            .collect();
+        let mut sums: Vec<Option<GradientSums>> = parts.iter().map(|_| None).collect();
+        let convolutions = parts.into_iter().zip(&mut sums);
+        let mut tasks: Vec<Task> = convolutions
+            .map(|(part, sums)| -> Task {
+                Box::new(move || *sums = Some(Arch::new().dispatch(part)))
+            })
+            .collect();
+        let of_dense = of_dense.iter_mut().map(|buffer| &mut buffer[..]);
+        let frozen = &self.frozen[CONVOLUTIONS..];
+        tasks.extend(dense.parameter_gradients(features, &backward, frozen, of_dense));
+        tasks::run(tasks);
+        let sums: Vec<GradientSums> = sums.into_iter().flatten().collect();
+        if let [conv1, bias1, conv2, bias2] = of_convolutions {
+            let to = ConvolutionParameters {
+                conv1: &mut conv1[..],
+                bias1: &mut bias1[..],
+                conv2: &mut conv2[..],
+                bias2: &mut bias2[..],
+            };
+            GradientSums::unpack(&sums, self, to);
+        }
+        Ok(HostGradients {
+            cross_entropy: backward.loss,
+            accuracy: backward.accuracy,
+            decays: self.decay(parameters, &mut gradients),
+            gradients,
+        })
+    }
+
+    /// The loss of each layer that has a weight decay, decay * sum(w^2) / 2, added to the gradient: decay * w.
+    fn decay(&self, parameters: &[Buffer], gradients: &mut [Buffer]) -> Vec<(usize, f32)> {
+        let mut decays = Vec::new();
+        let layers = parameters
+            .chunks_exact(PER_LAYER)
+            .zip(gradients.chunks_exact_mut(PER_LAYER));
+        for (layer, ((weights, gradients), decay)) in layers.zip(self.weight_decays).enumerate() {
+            if decay == 0.0 {
+                continue;
+            }
+            let factor = decay as f32;
+            let add = |(gradients, weights): (&mut [f32], &[f32])| -> f64 {
+                let mut squares = 0.0;
+                for (gradient, weight) in gradients.iter_mut().zip(weights) {
+                    *gradient += weight * factor;
+                    squares += f64::from(*weight).powi(2);
+                }
+                squares
+            };
+            let weights = weights[0].par_chunks(DECAYED);
+            let parts = gradients[0].par_chunks_mut(DECAYED).zip(weights);
+            // Added up here, so that the threads do not matter.
+            let squares: Vec<f64> = parts.map(add).collect();
+            let loss = squares.iter().sum::<f64>() * decay / 2.0;
+            decays.push((layer, loss as f32));
+        }
+        decays
+    }
+
+    /// The logits, [n, classes].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn logits(&self, parameters: &[Tensor], images: &Tensor) -> Result<Tensor> {
+        let n = images.size()[0];
+        let images = host(images)?;
+        let parameters = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let logits = rayon::scope(|_| -> Result<Vec<f32>> {
+            let (convolutions, dense) = layers(&parameters)?;
+            let cache = self.forward(&PackedWeights::pack(self, &convolutions), &images);
+            Ok(dense.logits(&cache.features))
+        });
+        Ok(Tensor::f_from_slice(&logits?)?.f_view([n, -1])?)
+    }
+
+    fn convolution(&self) -> Convolution {
+        Convolution {
+            side: self.crop,
+            kernel: self.kernel,
+            width: self.widths()[0],
+        }
+    }
+
+    fn tiles(&self) -> WinogradTiles {
+        WinogradTiles {
+            side: self.side().div_ceil(winograd::TILE),
+            images: GROUP,
+        }
+    }
+
+    /// The channels of both convolutions, padded.
+    fn widths(&self) -> [usize; 2] {
+        self.channels
+            .map(|channels| channels.next_multiple_of(LANES))
+    }
+
+    /// Side of the images between the two poolings.
+    fn side(&self) -> usize {
+        self.pools[0].output
+    }
+
+    /// Values of an image.
+    fn image_len(&self) -> usize {
+        self.crop * self.crop * CHANNELS
+    }
+
+    /// Values of an image's pool2, without padding.
+    fn feature_count(&self) -> usize {
+        self.pools[1].output.pow(2) * self.channels[1]
+    }
+
+    /// Cells of an image's pool2.
+    fn pooled(&self) -> usize {
+        self.pools[1].output.pow(2)
+    }
+
+    /// Cell of a canvas of [`WinogradTiles::canvas`] a side where row `y` of an image begins.
+    fn canvas_row(&self, y: usize) -> usize {
+        (y + winograd::BORDER) * self.tiles().canvas() + winograd::BORDER
+    }
+
+    /// The images in [`PARTS`] parts, or fewer if there are few images. The sums over images, and so the gradients'
+    /// last bits, depend on the parts, and therefore the parts on nothing but the number of images.
+    fn parts<'a>(&self, images: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        let count = images.len() / self.image_len();
+        let each = count.div_ceil(PARTS);
+        images.chunks(each.next_multiple_of(GROUP) * self.image_len())
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+/// As [`BatchGradients`], on the host.
+struct HostGradients {
+    cross_entropy: f32,
+    accuracy: f32,
+    decays: Vec<(usize, f32)>,
+    gradients: Vec<Buffer>,
+}
+
+/// The convolutions' parameters, and the dense layers of the others.
+fn layers(parameters: &[Buffer]) -> Result<(ConvolutionParameters<&[f32]>, Dense<'_>)> {
+    let [conv1, bias1, conv2, bias2, dense @ ..] = parameters else {
+        return Err(anyhow!("got {} parameters, want more", parameters.len()));
+    };
+    let convolutions = ConvolutionParameters {
+        conv1: &conv1[..],
+        bias1: &bias1[..],
+        conv2: &conv2[..],
+        bias2: &bias2[..],
+    };
+    let dense: Vec<&[f32]> = dense.iter().map(|values| &values[..]).collect();
+    Ok((convolutions, Dense::of(&dense)))
+}
+
+/// A copy of a tensor's values, row by row.
+fn host(tensor: &Tensor) -> Result<Buffer> {
+    let tensor = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
+    let len = tensor.numel();
+    let mut values = Buffer::stale(len);
+    tensor.f_copy_data(&mut values, len)?;
+    Ok(values)
+}
+
+/// Rows of `length` values, each padded with zeros to the next multiple of [`LANES`].
+fn padded(values: &[f32], length: usize) -> Cow<'_, [f32]> {
+    let width = length.next_multiple_of(LANES);
+    if length == width {
+        return Cow::Borrowed(values);
+    }
+    let mut out = vec![0.0; values.len() / length * width];
+    for (out, row) in out.chunks_exact_mut(width).zip(values.chunks_exact(length)) {
+        out[..length].copy_from_slice(row);
+    }
+    Cow::Owned(out)
+}

@@ -1,0 +1,226 @@
+//! The convolutions' parameters, in the order in which the passes read them, and their gradients back.
+
+use super::buffer::Buffer;
+use super::winograd::{KERNEL, PLANES, kernels_to_points, points_to_kernels};
+use super::{CONV2, CpuNetwork, LANES, padded};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use runboard::data::CHANNELS;
+use std::borrow::Cow;
+
+/// Cells of the second convolution's kernel.
+const CELLS: usize = KERNEL * KERNEL;
+
+/// The parameters, channels padded with zeros to a multiple of [`super::LANES`].
+pub struct PackedWeights<'a> {
+    /// [row, column and input channel, out]
+    pub conv1: Buffer,
+    /// [out]
+    pub bias1: Cow<'a, [f32]>,
+    /// [point, in, out]
+    pub conv2: Buffer,
+    /// [out]
+    pub bias2: Cow<'a, [f32]>,
+    /// [point, out, in] of the kernel rotated by 180 degrees, which the backward pass uses
+    pub conv2_rotated: Buffer,
+}
+
+/// Values for the parameters in their own order: kernels are [out, in, row, column].
+pub struct ConvolutionParameters<T> {
+    pub conv1: T,
+    pub bias1: T,
+    pub conv2: T,
+    pub bias2: T,
+}
+
+/// Sums over images that become gradients by the parameters.
+pub struct GradientSums {
+    /// As [`super::convolution::Convolution::gradient_index`] says
+    pub conv1: Buffer,
+    /// [out]
+    pub bias1: Buffer,
+    /// [point, in, out]; the first product is to be written, not added
+    pub conv2: Buffer,
+    /// [out]
+    pub bias2: Buffer,
+}
+
+impl<'a> PackedWeights<'a> {
+    pub fn pack(cpu: &CpuNetwork, from: &ConvolutionParameters<&'a [f32]>) -> Self {
+        let (first, [w1, w2]) = (cpu.convolution(), cpu.widths());
+        let k = first.kernel;
+        let mut conv1 = Buffer::zeros(k * k * CHANNELS * w1);
+        for (out, filter) in from.conv1.chunks_exact(CHANNELS * k * k).enumerate() {
+            for (channel, plane) in filter.chunks_exact(k * k).enumerate() {
+                for (cell, value) in plane.iter().enumerate() {
+                    conv1[(cell * CHANNELS + channel) * w1 + out] = *value;
+                }
+            }
+        }
+        let [c1, c2] = cpu.channels;
+        let filters = from.conv2;
+        let filter = |out: usize, channel: usize| &filters[(out * c1 + channel) * CELLS..][..CELLS];
+        let forward_kernel = |channel: usize, kernels: &mut [f32]| {
+            for out in 0..c2 {
+                for (cell, value) in filter(out, channel).iter().enumerate() {
+                    kernels[cell * w2 + out] = *value;
+                }
+            }
+        };
+        let backward_kernel = |out: usize, kernels: &mut [f32]| {
+            for channel in 0..c1 {
+                for (cell, value) in filter(out, channel).iter().rev().enumerate() {
+                    kernels[cell * w1 + channel] = *value;
+                }
+            }
+        };
+        let arch = Arch::new();
+        let (conv2, conv2_rotated) = rayon::join(
+            || arch.dispatch(KernelsToPoints(c1, [w1, w2], forward_kernel)),
+            || arch.dispatch(KernelsToPoints(c2, [w2, w1], backward_kernel)),
+        );
+        PackedWeights {
+            conv1,
+            bias1: padded(from.bias1, from.bias1.len()),
+            conv2,
+            bias2: padded(from.bias2, from.bias2.len()),
+            conv2_rotated,
+        }
+    }
+}
+
+/// The points [point, row, value] of so many rows, padded to so many; the function puts the kernels of a row, [cell,
+/// value], in the place of those of another.
+struct KernelsToPoints<F>(usize, [usize; 2], F);
+
+impl<F: Fn(usize, &mut [f32])> WithSimd for KernelsToPoints<F> {
+    type Output = Buffer;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Buffer {
+        let KernelsToPoints(count, [rows, width], row_kernels) = self;
+        let len = PLANES * rows * width;
+        let mut points = match count == rows {
+            true => Buffer::stale(len),
+            false => Buffer::zeros(len),
+        };
+        let mut kernels = Buffer::zeros(CELLS * width);
+        for row in 0..count {
+            row_kernels(row, &mut kernels);
+            kernels_to_points(simd, &kernels, &mut points[row * width..], rows * width);
+        }
+        points
+    }
+}
+
+impl GradientSums {
+    /// Zeros, but for what a first product is written into.
+    pub fn of(cpu: &CpuNetwork) -> Self {
+        let [w1, w2] = cpu.widths();
+        let conv2 = match cpu.frozen[CONV2] {
+            true => Buffer::zeros(PLANES * w1 * w2),
+            false => Buffer::stale(PLANES * w1 * w2),
+        };
+        GradientSums {
+            conv1: Buffer::zeros(cpu.convolution().gradient_len()),
+            bias1: Buffer::zeros(w1),
+            conv2,
+            bias2: Buffer::zeros(w2),
+        }
+    }
+
+    /// The gradients, of the sums of all parts.
+    pub fn unpack(parts: &[GradientSums], cpu: &CpuNetwork, to: ConvolutionParameters<&mut [f32]>) {
+        let (first, [_, w2], [c1, c2]) = (cpu.convolution(), cpu.widths(), cpu.channels);
+        let total = |values: fn(&GradientSums) -> &Buffer| {
+            let mut rows: Vec<Vec<f32>> = parts.iter().map(|part| values(part).to_vec()).collect();
+            let mut rows: Vec<&mut [f32]> = rows.iter_mut().map(|row| &mut row[..]).collect();
+            add_up(&mut rows);
+            rows.first().map_or(Vec::new(), |total| total.to_vec())
+        };
+        let conv1 = total(|part| &part.conv1);
+        let mut to_conv1 = to.conv1.iter_mut();
+        for out in 0..c1 {
+            for channel in 0..CHANNELS {
+                for row in 0..first.kernel {
+                    for (column, to) in (0..first.kernel).zip(&mut to_conv1) {
+                        *to = conv1[first.gradient_index(out, channel, row, column)];
+                    }
+                }
+            }
+        }
+        to.bias1.copy_from_slice(&total(|part| &part.bias1)[..c1]);
+        to.bias2.copy_from_slice(&total(|part| &part.bias2)[..c2]);
+
+        let mut kernels = Buffer::stale(c1 * CELLS * w2); // [in, cell, out]
+        let arch = Arch::new();
+        let channels = kernels.par_chunks_mut(CELLS * w2).enumerate();
+        channels.with_min_len(4).for_each(|(channel, kernels)| {
+            arch.dispatch(ChannelGradient {
+                cpu,
+                parts,
+                channel,
+                kernels,
+            });
+        });
+        // A row of vectors at a time, of which each goes to as many places.
+        let blocks = to.conv2.par_chunks_mut(LANES * c1 * CELLS).enumerate();
+        blocks.for_each(|(block, to)| {
+            for (at, row) in kernels.chunks_exact(w2).enumerate() {
+                let filters = to.chunks_exact_mut(c1 * CELLS);
+                for (filter, value) in filters.zip(&row[block * LANES..]) {
+                    filter[at] = *value;
+                }
+            }
+        });
+    }
+}
+
+/// The gradient by the second convolution's kernels of one of its inputs.
+struct ChannelGradient<'a> {
+    cpu: &'a CpuNetwork,
+    parts: &'a [GradientSums],
+    channel: usize,
+    /// [cell, out]
+    kernels: &'a mut [f32],
+}
+
+impl WithSimd for ChannelGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let [w1, w2] = self.cpu.widths();
+        let mut points = Buffer::stale(PLANES * w2);
+        let mut rows = Buffer::stale(self.parts.len() * w2);
+        for (plane, points) in points.chunks_exact_mut(w2).enumerate() {
+            let mut rows: Vec<&mut [f32]> = rows.chunks_exact_mut(w2).collect();
+            for (row, part) in rows.iter_mut().zip(self.parts) {
+                let from = (plane * w1 + self.channel) * w2;
+                row.copy_from_slice(&part.conv2[from..from + w2]);
+            }
+            add_up(&mut rows);
+            points.copy_from_slice(rows[0]);
+        }
+        points_to_kernels(simd, &points, self.kernels);
+    }
+}
+
+/// The sum of all rows in the place of the first. They are added up in a binary tree that follows from their number
+/// alone, so that the last bits do not depend on which thread took which part.
+#[inline(always)]
+fn add_up(rows: &mut [&mut [f32]]) {
+    let mut distance = 1;
+    while distance < rows.len() {
+        for pair in rows.chunks_mut(2 * distance) {
+            if let Some((to, from)) = pair.split_at_mut_checked(distance)
+                && let ([to, ..], [from, ..]) = (to, from)
+            {
+                to.iter_mut()
+                    .zip(&**from)
+                    .for_each(|(to, from)| *to += *from);
+            }
+        }
+        distance *= 2;
+    }
+}

@@ -1,0 +1,566 @@
+//! Groups of real processes: this test binary, started once for each rank.
+
+use super::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Lines};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::{env, fs, iter};
+
+/// What a rank is told to do, by the environment.
+const VARIABLE: &str = "RUNBOARD_TEST_RANK";
+
+/// For what must not happen in a test that passes: a rank that comes too late.
+const LONG: Duration = Duration::from_secs(120);
+
+/// How long an operation may take where a test waits for just that.
+const SHORT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Orders {
+    act: Act,
+    place: TestPlace,
+    rank: usize,
+    world: usize,
+    join_timeout: Duration,
+    timeout: Duration,
+    hello: Hello,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum TestPlace {
+    File(PathBuf),
+    Listen,
+    Address(SocketAddr),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Act {
+    /// Connect and show the sockets.
+    Connect,
+    /// Sum, send and wait, and show the results.
+    All,
+    /// Sum until it fails.
+    Loop,
+    /// Leave after the first sum.
+    Leave,
+}
+
+const LENGTHS: [usize; 5] = [1, 2, 5, 1000, 70_001];
+
+/// Values of very different sizes, so that each order of additions has its own bits.
+fn values(rank: usize, length: usize) -> Vec<f32> {
+    let mut state = (rank * 1_000_003 + length) as u64;
+    let next = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let sign = if state >> 63 == 0 { 1.0 } else { -1.0 };
+        sign * ((state >> 40) as f32) * 2_f32.powi((state >> 33) as i32 % 16)
+    };
+    iter::repeat_with(next).take(length).collect()
+}
+
+fn hash(values: &[f32]) -> u64 {
+    let bits = values
+        .iter()
+        .flat_map(|value| value.to_bits().to_le_bytes());
+    bits.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// Not a test: a rank, where [`VARIABLE`] says which.
+#[test]
+fn rank() {
+    let Ok(orders) = env::var(VARIABLE) else {
+        return;
+    };
+    let orders: Orders = serde_json::from_str(&orders).unwrap();
+    if let Err(error) = obey(orders) {
+        println!(
+            "\n> error {}: {error:#}",
+            runboard::error::exit_code(&error)
+        );
+    }
+}
+
+fn obey(orders: Orders) -> Result<()> {
+    let place = match orders.place {
+        TestPlace::File(path) => Place::File(path),
+        TestPlace::Address(address) => Place::Address(address),
+        TestPlace::Listen => Place::listen("127.0.0.1:0".parse()?)?,
+    };
+    if let Place::Listener(listener) = &place {
+        println!("\n> address {}", listener.local_addr()?);
+    }
+    let mut group = Group::connect(Meeting {
+        place,
+        rank: orders.rank,
+        world: orders.world,
+        join_timeout: orders.join_timeout,
+        timeout: orders.timeout,
+        hello: orders.hello,
+        lost: None,
+    })?;
+    println!("\n> connected");
+    match orders.act {
+        Act::Connect => {
+            for socket in sockets::open() {
+                println!("\n> local {}", socket.local);
+            }
+            group.barrier()?;
+        }
+        Act::All => {
+            for length in LENGTHS {
+                let mut values = values(orders.rank, length);
+                group.all_reduce(&mut values)?;
+                println!("\n> sum {}", hash(&values));
+            }
+            for length in LENGTHS {
+                let own = vec![u8::try_from(orders.rank + 1)?; length * (orders.rank + 1)];
+                let bytes = group.broadcast(own)?;
+                println!("\n> bytes {}", bytes == vec![1; length]);
+            }
+            println!("\n> bytes {}", group.broadcast(Vec::new())?.is_empty());
+            group.barrier()?;
+        }
+        Act::Loop => loop {
+            group.all_reduce(&mut [1.0; 1000])?;
+            println!("\n> step");
+        },
+        Act::Leave => {
+            group.all_reduce(&mut [1.0; 1000])?;
+            group.leave("the disk is full");
+        }
+    }
+    println!("\n> done");
+    Ok(())
+}
+
+/// A process that is a rank; killed at the end of the test.
+struct RankProcess {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl RankProcess {
+    fn start(orders: &Orders) -> Self {
+        let module = module_path!().split_once("::").unwrap().1;
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", &format!("{module}::rank"), "--nocapture"])
+            .args(["--test-threads", "1"])
+            .env(VARIABLE, serde_json::to_string(orders).unwrap())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        RankProcess { child, lines }
+    }
+
+    /// The next thing that the rank says; `None` after its end.
+    fn next(&mut self) -> Option<String> {
+        let lines = self.lines.by_ref().map(Result::unwrap);
+        lines
+            .filter_map(|line| Some(line.strip_prefix("> ")?.to_owned()))
+            .next()
+    }
+
+    fn expect(&mut self, what: &str) {
+        assert_eq!(self.next().as_deref(), Some(what));
+    }
+
+    /// The error with which it ends: its exit code and text.
+    fn error(&mut self) -> String {
+        let mut last = String::new();
+        while let Some(line) = self.next() {
+            last = line;
+        }
+        last.strip_prefix("error ")
+            .unwrap_or_else(|| panic!("no error: {last}"))
+            .to_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
+    }
+
+    /// As others call it.
+    fn name(&self, rank: usize) -> String {
+        let host = sysinfo::System::host_name().unwrap();
+        format!("rank {rank} on {host} (pid {})", self.child.id())
+    }
+}
+
+impl Drop for RankProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        version: "1".into(),
+        spec: "s".into(),
+        data: "d".into(),
+    }
+}
+
+fn orders(act: Act, rank: usize, world: usize) -> Orders {
+    Orders {
+        act,
+        place: TestPlace::Listen,
+        rank,
+        world,
+        join_timeout: LONG,
+        timeout: LONG,
+        hello: hello(),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Store {
+    File,
+    Tcp,
+}
+
+const STORES: [Store; 2] = [Store::File, Store::Tcp];
+
+/// Start these ranks; the first one is rank 0.
+fn start(store: Store, directory: &Path, orders: Vec<Orders>) -> Vec<RankProcess> {
+    let mut place = match store {
+        Store::File => TestPlace::File(directory.join("store")),
+        Store::Tcp => TestPlace::Listen,
+    };
+    let start = |mut orders: Orders| {
+        orders.place = place.clone();
+        let mut process = RankProcess::start(&orders);
+        if let TestPlace::Listen = place {
+            let said = process.next().unwrap();
+            let address = said.strip_prefix("address ").unwrap().parse().unwrap();
+            place = TestPlace::Address(address);
+        }
+        process
+    };
+    orders.into_iter().map(start).collect()
+}
+
+/// A group of ranks that have connected and sum.
+fn looping(store: Store, directory: &Path, world: usize, timeout: Duration) -> Vec<RankProcess> {
+    let orders = (0..world).map(|rank| Orders {
+        timeout,
+        ..orders(Act::Loop, rank, world)
+    });
+    let mut ranks = start(store, directory, orders.collect());
+    for rank in &mut ranks {
+        rank.expect("connected");
+        rank.expect("step");
+    }
+    ranks
+}
+
+#[test]
+fn sums_have_the_bits_of_the_tree_on_every_rank_and_bytes_are_those_of_rank_0() {
+    for (world, store) in [(2, Store::File), (3, Store::Tcp), (4, Store::File)] {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = (0..world).map(|rank| orders(Act::All, rank, world));
+        for mut rank in start(store, directory.path(), orders.collect()) {
+            rank.expect("connected");
+            for length in LENGTHS {
+                let mut parts = (0..world)
+                    .flat_map(|rank| values(rank, length))
+                    .collect::<Vec<_>>();
+                tree_sum(&mut parts, length);
+                rank.expect(&format!("sum {}", hash(&parts[..length])));
+            }
+            for _ in 0..=LENGTHS.len() {
+                rank.expect("bytes true");
+            }
+            rank.expect("done");
+        }
+    }
+}
+
+#[test]
+fn tree_sum_adds_neighbours_first() {
+    let length = 100;
+    let values: Vec<Vec<f32>> = (0..8).map(|rank| values(rank, length)).collect();
+    let sum = |count: usize| {
+        let mut parts = values[..count].concat();
+        tree_sum(&mut parts, length);
+        parts[..length].to_vec()
+    };
+    let mut differ = false;
+    for at in 0..length {
+        let v: Vec<f32> = values.iter().map(|values| values[at]).collect();
+        assert_eq!(sum(1)[at], v[0]);
+        assert_eq!(sum(2)[at], v[0] + v[1]);
+        assert_eq!(sum(3)[at], (v[0] + v[1]) + v[2]);
+        let four = (v[0] + v[1]) + (v[2] + v[3]);
+        assert_eq!(sum(4)[at], four);
+        assert_eq!(sum(6)[at], four + (v[4] + v[5]));
+        let eight = four + ((v[4] + v[5]) + (v[6] + v[7]));
+        assert_eq!(sum(8)[at], eight);
+        differ |= eight != v.iter().sum::<f32>();
+    }
+    assert!(differ, "the order must matter");
+}
+
+#[test]
+fn killed_rank_is_named_by_all_others() {
+    for store in STORES {
+        for killed in [0, 2] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut ranks = looping(store, directory.path(), 3, LONG);
+            ranks[killed].signal(Signal::SIGKILL);
+            let name = ranks[killed].name(killed);
+            for (rank, process) in ranks.iter_mut().enumerate() {
+                if rank == killed {
+                    continue;
+                }
+                let error = process.error();
+                let gone = format!(
+                    "1: failed to sum over the ranks: {name} is gone: it was killed, has crashed, or the network to it is cut"
+                );
+                let no_store = format!(
+                    "1: failed to sum over the ranks: {name}, which keeps the store, is gone or does not answer"
+                );
+                let keeper = killed == 0 && matches!(store, Store::Tcp);
+                assert_eq!(error, if keeper { no_store } else { gone });
+            }
+        }
+    }
+}
+
+#[test]
+fn stopped_rank_is_named_by_all_others_in_time() {
+    // Side by side, as each waits for the timeout.
+    let mut groups = Vec::new();
+    for store in STORES {
+        for stopped in [0, 1] {
+            let directory = tempfile::tempdir().unwrap();
+            let ranks = looping(store, directory.path(), 3, SHORT);
+            groups.push((store, stopped, ranks, directory));
+        }
+    }
+    for (_, stopped, ranks, _) in &groups {
+        ranks[*stopped].signal(Signal::SIGSTOP);
+    }
+    for (store, stopped, mut ranks, _directory) in groups {
+        let name = ranks[stopped].name(stopped);
+        let error = if stopped == 0 && matches!(store, Store::Tcp) {
+            format!("{name}, which keeps the store, is gone or does not answer")
+        } else {
+            format!("no answer from {name} within 10 s: it is stopped, too busy or cut off")
+        };
+        for (rank, process) in ranks.iter_mut().enumerate() {
+            if rank != stopped {
+                let wanted = format!("1: failed to sum over the ranks: {error}");
+                assert_eq!(process.error(), wanted);
+            }
+        }
+    }
+}
+
+#[test]
+fn rank_that_leaves_gives_its_reason() {
+    for store in STORES {
+        for leaving in [0, 1] {
+            let directory = tempfile::tempdir().unwrap();
+            let act = |rank| {
+                if rank == leaving {
+                    Act::Leave
+                } else {
+                    Act::Loop
+                }
+            };
+            let orders = (0..2).map(|rank| orders(act(rank), rank, 2));
+            let mut ranks = start(store, directory.path(), orders.collect());
+            let name = ranks[leaving].name(leaving);
+            assert_eq!(
+                ranks[1 - leaving].error(),
+                format!("1: failed to sum over the ranks: {name} ended: the disk is full")
+            );
+        }
+    }
+}
+
+#[test]
+fn rank_that_never_comes_is_named() {
+    for store in STORES {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = [0, 2].map(|rank| Orders {
+            join_timeout: SHORT,
+            ..orders(Act::Connect, rank, 3)
+        });
+        for mut rank in start(store, directory.path(), orders.into()) {
+            assert_eq!(
+                rank.error(),
+                "1: failed to meet the other ranks: rank 1 of 3 did not come within 10 s"
+            );
+        }
+    }
+}
+
+#[test]
+fn store_that_is_not_there_or_stopped_is_an_error() {
+    let orders = |rank| Orders {
+        join_timeout: SHORT,
+        ..orders(Act::Connect, rank, 2)
+    };
+    // A port that nobody has, as its socket is closed again.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = free.local_addr().unwrap();
+    let nobody = Orders {
+        place: TestPlace::Address(free),
+        ..orders(1)
+    };
+    let error = RankProcess::start(&nobody).error();
+    let wanted =
+        format!("1: failed to meet the other ranks: rank 0 at {free} does not answer within 10 s");
+    assert!(error.starts_with(&wanted), "{error}");
+    // c10d itself waits for such a store without end.
+    let zero = Orders {
+        join_timeout: LONG,
+        ..orders(0)
+    };
+    let mut zero = RankProcess::start(&zero);
+    let address = zero.next().unwrap();
+    let address: SocketAddr = address.strip_prefix("address ").unwrap().parse().unwrap();
+    zero.signal(Signal::SIGSTOP);
+    let stopped = Orders {
+        place: TestPlace::Address(address),
+        ..orders(1)
+    };
+    let error = RankProcess::start(&stopped).error();
+    let wanted = format!(
+        "1: failed to meet the other ranks: rank 0 at {address} does not answer within 10 s"
+    );
+    assert!(error.starts_with(&wanted), "{error}");
+}
+
+#[test]
+fn ranks_that_differ_are_told_in_what() {
+    let other = |change: fn(&mut Orders)| {
+        let mut orders = orders(Act::Connect, 1, 2);
+        change(&mut orders);
+        orders
+    };
+    let cases: [(&str, &str, Orders); 4] = [
+        (
+            "is one of 3 ranks",
+            "is one of 2 ranks",
+            other(|it| it.world = 3),
+        ),
+        (
+            "has runboard 2",
+            "has runboard 1",
+            other(|it| it.hello.version = "2".into()),
+        ),
+        (
+            "has the spec t",
+            "has the spec s",
+            other(|it| it.hello.spec = "t".into()),
+        ),
+        (
+            "has the images e",
+            "has the images d",
+            other(|it| it.hello.data = "e".into()),
+        ),
+    ];
+    for (store, (one, zero, orders_of_one)) in STORES.into_iter().cycle().zip(cases) {
+        let directory = tempfile::tempdir().unwrap();
+        let both = vec![orders(Act::Connect, 0, 2), orders_of_one];
+        let mut ranks = start(store, directory.path(), both);
+        let names = [ranks[0].name(0), ranks[1].name(1)];
+        for rank in &mut ranks {
+            assert_eq!(
+                rank.error(),
+                format!(
+                    "2: failed to meet the other ranks: {} {one}, {} {zero}",
+                    names[1], names[0]
+                )
+            );
+        }
+    }
+}
+
+#[test]
+fn rank_that_is_one_too_many_is_told_and_the_others_go_on() {
+    for store in STORES {
+        let directory = tempfile::tempdir().unwrap();
+        let third = orders(Act::Loop, 2, 3);
+        let all = vec![
+            orders(Act::Loop, 0, 2),
+            orders(Act::Loop, 1, 2),
+            orders(Act::Loop, 1, 2),
+            third,
+        ];
+        let mut ranks = start(store, directory.path(), all);
+        let (zero, third) = (ranks[0].name(0), ranks[3].name(2));
+        assert_eq!(
+            ranks[3].error(),
+            format!(
+                "2: failed to meet the other ranks: {third} is one of 3 ranks, {zero} one of 2 ranks"
+            )
+        );
+        ranks[0].expect("connected");
+        // Which of the two was first is open.
+        let (mut one, mut other) = (ranks.remove(1), ranks.remove(1));
+        let said = [one.next().unwrap(), other.next().unwrap()];
+        let taken = |by: &RankProcess| {
+            format!(
+                "error 2: failed to meet the other ranks: rank 1 is taken: {} was there before",
+                by.name(1)
+            )
+        };
+        let first_is_in = ["connected".to_owned(), taken(&one)];
+        let second_is_in = [taken(&other), "connected".to_owned()];
+        assert!(said == first_is_in || said == second_is_in, "{said:?}");
+        ranks[0].expect("step");
+    }
+}
+
+#[test]
+fn groups_on_one_host_do_not_disturb_each_other() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for stores in [STORES, [Store::Tcp, Store::Tcp]] {
+        let mut one = looping(stores[0], directories[0].path(), 2, LONG);
+        let mut other = looping(stores[1], directories[1].path(), 2, LONG);
+        one[1].signal(Signal::SIGKILL);
+        one[0].error();
+        for _ in 0..100 {
+            other[0].expect("step");
+        }
+        drop(other);
+        fs::remove_file(directories[0].path().join("store")).unwrap_or_default();
+    }
+}
+
+#[test]
+fn group_listens_on_loopback_alone() {
+    for store in STORES {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = (0..2).map(|rank| orders(Act::Connect, rank, 2));
+        for mut rank in start(store, directory.path(), orders.collect()) {
+            rank.expect("connected");
+            let said: Vec<String> = iter::from_fn(|| rank.next()).collect();
+            let (last, local) = said.split_last().unwrap();
+            assert_eq!(last, "done");
+            assert!(local.len() > 1, "{local:?}");
+            for line in local {
+                let address: SocketAddr = line.strip_prefix("local ").unwrap().parse().unwrap();
+                assert!(address.ip().is_loopback(), "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The only libtorch code: devices, threads, the network's arithmetic and the optimizer.
+//!
+//! burn holds the parameters and says which device they are on; the work is done on the same memory by libtorch's
+//! operations (`native`), and on the CPU by kernels of our own (`cpu`): burn's own backward pass takes several times
+//! as long (docs/performance.md). `model::Network::forward` is the definition; tests hold all of them together.
+
+// burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
+#![allow(deprecated)]
+
+mod cpu;
+mod device_images;
+mod dropout;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod golden_torch;
+pub mod group;
+mod losses;
+mod muon;
+mod native;
+mod optimizer;
+mod parameters;
+mod ranks;
+mod update_rule;
+
+pub use device_images::DeviceImages;
+pub use losses::{DeviceLosses, Losses};
+pub use native::{activations, depends_on_threads, gradients, logits};
+pub use optimizer::Optimizer;
+pub use ranks::{checksum, mean_over_ranks};
+
+use crate::model::{Network, PARAMETERS};
+use anyhow::{Context, Result, anyhow};
+use burn::backend::LibTorch;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_tch::TchTensor;
+use runboard::compute::Machine;
+use runboard::data::Batch;
+use runboard::spec::Compute;
+use std::num::NonZero;
+use std::ops::Range;
+use std::thread;
+
+/// burn's version; Cargo.toml pins it.
+const BURN: &str = "0.22.1";
+
+/// Version of the libtorch that this program is built against.
+const LIBTORCH: &str = env!("RUNBOARD_LIBTORCH");
+
+/// What this program says of itself and of this machine.
+pub fn machine() -> Machine {
+    Machine {
+        burn: BURN.to_owned(),
+        libtorch: LIBTORCH.to_owned(),
+        gpus: usize::try_from(tch::Cuda::device_count()).unwrap_or(0),
+    }
+}
+
+/// The device that the spec asks for, and its name for people.
+///
+/// # Errors
+/// A GPU that is not there is the user's error.
+pub fn device(spec: &str) -> Result<(Device, String)> {
+    let machine = machine();
+    let device = match machine.gpu(spec)? {
+        None => Device::libtorch(),
+        Some(index) => Device::libtorch_cuda(index),
+    };
+    Ok((device, machine.device(spec)?))
+}
+
+/// The threads of a rank, of those that the spec shares out among all; 0 for libtorch's choice.
+pub fn rank_threads(compute: &Compute) -> usize {
+    let ranks = compute.ranks();
+    if ranks == 1 {
+        return compute.threads;
+    }
+    let all = match compute.threads {
+        0 => thread::available_parallelism().map_or(1, NonZero::get),
+        threads => threads,
+    };
+    (all / ranks).max(1)
+}
+
+/// Prepare this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for
+/// each core. Returns their number.
+pub fn prepare(threads: usize) -> usize {
+    if threads > 0 {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    }
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    // It can be built once; a later call, as in tests, leaves it as it is.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
+    // A step allocates the same large tensors as the one before. By default glibc returns each to the
+    // system and faults it in again page by page, which costs up to a tenth of a step.
+    // SAFETY: mallopt takes plain numbers, and a value that it refuses leaves things as they were.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+    threads
+}
+
+/// Labels of a batch, on the device.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    /// Of each image, [n].
+    pub own: Tensor<1, Int>,
+    /// With cutmix that of the image which a square of it is from, [n].
+    pub mixed: Option<Tensor<1, Int>>,
+    /// The place of the first one in the step's batch, of which this may be a part.
+    pub first: usize,
+}
+
+impl Labels {
+    /// Those at these places.
+    pub fn part(&self, places: &Range<usize>) -> Self {
+        let part = |labels: &Tensor<1, Int>| labels.clone().narrow(0, places.start, places.len());
+        Labels {
+            own: part(&self.own),
+            mixed: self.mixed.as_ref().map(part),
+            first: self.first + places.start,
+        }
+    }
+}
+
+impl From<Tensor<1, Int>> for Labels {
+    fn from(own: Tensor<1, Int>) -> Self {
+        let (mixed, first) = (None, 0);
+        Labels { own, mixed, first }
+    }
+}
+
+/// A batch's images and labels, on the device.
+pub fn upload_batch(batch: Batch, side: usize, device: &Device) -> (Tensor<4>, Labels) {
+    let mixed = (!batch.mixed_labels.is_empty()).then(|| {
+        let n = batch.mixed_labels.len();
+        Tensor::from_data(TensorData::new(batch.mixed_labels, [n]), device)
+    });
+    let (images, own) = upload(batch.images, batch.labels, side, device);
+    let labels = Labels {
+        mixed,
+        ..own.into()
+    };
+    (images, labels)
+}
+
+/// Images as [n, side, side, 3] and labels as [n], on the device.
+pub fn upload(
+    images: Vec<f32>,
+    labels: Vec<i64>,
+    side: usize,
+    device: &Device,
+) -> (Tensor<4>, Tensor<1, Int>) {
+    let n = labels.len();
+    let images = TensorData::new(images, [n, side, side, runboard::data::CHANNELS]);
+    let labels = TensorData::new(labels, [n]);
+    (
+        Tensor::from_data(images, device),
+        Tensor::from_data(labels, device),
+    )
+}
+
+fn not_libtorch<E: std::fmt::Debug>(error: E) -> anyhow::Error {
+    anyhow!("a tensor is not libtorch's: {error:?}")
+}
+
+fn tch_tensor<const D: usize>(tensor: Tensor<D>) -> Result<tch::Tensor> {
+    let primitive = tensor
+        .try_into_primitive::<LibTorch>()
+        .map_err(not_libtorch)?;
+    Ok(primitive.tensor)
+}
+
+/// The values on the host, row by row.
+fn to_host(tensor: &tch::Tensor) -> Result<Vec<f32>> {
+    let tensor = tensor.f_to_device(tch::Device::Cpu)?;
+    let flat = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
+    Ok(Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?)
+}
+
+/// The parameters' libtorch handles, on the same memory as the network's.
+fn handles(network: &Network) -> Result<Vec<tch::Tensor>> {
+    let mut collect = CollectHandles(Vec::with_capacity(PARAMETERS));
+    network.visit(&mut collect);
+    collect
+        .0
+        .into_iter()
+        .collect::<Result<_>>()
+        .context("failed to reach the parameters")
+}
+
+struct CollectHandles(Vec<Result<tch::Tensor>>);
+
+impl ModuleVisitor for CollectHandles {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.push(tch_tensor(param.val()));
+    }
+}
+
+/// A network like `like` on other memory.
+fn with_handles(like: &Network, handles: Vec<tch::Tensor>) -> Network {
+    like.clone().map(&mut ReplaceHandles(handles.into_iter()))
+}
+
+struct ReplaceHandles(std::vec::IntoIter<tch::Tensor>);
+
+impl ModuleMapper for ReplaceHandles {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.next() {
+            Some(native) => {
+                param.map(|_| Tensor::from_primitive::<LibTorch>(TchTensor::new(native)))
+            }
+            None => param,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_built_with() {
+        assert!(
+            include_str!("../../Cargo.toml").contains(&format!("burn = {{ version = \"={BURN}\""))
+        );
+        assert!(LIBTORCH.starts_with("2."), "{LIBTORCH}");
+    }
+}

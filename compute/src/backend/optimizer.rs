@@ -1,0 +1,552 @@
+//! The optimizer: the weights, and what a step makes of them.
+
+use super::losses::DeviceLosses;
+use super::parameters::FlatParameters;
+use super::update_rule::UpdateRule;
+use crate::model::{LAYERS, Network};
+use anyhow::Result;
+use runboard::checkpoint::{self, EMA, TensorGroups, WEIGHTS};
+use runboard::schedule::StepRates;
+use runboard::spec::{AverageName, Spec};
+use tch::{Device, Kind, Tensor};
+
+/// The group of the slow weights of lookahead.
+const LOOKAHEAD: &str = "lookahead";
+
+/// The group of the gradients that wait for their update.
+const GRADIENT: &str = "gradient";
+
+/// The weights, the rule that changes them, and their average.
+///
+/// The one place that takes a step; the drawn graph (trainer/graph.rs) shows it, and changes with it. What the rule
+/// remembers and the average are groups of [`Optimizer::state`] and [`Optimizer::restore`]: trainer and checkpoint
+/// carry them without knowing them.
+#[derive(Debug)]
+pub struct Optimizer {
+    weights: FlatParameters,
+    rule: UpdateRule,
+    /// The gradient of a step, or the sum of several, and then what the step takes off the weights.
+    update: FlatParameters,
+    /// Steps that make one update.
+    accumulation: u64,
+    /// Whether `update` holds a sum to which more is to be added.
+    is_waiting: bool,
+    average: Average,
+    /// Whether each layer's weights stay as they began.
+    frozen: [bool; LAYERS.len()],
+    /// False from the first step on that had no finite loss; a scalar on the weights' device.
+    all_finite: Tensor,
+}
+
+/// The average of the weights.
+#[derive(Debug)]
+enum Average {
+    None,
+    /// Beside the weights.
+    Ema(FlatParameters),
+    /// It takes the weights' place each time that it is updated.
+    Lookahead(FlatParameters),
+}
+
+impl Average {
+    /// Of the network that `network` makes of the name of its group.
+    fn of(name: AverageName, network: impl Fn(&str) -> Result<Network>) -> Result<Self> {
+        let values = |group| FlatParameters::of(&network(group)?);
+        Ok(match name {
+            AverageName::None => Average::None,
+            AverageName::Ema => Average::Ema(values(EMA)?),
+            AverageName::Lookahead => Average::Lookahead(values(LOOKAHEAD)?),
+        })
+    }
+
+    /// average -= (1 - decay) * (average - weights)
+    fn follow(&mut self, weights: &mut Tensor, decay: f64) -> Result<()> {
+        match self {
+            Average::None => {}
+            Average::Ema(average) => {
+                let _ = average.values().f_lerp_(weights, 1.0 - decay)?;
+            }
+            Average::Lookahead(average) => {
+                let _ = average.values().f_lerp_(weights, 1.0 - decay)?;
+                weights.f_copy_(average.values())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Optimizer {
+    /// At the beginning: the average starts at the weights.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn new(spec: &Spec, network: &Network) -> Result<Self> {
+        let rule = UpdateRule::new(&spec.optimizer, network)?;
+        let average = Average::of(spec.average.name, |_| Ok(network.clone()))?;
+        Self::of(spec, rule, network, average)
+    }
+
+    /// Where [`Optimizer::state`] was; `like` is any network of the same shapes, on the device to train on.
+    ///
+    /// # Errors
+    /// A group that is missing, or is of another network, and libtorch's.
+    pub fn restore(spec: &Spec, like: &Network, state: &TensorGroups) -> Result<Self> {
+        let network = |group: &str| like.clone().with_tensors(checkpoint::group(state, group)?);
+        let weights = network(WEIGHTS)?;
+        let average = Average::of(spec.average.name, network)?;
+        let rule = UpdateRule::restore(&spec.optimizer, like, state)?;
+        let mut optimizer = Self::of(spec, rule, &weights, average)?;
+        if state.contains_key(GRADIENT) {
+            optimizer.update.copy(&network(GRADIENT)?)?;
+            optimizer.is_waiting = true;
+        }
+        Ok(optimizer)
+    }
+
+    fn of(spec: &Spec, rule: UpdateRule, weights: &Network, average: Average) -> Result<Self> {
+        let update = FlatParameters::zeros(weights)?;
+        let mut weights = FlatParameters::of(weights)?;
+        let device = weights.values().device();
+        Ok(Optimizer {
+            weights,
+            rule,
+            update,
+            accumulation: spec.optimizer.gradient_accumulation,
+            is_waiting: false,
+            average,
+            frozen: spec.network.frozen(),
+            all_finite: Tensor::f_ones([], (Kind::Bool, device))?,
+        })
+    }
+
+    /// All that the next step depends on, copied to the host.
+    pub fn state(&self) -> TensorGroups {
+        let mut groups = self.rule.state();
+        let mut add = |group: &str, parameters: &FlatParameters| {
+            groups.insert(group.to_owned(), parameters.network().named());
+        };
+        add(WEIGHTS, &self.weights);
+        match &self.average {
+            Average::None => {}
+            Average::Ema(average) => add(EMA, average),
+            Average::Lookahead(average) => add(LOOKAHEAD, average),
+        }
+        if self.is_waiting {
+            add(GRADIENT, &self.update);
+        }
+        groups
+    }
+
+    /// The network with the weights after the last step.
+    pub fn network(&self) -> &Network {
+        self.weights.network()
+    }
+
+    /// What the last step took off the weights; zeros before the first, none if it only added up gradients.
+    pub fn update(&self) -> Option<&Network> {
+        (!self.is_waiting).then(|| self.update.network())
+    }
+
+    /// Take step `step`, counted from 0. From the first one on that had no finite total loss, the weights stay what
+    /// they were before it, however late somebody reads that loss.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn step(
+        &mut self,
+        step: u64,
+        gradients: &Network,
+        losses: &DeviceLosses,
+        rates: StepRates,
+    ) -> Result<()> {
+        self.all_finite = self.all_finite.f_logical_and(&losses.is_finite()?)?;
+        let on_cpu = self.all_finite.device() == Device::Cpu;
+        if on_cpu && self.all_finite.f_int64_value(&[])? == 0 {
+            return Ok(()); // to ask costs nothing here
+        }
+        match self.is_waiting {
+            true => self.update.add(gradients)?,
+            false => self.update.copy(gradients)?,
+        }
+        self.is_waiting = !(step + 1).is_multiple_of(self.accumulation);
+        if !self.is_waiting {
+            self.update_weights(step / self.accumulation, rates.learning_rate)?;
+        }
+        match rates.average_decay {
+            // Also while gradients are left over: lookahead ends as its average.
+            Some(decay) => self.average.follow(self.weights.values(), decay),
+            None => Ok(()),
+        }
+    }
+
+    /// The update that is the `count`-th, counted from 0, by the gradients that were added up.
+    fn update_weights(&mut self, count: u64, learning_rate: f64) -> Result<()> {
+        let (update, weights) = (&mut self.update, &mut self.weights);
+        if self.accumulation > 1 {
+            let mean = 1.0 / self.accumulation as f64;
+            let _ = update.values().f_mul_scalar_(mean)?;
+        }
+        // Once for clipping and what the rule remembers, once more for the decay that the rule adds.
+        clear_frozen(update, self.frozen)?;
+        self.rule.apply(update, weights, count, learning_rate)?;
+        clear_frozen(update, self.frozen)?;
+        if self.all_finite.device() == Device::Cpu {
+            let _ = weights.values().f_sub_(update.values())?;
+        } else {
+            let update = zeros_unless(&self.all_finite, update.values())?;
+            let _ = weights.values().f_sub_(&update)?;
+        }
+        Ok(())
+    }
+}
+
+/// Zeros in the place of the frozen layers' weights.
+fn clear_frozen(values: &mut FlatParameters, frozen: [bool; LAYERS.len()]) -> Result<()> {
+    for (weights, frozen) in values.weights().zip(frozen) {
+        if frozen {
+            let _ = weights.f_zero_()?;
+        }
+    }
+    Ok(())
+}
+
+/// `values`, or zeros if `condition`, a scalar on the same device, is false; zeros even in the place of NaN.
+fn zeros_unless(condition: &Tensor, values: &Tensor) -> Result<Tensor> {
+    Ok(values.f_where_self(condition, &values.f_zeros_like()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::native::tests::small;
+    use super::*;
+    use runboard::checkpoint::NamedTensor;
+    use runboard::checkpoint::{self, Checkpoint, CheckpointState};
+    use runboard::spec;
+
+    fn network(seed: u64) -> Network {
+        let (spec, crop) = small();
+        let device = burn::tensor::Device::libtorch();
+        Network::init(&spec.network, crop, spec::Seed(seed), &device)
+    }
+
+    fn optimizer(seed: u64) -> Optimizer {
+        Optimizer::new(&Spec::default(), &network(seed)).unwrap()
+    }
+
+    fn rates(learning_rate: f64, average_decay: f64) -> StepRates {
+        StepRates {
+            learning_rate,
+            average_decay: Some(average_decay),
+        }
+    }
+
+    fn loss(value: f32) -> DeviceLosses {
+        DeviceLosses::new(Tensor::from(value), Tensor::from(0.0f32), vec![]).unwrap()
+    }
+
+    #[test]
+    fn step_follows_its_formula_and_leaves_the_network_that_it_began_with() {
+        let (first, gradient) = (network(3), network(4));
+        let before = first.named();
+        let mut optimizer = optimizer(3);
+        optimizer
+            .step(8, &gradient, &loss(1.0), rates(0.5, 0.3))
+            .unwrap();
+        assert!(first.named() == before);
+        let state = optimizer.state();
+        assert!(state[WEIGHTS] == optimizer.network().named());
+        let gradient = gradient.named();
+        for (index, (after, average)) in state[WEIGHTS].iter().zip(&state[EMA]).enumerate() {
+            let NamedTensor { name, shape, .. } = &before[index];
+            assert_eq!((&after.name, &after.shape), (name, shape));
+            for i in 0..after.values.len() {
+                let (old, g) = (before[index].values[i], gradient[index].values[i]);
+                assert!((after.values[i] - (old - 0.5 * g)).abs() < 1e-6);
+                let decay = 0.3;
+                let want = old - (1.0 - decay) * (old - after.values[i]);
+                assert!((average.values[i] - want).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn step_after_a_loss_that_is_not_finite_changes_no_weight() {
+        for broken in [f32::NAN, f32::INFINITY] {
+            let mut optimizer = optimizer(3);
+            optimizer
+                .step(0, &network(4), &loss(1.0), rates(0.5, 0.9))
+                .unwrap();
+            let before = optimizer.network().named();
+            optimizer
+                .step(1, &network(5), &loss(broken), rates(0.5, 0.9))
+                .unwrap();
+            optimizer
+                .step(2, &network(6), &loss(1.0), rates(0.5, 0.9))
+                .unwrap();
+            assert!(optimizer.network().named() == before);
+        }
+    }
+
+    #[test]
+    fn update_is_zeros_on_a_gpu_that_is_not_asked() {
+        let values = Tensor::from_slice(&[1.0f32, f32::NAN, f32::INFINITY]);
+        let of = |all_finite: bool| {
+            let chosen = zeros_unless(&Tensor::from(all_finite), &values).unwrap();
+            Vec::<f32>::try_from(chosen).unwrap()
+        };
+        assert_eq!(of(false), [0.0, 0.0, 0.0]);
+        assert!(of(true)[0] == 1.0 && of(true)[1].is_nan() && of(true)[2].is_infinite());
+    }
+
+    /// One of each rule, with all options that take part in the update.
+    fn specs() -> [Spec; 4] {
+        let mut nesterov = Spec::default();
+        nesterov.optimizer = spec::Optimizer {
+            momentum: 0.9,
+            nesterov: true,
+            weight_decay: 0.1,
+            bias_rate_factor: 2.0,
+            clip_norm: 1.0,
+            ..spec::Optimizer::default()
+        };
+        let with = |name, average| {
+            let mut spec = nesterov.clone();
+            (spec.optimizer.name, spec.average.name) = (name, average);
+            spec
+        };
+        let adamw = with(spec::OptimizerName::Adamw, AverageName::None);
+        let mut muon = with(spec::OptimizerName::Muon, AverageName::Lookahead);
+        muon.optimizer.gradient_accumulation = 2;
+        [Spec::default(), nesterov, adamw, muon]
+    }
+
+    #[test]
+    fn step_of_every_rule_shows_what_it_took_off_the_weights() {
+        for mut spec in specs() {
+            spec.optimizer.gradient_accumulation = 1;
+            spec.average.name = AverageName::Ema;
+            let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+            let before = optimizer.network().named();
+            optimizer
+                .step(0, &network(4), &loss(1.0), rates(0.5, 0.9))
+                .unwrap();
+            let (after, update) = (
+                optimizer.network().named(),
+                optimizer.update().unwrap().named(),
+            );
+            for ((before, after), update) in before.iter().zip(after).zip(update) {
+                for ((before, after), update) in
+                    before.values.iter().zip(&after.values).zip(update.values)
+                {
+                    assert_eq!(before - update, *after);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_weights_stay_bit_for_bit_with_every_rule_and_their_biases_do_not() {
+        for mut spec in specs() {
+            spec.network.conv1.frozen = true;
+            spec.network.local3.frozen = true;
+            let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+            for step in 0..4 {
+                optimizer
+                    .step(step, &network(10 + step), &loss(1.0), rates(0.1, 0.7))
+                    .unwrap();
+            }
+            let before = network(3).named();
+            for (group, tensors) in optimizer.state() {
+                for (tensor, before) in tensors.iter().zip(&before) {
+                    if before.values.iter().all(|&it| it == 0.0) {
+                        continue; // biases whose gradient is zero here, too
+                    }
+                    let is_frozen = ["conv1/weights", "local3/weights"].contains(&&*tensor.name);
+                    if [WEIGHTS, EMA, LOOKAHEAD].contains(&&*group) {
+                        let same = tensor.values == before.values;
+                        assert_eq!(same, is_frozen, "{group} of {}: {spec:?}", tensor.name);
+                    } else {
+                        let zeros = tensor.values.iter().all(|&it| it == 0.0);
+                        assert_eq!(zeros, is_frozen, "{group} of {}: {spec:?}", tensor.name);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_weights_have_no_share_in_the_norm_that_is_clipped() {
+        let mut spec = Spec::default();
+        spec.optimizer.clip_norm = 0.1;
+        spec.network.local3.frozen = true;
+        let after = |gradient: &Network| {
+            let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+            let rates = rates(0.5, 0.9);
+            optimizer.step(0, gradient, &loss(1.0), rates).unwrap();
+            optimizer.network().named()
+        };
+        let gradient = network(4);
+        let mut without = gradient.named();
+        without[4].values.fill(0.0);
+        let without = gradient.clone().with_tensors(&without).unwrap();
+        assert!(after(&gradient) == after(&without));
+    }
+
+    #[test]
+    fn steps_that_are_accumulated_make_one_of_the_mean_gradient() {
+        let mut spec = Spec::default();
+        spec.optimizer.momentum = 0.9;
+        let mean = |one: u64, other: u64| {
+            let (mut mean, other) = (network(one).named(), network(other).named());
+            for (mean, other) in mean.iter_mut().zip(other) {
+                let values = mean.values.iter_mut().zip(other.values);
+                values.for_each(|(mean, other)| *mean = (*mean + other) / 2.0);
+            }
+            network(1).with_tensors(&mean).unwrap()
+        };
+        let mut whole = Optimizer::new(&spec, &network(3)).unwrap();
+        spec.optimizer.gradient_accumulation = 2;
+        let mut parted = Optimizer::new(&spec, &network(3)).unwrap();
+        for update in 0..3 {
+            let seeds = [10 + 2 * update, 11 + 2 * update];
+            let gradient = mean(seeds[0], seeds[1]);
+            whole
+                .step(update, &gradient, &loss(1.0), rates(0.1, 0.9))
+                .unwrap();
+            for (part, seed) in (0..).zip(seeds) {
+                let (step, before) = (2 * update + part, parted.network().named());
+                let average_decay = (part == 1).then_some(0.9);
+                let rates = StepRates {
+                    average_decay,
+                    ..rates(0.1, 0.9)
+                };
+                parted
+                    .step(step, &network(seed), &loss(1.0), rates)
+                    .unwrap();
+                assert_eq!(parted.update().is_none(), part == 0);
+                assert_eq!(parted.network().named() == before, part == 0);
+            }
+        }
+        assert!(parted.state() == whole.state());
+    }
+
+    #[test]
+    fn lookahead_puts_its_average_in_the_place_of_the_weights() {
+        let mut spec = Spec::default();
+        spec.average.name = AverageName::Lookahead;
+        let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+        let slow = network(3).named();
+        let no_average = StepRates {
+            learning_rate: 0.5,
+            average_decay: None,
+        };
+        let mut step = |step, seed, rates| {
+            let gradient = network(seed);
+            optimizer.step(step, &gradient, &loss(1.0), rates).unwrap();
+            optimizer.state()
+        };
+        let state = step(0, 4, no_average);
+        assert!(state[LOOKAHEAD] == slow && state[WEIGHTS] != slow);
+        let after = step(1, 5, rates(0.5, 0.75));
+        assert!(after[LOOKAHEAD] == after[WEIGHTS] && !after.contains_key(EMA));
+        let gradients = [network(4).named(), network(5).named()];
+        for (index, slow) in slow.iter().enumerate() {
+            for at in 0..slow.values.len() {
+                let taken: f32 = gradients.iter().map(|g| 0.5 * g[index].values[at]).sum();
+                let want = slow.values[at] - 0.25 * taken;
+                assert!((after[WEIGHTS][index].values[at] - want).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn lookahead_takes_its_average_at_the_end_also_with_gradients_left_over() {
+        let mut spec = Spec::default();
+        spec.average.name = AverageName::Lookahead;
+        spec.optimizer.gradient_accumulation = 2;
+        spec.average.every = 2;
+        spec.train.steps = Some(3);
+        let schedule = runboard::schedule::Schedule::new(&spec, 50_000);
+        let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+        for step in 0..3 {
+            let rates = schedule.rates(step);
+            optimizer
+                .step(step, &network(4 + step), &loss(1.0), rates)
+                .unwrap();
+        }
+        let state = optimizer.state();
+        assert!(state[WEIGHTS] == state[LOOKAHEAD] && state[WEIGHTS] == network(3).named());
+    }
+
+    /// Muon's products are libtorch's, which may sum otherwise with another number of threads.
+    #[test]
+    fn step_does_not_depend_on_the_number_of_threads() {
+        // Large enough for libtorch to share the work, of an uneven size.
+        let shapes = Spec::default().network;
+        let device = burn::tensor::Device::libtorch();
+        let large = |seed| Network::init(&shapes, 23, spec::Seed(seed), &device);
+        let [plain, nesterov, adamw, _] = specs();
+        let threads = tch::get_num_threads();
+        for spec in [plain, nesterov, adamw] {
+            let mut states = [1, 2, 3].map(|threads| {
+                tch::set_num_threads(threads);
+                let mut optimizer = Optimizer::new(&spec, &large(1)).unwrap();
+                for step in 0..3 {
+                    let gradient = large(10 + step);
+                    optimizer
+                        .step(step, &gradient, &loss(1.0), rates(0.1, 0.9))
+                        .unwrap();
+                }
+                optimizer.state()
+            });
+            tch::set_num_threads(threads);
+            let first = std::mem::take(&mut states[0]);
+            assert!(states[1..].iter().all(|state| *state == first), "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn state_through_a_checkpoint_goes_on_bit_for_bit_with_every_rule() {
+        specs().into_iter().for_each(assert_state_goes_on);
+    }
+
+    fn assert_state_goes_on(spec: Spec) {
+        let step = |optimizer: &mut Optimizer, step: u64| {
+            let gradient = network(10 + step);
+            optimizer
+                .step(step, &gradient, &loss(1.0), rates(0.1, 0.9))
+                .unwrap();
+        };
+        let mut whole = Optimizer::new(&spec, &network(3)).unwrap();
+        (0..3).for_each(|n| step(&mut whole, n));
+
+        let directory = tempfile::tempdir().unwrap();
+        let saved = Checkpoint {
+            state: CheckpointState {
+                step: 2,
+                ..CheckpointState::default()
+            },
+            tensors: whole.state(),
+        };
+        let path = checkpoint::save(directory.path(), &saved).unwrap();
+        let mut tensors = checkpoint::load(&path).unwrap().tensors;
+        let mut parted = Optimizer::restore(&spec, &network(4), &tensors).unwrap();
+        assert!(parted.state() == whole.state());
+        for n in 3..5 {
+            step(&mut whole, n);
+            step(&mut parted, n);
+        }
+        assert!(parted.state() == whole.state());
+
+        tensors.retain(|group, _| group == WEIGHTS);
+        if spec.average.name != AverageName::Ema {
+            return assert!(Optimizer::restore(&spec, &network(4), &tensors).is_err());
+        }
+        assert!(parted.state()[WEIGHTS] != parted.state()[EMA]);
+        let error = Optimizer::restore(&spec, &network(4), &tensors).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "got the tensors of weights, want those of ema"
+        );
+    }
+}

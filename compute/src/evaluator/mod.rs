@@ -1,0 +1,651 @@
+//! The evaluation process: waits for checkpoints, scores them on the test set, writes the curve.
+//!
+//! However often this process is started, stopped or killed, each checkpoint is evaluated once: the journal says
+//! which were. A checkpoint's point is in the curve before its line is in the journal, and a point without a
+//! line is removed before the next is written.
+
+pub mod metrics;
+mod partial;
+mod reporter;
+mod under_way;
+
+use crate::backend;
+use crate::model::Network;
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use chrono::{DateTime, Local};
+use metrics::Metrics;
+use partial::{PartialEvaluation, Subject};
+use reporter::{Evaluated, EvaluationReporter};
+use runboard::checkpoint::queue::EvaluationQueue;
+use runboard::checkpoint::{self, Checkpoint, CheckpointVersion, EMA, Lease, WEIGHTS};
+use runboard::console;
+use runboard::data::{self, Images, Preprocessor, Split, View, evaluation_batch};
+use runboard::error::ExitError;
+use runboard::events::tags;
+use runboard::files;
+use runboard::hparams;
+use runboard::run::data::RunData;
+use runboard::run::{
+    self, Activity, Completion, EvalStatus, Evaluation, FormerStatus, Journal, Lock, Process,
+    ProcessState, Quality, Role, RunDir, Score, Scores, Status, StopRequests, SupervisorStatus,
+    TrainStatus, TrainerDied,
+};
+use runboard::shutdown::Shutdown;
+use runboard::spec::{Fidelity, Normalize, OnDivergence, Spec};
+use runboard::user_error;
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+use under_way::EvaluationUnderWay;
+
+/// How many of the most confident mistakes are shown.
+const MISTAKES: usize = 16;
+
+/// How often a waiting evaluator looks whether training is still going on, and shows that it is itself.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// The same where training waits for each score.
+const LOOK_FOR_TRAINING: Duration = Duration::from_millis(100);
+
+/// An evaluation under way when the run is asked to stop is finished if it ends within this time of the request.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
+
+/// Between two tries to write to a disk that refuses, and how long they go on when training is over.
+const RETRY: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Evaluate the checkpoints of `run` that its spec wants, until training has ended and its last one is done.
+/// With `once`, only those that are there; the newest even if that was done before.
+///
+/// # Errors
+/// Another evaluator at work; [`TrainerDied`], when nothing is left to evaluate of a trainer that died; a newest
+/// checkpoint that is damaged; with `once` no checkpoint; a journal or data that are bad; and I/O errors.
+pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion> {
+    let lock = Lock::take(run, Role::Eval)?;
+    let _requests = StopRequests::watch(&lock, stop)?;
+    let (mut journal, unfinished) = Journal::open(&run.evaluations())?;
+    if unfinished > 0 {
+        console::warning(format_args!(
+            "the last line of {} was not finished: its {unfinished} bytes are removed",
+            run.evaluations().display()
+        ));
+    }
+    let former = FormerStatus::read::<EvalStatus>(run);
+    let mut status = EvalStatus::new(Process::current());
+    status.update(journal.progress());
+    let result = Evaluator::start(run, &mut journal, &mut status).and_then(|mut evaluator| {
+        if once {
+            evaluator.evaluate_present(stop)
+        } else {
+            evaluator.evaluate_until_training_ends(stop)
+        }
+    });
+    if former.restore_if_refused(run, &result) {
+        return result;
+    }
+    status.activity = None;
+    let result = run::record_completion(&mut status, run, result);
+    let written = hparams::record_completion(run);
+    result.and_then(|completion| written.map(|()| completion))
+}
+
+struct Evaluator<'a> {
+    run: &'a RunDir,
+    spec: Spec,
+    device: Device,
+    device_name: String,
+    images: Images,
+    /// Images of the training files that are held out; none if the spec wants none.
+    validation: Option<Images>,
+    preprocessor: Preprocessor,
+    /// Of a test image: the central crop, then the others of test-time augmentation.
+    views: Vec<View>,
+    /// The classes' names.
+    classes: Vec<String>,
+    /// The network whose values each checkpoint replaces.
+    network: Network,
+    queue: EvaluationQueue,
+    journal: &'a mut Journal,
+    /// None before the first look at what is to be evaluated.
+    reporter: Option<EvaluationReporter>,
+    status: &'a mut EvalStatus,
+    /// The trainer's heartbeat after which it was said to be silent.
+    silent_since: Option<DateTime<Local>>,
+    /// Since when nothing could be written of a checkpoint; `None` while the disk takes it.
+    write_fails_since: Option<Instant>,
+}
+
+/// What is evaluated of a checkpoint.
+struct Loaded {
+    averaged: Network,
+    raw: Network,
+    /// Training's moving average of the total loss.
+    training_loss: Option<f64>,
+    /// How often training had gone back; none if the spec does not let it.
+    rollbacks: Option<usize>,
+}
+
+/// Whether more checkpoints may come.
+enum Training {
+    /// They may; so they may before a first trainer has started.
+    Open,
+    /// The trainer has finished or was stopped.
+    Ended,
+    /// It has failed, or its process is gone.
+    Died(TrainerDied),
+}
+
+impl<'a> Evaluator<'a> {
+    fn start(
+        run: &'a RunDir,
+        journal: &'a mut Journal,
+        status: &'a mut EvalStatus,
+    ) -> Result<Self> {
+        status.save(run)?;
+        let spec = run::read_spec(run)?;
+        let (device, device_name) = backend::device(&spec.compute.device)?;
+        backend::prepare(match spec.eval.threads {
+            0 => spec.compute.threads,
+            threads => threads,
+        });
+        let RunData { images, classes } = run::with_heartbeat(status, run, || {
+            run::data::read(run, &spec.data, Split::Test)
+        })?;
+        let training =
+            if spec.data.validation_images > 0 || spec.input.normalize == Normalize::Dataset {
+                let read = || run::data::read_training(run, &spec);
+                Some(run::with_heartbeat(status, run, read)?)
+            } else {
+                None
+            };
+        let (training, validation) =
+            training.map_or((None, None), |data| (Some(data.images), data.validation));
+        let preprocessor = Preprocessor::new(&spec.input, training.as_ref());
+        drop(training); // only their mean and deviation are needed
+        let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+        status.process.state = ProcessState::Running;
+        status.save(run)?;
+        console::timed(format_args!(
+            "evaluating {} on {device_name}: {} images",
+            run.id(),
+            images.len()
+        ));
+        Ok(Evaluator {
+            run,
+            queue: EvaluationQueue::new(run, &spec),
+            device,
+            device_name,
+            images,
+            validation,
+            preprocessor,
+            views: data::views(spec.eval.tta, &spec.input),
+            spec,
+            classes,
+            network,
+            journal,
+            reporter: None,
+            status,
+            silent_since: None,
+            write_fails_since: None,
+        })
+    }
+
+    /// Evaluate what waits, and the newest checkpoint whether or not that was done before.
+    fn evaluate_present(&mut self, stop: &Shutdown) -> Result<Completion> {
+        let newest = |queue: &EvaluationQueue| {
+            let directory = queue.directory().display();
+            let newest = queue.newest()?;
+            newest.ok_or_else(|| user_error!("no checkpoint in {directory}: train first"))
+        };
+        let last = newest(&self.queue)?.step();
+        loop {
+            let waiting = self.queue.next(self.journal.evaluations())?;
+            let before = waiting.filter(|checkpoint| checkpoint.step() < last);
+            let is_last = before.is_none();
+            let checkpoint = before.map_or_else(|| newest(&self.queue), Ok)?;
+            let evaluated = self.evaluate(&checkpoint, stop)?;
+            if is_last && evaluated {
+                return self.finish();
+            }
+            if let Some(signal) = stop.requested() {
+                return Ok(Completion::Stopped(signal));
+            }
+        }
+    }
+
+    /// Evaluate what comes until training is over and its last checkpoint is done.
+    fn evaluate_until_training_ends(&mut self, stop: &Shutdown) -> Result<Completion> {
+        let (first, slot) = (self.next_step(), &mut self.reporter);
+        EvaluationReporter::starting_at(slot, self.run, &self.spec, first, &self.classes)?;
+        loop {
+            // Asked before the look at the directory: a checkpoint written just before the end counts.
+            let training = self.training()?;
+            let next = self.queue.next(self.journal.evaluations())?;
+            let finished = next.is_none() && matches!(training, Training::Ended);
+            if let Some(signal) = stop.requested().filter(|_| !finished) {
+                return Ok(Completion::Stopped(signal));
+            }
+            match (next, training) {
+                (Some(checkpoint), training) => match self.evaluate(&checkpoint, stop) {
+                    Err(error) if files::is_retryable(&error) => {
+                        self.wait_for_disk(error, &checkpoint, &training, stop)?;
+                    }
+                    evaluated => {
+                        evaluated?;
+                        self.write_fails_since = None;
+                    }
+                },
+                (None, Training::Open) => self.wait(stop)?,
+                (None, Training::Ended) => return self.finish(),
+                (None, Training::Died(death)) => {
+                    return Err(ExitError::new(TrainerDied::EXIT_CODE, death).into());
+                }
+            }
+        }
+    }
+
+    /// Wait for a disk that cannot be written: as long as training goes on, and a while longer. The journal does not have
+    /// the checkpoint, so it will be evaluated again.
+    fn wait_for_disk(
+        &mut self,
+        error: anyhow::Error,
+        checkpoint: &CheckpointVersion,
+        training: &Training,
+        stop: &Shutdown,
+    ) -> Result<()> {
+        self.run.check_present()?;
+        if self.write_fails_since.is_none() {
+            console::warning(format_args!(
+                "{error:#}; step {} is evaluated again as soon as the disk can be written",
+                checkpoint.step()
+            ));
+        }
+        let since = *self.write_fails_since.get_or_insert_with(Instant::now);
+        if !matches!(training, Training::Open) && since.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        self.status.save_heartbeat(self.run);
+        stop.sleep(RETRY);
+        Ok(())
+    }
+
+    /// All that was there to do is done, which is no good end if the newest checkpoint has no score. What stayed for its
+    /// evaluation alone goes, if no trainer is there to remove it.
+    fn finish(&mut self) -> Result<Completion> {
+        let retained = checkpoint::retain_after_training(self.run, &self.spec, &mut self.queue);
+        if let Err(error) = retained {
+            console::warning(format_args!("{error:#}"));
+        }
+        if let Some(newest) = self.queue.newest()?
+            && let Some(last) = self.journal.evaluations().last()
+            && let Some(damage) = &last.damage
+            && last.step == newest.step()
+        {
+            bail!("the last checkpoint has no score: {damage}");
+        }
+        Ok(Completion::Finished)
+    }
+
+    /// Whether more checkpoints may come, by the statuses of supervisor and trainer.
+    fn training(&mut self) -> Result<Training> {
+        let supervisor = SupervisorStatus::load(self.run)?;
+        let supervisor = supervisor.filter(|status| status.alive(self.run));
+        let train = TrainStatus::load(self.run)?;
+        if let Some(status) = train.as_ref().filter(|status| status.alive(self.run)) {
+            let process = &status.process;
+            if process.silent() && self.silent_since != Some(process.heartbeat) {
+                self.silent_since = Some(process.heartbeat);
+                console::warning(format_args!(
+                    "no heartbeat from the trainer (pid {}) since {}; still waiting for it",
+                    process.pid,
+                    process.heartbeat.format("%Y-%m-%d %H:%M:%S")
+                ));
+            }
+            return Ok(Training::Open);
+        }
+        Ok(match train {
+            // The supervisor is just starting it, for the first time or again.
+            _ if supervisor.as_ref().is_some_and(|status| status.training) => Training::Open,
+            Some(status) if !status.observed(self.run).is_failure() => Training::Ended,
+            Some(status) => Training::Died(TrainerDied {
+                diverged: status.process.state == ProcessState::Diverged,
+                error: status.process.error,
+            }),
+            // It did not get as far as a status.
+            None if supervisor.is_some() => Training::Died(TrainerDied {
+                error: None,
+                diverged: false,
+            }),
+            None => Training::Open,
+        })
+    }
+
+    /// Wait for the spec's interval, or until training is over, too many checkpoints wait, or a signal comes.
+    fn wait(&mut self, stop: &Shutdown) -> Result<()> {
+        let interval = Duration::from_secs_f64(self.spec.eval.interval_secs);
+        let until = Instant::now() + interval;
+        self.status.activity = Some(Activity::Idle {
+            until: Local::now() + interval,
+        });
+        let look = match self.spec.stop.needs_scores() {
+            true => LOOK_FOR_TRAINING,
+            false => HEARTBEAT,
+        };
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let over = stop.sleep(left.min(look))
+                || !matches!(self.training()?, Training::Open)
+                || self.queue.is_full(self.journal.evaluations())?;
+            if over {
+                break;
+            }
+            self.run.check_present()?;
+            self.status.waiting = self.queue.waiting(self.journal.evaluations())?.count();
+            self.status.save_heartbeat(self.run);
+        }
+        Ok(())
+    }
+
+    /// Score a checkpoint, its averaged weights in full and the accuracy of its raw ones, or find it damaged.
+    /// Returns false if neither was done: it was removed or replaced meanwhile, or a signal interrupted it.
+    fn evaluate(&mut self, checkpoint: &CheckpointVersion, stop: &Shutdown) -> Result<bool> {
+        let begin = Instant::now();
+        // The lease keeps it until it is known whether it is the best one.
+        let (loaded, _lease) = match Lease::take(checkpoint.path()) {
+            Ok(lease) => (self.load(checkpoint), Some(lease)),
+            Err(error) => (Err(error), None),
+        };
+        let measured = match loaded {
+            _ if !checkpoint.is_current() => {
+                self.queue.refresh();
+                return Ok(false);
+            }
+            Ok(loaded) => match self.score(checkpoint, &loaded, stop)? {
+                Some((scores, averaged)) => Ok((scores, averaged, loaded)),
+                None => return Ok(false),
+            },
+            Err(error) if is_damage(&error) => Err(format!("{error:#}")),
+            Err(error) => return Err(error),
+        };
+        let step = checkpoint.step();
+        let earlier = self.journal.evaluations().iter();
+        let earlier = earlier.take_while(|evaluation| evaluation.step < step);
+        let best = earlier.filter_map(Evaluation::score).reduce(Score::better);
+        // Nothing stays that the journal does not know, or will take back.
+        let first = step.min(self.next_step());
+        let slot = &mut self.reporter;
+        let reporter =
+            EvaluationReporter::starting_at(slot, self.run, &self.spec, first, &self.classes)?;
+        let found = match measured {
+            Ok((scores, averaged, loaded)) => {
+                let score = Score {
+                    step,
+                    accuracy: scores.accuracy,
+                    validation: scores.validation.map(|quality| quality.accuracy),
+                };
+                let evaluated = Evaluated {
+                    step,
+                    scores,
+                    averaged: &averaged,
+                    best: best.map_or(score, |best| best.better(score)).accuracy,
+                    training_loss: loaded.training_loss,
+                    rollbacks: loaded.rollbacks,
+                };
+                reporter.publish(self.run, &evaluated, &self.images)?;
+                // The tutorial's line does not say of which one.
+                console::timed(format_args!("scored step {step}"));
+                console::timed(format_args!("precision @ 1 = {:.3}", scores.accuracy));
+                Ok(scores)
+            }
+            Err(damage) => {
+                console::warning(format_args!("{damage}; it is skipped"));
+                Err(damage)
+            }
+        };
+        let evaluation = checkpoint.evaluation(found, begin.elapsed());
+        self.journal.add(evaluation)?;
+        if let Err(error) = partial::remove(self.run) {
+            let path = self.run.partial_evaluation();
+            console::warning(format_args!("failed to remove {}: {error}", path.display()));
+        }
+        self.status.update(self.journal.progress());
+        self.status.waiting = self.queue.waiting(self.journal.evaluations())?.count();
+        if self.status.waiting == 0 {
+            self.status.activity = None; // until it waits, or looks again
+        }
+        self.status.save_heartbeat(self.run);
+        if self.spec.train.keep_best {
+            let best = self.status.best.map(|best| best.step);
+            checkpoint::link_best(&self.run.checkpoints(), best);
+        }
+        Ok(true)
+    }
+
+    /// The step behind those of the journal.
+    fn next_step(&self) -> u64 {
+        let last = self.journal.evaluations().last();
+        last.map_or(0, |last| last.step + 1)
+    }
+
+    fn load(&self, checkpoint: &CheckpointVersion) -> Result<Loaded> {
+        let path = checkpoint.path();
+        let Checkpoint { tensors, state } = checkpoint::load(path)?;
+        let network = |group| {
+            let values = checkpoint::group(&tensors, group);
+            let network = values.and_then(|values| self.network.clone().with_tensors(values));
+            network.with_context(|| format!("failed to load checkpoint {}", path.display()))
+        };
+        let loss = state.averages.get(tags::TOTAL_LOSS.name);
+        let averaged = match tensors.contains_key(EMA) {
+            true => EMA,
+            false => WEIGHTS, // of lookahead, and without an average
+        };
+        Ok(Loaded {
+            averaged: network(averaged)?,
+            raw: network(WEIGHTS)?,
+            training_loss: loss.map(|average| average.value(self.spec.fidelity)),
+            rollbacks: (self.spec.train.on_divergence == OnDivergence::Rollback)
+                .then_some(state.rollbacks.len()),
+        })
+    }
+
+    /// The scores of a checkpoint, and the metrics of its averaged weights over the test images; `None` if the run is to
+    /// stop before they would be there. Then what was counted is kept, and the next evaluation of it goes on with that.
+    fn score(
+        &mut self,
+        checkpoint: &CheckpointVersion,
+        loaded: &Loaded,
+        stop: &Shutdown,
+    ) -> Result<Option<(Scores, Metrics)>> {
+        let (views, validation) = (self.views.len(), self.validation.is_some());
+        let mut passes = vec![
+            (&loaded.averaged, ImageSet::Test, views),
+            (&loaded.raw, ImageSet::Test, 1),
+        ];
+        if validation {
+            passes.push((&loaded.averaged, ImageSet::Validation, 1));
+        }
+        let images = |&(_, set, views): &(_, _, usize)| views * self.images_counted(set);
+        let images: usize = passes.iter().map(images).sum();
+        let (step, classes) = (checkpoint.step(), self.classes.len());
+        let subject = checkpoint.manifest().map(|manifest| Subject {
+            manifest: manifest.to_owned(),
+            device: self.device_name.clone(),
+            batch_size: self.spec.eval.batch_size,
+            views,
+        });
+        let earlier = subject
+            .as_ref()
+            .map(|subject| PartialEvaluation::load(self.run, subject, images * classes));
+        let earlier = earlier.unwrap_or_default();
+        if !earlier.logits.is_empty() {
+            let counted = earlier.logits.len() / classes;
+            console::timed(format_args!(
+                "scoring step {step} goes on after {counted} of {images} images"
+            ));
+        }
+        let mut progress = EvaluationUnderWay::new(step, images, earlier);
+        let mut measured = Vec::with_capacity(passes.len());
+        for (network, set, views) in passes {
+            match self.measure(network, set, views, &mut progress, stop)? {
+                Some(metrics) => measured.push(metrics),
+                None => {
+                    if let Some(subject) = subject {
+                        self.keep(progress, &subject);
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+        let mut measured = measured.into_iter();
+        let (Some(test), Some(raw)) = (measured.next(), measured.next()) else {
+            bail!("got no metrics of step {step}");
+        };
+        let scores = Scores {
+            accuracy: test.plain.accuracy(),
+            raw_accuracy: raw.plain.accuracy(),
+            loss: test.plain.loss(),
+            validation: measured.next().map(|metrics| quality(&metrics.plain)),
+            tta: test.augmented.as_ref().map(quality),
+        };
+        Ok(Some((scores, test.plain)))
+    }
+
+    /// Keep what was computed of an evaluation that gives way to a stop. Where it cannot be kept, the next one computes it again.
+    fn keep(&self, progress: EvaluationUnderWay, subject: &Subject) {
+        let step = progress.step;
+        if let Err(error) = progress.into_partial().save(self.run, subject) {
+            console::warning(format_args!(
+                "{error:#}; scoring step {step} will begin anew"
+            ));
+        }
+    }
+
+    fn images_of(&self, set: ImageSet) -> &Images {
+        match (set, &self.validation) {
+            (ImageSet::Validation, Some(images)) => images,
+            _ => &self.images,
+        }
+    }
+
+    /// How many images of a set a network is measured with, by one view of each.
+    fn images_counted(&self, set: ImageSet) -> usize {
+        let count = self.images_of(set).len();
+        // The tutorial evaluates whole batches of the training's size and goes round to the first images
+        // where they do not come out even: 79 * 128 = 10,112 of 10,000.
+        match self.spec.fidelity {
+            Fidelity::Exact => count,
+            Fidelity::Tutorial => count.next_multiple_of(self.spec.train.batch_size),
+        }
+    }
+
+    /// The metrics of a network over a set of images, by the central crop and, where there are more of the first `views`
+    /// views, by the averaged logits of all; `None` if the run is to stop before they would be there.
+    fn measure(
+        &mut self,
+        network: &Network,
+        set: ImageSet,
+        views: usize,
+        progress: &mut EvaluationUnderWay,
+        stop: &Shutdown,
+    ) -> Result<Option<Measured>> {
+        let total = self.images_counted(set);
+        let (classes, batch_size) = (self.classes.len(), self.spec.eval.batch_size);
+        let mut measured = Measured {
+            plain: Metrics::new(classes, MISTAKES),
+            augmented: (views > 1).then(|| Metrics::new(classes, 0)),
+        };
+        let (mut seen, mut first) = (0, 0);
+        while seen < total {
+            if first == self.images_of(set).len() {
+                first = 0;
+            }
+            let (mut labels, mut mean) = (Vec::new(), Vec::new());
+            for view in 0..views {
+                if progress.gives_way(stop) {
+                    return Ok(None);
+                }
+                if progress.is_due() {
+                    self.show_progress(progress)?;
+                }
+                let View {
+                    augmentation,
+                    weight,
+                } = self.views[view];
+                let images = self.images_of(set);
+                let end = images
+                    .len()
+                    .min(first + batch_size)
+                    .min(first + total - seen);
+                let batch = first..end;
+                labels = batch.clone().map(|at| images.label(at).into()).collect();
+                let logits = progress.logits(classes * batch.len(), || {
+                    let batch = evaluation_batch(images, &self.preprocessor, &augmentation, batch);
+                    let (side, device) = (self.spec.input.crop, &self.device);
+                    let (inputs, _) = backend::upload(batch.images, batch.labels, side, device);
+                    backend::logits(network, &self.spec, inputs)
+                })?;
+                if view == 0 {
+                    measured.plain.add(logits, &labels, first)?;
+                    mean = vec![0.0; logits.len()];
+                }
+                let both = mean.iter_mut().zip(logits);
+                both.for_each(|(mean, logit)| *mean += weight * logit);
+                progress.done += labels.len();
+            }
+            if let Some(augmented) = &mut measured.augmented {
+                augmented.add(&mean, &labels, first)?;
+            }
+            seen += labels.len();
+            first += labels.len();
+        }
+        Ok(Some(measured))
+    }
+
+    /// Show how far an evaluation is.
+    fn show_progress(&mut self, progress: &EvaluationUnderWay) -> Result<()> {
+        let waiting = self.queue.waiting(self.journal.evaluations())?;
+        let others = waiting.filter(|other| other.step() != progress.step);
+        self.status.waiting = others.count();
+        self.status.activity = Some(progress.activity());
+        self.status.save_heartbeat(self.run);
+        Ok(())
+    }
+}
+
+/// A set of images that networks are measured on.
+#[derive(Clone, Copy)]
+enum ImageSet {
+    Test,
+    Validation,
+}
+
+/// The metrics of a network over images.
+struct Measured {
+    /// By the central crop of each.
+    plain: Metrics,
+    /// By the averaged logits of several views of each.
+    augmented: Option<Metrics>,
+}
+
+fn quality(metrics: &Metrics) -> Quality {
+    Quality {
+        accuracy: metrics.accuracy(),
+        loss: metrics.loss(),
+    }
+}
+
+/// Whether a checkpoint that could not be loaded is to blame itself, and not the machine: no memory, no
+/// permission, a disk that does not answer.
+fn is_damage(error: &anyhow::Error) -> bool {
+    let refusal = error.chain().find_map(|cause| cause.downcast_ref());
+    refusal.is_none_or(|refusal: &io::Error| {
+        matches!(
+            refusal.kind(),
+            ErrorKind::NotFound
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::InvalidData
+        )
+    })
+}

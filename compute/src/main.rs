@@ -1,0 +1,89 @@
+//! What runboard starts to train and to evaluate, and asks about the machine. People use `runboard`, and see its name.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use nix::sys::prctl;
+use runboard::cli::{EvalArgs, TrainArgs, record_training};
+use runboard::compute::{self, environment};
+use runboard::run::{RunDir, read_spec};
+use runboard::shutdown::Shutdown;
+use runboard::spec::Spec;
+use runboard::{cli, console, files};
+use runboard_compute::{backend, evaluator, trainer};
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The program that runboard starts to train and to evaluate; for people there is `runboard`
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a run
+    Train(TrainArgs),
+    /// Evaluate the checkpoints of a run
+    Eval(EvalArgs),
+    /// Print versions and GPUs, as JSON
+    Machine,
+    /// Take a few steps of the frozen spec on standard input, and print how fast they are, as JSON
+    Pace,
+}
+
+fn main() -> ExitCode {
+    files::ignore_sigxfsz();
+    // What `ps`, `killall` and the like know a process by; without it they show another name, no more.
+    let _ = prctl::set_name(c"runboard");
+    cli::exit_code(compute::check_build().and_then(|()| run(Arguments::parse())))
+}
+
+fn run(arguments: Arguments) -> Result<i32> {
+    match arguments.command {
+        Command::Train(arguments) => train(&arguments),
+        Command::Eval(arguments) => {
+            let run = arguments.run()?;
+            prepare(&run)?;
+            let stop = Shutdown::on_signals()?;
+            Ok(evaluator::evaluate(&run, &stop, arguments.once)?.exit_code())
+        }
+        Command::Machine => answer(&backend::machine()),
+        Command::Pace => {
+            let text = io::read_to_string(io::stdin()).context("failed to read the spec")?;
+            let spec = Spec::parse_frozen(Path::new("standard input"), text)?;
+            answer(&trainer::pace::measure(&spec)?)
+        }
+    }
+}
+
+fn train(arguments: &TrainArgs) -> Result<i32> {
+    let run = arguments.run()?;
+    prepare(&run)?;
+    if let (Some(rank), Some(store)) = (arguments.rank, &arguments.store) {
+        trainer::train_rank(&run, rank, store)?;
+        return Ok(0);
+    }
+    if !arguments.supervised {
+        record_training(&run, &backend::machine());
+    }
+    let stop = Shutdown::on_signals()?;
+    Ok(trainer::train(&run, arguments.until(), &stop)?.exit_code())
+}
+
+/// Prepares this process to train or evaluate `run`.
+fn prepare(run: &RunDir) -> Result<()> {
+    // A spec that is bad is for the process itself to report, in its status.
+    if let Ok(spec) = read_spec(run) {
+        environment::ensure(&spec, &backend::machine())?;
+    }
+    console::reserve_log_space();
+    Ok(())
+}
+
+fn answer(answer: &impl serde::Serialize) -> Result<i32> {
+    console::output(serde_json::to_string(answer)?)?;
+    Ok(0)
+}

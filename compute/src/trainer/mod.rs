@@ -1,0 +1,506 @@
+//! The training process: batches in; weights, curves and checkpoints out.
+
+mod divergence;
+mod early_stop;
+mod graph;
+mod input;
+pub mod pace;
+mod ranks;
+pub mod reporter;
+mod restore;
+pub mod system_metrics;
+mod timer;
+
+use crate::backend::{self, DeviceLosses, Losses, Optimizer};
+use crate::model::Network;
+use anyhow::{Context, Result};
+pub use ranks::train_rank;
+use runboard::checkpoint::queue::EvaluationQueue;
+use runboard::checkpoint::{self, Checkpoint, Rollback};
+use runboard::console;
+use runboard::data::{Images, Share};
+use runboard::files;
+use runboard::run::data::TrainingData;
+use runboard::run::{
+    self, Completion, EarlyStop, FormerStatus, Lock, Process, ProcessState, Provenance, Role,
+    RunDir, SmoothedLoss, Status, StopRequests, TrainStatus, commands,
+};
+use runboard::schedule::{Schedule, StepRates};
+use runboard::shutdown::Shutdown;
+use runboard::spec::{Spec, Train};
+
+use divergence::{Divergence, LossLimit};
+use input::{BatchSource, StepInput, batches};
+use ranks::{Beginning, RankProcesses, Ranks};
+use reporter::{Reporter, StepOutput};
+use restore::{Restored, restore};
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use timer::StepTimer;
+
+/// How often the status file tells the supervisor and the evaluator that training is alive.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// The losses of so many steps are pending on a GPU at most: they are then read, whatever the cadences are. A CPU has
+/// nothing to wait for.
+const MAX_PENDING: usize = 100;
+
+/// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step, or until `until` steps are
+/// done. What a step does depends on all steps there are, and not on `until`.
+///
+/// A disk that refuses does not end it, as long as the last checkpoint can be written.
+///
+/// # Errors
+/// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
+/// directory that vanished; the status file then holds the message.
+pub fn train(run: &RunDir, until: Option<u64>, stop: &Shutdown) -> Result<Completion> {
+    let lock = Lock::take(run, Role::TRAIN)?;
+    let _requests = StopRequests::watch(&lock, stop)?;
+    let former = FormerStatus::read::<TrainStatus>(run);
+    // One that cannot be read is about to be replaced.
+    let before = TrainStatus::load(run).ok().flatten();
+    let mut status = TrainStatus {
+        steps: before.as_ref().map_or(0, |status| status.steps),
+        seconds: before.as_ref().map_or(0.0, |status| status.seconds),
+        threads: before.as_ref().and_then(|status| status.threads),
+        ranks: before.and_then(|status| status.ranks),
+        until,
+        ..TrainStatus::new(Process::current())
+    };
+    let result = train_with_rollbacks(run, &mut status, stop);
+    if former.restore_if_refused(run, &result) {
+        return result;
+    }
+    run::record_completion(&mut status, run, result)
+}
+
+/// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.
+fn train_with_rollbacks(
+    run: &RunDir,
+    status: &mut TrainStatus,
+    stop: &Shutdown,
+) -> Result<Completion> {
+    let spec = run::read_spec(run)?;
+    let mut rollbacks = None;
+    loop {
+        let trainer = Trainer::start(run, &spec, rollbacks, status)?;
+        let error = match trainer.run(stop) {
+            Ok(ended) => return Ok(ended),
+            Err(error) => error,
+        };
+        let divergence: Divergence = error.downcast()?;
+        rollbacks = Some(divergence.roll_back(run, &spec.train)?);
+    }
+}
+
+struct Trainer<'a> {
+    run: &'a RunDir,
+    spec: &'a Spec,
+    images: Arc<Images>,
+    input: BatchSource,
+    /// Where others train with this process.
+    ranks: Option<Ranks>,
+    schedule: Schedule,
+    /// The first step of this session.
+    first: u64,
+    optimizer: Optimizer,
+    /// Losses that nobody has read yet: to read them is to wait for the device.
+    pending: Vec<PendingLosses>,
+    /// How many of them there may be.
+    max_pending: usize,
+    /// The losses read last.
+    losses: Losses,
+    loss_limit: LossLimit,
+    /// All of the run; each has lowered the learning rate.
+    rollbacks: Vec<Rollback>,
+    /// What waits for the evaluator and therefore stays.
+    queue: EvaluationQueue,
+    reporter: Reporter,
+    status: &'a mut TrainStatus,
+    timer: StepTimer,
+    /// When the status was last saved.
+    last_heartbeat: Instant,
+    /// Until when the time of training is counted.
+    counted: Instant,
+    /// Whether it was said that nobody scores the checkpoints that decide when to stop.
+    misses_scores: bool,
+}
+
+/// A step whose losses are still on the device.
+struct PendingLosses {
+    step: u64,
+    learning_rate: f64,
+    losses: DeviceLosses,
+}
+
+impl<'a> Trainer<'a> {
+    /// Go on from the newest checkpoint; `rollbacks` are those of the run, if one was just decided.
+    fn start(
+        run: &'a RunDir,
+        spec: &'a Spec,
+        rollbacks: Option<Vec<Rollback>>,
+        status: &'a mut TrainStatus,
+    ) -> Result<Self> {
+        // The images tell how many steps epochs are.
+        status.steps = spec.train.steps.unwrap_or(status.steps);
+        status.save(run)?;
+        let (device, device_name) = backend::device(spec.compute.training_device(0))?;
+        let device_names = backend::machine().training_devices(&spec.compute)?;
+        let processes = RankProcesses::start(run, spec)?;
+        let threads = backend::prepare(backend::rank_threads(&spec.compute));
+        let TrainingData {
+            images, classes, ..
+        } = run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;
+        let images = Arc::new(images);
+        status.steps = spec.train.total_steps(images.len());
+
+        let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+        let Restored {
+            optimizer,
+            state,
+            first,
+        } = run::with_heartbeat(status, run, || restore(run, spec, network, &images))?;
+        let part = |&until: &u64| until < status.steps && first < status.steps;
+        status.until = status.until.filter(part);
+        let mut queue = EvaluationQueue::new(run, spec);
+        if first > 0 {
+            retain(run, spec, &mut queue); // which an earlier session may not have come to
+            if let Some(before) = status.threads.filter(|&before| before != threads)
+                && device_name == "cpu"
+                && backend::depends_on_threads(spec)
+            {
+                let set = [format!("compute.threads={before}")];
+                console::warning(format_args!(
+                    "{threads} threads, but {before} before: with this network, precision and optimizer the last bits of \
+                     the weights depend on the number; to go on with {before}: {}",
+                    commands::resume_with_sets(run, &set)
+                ));
+            }
+        }
+        let ranks = spec.compute.ranks();
+        if let Some(before) = status.ranks.filter(|&before| first > 0 && before != ranks) {
+            console::warning(format_args!(
+                "{ranks} devices train, but {before} before: the last bits of the weights depend on the number"
+            ));
+        }
+        status.ranks = Some(ranks);
+        status.threads = Some(threads);
+        status.smoothed_loss = None; // that of a session, or from a rollback on
+        status.device = Some(device_names.clone());
+        status.first = Some(first);
+        status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();
+        let (id, count, steps, target) = (run.id(), images.len(), status.steps, status.target());
+        let asked = match target < steps {
+            true => format!(" (--until {target} of {steps})"),
+            false => String::new(),
+        };
+        if first < target {
+            let last = target - 1;
+            console::timed(format_args!(
+                "training {id} on {device_names}: {count} images, steps {first} to {last}{asked}"
+            ));
+        } else if asked.is_empty() {
+            console::timed(format_args!("{id} is trained already, all {steps} steps"));
+        } else {
+            console::timed(format_args!(
+                "{id} is trained that far already, {first} steps{asked}"
+            ));
+        }
+        let gpu = device_name != "cpu";
+        let loss_limit = LossLimit::new(&spec.train, &state);
+        let beginning = Beginning {
+            first,
+            end: target,
+            rollbacks: rollbacks.as_ref().unwrap_or(&state.rollbacks).clone(),
+        };
+        let lead = |processes| Ranks::lead(processes, run, spec, &beginning, &optimizer);
+        let ranks = run::with_heartbeat(status, run, || processes.map(lead).transpose())?;
+        let share = ranks::share(spec, 0);
+        let input = BatchSource::start(&images, spec, share, first, &device, gpu)?;
+        let events = run.events(Role::TRAIN);
+        let reporter = Reporter::start(&events, spec, first, state.averages, &classes, gpu)?;
+        if first == 0 {
+            reporter.write_run(optimizer.network(), &device)?;
+        } else if run::has_new_spec(run, first) {
+            reporter.write_spec(first)?;
+        }
+        reporter.write_session(first, &Provenance::text(run));
+        if let Some(rollbacks) = &rollbacks {
+            reporter.show_rollbacks(first, rollbacks);
+        }
+        status.process.state = ProcessState::Running;
+        status.step = first;
+        status.save(run)?;
+        Ok(Trainer {
+            run,
+            spec,
+            schedule: Schedule::new(spec, images.len()),
+            images,
+            input,
+            ranks,
+            first,
+            optimizer,
+            pending: Vec::new(),
+            max_pending: if gpu { MAX_PENDING } else { 1 },
+            losses: Losses::default(),
+            loss_limit,
+            rollbacks: rollbacks.unwrap_or(state.rollbacks),
+            queue,
+            reporter,
+            status,
+            timer: StepTimer::start(first),
+            last_heartbeat: Instant::now(),
+            counted: Instant::now(),
+            misses_scores: false,
+        })
+    }
+
+    fn run(mut self, stop: &Shutdown) -> Result<Completion> {
+        let train = &self.spec.train;
+        let target = self.status.target();
+        // As the session that saved the checkpoint has decided, or would have.
+        if (1..target).contains(&self.first)
+            && let Some(ended) = self.end_at(self.first - 1, stop)?
+        {
+            return Ok(ended);
+        }
+        for step in self.first..target {
+            let last = step + 1 == target;
+            let logged = step.is_multiple_of(train.log_every);
+            let saved = step.is_multiple_of(train.checkpoint_every);
+            let read = logged || saved || last || self.reporter.shows(step);
+            let output = self.step(step, read)?;
+            if logged {
+                self.log_step(step);
+            }
+            let ready = self.input.ready();
+            self.reporter.report(&output, &self.optimizer, ready)?;
+            self.status.step = step + 1;
+            let stopped = stop.requested().filter(|_| !last);
+            let out_of_time = EarlyStop::by_time(self.spec, self.status.seconds);
+            let out_of_time = out_of_time.filter(|_| !last);
+            if last || stopped.is_some() || out_of_time.is_some() {
+                self.read_losses()?;
+                self.save_last(&self.checkpoint(&output)?)?;
+            }
+            let is_saved = saved && !last && stopped.is_none() && out_of_time.is_none();
+            let is_saved = is_saved && self.save(&self.checkpoint(&output)?)?;
+            self.save_heartbeat()?;
+            if let Some(signal) = stopped {
+                return Ok(self.stopped(step, signal));
+            }
+            if let Some(early) = out_of_time {
+                return Ok(self.stopped_early(step, early));
+            }
+            if is_saved && let Some(ended) = self.end_at(step, stop)? {
+                return Ok(ended);
+            }
+        }
+        Ok(Completion::Finished)
+    }
+
+    /// That this signal ends the session with this step, whose checkpoint is saved.
+    fn stopped(&self, step: u64, signal: i32) -> Completion {
+        console::timed(format_args!("stopped after step {step}, which is saved"));
+        Completion::Stopped(signal)
+    }
+
+    /// One training step; `read` says whether to read its losses, and those before it, now.
+    fn step(&mut self, step: u64, read: bool) -> Result<StepOutput> {
+        let begin = Instant::now();
+        let StepInput {
+            images,
+            labels,
+            waited,
+        } = self.input.next()?;
+        let own = labels.own.clone();
+        let weights = self.optimizer.network();
+        let part = backend::gradients(weights, self.spec, step, images.clone(), labels)?;
+        let (losses, gradients) = match &mut self.ranks {
+            Some(ranks) => ranks.mean(step, weights, part)?,
+            None => part,
+        };
+        let rates = self.rates(step);
+        let learning_rate = rates.learning_rate;
+        self.optimizer.step(step, &gradients, &losses, rates)?;
+        self.status.learning_rate = Some(learning_rate);
+        self.timer.waited(waited);
+        self.pending.push(PendingLosses {
+            step,
+            learning_rate,
+            losses,
+        });
+        if read || self.pending.len() >= self.max_pending {
+            self.read_losses()?;
+        }
+        Ok(StepOutput {
+            step,
+            gradients,
+            learning_rate,
+            images,
+            labels: own,
+            waited,
+            computed: begin.elapsed() - waited,
+        })
+    }
+
+    /// Read the losses that are still on the device. If one is not finite, the weights are still those before its step;
+    /// if they explode, those after the last step.
+    fn read_losses(&mut self) -> Result<()> {
+        let pending = mem::take(&mut self.pending);
+        let losses: Vec<&DeviceLosses> = pending.iter().map(|pending| &pending.losses).collect();
+        for (pending, losses) in pending.iter().zip(DeviceLosses::read(&losses)?) {
+            let (step, learning_rate) = (pending.step, pending.learning_rate);
+            if let Some((cause, began)) = self.loss_limit.check(step, &losses) {
+                self.reporter.show_divergence(step, losses);
+                self.status.step = step;
+                return Err(self.divergence_at(step, began, cause, losses, learning_rate));
+            }
+            self.reporter.record_losses(losses);
+            self.losses = losses;
+            self.status.loss = Some(losses.total);
+            self.status.smoothed_loss = SmoothedLoss::add(self.status.smoothed_loss, losses.total);
+        }
+        Ok(())
+    }
+
+    fn rates(&self, step: u64) -> StepRates {
+        step_rates(&self.schedule, &self.spec.train, &self.rollbacks, step)
+    }
+
+    /// The error of training whose step `step` cannot be done; its evidence is saved in the run directory.
+    fn divergence_at(
+        &self,
+        step: u64,
+        began: u64,
+        cause: String,
+        losses: Losses,
+        learning_rate: f64,
+    ) -> anyhow::Error {
+        let mut divergence = Divergence {
+            step,
+            began,
+            cause,
+            losses,
+            learning_rate,
+            rollbacks: self.rollbacks.clone(),
+            evidence: None,
+        };
+        // The batch of any step can be made again: it follows from the seed.
+        let batch = batches(&self.images, self.spec, Share::WHOLE, step)
+            .and_then(|mut batches| batches.next());
+        let weights = self.optimizer.network().named();
+        if let Err(error) =
+            batch.and_then(|batch| divergence.save_evidence(self.run, &weights, &batch))
+        {
+            console::warning(format_args!("{error:#}"));
+        }
+        divergence.into()
+    }
+
+    /// The tutorial's console line, timed over the steps since the last one.
+    fn log_step(&mut self, step: u64) {
+        let (sec_per_batch, input_wait) = self.timer.lap(step);
+        let examples_per_sec = self.spec.train.batch_size as f64 / sec_per_batch;
+        console::timed(format_args!(
+            "step {step}, loss = {} ({examples_per_sec:.1} examples/sec; {sec_per_batch:.3} sec/batch)",
+            console::loss(self.losses.total)
+        ));
+        self.status.examples_per_sec = Some(examples_per_sec);
+        self.status.input_wait = Some(input_wait);
+    }
+
+    /// The checkpoint after a step, if all its values are finite.
+    fn checkpoint(&self, output: &StepOutput) -> Result<Checkpoint> {
+        let (first_loss, steps_above_limit) = self.loss_limit.state();
+        let checkpoint = Checkpoint {
+            state: checkpoint::CheckpointState {
+                step: output.step,
+                averages: self.reporter.averages().clone(),
+                first_loss,
+                steps_above_limit,
+                rollbacks: self.rollbacks.clone(),
+            },
+            tensors: self.optimizer.state(),
+        };
+        match divergence::check_checkpoint(&checkpoint) {
+            None => Ok(checkpoint),
+            // The next step could not be done.
+            Some(cause) => {
+                let step = output.step + 1;
+                Err(self.divergence_at(step, step, cause, self.losses, output.learning_rate))
+            }
+        }
+    }
+
+    /// Save a checkpoint on the way. If the disk refuses, the older ones stay, and the next one is another
+    /// try. Returns whether it is saved.
+    fn save(&mut self, checkpoint: &Checkpoint) -> Result<bool> {
+        self.run.check_present()?; // or saving would make its directory again
+        // Curves first: a resumed run purges what is newer than its checkpoint and misses nothing older.
+        self.reporter.flush();
+        let saved = checkpoint::save(&self.run.checkpoints(), checkpoint);
+        match &saved {
+            Ok(_) => retain(self.run, self.spec, &mut self.queue),
+            Err(error) => console::warning(format_args!(
+                "{error:#}; training goes on, the next checkpoint is due in {} steps",
+                self.spec.train.checkpoint_every
+            )),
+        }
+        Ok(saved.is_ok())
+    }
+
+    /// Save the checkpoint that ends a session: without it, what was trained since the one before is lost.
+    fn save_last(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.run.check_present()?;
+        self.reporter.flush();
+        let directory = self.run.checkpoints();
+        files::retry_io(|| checkpoint::save(&directory, checkpoint)).with_context(|| {
+            let newest = match checkpoint::latest(&directory) {
+                Ok(Some(entry)) => format!("the newest one is of step {}", entry.step),
+                _ => "there is no other one".to_owned(),
+            };
+            let step = checkpoint.state.step;
+            format!("the last checkpoint, of step {step}, is not saved, {newest}; free the disk and resume")
+        })?;
+        retain(self.run, self.spec, &mut self.queue);
+        Ok(())
+    }
+
+    /// Count the time up to now as that of training.
+    fn count_time(&mut self) {
+        let now = Instant::now();
+        self.status.seconds += now.duration_since(self.counted).as_secs_f64();
+        self.counted = now;
+    }
+
+    /// Save the status, if the last heartbeat is long enough ago.
+    fn save_heartbeat(&mut self) -> Result<()> {
+        self.count_time();
+        if self.last_heartbeat.elapsed() >= HEARTBEAT {
+            self.last_heartbeat = Instant::now();
+            self.run.check_present()?;
+            self.status.save_heartbeat(self.run);
+        }
+        Ok(())
+    }
+}
+
+/// The schedule's rates of a step, the learning rate lowered by every rollback.
+fn step_rates(schedule: &Schedule, train: &Train, rollbacks: &[Rollback], step: u64) -> StepRates {
+    let rates = schedule.rates(step);
+    let lowered = |rate, _: &Rollback| rate * train.rollback_factor;
+    StepRates {
+        learning_rate: rollbacks.iter().fold(rates.learning_rate, lowered),
+        ..rates
+    }
+}
+
+/// Remove the checkpoints that the spec does not keep. That they cannot be removed now is no reason to end: the
+/// next time may do.
+fn retain(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) {
+    if let Err(error) = checkpoint::retain(run, spec, queue) {
+        console::warning(format_args!("{error:#}"));
+    }
+}

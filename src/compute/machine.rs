@@ -1,0 +1,156 @@
+//! What the program sees of this machine, and what it was built with.
+
+use super::program::ask;
+use crate::run::Software;
+use crate::spec::Compute;
+use crate::{bail_user, hint};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
+
+/// What the program says of itself and of this machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    /// burn's version.
+    pub burn: String,
+    /// libtorch's version.
+    pub libtorch: String,
+    /// The number of GPUs that libtorch sees.
+    pub gpus: usize,
+}
+
+/// What the program says, which is asked once.
+///
+/// # Errors
+/// If it is missing, of another build, or fails.
+pub fn machine() -> Result<&'static Machine> {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    if let Some(machine) = MACHINE.get() {
+        return Ok(machine);
+    }
+    let machine = ask(&["machine"], "", &[])?;
+    Ok(MACHINE.get_or_init(|| machine))
+}
+
+impl Machine {
+    /// The index of the GPU that a spec's device means; none for the CPU.
+    ///
+    /// # Errors
+    /// A GPU that is not there is the user's error.
+    pub fn gpu(&self, device: &str) -> Result<Option<usize>> {
+        let gpus = self.gpus;
+        let index = match device {
+            "cpu" => None,
+            "auto" => (gpus > 0).then_some(0),
+            "cuda" => Some(0),
+            other => match other.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(index)) => Some(index),
+                _ => bail_user!("compute.device: got '{other}', want auto, cpu, cuda or cuda:N"),
+            },
+        };
+        match index {
+            Some(index) if index >= gpus => bail_user!(
+                "compute.device: got '{device}', but libtorch sees {gpus} GPUs; want cpu{}",
+                if gpus > 0 {
+                    format!(" or cuda:0 to cuda:{}", gpus - 1)
+                } else if index == 0 {
+                    let libtorch =
+                        hint::make("setup TORCH=cuda").map(|make| format!(" (`{make}`)"));
+                    let libtorch = libtorch.unwrap_or_default();
+                    format!(", or libtorch with CUDA{libtorch} and an NVIDIA driver")
+                } else {
+                    String::new()
+                }
+            ),
+            index => Ok(index),
+        }
+    }
+
+    /// The device that a spec's device means, for people: `cpu` or `cuda:N`.
+    ///
+    /// # Errors
+    /// As [`Machine::gpu`].
+    pub fn device(&self, device: &str) -> Result<String> {
+        let gpu = self.gpu(device)?;
+        Ok(gpu.map_or("cpu".to_owned(), |index| format!("cuda:{index}")))
+    }
+
+    /// The devices that training runs on, one for each rank, as people are told.
+    ///
+    /// # Errors
+    /// As [`Machine::gpu`].
+    pub fn training_devices(&self, compute: &Compute) -> Result<String> {
+        let name = |rank| self.device(compute.training_device(rank));
+        let names: Result<Vec<String>> = (0..compute.ranks()).map(name).collect();
+        Ok(names?.join(", "))
+    }
+
+    /// What computes on this device, for a run's provenance.
+    pub fn software(&self, device: String) -> Software {
+        Software {
+            burn: self.burn.clone(),
+            libtorch: self.libtorch.clone(),
+            device,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+
+    fn with_gpus(gpus: usize) -> Machine {
+        Machine {
+            burn: "0.22.1".to_owned(),
+            libtorch: "2.11.0".to_owned(),
+            gpus,
+        }
+    }
+
+    #[test]
+    fn device_follows_from_the_gpus_that_there_are() {
+        for (gpus, device, want) in [
+            (0, "cpu", "cpu"),
+            (0, "auto", "cpu"),
+            (2, "cpu", "cpu"),
+            (2, "auto", "cuda:0"),
+            (2, "cuda", "cuda:0"),
+            (2, "cuda:1", "cuda:1"),
+        ] {
+            assert_eq!(with_gpus(gpus).device(device).unwrap(), want);
+        }
+        let devices = vec!["cuda:1".to_owned(), "cpu".to_owned()];
+        let compute = Compute {
+            devices,
+            ..Compute::default()
+        };
+        let names = with_gpus(2).training_devices(&compute).unwrap();
+        assert_eq!(names, "cuda:1, cpu");
+    }
+
+    #[test]
+    fn missing_gpu_is_a_user_error() {
+        for (gpus, device, want) in [
+            (
+                0,
+                "cuda:1",
+                "compute.device: got 'cuda:1', but libtorch sees 0 GPUs; want cpu",
+            ),
+            (
+                2,
+                "cuda:2",
+                "compute.device: got 'cuda:2', but libtorch sees 2 GPUs; want cpu or cuda:0 to cuda:1",
+            ),
+            (
+                1,
+                "gpu",
+                "compute.device: got 'gpu', want auto, cpu, cuda or cuda:N",
+            ),
+        ] {
+            let error = with_gpus(gpus).device(device).unwrap_err();
+            assert!(is_user_error(&error));
+            assert_eq!(error.to_string(), want);
+        }
+    }
+}

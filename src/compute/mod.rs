@@ -1,0 +1,11 @@
+//! The other program, `runboard-compute`: the trainer and the evaluator are processes of it, and it says what the machine has
+//! and how fast it trains. runboard itself needs no libtorch and does not load it, so that every command starts at once.
+
+pub mod environment;
+mod machine;
+mod pace;
+mod program;
+
+pub use machine::{Machine, machine};
+pub use pace::{Pace, pace};
+pub use program::{check_build, path, replace_this_process, supervised};

@@ -1,0 +1,158 @@
+//! Where the program is, how it is started and asked, and that it is of the same build as this one.
+
+use super::environment;
+use crate::{bail_user, hint};
+use anyhow::{Context, Error, Result, bail};
+use serde::de::DeserializeOwned;
+use std::env;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The program's file, beside runboard's own.
+const NAME: &str = "runboard-compute";
+
+/// Tells the program of which build its starter is.
+const BUILD_VARIABLE: &str = "RUNBOARD_BUILD";
+
+/// Digest of the sources of this library, which is in both programs.
+const BUILD: &str = env!("RUNBOARD_BUILD");
+
+/// The program's file.
+///
+/// # Errors
+/// A user error if it is not there.
+pub fn path() -> Result<PathBuf> {
+    let own = env::current_exe().context("failed to find runboard's own binary")?;
+    let path = own.with_file_name(NAME);
+    if !path.is_file() {
+        bail_user!(
+            "no program {}, which trains and evaluates; want it beside {}: {} builds both",
+            path.display(),
+            own.display(),
+            hint::make("build")
+                .unwrap_or_else(|| "`make build` in runboard's directory".to_owned())
+        );
+    }
+    Ok(path)
+}
+
+/// Makes sure, in the program, that whoever started it is of the same build: one of the two may be left from an earlier one.
+///
+/// # Errors
+/// A user error if it is of another.
+pub fn check_build() -> Result<()> {
+    check(env::var_os(BUILD_VARIABLE).as_deref())
+}
+
+fn check(starter: Option<&OsStr>) -> Result<()> {
+    if starter.is_some_and(|build| build != BUILD) {
+        bail_user!(
+            "{NAME} and the runboard that starts it are of different builds; want the same: `make build` builds both, and a \
+             run that was started before goes on with `runboard resume`"
+        );
+    }
+    Ok(())
+}
+
+/// A command of `program` that has the environment of a process that computes.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env(BUILD_VARIABLE, BUILD);
+    command.envs(environment::of_every_process());
+    command
+}
+
+/// As [`command`], for a child of a supervisor: people see it as runboard's.
+pub fn supervised(program: &Path) -> Command {
+    let mut command = command(program);
+    command.arg0(program.with_file_name("runboard"));
+    command
+}
+
+/// Goes on as the program, in the same process and with the same arguments.
+///
+/// # Errors
+/// As [`path`], and if it cannot be started.
+pub fn replace_this_process() -> Result<i32> {
+    let program = path()?;
+    let mut command = command(&program);
+    let mut words = env::args_os();
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    let error = command.args(words).exec();
+    Err(Error::new(error).context(format!("failed to start {}", program.display())))
+}
+
+/// What the program answers to these words, with `input` on its standard input and these variables.
+///
+/// # Errors
+/// Its own, a user error as such; as [`path`], and if it cannot be started.
+pub(super) fn ask<A: DeserializeOwned>(
+    words: &[&str],
+    input: &str,
+    variables: &[environment::Variable],
+) -> Result<A> {
+    let program = path()?;
+    let named = || format!("{} {}", program.display(), words.join(" "));
+    let mut child = command(&program)
+        .args(words)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to start {}", named()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has ended says why.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("failed to wait for {}", named()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim_end();
+        match (output.status.code(), said.strip_prefix("error: ")) {
+            (Some(crate::error::BAD_INPUT), Some(error)) => bail_user!("{error}"),
+            (_, Some(error)) => bail!("{error}"),
+            // The loader, which found no libtorch, or a signal.
+            (_, None) => bail!("{} has failed, {}: {said}", named(), output.status),
+        }
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("failed to read the answer of {}", named()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+
+    #[test]
+    fn build_of_the_starter_must_be_this_one() {
+        check(None).unwrap(); // started by hand
+        check(Some(OsStr::new(BUILD))).unwrap();
+        let error = check(Some(OsStr::new("0123456789abcdef"))).unwrap_err();
+        assert!(is_user_error(&error));
+        assert_eq!(
+            error.to_string(),
+            "runboard-compute and the runboard that starts it are of different builds; want the same: `make build` builds \
+             both, and a run that was started before goes on with `runboard resume`"
+        );
+    }
+
+    #[test]
+    fn path_names_the_program_that_is_missing() {
+        // Nothing is beside the binary of these tests.
+        let error = path().unwrap_err();
+        assert!(is_user_error(&error));
+        let said = error.to_string();
+        assert!(said.starts_with("no program /"), "{said}");
+        assert!(said.contains("/runboard-compute, which trains"), "{said}");
+        assert!(said.contains("make build"), "{said}");
+    }
+}
