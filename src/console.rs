@@ -1,6 +1,7 @@
 //! Lines for people, in the tutorial's form. None of them can fail: nobody reading any more (`| head`) or a
 //! log on a full disk is no reason for training to end, as a panic of `println!` would be.
 
+use ::console::Term;
 use chrono::Local;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fmt::Display;
@@ -48,6 +49,12 @@ pub fn output(text: impl Display) -> io::Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// The columns of the terminal that the output goes to; none if it is no terminal.
+pub fn columns() -> Option<usize> {
+    let (_, columns) = Term::stdout().size_checked()?;
+    Some(usize::from(columns)).filter(|columns| *columns > 0)
 }
 
 /// Print what went wrong and is no reason to end: the display of a run shows these lines.

@@ -5,12 +5,15 @@ use super::{ExperimentArgs, data_error, fetch, notes};
 use crate::compute::{self, Pace, machine};
 use crate::data::{Fetch, Plan};
 use crate::home::Home;
-use crate::overview::{bytes, count};
+use crate::overview::{self, bytes, count};
 use crate::spec::{Experiment, Source, Spec};
 use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
 use crate::{console, data};
 use anyhow::Result;
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::num::NonZero;
+use std::thread;
 
 /// Training images of CIFAR-10, until the archive is there.
 const CIFAR10_IMAGES: usize = 50_000;
@@ -144,9 +147,6 @@ fn points(
         row.extend([point.seed.to_string(), steps.to_string()]);
         rows.push(row);
     }
-    let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
-        .collect();
     let (points, seeds) = (sweep.points.len(), definition.seeds.len());
     let total = definition.steps(&steps);
     let mut text = format!(
@@ -157,12 +157,9 @@ fn points(
         count(points, "point"),
         definition.parallel
     );
-    for row in rows {
-        let cells = row.iter().zip(&widths);
-        let cells: Vec<String> = cells
-            .map(|(cell, &width)| format!("{cell:>width$}"))
-            .collect();
-        writeln!(text, "  {}", cells.join("  "))?;
+    let room = console::columns().map(|columns| columns.saturating_sub(4)); // beside `#   `
+    for line in overview::table(rows, &[], room) {
+        writeln!(text, "  {line}")?;
     }
     if points > shown {
         writeln!(text, "  and {} more; with -v all are shown", points - shown)?;
@@ -203,6 +200,9 @@ fn points(
         OnFailure::Stop => "all points stop",
     };
     writeln!(text, "when a point fails: {on_failure}")?;
+    if device == "cpu" {
+        writeln!(text, "{}", threads(sweep))?;
+    }
     let Some(pace) = pace else {
         text += "time: not estimated for a network of so many weights\n";
         return Ok(text);
@@ -210,19 +210,44 @@ fn points(
     let disk = |&steps: &u64| Disk::of(&sweep.base, steps, pace.checkpoint_bytes).bytes();
     let all: u64 = steps.iter().map(disk).sum();
     writeln!(text, "disk: about {} kept in all", bytes(all))?;
+    let cost = estimate::sweep_seconds(sweep, &steps, &pace);
     // The cores are shared, GPUs are not.
     let (at_once, told) = match (device, definition.parallel) {
-        ("cpu", _) => (1, String::new()),
-        (_, parallel) => (parallel, format!(", {parallel} at once")),
+        ("cpu", _) => (1.0, String::new()),
+        (_, parallel) => (parallel as f64, format!(" {parallel} at once,")),
     };
+    let [training, evaluation, starts] = cost.map(|seconds| seconds / at_once);
     writeln!(
         text,
-        "time: about {} for {total} steps in all{told}, as {} steps of the base just now on {device}; evaluation beside it \
-         and the start of each point not counted",
-        estimate::duration(total as f64 * pace.step_seconds / at_once as f64),
-        pace.steps
+        "time: about {} for {total} steps in all,{told} as {} steps of the base just now on {device}; {} of it for evaluations \
+         and {} for the start of processes",
+        estimate::duration(training + evaluation + starts),
+        pace.steps,
+        estimate::duration(evaluation),
+        estimate::duration(starts)
     )?;
     Ok(text)
+}
+
+/// How many threads the points of a sweep have on the CPU.
+fn threads(sweep: &Sweep) -> String {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let numbers: BTreeSet<usize> = sweep
+        .specs
+        .iter()
+        .map(|spec| sweep.threads(spec, cores))
+        .collect();
+    let told: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    let most = numbers.last().copied().unwrap_or(1);
+    let room = (cores / most).max(1);
+    let wait = match room < sweep.definition.parallel {
+        true => format!(
+            "; as {} have room for {room} at once, others wait",
+            count(cores, "core")
+        ),
+        false => String::new(),
+    };
+    format!("threads: {} for each point{wait}", told.join(" or "))
 }
 
 /// What a run will leave on disk, and how long it will take.

@@ -1,8 +1,11 @@
 //! What a run will keep on disk, and times for people.
 
 use crate::checkpoint::MAX_WAITING;
+use crate::compute::Pace;
+use crate::data;
 use crate::overview::bytes;
-use crate::spec::{Policy, Spec};
+use crate::spec::{Policy, Source, Spec};
+use crate::sweep::Sweep;
 use std::fmt;
 
 // Bytes in an event file, as runs of the tutorial's network have them; other networks' are much the same.
@@ -19,6 +22,15 @@ const EVALUATION: u64 = 160_000;
 const ONCE: u64 = 25_000;
 /// What a checkpoint has beside its tensors.
 const CHECKPOINT: u64 = 4_000;
+
+/// Test images of CIFAR-10.
+const CIFAR10_TEST_IMAGES: usize = 10_000;
+
+/// The forward pass's share of a training step: the gradients of weights and of activations cost as much again, each.
+const FORWARD: f64 = 1.0 / 3.0;
+
+/// How much longer a session of a point takes than its steps and evaluations, in seconds, on a machine of 2026.
+const START_SECONDS: f64 = 1.5;
 
 /// Bytes that a run keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +54,7 @@ impl Disk {
     pub fn of(spec: &Spec, steps: u64, tensor_bytes: u64) -> Disk {
         let train = &spec.train;
         let times = |every: u64| steps.div_ceil(every);
-        let last = steps.saturating_sub(1);
-        let saved =
-            times(train.checkpoint_every) + u64::from(!last.is_multiple_of(train.checkpoint_every));
+        let saved = saved(spec, steps);
         let latest = saved.min(train.keep_checkpoints as u64);
         let others = saved - latest;
         let every = match train.keep_every {
@@ -71,6 +81,41 @@ impl Disk {
     pub fn bytes(&self) -> u64 {
         self.checkpoints * self.checkpoint_bytes + self.histograms + self.evaluations + self.rest
     }
+}
+
+/// Checkpoints that a run of `steps` steps saves.
+fn saved(spec: &Spec, steps: u64) -> u64 {
+    let every = spec.train.checkpoint_every;
+    let last = steps.saturating_sub(1);
+    steps.div_ceil(every) + u64::from(!last.is_multiple_of(every))
+}
+
+/// About how long the points of a sweep, which train so many steps each, take one after the other, in seconds: their steps,
+/// their evaluations, and the start of their processes. `pace` is that of the base.
+pub fn sweep_seconds(sweep: &Sweep, steps: &[u64], pace: &Pace) -> [f64; 3] {
+    let per_image = pace.step_seconds / sweep.base.train.batch_size as f64;
+    let [mut training, mut evaluation] = [0.0; 2];
+    for (spec, &steps) in sweep.specs.iter().zip(steps) {
+        training += steps as f64 * per_image * spec.train.batch_size as f64;
+        let images = saved(spec, steps) as f64 * evaluated_images(spec) as f64;
+        evaluation += images * per_image * FORWARD;
+    }
+    // What halving leaves of it.
+    let definition = &sweep.definition;
+    let share = definition.steps(steps) as f64 / steps.iter().sum::<u64>().max(1) as f64;
+    let starts = definition.starts(steps) as f64 * START_SECONDS;
+    [training * share, evaluation * share, starts]
+}
+
+/// Images that the network computes in an evaluation.
+fn evaluated_images(spec: &Spec) -> usize {
+    let test = match spec.data.source {
+        Source::Synthetic => spec.data.synthetic.test_images,
+        Source::Cifar10 => CIFAR10_TEST_IMAGES,
+    };
+    let views = data::views(spec.eval.tta, &spec.input).len();
+    // Of the averaged weights and of the raw ones.
+    test * (views + 1) + spec.data.validation_images
 }
 
 /// `81 MB kept: 6 checkpoints of 8.6 MB, ...; up to 810 MB more ...`

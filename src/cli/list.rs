@@ -3,22 +3,27 @@
 use super::sweep::Summary;
 use crate::home::Home;
 use crate::run::{
-    self, Activity, Found, ProcessDir, RunEntry, RunState, Status, SweepStatus, commands,
+    self, Activity, Found, ProcessDir, RunDir, RunEntry, RunState, Status, SweepStatus, commands,
 };
 use crate::spec;
 use crate::sweep::SweepDir;
 use crate::{console, overview};
 use anyhow::Result;
-use comfy_table::{Table, presets};
 use std::path::Path;
+
+/// The columns that go first where a terminal has no room for all of them.
+const EXPENDABLE: [&str; 3] = ["ROLLBACKS", "RESTARTS", "EVALUATION"];
 
 /// Lists the runs and sweeps in `runs`, or the points of the sweep that the user means by `what`.
 pub fn list(runs: &Path, what: Option<&Path>) -> Result<i32> {
     run::check_directory(runs)?;
     let found = match what.map(|what| run::resolve_any(runs, what)).transpose()? {
         None => run::list(runs),
-        Some(Found::Sweep(sweep)) => return points(sweep),
-        Some(run) => vec![run],
+        Some(Found::Sweep(sweep)) => return points(sweep, None),
+        Some(Found::Run(run)) => match run.sweep() {
+            Some(sweep) => return points(sweep, Some(&run)),
+            None => vec![Found::Run(run)],
+        },
     };
     if found.is_empty() {
         let shown = runs.display();
@@ -42,15 +47,19 @@ pub fn list(runs: &Path, what: Option<&Path>) -> Result<i32> {
     show("RUN", "ACCURACY", rows.collect())
 }
 
-/// Lists the points of a sweep, those that have not begun too, each with the score that the sweep judges it by.
-fn points(directory: ProcessDir) -> Result<i32> {
+/// Lists the points of a sweep, those that have not begun too, or this one of them alone, each with the score that the sweep
+/// judges it by.
+fn points(directory: ProcessDir, only: Option<&RunDir>) -> Result<i32> {
     let directory = SweepDir::new(directory);
     let sweep = directory.read()?;
     let summary = Summary::read(&directory, &sweep)?;
     let results = summary.results();
     let states = results.states().into_iter();
     let all = sweep.points.iter().zip(&summary.progress).zip(states);
-    let rows = all.map(|((point, progress), state)| {
+    let is_wanted =
+        |name: &str| only.is_none_or(|run| run.path().file_name() == Some(name.as_ref()));
+    let wanted = all.filter(|((point, _), _)| is_wanted(&point.name));
+    let rows = wanted.map(|((point, progress), state)| {
         let entry = directory.run(point).map(RunEntry::read);
         let mut row = entry.as_ref().map_or_else(|| [(); 7].map(|()| none()), row);
         (row[0], row[1]) = (point.name.clone(), state);
@@ -80,11 +89,10 @@ fn show(what: &str, score: &str, rows: Vec<[String; 7]>) -> Result<i32> {
         let cells = row.iter().zip(&shown).filter(|(_, shown)| **shown);
         cells.map(|(cell, _)| cell.clone()).collect()
     };
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(cut(&head.map(str::to_owned)));
-    table.add_rows(rows.iter().map(cut));
-    console::output(table.trim_fmt())?;
+    let head = head.map(str::to_owned);
+    let rows = std::iter::once(&head).chain(&rows).map(cut);
+    let lines = overview::table(rows.collect(), &EXPENDABLE, console::columns());
+    console::output(lines.join("\n"))?;
     Ok(0)
 }
 

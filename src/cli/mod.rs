@@ -16,6 +16,7 @@ pub use self::processes::{EvalArgs, TrainArgs};
 use self::run::Session;
 pub use self::run::record_training;
 use crate::data::Fetch;
+use crate::hint::shell;
 use crate::home::Home;
 use crate::run::{Found, RunDir, commands, resolve, resolve_any};
 use crate::spec::{self, Experiment, Override};
@@ -153,6 +154,12 @@ struct ExperimentArgs {
     /// combinations
     #[arg(long = "sweep", value_name = "FIELD=VALUES")]
     sweeps: Vec<OsString>,
+    /// Hydra's way to say what is swept, told how it is said here
+    #[arg(long, short = 'm', hide = true)]
+    multirun: bool,
+    /// Hydra's way to say what is set
+    #[arg(hide = true, value_name = "FIELD=VALUE")]
+    words: Vec<OsString>,
     /// Directory that has the images, in place of the spec's data.folder; also taken from RUNBOARD_DATA
     #[arg(long, value_name = "DIR", value_parser = path())]
     data: Option<PathBuf>,
@@ -252,6 +259,7 @@ fn parse_overrides(sets: &[OsString]) -> Result<Vec<Override>> {
 
 impl ExperimentArgs {
     fn load(&self, home: &Home) -> Result<Experiment> {
+        self.refuse_words_of_hydra()?;
         let mut overrides = parse_overrides(&self.overrides)?;
         for sweep in &self.sweeps {
             overrides.push(Override::parse_sweep(sweep)?);
@@ -276,6 +284,38 @@ impl ExperimentArgs {
             );
         }
         spec::load(&self.name, &experiments, &overrides)
+    }
+}
+
+impl ExperimentArgs {
+    /// Say what to write in the place of `--multirun FIELD=VALUE,VALUE`.
+    fn refuse_words_of_hydra(&self) -> Result<()> {
+        let words: Vec<_> = self
+            .words
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        if let Some(other) = words.iter().find(|word| !word.contains('=')) {
+            bail_user!(
+                "got {other:?} beside {}, want one experiment",
+                self.name.display()
+            );
+        }
+        if words.is_empty() && !self.multirun {
+            return Ok(());
+        }
+        let is_list = |word: &str| self.multirun && word.contains([',', '(']);
+        let wanted = words.iter().map(|word| match is_list(word) {
+            true => shell(&["--sweep", word.as_ref()]),
+            false => shell(&["--set", word.as_ref()]),
+        });
+        let mut wanted: Vec<String> = wanted.collect();
+        if self.multirun && !words.iter().any(|word| is_list(word)) {
+            wanted.push("--sweep FIELD=VALUE,VALUE".to_owned());
+        }
+        let found = self.multirun.then_some("--multirun").into_iter();
+        let found: Vec<&str> = found.chain(words.iter().map(AsRef::as_ref)).collect();
+        bail_user!("got {}, want {}", found.join(" "), wanted.join(" "))
     }
 }
 

@@ -152,6 +152,9 @@ fn start(
 
 /// The GPUs that the points of a sweep may have; none for the CPU.
 fn gpus(sweep: &Sweep, machine: &Machine) -> Vec<String> {
+    if sweep.base.compute.ranks() > 1 {
+        return Vec::new(); // the CPU alone, see Sweep::of
+    }
     let all = || (0..machine.gpus).map(|index| format!("cuda:{index}"));
     match (&sweep.definition.devices, &*sweep.base.compute.device) {
         (Some(devices), _) => devices.iter().filter(|it| *it != "cpu").cloned().collect(),

@@ -122,6 +122,11 @@ impl Child {
         })
     }
 
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Whether the child has written this status.
     pub fn wrote(&self, status: &impl Status) -> bool {
         self.identity.is_same(status.process())

@@ -31,8 +31,8 @@ pub struct Session {
     pub left: Option<Duration>,
     /// Whether it was asked to stop.
     pub stopping: bool,
-    /// Whether a point waits for cores or a GPU that others have.
-    pub waiting: bool,
+    /// What a point waits for, and who has it, if it does.
+    pub waiting: Option<String>,
     /// The command that shows the curves.
     pub curves: String,
 }
@@ -195,7 +195,7 @@ impl Block<'_> {
 
     /// The points under way, in as many lines as there may be.
     fn running(&self, space: usize) -> Vec<String> {
-        let lines = space.saturating_sub(usize::from(self.session.waiting));
+        let lines = space.saturating_sub(usize::from(self.session.waiting.is_some()));
         let all = self.results.sweep.points.iter().zip(self.results.progress);
         let under_way = |it: &(&Point, &Progress)| it.1.state.is_some_and(RunState::is_under_way);
         let running: Vec<(&Point, &Progress)> = all.filter(under_way).collect();
@@ -222,8 +222,8 @@ impl Block<'_> {
                 &[format!("and {} more", running.len() - shown)],
             ));
         }
-        if self.session.waiting && space > 0 {
-            rows.push(self.row("waiting", &["for cores or a GPU, which others have".into()]));
+        if let Some(wait) = self.session.waiting.clone().filter(|_| space > 0) {
+            rows.push(self.row("waiting", &[wait]));
         }
         rows
     }
@@ -332,7 +332,7 @@ mod tests {
             elapsed: Duration::from_secs(75),
             left: Some(Duration::from_secs(60)),
             stopping: false,
-            waiting: false,
+            waiting: None,
             curves: "make tensorboard NAME=rates/20261126-050000, or: tensorboard --logdir runs/rates/20261126-050000".into(),
         }
     }
@@ -388,11 +388,11 @@ to stop    Ctrl-C, which saves a checkpoint of each point";
     fn block_tells_that_a_point_waits_for_a_device() {
         let case = case();
         let waiting = Session {
-            waiting: true,
+            waiting: Some("for 1 core: a run (pid 5) has what there is".to_owned()),
             ..session()
         };
         let lines = block(&case.results(), &waiting, 79, 40, PLAIN);
-        let want = "waiting    for cores or a GPU, which others have";
+        let want = "waiting    for 1 core: a run (pid 5) has what there is";
         assert_eq!(lines[lines.len() - 3], want);
         for rows in 8..12 {
             let lines = block(&case.results(), &waiting, 79, rows, PLAIN);

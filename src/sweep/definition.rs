@@ -193,6 +193,16 @@ impl Definition {
         total
     }
 
+    /// How many sessions of points there are in all, if no point fails, of points of so many steps: with halving one for each
+    /// rung that a point trains to.
+    pub fn starts(&self, steps: &[u64]) -> u64 {
+        let points = steps.len() as u64;
+        let rungs = self.rungs(steps.first().copied().unwrap_or(0)).len();
+        let eta = self.early_terminate.map_or(1, |halving| halving.eta);
+        let going = std::iter::successors(Some(points), |left| Some(left.div_ceil(eta)));
+        going.take(rungs + 1).sum()
+    }
+
     /// The fields that differ between points, in the order of the definition: those of cases first.
     pub fn fields(&self) -> Vec<&str> {
         let mut fields: Vec<&str> = Vec::new();

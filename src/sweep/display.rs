@@ -78,13 +78,16 @@ impl Display {
         }
     }
 
-    /// Whether a point waits for cores or a GPU that others have. A block shows it as long as it is so, and plain lines tell
-    /// it once.
-    pub fn waits(&mut self, waiting: bool) {
-        self.session.waiting = waiting;
-        if waiting && !self.is_live() && !std::mem::replace(&mut self.waiting_told, true) {
-            self.note("waiting for cores or a GPU, which others have");
+    /// What a point waits for, and who has it, if it does. A block shows it as long as it is so, and plain lines tell it once,
+    /// if it lasts until the next look: others may just be about to take what they need.
+    pub fn waits(&mut self, waiting: Option<String>) {
+        if let Some(wait) = waiting.as_ref().filter(|_| self.session.waiting.is_some())
+            && !self.is_live()
+            && !std::mem::replace(&mut self.waiting_told, true)
+        {
+            self.note(&format!("waiting {wait}"));
         }
+        self.session.waiting = waiting;
     }
 
     /// The sweep as it is now.

@@ -1,20 +1,27 @@
 //! Whether a machine has what a sweep asks for.
 
 use super::definition::Definition;
-use crate::spec::Node;
+use crate::spec::{Compute, Node};
 use anyhow::Result;
 use std::thread;
 
-/// Check that the devices are there, and that there is one for each of the points that run at once: a GPU, or a core of
-/// the CPU. `base` is the device of the spec, `gpus` how many libtorch sees.
+/// Check that the devices are there, and that there is one for each of the points that run at once: a GPU, or as many cores
+/// of the CPU as processes train it together. `base` is of the spec, `gpus` how many libtorch sees.
 pub(super) fn check(
     definition: &Definition,
-    base: &str,
+    base: &Compute,
     gpus: usize,
     section: &Node,
 ) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let index = |device: &str| device.strip_prefix("cuda:")?.parse::<usize>().ok();
+    if base.ranks() > 1
+        && let Some(gpu) = definition.devices.iter().flatten().find(|it| *it != "cpu")
+    {
+        let message =
+            format!("got {gpu}, but each point trains on compute.devices, want devices: [cpu]");
+        return Err(section.error_at("devices", message));
+    }
     let missing = |device: &&String| index(device).is_some_and(|index| index >= gpus);
     let listed = definition.devices.as_deref().unwrap_or_default();
     if let Some(device) = listed.iter().find(missing) {
@@ -27,8 +34,12 @@ pub(super) fn check(
         return Err(section.error_at("devices", message));
     }
     let (most, what) = match listed {
-        [] if base == "cpu" || gpus == 0 => (cores, "cores of the CPU"),
-        [] if base == "auto" => (gpus, "GPUs"),
+        _ if base.ranks() > 1 => (
+            (cores / base.ranks()).max(1),
+            "times that the cores of the CPU have one for each of compute.devices",
+        ),
+        [] if base.device == "cpu" || gpus == 0 => (cores, "cores of the CPU"),
+        [] if base.device == "auto" => (gpus, "GPUs"),
         [] => (1, "device of the spec, compute.device"),
         [only] if only == "cpu" => (cores, "cores of the CPU"),
         listed => (listed.len(), "devices"),

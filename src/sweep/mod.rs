@@ -89,18 +89,18 @@ impl Sweep {
     }
 
     fn new(base: &Spec, section: &Section, gpus: usize) -> Result<Self> {
-        if !base.compute.devices.is_empty() {
+        if let Some(gpu) = base.compute.devices.iter().find(|it| *it != "cpu") {
             bail_user!(
-                "compute.devices: got {} devices in the spec of a sweep, whose points have one each; want []",
-                base.compute.devices.len()
+                "compute.devices: got {gpu} in the spec of a sweep, whose points have one GPU each; want [], or cpu alone, \
+                 such as [cpu, cpu]"
             );
         }
         let parallel = match base.compute.device.as_str() {
-            "auto" => gpus.max(1),
+            "auto" if base.compute.devices.is_empty() => gpus.max(1),
             _ => 1,
         };
         let definition = Definition::read(section, base.seed, parallel)?;
-        machine::check(&definition, &base.compute.device, gpus, &section.root())?;
+        machine::check(&definition, &base.compute, gpus, &section.root())?;
         let points = enumerate::points(
             &definition,
             &Base::new(base, section.clone())?,
@@ -139,6 +139,16 @@ impl Sweep {
     /// The point of this number.
     pub fn point(&self, number: usize) -> Option<&Point> {
         self.points.iter().find(|point| point.number == number)
+    }
+
+    /// How many threads a point of this spec has in all its processes that train together, and so how many cores of so many it
+    /// takes if it runs on the CPU.
+    pub fn threads(&self, spec: &Spec, cores: usize) -> usize {
+        let threads = match spec.compute.threads {
+            0 => cores / self.definition.parallel,
+            threads => threads,
+        };
+        threads.max(spec.compute.ranks())
     }
 
     /// How many steps each point trains, where there are so many images in the training files.

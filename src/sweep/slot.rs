@@ -5,24 +5,34 @@
 //! trainer and its evaluator: a slot is free exactly when all of them have ended, however that happened.
 //!
 //! A point on the CPU takes as many cores as it has threads, all or none. Whoever waits for them holds the lock of the queue,
-//! so that nobody who wants fewer takes them away one by one.
+//! so that nobody who wants fewer takes them away one by one. Who has a file locked is written in it, for those who wait: it
+//! means nothing while nobody has it locked.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
 
+use crate::overview::count;
 use crate::{bail_user, files};
+
+/// The lock of those who wait for cores.
+const QUEUE: &str = "core-queue";
+
+/// What is read at most of who has a slot, in bytes.
+const MAX_HOLDER: u64 = 1 << 10;
 
 /// The slots of this machine, and a place in their queue.
 #[derive(Debug)]
 pub struct Slots {
     directory: PathBuf,
     cores: usize,
+    /// Who waits, for others.
+    owner: String,
     /// The lock of the queue, while this process waits for cores.
     queue: Option<File>,
 }
@@ -37,11 +47,11 @@ pub struct Slot {
 }
 
 impl Slots {
-    /// Those of this machine.
+    /// Those of this machine. `owner` is who waits for them, for others.
     ///
     /// # Errors
     /// If the directory cannot be made, and a user error if it is another user's.
-    pub fn of_this_machine() -> Result<Self> {
+    pub fn of_this_machine(owner: String) -> Result<Self> {
         let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let runtime = runtime.filter(|runtime| runtime.is_absolute() && runtime.is_dir());
         let directory = match runtime {
@@ -49,14 +59,15 @@ impl Slots {
             None => env::temp_dir().join(format!("runboard-{}", user())),
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self::new(directory, cores)
+        Self::new(directory, cores, owner)
     }
 
-    fn new(directory: PathBuf, cores: usize) -> Result<Self> {
+    fn new(directory: PathBuf, cores: usize, owner: String) -> Result<Self> {
         make_private(&directory)?;
         Ok(Slots {
             directory,
             cores,
+            owner,
             queue: None,
         })
     }
@@ -72,7 +83,10 @@ impl Slots {
     /// If a slot's file cannot be opened or locked.
     pub fn take_cores(&mut self, threads: usize) -> Result<Option<Slot>> {
         if self.queue.is_none() {
-            self.queue = self.lock("core-queue")?;
+            self.queue = self.lock(QUEUE)?;
+            if let Some(queue) = &self.queue {
+                write_holder(queue, &self.owner);
+            }
         }
         if self.queue.is_none() {
             return Ok(None); // somebody was there before
@@ -80,11 +94,10 @@ impl Slots {
         let wanted = threads.clamp(1, self.cores);
         let mut files = Vec::new();
         for core in 0..self.cores {
-            files.extend(self.lock(&format!("core-{core}"))?);
+            files.extend(self.lock(&core_name(core))?);
             if files.len() == wanted {
                 self.leave();
-                let device = "cpu".to_owned();
-                return Ok(Some(Slot { device, files }));
+                return Ok(Some(self.slot("cpu", files)));
             }
         }
         Ok(None)
@@ -96,14 +109,60 @@ impl Slots {
     /// As [`Slots::take_cores`].
     pub fn take_gpu(&mut self, devices: &[String]) -> Result<Option<Slot>> {
         for device in devices {
-            if let Some(file) = self.lock(&device.replace(':', "-"))? {
-                return Ok(Some(Slot {
-                    device: device.clone(),
-                    files: vec![file],
-                }));
+            if let Some(file) = self.lock(&gpu_name(device))? {
+                return Ok(Some(self.slot(device, vec![file])));
             }
         }
         Ok(None)
+    }
+
+    /// These files, which are locked; until the point is there that they are for, it is the owner who has them.
+    fn slot(&self, device: &str, files: Vec<File>) -> Slot {
+        let slot = Slot {
+            device: device.to_owned(),
+            files,
+        };
+        slot.set_holder(&self.owner);
+        slot
+    }
+
+    /// What a point waits for that wants so many cores, and who has them, in a few words for people.
+    pub fn wait_for_cores(&self, threads: usize) -> String {
+        let holders = self.holders((0..self.cores).map(core_name));
+        let mut wait = wait(&count(threads.clamp(1, self.cores), "core"), &holders);
+        if self.queue.is_none()
+            && let Some(first) = self.holders([QUEUE.to_owned()]).first()
+        {
+            wait += &format!("; {first} waits before it");
+        }
+        wait
+    }
+
+    /// What a point waits for that wants one of these GPUs, and who has them, in a few words for people.
+    pub fn wait_for_gpu(&self, devices: &[String]) -> String {
+        let holders = self.holders(devices.iter().map(|device| gpu_name(device)));
+        let wanted = match devices {
+            [only] => only.clone(),
+            _ => "a GPU".to_owned(),
+        };
+        wait(&wanted, &holders)
+    }
+
+    /// Who has these files locked, each once.
+    fn holders(&self, names: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut holders: Vec<String> = Vec::new();
+        for name in names {
+            if !matches!(self.lock(&name), Ok(None)) {
+                continue;
+            }
+            let text = files::read_small(&self.directory.join(name), MAX_HOLDER);
+            let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+            let holder = text.lines().next().unwrap_or_default();
+            if !holder.is_empty() && !holders.iter().any(|it| it == holder) {
+                holders.push(holder.to_owned());
+            }
+        }
+        holders
     }
 
     /// Waits no longer.
@@ -126,6 +185,45 @@ impl Slots {
             }
         }
     }
+}
+
+impl Slot {
+    /// Says who has it from now on, for those who wait for it.
+    pub fn set_holder(&self, holder: &str) {
+        self.files
+            .iter()
+            .for_each(|file| write_holder(file, holder));
+    }
+}
+
+fn core_name(core: usize) -> String {
+    format!("core-{core}")
+}
+
+/// Of `cuda:N`.
+fn gpu_name(device: &str) -> String {
+    device.replace(':', "-")
+}
+
+/// `for 2 cores: rates/20261126-050000/003 (pid 123) has what there is`.
+fn wait(wanted: &str, holders: &[String]) -> String {
+    match holders {
+        [] => format!("for {wanted}"),
+        [one] => format!("for {wanted}: {one} has what there is"),
+        [first, others @ ..] => {
+            format!(
+                "for {wanted}: {first} and {} more have what there is",
+                others.len()
+            )
+        }
+    }
+}
+
+/// Only told: that it cannot be written, on a full disk say, harms nothing.
+fn write_holder(file: &File, holder: &str) {
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.write_all_at(format!("{holder}\n").as_bytes(), 0));
 }
 
 /// The id of this process's user.
@@ -168,7 +266,7 @@ mod tests {
     use std::process::Command;
 
     fn slots(directory: &Path, cores: usize) -> Slots {
-        Slots::new(directory.join("slots"), cores).unwrap()
+        Slots::new(directory.join("slots"), cores, "a sweep (pid 7)".to_owned()).unwrap()
     }
 
     #[test]
@@ -201,6 +299,41 @@ mod tests {
     }
 
     #[test]
+    fn wait_tells_who_has_the_cores_or_gpus_and_who_waits_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let [mut one, mut other] = [0, 1].map(|_| slots(directory.path(), 3));
+        let first = one.take_cores(1).unwrap().unwrap();
+        first.set_holder("a run of a long name (pid 5)");
+        first.set_holder("a run (pid 5)");
+        assert!(one.take_cores(3).unwrap().is_none());
+        let held = "for 3 cores: a run (pid 5) has what there is";
+        assert_eq!(one.wait_for_cores(9), held);
+        assert!(other.take_cores(1).unwrap().is_none());
+        assert_eq!(
+            other.wait_for_cores(1),
+            "for 1 core: a run (pid 5) has what there is; a sweep (pid 7) waits before it"
+        );
+        one.leave();
+        other
+            .take_cores(1)
+            .unwrap()
+            .unwrap()
+            .set_holder("nobody any more");
+        assert_eq!(one.wait_for_cores(9), held);
+        let gpus = ["cuda:0", "cuda:1"].map(str::to_owned);
+        assert_eq!(one.wait_for_gpu(&gpus[..1]), "for cuda:0");
+        let taken = [one.take_gpu(&gpus), other.take_gpu(&gpus)].map(|it| it.unwrap().unwrap());
+        taken
+            .iter()
+            .zip(["x", "y"])
+            .for_each(|(slot, name)| slot.set_holder(name));
+        assert_eq!(
+            one.wait_for_gpu(&gpus),
+            "for a GPU: x and 1 more have what there is"
+        );
+    }
+
+    #[test]
     fn gpu_is_given_to_one_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let [mut one, mut other] = [0, 1].map(|_| slots(directory.path(), 1));
@@ -218,7 +351,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("slots");
         fs::write(&file, "").unwrap();
-        let error = Slots::new(file.clone(), 1).unwrap_err().to_string();
+        let error = Slots::new(file.clone(), 1, String::new())
+            .unwrap_err()
+            .to_string();
         let begin = format!("{}: got something else than a directory", file.display());
         assert!(error.starts_with(&begin), "{error}");
         fs::remove_file(&file).unwrap();
@@ -227,7 +362,9 @@ mod tests {
             .args(["12345", file.to_str().unwrap()])
             .status();
         if given.is_ok_and(|status| status.success()) {
-            let error = Slots::new(file.clone(), 1).unwrap_err().to_string();
+            let error = Slots::new(file.clone(), 1, String::new())
+                .unwrap_err()
+                .to_string();
             let begin = format!("{} belongs to the user 12345, want", file.display());
             assert!(error.starts_with(&begin), "{error}");
         }

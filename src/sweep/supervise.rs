@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use super::images::SweepImages;
 use super::progress::Progress;
 use super::results::{self, Results};
 use super::schedule::{self, Decision, End, Next, PointState, Reason, Start};
-use super::slot::{Slot, Slots};
+use super::slot::Slots;
 use super::{Point, Sweep, SweepDir, csv, table};
 use crate::compute::Machine;
 use crate::files::write_atomic;
-use crate::overview::count;
+use crate::overview::{count, unscored};
 use crate::run::{
     self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Status,
     StopRequests, SupervisorStatus, SweepStatus, TrainStatus, data,
@@ -137,8 +138,9 @@ struct PointSession {
     /// How many steps it trains in all.
     steps: u64,
     child: Option<Child>,
-    /// Whether it failed in an earlier session and is to be tried again.
-    retry: bool,
+    /// Whether it has ended in an earlier session and is started all the same: it failed and is to be tried again, or it has
+    /// checkpoints that nobody has scored.
+    again: bool,
     /// Whether somebody stopped it, who may resume it.
     withheld: bool,
     /// What keeps it from being started, of which its run says nothing.
@@ -168,7 +170,12 @@ impl<'a> Supervisor<'a> {
             let read = Progress::of(session.directory.run(point).as_ref());
             points.push(PointSession {
                 steps,
-                retry: session.retry_failed && read.end.is_some_and(End::is_failure),
+                again: match read.end {
+                    Some(end) if end.is_failure() => session.retry_failed,
+                    // One whose journal was removed, say.
+                    Some(_) => session.directory.run(point).as_ref().map_or(0, unscored) > 0,
+                    None => false,
+                },
                 ..PointSession::default()
             });
             progress.push(read);
@@ -178,7 +185,11 @@ impl<'a> Supervisor<'a> {
             points,
             progress,
             decisions: session.directory.decisions(session.sweep)?,
-            slots: Slots::of_this_machine()?,
+            slots: Slots::of_this_machine(format!(
+                "{} (pid {})",
+                session.directory.id(),
+                process::id()
+            ))?,
             session,
             status,
             over: None,
@@ -300,7 +311,7 @@ impl<'a> Supervisor<'a> {
         let all = self.points.iter().zip(&self.progress);
         all.map(|(point, progress)| {
             let mut state = progress.point_state(point.steps, metric);
-            if point.retry {
+            if point.again {
                 state.end = None;
             }
             state.running |= point.child.is_some();
@@ -345,8 +356,8 @@ impl<'a> Supervisor<'a> {
                     return Ok(());
                 }
                 Next::Start(starts) => {
-                    display.waits(false);
                     if starts.is_empty() {
+                        display.waits(None);
                         self.slots.leave();
                     }
                     for start in starts {
@@ -396,18 +407,19 @@ impl<'a> Supervisor<'a> {
         if begun.as_ref().is_some_and(is_locked) {
             return Ok(true); // by processes of a session that was killed, which are about to end
         }
-        let threads = match spec.compute.threads {
-            0 => (self.slots.cores() / session.sweep.definition.parallel).max(1),
-            threads => threads,
-        };
+        let threads = session.sweep.threads(spec, self.slots.cores());
         let slot = match session.gpus {
             [] => self.slots.take_cores(threads)?,
             gpus => self.slots.take_gpu(gpus)?,
         };
         let Some(slot) = slot else {
-            display.waits(true);
+            display.waits(Some(match session.gpus {
+                [] => self.slots.wait_for_cores(threads),
+                gpus => self.slots.wait_for_gpu(gpus),
+            }));
             return Ok(false);
         };
+        display.waits(None);
         // Its processes have logs of their own.
         let mut arguments: Vec<OsString> = vec!["--quiet".into()];
         let (run, lock) = match begun {
@@ -432,8 +444,9 @@ impl<'a> Supervisor<'a> {
             }
         };
         arguments.extend(start.until.map(|until| format!("--until={until}").into()));
-        let Slot { device, files } = slot;
-        let child = Child::start_supervisor(session.program, &run, lock, &arguments, &files)?;
+        let child = Child::start_supervisor(session.program, &run, lock, &arguments, &slot.files)?;
+        slot.set_holder(&format!("{} (pid {})", run.id(), child.pid()));
+        let device = slot.device;
         let progress = &self.progress[index];
         let before = (progress.done, progress.evaluations.len());
         let verb = if progress.state.is_some() {
@@ -443,7 +456,7 @@ impl<'a> Supervisor<'a> {
         };
         let state = &mut self.points[index];
         state.child = Some(child);
-        (state.retry, state.failure_told) = (false, false);
+        (state.again, state.failure_told) = (false, false);
         // Those of an earlier session, which is over.
         let progress = &mut self.progress[index];
         (progress.end, progress.error) = (None, None);

@@ -375,6 +375,194 @@ fn failed_point_is_told_while_its_evaluator_has_still_to_score() {
 }
 
 #[test]
+fn point_that_fails_is_tried_again_and_ends_as_one_that_did_not() {
+    let sweep = "  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n";
+    // So long that its trainer is there to be killed, which is not started again.
+    let set = [
+        "train.restarts=0",
+        "train.steps=500",
+        "train.checkpoint_every=50",
+    ];
+    let set = set.map(|set| ["--set", set]).concat();
+    let run = [&["run", "sweep"], &set[..]].concat();
+    let undisturbed = project(sweep);
+    undisturbed.succeed(&run);
+    let project = project(sweep);
+    let child = project.start(&run);
+    let directory = begun(&project);
+    let run = directory.join("001-learning_rate=0.02");
+    let trainer = wait_for("a trainer", || at_work(&status(&run, "train")?));
+    kill(trainer, Signal::SIGKILL).unwrap();
+    let done = finished(child);
+    assert_eq!(done.code, Some(1), "{}\n{}", done.out, done.err);
+    let told = done.out.find("001-learning_rate=0.02: failed after ");
+    let next = done.out.find("002-learning_rate=0.05: started");
+    assert!(told.is_some() && told < next, "{}", done.out);
+    let counts = "2 points: 1 finished, 1 failed";
+    assert!(done.out.contains(counts), "{}", done.out);
+    assert!(done.out.contains("  to try again   "), "{}", done.out);
+    let rows = table(&directory);
+    let state = rows[0].iter().position(|head| head == "state").unwrap();
+    assert_eq!([&*rows[1][state], &*rows[2][state]], ["failed", "finished"]);
+
+    let done = project.succeed(&["resume", "sweep", "--retry-failed"]);
+    assert!(done.out.contains("2 points: 2 finished"), "{}", done.out);
+    let (whole, own) = (points(&begun(&undisturbed)), points(&directory));
+    for (name, run) in &own {
+        assert!(last_weights(run) == last_weights(&whole[name]), "{name}");
+        assert_eq!(scores(run), scores(&whole[name]), "{name}");
+    }
+}
+
+#[test]
+fn target_that_is_reached_ends_a_sweep_until_it_has_another() {
+    // Every loss reaches it.
+    let project = project(
+        "
+  parameters: {optimizer.learning_rate: [0.02, 0.05, 0.1]}
+  metric: {name: loss, goal: minimize, of: last}
+  target: 1000
+",
+    );
+    let done = project.succeed(&["run", "sweep"]);
+    let over = "over: 001-learning_rate=0.02 has reached the target";
+    assert!(done.out.contains(over), "{}", done.out);
+    let counts = "3 points: 1 reached the target, 2 not run";
+    assert!(done.out.contains(counts), "{}", done.out);
+    let directory = begun(&project);
+    assert_eq!(points(&directory).len(), 1);
+    let first = decisions(&directory);
+    assert_eq!(first.lines().count(), 1, "{first}");
+    assert!(first.starts_with("{\"target\":{\"point\":1,"), "{first}");
+    let rows = table(&directory);
+    let rank = rows[0].iter().position(|head| head == "rank").unwrap();
+    let ranks: Vec<&str> = rows[1..].iter().map(|row| &*row[rank]).collect();
+    assert_eq!(ranks, ["1", "", ""]);
+    let listed = project.succeed(&["list"]).out;
+    assert!(listed.contains("target reached"), "{listed}");
+
+    let done = project.succeed(&["resume", "sweep"]);
+    assert!(done.out.contains(over), "{}", done.out);
+    assert_eq!(points(&directory).len(), 1);
+    // No loss reaches it: all points are run to their ends.
+    let done = project.succeed(&["resume", "sweep", "--set", "sweep.target=0"]);
+    assert!(done.out.contains("3 points: 3 finished"), "{}", done.out);
+    assert_eq!(decisions(&directory), first);
+}
+
+#[test]
+fn finished_point_whose_journal_was_removed_is_scored_again() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    project.succeed(&["run", "sweep"]);
+    let directory = begun(&project);
+    let (before, table_before) = (points(&directory), table(&directory));
+    let kept = |run: &Path| {
+        let all = scores(run).into_iter();
+        let there = checkpoints(run);
+        all.filter(|(step, _)| there.contains(step)).collect()
+    };
+    let wanted: BTreeMap<_, _> = kept(&before["001-learning_rate=0.02"]);
+    fs::remove_file(before["001-learning_rate=0.02"].join("evaluations.jsonl")).unwrap();
+    let done = project.succeed(&["resume", "sweep"]);
+    assert!(done.out.contains("2 points: 2 finished"), "{}", done.out);
+    assert_eq!(scores(&before["001-learning_rate=0.02"]), wanted);
+    assert_eq!(table(&directory), table_before);
+    let again = project.succeed(&["resume", "sweep"]).out;
+    assert!(!again.contains(": resumed"), "{again}");
+}
+
+#[test]
+fn killed_point_is_listed_as_interrupted_alone_as_among_the_others() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    let child = project.start(&["run", "sweep", "--set", "train.steps=100000"]);
+    let directory = begun(&project);
+    wait_for("a trainer", || trainers(&directory).first().copied());
+    kill_everything(&project);
+    finished(child);
+    let point = project
+        .path("runs/sweep")
+        .join(directory.file_name().unwrap())
+        .join("1");
+    let point = point.strip_prefix(project.path("runs")).unwrap();
+    let alone = project.succeed(&["list", point.to_str().unwrap()]).out;
+    let all = project.succeed(&["list", "sweep"]).out;
+    assert!(alone.contains("  interrupted  "), "{alone}");
+    assert_eq!(alone.lines().count(), 2, "{alone}");
+    let words = |text: &str| {
+        let row = text.lines().nth(1).unwrap();
+        row.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(words(&alone), words(&all));
+}
+
+#[test]
+fn point_on_several_devices_takes_a_core_for_each() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    let set = ["--set", "compute.devices=[cpu, cpu]"];
+    let threads = ["--set", "compute.threads=0"];
+    if two() == 2 {
+        let done = project.succeed(&[&["run", "sweep"], &set[..], &threads].concat());
+        assert!(done.out.contains("2 points: 2 finished"), "{}", done.out);
+        let started = "001-learning_rate=0.02: started on cpu with ";
+        let (_, rest) = done.out.split_once(started).expect(&done.out);
+        let count: usize = rest.split(' ').next().unwrap().parse().unwrap();
+        assert!(count >= 2, "{}", done.out);
+        for run in points(&begun(&project)).values() {
+            assert_eq!(status(run, "train").unwrap()["ranks"], json!(2));
+        }
+    }
+    for (option, value, want) in [
+        (
+            "compute.devices",
+            "[cpu, cuda:1]",
+            "compute.devices: got cuda:1 in the spec of a sweep",
+        ),
+        (
+            "sweep.devices",
+            "[cuda:0]",
+            "got cuda:0, but each point trains on compute.devices",
+        ),
+    ] {
+        let other = format!("{option}={value}");
+        let refused =
+            project.runboard(&[&["check", "sweep"], &set[..], &["--set", &other]].concat());
+        assert_eq!(refused.code, Some(2), "{}", refused.out);
+        assert!(refused.err.contains(want), "{}", refused.err);
+    }
+}
+
+#[test]
+fn words_of_hydra_are_told_in_ours() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    for (words, want) in [
+        (
+            "-m optimizer.learning_rate=0.05,0.1 train.steps=9",
+            "error: got --multirun optimizer.learning_rate=0.05,0.1 train.steps=9, want --sweep \
+             'optimizer.learning_rate=0.05,0.1' --set 'train.steps=9'\n",
+        ),
+        (
+            "--multirun",
+            "error: got --multirun, want --sweep FIELD=VALUE,VALUE\n",
+        ),
+        (
+            "train.steps=9",
+            "error: got train.steps=9, want --set 'train.steps=9'\n",
+        ),
+        (
+            "other",
+            "error: got \"other\" beside tiny, want one experiment\n",
+        ),
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let refused = project.runboard(&[&["run", "tiny"], &words[..]].concat());
+        assert_eq!((refused.code, &*refused.err), (Some(2), want));
+    }
+    assert!(!project.path("runs").exists());
+}
+
+#[test]
 fn sweeps_on_one_machine_take_turns() {
     let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05, 0.1]}\n");
     project.write(
@@ -384,10 +572,15 @@ fn sweeps_on_one_machine_take_turns() {
     // Each point has all cores.
     let start = |name| project.start(&["run", name, "--set", "compute.threads=0"]);
     let sweeps = ["sweep", "other"].map(start);
+    let mut told = String::new();
     for sweep in sweeps {
         let done = finished(sweep);
         assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+        told += &done.out;
     }
+    let waits = told.lines().find(|line| line.starts_with("waiting for "));
+    let waits = waits.unwrap_or_else(|| panic!("who has the cores is not told: {told}"));
+    assert!(waits.contains(" (pid "), "{waits}");
     let time = |value: &Value| {
         let text = value.as_str().unwrap();
         text.parse::<chrono::DateTime<chrono::FixedOffset>>()
