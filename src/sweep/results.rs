@@ -169,9 +169,17 @@ impl<'a> Results<'a> {
     pub(super) fn word(&self) -> impl Fn(&Point, &Progress) -> String + use<> {
         let stopped = stopped(self.decisions);
         let winner = self.winner();
+        let rungs = self.sweep.definition.rungs(u64::MAX);
         move |point, progress| {
             let has_failed = progress.end.is_some_and(End::is_failure);
+            // There it waits for the others, and does not look as if somebody had stopped it.
+            let is_at_rung = progress.state == Some(RunState::Stopped)
+                && progress.end.is_none()
+                && rungs.contains(&progress.done);
             match winner {
+                None if is_at_rung && !stopped.contains_key(&point.number) => {
+                    format!("at rung {}", progress.done)
+                }
                 Some(winner) if winner == point.number && !has_failed => {
                     "reached the target".to_owned()
                 }
@@ -411,6 +419,10 @@ impl Score {
 pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(text).collect();
+            format!("[{}]", items.join(", "))
+        }
         value => {
             let text = value.to_string();
             text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
@@ -431,7 +443,7 @@ pub fn spread(candidate: &Candidate) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::run::{Quality, Scores};
-    use crate::sweep::definition::{Choice, Metric, Parameter};
+    use crate::sweep::definition::{Choice, Halving, Metric, Parameter};
     use crate::sweep::schedule::tests::{definition, points};
     use std::time::Duration;
 
@@ -672,6 +684,26 @@ pub(super) mod tests {
         }];
         assert!(!case.results().can_retry());
         assert_eq!(case.results().failures().len(), 1);
+    }
+
+    #[test]
+    fn point_that_waits_at_a_rung_says_so() {
+        let mut case = Case::new(vec![finished(&[(0.9, None)]); 2]);
+        case.sweep.definition.early_terminate = Some(Halving {
+            min_iter: 10,
+            eta: 2,
+        });
+        for (progress, done) in case.progress.iter_mut().zip([10, 7]) {
+            (progress.state, progress.end) = (Some(RunState::Stopped), None);
+            progress.done = done;
+        }
+        assert_eq!(case.results().states(), ["at rung 10", "stopped"]);
+    }
+
+    #[test]
+    fn value_that_is_a_list_has_no_decimals_that_say_nothing() {
+        let list = serde_json::json!([25.0, 50.5, "a"]);
+        assert_eq!(text(&list), "[25, 50.5, a]");
     }
 
     #[test]
