@@ -848,6 +848,6 @@ fn shipped_sweeps_are_valid() {
         let steps = found.steps(50_000).unwrap();
         (found.points.len(), found.definition.steps(&steps))
     };
-    assert_eq!(points("learning-rate"), (12, 12_000));
+    assert_eq!(points("learning-rate"), (15, 15_000));
     assert_eq!(points("hyperband"), (81, 72_900));
 }
