@@ -68,7 +68,7 @@ class Comparison:
             status = json.loads((run / f"{role}.status.json").read_bytes())
             demand(status["process"]["state"] == "finished", f"{role}.status.json: {status}")
         table = self.project.runboard("list")
-        rows = [line.split() for line in table.splitlines() if " soak/" in line]
+        rows = [line.split() for line in table.splitlines() if line.startswith("soak/")]
         want = ["finished", f"{STEPS}/{STEPS}"]
         demand(len(rows) == 1 and rows[0][1:3] == want, f"runboard list says:\n{table}")
         left = [path.name for path in run.rglob("*") if re.search(r"\.(tmp|old)$|^\.best-", path.name)]

@@ -29,8 +29,8 @@ const CIFAR10_TEST_IMAGES: usize = 10_000;
 /// The forward pass's share of a training step: the gradients of weights and of activations cost as much again, each.
 const FORWARD: f64 = 1.0 / 3.0;
 
-/// How much longer a session of a point takes than its steps and evaluations, in seconds, on a machine of 2026.
-const START_SECONDS: f64 = 1.5;
+/// How much longer a session of a point takes than its steps and evaluations, in seconds: see docs/sweeps.md.
+const START_SECONDS: f64 = 0.6;
 
 /// Bytes that a run keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
