@@ -10,6 +10,9 @@ const FAILURE: i32 = 1;
 /// Exit code of bad input.
 pub const BAD_INPUT: i32 = 2;
 
+/// Exit code of a rank that ends because another one has, of the ranks that train together.
+pub const LOST_RANK: i32 = 5;
+
 /// Exit code of training that diverged.
 pub const DIVERGED: i32 = 4;
 

@@ -18,6 +18,7 @@
 //! - what lies on disk: [`checkpoint`], [`events`], [`run`]
 //! - what people are told of a run: [`overview`]
 //! - how the two processes are started, watched, displayed and stopped: [`supervisor`]
+//! - which ranks a process has, of those on several hosts: [`launch`]
 //! - sweeps of many runs: [`sweep`]
 //! - commands: [`cli`]
 //!
@@ -34,6 +35,7 @@ pub mod files;
 pub mod hint;
 pub mod home;
 pub mod hparams;
+pub mod launch;
 pub mod overview;
 pub mod paths;
 pub mod pictures;

@@ -3,12 +3,13 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use nix::sys::prctl;
-use runboard::cli::{EvalArgs, TrainArgs, record_training};
+use runboard::cli::{EvalArgs, RankArgs, TrainArgs, record_training};
 use runboard::compute::{self, environment};
 use runboard::run::{RunDir, read_spec};
 use runboard::shutdown::Shutdown;
 use runboard::spec::Spec;
 use runboard::{cli, console, files};
+use runboard_compute::trainer::RankFiles;
 use runboard_compute::{backend, evaluator, trainer};
 use std::io;
 use std::path::Path;
@@ -26,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Train a run
     Train(TrainArgs),
+    /// Train as another one of the processes that train a run together
+    Rank(RankArgs),
     /// Evaluate the checkpoints of a run
     Eval(EvalArgs),
     /// Print versions and GPUs, as JSON
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<i32> {
     match arguments.command {
         Command::Train(arguments) => train(&arguments),
+        Command::Rank(arguments) => rank(&arguments),
         Command::Eval(arguments) => {
             let run = arguments.run()?;
             prepare(&run)?;
@@ -62,15 +66,27 @@ fn run(arguments: Arguments) -> Result<i32> {
 fn train(arguments: &TrainArgs) -> Result<i32> {
     let run = arguments.run()?;
     prepare(&run)?;
-    if let (Some(rank), Some(store)) = (arguments.rank, &arguments.store) {
-        trainer::train_rank(&run, rank, store)?;
-        return Ok(0);
-    }
     if !arguments.supervised {
         record_training(&run, &backend::machine());
     }
     let stop = Shutdown::on_signals()?;
-    Ok(trainer::train(&run, arguments.until(), &stop)?.exit_code())
+    let (until, launch) = (arguments.until(), arguments.launch(&run));
+    Ok(trainer::train(&run, until, &launch, &stop)?.exit_code())
+}
+
+fn rank(arguments: &RankArgs) -> Result<i32> {
+    let run = arguments.run()?;
+    prepare(&run)?;
+    let files = RankFiles {
+        store: arguments.store.as_deref(),
+        began: arguments.began.as_deref(),
+    };
+    // A rank of rank 0's host ends with that; who supervises another one asks it to stop.
+    let stop = match files.began {
+        None => Shutdown::new(),
+        Some(_) => Shutdown::on_signals()?,
+    };
+    Ok(trainer::train_rank(&run, &arguments.launch, files, &stop)?.exit_code())
 }
 
 /// Prepares this process to train or evaluate `run`.

@@ -12,14 +12,15 @@ mod run;
 mod sweep;
 mod warm_start;
 
-pub use self::processes::{EvalArgs, TrainArgs};
+pub use self::processes::{EvalArgs, RankArgs, TrainArgs};
 use self::run::Session;
 pub use self::run::record_training;
 use crate::data::Fetch;
 use crate::hint::shell;
 use crate::home::Home;
+use crate::launch::{Endpoint, Flags, Launch};
 use crate::run::{Found, RunDir, commands, resolve, resolve_any};
-use crate::spec::{self, Experiment, Override};
+use crate::spec::{self, Experiment, Override, Spec};
 use crate::supervisor::display::Verbosity;
 use crate::{bail_user, compute, console, error, paths};
 use anyhow::{Context, Error, Result};
@@ -68,6 +69,8 @@ enum Command {
         until: UntilArg,
         #[command(flatten)]
         output: OutputArgs,
+        #[command(flatten)]
+        launch: LaunchArgs,
     },
     /// Continue a run from its last checkpoint, or a sweep with what is missing of it
     Resume {
@@ -96,6 +99,8 @@ enum Command {
         until: UntilArg,
         #[command(flatten)]
         output: OutputArgs,
+        #[command(flatten)]
+        launch: LaunchArgs,
     },
     /// Stop a run, or a sweep and its points, after a last checkpoint, wherever it was started, and wait for its end
     Stop {
@@ -225,6 +230,56 @@ impl OutputArgs {
     }
 }
 
+/// Which processes train together. Without these options torchrun's variables say so (RANK, WORLD_SIZE, LOCAL_RANK,
+/// MASTER_ADDR, MASTER_PORT), or else Slurm's, under `srun`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Several hosts (docs/distributed.md)")]
+struct LaunchArgs {
+    /// Number of hosts that train together; each runs this command
+    #[arg(long, value_name = "N", value_parser = counted())]
+    nnodes: Option<usize>,
+    /// This host's number, from 0; host 0 keeps the run
+    #[arg(long, value_name = "N")]
+    node_rank: Option<usize>,
+    /// Where they meet: an address of host 0, and a port that is free there
+    #[arg(long, value_name = "HOST:PORT")]
+    rdzv_endpoint: Option<Endpoint>,
+    /// Processes on each host [default: one for each of compute.devices, or one]
+    #[arg(long, value_name = "N", value_parser = counted())]
+    nproc_per_node: Option<usize>,
+    /// Network interface of this host to the others [default: that of the route to host 0]
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// What the run is called where they meet [default: the experiment's name]
+    #[arg(long, value_name = "ID")]
+    rdzv_id: Option<String>,
+    /// How long to wait until all have come [default: 300]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    rdzv_timeout: Option<u64>,
+}
+
+impl LaunchArgs {
+    /// The launch of this process, which is to train by this spec; `name` is the experiment's.
+    fn find(&self, spec: &Spec, name: &str) -> Result<Launch> {
+        let flags = Flags {
+            nodes: self.nnodes,
+            node_rank: self.node_rank,
+            ranks_per_node: self.nproc_per_node,
+            endpoint: self.rdzv_endpoint.clone(),
+            interface: self.interface.clone(),
+            id: self.rdzv_id.clone(),
+            timeout_secs: self.rdzv_timeout,
+        };
+        Launch::find(&flags, |name| env::var(name).ok(), spec, name)
+    }
+}
+
+/// Takes a number of hosts or processes.
+fn counted() -> impl TypedValueParser<Value = usize> {
+    let number = clap::value_parser!(u64).range(1..=65_536);
+    number.try_map(usize::try_from)
+}
+
 /// Takes a path as [`paths::expand`] does.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(paths::expand)
@@ -333,10 +388,12 @@ impl Cli {
                 detach,
                 until,
                 output,
+                launch,
             } => run::run(
                 &runs.directory()?,
                 experiment,
                 from.as_deref(),
+                launch,
                 Session {
                     until: until.steps,
                     detach: *detach,
@@ -353,6 +410,7 @@ impl Cli {
                 recorded,
                 until,
                 output,
+                launch,
             } => {
                 let overrides = parse_overrides(overrides)?;
                 let session = Session {
@@ -367,7 +425,9 @@ impl Cli {
                         run.id(),
                         commands::resume(&run)
                     ),
-                    Found::Run(run) => run::resume(&run, &overrides, data, recorded, session),
+                    Found::Run(run) => {
+                        run::resume(&run, &overrides, data, recorded, launch, session)
+                    }
                     Found::Sweep(sweep) => {
                         sweep::resume(sweep, &overrides, data, recorded, *retry_failed, session)
                     }

@@ -1,7 +1,8 @@
 //! The arguments of the two processes of a run, which are processes of `runboard-compute`.
 
 use super::{RunsArg, UntilArg, path};
-use crate::run::RunDir;
+use crate::launch::Launch;
+use crate::run::{RunDir, read_spec};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -16,12 +17,25 @@ pub struct TrainArgs {
     /// Started by a supervisor, which has recorded the session
     #[arg(long, hide = true)]
     pub supervised: bool,
-    /// Started by a trainer as another one of the processes that train together
-    #[arg(long, hide = true, requires = "store")]
-    pub rank: Option<usize>,
-    /// Where these meet
-    #[arg(long, hide = true, requires = "rank")]
+    /// The processes that train together, as JSON
+    #[arg(long, hide = true, value_parser = launch_from_json)]
+    launch: Option<Launch>,
+}
+
+/// Those of another one of the processes that train together, which a trainer or the supervisor of a host starts.
+#[derive(Args, Debug)]
+pub struct RankArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Which one, as JSON
+    #[arg(long, value_parser = launch_from_json)]
+    pub launch: Launch,
+    /// Where those of one host meet
+    #[arg(long)]
     pub store: Option<PathBuf>,
+    /// Where to write the first step once all have met
+    #[arg(long)]
+    pub began: Option<PathBuf>,
 }
 
 /// Those of `runboard eval`.
@@ -52,9 +66,29 @@ impl TrainArgs {
         self.run.runs.find(&self.run.run)
     }
 
+    /// The processes that train together: as the supervisor says, or else those of the spec of `run`.
+    pub fn launch(&self, run: &RunDir) -> Launch {
+        let of_spec = || {
+            // A spec that is bad is for the trainer to report, in its status.
+            let ranks = read_spec(run).map_or(1, |spec| spec.compute.ranks());
+            Launch::on_one_host(ranks)
+        };
+        self.launch.clone().unwrap_or_else(of_spec)
+    }
+
     /// Train until so many steps are done; None: to the last one.
     pub fn until(&self) -> Option<u64> {
         self.until.steps
+    }
+}
+
+impl RankArgs {
+    /// The run whose spec and images it trains with.
+    ///
+    /// # Errors
+    /// A user error if there is none.
+    pub fn run(&self) -> Result<RunDir> {
+        self.run.runs.find(&self.run.run)
     }
 }
 
@@ -66,4 +100,8 @@ impl EvalArgs {
     pub fn run(&self) -> Result<RunDir> {
         self.run.runs.find(&self.run.run)
     }
+}
+
+fn launch_from_json(text: &str) -> Result<Launch, serde_json::Error> {
+    serde_json::from_str(text)
 }

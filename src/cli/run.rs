@@ -2,21 +2,22 @@
 
 use super::sweep;
 use super::warm_start::WarmStart;
-use super::{ExperimentArgs, data_error, data_from_environment, fetch};
+use super::{ExperimentArgs, LaunchArgs, data_error, data_from_environment, fetch};
 use crate::compute::{Machine, machine};
-use crate::data::Fingerprint;
+use crate::data::{Fetch, Fingerprint};
 use crate::error::is_user_error;
 use crate::home::Home;
 use crate::hparams;
+use crate::launch::{Launch, Origin};
 use crate::overview::{RunSnapshot, closing};
 use crate::run::{self, Lock, Provenance, Role, RunDir, SpecChange, SupervisorStatus};
 use crate::run::{EarlyStop, Journal, ProcessDir, Status, TrainStatus};
 use crate::run::{commands, data as run_data};
 use crate::schedule::Schedule;
 use crate::shutdown::{self, Shutdown};
-use crate::spec::{Override, Spec};
+use crate::spec::{Experiment, Override, Spec};
 use crate::supervisor::display::{Display, Verbosity};
-use crate::supervisor::{self, Options, StopOptions, supervise};
+use crate::supervisor::{self, NodeOptions, Options, StopOptions, supervise, supervise_ranks};
 use crate::sweep::Sweep;
 use crate::{bail_user, checkpoint, compute, console, data};
 use anyhow::{Context, Result};
@@ -45,6 +46,7 @@ pub fn run(
     runs: &Path,
     args: &ExperimentArgs,
     from: Option<&Path>,
+    launch: &LaunchArgs,
     session: Session,
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;
@@ -60,14 +62,26 @@ pub fn run(
                 experiment.name
             );
         }
+        if launch.find(&sweep.base, &experiment.name)?.origin != Origin::Spec {
+            bail_user!(
+                "{} is a sweep, each point of which trains in one process; want a single run where several processes \
+                 train together",
+                experiment.name
+            );
+        }
         return sweep::run(runs, &experiment, &sweep, fetch, session);
     }
     let spec = &experiment.spec;
+    let launch = launch.find(spec, &experiment.name)?;
+    check_launch(&launch, session)?;
+    if !launch.leads() {
+        return join(&experiment, &launch, fetch);
+    }
     let warm_start = from.map(|from| WarmStart::find(runs, from)).transpose()?;
     if let Some(warm_start) = &warm_start {
         warm_start.check(spec)?;
     }
-    let device = machine()?.training_devices(&spec.compute)?;
+    let device = machine()?.training_devices(&spec.compute, &launch)?;
     let images =
         data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
     let fingerprint = Fingerprint::of(&images)?;
@@ -87,7 +101,66 @@ pub fn run(
         supervisor::lock(run)
     };
     let (run, lock) = RunDir::create_with(runs, name, &yaml, &provenance, prepare)?;
-    start(&run, lock, session)
+    start(&run, lock, launch, session)
+}
+
+/// Makes sure that a session can be as it is launched, before there is anything of it.
+fn check_launch(launch: &Launch, session: Session) -> Result<()> {
+    if launch.origin != Origin::Spec && session.detach {
+        bail_user!(
+            "--detach: want it for a run of one process; where several train together ({}), the launcher may detach them",
+            launch.origin
+        );
+    }
+    match &launch.rendezvous {
+        Some(rendezvous) if launch.leads() => rendezvous.listen().map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Trains with this host's ranks, which are not the first: that one's host keeps the run.
+fn join(experiment: &Experiment, launch: &Launch, fetch: Fetch) -> Result<i32> {
+    let (spec, name) = (&experiment.spec, &experiment.name);
+    let device = machine()?.training_devices(&spec.compute, launch)?;
+    let images = data::prepare(&spec.data, fetch).map_err(|error| data_error(error, experiment))?;
+    join_with(spec, name, device, &images, launch)
+}
+
+/// As [`join`], of a run whose directory is here, too.
+fn join_again(
+    run: &RunDir,
+    overrides: &[Override],
+    folder: Option<&Path>,
+    launch: &LaunchArgs,
+) -> Result<i32> {
+    let mut spec = SpecChange::new(run, overrides)?.to;
+    if let Some(folder) = folder {
+        spec.data.folder = folder.to_owned();
+    }
+    let launch = launch.find(&spec, &run.name())?;
+    let device = machine()?.training_devices(&spec.compute, &launch)?;
+    let images = data::prepare(&spec.data, Fetch::Refused)?;
+    join_with(&spec, &run.name(), device, &images, &launch)
+}
+
+fn join_with(
+    spec: &Spec,
+    name: &str,
+    device: String,
+    images: &Path,
+    launch: &Launch,
+) -> Result<i32> {
+    let fingerprint = Fingerprint::of(images)?;
+    let program = compute::path()?;
+    let scratch =
+        tempfile::tempdir().context("failed to make a directory for this host's ranks")?;
+    let provenance = provenance(machine()?, device, None).with_spec(spec)?;
+    let record = |run: &RunDir| run_data::record(run, &spec.data.folder, fingerprint);
+    let yaml = spec.to_frozen_yaml()?;
+    let (run, ()) = RunDir::create_with(scratch.path(), name, &yaml, &provenance, record)?;
+    let options = NodeOptions::new(spec.train.restarts, spec.compute.timeout_secs);
+    let shutdown = Shutdown::counting_signals()?;
+    supervise_ranks(&run, &program, launch, &shutdown, options)
 }
 
 /// Resumes `run` with these changes of its spec; `folder` is where its images are, if it was given. Its session is
@@ -98,16 +171,23 @@ pub fn resume(
     overrides: &[Override],
     folder: Option<&Path>,
     recorded: bool,
+    launch: &LaunchArgs,
     session: Session,
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;
     if recorded {
         let lock = Lock::inherited(run, Role::Supervisor);
         let lock = lock.map_or_else(|| supervisor::lock(run), Ok)?;
-        return start(run, lock, session);
+        let launch = launch.find(&run::read_spec(run)?, &run.name())?;
+        return start(run, lock, launch, session);
+    }
+    if !launch.find(&run::read_spec(run)?, &run.name())?.leads() {
+        return join_again(run, overrides, folder, launch);
     }
     let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
     let change = SpecChange::new(run, overrides)?;
+    let launch = launch.find(&change.to, &run.name())?;
+    check_launch(&launch, session)?;
     let (spec, changes) = (&change.to, change.changes()?);
     let given = |folder: &&Path| !folder.as_os_str().is_empty();
     run_data::verify(
@@ -117,7 +197,7 @@ pub fn resume(
         folder.filter(given),
         data_from_environment,
     )?;
-    let device = machine()?.training_devices(&spec.compute)?;
+    let device = machine()?.training_devices(&spec.compute, &launch)?;
     let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
     let steps = spec.train.total_steps(images);
@@ -166,7 +246,7 @@ pub fn resume(
     for change in &changes {
         console::line(change);
     }
-    start(run, lock, session)
+    start(run, lock, launch, session)
 }
 
 /// Says that a run whose next step is `next` will not train on by this spec, and how it would.
@@ -201,7 +281,9 @@ pub fn record_training(run: &RunDir, machine: &Machine) {
         let _supervisor = Lock::take(run, Role::Supervisor)?; // whose holder alone may write the record
         drop(Lock::take(run, Role::TRAIN)?);
         let change = SpecChange::new(run, &[])?;
-        let device = machine.training_devices(&change.to.compute)?;
+        let compute = &change.to.compute;
+        let launch = Launch::on_one_host(compute.ranks());
+        let device = machine.training_devices(compute, &launch)?;
         let provenance = provenance(machine, device, next_step(run));
         provenance.with_spec(&change.to)?.record(run)?;
         change.write(run)
@@ -257,7 +339,7 @@ pub(super) fn detach<S: Status>(
 }
 
 /// Supervises `run`, whose lock this is, here or detached.
-fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
+fn start(run: &RunDir, lock: Lock, launch: Launch, session: Session) -> Result<i32> {
     let path = run.path().display();
     let Session {
         until, verbosity, ..
@@ -272,6 +354,7 @@ fn start(run: &RunDir, lock: Lock, session: Session) -> Result<i32> {
     }
     let options = Options {
         until,
+        launch: (launch.origin != Origin::Spec).then_some(launch),
         ..Options::new(run::read_spec(run)?.train.restarts)
     };
     let program = compute::path()?;

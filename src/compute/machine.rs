@@ -1,6 +1,7 @@
 //! What the program sees of this machine, and what it was built with.
 
 use super::program::ask;
+use crate::launch::Launch;
 use crate::run::Software;
 use crate::spec::Compute;
 use crate::{bail_user, hint};
@@ -75,14 +76,18 @@ impl Machine {
         Ok(gpu.map_or("cpu".to_owned(), |index| format!("cuda:{index}")))
     }
 
-    /// The devices that training runs on, one for each rank, as people are told.
+    /// The devices that this process's ranks train on, as people are told.
     ///
     /// # Errors
     /// As [`Machine::gpu`].
-    pub fn training_devices(&self, compute: &Compute) -> Result<String> {
-        let name = |rank| self.device(compute.training_device(rank));
-        let names: Result<Vec<String>> = (0..compute.ranks()).map(name).collect();
-        Ok(names?.join(", "))
+    pub fn training_devices(&self, compute: &Compute, launch: &Launch) -> Result<String> {
+        let name = |index| self.device(&launch.of_rank(index).device(compute, self.gpus));
+        let names: Result<Vec<String>> = (0..launch.count).map(name).collect();
+        let names = names?.join(", ");
+        Ok(match launch.world - launch.count {
+            0 => names,
+            others => format!("{names} and those of {others} other ranks"),
+        })
     }
 
     /// What computes on this device, for a run's provenance.
@@ -125,8 +130,11 @@ mod tests {
             devices,
             ..Compute::default()
         };
-        let names = with_gpus(2).training_devices(&compute).unwrap();
-        assert_eq!(names, "cuda:1, cpu");
+        let mut launch = Launch::on_one_host(2);
+        let names = |launch: &_| with_gpus(2).training_devices(&compute, launch).unwrap();
+        assert_eq!(names(&launch), "cuda:1, cpu");
+        launch.world = 6;
+        assert_eq!(names(&launch), "cuda:1, cpu and those of 4 other ranks");
     }
 
     #[test]

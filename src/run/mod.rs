@@ -42,7 +42,7 @@ pub use status::{
     Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, SweepStatus,
     TrainStatus, Trend,
 };
-pub use stop_request::StopRequests;
+pub use stop_request::{StopRequests, request_stop};
 
 #[cfg(test)]
 pub(crate) use provenance::tests::provenance;

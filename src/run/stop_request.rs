@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Holder;
-use super::{Lock, ProcessDir, Role};
+use super::{Lock, ProcessDir, Role, RunDir, Status, SupervisorStatus};
 use crate::files::{read_small, replace};
 use crate::shutdown::Shutdown;
 
@@ -53,6 +53,20 @@ pub(crate) fn write(directory: &ProcessDir, role: Role, holder: &Holder, now: bo
     let mut json = serde_json::to_vec(&request).context("failed to encode a request to stop")?;
     json.push(b'\n');
     replace(&directory.stop_request(role), &json)
+}
+
+/// Asks the run to stop whose trainer this process is: its supervisor if there is one, or else `stop`, the trainer's own.
+pub fn request_stop(run: &RunDir, stop: &Shutdown) {
+    if stop.requested().is_some() {
+        return;
+    }
+    let supervisor = SupervisorStatus::load(run).ok().flatten();
+    let supervisor = supervisor.filter(|status| status.alive(run));
+    let holder = supervisor.and_then(|_| Lock::holder(run, Role::Supervisor));
+    let asked = holder.is_some_and(|holder| write(run, Role::Supervisor, &holder, false).is_ok());
+    if !asked {
+        stop.request_once(SIGTERM);
+    }
 }
 
 /// Removes the request to an earlier process of the role, if there is one.
@@ -119,7 +133,6 @@ impl StopRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::RunDir;
     use crate::run::provenance;
 
     #[test]

@@ -98,6 +98,23 @@ impl Spec {
         Ok(changes.filter(|change| change.from != change.to).collect())
     }
 
+    /// All fields with their values, as people read them, in the order of the spec.
+    ///
+    /// # Errors
+    /// If the data directory's path is not Unicode.
+    pub fn values(&self) -> Result<Vec<(String, String)>> {
+        let json = self.to_json()?;
+        let fields = fields::paths().filter(|path| fields::is_in_spec(path));
+        let values = fields.map(|field| {
+            let value = field
+                .split('.')
+                .try_fold(&json, |value, key| value.get(key));
+            let text = value.map_or_else(|| NOT_SET.to_owned(), Value::to_string);
+            (field.to_owned(), text)
+        });
+        Ok(values.collect())
+    }
+
     /// This spec of a run, which is in the file `path`, as a resume with these overrides changes it.
     ///
     /// # Errors

@@ -181,14 +181,9 @@ impl Default for Compute {
 }
 
 impl Compute {
-    /// How many processes train together.
+    /// How many processes of one host train together, if nobody says otherwise.
     pub fn ranks(&self) -> usize {
         self.devices.len().max(1)
-    }
-
-    /// The device that a rank trains on.
-    pub fn training_device(&self, rank: usize) -> &str {
-        self.devices.get(rank).unwrap_or(&self.device)
     }
 }
 

@@ -5,6 +5,7 @@ mod child;
 mod detached;
 pub mod display;
 mod log;
+mod node;
 mod outcome;
 mod restart;
 mod screen;
@@ -23,9 +24,11 @@ use nix::sys::signal::Signal;
 
 pub use self::child::Child;
 pub use self::detached::{StopOptions, detach, stop};
+pub use self::node::{NodeOptions, supervise_ranks};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 pub use self::terminal::Terminal;
 use crate::checkpoint;
+use crate::launch::Launch;
 use crate::overview;
 use crate::run::{
     EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, Statuses,
@@ -41,7 +44,7 @@ use worker::Worker;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How the supervisor waits and how often it restarts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How often in a row, with no new checkpoint between, a trainer that dies is started again.
     pub restarts: u32,
@@ -51,6 +54,8 @@ pub struct Options {
     pub poll: Duration,
     /// The trainer is to train until so many steps are done; None: to the last one.
     pub until: Option<u64>,
+    /// The ranks that the trainer has to start and to wait for; None: those of `compute.devices`.
+    pub launch: Option<Launch>,
 }
 
 impl Options {
@@ -61,6 +66,7 @@ impl Options {
             delay: Duration::from_secs(1),
             poll: Duration::from_millis(200),
             until: None,
+            launch: None,
         }
     }
 }
@@ -120,6 +126,9 @@ pub fn supervise(
     if let Some(until) = options.until {
         arguments.extend(["--until".to_owned(), until.to_string()]);
     }
+    if let Some(launch) = &options.launch {
+        arguments.extend(["--launch".to_owned(), serde_json::to_string(launch)?]);
+    }
     let mut supervisor = Supervisor {
         run,
         trainer: Worker::new(run, program, arguments, options.delay),
@@ -130,7 +139,7 @@ pub fn supervise(
         status,
     };
     supervisor.trainer.restarts.limit(options.restarts);
-    let result = supervisor.supervise(shutdown, display, options);
+    let result = supervisor.supervise(shutdown, display, &options);
     display.finish();
     supervisor.finish(result, shutdown, display)
 }
@@ -153,7 +162,7 @@ impl Supervisor<'_> {
         &mut self,
         shutdown: &Shutdown,
         display: &mut Display,
-        options: Options,
+        options: &Options,
     ) -> Result<()> {
         loop {
             if shutdown.take_pause() {

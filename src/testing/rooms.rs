@@ -13,6 +13,7 @@ fn modules_import_none_that_stands_after_them() {
         "hint",
         "shutdown",
         "spec",
+        "launch",
         "schedule",
         "data",
         "pictures",

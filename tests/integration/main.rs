@@ -15,6 +15,7 @@ mod evaluations;
 mod faults;
 mod fuzz;
 mod home;
+mod hosts;
 mod input;
 mod locks;
 mod make;

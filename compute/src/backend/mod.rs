@@ -27,7 +27,7 @@ pub use device_images::DeviceImages;
 pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, depends_on_threads, gradients, logits};
 pub use optimizer::Optimizer;
-pub use ranks::{checksum, mean_over_ranks};
+pub use ranks::{checksum, mean_over_ranks, take_no_part};
 
 use crate::model::{Network, PARAMETERS};
 use anyhow::{Context, Result, anyhow};
@@ -37,10 +37,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_tch::TchTensor;
 use runboard::compute::Machine;
 use runboard::data::Batch;
+use runboard::launch::Launch;
 use runboard::spec::Compute;
-use std::num::NonZero;
 use std::ops::Range;
-use std::thread;
 
 /// burn's version; Cargo.toml pins it.
 const BURN: &str = "0.22.1";
@@ -70,17 +69,12 @@ pub fn device(spec: &str) -> Result<(Device, String)> {
     Ok((device, machine.device(spec)?))
 }
 
-/// The threads of a rank, of those that the spec shares out among all; 0 for libtorch's choice.
-pub fn rank_threads(compute: &Compute) -> usize {
-    let ranks = compute.ranks();
-    if ranks == 1 {
-        return compute.threads;
-    }
-    let all = match compute.threads {
-        0 => thread::available_parallelism().map_or(1, NonZero::get),
-        threads => threads,
-    };
-    (all / ranks).max(1)
+/// The device that this process's first rank trains on, and its name.
+///
+/// # Errors
+/// As [`device`].
+pub fn training_device(compute: &Compute, launch: &Launch) -> Result<(Device, String)> {
+    device(&launch.device(compute, machine().gpus))
 }
 
 /// Prepare this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for

@@ -3,9 +3,12 @@
 use super::group::Group;
 use super::losses::DeviceLosses;
 use super::{handles, to_host, with_handles};
-use crate::model::Network;
+use crate::model::{LAYERS, Network};
 use anyhow::Result;
 use tch::Tensor;
+
+/// The most losses that a step has: a total, a cross-entropy, an accuracy, the layers' decays.
+const LOSSES: usize = 3 + LAYERS.len();
 
 /// The gradients and losses of a whole batch, of those of each rank's equal part of it; the same bits on every rank.
 /// `sums` becomes the sum over the ranks, on the same way.
@@ -24,6 +27,8 @@ pub fn mean_over_ranks(
     for tensor in &tensors {
         flat.extend(to_host(tensor)?);
     }
+    // As many values in every spec: those of a rank that takes no part are no fewer.
+    flat.resize(flat.len() + LOSSES - losses.values().numel(), 0.0);
     let means = flat.len();
     flat.extend_from_slice(sums);
     group.all_reduce(&mut flat)?;
@@ -42,6 +47,17 @@ pub fn mean_over_ranks(
         None => losses.with_values(losses.values().shallow_clone()),
     };
     Ok((with_handles(gradients, tensors), losses))
+}
+
+/// Take part in [`mean_over_ranks`] without gradients and losses of one's own, with these numbers to sum.
+///
+/// # Errors
+/// As [`mean_over_ranks`].
+pub fn take_no_part(group: &mut Group, network: &Network, sums: &[f32]) -> Result<()> {
+    let gradients: usize = handles(network)?.iter().map(Tensor::numel).sum();
+    let mut flat = vec![0.0; gradients + LOSSES];
+    flat.extend_from_slice(sums);
+    group.all_reduce(&mut flat)
 }
 
 /// A number of 16 bits that almost surely differs where the weights do. Sums of it are exact in a float.

@@ -73,6 +73,9 @@ impl Trainer<'_> {
             }
             self.status.waits_for_score = true;
             self.save_heartbeat()?;
+            if let Some(ranks) = &mut self.ranks {
+                ranks.keep_alive(self.optimizer.network());
+            }
             stop.sleep(LOOK);
         }
         self.status.waits_for_score = false;

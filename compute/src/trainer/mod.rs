@@ -13,13 +13,14 @@ mod timer;
 
 use crate::backend::{self, DeviceLosses, Losses, Optimizer};
 use crate::model::Network;
-use anyhow::{Context, Result};
-pub use ranks::train_rank;
+use anyhow::{Context, Error, Result};
+pub use ranks::{RankFiles, train_rank};
 use runboard::checkpoint::queue::EvaluationQueue;
 use runboard::checkpoint::{self, Checkpoint, Rollback};
 use runboard::console;
 use runboard::data::{Images, Share};
 use runboard::files;
+use runboard::launch::Launch;
 use runboard::run::data::TrainingData;
 use runboard::run::{
     self, Completion, EarlyStop, FormerStatus, Lock, Process, ProcessState, Provenance, Role,
@@ -31,9 +32,10 @@ use runboard::spec::{Spec, Train};
 
 use divergence::{Divergence, LossLimit};
 use input::{BatchSource, StepInput, batches};
-use ranks::{Beginning, RankProcesses, Ranks};
+use ranks::{Beginning, Ending, RankProcesses, Ranks};
 use reporter::{Reporter, StepOutput};
 use restore::{Restored, restore};
+use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,12 +51,19 @@ const MAX_PENDING: usize = 100;
 /// Train `run` from its newest checkpoint, or from fresh weights, to the spec's last step, or until `until` steps are
 /// done. What a step does depends on all steps there are, and not on `until`.
 ///
+/// `launch` says which other processes train with this one.
+///
 /// A disk that refuses does not end it, as long as the last checkpoint can be written.
 ///
 /// # Errors
 /// Another trainer at work, bad data, a [`Divergence`], a last checkpoint that cannot be written, a run
 /// directory that vanished; the status file then holds the message.
-pub fn train(run: &RunDir, until: Option<u64>, stop: &Shutdown) -> Result<Completion> {
+pub fn train(
+    run: &RunDir,
+    until: Option<u64>,
+    launch: &Launch,
+    stop: &Shutdown,
+) -> Result<Completion> {
     let lock = Lock::take(run, Role::TRAIN)?;
     let _requests = StopRequests::watch(&lock, stop)?;
     let former = FormerStatus::read::<TrainStatus>(run);
@@ -68,7 +77,7 @@ pub fn train(run: &RunDir, until: Option<u64>, stop: &Shutdown) -> Result<Comple
         until,
         ..TrainStatus::new(Process::current())
     };
-    let result = train_with_rollbacks(run, &mut status, stop);
+    let result = train_with_rollbacks(run, launch, &mut status, stop);
     if former.restore_if_refused(run, &result) {
         return result;
     }
@@ -78,21 +87,49 @@ pub fn train(run: &RunDir, until: Option<u64>, stop: &Shutdown) -> Result<Comple
 /// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.
 fn train_with_rollbacks(
     run: &RunDir,
+    launch: &Launch,
     status: &mut TrainStatus,
     stop: &Shutdown,
 ) -> Result<Completion> {
     let spec = run::read_spec(run)?;
     let mut rollbacks = None;
     loop {
-        let trainer = Trainer::start(run, &spec, rollbacks, status)?;
-        let error = match trainer.run(stop) {
-            Ok(ended) => return Ok(ended),
-            Err(error) => error,
+        let mut trainer = match Trainer::start(run, &spec, launch, rollbacks, status, stop) {
+            Ok(trainer) => trainer,
+            Err(error) => {
+                let StoppedAtStart(signal) = error.downcast()?;
+                return Ok(Completion::Stopped(signal));
+            }
         };
-        let divergence: Divergence = error.downcast()?;
-        rollbacks = Some(divergence.roll_back(run, &spec.train)?);
+        let result = trainer.run(stop);
+        let result = match result.map_err(Error::downcast::<Divergence>) {
+            Ok(ended) => Ok(ended),
+            Err(Ok(divergence)) => match divergence.roll_back(run, &spec.train) {
+                Ok(all) => {
+                    rollbacks = Some(all);
+                    trainer.end_ranks(&Ending::Again);
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
+            Err(Err(error)) => Err(error),
+        };
+        trainer.end_ranks(&Ending::of(&result));
+        return result;
     }
 }
+
+/// The error of a trainer that this signal stopped while it waited for the other ranks.
+#[derive(Debug)]
+struct StoppedAtStart(i32);
+
+impl fmt::Display for StoppedAtStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by signal {}", self.0)
+    }
+}
+
+impl std::error::Error for StoppedAtStart {}
 
 struct Trainer<'a> {
     run: &'a RunDir,
@@ -139,16 +176,18 @@ impl<'a> Trainer<'a> {
     fn start(
         run: &'a RunDir,
         spec: &'a Spec,
+        launch: &Launch,
         rollbacks: Option<Vec<Rollback>>,
         status: &'a mut TrainStatus,
+        stop: &Shutdown,
     ) -> Result<Self> {
         // The images tell how many steps epochs are.
         status.steps = spec.train.steps.unwrap_or(status.steps);
         status.save(run)?;
-        let (device, device_name) = backend::device(spec.compute.training_device(0))?;
-        let device_names = backend::machine().training_devices(&spec.compute)?;
-        let processes = RankProcesses::start(run, spec)?;
-        let threads = backend::prepare(backend::rank_threads(&spec.compute));
+        let (device, device_name) = backend::training_device(&spec.compute, launch)?;
+        let device_names = backend::machine().training_devices(&spec.compute, launch)?;
+        let processes = RankProcesses::start(run, launch)?;
+        let threads = backend::prepare(launch.threads(&spec.compute));
         let TrainingData {
             images, classes, ..
         } = run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;
@@ -178,7 +217,7 @@ impl<'a> Trainer<'a> {
                 ));
             }
         }
-        let ranks = spec.compute.ranks();
+        let ranks = launch.world;
         if let Some(before) = status.ranks.filter(|&before| first > 0 && before != ranks) {
             console::warning(format_args!(
                 "{ranks} devices train, but {before} before: the last bits of the weights depend on the number"
@@ -214,9 +253,20 @@ impl<'a> Trainer<'a> {
             end: target,
             rollbacks: rollbacks.as_ref().unwrap_or(&state.rollbacks).clone(),
         };
-        let lead = |processes| Ranks::lead(processes, run, spec, &beginning, &optimizer);
-        let ranks = run::with_heartbeat(status, run, || processes.map(lead).transpose())?;
-        let share = ranks::share(spec, 0);
+        let lead =
+            |processes| Ranks::lead(processes, run, spec, launch, &beginning, &optimizer, stop);
+        let ranks = run::with_heartbeat(status, run, || processes.map(lead).transpose());
+        let ranks = match (ranks, stop.requested()) {
+            (Err(error), Some(signal)) => {
+                console::timed(format_args!("{error:#}"));
+                return Err(StoppedAtStart(signal).into());
+            }
+            (ranks, _) => ranks?,
+        };
+        let share = Share {
+            rank: 0,
+            ranks: launch.world,
+        };
         let input = BatchSource::start(&images, spec, share, first, &device, gpu)?;
         let events = run.events(Role::TRAIN);
         let reporter = Reporter::start(&events, spec, first, state.averages, &classes, gpu)?;
@@ -256,7 +306,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    fn run(mut self, stop: &Shutdown) -> Result<Completion> {
+    fn run(&mut self, stop: &Shutdown) -> Result<Completion> {
         let train = &self.spec.train;
         let target = self.status.target();
         // As the session that saved the checkpoint has decided, or would have.
@@ -270,7 +320,7 @@ impl<'a> Trainer<'a> {
             let logged = step.is_multiple_of(train.log_every);
             let saved = step.is_multiple_of(train.checkpoint_every);
             let read = logged || saved || last || self.reporter.shows(step);
-            let output = self.step(step, read)?;
+            let output = self.step(step, read, stop)?;
             if logged {
                 self.log_step(step);
             }
@@ -300,6 +350,13 @@ impl<'a> Trainer<'a> {
         Ok(Completion::Finished)
     }
 
+    /// Let the other ranks go, if there are any.
+    fn end_ranks(&mut self, ending: &Ending) {
+        if let Some(ranks) = self.ranks.take() {
+            ranks.end(self.optimizer.network(), ending);
+        }
+    }
+
     /// That this signal ends the session with this step, whose checkpoint is saved.
     fn stopped(&self, step: u64, signal: i32) -> Completion {
         console::timed(format_args!("stopped after step {step}, which is saved"));
@@ -307,7 +364,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// One training step; `read` says whether to read its losses, and those before it, now.
-    fn step(&mut self, step: u64, read: bool) -> Result<StepOutput> {
+    fn step(&mut self, step: u64, read: bool, stop: &Shutdown) -> Result<StepOutput> {
         let begin = Instant::now();
         let StepInput {
             images,
@@ -318,7 +375,13 @@ impl<'a> Trainer<'a> {
         let weights = self.optimizer.network();
         let part = backend::gradients(weights, self.spec, step, images.clone(), labels)?;
         let (losses, gradients) = match &mut self.ranks {
-            Some(ranks) => ranks.mean(step, weights, part)?,
+            Some(ranks) => {
+                let mean = ranks.mean(weights, &part)?;
+                if mean.asks_to_stop() {
+                    run::request_stop(self.run, stop);
+                }
+                (mean.losses, mean.gradients)
+            }
             None => part,
         };
         let rates = self.rates(step);

@@ -1,13 +1,13 @@
-//! Training in several processes of this host. The trainer is rank 0 and starts the others, which take their part of
-//! each batch and make the same steps; all that people and other processes see is the trainer's. Whatever ends the trainer
-//! ends them.
+//! Training in several processes, on this host and others. The trainer is rank 0 and starts those of its host, which take
+//! their part of each batch and make the same steps; a supervisor on each other host starts its own
+//! (`supervisor::node`). All that people and other processes see is the trainer's.
 
 use super::input::{BatchSource, StepInput};
 use super::step_rates;
 use crate::backend::group::{Group, Hello, Lost, Meeting, Place};
 use crate::backend::{self, DeviceLosses, Optimizer};
 use crate::model::Network;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -16,36 +16,47 @@ use runboard::checkpoint::Rollback;
 use runboard::checkpoint::{NamedTensor, TensorGroups};
 use runboard::console;
 use runboard::data::Share;
+use runboard::error::{self, ExitError, LOST_RANK};
 use runboard::files;
+use runboard::launch::Launch;
 use runboard::paths;
-use runboard::run::{self, Role, RunDir};
+use runboard::run::{self, Completion, Role, RunDir};
 use runboard::schedule::Schedule;
+use runboard::shutdown::Shutdown;
 use runboard::spec::Spec;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use std::{env, thread};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fmt};
+use sysinfo::System;
 use tempfile::TempDir;
 
-/// How long a rank may take to read the images before it meets the others. One that dies meanwhile is noticed at once.
+/// How long a rank of this host may take to read the images before it meets the others. One that dies meanwhile is
+/// noticed at once.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// How long the other ranks wait for rank 0, which may wait for a score itself: it ends them when it ends, however that
-/// happens, and it is the one that notices a rank which is lost.
+/// How long the other ranks of one host wait for rank 0, which may be paused with them: it ends them when it ends, however
+/// that happens, and it is the one that notices a rank which is lost.
 const PATIENCE: Duration = Duration::from_secs(30 * 86_400);
 
 /// The ranks compare their weights every so many steps.
 const COMPARE_EVERY: u64 = 100;
 
-/// The processes of the ranks but this one, which is rank 0.
+/// Of the time that the others wait for rank 0, it lets at most one part in so many pass without a sign of life.
+const SIGNS_OF_LIFE: u32 = 4;
+
+/// How often a rank gives its supervisor a sign of life.
+const SIGN: Duration = Duration::from_secs(1);
+
+/// The processes of this host's ranks but this one, which is rank 0.
 pub(super) struct RankProcesses {
     children: Arc<Mutex<Vec<(Role, Child)>>>,
-    /// Where the ranks meet: no other user can open it.
-    directory: TempDir,
+    /// Where ranks of one host meet: no other user can open it. None where they meet those of others.
+    directory: Option<TempDir>,
 }
 
 impl RankProcesses {
@@ -53,28 +64,33 @@ impl RankProcesses {
     ///
     /// # Errors
     /// The system's.
-    pub fn start(run: &RunDir, spec: &Spec) -> Result<Option<Self>> {
-        if spec.compute.ranks() == 1 {
+    pub fn start(run: &RunDir, launch: &Launch) -> Result<Option<Self>> {
+        if launch.world == 1 {
             return Ok(None);
         }
-        let directory = tempfile::tempdir().context("failed to make a directory to meet in")?;
+        let directory = match launch.rendezvous {
+            Some(_) => None,
+            None => Some(tempfile::tempdir().context("failed to make a directory to meet in")?),
+        };
         let processes = RankProcesses {
             children: Arc::default(),
             directory,
         };
-        for rank in 1..spec.compute.ranks() {
+        for index in 1..launch.count {
+            let launch = launch.of_rank(index);
             let role = Role::Train {
-                rank: u32::try_from(rank)?,
+                rank: u32::try_from(launch.rank)?,
             };
-            let child = start_rank(run, role, rank, &processes.store())
+            let child = start_rank(run, role, &launch, processes.store().as_deref())
                 .with_context(|| format!("failed to start the process {role}"))?;
             processes.lock().push((role, child));
         }
         Ok(Some(processes))
     }
 
-    fn store(&self) -> PathBuf {
-        self.directory.path().join("store")
+    fn store(&self) -> Option<PathBuf> {
+        let directory = self.directory.as_ref();
+        directory.map(|directory| directory.path().join("store"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Role, Child)>> {
@@ -94,7 +110,7 @@ impl Drop for RankProcesses {
 
 /// Start the process of a rank. It ends with this process, and by nothing else that is meant for it: a request to stop
 /// reaches the whole process group, but it is rank 0 that ends training.
-fn start_rank(run: &RunDir, role: Role, rank: usize, store: &Path) -> Result<Child> {
+fn start_rank(run: &RunDir, role: Role, launch: &Launch, store: Option<&Path>) -> Result<Child> {
     let mut log = OpenOptions::new();
     let log = log.create(true).append(true).open(run.log(role))?;
     let mut command = Command::new(env::current_exe()?);
@@ -102,14 +118,16 @@ fn start_rank(run: &RunDir, role: Role, rank: usize, store: &Path) -> Result<Chi
         command.arg0(name); // runboard's, to whoever looks
     }
     command
-        .arg("train")
+        .arg("rank")
         .arg("--run")
         .arg(paths::unexpanded(run.path()))
-        .args(["--rank", &rank.to_string(), "--store"])
-        .arg(store)
+        .args(["--launch", &serde_json::to_string(launch)?])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
+    if let Some(store) = store {
+        command.arg("--store").arg(store);
+    }
     let parent = process::id();
     let bind_to_parent = move || {
         for stop in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -130,9 +148,18 @@ fn start_rank(run: &RunDir, role: Role, rank: usize, store: &Path) -> Result<Chi
 
 /// The ranks, as one of them sees them.
 pub(super) struct Ranks {
-    /// On rank 0, which ends the others when it drops them: first, so that they do not report the group's end as an error.
+    /// On rank 0, which ends the others of its host when it drops them: first, so that they do not report the group's end
+    /// as an error.
     _processes: Option<RankProcesses>,
     group: Group,
+    /// The step whose gradients are summed next.
+    next: u64,
+    /// The first step not to make.
+    end: u64,
+    /// How long the others wait for rank 0.
+    patience: Duration,
+    /// When they last heard of it.
+    heard: Instant,
 }
 
 /// Which steps to train, and how.
@@ -146,6 +173,71 @@ pub(super) struct Beginning {
     pub rollbacks: Vec<Rollback>,
 }
 
+/// How training ends, as rank 0 tells the others.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Ending {
+    /// All that is to be trained is trained.
+    Finished,
+    /// It was stopped by this signal, or by whatever counts as one.
+    Stopped(i32),
+    /// It goes on from an earlier checkpoint, when all have met again.
+    Again,
+    /// By this error of rank 0's, and its exit code.
+    Failed(String, i32),
+}
+
+impl Ending {
+    pub fn of(result: &Result<Completion>) -> Self {
+        match result {
+            Ok(Completion::Finished) => Ending::Finished,
+            Ok(Completion::Stopped(signal)) => Ending::Stopped(*signal),
+            Err(error) => Ending::Failed(format!("{error:#}"), error::exit_code(error)),
+        }
+    }
+}
+
+/// What the sums of a step say beside gradients and losses. A sum is positive if any rank says so.
+#[derive(Clone, Copy, Debug, Default)]
+struct Notes {
+    /// A rank's supervisor was asked to stop.
+    stop: bool,
+    /// Rank 0 makes no more steps.
+    over: bool,
+    /// Rank 0 makes the step later: it is alive, and this sum is of no use.
+    later: bool,
+}
+
+/// The gradients and losses of a whole batch, and what else its step's sum said.
+pub(super) struct Mean {
+    pub losses: DeviceLosses,
+    pub gradients: Network,
+    notes: Notes,
+}
+
+impl Mean {
+    /// Whether a rank asks for training to stop.
+    pub fn asks_to_stop(&self) -> bool {
+        self.notes.stop
+    }
+}
+
+/// The error of a rank that cannot go on because another one does not.
+#[derive(Debug)]
+struct LostRank(String);
+
+impl fmt::Display for LostRank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for LostRank {}
+
+/// That of an operation of the group.
+fn lost(error: Error) -> Error {
+    ExitError::new(LOST_RANK, LostRank(format!("{error:#}"))).into()
+}
+
 /// The names and shapes of groups of tensors.
 type Shapes = Vec<(String, Vec<(String, Vec<usize>)>)>;
 
@@ -153,16 +245,21 @@ impl Ranks {
     /// Meet the ranks that were started, and tell them what training begins with.
     ///
     /// # Errors
-    /// A rank that has died or differs.
+    /// A rank that has died or differs; a request to stop while this one waits for the others.
     pub fn lead(
         processes: RankProcesses,
         run: &RunDir,
         spec: &Spec,
+        launch: &Launch,
         beginning: &Beginning,
         optimizer: &Optimizer,
+        stop: &Shutdown,
     ) -> Result<Self> {
-        let children = Arc::clone(&processes.children);
+        let (children, stop) = (Arc::clone(&processes.children), stop.clone());
         let lost = move || {
+            if stop.requested().is_some() {
+                return Some("training was asked to stop before all ranks had come".to_owned());
+            }
             let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
             children.iter_mut().find_map(|(role, child)| {
                 let status = child.try_wait().ok()??;
@@ -173,7 +270,8 @@ impl Ranks {
                 ))
             })
         };
-        let mut group = connect(run, spec, 0, &processes.store(), Some(Box::new(lost)))?;
+        let store = processes.store();
+        let mut group = connect(run, spec, launch, store.as_deref(), Some(Box::new(lost)))?;
         let state = optimizer.state();
         group.broadcast(serde_json::to_vec(&(beginning, shapes(&state)))?)?;
         let values = state.values().flatten().flat_map(|tensor| &tensor.values);
@@ -181,116 +279,268 @@ impl Ranks {
         Ok(Ranks {
             _processes: Some(processes),
             group,
+            next: beginning.first,
+            end: beginning.end,
+            patience: timeout(spec, launch),
+            heard: Instant::now(),
         })
     }
 
-    /// The gradients and losses of the whole batch of a step, of those of this rank's part. Every now and then, compare
-    /// the weights.
+    /// The gradients and losses of the whole batch of the next step, of those of this rank's part. Every now and then,
+    /// compare the weights.
     ///
     /// # Errors
     /// A rank that is lost, and weights that differ.
-    pub fn mean(
+    pub fn mean(&mut self, weights: &Network, part: &(DeviceLosses, Network)) -> Result<Mean> {
+        self.sum(weights, part, false)
+    }
+
+    /// As [`Ranks::mean`]; `stop` is whether this rank's supervisor was asked to.
+    fn sum(
         &mut self,
-        step: u64,
         weights: &Network,
-        (losses, gradients): (DeviceLosses, Network),
-    ) -> Result<(DeviceLosses, Network)> {
+        (losses, gradients): &(DeviceLosses, Network),
+        stop: bool,
+    ) -> Result<Mean> {
+        let step = self.next;
         let mut own = 0.0;
         if step.is_multiple_of(COMPARE_EVERY) {
             own = f32::from(backend::checksum(weights)?);
         }
-        let mut sum = [own];
-        let (gradients, losses) =
-            backend::mean_over_ranks(&mut self.group, &gradients, &losses, &mut sum)?;
-        if sum[0] != own * self.group.members().len() as f32 {
-            bail!(
-                "the weights of the ranks differ before step {step}: {} has others",
-                self.group.members()[self.group.rank()]
-            );
+        let mut sums = [own, f32::from(u8::from(stop)), 0.0, 0.0];
+        let mean = backend::mean_over_ranks(&mut self.group, gradients, losses, &mut sums);
+        let (gradients, losses) = mean.map_err(|error| match self.group.rank() {
+            0 => error,
+            _ => lost(error),
+        })?;
+        self.heard = Instant::now();
+        let [checksum, notes @ ..] = sums;
+        let [stop, over, later] = notes.map(|sum| sum > 0.0);
+        let notes = Notes { stop, over, later };
+        if !over && !later {
+            self.next += 1;
+            if checksum != own * self.group.members().len() as f32 {
+                bail!(
+                    "the weights of the ranks differ before step {step}: {} has others",
+                    self.group.members()[self.group.rank()]
+                );
+            }
         }
-        Ok((losses, gradients))
+        Ok(Mean {
+            losses,
+            gradients,
+            notes,
+        })
+    }
+
+    /// On rank 0: let the others know now and then that it is alive, while it waits for something else than a step. That
+    /// one of them is lost is for the next step to say.
+    pub fn keep_alive(&mut self, weights: &Network) {
+        if self.next < self.end && self.heard.elapsed() >= self.patience / SIGNS_OF_LIFE {
+            let _ = backend::take_no_part(&mut self.group, weights, &[0.0, 0.0, 0.0, 1.0]);
+            self.heard = Instant::now();
+        }
+    }
+
+    /// On rank 0: tell the others how training ends, and let them go. What one of them cannot hear any more changes
+    /// nothing: its supervisor finds out.
+    pub fn end(mut self, weights: &Network, ending: &Ending) {
+        let mut tell = || {
+            if self.next < self.end {
+                // They have made their part of the next step, or are about to.
+                backend::take_no_part(&mut self.group, weights, &[0.0, 0.0, 1.0, 0.0])?;
+            }
+            self.group.broadcast(serde_json::to_vec(ending)?)?;
+            self.group.barrier()
+        };
+        if tell().is_err()
+            && let Ending::Failed(why, _) = ending
+        {
+            self.group.leave(why);
+        }
+    }
+
+    /// On the other ranks: how training ends.
+    fn ending(mut self) -> Result<Ending> {
+        let ending = self.group.broadcast(Vec::new()).map_err(lost)?;
+        let _ = self.group.barrier(); // they have all heard it, or are lost
+        Ok(serde_json::from_slice(&ending)?)
     }
 }
 
-/// Train as one of the ranks but the first, which started this process and ends it.
+/// Files that a rank is told of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RankFiles<'a> {
+    /// Where ranks of one host meet.
+    pub store: Option<&'a Path>,
+    /// Where to write the first step, once the ranks have met and begin, for who supervises this one. Its time is then that
+    /// of the rank's last sign of life.
+    pub began: Option<&'a Path>,
+}
+
+impl RankFiles<'_> {
+    /// Give a sign of life, if `last` is long ago. One that the disk refuses is not missed for a while.
+    fn give_sign(&self, last: &mut Instant) {
+        if let Some(began) = self.began.filter(|_| last.elapsed() >= SIGN) {
+            *last = Instant::now();
+            let file = File::options().write(true).open(began);
+            let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+        }
+    }
+}
+
+/// Train as one of the ranks but the first, until that says that training is over.
 ///
 /// # Errors
-/// What this rank cannot do, or another rank that is lost.
-pub fn train_rank(run: &RunDir, rank: usize, store: &Path) -> Result<()> {
+/// What this rank cannot do, another rank that is lost, and what rank 0 failed at.
+pub fn train_rank(
+    run: &RunDir,
+    launch: &Launch,
+    files: RankFiles,
+    stop: &Shutdown,
+) -> Result<Completion> {
     let spec = run::read_spec(run)?;
-    let (device, name) = backend::device(spec.compute.training_device(rank))?;
-    backend::prepare(backend::rank_threads(&spec.compute));
-    let images = Arc::new(run::data::read_training(run, &spec)?.images);
+    loop {
+        match train_until_ending(run, &spec, launch, files, stop)? {
+            Ending::Finished => return Ok(Completion::Finished),
+            Ending::Stopped(signal) => return Ok(Completion::Stopped(signal)),
+            Ending::Again => {}
+            Ending::Failed(why, code) => {
+                // One that would repeat itself here ends this rank's supervisor, too.
+                let code = if code == 1 { LOST_RANK } else { code };
+                let why = LostRank(format!("rank 0 ended: {why}"));
+                return Err(ExitError::new(code, why).into());
+            }
+        }
+    }
+}
+
+/// Meet the others, and train with them.
+fn train_until_ending(
+    run: &RunDir,
+    spec: &Spec,
+    launch: &Launch,
+    files: RankFiles,
+    stop: &Shutdown,
+) -> Result<Ending> {
+    let (rank, ranks) = (launch.rank, launch.world);
+    let (device, name) = backend::training_device(&spec.compute, launch)?;
+    backend::prepare(launch.threads(&spec.compute));
+    let images = Arc::new(run::data::read_training(run, spec)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let mut ranks = Ranks {
-        _processes: None,
-        group: connect(run, &spec, rank, store, None)?,
-    };
+    let mut group = connect(run, spec, launch, files.store, None)?;
     let (begin, shapes): (Beginning, Shapes) =
-        serde_json::from_slice(&ranks.group.broadcast(Vec::new())?)?;
-    let values = ranks.group.broadcast(Vec::new())?;
+        serde_json::from_slice(&group.broadcast(Vec::new()).map_err(lost)?)?;
+    let values = group.broadcast(Vec::new()).map_err(lost)?;
+    let mut ranks_of = Ranks {
+        _processes: None,
+        group,
+        next: begin.first,
+        end: begin.end,
+        patience: timeout(spec, launch),
+        heard: Instant::now(),
+    };
     let train = || {
-        let mut optimizer = Optimizer::restore(&spec, &fresh, &tensors(shapes, &values))?;
-        let (schedule, share) = (Schedule::new(&spec, images.len()), share(&spec, rank));
-        let gpu = name != "cpu";
-        let mut input = BatchSource::start(&images, &spec, share, begin.first, &device, gpu)?;
+        if let Some(began) = files.began {
+            files::replace(began, begin.first.to_string().as_bytes())?;
+        }
+        let mut optimizer = Optimizer::restore(spec, &fresh, &tensors(shapes, &values))?;
+        let schedule = Schedule::new(spec, images.len());
+        let (share, gpu) = (Share { rank, ranks }, name != "cpu");
+        let mut input = BatchSource::start(&images, spec, share, begin.first, &device, gpu)?;
         console::timed(format_args!(
-            "rank {rank} of {} trains {} on {name}, steps {} to {}",
-            share.ranks,
-            run.id(),
+            "rank {rank} of {ranks} trains on {name}, steps {} to {}",
             begin.first,
             begin.end.saturating_sub(1)
         ));
+        let mut sign = Instant::now();
         for step in begin.first..begin.end {
             let StepInput { images, labels, .. } = input.next()?;
             let weights = optimizer.network();
-            let part = backend::gradients(weights, &spec, step, images, labels)?;
-            let (losses, gradients) = ranks.mean(step, weights, part)?;
+            let part = backend::gradients(weights, spec, step, images, labels)?;
+            let mean = loop {
+                files.give_sign(&mut sign);
+                let asked = stop.requested().is_some();
+                let mean = ranks_of.sum(weights, &part, asked)?;
+                if !mean.notes.later {
+                    break mean;
+                }
+            };
+            if mean.notes.over {
+                break;
+            }
             let rates = step_rates(&schedule, &spec.train, &begin.rollbacks, step);
-            optimizer.step(step, &gradients, &losses, rates)?;
+            optimizer.step(step, &mean.gradients, &mean.losses, rates)?;
         }
         Ok(())
     };
     if let Err(error) = train() {
-        ranks.group.leave(&format!("{error:#}"));
+        ranks_of.group.leave(&format!("{error:#}"));
         return Err(error);
     }
-    loop {
-        thread::park(); // rank 0 has yet to save what was trained, and then ends this process
-    }
+    ranks_of.ending()
 }
 
 /// Meet the other ranks; `lost` says whether one of them cannot come any more.
 fn connect(
     run: &RunDir,
     spec: &Spec,
-    rank: usize,
-    store: &Path,
+    launch: &Launch,
+    store: Option<&Path>,
     lost: Option<Lost>,
 ) -> Result<Group> {
-    let spec_digest = files::sha256(fs::read(run.spec())?);
+    let place = match (&launch.rendezvous, store) {
+        (Some(rendezvous), _) if launch.leads() => {
+            console::timed(format_args!(
+                "rank 0 waits for the other {} at {}, for {} s at most",
+                launch.world - 1,
+                rendezvous.endpoint,
+                rendezvous.timeout_secs
+            ));
+            Place::Listener(rendezvous.listen()?, rendezvous.id.clone())
+        }
+        (Some(rendezvous), _) => Place::Remote(rendezvous.clone()),
+        (None, Some(store)) => Place::File(store.to_owned()),
+        (None, None) => bail!("there is no place to meet"),
+    };
+    let rendezvous = launch.rendezvous.as_ref();
+    let host = System::host_name().unwrap_or_default();
     Group::connect(Meeting {
-        place: Place::File(store.to_owned()),
-        rank,
-        world: spec.compute.ranks(),
-        join_timeout: JOIN_TIMEOUT,
-        timeout: match rank {
-            0 => Duration::from_secs(spec.compute.timeout_secs),
-            _ => PATIENCE,
-        },
-        hello: Hello {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            spec: spec_digest[..16].to_owned(),
-            data: run::data::fingerprint_digits(run)?.unwrap_or_default(),
-        },
+        place,
+        rank: launch.rank,
+        world: launch.world,
+        join_timeout: rendezvous.map_or(JOIN_TIMEOUT, |it| Duration::from_secs(it.timeout_secs)),
+        timeout: timeout(spec, launch),
+        hello: hello(run, spec)?,
         lost,
+        starter: Some(format!("{host} {}", getppid())),
     })
 }
 
-/// The part of each batch that is a rank's.
-pub(super) fn share(spec: &Spec, rank: usize) -> Share {
-    let ranks = spec.compute.ranks();
-    Share { rank, ranks }
+/// What all ranks must have in common: all but where a host has the images, and what it computes with.
+fn hello(run: &RunDir, spec: &Spec) -> Result<Hello> {
+    const OWN: [&str; 4] = [
+        "data.folder",
+        "compute.device",
+        "compute.devices",
+        "compute.threads",
+    ];
+    let images = run::data::fingerprint_digits(run)?.unwrap_or_default();
+    let mut hello = vec![
+        ("runboard".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("images".to_owned(), images),
+    ];
+    let values = spec.values()?.into_iter();
+    hello.extend(values.filter(|(field, _)| !OWN.contains(&&**field)));
+    Ok(Hello(hello))
+}
+
+/// How long an operation of the group may take.
+fn timeout(spec: &Spec, launch: &Launch) -> Duration {
+    match launch.rendezvous {
+        None if !launch.leads() => PATIENCE,
+        _ => Duration::from_secs(spec.compute.timeout_secs),
+    }
 }
 
 fn shapes(groups: &TensorGroups) -> Shapes {

@@ -68,6 +68,7 @@ impl Fake {
             delay,
             poll: Duration::from_millis(5),
             until: None,
+            launch: None,
         };
         let mut display = Display::plain(shown.clone());
         let lock = lock(&self.run).unwrap();

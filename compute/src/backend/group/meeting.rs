@@ -4,8 +4,11 @@
 
 use super::ffi::Store;
 use anyhow::{Context, Error, Result, anyhow};
+use runboard::error::is_user_error;
+use runboard::launch::{Endpoint, Rendezvous};
 use runboard::user_error;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,6 +17,12 @@ use sysinfo::System;
 
 /// Between two looks into the store.
 const POLL: Duration = Duration::from_millis(10);
+
+/// Between two tries to meet in a store of rank 0's.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// So many differences are named.
+const NAMED: usize = 3;
 
 /// How long who has refused the others waits for them to learn why.
 pub(super) const HEARD: Duration = Duration::from_secs(5);
@@ -37,6 +46,9 @@ pub struct Meeting {
     pub hello: Hello,
     /// On rank 0, how to notice that a rank cannot come any more.
     pub lost: Option<Lost>,
+    /// Who started this process, and starts another one in its place if it ends; `None` if nobody does. Who has the same
+    /// rank and was started by another is one too many.
+    pub starter: Option<String>,
 }
 
 /// Where the store is, by which ranks find one another.
@@ -44,85 +56,93 @@ pub struct Meeting {
 pub enum Place {
     /// For ranks on one host: a file that is not there yet, in a directory that is no other user's.
     File(PathBuf),
-    /// For rank 0, which keeps the store: a socket that others reach; see [`Place::listen`].
-    Listener(TcpListener),
-    /// For the other ranks: the socket's address.
-    Address(SocketAddr),
+    /// For rank 0, which keeps the store: a socket that others reach, and what they call the run. It listens at one
+    /// address alone: whoever can connect can disturb the group, as c10d knows no passwords.
+    Listener(TcpListener, String),
+    /// For the other ranks: where rank 0 listens.
+    Remote(Rendezvous),
+}
+
+/// A place that is open.
+pub(super) struct Meetup {
+    pub store: Store,
+    /// All ranks, in order.
+    pub members: Vec<Member>,
+    /// The address of this host by which the others reach it: that of the route to the store.
+    pub address: IpAddr,
+    /// Where a second connection to the store finds it.
+    pub reopened: Place,
 }
 
 impl Place {
-    /// Rank 0's place at an address of this host, with port 0 for any that is free. It listens at this address alone:
-    /// whoever can connect can disturb the group, as c10d knows no passwords.
-    ///
-    /// # Errors
-    /// The address is not this host's, or taken.
-    pub fn listen(address: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("failed to listen at {address} for the other ranks"))?;
-        Ok(Place::Listener(listener))
-    }
-
-    /// Where others find it.
-    pub(super) fn reopened(&self) -> Result<Self> {
-        Ok(match self {
-            Place::File(path) => Place::File(path.clone()),
-            Place::Listener(listener) => Place::Address(listener.local_addr()?),
-            Place::Address(address) => Place::Address(*address),
-        })
-    }
-
-    /// The address of this host by which the others reach it: that of the route to the store.
-    pub(super) fn own_address(&self) -> Result<IpAddr> {
-        Ok(match self {
-            Place::File(_) => Ipv4Addr::LOCALHOST.into(),
-            Place::Listener(listener) => listener.local_addr()?.ip(),
-            Place::Address(address) => {
-                let any: IpAddr = match address {
-                    SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                    SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-                };
-                let route = || {
-                    let socket = UdpSocket::bind((any, 0))?;
-                    socket.connect(address)?; // sends nothing
-                    socket.local_addr()
-                };
-                let local = route().with_context(|| format!("no route to rank 0 at {address}"))?;
-                local.ip()
-            }
-        })
-    }
-
-    pub(super) fn open(self, world: usize, timeout: Duration) -> Result<Store> {
+    /// Open it for a second time.
+    pub(super) fn reopen(self, world: usize, timeout: Duration) -> Result<Store> {
         match self {
             Place::File(path) => Store::open(&path, world, timeout),
-            Place::Listener(listener) => Store::serve(listener, timeout),
-            Place::Address(address) => Store::join(address, timeout).with_context(|| {
-                let seconds = timeout.as_secs_f64();
-                format!("rank 0 at {address} does not answer within {seconds} s")
-            }),
+            Place::Listener(listener, _) => Store::serve(listener, timeout),
+            Place::Remote(rendezvous) => {
+                let deadline = Instant::now() + timeout;
+                Store::join(rendezvous.reach(deadline)?, timeout)
+            }
         }
     }
+}
+
+/// The address of this host on the route to another one.
+fn route_to(address: SocketAddr) -> Result<IpAddr> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let route = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(address)?; // sends nothing
+        socket.local_addr()
+    };
+    let local = route().with_context(|| format!("no route to rank 0 at {address}"))?;
+    Ok(local.ip())
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::File(path) => write!(f, "the store {}", path.display()),
-            Place::Listener(_) => write!(f, "the store"),
-            Place::Address(address) => write!(f, "rank 0 at {address}"),
+            Place::Listener(..) => write!(f, "the store"),
+            Place::Remote(rendezvous) => write!(f, "rank 0 at {}", rendezvous.endpoint),
         }
     }
 }
 
-/// What ranks compare before they train together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// The program's version.
-    pub version: String,
-    /// Of the frozen spec.
-    pub spec: String,
-    /// Of the images.
-    pub data: String,
+/// What ranks compare before they train together: names of what they have, and the values, the most important first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello(pub Vec<(String, String)>);
+
+impl Hello {
+    /// What the first has where they differ, and what the second has there.
+    fn differences(&self, other: &Self) -> Option<[String; 2]> {
+        let mut seen = BTreeSet::new();
+        let names = self.0.iter().chain(&other.0).map(|(name, _)| name);
+        let names = names.filter(|name| seen.insert(*name));
+        let value = |hello: &Self, name: &str| {
+            let found = hello.0.iter().find(|(known, _)| known == name);
+            found.map_or_else(
+                || format!("no {name}"),
+                |(_, value)| format!("{name} {value}"),
+            )
+        };
+        let values = names.map(|name| [value(self, name), value(other, name)]);
+        let differ: Vec<[String; 2]> = values.filter(|[own, other]| own != other).collect();
+        let text = |side: usize| {
+            let named: Vec<&str> = differ.iter().take(NAMED).map(|it| &*it[side]).collect();
+            let more = if differ.len() > NAMED {
+                " and others"
+            } else {
+                ""
+            };
+            format!("{}{more}", named.join(", "))
+        };
+        (!differ.is_empty()).then(|| [text(0), text(1)])
+    }
 }
 
 /// A rank, for people.
@@ -159,22 +179,26 @@ struct Introduction {
     member: Member,
     world: usize,
     hello: Hello,
+    starter: Option<String>,
 }
 
 impl Introduction {
     /// In what it differs from rank 0's, if in anything.
     fn difference(&self, zero: &Self) -> Option<String> {
-        let (own, other) = (&self.hello, &zero.hello);
-        let worlds = [self.world, zero.world].map(|world| format!("{world} ranks"));
-        let fields = [
-            ("is one of", &worlds[0], &worlds[1]),
-            ("has runboard", &own.version, &other.version),
-            ("has the spec", &own.spec, &other.spec),
-            ("has the images", &own.data, &other.data),
-        ];
-        let (has, own, other) = fields.into_iter().find(|(_, own, other)| own != other)?;
-        let (member, zero) = (&self.member, &zero.member);
-        Some(format!("{member} {has} {own}, {zero} {has} {other}"))
+        let (member, other) = (&self.member, &zero.member);
+        if self.world != zero.world {
+            let (own, zero) = (self.world, zero.world);
+            return Some(format!(
+                "{member} is one of {own} ranks, {other} is one of {zero} ranks"
+            ));
+        }
+        let [own, zero] = self.hello.differences(&zero.hello)?;
+        Some(format!("{member} has {own}; {other} has {zero}"))
+    }
+
+    /// Whether this process takes the place of one that was there before.
+    fn replaces(&self, former: &Self) -> bool {
+        self.starter.is_some() && self.starter == former.starter
     }
 }
 
@@ -215,21 +239,128 @@ impl Party {
                 member: Member::own(meeting.rank),
                 world: meeting.world,
                 hello: meeting.hello.clone(),
+                starter: meeting.starter.clone(),
             },
             limit: meeting.join_timeout,
             deadline: Instant::now() + meeting.join_timeout,
         }
     }
 
-    /// Meet the others; returns all ranks in order.
+    /// Meet the others at this place.
     ///
     /// # Errors
     /// Ranks that differ in what they are about to do, or of which there is one too many, are a user's error; so
     /// says every rank that is concerned. One that does not come is none.
-    pub(super) fn meet(&self, store: &Store) -> Result<Vec<Member>> {
+    pub(super) fn meet_at(&self, place: Place) -> Result<Meetup> {
+        let world = self.introduction.world;
+        match place {
+            Place::File(path) => {
+                let store = Store::open(&path, world, self.limit)?;
+                Ok(Meetup {
+                    members: self
+                        .meet(&store)?
+                        .context("the group in this store has begun")?,
+                    store,
+                    address: Ipv4Addr::LOCALHOST.into(),
+                    reopened: Place::File(path),
+                })
+            }
+            Place::Listener(listener, id) => {
+                let address = listener.local_addr()?;
+                let store = Store::serve(listener, self.limit)?;
+                store.set("id", id.as_bytes())?;
+                let reopened = Rendezvous {
+                    endpoint: Endpoint {
+                        host: address.ip().to_string(),
+                        port: address.port(),
+                    },
+                    interface: None,
+                    id,
+                    timeout_secs: self.limit.as_secs(),
+                };
+                Ok(Meetup {
+                    members: self
+                        .meet(&store)?
+                        .context("the group in this store has begun")?,
+                    store,
+                    address: address.ip(),
+                    reopened: Place::Remote(reopened),
+                })
+            }
+            Place::Remote(rendezvous) => self.join(rendezvous),
+        }
+    }
+
+    /// Meet in rank 0's store. One whose ranks have begun, or have failed to meet, goes with its process: rank 0 makes
+    /// another one when it begins again.
+    fn join(&self, rendezvous: Rendezvous) -> Result<Meetup> {
+        let mut last = None;
+        loop {
+            let address = match rendezvous.reach(self.deadline) {
+                Ok(address) => address,
+                Err(error) => return Err(last.unwrap_or(error)),
+            };
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let meet = || {
+                let store = Store::join(address, left.max(AGAIN))?;
+                self.check_run(&store, &rendezvous)?;
+                Ok((self.meet(&store)?, store))
+            };
+            match meet() {
+                Ok((Some(members), store)) => {
+                    let named = rendezvous.own_address()?;
+                    return Ok(Meetup {
+                        store,
+                        members,
+                        address: named.map_or_else(|| route_to(address), Ok)?,
+                        reopened: Place::Remote(rendezvous),
+                    });
+                }
+                Ok((None, _)) => {}
+                Err(error) if is_user_error(&error) => return Err(error),
+                Err(error) => last = Some(error),
+            }
+            if Instant::now() >= self.deadline {
+                let (seconds, endpoint) = (self.limit.as_secs_f64(), &rendezvous.endpoint);
+                return Err(last.unwrap_or_else(|| {
+                    anyhow!("rank 0 at {endpoint} did not begin again within {seconds} s")
+                }));
+            }
+            thread::sleep(AGAIN);
+        }
+    }
+
+    /// Make sure that the store is that of the same run.
+    fn check_run(&self, store: &Store, rendezvous: &Rendezvous) -> Result<()> {
+        let Rendezvous { endpoint, id, .. } = rendezvous;
+        let theirs = loop {
+            match store.get("id")? {
+                Some(theirs) => break String::from_utf8_lossy(&theirs).into_owned(),
+                None if Instant::now() < self.deadline => thread::sleep(POLL),
+                None => return Err(anyhow!("{endpoint} has a store that is not runboard's")),
+            }
+        };
+        if theirs != *id {
+            return Err(user_error!(
+                "rank 0 at {endpoint} trains {theirs}, this rank {id}; want another port for each run, or the same \
+                 --rdzv-id"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Meet the others; returns all ranks in order, or none if they have begun without this process.
+    fn meet(&self, store: &Store) -> Result<Option<Vec<Member>>> {
         let Introduction { member, world, .. } = &self.introduction;
         if store.add(&format!("taken/{}", member.rank), 1)? > 1 {
-            return Err(self.taken(store));
+            let former = self.wait_for_introduction(store, member.rank);
+            match former {
+                Some(former) if self.introduction.replaces(&former) => {}
+                former => return Err(self.taken(former)),
+            }
+            if store.get("verdict")?.is_some() {
+                return Ok(None);
+            }
         }
         let introduction = serde_json::to_vec(&self.introduction)?;
         store.set(&introduction_key(member.rank), &introduction)?;
@@ -240,29 +371,36 @@ impl Party {
             if result.is_err() {
                 self.wait_until_heard(store)?;
             }
-            return result;
+            return result.map(Some);
         }
         let members = self.wait_for_verdict(store)?.result()?;
         if members.len() <= member.rank {
             let (zero, ranks) = (&members[0], members.len());
             return Err(user_error!(
-                "{member} is one of {world} ranks, {zero} one of {ranks} ranks"
+                "{member} is one of {world} ranks, {zero} is one of {ranks} ranks"
             ));
         }
-        Ok(members)
+        Ok(Some(members))
+    }
+
+    /// Who has a rank. It may have taken it and not have introduced itself yet.
+    fn wait_for_introduction(&self, store: &Store, rank: usize) -> Option<Introduction> {
+        loop {
+            match introduction(store, rank) {
+                Ok(Some(introduction)) => return Some(introduction),
+                Ok(None) if Instant::now() < self.deadline => thread::sleep(POLL),
+                _ => return None,
+            }
+        }
     }
 
     /// The error of a rank that another process has.
-    fn taken(&self, store: &Store) -> Error {
+    fn taken(&self, by: Option<Introduction>) -> Error {
         let rank = self.introduction.member.rank;
-        // It may have taken the rank and not have introduced itself yet.
-        let by = loop {
-            match introduction(store, rank) {
-                Ok(Some(introduction)) => break introduction.member.to_string(),
-                Ok(None) if Instant::now() < self.deadline => thread::sleep(POLL),
-                _ => break format!("another rank {rank}"),
-            }
-        };
+        let by = by.map_or_else(
+            || format!("another rank {rank}"),
+            |it| it.member.to_string(),
+        );
         user_error!("rank {rank} is taken: {by} was there before")
     }
 
@@ -282,8 +420,11 @@ impl Party {
                 return Ok(Verdict::Differ(differences.join("; ")));
             }
             if came.iter().all(Option::is_some) {
-                let members = came.into_iter().flatten().map(|it| it.member);
-                return Ok(Verdict::Go(members.collect()));
+                // Once more, as some may have been replaced.
+                let members =
+                    (0..own.world).map(|rank| Ok(introduction(store, rank)?.map(|it| it.member)));
+                let members: Result<Vec<Option<Member>>> = members.collect();
+                return Ok(Verdict::Go(members?.into_iter().flatten().collect()));
             }
             if let Some(lost) = self.lost.as_ref().and_then(|lost| lost()) {
                 return Ok(Verdict::Missing(lost));

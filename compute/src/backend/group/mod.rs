@@ -19,7 +19,7 @@ pub use meeting::{Hello, Lost, Meeting, Member, Place};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use failure::{Blame, End};
 use ffi::{Gloo, Store};
-use meeting::Party;
+use meeting::{Meetup, Party};
 use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::net::SocketAddr;
@@ -90,29 +90,28 @@ impl Group {
         if rank >= world {
             bail!("there is no rank {rank} among {world}, want 0 to world - 1");
         }
-        let address = meeting.place.own_address()?;
+        let party = Party::new(&mut meeting);
+        let place = meeting.place;
+        let name = place.to_string();
+        let worker = Worker::start()?;
+        let meet = move |links: &mut Links| {
+            let Meetup {
+                store,
+                members,
+                address,
+                reopened,
+            } = party.meet_at(place)?;
+            links.store = Some(store);
+            Ok((members, address, reopened))
+        };
+        let met = worker.call(join_timeout + SLACK + meeting::HEARD, meet);
+        let seconds = join_timeout.as_secs_f64();
+        let late = || anyhow!("{name} does not answer within {seconds} s");
+        let met = met.unwrap_or_else(|| Err(late()));
+        let (members, address, reopened) = met.context("failed to meet the other ranks")?;
         if address.is_unspecified() {
             bail!("a group listens at one address of this host, not at all of them ({address})");
         }
-        let party = Party::new(&mut meeting);
-        let reopened = meeting.place.reopened()?;
-        let place = meeting.place;
-        let worker = Worker::start()?;
-        let open = move |links: &mut Links| {
-            links.store = Some(place.open(world, join_timeout)?);
-            Ok(())
-        };
-        let meet = move |links: &mut Links| party.meet(links.store()?);
-        let opened = worker.call(join_timeout + SLACK, open);
-        let members = match opened {
-            Some(Ok(())) => worker.call(join_timeout + SLACK + meeting::HEARD, meet),
-            Some(Err(error)) => Some(Err(error)),
-            None => None,
-        };
-        let seconds = join_timeout.as_secs_f64();
-        let late = || anyhow!("{reopened} does not answer within {seconds} s");
-        let members = members.unwrap_or_else(|| Err(late()));
-        let members = members.context("failed to meet the other ranks")?;
         let mut group = Group {
             worker,
             place: Some(reopened),
@@ -217,7 +216,7 @@ impl Group {
         let (Some(place), Ok(worker)) = (self.place.take(), Worker::start()) else {
             return;
         };
-        let open = move |links: &mut Links| links.store = place.open(world, timeout).ok();
+        let open = move |links: &mut Links| links.store = place.reopen(world, timeout).ok();
         worker.call(GRACE, open);
         self.worker = worker;
     }

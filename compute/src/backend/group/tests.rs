@@ -3,6 +3,7 @@
 use super::*;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use runboard::launch::Rendezvous;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
@@ -28,12 +29,16 @@ struct Orders {
     join_timeout: Duration,
     timeout: Duration,
     hello: Hello,
+    /// What the run is called.
+    id: String,
+    starter: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum TestPlace {
     File(PathBuf),
     Listen,
+    ListenAt(SocketAddr),
     Address(SocketAddr),
 }
 
@@ -91,10 +96,16 @@ fn rank() {
 fn obey(orders: Orders) -> Result<()> {
     let place = match orders.place {
         TestPlace::File(path) => Place::File(path),
-        TestPlace::Address(address) => Place::Address(address),
-        TestPlace::Listen => Place::listen("127.0.0.1:0".parse()?)?,
+        TestPlace::Address(address) => Place::Remote(Rendezvous {
+            endpoint: address.to_string().parse().map_err(Error::msg)?,
+            interface: None,
+            id: orders.id,
+            timeout_secs: orders.join_timeout.as_secs(),
+        }),
+        TestPlace::Listen => Place::Listener(TcpListener::bind("127.0.0.1:0")?, orders.id),
+        TestPlace::ListenAt(address) => Place::Listener(TcpListener::bind(address)?, orders.id),
     };
-    if let Place::Listener(listener) = &place {
+    if let Place::Listener(listener, _) = &place {
         println!("\n> address {}", listener.local_addr()?);
     }
     let mut group = Group::connect(Meeting {
@@ -105,6 +116,7 @@ fn obey(orders: Orders) -> Result<()> {
         timeout: orders.timeout,
         hello: orders.hello,
         lost: None,
+        starter: orders.starter,
     })?;
     println!("\n> connected");
     match orders.act {
@@ -144,6 +156,8 @@ fn obey(orders: Orders) -> Result<()> {
 /// A process that is a rank; killed at the end of the test.
 struct RankProcess {
     child: Child,
+    /// Where it keeps the store, once it has said so.
+    address: Option<SocketAddr>,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -159,7 +173,11 @@ impl RankProcess {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        RankProcess { child, lines }
+        RankProcess {
+            child,
+            address: None,
+            lines,
+        }
     }
 
     /// The next thing that the rank says; `None` after its end.
@@ -207,12 +225,11 @@ impl Drop for RankProcess {
     }
 }
 
-fn hello() -> Hello {
-    Hello {
-        version: "1".into(),
-        spec: "s".into(),
-        data: "d".into(),
-    }
+/// One with these values.
+fn hello(values: [&str; 3]) -> Hello {
+    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let names = ["runboard", "train.steps", "images"];
+    Hello(names.into_iter().zip(values).map(pair).collect())
 }
 
 fn orders(act: Act, rank: usize, world: usize) -> Orders {
@@ -223,7 +240,9 @@ fn orders(act: Act, rank: usize, world: usize) -> Orders {
         world,
         join_timeout: LONG,
         timeout: LONG,
-        hello: hello(),
+        hello: hello(["1", "2", "3"]),
+        id: "a run".into(),
+        starter: None,
     }
 }
 
@@ -247,6 +266,7 @@ fn start(store: Store, directory: &Path, orders: Vec<Orders>) -> Vec<RankProcess
         if let TestPlace::Listen = place {
             let said = process.next().unwrap();
             let address = said.strip_prefix("address ").unwrap().parse().unwrap();
+            process.address = Some(address);
             place = TestPlace::Address(address);
         }
         process
@@ -455,26 +475,21 @@ fn ranks_that_differ_are_told_in_what() {
         change(&mut orders);
         orders
     };
-    let cases: [(&str, &str, Orders); 4] = [
+    let cases: [(&str, &str, Orders); 3] = [
         (
-            "is one of 3 ranks",
+            "is one of 3 ranks,",
             "is one of 2 ranks",
             other(|it| it.world = 3),
         ),
         (
-            "has runboard 2",
+            "has runboard 2;",
             "has runboard 1",
-            other(|it| it.hello.version = "2".into()),
+            other(|it| it.hello = hello(["2", "2", "3"])),
         ),
         (
-            "has the spec t",
-            "has the spec s",
-            other(|it| it.hello.spec = "t".into()),
-        ),
-        (
-            "has the images e",
-            "has the images d",
-            other(|it| it.hello.data = "e".into()),
+            "has train.steps 9, images 8;",
+            "has train.steps 2, images 3",
+            other(|it| it.hello = hello(["1", "9", "8"])),
         ),
     ];
     for (store, (one, zero, orders_of_one)) in STORES.into_iter().cycle().zip(cases) {
@@ -486,7 +501,7 @@ fn ranks_that_differ_are_told_in_what() {
             assert_eq!(
                 rank.error(),
                 format!(
-                    "2: failed to meet the other ranks: {} {one}, {} {zero}",
+                    "2: failed to meet the other ranks: {} {one} {} {zero}",
                     names[1], names[0]
                 )
             );
@@ -510,7 +525,7 @@ fn rank_that_is_one_too_many_is_told_and_the_others_go_on() {
         assert_eq!(
             ranks[3].error(),
             format!(
-                "2: failed to meet the other ranks: {third} is one of 3 ranks, {zero} one of 2 ranks"
+                "2: failed to meet the other ranks: {third} is one of 3 ranks, {zero} is one of 2 ranks"
             )
         );
         ranks[0].expect("connected");
@@ -527,6 +542,60 @@ fn rank_that_is_one_too_many_is_told_and_the_others_go_on() {
         let second_is_in = [taken(&other), "connected".to_owned()];
         assert!(said == first_is_in || said == second_is_in, "{said:?}");
         ranks[0].expect("step");
+    }
+}
+
+#[test]
+fn rank_of_another_run_is_told_and_the_others_go_on() {
+    let stranger = Orders {
+        id: "another run".into(),
+        ..orders(Act::Loop, 1, 2)
+    };
+    let all = vec![orders(Act::Loop, 0, 2), stranger, orders(Act::Loop, 1, 2)];
+    let directory = tempfile::tempdir().unwrap();
+    let mut ranks = start(Store::Tcp, directory.path(), all);
+    let error = ranks[1].error();
+    assert!(
+        error.ends_with(
+            "trains a run, this rank another run; want another port for each run, or the same --rdzv-id"
+        ),
+        "{error}"
+    );
+    for rank in [0, 2] {
+        ranks[rank].expect("connected");
+        ranks[rank].expect("step");
+    }
+}
+
+#[test]
+fn rank_that_is_started_again_waits_until_rank_0_begins_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = Orders {
+        starter: Some("a supervisor".into()),
+        ..orders(Act::Loop, 1, 2)
+    };
+    let both = vec![orders(Act::Loop, 0, 2), one.clone()];
+    let mut ranks = start(Store::Tcp, directory.path(), both);
+    for rank in &mut ranks {
+        rank.expect("connected");
+        rank.expect("step");
+    }
+    let address = ranks[0].address.unwrap();
+    ranks[1].signal(Signal::SIGKILL);
+    let mut again = RankProcess::start(&Orders {
+        place: TestPlace::Address(address),
+        ..one
+    });
+    let error = ranks[0].error();
+    assert!(error.contains("is gone: it was killed"), "{error}");
+    let mut zero = RankProcess::start(&Orders {
+        place: TestPlace::ListenAt(address),
+        ..orders(Act::Loop, 0, 2)
+    });
+    zero.next().unwrap();
+    for rank in [&mut zero, &mut again] {
+        rank.expect("connected");
+        rank.expect("step");
     }
 }
 

@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Run runboard under a real Slurm: `make test-slurm`.
+
+    slurm.py RUNBOARD DIRECTORY
+
+Starts a cluster of this one node in DIRECTORY, with ports, folders and a munge of its own, runs jobs in it and takes it down.
+Needs root and Debian's slurm-wlm and munge; no systemd and no cgroups.
+
+Exit code 0 if all held; else 1, and what was printed is kept in DIRECTORY.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+SPEC = """\
+compute: {device: cpu, threads: 1}
+data:
+  source: synthetic
+  folder: data
+  synthetic: {train_images: 500, test_images: 64}
+input: {crop: 16, cutmix: 4}
+network:
+  conv1: {channels: 8, stddev: 0.05}
+  conv2: {channels: 8, stddev: 0.05}
+  local3: {units: 32}
+  local4: {units: 16}
+optimizer: {name: sgd, learning_rate: 0.05, momentum: 0.9}
+train: {steps: 200, batch_size: 16, log_every: 1000, scalars_every: 1000, histograms_every: 1000, images_every: 1000,
+  checkpoint_every: 50, keep_checkpoints: 100000}
+"""
+SLURM_CONF = """\
+ClusterName=runboard
+SlurmctldHost={node}({address})
+SlurmctldPort={ctld_port}
+SlurmdPort={slurmd_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={directory}/munge.socket
+CryptoType=crypto/munge
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool
+SlurmctldPidFile={directory}/slurmctld.pid
+SlurmdPidFile={directory}/slurmd.pid
+SlurmctldLogFile={directory}/slurmctld.log
+SlurmdLogFile={directory}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+MpiDefault=none
+ReturnToService=2
+KillWait=120
+SlurmdParameters=config_overrides
+NodeName={node} NodeAddr={address} CPUs=4 State=UNKNOWN
+PartitionName=all Nodes={node} Default=YES MaxTime=INFINITE State=UP
+"""
+PATIENCE = 300
+
+
+class Failure(Exception):
+    pass
+
+
+def demand(holds, what):
+    if not holds:
+        raise Failure(what)
+
+
+def say(text):
+    print(f"slurm: {text}", flush=True)
+
+
+def wait_for(what, ask, seconds=PATIENCE):
+    end = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        demand(time.monotonic() < end, f"waited {seconds} s in vain for {what}")
+        time.sleep(0.1)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def cluster(directory):
+    """The cluster's daemons; the environment by which commands find it."""
+    for folder in ("state", "spool"):
+        (directory / folder).mkdir()
+    key = directory / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o600)
+    conf = directory / "slurm.conf"
+    conf.write_text(SLURM_CONF.format(
+        node=socket.gethostname().split(".")[0], address="127.0.0.1", directory=directory, ctld_port=free_port(),
+        slurmd_port=free_port()))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    environment |= {"SLURM_CONF": str(conf), "RUNBOARD_HOME": str(directory)}
+    munge = ["munged", "--force", "--foreground", f"--key-file={key}"]
+    munge += [f"--{what}-file={directory}/munge.{what}" for what in ("log", "pid", "seed")]
+    daemons = []
+    try:
+        for command, ready in (
+                (munge + [f"--socket={directory}/munge.socket"], directory / "munge.socket"),
+                (["slurmctld", "-D", "-f", str(conf)], None),
+                (["slurmd", "-D", "-f", str(conf)], None)):
+            output = open(directory / f"{command[0]}.txt", "w")
+            daemons.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment))
+            if ready:
+                wait_for(str(ready), ready.exists, 30)
+
+        def idle():
+            for daemon in daemons:
+                demand(daemon.poll() is None, f"{daemon.args[0]} ended with {daemon.returncode}")
+            state = subprocess.run(["sinfo", "-h", "-o", "%t"], env=environment, capture_output=True, text=True)
+            return state.stdout.strip() == "idle"
+
+        wait_for("a node that is idle", idle, 120)
+        yield environment
+    finally:
+        subprocess.run(["scancel", "--signal=KILL", "--user=root"], env=environment, stderr=subprocess.DEVNULL)
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            try:
+                daemon.wait(30)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+
+class Cluster:
+    def __init__(self, runboard, directory, environment):
+        self.runboard, self.directory, self.environment = str(runboard), directory, environment
+        self.jobs = 0
+
+    def start(self, *command):
+        self.jobs += 1
+        log = self.directory / f"job-{self.jobs}.txt"
+        with open(log, "w") as output:
+            process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                       env=self.environment)
+        process.log = log
+        return process
+
+    def srun(self, tasks, *arguments):
+        return self.start("srun", f"--ntasks={tasks}", "--cpus-per-task=1", self.runboard, *arguments)
+
+    def ends(self, process, codes, what):
+        code = process.wait(timeout=PATIENCE)
+        demand(code in codes, f"{what} ended with {code}, want one of {codes}:\n{process.log.read_text()}")
+
+    def runs(self, name):
+        folder = self.directory / "runs" / name
+        return sorted(run for run in folder.iterdir() if (run / "spec.yaml").exists()) if folder.exists() else []
+
+    def only_run(self, name):
+        runs = self.runs(name)
+        demand(len(runs) == 1, f"want one run of {name}, got {[run.name for run in runs]}")
+        return runs[0]
+
+
+def status(run):
+    return json.loads((run / "train.status.json").read_text())
+
+
+def checkpoints(run):
+    return sorted(int(entry.name[5:]) for entry in (run / "checkpoints").glob("step-????????"))
+
+
+def weights(run):
+    folder = run / f"checkpoints/step-{checkpoints(run)[-1]:08}"
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.safetensors"))}
+
+
+def test(cluster):
+    for name in ("one", "other", "stopped", "whole", "alone", "data"):
+        (cluster.directory / f"experiments/{name}.yaml").write_text(SPEC)
+    # The images of all, which are generated once.
+    subprocess.run([cluster.runboard, "run", "data", "--until", "1", "--quiet"], check=True, env=cluster.environment,
+                   stdout=subprocess.DEVNULL)
+
+    say("srun of two tasks is one run of two ranks, and so is another job beside it")
+    jobs = {name: cluster.srun(2, "run", name, "--quiet") for name in ("one", "other")}
+    for name, job in jobs.items():
+        cluster.ends(job, [0], f"srun of {name}")
+        run = cluster.only_run(name)
+        demand(status(run)["ranks"] == 2, f"{name}: got {status(run)['ranks']} ranks, want 2")
+    demand(weights(cluster.only_run("one")) == weights(cluster.only_run("other")), "two runs of one spec differ")
+    subprocess.run([cluster.runboard, "run", "whole", "--set", "compute.devices=[cpu, cpu]", "--quiet"], check=True,
+                   env=cluster.environment, stdout=subprocess.DEVNULL)
+    demand(weights(cluster.only_run("one")) == weights(cluster.only_run("whole")), "srun's run has other bytes")
+
+    say("scancel stops a run after a last checkpoint, and srun resumes it to the same bytes")
+    job = cluster.srun(2, "run", "stopped", "--set", "train.steps=100000000", "--quiet")
+    run = wait_for("a run", lambda: cluster.runs("stopped"))[0]
+    wait_for("a checkpoint", lambda: len(checkpoints(run)) > 1)
+    subprocess.run(["scancel", "--name=runboard"], check=True, env=cluster.environment)
+    job.wait(timeout=PATIENCE)
+    wait_for("the end of the job", lambda: not subprocess.run(
+        ["squeue", "-h"], env=cluster.environment, capture_output=True, text=True).stdout.strip())
+    state = status(run)["process"]["state"]
+    demand(state == "stopped", f"after scancel the trainer is {state}:\n{job.log.read_text()}")
+    demand(status(run)["step"] == checkpoints(run)[-1] + 1, "the last step is not saved")
+    steps = f"train.steps={checkpoints(run)[-1] + 11}"
+    cluster.ends(cluster.srun(2, "resume", "stopped", "--set", steps, "--quiet"), [0], "srun of resume")
+    shutil.rmtree(cluster.directory / "runs/whole")
+    cluster.ends(cluster.srun(2, "run", "whole", "--set", steps, "--quiet"), [0], "srun of the whole run")
+    demand(weights(run) == weights(cluster.only_run("whole")), "the resumed run has other bytes")
+
+    say("a batch script that starts one process trains with one")
+    script = cluster.directory / "alone.sh"
+    script.write_text(f"#!/bin/sh\nexec '{cluster.runboard}' run alone --quiet\n")
+    cluster.ends(cluster.start("sbatch", "--wait", "--ntasks=2", "--output=alone.txt", str(script)), [0], "sbatch")
+    demand(status(cluster.only_run("alone"))["ranks"] == 1, "a batch script's process was taken for one of several")
+
+    say("a task that is killed is named, and the run goes on")
+    job = cluster.srun(2, "run", "one", "--set", "train.steps=100000000")
+    run = wait_for("a run", lambda: cluster.runs("one")[1:])[0]
+    wait_for("a checkpoint", lambda: len(checkpoints(run)) > 1)
+    rank = [pid for pid in pids() if command(pid)[1:2] == ["rank"] and str(cluster.directory) not in command(pid)[3]]
+    demand(len(rank) == 1, f"want one process of rank 1, got {[command(pid) for pid in rank]}")
+    os.kill(rank[0], signal.SIGKILL)
+    before = checkpoints(run)[-1]
+    wait_for("what rank 0 says of it", lambda: f"(pid {rank[0]}) is gone" in job.log.read_text())
+    wait_for("progress", lambda: checkpoints(run)[-1] > before)
+    subprocess.run(["scancel", "--name=runboard"], check=True, env=cluster.environment)
+    job.wait(timeout=PATIENCE)
+
+
+def pids():
+    return [int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def command(pid):
+    try:
+        return [word.decode(errors="replace") for word in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+    except OSError:
+        return []
+
+
+def main():
+    runboard, directory = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+    if os.geteuid() != 0:
+        sys.exit("slurm: want root, to start Slurm's daemons")
+    shutil.rmtree(directory, ignore_errors=True)
+    (directory / "experiments").mkdir(parents=True)
+    try:
+        with cluster(directory) as environment:
+            test(Cluster(runboard, directory, environment))
+    except (Failure, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(f"slurm: FAILED: {error}\nslurm: {directory} has what was printed", flush=True)
+        sys.exit(1)
+    shutil.rmtree(directory)
+    say("all held")
+
+
+if __name__ == "__main__":
+    main()
