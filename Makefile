@@ -32,7 +32,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser fuzz soak check spec-docs bench bench-reference install uninstall clean named
+.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm fuzz soak check spec-docs bench bench-reference install uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -71,6 +71,14 @@ test-browser: build tensorboard-setup ## look at every TensorBoard tab of real r
 	@$(PYTHON) tools/setup.py venv $(BROWSER) playwright==1.65.2
 	@$(BROWSER)/bin/python tests/browser.py $(RUNBOARD) \
 		$(TENSORBOARD)/bin/tensorboard "$$(command -v chromium)" $(or $(CARGO_TARGET_DIR),target)/browser
+
+test-hosts: build ## train on two network namespaces and cut the cable between them (root)
+	@$(PYTHON) tests/hosts.py $(RUNBOARD) $(or $(CARGO_TARGET_DIR),target)/hosts
+
+test-slurm: build ## run under a Slurm of this one node (root; installs slurm-wlm and munge)
+	@$(PYTHON) tools/setup.py debian slurmctld slurm-wlm
+	@$(PYTHON) tools/setup.py debian munged munge
+	@$(PYTHON) tests/slurm.py $(RUNBOARD) $(or $(CARGO_TARGET_DIR),target)/slurm
 
 fuzz: build ## feed random edits of valid files to whatever reads them (MINUTES=10 each)
 	@FUZZ_SECONDS=$$((60 * $(or $(MINUTES),10))) cargo test --release --lib --test integration fuzz:: -- --skip fuzz::tests:: --nocapture --test-threads 1

@@ -64,7 +64,7 @@ pub fn run(
         }
         if launch.find(&sweep.base, &experiment.name)?.origin != Origin::Spec {
             bail_user!(
-                "{} is a sweep, each point of which trains in one process; want a single run where several processes \
+                "{} is a sweep, whose points start their processes themselves; want a single run where several commands \
                  train together",
                 experiment.name
             );

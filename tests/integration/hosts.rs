@@ -436,8 +436,8 @@ fn launch_that_cannot_be_is_refused_before_there_is_anything() {
         ),
         (
             &["--nproc-per-node", "2", "--sweep", "seed=1,2"],
-            "error: small is a sweep, each point of which trains in one process; want a single run where several \
-             processes train together",
+            "error: small is a sweep, whose points start their processes themselves; want a single run where several \
+             commands train together",
         ),
     ] {
         let done = project.runboard(&[&["run", "small"][..], arguments].concat());
