@@ -186,7 +186,7 @@ impl Session {
     /// The step that a rank has begun with in this session; none before all ranks have met.
     fn began(&self, rank: usize) -> Option<u64> {
         let text = fs::read_to_string(self.directory.join(began_file(rank))).ok()?;
-        text.parse().ok()
+        text.trim().parse().ok()
     }
 
     /// Wait until all have ended. The first that ends gives the others a limit.
