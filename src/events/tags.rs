@@ -128,11 +128,15 @@ table! {
     STEPS_PER_SECOND = Trainer, Scalars, "global_step/sec",
         "Steps a second since the last point.", measured;
     EXAMPLES_PER_SECOND = Trainer, Scalars, "examples/sec",
-        "Training images a second since the last point.", measured;
+        "Training images a second since the last point, of all processes that train together.", measured;
     INPUT_TIME = Trainer, Scalars, "time/input_ms",
         "Mean time that a step waited for its batch, in milliseconds.", measured;
     COMPUTE_TIME = Trainer, Scalars, "time/compute_ms",
         "Mean time of a step's forward and backward pass and update, in milliseconds.", measured;
+    ALL_REDUCE_TIME = Trainer, Scalars, "time/allreduce_ms",
+        "Where several processes train together: mean time in which a step's gradients were summed over them, with the wait for the slowest, in milliseconds.", measured;
+    RANK_INPUT_TIME = Trainer, Scalars, "time/input_ms (rank {rank})",
+        "As time/input_ms, which is of the first process, of another one that trains with it.", measured;
     PREFETCH_FULL = Trainer, Scalars, "prefetch/fraction_full",
         "Share of the prefetched batches that are ready and waiting.", measured;
     PROCESS_CORES = Trainer, Scalars, "process/cores",

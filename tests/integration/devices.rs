@@ -1,14 +1,15 @@
 //! `compute.devices`: several processes that train together as one would.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, hold, last_weights, names, signal, status, wait_for,
-    with_sets,
+    Done, Project, at_work, checkpoints, hold, last_weights, names, signal, status,
+    tensorboard_reads, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runboard::checkpoint;
 use serde_json::Value;
 use std::fs;
+use std::iter::zip;
 use std::path::{Path, PathBuf};
 
 /// What a rank may get wrong: places in the batch that draw lots, squares of images of another part, and an update with a
@@ -70,25 +71,48 @@ fn under_way(project: &Project) -> PathBuf {
 #[test]
 fn ranks_train_as_one_process_does() {
     let project = project();
-    let one = train(&project, "one", &[]);
+    let sets = ["train.steps=200", "train.scalars_every=1"];
+    let train = |name: &str, ranks: usize| {
+        let devices = devices(ranks);
+        let sets: Vec<&str> = sets.into_iter().chain([devices.as_str()]).collect();
+        train(&project, name, &sets)
+    };
+    let one = train("one", 1);
     let weights = |run: &Path| {
-        let last = run.join("checkpoints/step-00000119");
+        let last = run.join("checkpoints/step-00000199");
         checkpoint::load(&last).unwrap().tensors
     };
     let wanted = weights(&one);
-    let loss = |run: &Path| status(run, "train").unwrap()["loss"].as_f64().unwrap();
+    let last_loss = |run: &Path| status(run, "train").unwrap()["loss"].as_f64().unwrap();
     for ranks in 2..=4 {
-        let run = train(&project, &format!("of{ranks}"), &[&devices(ranks)]);
-        let off = (loss(&run) / loss(&one) - 1.0).abs();
-        assert!(off < 1e-4, "{ranks} ranks: the loss is off by {off}");
+        let run = train(&format!("of{ranks}"), ranks);
+        let off = (last_loss(&run) / last_loss(&one) - 1.0).abs();
+        assert!(off < 1e-5, "{ranks} ranks: the last loss is off by {off}");
+        if let Some(curves) = tensorboard_reads(&run.join("train")) {
+            let one = tensorboard_reads(&one.join("train")).unwrap();
+            let losses = |curves: &Value| curves["scalars"]["total_loss (raw)"].clone();
+            let (losses, wanted) = (losses(&curves), losses(&one));
+            assert_eq!(losses.as_array().unwrap().len(), 200);
+            for (loss, want) in zip(losses.as_array().unwrap(), wanted.as_array().unwrap()) {
+                let off = (loss[1].as_f64().unwrap() / want[1].as_f64().unwrap() - 1.0).abs();
+                assert!(off < 1e-5, "{ranks} ranks: {loss} is off by {off}");
+            }
+            // What the ranks do together has its curves, and each waits for batches.
+            let has = |curves: &Value, tag: &str| curves["scalars"].get(tag).is_some();
+            assert!(has(&curves, "time/allreduce_ms") && !has(&one, "time/allreduce_ms"));
+            for rank in 0..5 {
+                let tag = format!("time/input_ms (rank {rank})");
+                assert_eq!(has(&curves, &tag), (1..ranks).contains(&rank), "{tag}");
+            }
+        }
         let got = weights(&run);
         assert_eq!(
             got.keys().collect::<Vec<_>>(),
             wanted.keys().collect::<Vec<_>>()
         );
         for (group, tensors) in &wanted {
-            for (want, got) in tensors.iter().zip(&got[group]) {
-                for (want, got) in want.values.iter().zip(&got.values) {
+            for (want, got) in zip(tensors, &got[group]) {
+                for (want, got) in zip(&want.values, &got.values) {
                     let off = (want - got).abs();
                     assert!(off < 1e-4, "{ranks} ranks: {group} is off by {off}");
                 }
@@ -97,7 +121,7 @@ fn ranks_train_as_one_process_does() {
         assert!(names(&run).contains(&"train-1.log".to_owned()));
     }
     // The same number of ranks has the same bits.
-    let again = train(&project, "again", &[&devices(3)]);
+    let again = train("again", 3);
     assert!(last_weights(&again) == last_weights(&project.run("of3")));
 }
 

@@ -12,7 +12,7 @@ use runboard::schedule::StepRates;
 use runboard::spec::Spec;
 use runboard_compute::backend::{self, DeviceLosses, Optimizer};
 use runboard_compute::model::Network;
-use runboard_compute::trainer::reporter::{Reporter, StepOutput};
+use runboard_compute::trainer::reporter::{RankTimes, Reporter, StepOutput};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,6 +88,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         labels,
         waited: Duration::ZERO,
         computed: Duration::ZERO,
+        ranks: RankTimes::default(),
     };
     parts.push(timed(
         "all summaries, written",

@@ -5,13 +5,14 @@ use super::losses::DeviceLosses;
 use super::{handles, to_host, with_handles};
 use crate::model::{LAYERS, Network};
 use anyhow::Result;
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// The most losses that a step has: a total, a cross-entropy, an accuracy, the layers' decays.
 const LOSSES: usize = 3 + LAYERS.len();
 
 /// The gradients and losses of a whole batch, of those of each rank's equal part of it; the same bits on every rank.
-/// `sums` becomes the sum over the ranks, on the same way.
+/// `sums` becomes the sum over the ranks, on the same way. Also how long that took, with the wait for the slowest rank.
 ///
 /// # Errors
 /// A rank that does not take part in time, and libtorch's.
@@ -20,7 +21,7 @@ pub fn mean_over_ranks(
     gradients: &Network,
     losses: &DeviceLosses,
     sums: &mut [f32],
-) -> Result<(Network, DeviceLosses)> {
+) -> Result<(Network, DeviceLosses, Duration)> {
     let mut tensors = handles(gradients)?;
     tensors.push(losses.values().shallow_clone());
     let mut flat = Vec::new();
@@ -31,7 +32,9 @@ pub fn mean_over_ranks(
     flat.resize(flat.len() + LOSSES - losses.values().numel(), 0.0);
     let means = flat.len();
     flat.extend_from_slice(sums);
+    let begin = Instant::now();
     group.all_reduce(&mut flat)?;
+    let took = begin.elapsed();
     sums.copy_from_slice(&flat[means..]);
     let ranks = group.members().len() as f32;
     flat[..means].iter_mut().for_each(|sum| *sum /= ranks);
@@ -46,7 +49,7 @@ pub fn mean_over_ranks(
         Some(values) => losses.with_values(values),
         None => losses.with_values(losses.values().shallow_clone()),
     };
-    Ok((with_handles(gradients, tensors), losses))
+    Ok((with_handles(gradients, tensors), losses, took))
 }
 
 /// Take part in [`mean_over_ranks`] without gradients and losses of one's own, with these numbers to sum.

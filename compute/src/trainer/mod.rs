@@ -33,7 +33,7 @@ use runboard::spec::{Spec, Train};
 use divergence::{Divergence, LossLimit};
 use input::{BatchSource, StepInput, batches};
 use ranks::{Beginning, Ending, RankProcesses, Ranks};
-use reporter::{Reporter, StepOutput};
+use reporter::{RankTimes, Reporter, StepOutput};
 use restore::{Restored, restore};
 use std::fmt;
 use std::mem;
@@ -374,15 +374,15 @@ impl<'a> Trainer<'a> {
         let own = labels.own.clone();
         let weights = self.optimizer.network();
         let part = backend::gradients(weights, self.spec, step, images.clone(), labels)?;
-        let (losses, gradients) = match &mut self.ranks {
+        let (losses, gradients, times) = match &mut self.ranks {
             Some(ranks) => {
-                let mean = ranks.mean(weights, &part)?;
+                let mean = ranks.mean(weights, &part, waited)?;
                 if mean.asks_to_stop() {
                     run::request_stop(self.run, stop);
                 }
-                (mean.losses, mean.gradients)
+                (mean.losses, mean.gradients, mean.times)
             }
-            None => part,
+            None => (part.0, part.1, RankTimes::default()),
         };
         let rates = self.rates(step);
         let learning_rate = rates.learning_rate;
@@ -404,7 +404,8 @@ impl<'a> Trainer<'a> {
             images,
             labels: own,
             waited,
-            computed: begin.elapsed() - waited,
+            computed: begin.elapsed().saturating_sub(waited + times.all_reduce),
+            ranks: times,
         })
     }
 

@@ -3,8 +3,9 @@
 //! (`supervisor::node`). All that people and other processes see is the trainer's.
 
 use super::input::{BatchSource, StepInput};
+use super::reporter::RankTimes;
 use super::step_rates;
-use crate::backend::group::{Group, Hello, Lost, Meeting, Place};
+use crate::backend::group::{Group, Hello, Lost, Meeting, Member, Place};
 use crate::backend::{self, DeviceLosses, Optimizer};
 use crate::model::Network;
 use anyhow::{Context, Error, Result, bail};
@@ -43,7 +44,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(1800);
 /// that happens, and it is the one that notices a rank which is lost.
 const PATIENCE: Duration = Duration::from_secs(30 * 86_400);
 
-/// The ranks compare their weights every so many steps.
+/// The ranks compare their weights every so many steps, and after each checkpoint.
 const COMPARE_EVERY: u64 = 100;
 
 /// Of the time that the others wait for rank 0, it lets at most one part in so many pass without a sign of life.
@@ -156,6 +157,8 @@ pub(super) struct Ranks {
     next: u64,
     /// The first step not to make.
     end: u64,
+    /// Between two checkpoints.
+    checkpoint_every: u64,
     /// How long the others wait for rank 0.
     patience: Duration,
     /// When they last heard of it.
@@ -207,10 +210,62 @@ struct Notes {
     later: bool,
 }
 
+impl Notes {
+    /// What a rank adds to a sum, with its numbers if it takes part: the checksum of its weights, 0 where none is
+    /// compared, and how many seconds it waited for its batch. The sums then have those of all ranks, in order.
+    fn to_sum(self, ranks: usize, own: Option<(usize, f32, f32)>) -> Vec<f32> {
+        let notes = [self.stop, self.over, self.later].map(|it| f32::from(u8::from(it)));
+        let mut values = notes.to_vec();
+        values.resize(notes.len() + 2 * ranks, 0.0);
+        if let Some((rank, checksum, waited)) = own {
+            values[notes.len() + rank] = checksum;
+            values[notes.len() + ranks + rank] = waited;
+        }
+        values
+    }
+
+    /// What the ranks have added, the checksums and the seconds.
+    fn of_sums(sums: &[f32]) -> (Self, &[f32], &[f32]) {
+        let (notes, numbers) = sums.split_at(3);
+        let (checksums, waits) = numbers.split_at(numbers.len() / 2);
+        let [stop, over, later] = [0, 1, 2].map(|at| notes[at] > 0.0);
+        (Notes { stop, over, later }, checksums, waits)
+    }
+}
+
+/// Make sure that the ranks have the same weights, by their checksums.
+///
+/// # Errors
+/// Names the ranks whose weights are not those of most; of two that differ, rank 1.
+fn compare(step: u64, checksums: &[f32], members: &[Member]) -> Result<()> {
+    let count = |&checksum: &f32| checksums.iter().filter(|it| **it == checksum).count();
+    // The last of several that are as frequent, and so rank 0's.
+    let Some(&most) = checksums.iter().rev().max_by_key(|it| count(it)) else {
+        return Ok(());
+    };
+    let others = checksums.iter().zip(members);
+    let others = others.filter(|(checksum, _)| **checksum != most);
+    let names: Vec<String> = others.map(|(_, member)| member.to_string()).collect();
+    if !names.is_empty() {
+        let has = if names.len() == 1 { "has" } else { "have" };
+        let rest = match members.len() - names.len() {
+            1 => "rank 0".to_owned(),
+            rest => format!("the other {rest}"),
+        };
+        bail!(
+            "the weights of the ranks differ before step {step}: {} {has} others than {rest}; the memory or a processor \
+             of that host may be faulty",
+            names.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// The gradients and losses of a whole batch, and what else its step's sum said.
 pub(super) struct Mean {
     pub losses: DeviceLosses,
     pub gradients: Network,
+    pub times: RankTimes,
     notes: Notes,
 }
 
@@ -281,18 +336,24 @@ impl Ranks {
             group,
             next: beginning.first,
             end: beginning.end,
+            checkpoint_every: spec.train.checkpoint_every,
             patience: timeout(spec, launch),
             heard: Instant::now(),
         })
     }
 
-    /// The gradients and losses of the whole batch of the next step, of those of this rank's part. Every now and then,
-    /// compare the weights.
+    /// The gradients and losses of the whole batch of the next step, of those of this rank's part, which `waited` so long
+    /// for its images. Every now and then, compare the weights.
     ///
     /// # Errors
     /// A rank that is lost, and weights that differ.
-    pub fn mean(&mut self, weights: &Network, part: &(DeviceLosses, Network)) -> Result<Mean> {
-        self.sum(weights, part, false)
+    pub fn mean(
+        &mut self,
+        weights: &Network,
+        part: &(DeviceLosses, Network),
+        waited: Duration,
+    ) -> Result<Mean> {
+        self.sum(weights, part, waited, false)
     }
 
     /// As [`Ranks::mean`]; `stop` is whether this rank's supervisor was asked to.
@@ -300,44 +361,60 @@ impl Ranks {
         &mut self,
         weights: &Network,
         (losses, gradients): &(DeviceLosses, Network),
+        waited: Duration,
         stop: bool,
     ) -> Result<Mean> {
-        let step = self.next;
-        let mut own = 0.0;
-        if step.is_multiple_of(COMPARE_EVERY) {
-            own = f32::from(backend::checksum(weights)?);
+        let (step, rank) = (self.next, self.group.rank());
+        let after_checkpoint = step % self.checkpoint_every == 1 % self.checkpoint_every;
+        let mut checksum = 0.0;
+        if after_checkpoint || step.is_multiple_of(COMPARE_EVERY) {
+            checksum = f32::from(backend::checksum(weights)?);
         }
-        let mut sums = [own, f32::from(u8::from(stop)), 0.0, 0.0];
+        let notes = Notes {
+            stop,
+            ..Notes::default()
+        };
+        let own = (rank, checksum, waited.as_secs_f32());
+        let mut sums = notes.to_sum(self.group.members().len(), Some(own));
         let mean = backend::mean_over_ranks(&mut self.group, gradients, losses, &mut sums);
-        let (gradients, losses) = mean.map_err(|error| match self.group.rank() {
+        let (gradients, losses, all_reduce) = mean.map_err(|error| match rank {
             0 => error,
             _ => lost(error),
         })?;
         self.heard = Instant::now();
-        let [checksum, notes @ ..] = sums;
-        let [stop, over, later] = notes.map(|sum| sum > 0.0);
-        let notes = Notes { stop, over, later };
-        if !over && !later {
+        let (notes, checksums, waits) = Notes::of_sums(&sums);
+        if !notes.over && !notes.later {
             self.next += 1;
-            if checksum != own * self.group.members().len() as f32 {
-                bail!(
-                    "the weights of the ranks differ before step {step}: {} has others",
-                    self.group.members()[self.group.rank()]
-                );
-            }
+            compare(step, checksums, self.group.members())?;
         }
+        let waited = waits.iter().map(|&wait| Duration::from_secs_f32(wait));
+        let times = RankTimes {
+            all_reduce,
+            waited: waited.collect(),
+        };
         Ok(Mean {
             losses,
             gradients,
+            times,
             notes,
         })
+    }
+
+    /// Take part in a step's sum with these notes alone.
+    fn tell(&mut self, weights: &Network, notes: Notes) -> Result<()> {
+        let sums = notes.to_sum(self.group.members().len(), None);
+        backend::take_no_part(&mut self.group, weights, &sums)
     }
 
     /// On rank 0: let the others know now and then that it is alive, while it waits for something else than a step. That
     /// one of them is lost is for the next step to say.
     pub fn keep_alive(&mut self, weights: &Network) {
         if self.next < self.end && self.heard.elapsed() >= self.patience / SIGNS_OF_LIFE {
-            let _ = backend::take_no_part(&mut self.group, weights, &[0.0, 0.0, 0.0, 1.0]);
+            let later = Notes {
+                later: true,
+                ..Notes::default()
+            };
+            let _ = self.tell(weights, later);
             self.heard = Instant::now();
         }
     }
@@ -348,7 +425,11 @@ impl Ranks {
         let mut tell = || {
             if self.next < self.end {
                 // They have made their part of the next step, or are about to.
-                backend::take_no_part(&mut self.group, weights, &[0.0, 0.0, 1.0, 0.0])?;
+                let over = Notes {
+                    over: true,
+                    ..Notes::default()
+                };
+                self.tell(weights, over)?;
             }
             self.group.broadcast(serde_json::to_vec(ending)?)?;
             self.group.barrier()
@@ -437,6 +518,7 @@ fn train_until_ending(
         group,
         next: begin.first,
         end: begin.end,
+        checkpoint_every: spec.train.checkpoint_every,
         patience: timeout(spec, launch),
         heard: Instant::now(),
     };
@@ -455,13 +537,17 @@ fn train_until_ending(
         ));
         let mut sign = Instant::now();
         for step in begin.first..begin.end {
-            let StepInput { images, labels, .. } = input.next()?;
+            let StepInput {
+                images,
+                labels,
+                waited,
+            } = input.next()?;
             let weights = optimizer.network();
             let part = backend::gradients(weights, spec, step, images, labels)?;
             let mean = loop {
                 files.give_sign(&mut sign);
                 let asked = stop.requested().is_some();
-                let mean = ranks_of.sum(weights, &part, asked)?;
+                let mean = ranks_of.sum(weights, &part, waited, asked)?;
                 if !mean.notes.later {
                     break mean;
                 }
@@ -570,6 +656,60 @@ fn tensors(shapes: Shapes, values: &[u8]) -> TensorGroups {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranks_whose_weights_are_not_those_of_most_are_named() {
+        let compared = |checksums: &[f32]| {
+            let member = |rank| Member {
+                rank,
+                host: "h".to_owned(),
+                pid: 9,
+            };
+            let members: Vec<Member> = (0..checksums.len()).map(member).collect();
+            let error = compare(200, checksums, &members).err()?.to_string();
+            let what = error.strip_prefix("the weights of the ranks differ before step 200: ");
+            let (what, _) = what.unwrap().split_once(';').unwrap();
+            Some(what.replace(" on h (pid 9)", ""))
+        };
+        let named = |text: &str| Some(text.to_owned());
+        assert_eq!(compared(&[7.0, 7.0, 7.0]), None);
+        assert_eq!(
+            compared(&[7.0, 65535.0]),
+            named("rank 1 has others than rank 0")
+        );
+        assert_eq!(
+            compared(&[7.0, 8.0, 7.0]),
+            named("rank 1 has others than the other 2")
+        );
+        assert_eq!(
+            compared(&[8.0, 7.0, 7.0]),
+            named("rank 0 has others than the other 2")
+        );
+        assert_eq!(
+            compared(&[7.0, 8.0, 9.0]),
+            named("rank 1, rank 2 have others than rank 0")
+        );
+        assert_eq!(
+            compared(&[7.0, 8.0, 8.0, 7.0]),
+            named("rank 1, rank 2 have others than the other 2")
+        );
+    }
+
+    #[test]
+    fn numbers_of_a_rank_are_at_its_place_in_the_sums() {
+        let notes = |stop, later| Notes {
+            stop,
+            over: false,
+            later,
+        };
+        let one = notes(false, false).to_sum(2, Some((0, 7.0, 0.25)));
+        let other = notes(true, false).to_sum(2, Some((1, 8.0, 0.5)));
+        let sums: Vec<f32> = one.iter().zip(&other).map(|(a, b)| a + b).collect();
+        let (all, checksums, waits) = Notes::of_sums(&sums);
+        assert!(all.stop && !all.over && !all.later);
+        assert_eq!((checksums, waits), (&[7.0, 8.0][..], &[0.25, 0.5][..]));
+        assert_eq!(notes(false, true).to_sum(2, None).len(), one.len());
+    }
 
     #[test]
     fn tensors_come_back_from_their_shapes_and_values() {

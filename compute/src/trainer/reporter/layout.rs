@@ -34,7 +34,11 @@ pub const LAYOUT: &[Category] = &[
             },
             Chart {
                 title: "milliseconds a step",
-                tags: &[tags::INPUT_TIME.name, tags::COMPUTE_TIME.name],
+                tags: &[
+                    tags::INPUT_TIME.name,
+                    tags::COMPUTE_TIME.name,
+                    tags::ALL_REDUCE_TIME.name,
+                ],
             },
         ],
     },

@@ -18,6 +18,7 @@ use runboard::schedule::Average;
 use runboard::spec::Spec;
 use runboard::spec::weights_name;
 use std::collections::BTreeMap;
+use std::mem;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,8 +35,29 @@ pub struct StepOutput {
     pub labels: Tensor<1, Int>,
     /// How long the step waited for its batch.
     pub waited: Duration,
-    /// How long the rest of it took.
+    /// How long the rest of it took, without the sum over the ranks.
     pub computed: Duration,
+    pub ranks: RankTimes,
+}
+
+/// The times of a step that several processes make together; of one process alone there is none.
+#[derive(Clone, Debug, Default)]
+pub struct RankTimes {
+    /// How long the sum over the ranks took, with the wait for the slowest.
+    pub all_reduce: Duration,
+    /// How long each rank waited for its part of the batch, in order.
+    pub waited: Vec<Duration>,
+}
+
+impl RankTimes {
+    /// Add those of another step.
+    fn add(&mut self, step: &Self) {
+        self.all_reduce += step.all_reduce;
+        self.waited.resize(step.waited.len(), Duration::ZERO);
+        for (sum, waited) in self.waited.iter_mut().zip(&step.waited) {
+            *sum += *waited;
+        }
+    }
 }
 
 /// Writes the trainer's summaries at the spec's cadences.
@@ -54,6 +76,7 @@ pub struct Reporter {
     steps: u32,
     waited: Duration,
     computed: Duration,
+    ranks: RankTimes,
 }
 
 impl Reporter {
@@ -81,6 +104,7 @@ impl Reporter {
             steps: 0,
             waited: Duration::ZERO,
             computed: Duration::ZERO,
+            ranks: RankTimes::default(),
         })
     }
 
@@ -175,6 +199,7 @@ impl Reporter {
         self.steps += 1;
         self.waited += taken.waited;
         self.computed += taken.computed;
+        self.ranks.add(&taken.ranks);
 
         let step = taken.step;
         let train = &self.spec.train;
@@ -256,6 +281,15 @@ impl Reporter {
                 &tags::PREFETCH_FULL.tag(),
                 ready as f64 / self.spec.data.prefetch as f64,
             );
+        let ranks = mem::take(&mut self.ranks);
+        if !ranks.waited.is_empty() {
+            let all_reduce = milliseconds(ranks.all_reduce);
+            summaries.scalar(&tags::ALL_REDUCE_TIME.tag(), all_reduce);
+        }
+        for (rank, waited) in ranks.waited.into_iter().enumerate().skip(1) {
+            let tag = tags::RANK_INPUT_TIME.of(&rank.to_string());
+            summaries.scalar(&tag, milliseconds(waited));
+        }
         self.since = Instant::now();
         self.steps = 0;
         (self.waited, self.computed) = (Duration::ZERO, Duration::ZERO);
