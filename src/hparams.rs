@@ -44,6 +44,7 @@ const OMITTED: &[&str] = &[
     "eval.policy",
     "eval.interval_secs",
     "eval.batch_size",
+    "eval.device",
     "eval.threads",
     "eval.tta",
 ];

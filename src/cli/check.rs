@@ -2,9 +2,10 @@
 
 use super::estimate::{self, Disk};
 use super::{ExperimentArgs, data_error, fetch, notes};
-use crate::compute::{self, Pace, machine};
+use crate::compute::{self, Machine, Pace, machine};
 use crate::data::{Fetch, Plan};
 use crate::home::Home;
+use crate::launch::Launch;
 use crate::overview::{self, bytes, count};
 use crate::spec::{Experiment, Source, Spec};
 use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
@@ -26,7 +27,7 @@ pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
     let experiment = args.load(&home)?;
     let spec = &experiment.spec;
     let sweep = Sweep::of(&experiment, machine()?.gpus)?;
-    let device = machine()?.device(&spec.compute.device)?;
+    let device = device(spec, machine()?)?;
     let mut fixed = experiment.clone();
     let fetch = fetch(fixed.fix_paths(home.path())?);
     let plan = data::plan(&fixed.spec.data, fetch);
@@ -123,6 +124,14 @@ fn describe(plan: &Plan, spec: &Spec) -> Result<(String, usize)> {
         Plan::Download => (format!("to be downloaded into {folder} (170 MB)"), images),
         Plan::Generate => (format!("to be generated in {folder}"), images),
     })
+}
+
+/// The device of a run of this spec, whose devices are all there.
+fn device(spec: &Spec, machine: &Machine) -> Result<String> {
+    machine.evaluation_device(spec)?;
+    let all = Launch::on_one_host(spec.compute.ranks());
+    machine.training_devices(&spec.compute, &all)?;
+    machine.device("compute.device", &spec.compute.device)
 }
 
 /// The points of a sweep, and how long all will take.

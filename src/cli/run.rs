@@ -82,6 +82,7 @@ pub fn run(
         warm_start.check(spec)?;
     }
     let device = machine()?.training_devices(&spec.compute, &launch)?;
+    machine()?.evaluation_device(spec)?;
     let images =
         data::prepare(&spec.data, fetch).map_err(|error| data_error(error, &experiment))?;
     let fingerprint = Fingerprint::of(&images)?;
@@ -198,6 +199,7 @@ pub fn resume(
         data_from_environment,
     )?;
     let device = machine()?.training_devices(&spec.compute, &launch)?;
+    machine()?.evaluation_device(spec)?;
     let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
     let steps = spec.train.total_steps(images);

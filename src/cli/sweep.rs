@@ -168,9 +168,9 @@ fn gpus(sweep: &Sweep, machine: &Machine) -> Vec<String> {
 /// Makes sure that the devices are there.
 fn check_devices(sweep: &Sweep) -> Result<()> {
     let machine = machine()?;
-    machine.device(&sweep.base.compute.device)?;
+    machine.device("compute.device", &sweep.base.compute.device)?;
     for device in gpus(sweep, machine) {
-        machine.device(&device)?;
+        machine.device("sweep.devices", &device)?;
     }
     Ok(())
 }

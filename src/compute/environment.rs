@@ -39,9 +39,10 @@ fn is_set(name: &str) -> bool {
 /// The variables that a process needs that computes what `spec` says on this machine, without those that are set.
 pub fn missing(spec: &Spec, machine: &Machine) -> Vec<Variable> {
     // A device that is not there is for the process itself to report.
-    let on_gpu = |device: &str| machine.gpu(device).is_ok_and(|index| index.is_some());
+    let on_gpu = |device: &str| matches!(machine.gpu("", device), Ok(Some(_)));
     let mut devices = spec.compute.devices.iter().chain([&spec.compute.device]);
-    let gpu = devices.any(|device| on_gpu(device));
+    let evaluates = machine.evaluation_device(spec).is_ok_and(|it| it != "cpu");
+    let gpu = devices.any(|device| on_gpu(device)) || evaluates;
     missing_of(spec.compute.precision, gpu, is_set)
 }
 

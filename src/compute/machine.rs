@@ -3,7 +3,7 @@
 use super::program::ask;
 use crate::launch::Launch;
 use crate::run::Software;
-use crate::spec::Compute;
+use crate::spec::{Compute, Spec};
 use crate::{bail_user, hint};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -34,11 +34,11 @@ pub fn machine() -> Result<&'static Machine> {
 }
 
 impl Machine {
-    /// The index of the GPU that a spec's device means; none for the CPU.
+    /// The index of the GPU that a spec's device means; none for the CPU. `field` is where the device is given.
     ///
     /// # Errors
     /// A GPU that is not there is the user's error.
-    pub fn gpu(&self, device: &str) -> Result<Option<usize>> {
+    pub fn gpu(&self, field: &str, device: &str) -> Result<Option<usize>> {
         let gpus = self.gpus;
         let index = match device {
             "cpu" => None,
@@ -46,12 +46,12 @@ impl Machine {
             "cuda" => Some(0),
             other => match other.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(index)) => Some(index),
-                _ => bail_user!("compute.device: got '{other}', want auto, cpu, cuda or cuda:N"),
+                _ => bail_user!("{field}: got '{other}', want auto, cpu, cuda or cuda:N"),
             },
         };
         match index {
             Some(index) if index >= gpus => bail_user!(
-                "compute.device: got '{device}', but libtorch sees {gpus} GPUs; want cpu{}",
+                "{field}: got '{device}', but libtorch sees {gpus} GPUs; want cpu{}",
                 if gpus > 0 {
                     format!(" or cuda:0 to cuda:{}", gpus - 1)
                 } else if index == 0 {
@@ -71,8 +71,8 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::gpu`].
-    pub fn device(&self, device: &str) -> Result<String> {
-        let gpu = self.gpu(device)?;
+    pub fn device(&self, field: &str, device: &str) -> Result<String> {
+        let gpu = self.gpu(field, device)?;
         Ok(gpu.map_or("cpu".to_owned(), |index| format!("cuda:{index}")))
     }
 
@@ -81,13 +81,44 @@ impl Machine {
     /// # Errors
     /// As [`Machine::gpu`].
     pub fn training_devices(&self, compute: &Compute, launch: &Launch) -> Result<String> {
-        let name = |index| self.device(&launch.of_rank(index).device(compute, self.gpus));
+        let name = |index| {
+            let rank = launch.of_rank(index);
+            self.device(
+                &rank.device_field(compute),
+                &rank.device(compute, self.gpus),
+            )
+        };
         let names: Result<Vec<String>> = (0..launch.count).map(name).collect();
         let names = names?.join(", ");
         Ok(match launch.world - launch.count {
             0 => names,
             others => format!("{names} and those of {others} other ranks"),
         })
+    }
+
+    /// The device of the evaluator, for people: where nothing names one and several devices train, the last GPU that does
+    /// not.
+    ///
+    /// # Errors
+    /// As [`Machine::gpu`].
+    pub fn evaluation_device(&self, spec: &Spec) -> Result<String> {
+        let compute = &spec.compute;
+        if spec.eval.device != "auto" {
+            return self.device("eval.device", &spec.eval.device);
+        }
+        let trains = |gpu: &usize| {
+            let mut devices = compute.devices.iter();
+            devices.any(|device| matches!(self.gpu("", device), Ok(Some(index)) if index == *gpu))
+        };
+        let mut others = (0..self.gpus).rev().filter(|gpu| !trains(gpu));
+        let idle = match &*compute.device {
+            "auto" if !compute.devices.is_empty() => others.next(),
+            _ => None,
+        };
+        match idle {
+            Some(gpu) => Ok(format!("cuda:{gpu}")),
+            None => self.device("compute.device", &compute.device),
+        }
     }
 
     /// What computes on this device, for a run's provenance.
@@ -123,7 +154,7 @@ mod tests {
             (2, "cuda", "cuda:0"),
             (2, "cuda:1", "cuda:1"),
         ] {
-            assert_eq!(with_gpus(gpus).device(device).unwrap(), want);
+            assert_eq!(with_gpus(gpus).device("a.field", device).unwrap(), want);
         }
         let devices = vec!["cuda:1".to_owned(), "cpu".to_owned()];
         let compute = Compute {
@@ -156,9 +187,53 @@ mod tests {
                 "compute.device: got 'gpu', want auto, cpu, cuda or cuda:N",
             ),
         ] {
-            let error = with_gpus(gpus).device(device).unwrap_err();
+            let error = with_gpus(gpus)
+                .device("compute.device", device)
+                .unwrap_err();
             assert!(is_user_error(&error));
             assert_eq!(error.to_string(), want);
         }
+    }
+
+    #[test]
+    fn missing_gpu_of_several_devices_is_named_by_its_place() {
+        let compute = Compute {
+            devices: vec!["cpu".to_owned(), "cuda:2".to_owned()],
+            ..Compute::default()
+        };
+        let launch = Launch::on_one_host(2);
+        let error = with_gpus(2)
+            .training_devices(&compute, &launch)
+            .unwrap_err();
+        assert!(is_user_error(&error));
+        assert_eq!(
+            error.to_string(),
+            "compute.devices[1]: got 'cuda:2', but libtorch sees 2 GPUs; want cpu or cuda:0 to cuda:1"
+        );
+    }
+
+    #[test]
+    fn evaluator_is_on_the_last_gpu_that_does_not_train_where_several_devices_do() {
+        let mut spec = Spec::default();
+        let mut on = |device: &str, devices: &[&str], eval: &str| {
+            spec.compute.device = device.to_owned();
+            spec.compute.devices = devices.iter().map(|it| (*it).to_owned()).collect();
+            spec.eval.device = eval.to_owned();
+            let device = with_gpus(3).evaluation_device(&spec);
+            device.unwrap_or_else(|error| error.to_string())
+        };
+        assert_eq!(on("auto", &["cuda:0", "cuda:1"], "auto"), "cuda:2");
+        assert_eq!(on("auto", &["cuda:2", "cuda"], "auto"), "cuda:1");
+        assert_eq!(on("auto", &["cpu", "cpu"], "auto"), "cuda:2");
+        let all = ["cuda:0", "cuda:1", "cuda:2"];
+        assert_eq!(on("auto", &all, "auto"), "cuda:0");
+        // One device alone trains and evaluates, and one that is named is kept.
+        assert_eq!(on("auto", &[], "auto"), "cuda:0");
+        assert_eq!(on("cpu", &["cuda:0", "cuda:1"], "auto"), "cpu");
+        assert_eq!(on("auto", &["cuda:0"], "cuda:1"), "cuda:1");
+        assert_eq!(
+            on("auto", &[], "cuda:3"),
+            "eval.device: got 'cuda:3', but libtorch sees 3 GPUs; want cpu or cuda:0 to cuda:2"
+        );
     }
 }

@@ -155,6 +155,14 @@ impl Launch {
         }
     }
 
+    /// The field that names this device.
+    pub fn device_field(&self, compute: &Compute) -> String {
+        match self.local_rank {
+            rank if rank < compute.devices.len() => format!("compute.devices[{rank}]"),
+            _ => "compute.device".to_owned(),
+        }
+    }
+
     /// The threads of a rank, of those that the spec shares out among all of this host; 0 for libtorch's choice.
     pub fn threads(&self, compute: &Compute) -> usize {
         match (compute.threads, self.cores) {

@@ -34,6 +34,7 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("input.cutmix", 3, "0"),
     ("train.drop_last", 3, "false"),
     ("eval.tta", 3, "none"),
+    ("eval.device", 3, "auto"),
     ("train.divergence_factor", 3, "0"),
     ("optimizer.name", 3, "sgd"),
     ("optimizer.sgd_learning_rate", 3, "0.1"), // of no effect, as betas and epsilon

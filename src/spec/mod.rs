@@ -514,6 +514,8 @@ pub struct Eval {
     pub interval_secs: f64,
     /// Images a forward pass.
     pub batch_size: usize,
+    /// As `compute.device`; `auto`: that one, or a GPU that trains not where several devices do.
+    pub device: String,
     /// Threads of the evaluator's arithmetic; 0 means as many as training has.
     pub threads: usize,
 }
@@ -525,6 +527,7 @@ impl Default for Eval {
             policy: Policy::Every,
             interval_secs: 300.0,
             batch_size: 500,
+            device: "auto".into(),
             threads: 0,
         }
     }

@@ -485,7 +485,9 @@ impl<'a> Supervisor<'a> {
         let session = self.session;
         let path = session.directory.point(point);
         remove_half_made(&path)?;
-        let device = session.machine.device(&spec.compute.device)?;
+        let device = session
+            .machine
+            .device("compute.device", &spec.compute.device)?;
         let software = session.machine.software(device);
         let provenance = Provenance::collect(Path::new("."), software, Some(0));
         let provenance = provenance.with_spec(spec)?;

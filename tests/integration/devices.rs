@@ -217,6 +217,23 @@ fn batch_that_the_devices_cannot_share_is_refused() {
 }
 
 #[test]
+fn device_that_is_not_there_is_named_by_its_field() {
+    let project = Project::new();
+    for (set, field) in [
+        ("compute.devices=[cpu, cuda:77]", "compute.devices[1]"),
+        ("eval.device=cuda:77", "eval.device"),
+    ] {
+        for command in ["run", "check"] {
+            let done = project.runboard(&with_sets(&[command, "small"], &[set]));
+            assert_eq!(done.code, Some(2), "{}", done.err);
+            let error = format!("{field}: got 'cuda:77', but libtorch sees ");
+            assert!(done.err.contains(&error), "{}", done.err);
+        }
+    }
+    assert!(!project.path("runs/small").exists());
+}
+
+#[test]
 fn rank_that_cannot_begin_is_named() {
     let project = project();
     let run = project.prepare("recipe", "a/20260101-000000", &[&devices(2)]);

@@ -65,7 +65,7 @@ fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
 
 /// Matrix products, each as much arithmetic as a step, for ever.
 fn multiply(setting: &Setting) -> Result<()> {
-    let (device, _) = backend::device(&setting.device)?;
+    let (device, _) = backend::device("compute.device", &setting.device)?;
     backend::prepare(setting.spec.compute.threads);
     let product = floor::Product::new(&setting.spec, &device);
     for step in 0u64.. {
@@ -80,7 +80,7 @@ fn multiply(setting: &Setting) -> Result<()> {
 /// Passes over the test images as the evaluator makes them, less its drawing and writing, for ever.
 fn evaluate(setting: &Setting) -> Result<()> {
     let spec = &setting.spec;
-    let (device, _) = backend::device(&setting.device)?;
+    let (device, _) = backend::device("compute.device", &setting.device)?;
     backend::prepare(spec.compute.threads);
     let directory = setting.images()?;
     let images = Images::read(&directory, Split::Test)?;

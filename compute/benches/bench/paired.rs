@@ -48,7 +48,7 @@ pub fn training(setting: &Setting) -> Result<Vec<Timed>> {
     for reference in setting.references() {
         commands.push(python(setting, &reference, &[], slice)?);
     }
-    let (device, _) = backend::device(&setting.spec.compute.device)?;
+    let (device, _) = backend::device("compute.device", &setting.spec.compute.device)?;
     commands.push(TimedCommand {
         name: "arithmetic".into(),
         command: setting.itself("multiply")?,

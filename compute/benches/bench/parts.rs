@@ -53,7 +53,7 @@ impl Cadence {
 /// All parts, in the order of a step.
 pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let spec = &setting.spec;
-    let (device, _) = backend::device(&spec.compute.device)?;
+    let (device, _) = backend::device("compute.device", &spec.compute.device)?;
     backend::prepare(spec.compute.threads);
     let images = Arc::new(Images::read(&setting.images()?, Split::Train)?);
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);

@@ -71,7 +71,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Resumed>> {
 /// the others'.
 fn make_checkpoints(setting: &Setting, run: &RunDir, steps: &[u64]) -> Result<()> {
     let spec = &setting.spec;
-    let (device, _) = backend::device(&spec.compute.device)?;
+    let (device, _) = backend::device("compute.device", &spec.compute.device)?;
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let state = |step| CheckpointState {
         step,

@@ -56,17 +56,17 @@ pub fn machine() -> Machine {
     }
 }
 
-/// The device that the spec asks for, and its name for people.
+/// The device that the spec asks for, and its name for people; `field` is where it does.
 ///
 /// # Errors
 /// A GPU that is not there is the user's error.
-pub fn device(spec: &str) -> Result<(Device, String)> {
+pub fn device(field: &str, spec: &str) -> Result<(Device, String)> {
     let machine = machine();
-    let device = match machine.gpu(spec)? {
+    let device = match machine.gpu(field, spec)? {
         None => Device::libtorch(),
         Some(index) => Device::libtorch_cuda(index),
     };
-    Ok((device, machine.device(spec)?))
+    Ok((device, machine.device(field, spec)?))
 }
 
 /// The device that this process's first rank trains on, and its name.
@@ -74,7 +74,10 @@ pub fn device(spec: &str) -> Result<(Device, String)> {
 /// # Errors
 /// As [`device`].
 pub fn training_device(compute: &Compute, launch: &Launch) -> Result<(Device, String)> {
-    device(&launch.device(compute, machine().gpus))
+    device(
+        &launch.device_field(compute),
+        &launch.device(compute, machine().gpus),
+    )
 }
 
 /// Prepare this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for

@@ -143,7 +143,8 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Self> {
         status.save(run)?;
         let spec = run::read_spec(run)?;
-        let (device, device_name) = backend::device(&spec.compute.device)?;
+        let device = backend::machine().evaluation_device(&spec)?;
+        let (device, device_name) = backend::device("eval.device", &device)?;
         backend::prepare(match spec.eval.threads {
             0 => spec.compute.threads,
             threads => threads,

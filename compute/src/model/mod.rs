@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn parameters_are_those_that_the_spec_lists() {
-        let device = crate::backend::device("cpu").unwrap().0;
+        let device = crate::backend::device("compute.device", "cpu").unwrap().0;
         let spec = spec::Network::default();
         let want = spec.parameter_shapes(24);
         assert_eq!(want.len(), PARAMETERS);
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn initial_weights_have_the_specs_distribution_and_depend_on_the_seed_alone() {
-        let device = crate::backend::device("cpu").unwrap().0;
+        let device = crate::backend::device("compute.device", "cpu").unwrap().0;
         let spec = spec::Network::default();
         let named = |seed| Network::init(&spec, 24, spec::Seed(seed), &device).named();
         let first = named(1);
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn initial_weights_of_he_and_glorot_have_their_distributions() {
-        let device = crate::backend::device("cpu").unwrap().0;
+        let device = crate::backend::device("compute.device", "cpu").unwrap().0;
         let moments = |values: &[f32]| {
             let n = values.len() as f64;
             let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn whitening_sets_the_weights_of_the_first_convolution_and_no_others() {
-        let device = crate::backend::device("cpu").unwrap().0;
+        let device = crate::backend::device("compute.device", "cpu").unwrap().0;
         let mut spec = spec::Spec::default();
         let images = Images::noise(spec::Seed(1), 20);
         let fresh =
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn tensors_replace_parameters_by_name_and_shape() {
-        let device = crate::backend::device("cpu").unwrap().0;
+        let device = crate::backend::device("compute.device", "cpu").unwrap().0;
         let spec = spec::Network::default();
         let network = |seed| Network::init(&spec, 24, spec::Seed(seed), &device);
         let mut values = network(1).named();

@@ -37,7 +37,7 @@ pub fn measure(spec: &Spec) -> Result<Option<Pace>> {
     let mut spec = spec.clone();
     spec.train.batch_size = batch_size.min(limit);
 
-    let (device, name) = backend::device(&spec.compute.device)?;
+    let (device, name) = backend::device("compute.device", &spec.compute.device)?;
     let threads = backend::prepare(spec.compute.threads);
     let images = Arc::new(Images::noise(spec.seed, 2 * BATCH.end()));
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);

@@ -605,11 +605,12 @@ fn connect(
 
 /// What all ranks must have in common: all but where a host has the images, and what it computes with.
 fn hello(run: &RunDir, spec: &Spec) -> Result<Hello> {
-    const OWN: [&str; 4] = [
+    const OWN: [&str; 5] = [
         "data.folder",
         "compute.device",
         "compute.devices",
         "compute.threads",
+        "eval.device",
     ];
     let images = run::data::fingerprint_digits(run)?.unwrap_or_default();
     let mut hello = vec![

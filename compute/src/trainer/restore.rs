@@ -96,7 +96,10 @@ mod tests {
             manifest: None,
         };
         let session = provenance().with_weights_from(origin);
-        let (spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
+        let (spec, device) = (
+            Spec::default(),
+            backend::device("compute.device", "cpu").unwrap().0,
+        );
         let network = |seed| Network::init(&spec.network, spec.input.crop, Seed(seed), &device);
         let copied = Checkpoint {
             state: CheckpointState::default(),
@@ -128,7 +131,10 @@ mod tests {
     fn whitening_weights_are_of_the_runs_images_and_then_of_its_checkpoint() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
-        let (mut spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
+        let (mut spec, device) = (
+            Spec::default(),
+            backend::device("compute.device", "cpu").unwrap().0,
+        );
         spec.network.conv1.init = Init::Whitening;
         let fresh = || Network::init(&spec.network, spec.input.crop, Seed(1), &device);
         let begun = |seed| {
@@ -150,7 +156,10 @@ mod tests {
     fn checkpoint_that_lacks_a_group_of_tensors_is_refused_with_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
-        let (spec, device) = (Spec::default(), backend::device("cpu").unwrap().0);
+        let (spec, device) = (
+            Spec::default(),
+            backend::device("compute.device", "cpu").unwrap().0,
+        );
         let fresh = || Network::init(&spec.network, spec.input.crop, Seed(1), &device);
         let images = Images::noise(Seed(1), 2);
         let begun = restore(&run, &spec, fresh(), &images).unwrap();

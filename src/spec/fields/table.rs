@@ -114,7 +114,7 @@ pub(super) const FIELDS: &[Field] = &[
         List(&Device, 0, 64),
         "The devices that train together, such as [cuda:0, cuda:1] or [cpu, cpu]: a process for each takes an equal \
          part of every batch, and all make the same step. []: compute.device alone. Another number of them \
-         changes the last bits of the results. The evaluator is on compute.device.",
+         changes the last bits of the results.",
     )
     .changeable(),
     field(
@@ -687,6 +687,13 @@ pub(super) const FIELDS: &[Field] = &[
         "eval.batch_size",
         BATCH,
         "Test images that are computed at once. More of them need more memory.",
+    )
+    .changeable(),
+    field(
+        "eval.device",
+        Device,
+        "Where the evaluator computes. auto: on compute.device; if that is auto, too, and compute.devices train, on the last \
+         GPU that does not, if there is one.",
     )
     .changeable(),
     field(

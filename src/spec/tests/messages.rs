@@ -100,7 +100,7 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
 
 #[test]
 fn error_in_what_an_alias_repeats_is_placed_at_the_alias() {
-    let keys = "want one of tta, policy, interval_secs, batch_size, threads";
+    let keys = "want one of tta, policy, interval_secs, batch_size, device, threads";
     for (text, place, alias) in [
         ("train: &t {steps: 5}\neval: *t\n", "2:7", "1:8"),
         (
