@@ -105,12 +105,16 @@ impl StopRequests {
         let (directory, role) = (lock.directory().clone(), lock.role());
         let shutdown = shutdown.clone();
         let look = move || {
-            let holder = Lock::holder(&directory, role);
             let mut asked = false;
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 // What is no request, or cannot be read, is nobody's.
                 let request = read(&directory, role).ok().flatten();
-                let own = request.filter(|request| Some(&request.holder) == holder.as_ref());
+                // Who holds the lock is read beside it: when this process began, the one that has started it may just have been
+                // writing it down.
+                let is_own = |request: &StopRequest| {
+                    Lock::holder(&directory, role).as_ref() == Some(&request.holder)
+                };
+                let own = request.filter(is_own);
                 match &own {
                     Some(request) if request.now => {
                         shutdown.force(SIGTERM);
@@ -134,6 +138,22 @@ impl StopRequests {
 mod tests {
     use super::*;
     use crate::run::provenance;
+
+    #[test]
+    fn request_is_found_by_a_process_whose_lock_file_was_being_written_when_it_began() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let lock = Lock::take(&run, Role::TRAIN).unwrap();
+        let text = fs::read(run.lock(Role::TRAIN)).unwrap();
+        fs::write(run.lock(Role::TRAIN), "").unwrap();
+        let shutdown = Shutdown::new();
+        let _requests = StopRequests::watch(&lock, &shutdown).unwrap();
+        assert!(!shutdown.sleep(INTERVAL * 3));
+        fs::write(run.lock(Role::TRAIN), text).unwrap();
+        let holder = Lock::holder(&run, Role::TRAIN).unwrap();
+        write(&run, Role::TRAIN, &holder, false).unwrap();
+        assert!(shutdown.sleep(Duration::from_secs(600)));
+    }
 
     #[test]
     fn request_stops_the_process_it_names_and_no_other() {
