@@ -32,7 +32,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm fuzz soak check spec-docs bench bench-reference install uninstall clean named
+.PHONY: help setup build experiment resume list show stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm fuzz soak check spec-docs bench bench-list bench-reference install uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -49,6 +49,12 @@ experiment: named build ## train and evaluate an experiment: make experiment NAM
 
 resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
 	@trap : INT; $(RUNBOARD) resume $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS) $(STOPPED)
+
+list: $(RUNBOARD) ## the runs, the newest first: make list ARGS="--sort accuracy"
+	@$(RUNBOARD) list $(ARGS)
+
+show: named $(RUNBOARD) ## all that is known of the latest run of an experiment: make show NAME=baseline
+	@$(RUNBOARD) show $(NAME) $(ARGS)
 
 stop: named $(RUNBOARD) ## stop the latest run of an experiment, wherever it was started (NOW=1: at once)
 	@$(RUNBOARD) stop $(if $(NOW),--now )$(NAME)
@@ -100,6 +106,9 @@ bench: setup ## time a training step, its parts and a resume, PyTorch and Tensor
 	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet --package runboard-compute -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 		$(addprefix --torch ,$(wildcard $(BENCH_TORCH)/bin/python)) \
 		$(addprefix --tensorflow ,$(wildcard $(BENCH_TENSORFLOW)/bin/python)) $(ARGS)
+
+bench-list: ## time list, compare and show over 3,000 runs
+	@cargo bench --quiet --package runboard --bench commands -- $(ARGS)
 
 bench-reference: ## install the PyTorch and TensorFlow that make bench compares with
 	@$(PYTHON) tools/setup.py venv $(BENCH_TORCH) torch==2.11.0 numpy

@@ -183,8 +183,11 @@ pub fn open_regular_with(path: &Path, options: &OpenOptions) -> io::Result<File>
 /// # Errors
 /// As [`open_regular`]; [`ErrorKind::InvalidData`] for a longer file, too.
 pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_regular(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    let file = open_regular(path)?;
+    // Read at once: a buffer that grows with what comes takes a system call each time.
+    let length = file.metadata()?.len().min(most);
+    let mut bytes = Vec::with_capacity(length as usize + 1);
+    file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(invalid(format!("got more than {most} bytes")));
     }

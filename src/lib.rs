@@ -20,10 +20,12 @@
 //! - how the two processes are started, watched, displayed and stopped: [`supervisor`]
 //! - which ranks a process has, of those on several hosts: [`launch`]
 //! - sweeps of many runs: [`sweep`]
+//! - runs as a table, to be listed, chosen, compared and removed: [`catalog`]
 //! - commands: [`cli`]
 //!
 //! No module imports one that stands above it in docs/ARCHITECTURE.md; a test holds that.
 
+pub mod catalog;
 pub mod checkpoint;
 pub mod cli;
 pub mod compute;

@@ -6,5 +6,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     files::ignore_sigxfsz();
+    cli::complete::answer();
     cli::exit_code(cli::Cli::parse().run())
 }

@@ -1,157 +1,256 @@
 //! `runboard list`: the runs, their states and scores.
 
-use super::sweep::Summary;
+use super::choose::FilterArgs;
+use super::form::{self, FormArgs};
+use super::{RunsArg, path};
+use crate::catalog::{COLUMNS, Entry, First, Form, Key, Table, find_changes, map};
+use crate::console;
 use crate::home::Home;
-use crate::run::{
-    self, Activity, Found, ProcessDir, RunDir, RunEntry, RunState, Status, SweepStatus, commands,
-};
+use crate::overview::count;
+use crate::run::{self, Found, commands};
 use crate::spec;
-use crate::sweep::SweepDir;
-use crate::{console, overview};
 use anyhow::Result;
-use std::path::Path;
+use clap::Args;
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
 
-/// The columns that go first where a terminal has no room for all of them.
-const EXPENDABLE: [&str; 3] = ["ROLLBACKS", "RESTARTS", "EVALUATION"];
+/// What is listed where nothing else is asked for. A narrow terminal leaves those with the highest numbers out first.
+const DEFAULT: [(&str, u8); 14] = [
+    ("run", 0),
+    ("state", 0),
+    ("steps", 7),
+    ("accuracy", 0),
+    ("last_accuracy", 5),
+    ("validation_accuracy", 3),
+    ("age", 1),
+    ("duration", 4),
+    ("size", 6),
+    ("evaluation", 10),
+    ("restarts", 9),
+    ("rollbacks", 8),
+    ("tags", 2),
+    ("changes", 0),
+];
 
-/// Lists the runs and sweeps in `runs`, or the points of the sweep that the user means by `what`.
-pub fn list(runs: &Path, what: Option<&Path>) -> Result<i32> {
-    run::check_directory(runs)?;
-    let found = match what.map(|what| run::resolve_any(runs, what)).transpose()? {
-        None => run::list(runs),
-        Some(Found::Sweep(sweep)) => return points(sweep, None),
-        Some(Found::Run(run)) => match run.sweep() {
-            Some(sweep) => return points(sweep, Some(&run)),
-            None => vec![Found::Run(run)],
-        },
-    };
-    if found.is_empty() {
-        let shown = runs.display();
-        let experiments = Home::find()?.experiments();
-        console::line(match experiment(&experiments) {
-            Some(name) => format!(
-                "no runs in {shown}; to start one: {}",
-                commands::start(&name, runs)
-            ),
-            None => format!(
-                "no runs in {shown}, and no experiments in {} to run",
-                experiments.join("").display()
-            ),
-        });
-        return Ok(0);
+/// What programs get as well.
+const FOR_PROGRAMS: [&str; 8] = [
+    "name",
+    "kind",
+    "steps_total",
+    "points",
+    "points_done",
+    "created",
+    "best_step",
+    "loss",
+];
+
+/// Those that are left out where no run has a value.
+const OPTIONAL: [&str; 9] = [
+    "validation_accuracy",
+    "last_accuracy",
+    "accuracy",
+    "evaluation",
+    "restarts",
+    "rollbacks",
+    "tags",
+    "changes",
+    "steps",
+];
+
+/// Which runs to list, and how.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// A sweep, whose points are listed, or a run alone
+    #[arg(value_parser = path())]
+    what: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunsArg,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Sort by these columns, the best or largest first; without it the newest run is first
+    #[arg(long, value_name = "COLUMN,...")]
+    sort: Option<String>,
+    /// The other way round
+    #[arg(long)]
+    reverse: bool,
+    /// Show these columns (docs/columns.md) or fields of the spec; with a + before the first beside the usual ones, or all
+    #[arg(long, value_name = "COLUMN,...")]
+    columns: Option<String>,
+    /// Show so many at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// The points of each sweep, too
+    #[arg(long)]
+    points: bool,
+    #[command(flatten)]
+    form: FormArgs,
+}
+
+/// Lists runs and sweeps.
+pub fn list(arguments: &Arguments) -> Result<i32> {
+    let runs = arguments.runs.directory()?;
+    run::check_directory(&runs)?;
+    let (keys, is_default) = arguments.keys()?;
+    let sort = form::keys("--sort", arguments.sort.as_deref().unwrap_or_default())?;
+    let what = arguments.what.as_deref();
+    let (mut entries, of_sweep) =
+        match what.map(|what| run::resolve_any(&runs, what)).transpose()? {
+            None => (Entry::all(&runs), false),
+            Some(found) => meant(found)?,
+        };
+    if entries.is_empty() && !arguments.form.is_for_programs() {
+        return say_none(&runs);
     }
-    let rows = found.into_iter().map(|found| match found {
-        Found::Run(run) => row(&RunEntry::read(run)),
-        Found::Sweep(sweep) => sweep_row(sweep),
-    });
-    show("RUN", "ACCURACY", rows.collect())
-}
-
-/// Lists the points of a sweep, those that have not begun too, or this one of them alone, each with the score that the sweep
-/// judges it by.
-fn points(directory: ProcessDir, only: Option<&RunDir>) -> Result<i32> {
-    let directory = SweepDir::new(directory);
-    let sweep = directory.read()?;
-    let summary = Summary::read(&directory, &sweep)?;
-    let results = summary.results();
-    let states = results.states().into_iter();
-    let all = sweep.points.iter().zip(&summary.progress).zip(states);
-    let is_wanted =
-        |name: &str| only.is_none_or(|run| run.path().file_name() == Some(name.as_ref()));
-    let wanted = all.filter(|((point, _), _)| is_wanted(&point.name));
-    let rows = wanted.map(|((point, progress), state)| {
-        let entry = directory.run(point).map(RunEntry::read);
-        let mut row = entry.as_ref().map_or_else(|| [(); 7].map(|()| none()), row);
-        (row[0], row[1]) = (point.name.clone(), state);
-        row[3] = results.judged(progress).map_or_else(none, |(it, score)| {
-            format!("{}{score:.3} at step {}", results.prefix(), it.step)
-        });
-        row
-    });
-    show("POINT", "SCORE", rows.collect())
-}
-
-/// Prints a table, without the columns at its end that are empty.
-fn show(what: &str, score: &str, rows: Vec<[String; 7]>) -> Result<i32> {
-    let head = [
-        what,
-        "STATE",
-        "STEPS",
-        score,
-        "EVALUATION",
-        "RESTARTS",
-        "ROLLBACKS",
-    ];
-    let shown: Vec<bool> = (0..head.len())
-        .map(|column| column < 4 || rows.iter().any(|row| row[column] != "-"))
-        .collect();
-    let cut = |row: &[String; 7]| -> Vec<String> {
-        let cells = row.iter().zip(&shown).filter(|(_, shown)| **shown);
-        cells.map(|(cell, _)| cell.clone()).collect()
-    };
-    let head = head.map(str::to_owned);
-    let rows = std::iter::once(&head).chain(&rows).map(cut);
-    let lines = overview::table(rows.collect(), &EXPENDABLE, console::columns());
-    console::output(lines.join("\n"))?;
+    if arguments.points && !of_sweep {
+        entries = opened(entries);
+    }
+    let all = entries.len();
+    entries = arguments.filter.choose(entries)?;
+    let found = entries.len();
+    if !sort.is_empty() {
+        entries = sorted(entries, &sort);
+    }
+    if arguments.reverse {
+        entries.reverse();
+    }
+    entries.truncate(arguments.limit.unwrap_or(usize::MAX));
+    if keys.iter().any(|key| key.name() == "changes") {
+        find_changes(&entries);
+    }
+    let mut table = Table::of(&entries, &keys);
+    if is_default {
+        arrange(&mut table, &entries, of_sweep, arguments.form.form());
+    }
+    arguments.form.print(&table)?;
+    if entries.is_empty() && !arguments.form.is_for_programs() {
+        let runs = count(all, "run");
+        console::stderr_line(format_args!("none of {runs} is meant by these options"));
+    } else if entries.len() < found && !arguments.form.is_for_programs() {
+        console::stderr_line(format_args!("{} of {found}", entries.len()));
+    }
     Ok(0)
 }
 
-fn none() -> String {
-    "-".to_owned()
+impl Arguments {
+    /// The columns, and whether they are the usual ones, among which a table may leave some out.
+    fn keys(&self) -> Result<(Vec<Key>, bool)> {
+        let programs = FOR_PROGRAMS.iter().filter(|_| self.form.is_for_programs());
+        let usual = DEFAULT.iter().map(|(name, _)| name).chain(programs);
+        let usual: Vec<&str> = usual.copied().collect();
+        let usual = || form::keys("", &usual.join(","));
+        match self.columns.as_deref() {
+            None => Ok((usual()?, true)),
+            Some("all") => Ok((COLUMNS.iter().map(Key::Column).collect(), false)),
+            Some(list) => match list.strip_prefix('+') {
+                None => Ok((form::keys("--columns", list)?, false)),
+                Some(more) => {
+                    let mut keys = usual()?;
+                    let more = form::keys("--columns", more)?;
+                    keys.extend(
+                        more.into_iter()
+                            .filter(|key| !keys.contains(key))
+                            .collect::<Vec<_>>(),
+                    );
+                    Ok((keys, true))
+                }
+            },
+        }
+    }
 }
 
-/// A sweep in the table: how it stands, how many of its points are done, the best setting's score, and how many points
-/// failed.
-fn sweep_row(directory: ProcessDir) -> [String; 7] {
-    let status = SweepStatus::load(&directory).ok().flatten();
-    let directory = SweepDir::new(directory);
-    let mut row = [(); 7].map(|()| none());
-    row[0] = directory.id();
-    // One bad file must not hide the others.
-    let Ok(sweep) = directory.read() else {
-        row[1] = "unreadable".to_owned();
-        return row;
+/// The points of a sweep; a point as its sweep sees it, or a run. And whether they are points.
+fn meant(found: Found) -> Result<(Vec<Entry>, bool)> {
+    let around = match &found {
+        Found::Run(run) => run.sweep(),
+        Found::Sweep(sweep) => Some(sweep.clone()),
     };
-    let Ok(summary) = Summary::read(&directory, &sweep) else {
-        return row;
+    let id = found.id();
+    let Some(sweep) = around else {
+        return Ok((vec![Entry::of(found)], false));
     };
-    let results = summary.results();
-    row[1] = match status {
-        None => none(),
-        Some(status) if status.alive(&directory) && status.stopping => "stopping".to_owned(),
-        Some(status) if status.alive(&directory) => "running".to_owned(),
-        Some(_) if results.winner().is_some() => "target reached".to_owned(),
-        Some(status) if status.vanished(&directory) => "interrupted".to_owned(),
-        Some(status) => status.process.state.to_string(),
-    };
-    row[2] = format!("{}/{} points", results.done(), sweep.points.len());
-    if let Some(best) = results.best() {
-        row[3] = best;
-    }
-    let failed = results.failures().len();
-    if failed > 0 {
-        row[4] = format!("{failed} failed");
-    }
-    row
+    let is_point = matches!(found, Found::Run(_));
+    let mut points = Entry::of(Found::Sweep(sweep)).points()?;
+    points.retain(|point| !is_point || point.id() == id);
+    Ok((points, true))
 }
 
-/// What the evaluator does, or what it left: checkpoints without a score.
-fn evaluation(entry: &RunEntry) -> Option<String> {
-    if !entry.state.is_some_and(RunState::is_under_way) {
-        let unscored = overview::unscored(&entry.run);
-        return (unscored > 0).then(|| format!("{unscored} not scored"));
+/// Each sweep followed by its points. One that cannot be read has none.
+fn opened(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut all = Vec::new();
+    for entry in entries {
+        let points = entry.points().unwrap_or_default();
+        all.push(entry);
+        all.extend(points);
     }
-    let eval = entry.eval.as_ref()?;
-    let doing = match eval.activity? {
-        Activity::Idle { .. } => "idle".to_owned(),
-        Activity::Scoring {
-            step, done, images, ..
-        } => format!("scoring step {step}, {} %", 100 * done / images.max(1)),
-    };
-    Some(match eval.waiting {
-        0 => doing,
-        waiting => format!("{doing}, {waiting} more to score"),
-    })
+    all
+}
+
+/// The runs sorted by these columns, those without a value last.
+pub fn sorted(entries: Vec<Entry>, keys: &[Key]) -> Vec<Entry> {
+    let values = map(&entries, |entry| {
+        keys.iter().map(|key| key.value(entry)).collect::<Vec<_>>()
+    });
+    let mut rows: Vec<_> = entries.into_iter().zip(values).collect();
+    rows.sort_by(|(_, a), (_, b)| {
+        let orders = keys
+            .iter()
+            .zip(a.iter().zip(b))
+            .map(|(key, pair)| match pair {
+                (Some(a), Some(b)) => match key.first() {
+                    First::Smallest => a.compare(b),
+                    First::Largest => b.compare(a),
+                },
+                (a, b) => b.is_some().cmp(&a.is_some()),
+            });
+        orders.fold(Ordering::Equal, Ordering::then)
+    });
+    rows.into_iter().map(|(entry, _)| entry).collect()
+}
+
+/// Which of the usual columns stay.
+fn arrange(table: &mut Table, entries: &[Entry], of_sweep: bool, form: Form) {
+    if matches!(form, Form::Json | Form::Csv) {
+        return;
+    }
+    for head in &mut table.heads {
+        let spare = DEFAULT.iter().find(|(name, _)| *name == head.name);
+        head.spare = spare.map_or(0, |(_, spare)| *spare);
+        // Of one under way it is what people look for.
+        if head.name == "steps" && entries.iter().any(Entry::is_under_way) {
+            head.spare = 1;
+        }
+    }
+    if of_sweep {
+        // The same sweep in each line, and what a point sets, are in its name.
+        if let Some(column) = table.heads.iter().position(|head| head.name == "run") {
+            table.heads[column].heading = "POINT".to_owned();
+            let names = entries
+                .iter()
+                .map(|entry| Key::find("point").ok()?.value(entry));
+            for (row, name) in table.rows.iter_mut().zip(names) {
+                row[column] = name;
+            }
+        }
+        table.remove(&["changes"]);
+    }
+    table.remove_empty(&OPTIONAL);
+}
+
+/// Says that there are no runs, and how to start one.
+fn say_none(runs: &Path) -> Result<i32> {
+    let shown = runs.display();
+    let experiments = Home::find()?.experiments();
+    console::line(match experiment(&experiments) {
+        Some(name) => format!(
+            "no runs in {shown}; to start one: {}",
+            commands::start(&name, runs)
+        ),
+        None => format!(
+            "no runs in {shown}, and no experiments in {} to run",
+            experiments.join("").display()
+        ),
+    });
+    Ok(0)
 }
 
 /// An experiment that can be run here: quickstart, or else the first.
@@ -159,23 +258,4 @@ fn experiment(experiments: &Path) -> Option<String> {
     let names = spec::available(experiments).ok()?;
     let quick = names.iter().find(|name| *name == "quickstart");
     quick.or(names.first()).cloned()
-}
-
-fn row(entry: &RunEntry) -> [String; 7] {
-    let last = entry.eval.as_ref().and_then(|status| status.last);
-    let count = |number: usize| match number {
-        0 => none(),
-        number => number.to_string(),
-    };
-    [
-        entry.run.id(),
-        entry.state.map_or_else(none, |state| state.to_string()),
-        entry
-            .progress
-            .map_or_else(none, |(done, all)| format!("{done}/{all}")),
-        last.map_or_else(none, |score| score.to_string()),
-        evaluation(entry).unwrap_or_else(none),
-        count(entry.restarts as usize),
-        count(entry.rollbacks),
-    ]
 }

@@ -1,16 +1,25 @@
 //! The command line: what each command is called and takes; the work is done elsewhere.
 
 mod check;
+mod choose;
+mod compare;
+pub mod complete;
+mod curve;
 mod data;
 mod estimate;
 mod fields;
+mod form;
 mod generate;
+mod labels;
 mod list;
 mod notes;
 mod processes;
 mod run;
+mod show;
 mod sweep;
+mod trash;
 mod warm_start;
+mod watch;
 
 pub use self::processes::{EvalArgs, RankArgs, TrainArgs};
 use self::run::Session;
@@ -118,13 +127,29 @@ enum Command {
     /// The evaluation process by itself
     Eval(EvalArgs),
     /// The runs and sweeps, their states and scores
-    List {
-        /// A sweep, whose points are listed, or a run alone
-        #[arg(value_parser = path())]
-        what: Option<PathBuf>,
-        #[command(flatten)]
-        runs: RunsArg,
-    },
+    List(list::Arguments),
+    /// All that is known of a run: scores, curves, what differs from the defaults, checkpoints, sessions, warnings
+    Show(show::Arguments),
+    /// Compare runs in a table: their scores, and the fields in which they differ
+    Compare(compare::CompareArguments),
+    /// What differs between two runs, experiments or files: spec, scores, data, versions, machine
+    Diff(compare::DiffArguments),
+    /// A curve of runs as a plot, or its points as CSV or JSON
+    Curve(curve::Arguments),
+    /// Look on at a run or a sweep that was started elsewhere; Ctrl-C ends the looking on alone
+    Watch(watch::WatchArguments),
+    /// The log of a run's trainer, or of its evaluator
+    Logs(watch::LogArguments),
+    /// Tag a run, or show its tags; `list --tag` finds it
+    Tag(labels::TagArguments),
+    /// Note something of a run, or show its notes
+    Note(labels::NoteArguments),
+    /// Move runs or sweeps to the trash, from where `restore` puts them back
+    Rm(trash::RemoveArguments),
+    /// Put runs back from the trash, or list what is in it
+    Restore(trash::RestoreArguments),
+    /// Delete for good what is in the trash
+    Gc(trash::CollectArguments),
     /// Check a spec and show what it resolves to, without running it
     Check {
         #[command(flatten)]
@@ -438,7 +463,18 @@ impl Cli {
                 Found::Sweep(sweep) => sweep::stop(sweep, *now),
             },
             Command::Train(_) | Command::Eval(_) => compute::replace_this_process(),
-            Command::List { what, runs } => list::list(&runs.directory()?, what.as_deref()),
+            Command::List(arguments) => list::list(arguments),
+            Command::Show(arguments) => show::show(arguments),
+            Command::Compare(arguments) => compare::compare(arguments),
+            Command::Diff(arguments) => compare::diff(arguments),
+            Command::Curve(arguments) => curve::curve(arguments),
+            Command::Watch(arguments) => watch::watch(arguments),
+            Command::Logs(arguments) => watch::logs(arguments),
+            Command::Tag(arguments) => labels::tag(arguments),
+            Command::Note(arguments) => labels::note(arguments),
+            Command::Rm(arguments) => trash::remove(arguments),
+            Command::Restore(arguments) => trash::restore(arguments),
+            Command::Gc(arguments) => trash::collect(arguments),
             Command::Check {
                 experiment,
                 verbose,

@@ -88,7 +88,8 @@ pub fn run(
     let fingerprint = Fingerprint::of(&images)?;
     let train_images = spec.training_images(fingerprint.train_images())?;
     check_until(session.until, spec.train.total_steps(train_images))?;
-    let mut provenance = provenance(machine()?, device, Some(0)).with_spec(spec)?;
+    let provenance = provenance(machine()?, device, Some(0)).with_origins(experiment.origins());
+    let mut provenance = provenance.with_spec(spec)?;
     if let Some(warm_start) = &warm_start {
         provenance = provenance.with_weights_from(warm_start.origin.clone());
     }

@@ -149,6 +149,11 @@ impl EventReader {
         Ok(head)
     }
 
+    /// The data of the event that was read last.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
     /// Skip the next event by its length, without reading or verifying more of it than its beginning. None, and nothing
     /// is skipped, where that does not tell: then [`EventReader::read`] does.
     pub fn skip(&mut self) -> io::Result<Option<EventHead>> {

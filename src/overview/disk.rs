@@ -20,7 +20,7 @@ pub struct DiskUse {
 
 impl DiskUse {
     /// That of `run` now.
-    pub(super) fn of(run: &RunDir) -> Self {
+    pub fn of(run: &RunDir) -> Self {
         let events = [
             run.events(Role::TRAIN),
             run.events(Role::Eval),
@@ -35,8 +35,8 @@ impl DiskUse {
     }
 }
 
-/// Bytes of the files below a directory. What vanishes meanwhile counts nothing.
-fn size(directory: &Path) -> u64 {
+/// Bytes of the files below a directory, links not followed. What vanishes meanwhile counts nothing.
+pub fn size(directory: &Path) -> u64 {
     let files = WalkDir::new(directory).into_iter().filter_map(Result::ok);
     let files = files.filter(|entry| entry.file_type().is_file());
     files

@@ -6,6 +6,7 @@
 mod block;
 mod closing;
 mod disk;
+mod plot;
 pub(crate) mod table;
 pub(crate) mod text;
 
@@ -16,7 +17,8 @@ use chrono::{DateTime, Local};
 
 pub use self::block::block;
 pub use self::closing::closing;
-use self::disk::DiskUse;
+pub use self::disk::{DiskUse, size};
+pub use self::plot::{Series, plot};
 pub use self::table::table;
 pub use self::text::{Paint, bytes, count, wrap};
 use crate::checkpoint;

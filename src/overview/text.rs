@@ -45,7 +45,7 @@ impl Paint {
     }
 
     /// The text in a graphic rendition of ECMA-48.
-    fn with(self, code: &str, text: &str) -> String {
+    pub(super) fn with(self, code: &str, text: &str) -> String {
         match self.colour && !text.is_empty() {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_owned(),
@@ -114,7 +114,7 @@ pub(crate) fn bar(paint: Paint, share: f64, columns: usize) -> String {
 }
 
 /// The last of these numbers as a row of small columns, at most `columns`, from the least to the largest of them.
-pub(super) fn sparkline(numbers: &[f64], columns: usize) -> String {
+pub(crate) fn sparkline(numbers: &[f64], columns: usize) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let shown = &numbers[numbers.len().saturating_sub(columns)..];
     let least = shown.iter().copied().fold(f64::INFINITY, f64::min);

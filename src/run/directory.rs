@@ -319,7 +319,7 @@ fn claim_at(directory: &Path, now: impl Fn() -> DateTime<Local>) -> Result<PathB
 
 /// A lock on a directory, until it is dropped; `None` where the file system has no locks, or where a holder that hardly
 /// needs a moment is frozen.
-fn lock(directory: &Path) -> Option<File> {
+pub(super) fn lock(directory: &Path) -> Option<File> {
     let directory = File::open(directory).ok()?;
     for _ in 0..200 {
         match directory.try_lock() {

@@ -11,6 +11,7 @@ mod evaluation;
 mod fuzz;
 mod heartbeat;
 mod journal;
+mod labels;
 mod lock;
 mod point;
 mod process;
@@ -28,14 +29,15 @@ pub use early_stop::EarlyStop;
 pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};
 pub use heartbeat::with_heartbeat;
 pub use journal::Journal;
+pub use labels::{Labels, Note, check_tag};
 pub use lock::Lock;
 pub(crate) use lock::{Holder, LockState};
 pub use point::{record_swept_fields, swept_fields};
 pub use process::{Process, ProcessState};
 pub use process_dir::{ProcessDir, SWEEP};
-pub use provenance::{Provenance, Software, WeightsOrigin};
+pub use provenance::{Git, Provenance, Software, WeightsOrigin};
 pub use registry::{
-    Found, RunEntry, RunState, Statuses, check_directory, list, points, resolve, resolve_any, state,
+    Found, RunState, Statuses, check_directory, list, points, resolve, resolve_any, state,
 };
 pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use status::{

@@ -2,6 +2,8 @@
 //! find a request to stop.
 
 use super::Role;
+use super::timestamp::Timestamp;
+use chrono::{DateTime, Local};
 use std::path::{self, Path, PathBuf};
 
 /// The file that makes a directory a sweep's.
@@ -39,6 +41,11 @@ impl ProcessDir {
         let sweep = self.sweep();
         let path = sweep.as_ref().unwrap_or(self).absolute();
         path.parent().map(last_component).unwrap_or_default()
+    }
+
+    /// When it was made, as its name says; `None` of a point, and of one that somebody renamed.
+    pub fn created(&self) -> Option<DateTime<Local>> {
+        Timestamp::parse(&last_component(&self.path))?.time()
     }
 
     /// The directory of the sweep that this one is a point of.

@@ -4,6 +4,7 @@
 //! version, is the one session that began the run. What a session's checkout differed in from its commit is in a
 //! file of its own, which the session names; sessions with the same differences share it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
@@ -20,14 +21,17 @@ use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::RunDir;
 use crate::files::{read_small, write_atomic};
-use crate::spec::{Change, Spec};
+use crate::spec::{Change, Field, Spec};
 
 /// The format's version. A session with other fields needs a new one: what this one does not know it would lose.
-/// Version 2 has no spec, no changes and no origin of the weights.
-const VERSION: u32 = 3;
+/// Version 2 has no spec, no changes and no origin of the weights, version 3 no origins of the spec's fields.
+const VERSION: u32 = 4;
 
 /// A record is no longer than this: it takes about a kilobyte a session.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// The option that sets a field.
+const SET: &str = "--set";
 
 /// The first session's differences, which version 1 did not name.
 const FIRST_DIFF: &str = "provenance.diff";
@@ -38,32 +42,43 @@ const DIFF_LIMIT: u64 = 1 << 20; // bytes
 /// The provenance of one session of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provenance {
-    started: DateTime<FixedOffset>,
+    /// When it began.
+    pub started: DateTime<FixedOffset>,
     /// The first step it had to train, by the checkpoints that were there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    first_step: Option<u64>,
-    command: Vec<String>,
-    runboard: String,
-    software: Software,
+    pub first_step: Option<u64>,
+    /// The command line.
+    pub command: Vec<String>,
+    /// This program's version.
+    pub runboard: String,
+    /// Other versions, and the device.
+    pub software: Software,
+    /// The checkout in the working directory.
     #[serde(skip_serializing_if = "Option::is_none")]
-    git: Option<Git>,
+    pub git: Option<Git>,
+    /// The machine's name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
-    cpu: String,
+    pub host: Option<String>,
+    /// The processor's name.
+    pub cpu: String,
     /// What this process may use, which a container or `taskset` makes fewer than the machine has.
-    cores: usize,
+    pub cores: usize,
     /// The file in the run directory with the checkout's differences from its commit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    diff: Option<String>,
+    pub diff: Option<String>,
     /// The weights that a run with `--from` begins with; in its first session.
     #[serde(skip_serializing_if = "Option::is_none")]
-    weights_from: Option<WeightsOrigin>,
+    pub weights_from: Option<WeightsOrigin>,
     /// What `resume --set` changed of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changes: Vec<Change>,
+    pub changes: Vec<Change>,
+    /// Where the experiment set the fields that it set, by their dotted paths: `experiments/small.yaml:5:11`, `--set`; in
+    /// the first session.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, String>,
     /// The spec, with its version, in a session that has another one than those before it: spec.yaml is held to it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    spec: Option<Value>,
+    pub spec: Option<Value>,
     /// The differences, in git's own format.
     #[serde(skip)]
     diff_text: Option<Vec<u8>>,
@@ -115,11 +130,13 @@ pub(super) struct RecordedSpec {
     pub history: Vec<Vec<Change>>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Git {
-    commit: String,
+/// A checkout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Git {
+    /// Its commit.
+    pub commit: String,
     /// Whether anything differs from the commit, untracked files included.
-    dirty: bool,
+    pub dirty: bool,
 }
 
 /// All sessions of a run, as `provenance.json` holds them.
@@ -155,6 +172,7 @@ impl Provenance {
             diff: None,
             weights_from: None,
             changes: Vec::new(),
+            origins: BTreeMap::new(),
             spec: None,
             diff_text: git
                 .as_ref()
@@ -162,6 +180,16 @@ impl Provenance {
                 .and_then(|_| diff(checkout)),
             git,
         }
+    }
+
+    /// The sessions of `run`, the oldest first.
+    ///
+    /// # Errors
+    /// If the record cannot be read, or is of a later version.
+    pub fn read(run: &RunDir) -> Result<Vec<Self>> {
+        let record = Record::read(run);
+        let record = record.with_context(|| format!("{}", run.provenance().display()))?;
+        Ok(record.sessions)
     }
 
     /// How many sessions of `run` are recorded; none if the record cannot be read.
@@ -191,6 +219,37 @@ impl Provenance {
             weights_from: Some(origin),
             ..self
         }
+    }
+
+    /// This session, the first one of a run whose experiment set these fields there.
+    #[must_use]
+    pub fn with_origins(self, origins: BTreeMap<String, String>) -> Self {
+        Provenance { origins, ..self }
+    }
+
+    /// The fields of the spec that its command line set; those that lie below it of a section.
+    pub fn set_fields(&self) -> Vec<&'static Field> {
+        let is_set = |field: &&Field| match self.origins.is_empty() {
+            false => self.origins.get(field.path).is_some_and(|it| it == SET),
+            // Of a run of an earlier version.
+            true => self.set_paths().any(|path| {
+                let below = field.path.strip_prefix(path);
+                below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }),
+        };
+        Field::all().filter(is_set).collect()
+    }
+
+    /// What stands before the `=` of each `--set`.
+    fn set_paths(&self) -> impl Iterator<Item = &str> {
+        let words = self.command.iter().zip(self.command.iter().skip(1));
+        let apart = words.filter(|(option, _)| *option == SET).map(|it| it.1);
+        let joined = self
+            .command
+            .iter()
+            .filter_map(|word| word.strip_prefix("--set="));
+        let settings = apart.map(String::as_str).chain(joined);
+        settings.filter_map(|setting| Some(setting.split_once('=')?.0))
     }
 
     /// Adds this session to those of `run`. Whoever does so holds the supervisor's lock, or has just made the
@@ -414,7 +473,7 @@ pub(crate) mod tests {
     fn record_tells_commit_and_changes_of_each_sessions_checkout() {
         let directory = tempfile::tempdir().unwrap();
         let (_outside, run, record) = recorded(directory.path());
-        assert_eq!(record["version"], 3);
+        assert_eq!(record["version"], 4);
         let outside = &record["sessions"][0];
         assert_eq!(outside["software"]["burn"], "0.22.1");
         assert_eq!(outside["software"]["device"], "cpu");
@@ -488,7 +547,7 @@ pub(crate) mod tests {
         fs::write(run.path().join("provenance.diff"), "its changes").unwrap();
         provenance().record(&run).unwrap();
         let record = record(&run);
-        assert_eq!(record["version"], 3);
+        assert_eq!(record["version"], 4);
         let mut first: Value = serde_json::from_str(old).unwrap();
         first["diff"] = "provenance.diff".into();
         assert_eq!(record["sessions"][0], first);
@@ -501,7 +560,7 @@ pub(crate) mod tests {
     fn record_that_is_not_understood_stays_as_it_is() {
         let (_directory, run, _) = recorded(Path::new("/"));
         for (text, error) in [
-            ("{\"version\": 4}", "got version 4, want at most 3"),
+            ("{\"version\": 5}", "got version 5, want at most 4"),
             ("{}", "missing field `started` at line 1 column 2"),
             ("", "EOF while parsing a value at line 1 column 0"),
         ] {

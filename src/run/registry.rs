@@ -85,42 +85,6 @@ impl TrainStatus {
     }
 }
 
-/// A run as `runboard list` shows it.
-#[derive(Clone, Debug)]
-pub struct RunEntry {
-    /// The run.
-    pub run: RunDir,
-    /// As [`state`] tells.
-    pub state: Option<RunState>,
-    /// How often a process was started again, in all sessions.
-    pub restarts: u32,
-    /// How often training went back to an earlier checkpoint.
-    pub rollbacks: usize,
-    /// Steps done, and steps to do in all.
-    pub progress: Option<(u64, u64)>,
-    /// The evaluator's status.
-    pub eval: Option<EvalStatus>,
-}
-
-impl RunEntry {
-    /// As `run` is now.
-    pub fn read(run: RunDir) -> Self {
-        let statuses = Statuses::read(&run);
-        let restarts = statuses
-            .supervisor
-            .as_ref()
-            .map(SupervisorStatus::all_restarts);
-        RunEntry {
-            state: statuses.state(&run),
-            run,
-            restarts: restarts.map_or(0, |restarts| restarts.train + restarts.eval),
-            rollbacks: statuses.train.as_ref().map_or(0, |train| train.rollbacks),
-            progress: statuses.train.map(|status| (status.step, status.steps)),
-            eval: statuses.eval,
-        }
-    }
-}
-
 /// How a run stands; `None` before any process of it has started.
 pub fn state(run: &RunDir) -> Option<RunState> {
     Statuses::read(run).state(run)
@@ -261,9 +225,14 @@ impl Found {
 
     /// Its directory.
     pub fn path(&self) -> &Path {
+        self.directory().path()
+    }
+
+    /// The same as a directory of processes.
+    pub fn directory(&self) -> &ProcessDir {
         match self {
-            Found::Run(run) => run.path(),
-            Found::Sweep(sweep) => sweep.path(),
+            Found::Run(run) => run,
+            Found::Sweep(sweep) => sweep,
         }
     }
 }
@@ -358,6 +327,7 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
         check_directory(&runs.join(path))?;
     }
     let known = find(runs);
+    let what = &*point_of_latest(&known, what).unwrap_or_else(|| what.to_owned());
     if let Some(run) = known
         .iter()
         .rfind(|run| run.name() == what || run.id() == what.trim_end_matches('/'))
@@ -401,6 +371,14 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
     ))
 }
 
+/// `NAME/TIMESTAMP/7` for `NAME/7`, a point of the latest sweep of a name; `None` for whatever else it may be.
+fn point_of_latest(known: &[Found], what: &str) -> Option<String> {
+    let (name, point) = what.split_once('/')?;
+    let latest = known.iter().rfind(|found| found.name() == name)?;
+    let is_point = matches!(latest, Found::Sweep(_)) && point.parse::<usize>().is_ok();
+    is_point.then(|| format!("{}/{point}", latest.id()))
+}
+
 fn nearest<'a>(what: &str, names: &'a [String]) -> Option<&'a String> {
     names
         .iter()
@@ -436,7 +414,7 @@ fn find(runs: &Path) -> Vec<Found> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::{EarlyStop, Lock, Process, Restarts, Role, SWEEP, Score};
+    use crate::run::{EarlyStop, Lock, Process, Role, SWEEP};
 
     /// A runs directory with runs at the given places, each of which holds an empty spec.
     fn runs(ids: &[&str]) -> tempfile::TempDir {
@@ -446,14 +424,6 @@ mod tests {
             fs::write(directory.path().join(id).join("spec.yaml"), "").unwrap();
         }
         directory
-    }
-
-    fn entries(runs: &Path) -> Vec<RunEntry> {
-        let runs = list(runs).into_iter().filter_map(|found| match found {
-            Found::Run(run) => Some(RunEntry::read(run)),
-            Found::Sweep(_) => None,
-        });
-        runs.collect()
     }
 
     fn ids(runs: &Path) -> Vec<String> {
@@ -522,7 +492,12 @@ mod tests {
         };
         let points: Vec<String> = points(&found).iter().map(|point| point.id()).collect();
         assert_eq!(points, [&*ids[1], &ids[2], &ids[0]]);
-        for what in [&*ids[1], "b/20261123-031000/7", "b/20261123-031000/007"] {
+        for what in [
+            &*ids[1],
+            "b/20261123-031000/7",
+            "b/20261123-031000/007",
+            "b/7", // of its latest sweep
+        ] {
             let Found::Run(point) = resolved(what) else {
                 panic!("no run")
             };
@@ -546,43 +521,6 @@ mod tests {
             nearest.contains(&format!("(nearest: {:?})", ids[1])),
             "{nearest}"
         );
-    }
-
-    #[test]
-    fn entry_tells_progress_accuracy_and_restarts() {
-        let directory = runs(&["a/20261123-031000", "a/20261123-031001"]);
-        let run = resolve(directory.path(), Path::new("a")).unwrap();
-        let mut train = TrainStatus {
-            step: 7,
-            steps: 9,
-            ..TrainStatus::new(Process::current())
-        };
-        train.save(&run).unwrap();
-        let score = Score::new(5, 0.5);
-        let mut eval = EvalStatus {
-            last: Some(score),
-            ..EvalStatus::new(Process::current())
-        };
-        eval.save(&run).unwrap();
-        let mut supervisor = SupervisorStatus {
-            restarts: Restarts { train: 1, eval: 2 },
-            ..SupervisorStatus::new(Process::current(), None)
-        };
-        // The session after it goes on counting.
-        supervisor = SupervisorStatus {
-            restarts: Restarts { train: 1, eval: 0 },
-            ..SupervisorStatus::new(Process::current(), Some(&supervisor))
-        };
-        supervisor.save(&run).unwrap();
-        let entries = entries(directory.path());
-        assert_eq!((entries[0].state, entries[0].progress), (None, None));
-        assert_eq!(
-            (entries[1].progress, entries[1].restarts),
-            (Some((7, 9)), 4)
-        );
-        assert_eq!(entries[1].eval.as_ref().unwrap().last, Some(score));
-        fs::write(run.status(Role::TRAIN), "{").unwrap();
-        assert_eq!(self::entries(directory.path())[1].state, None);
     }
 
     /// The state of a run whose processes say so, which work if they are said to (`Some(true)`), else are gone. The

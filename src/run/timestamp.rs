@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, NaiveDateTime};
 
 /// `YYYYmmdd-HHMMSS`, or `YYYYmmdd-HHMMSS-NUMBER` with a number from 002, so that texts sort as well.
 ///
@@ -40,6 +40,12 @@ impl Timestamp {
             time: time.to_owned(),
             number,
         })
+    }
+
+    /// The local time that it names; `None` for one that this time zone skips.
+    pub(super) fn time(&self) -> Option<DateTime<Local>> {
+        let time = NaiveDateTime::parse_from_str(&self.time, "%Y%m%d-%H%M%S").ok()?;
+        time.and_local_timezone(Local).earliest()
     }
 
     /// The first one after this. `None` if there is none, after billions of runs.

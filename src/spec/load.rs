@@ -70,6 +70,14 @@ pub fn load(
 }
 
 impl Experiment {
+    /// Where the fields are set that are set, as [`Experiment::origin`] says it of one.
+    pub fn origins(&self) -> BTreeMap<String, String> {
+        let origins = self.origins.iter();
+        origins
+            .map(|(field, place)| ((*field).to_owned(), place.clone()))
+            .collect()
+    }
+
     /// Where a field is set: `experiments/small.yaml:5:11`, `--set`, or what else an override was given by. None if it
     /// has its default because nothing sets it.
     pub fn origin(&self, field: &str) -> Option<&str> {

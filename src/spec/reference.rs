@@ -140,13 +140,14 @@ fn wrap(first: &str, rest: &str, text: &str) -> String {
 
 fn matches(pattern: &str, path: &str) -> bool {
     match pattern.contains(['*', '?']) {
-        true => glob(pattern.as_bytes(), path.as_bytes()),
+        true => glob(pattern, path),
         false => path.contains(pattern),
     }
 }
 
 /// Whether a pattern matches a whole text: `*` stands for any characters, `?` for one.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     // Row by row of the pattern: which beginnings of the text its beginning matches.
     let mut reached: Vec<bool> = (0..=text.len()).map(|end| end == 0).collect();
     for &want in pattern {

@@ -13,6 +13,7 @@ mod speed;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use self::detached::{StopOptions, detach, stop};
 pub use self::node::{NodeOptions, supervise_ranks};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 pub use self::terminal::Terminal;
+pub use self::watch::watch;
 use crate::checkpoint;
 use crate::launch::Launch;
 use crate::overview;

@@ -65,7 +65,7 @@ pub fn csv(results: &Results) -> String {
 }
 
 /// A line of a CSV file; what has commas, quotes or line breaks is quoted.
-fn csv_line(cells: impl Iterator<Item = String>) -> String {
+pub fn csv_line(cells: impl Iterator<Item = String>) -> String {
     let quoted = cells.map(|cell| match cell.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell,

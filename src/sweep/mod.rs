@@ -17,17 +17,20 @@ mod read;
 pub mod results;
 pub mod schedule;
 pub mod slot;
+mod standing;
 pub mod supervise;
 pub mod table;
 #[cfg(test)]
 mod tests;
 
+pub use csv::csv_line;
 pub use definition::{
     Case, Choice, Definition, Goal, Halving, Method, Metric, MetricName, OnFailure, Parameter,
     Score,
 };
 pub use directory::SweepDir;
 pub use point::{Point, labels, plain};
+pub use standing::Standing;
 
 use crate::spec::{Base, Experiment, Override, Section, Spec};
 use crate::{bail_user, user_error};

@@ -271,6 +271,19 @@ impl<'a> Results<'a> {
         }
     }
 
+    /// The mean accuracy of the best setting, on the validation images or on the test images; none where settings are not
+    /// ranked by it.
+    pub fn best_accuracy(&self, on_validation_images: bool) -> Option<f64> {
+        let is_accuracy = self.sweep.definition.metric.name == MetricName::Accuracy;
+        let settings = self.settings();
+        let best = settings.first().filter(|it| it.rank.is_some())?;
+        match (self.has_validation(), on_validation_images) {
+            (true, true) | (false, false) => best.judged.mean().filter(|_| is_accuracy),
+            (true, false) => best.tested.mean(),
+            (false, true) => None,
+        }
+    }
+
     /// The values that a setting sets: `learning_rate=0.2 momentum=0.9`.
     pub fn label(&self, setting: &Setting) -> String {
         let labels = labels(&self.sweep.definition.fields()).into_iter();

@@ -25,6 +25,7 @@ fn modules_import_none_that_stands_after_them() {
         "overview",
         "supervisor",
         "sweep",
+        "catalog",
         "cli",
         "main",
     ]);

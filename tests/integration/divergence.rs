@@ -1,7 +1,7 @@
 //! Training that diverges: reported, its evidence saved, and, where the spec says so, rolled back.
 
 use crate::support::{
-    Done, Project, json, last_weights, names, steps, tensorboard_reads, with_sets,
+    Done, Project, json, last_weights, listed, names, steps, tensorboard_reads, with_sets,
 };
 use serde_json::json;
 use std::io::{BufRead, BufReader};
@@ -153,12 +153,9 @@ fn rollbacks_are_limited_and_evaluated_meanwhile() {
         shown.contains(" run small --set 'optimizer.learning_rate=0.01'\n"),
         "{shown}"
     );
-    let list = project.succeed(&["list"]).out;
-    let row = list.lines().find(|line| line.contains(" diverged "));
-    assert!(
-        row.is_some_and(|row| row.trim_end().ends_with(" 2")),
-        "{list}"
-    );
+    let rows = listed(&project);
+    let row = rows.iter().find(|row| row["state"] == "diverged").unwrap();
+    assert_eq!(row["rollbacks"], 2, "{row}");
     let run = project.run("small");
     let eval = json(&run.join("eval.status.json"));
     // It has scored what there was, and says that its trainer died.

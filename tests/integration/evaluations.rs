@@ -1,8 +1,8 @@
 //! The evaluator's journal: each checkpoint is evaluated once, whatever happens to either process.
 
 use crate::support::{
-    Done, Project, checkpoints, evaluated_steps, hold, journal, json, names, pid, signal, status,
-    steps as points, tensorboard_reads, timed, wait_for, with_sets,
+    Done, Project, checkpoints, evaluated_steps, hold, journal, json, listed, names, pid, signal,
+    status, steps as points, tensorboard_reads, timed, wait_for, with_sets,
 };
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -121,12 +121,9 @@ fn validation_images_and_views_are_scored_beside_the_test_images_and_best_follow
     let status = json(&run.join("eval.status.json"));
     assert_eq!(status["best"]["validation"].as_f64(), Some(largest));
     assert_eq!(status["best"]["accuracy"], lines[best]["accuracy"]);
-    let shown = format!(
-        "{:.3} (validation {:.3}) at step 42",
-        of("accuracy")[9],
-        accuracies[9]
-    );
-    assert!(project.succeed(&["list"]).out.contains(&shown));
+    let listed = &listed(&project)[0];
+    assert_eq!(listed["last_accuracy"], of("accuracy")[9]);
+    assert_eq!(listed["validation_accuracy"].as_f64(), Some(largest));
 
     let Some(events) = tensorboard_reads(&run.join("eval")) else {
         return;

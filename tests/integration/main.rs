@@ -2,6 +2,7 @@
 
 #[path = "../../src/testing/fuzz.rs"]
 mod cases;
+mod catalog;
 mod changes;
 mod check;
 mod checkpoints;
@@ -27,5 +28,8 @@ mod support;
 mod sweep;
 mod tensorboard;
 mod terminal;
+mod tour;
+mod trash;
 mod until;
 mod warm_start;
+mod watch;

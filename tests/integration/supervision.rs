@@ -2,7 +2,7 @@
 
 use crate::support::{
     Done, Project, RUNBOARD, at_work, checkpoints, evaluated_steps, hold, journal, json,
-    last_weights, respecify, running, signal, status, steps, tensorboard_reads, wait_for,
+    last_weights, listed, respecify, running, signal, status, steps, tensorboard_reads, wait_for,
     wait_until_held, with_sets,
 };
 use crate::terminal::Terminal;
@@ -109,10 +109,18 @@ fn killed_processes_are_restarted_and_nothing_is_missing() {
     if let Some(events) = tensorboard_reads(&run.join("eval")) {
         assert_eq!(steps(&events["scalars"]["Precision @ 1"]), wanted);
     }
-    let list = parted.succeed(&["list"]).out;
-    let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    let row = &listed(&parted)[0];
+    assert_eq!(
+        (&row["state"], &row["restarts"]),
+        (&json!("finished"), &json!(2)),
+        "{row}"
+    );
     // No run has gone back to an earlier checkpoint, so there is no column for that.
-    assert_eq!((row[1], row.last()), ("finished", Some(&"2")), "{list}");
+    let list = parted.succeed(&["list"]).out;
+    assert!(
+        list.contains("RESTARTS") && !list.contains("ROLLBACKS"),
+        "{list}"
+    );
 }
 
 #[test]

@@ -175,6 +175,12 @@ impl Project {
     }
 }
 
+/// The runs as `list --json` has them, the newest first.
+pub fn listed(project: &Project) -> Vec<Value> {
+    let out = project.succeed(&["list", "--json"]).out;
+    serde_json::from_str(&out).unwrap()
+}
+
 /// A command with `--set` before each of these.
 pub fn with_sets<'a>(command: &[&'a str], sets: &[&'a str]) -> Vec<&'a str> {
     let sets = sets.iter().flat_map(|set| ["--set", set]);

@@ -484,8 +484,14 @@ fn killed_point_is_listed_as_interrupted_alone_as_among_the_others() {
         .join(directory.file_name().unwrap())
         .join("1");
     let point = point.strip_prefix(project.path("runs")).unwrap();
-    let alone = project.succeed(&["list", point.to_str().unwrap()]).out;
-    let all = project.succeed(&["list", "sweep"]).out;
+    let columns = ["--columns", "point,state,steps,size"];
+    let list = |what: &str| {
+        project
+            .succeed(&[&["list", what], &columns[..]].concat())
+            .out
+    };
+    let alone = list(point.to_str().unwrap());
+    let all = list("sweep");
     assert!(alone.contains("  interrupted  "), "{alone}");
     assert_eq!(alone.lines().count(), 2, "{alone}");
     let words = |text: &str| {

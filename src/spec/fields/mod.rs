@@ -4,6 +4,7 @@ mod table;
 
 pub use table::Field;
 
+use super::Spec;
 use super::names;
 use super::overrides::canonical_path;
 use super::reference::similar;
@@ -11,6 +12,7 @@ use super::rule::{Numbers, Rule, describe};
 use super::section::SWEEP;
 use super::sweep_reference::sweep_keys;
 use serde_yaml::{Mapping, Value};
+use std::sync::OnceLock;
 use table::{FIELDS, SECTIONS};
 
 impl Field {
@@ -32,6 +34,39 @@ impl Field {
                 keys(&path).join(", ")
             )),
         }
+    }
+
+    /// All fields of a spec, in the order of its struct.
+    pub fn all() -> impl Iterator<Item = &'static Field> {
+        FIELDS.iter().filter(|field| is_in_spec(field.path))
+    }
+
+    /// The value of the field in a spec's JSON; none where it is not set.
+    pub fn value<'a>(&self, spec: &'a serde_json::Value) -> Option<&'a serde_json::Value> {
+        let mut keys = self.path.split('.');
+        let found = keys.try_fold(spec, |value, key| value.get(key))?;
+        Some(found).filter(|value| !value.is_null())
+    }
+
+    /// Its default; none where that is not to be set.
+    pub fn default_value(&self) -> Option<&'static serde_json::Value> {
+        static DEFAULTS: OnceLock<serde_json::Value> = OnceLock::new();
+        self.value(DEFAULTS.get_or_init(|| Spec::default().to_json().unwrap_or_default()))
+    }
+
+    /// The words that it may be, where they are few.
+    pub fn choices(&self) -> Vec<&'static str> {
+        match &self.rule {
+            Rule::Bool => vec!["true", "false"],
+            Rule::OneOf(choices) | Rule::Switch(choices) => choices.to_vec(),
+            Rule::Device => vec!["auto", "cpu", "cuda"],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether it is true or false.
+    pub fn is_flag(&self) -> bool {
+        matches!(self.rule, Rule::Bool)
     }
 
     /// Pass a value that the field allows, as it stands in a spec; else a message of what was found and is wanted.

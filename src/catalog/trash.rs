@@ -1,0 +1,555 @@
+//! Where removed runs lie until they are put back or deleted: `RUNS/.trash/NAME/TIMESTAMP/`.
+//!
+//! A run is moved there, and back, by one rename, so that a kill at any moment loses nothing. TensorBoard also reads what is
+//! in hidden directories, every file with `tfevents` in its name; so those get another name while they are there. What a
+//! kill left of that, the next command that looks into the trash does.
+//!
+//! Links are never followed, and nothing outside the directory of runs is touched.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Local, TimeZone};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
+
+use super::Entry;
+use crate::files::{read_small, sync_dir, write_atomic};
+use crate::run::{Found, Lock, Role, commands};
+use crate::{bail_user, user_error};
+
+/// The trash's name in the directory of runs.
+const TRASH: &str = ".trash";
+/// The file in a removed run that tells since when it is one.
+const REMOVED: &str = "removed.json";
+/// Version of that file.
+const VERSION: u32 = 1;
+/// What the name of a directory begins with that is being deleted.
+const DELETING: &str = ".deleting-";
+/// What TensorBoard recognises an event file by, and what stands for it in the trash.
+const EVENTS: [&str; 2] = ["tfevents", "tf-events"];
+/// Before the number of a second run of the same name.
+const AGAIN: char = '~';
+
+/// The trash of a directory of runs.
+pub struct Trash {
+    runs: PathBuf,
+    path: PathBuf,
+}
+
+/// A run or sweep in the trash.
+pub struct Trashed {
+    /// What it is. Its id is that which it had.
+    pub entry: Entry,
+    /// Since when it is there.
+    pub removed: DateTime<Local>,
+    path: PathBuf,
+}
+
+/// Contents of the file.
+#[derive(Serialize, Deserialize)]
+struct Removed {
+    version: u32,
+    time: DateTime<Local>,
+}
+
+impl Trash {
+    /// That of a directory of runs, which need not be there yet.
+    pub fn of(runs: &Path) -> Self {
+        Trash {
+            runs: runs.to_owned(),
+            path: runs.join(TRASH),
+        }
+    }
+
+    /// Makes sure that a run or sweep can be moved to the trash.
+    ///
+    /// # Errors
+    /// A user error if a process of it is at work, if it is a point of a sweep, if it does not lie in this directory of runs,
+    /// or is there by a link.
+    pub fn check(&self, entry: &Entry) -> Result<()> {
+        self.place(entry)?;
+        if let Some(point) = entry.run().filter(|run| run.sweep().is_some()) {
+            bail_user!(
+                "{} is a point of a sweep, which would make it anew; want the sweep or another run",
+                point.id()
+            );
+        }
+        let at_work = entry.points()?.into_iter().find(Entry::is_under_way);
+        let at_work = at_work
+            .as_ref()
+            .or(Some(entry).filter(|it| it.is_under_way()));
+        match at_work.and_then(Entry::directory) {
+            Some(directory) => bail_user!(
+                "{} is {}; to stop it: {}",
+                directory.id(),
+                at_work.and_then(Entry::state).unwrap_or_default(),
+                commands::stop(directory)
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// The name and the timestamp of a run or sweep in this directory.
+    fn place(&self, entry: &Entry) -> Result<[String; 2]> {
+        let Some(directory) = entry.directory() else {
+            bail_user!("{} has not begun, and has no directory", entry.id());
+        };
+        let failed = |path: &Path| format!("failed to look at {}", path.display());
+        let runs = self.runs.canonicalize();
+        let runs = runs.with_context(|| failed(&self.runs))?;
+        let path = directory.path();
+        let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let around = parent.unwrap_or(Path::new(".")).canonicalize();
+        let around = around.with_context(|| failed(path))?;
+        let place = around.join(path.file_name().unwrap_or_default());
+        let metadata = place.symlink_metadata().with_context(|| failed(path))?;
+        if metadata.is_symlink() {
+            bail_user!(
+                "{} is a link, which is not followed; want a run's own directory",
+                path.display()
+            );
+        }
+        let inside = place.strip_prefix(&runs).ok();
+        let names: Vec<&str> = inside
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.to_str())
+            .collect();
+        match names[..] {
+            [name, timestamp] if name != TRASH => Ok([name.to_owned(), timestamp.to_owned()]),
+            [_, _, _] => Ok([String::new(), String::new()]), // a point, which `check` tells of
+            _ => Err(user_error!(
+                "{} is in {}, and not in the directory of runs, {}; want --runs DIR for a run elsewhere",
+                directory.id(),
+                place.display(),
+                runs.display()
+            )),
+        }
+    }
+
+    /// Moves a run or sweep to the trash.
+    ///
+    /// # Errors
+    /// As [`Trash::check`], and if the disk refuses it; it then stays where it is.
+    pub fn put(&self, entry: &Entry) -> Result<()> {
+        self.check(entry)?;
+        let [name, timestamp] = self.place(entry)?;
+        let Some(directory) = entry.directory() else {
+            return Ok(()); // which `place` has refused
+        };
+        // Held until it is in the trash, where nobody starts it.
+        let roles: &[Role] = match entry.is_sweep() {
+            true => &[Role::Sweep],
+            false => &[Role::Supervisor, Role::TRAIN, Role::Eval],
+        };
+        let locks: Result<Vec<Lock>> = roles
+            .iter()
+            .map(|role| Lock::take(directory, *role))
+            .collect();
+        let _locks = locks?;
+        let trash = self.path.join(&name);
+        fs::create_dir_all(&trash)
+            .with_context(|| format!("failed to create {}", trash.display()))?;
+        let place = self.runs.join(&name).join(&timestamp);
+        let mut number = 1;
+        let put = loop {
+            let target = match number {
+                1 => trash.join(&timestamp),
+                _ => trash.join(format!("{timestamp}{AGAIN}{number}")),
+            };
+            match rename(&place, &target) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                moved => {
+                    moved.with_context(|| {
+                        format!("failed to move {} to {}", place.display(), target.display())
+                    })?;
+                    break target;
+                }
+            }
+        };
+        sync_dir(&trash)?;
+        if let Some(around) = place.parent() {
+            sync_dir(around)?;
+            let _ = fs::remove_dir(around); // unless there are others
+        }
+        let removed = Removed {
+            version: VERSION,
+            time: Local::now(),
+        };
+        write_atomic(&put.join(REMOVED), &serde_json::to_vec(&removed)?)?;
+        rename_events(&put, EVENTS)
+    }
+
+    /// What is in the trash, the newest first. What a kill left half done is done.
+    ///
+    /// # Errors
+    /// If the trash cannot be changed.
+    pub fn list(&self) -> Result<Vec<Trashed>> {
+        let mut all = Vec::new();
+        let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|it| it.is_dir());
+        if !is_directory(&self.path) {
+            return Ok(all);
+        }
+        for name in entries(&self.path)? {
+            let is_left = name
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(DELETING));
+            if is_left {
+                delete(&name)?;
+                continue;
+            }
+            for path in entries(&name)?
+                .into_iter()
+                .filter(|path| is_directory(path))
+            {
+                rename_events(&path, EVENTS)?;
+                if let Some(found) = Found::open(&path) {
+                    all.push(Trashed {
+                        removed: removed(&path),
+                        entry: Entry::of(found),
+                        path,
+                    });
+                }
+            }
+        }
+        all.sort_by_key(|trashed| std::cmp::Reverse(trashed.removed));
+        Ok(all)
+    }
+
+    /// Moves a run or sweep back, and returns its directory.
+    ///
+    /// # Errors
+    /// A user error if there is something in its place, and if the disk refuses it; it then stays in the trash.
+    pub fn restore(&self, trashed: &Trashed) -> Result<PathBuf> {
+        let place = self.runs.join(trashed.id());
+        if place.symlink_metadata().is_ok() {
+            bail_user!(
+                "{} cannot be put back: there is something at {}; want it to be moved away first",
+                trashed.id(),
+                place.display()
+            );
+        }
+        let around = self.runs.join(trashed.entry.name());
+        if around.is_symlink() {
+            bail_user!("{} is a link, which is not followed", around.display());
+        }
+        fs::create_dir_all(&around)
+            .with_context(|| format!("failed to create {}", around.display()))?;
+        let [here, there] = EVENTS;
+        rename_events(&trashed.path, [there, here])?;
+        rename(&trashed.path, &place).with_context(|| {
+            format!(
+                "failed to move {} to {}",
+                trashed.path.display(),
+                place.display()
+            )
+        })?;
+        let _ = fs::remove_file(place.join(REMOVED)); // which says nothing where a run is none
+        sync_dir(&around)?;
+        self.forget(&trashed.path)?;
+        Ok(place)
+    }
+
+    /// Deletes a run or sweep for good.
+    ///
+    /// # Errors
+    /// If the disk refuses it. The next command that looks into the trash then goes on with it.
+    pub fn delete(&self, trashed: &Trashed) -> Result<()> {
+        // Under another name first: half a run is not to be put back.
+        let name = trashed.id().replace('/', "-");
+        let mut number = 1;
+        let target = loop {
+            let target = self.path.join(format!("{DELETING}{name}{AGAIN}{number}"));
+            match rename(&trashed.path, &target) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                moved => {
+                    moved.with_context(|| format!("failed to move {}", trashed.path.display()))?;
+                    break target;
+                }
+            }
+        };
+        delete(&target)?;
+        self.forget(&trashed.path)
+    }
+
+    /// Removes the directories around what was in the trash, if they are empty.
+    fn forget(&self, path: &Path) -> Result<()> {
+        if let Some(around) = path.parent() {
+            sync_dir(around)?;
+            let _ = fs::remove_dir(around);
+            let _ = fs::remove_dir(&self.path);
+        }
+        Ok(())
+    }
+}
+
+impl Trashed {
+    /// `NAME/TIMESTAMP`, as it was.
+    pub fn id(&self) -> String {
+        let id = self.entry.id();
+        let (id, _) = id.split_once(AGAIN).unwrap_or((id, ""));
+        id.to_owned()
+    }
+}
+
+/// What lies in a directory, in the order of names.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let read = match fs::read_dir(directory) {
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(Vec::new());
+        }
+        read => read.with_context(|| format!("failed to list {}", directory.display()))?,
+    };
+    let mut paths: Vec<PathBuf> = read.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Since when a run is in the trash: as it says, or since its directory was changed last, by the move.
+fn removed(path: &Path) -> DateTime<Local> {
+    let said = read_small(&path.join(REMOVED), 4096).ok();
+    let said = said.and_then(|bytes| serde_json::from_slice::<Removed>(&bytes).ok());
+    let changed = || {
+        let metadata = path.symlink_metadata().ok()?;
+        Local.timestamp_opt(metadata.ctime(), 0).earliest()
+    };
+    said.map(|said| said.time)
+        .or_else(changed)
+        .unwrap_or_else(Local::now)
+}
+
+/// A rename that replaces nothing.
+fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+    let renamed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE);
+    match renamed {
+        // A file system that cannot promise it: nobody else moves runs there meanwhile.
+        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOSYS) => match to.symlink_metadata() {
+            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, to),
+        },
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Gives the event files below a directory names that have the second of these words for the first.
+fn rename_events(directory: &Path, [from, to]: [&str; 2]) -> Result<()> {
+    let files = WalkDir::new(directory).into_iter().filter_map(Result::ok);
+    for file in files.filter(|entry| entry.file_type().is_file()) {
+        let name = file.file_name().to_string_lossy();
+        if name.contains(from) {
+            let renamed = file.path().with_file_name(name.replace(from, to));
+            rename(file.path(), &renamed)
+                .with_context(|| format!("failed to rename {}", file.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory and all that is in it. Links in it are removed, not followed.
+fn delete(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("failed to remove {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_user_error;
+    use crate::run::{Process, ProcessState, SWEEP, Status, TrainStatus, resolve_any};
+    use crate::spec::Spec;
+    use std::os::unix::fs::symlink;
+
+    /// A directory of runs, one of which is in it, with an event file.
+    fn runs(id: &str) -> (tempfile::TempDir, Trash) {
+        let runs = tempfile::tempdir().unwrap();
+        let run = runs.path().join(id);
+        fs::create_dir_all(run.join("train")).unwrap();
+        fs::write(
+            run.join("spec.yaml"),
+            Spec::default().to_frozen_yaml().unwrap(),
+        )
+        .unwrap();
+        fs::write(run.join("train/events.out.tfevents.1"), "curves").unwrap();
+        let trash = Trash::of(runs.path());
+        (runs, trash)
+    }
+
+    fn entry(runs: &Path, id: &str) -> Entry {
+        Entry::of(resolve_any(runs, Path::new(id)).unwrap())
+    }
+
+    /// All files below a directory.
+    fn files(directory: &Path) -> Vec<String> {
+        let files = WalkDir::new(directory).into_iter().map(Result::unwrap);
+        let files = files.filter(|entry| !entry.file_type().is_dir());
+        let mut names: Vec<String> = files
+            .map(|file| {
+                file.path()
+                    .strip_prefix(directory)
+                    .unwrap()
+                    .display()
+                    .to_string()
+            })
+            .filter(|name| !name.ends_with(".lock"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    const ID: &str = "a/20261126-040758";
+
+    #[test]
+    fn removed_run_is_in_the_trash_without_event_files_and_comes_back_as_it_was() {
+        let (runs, trash) = runs(ID);
+        let before = files(runs.path());
+        trash.put(&entry(runs.path(), ID)).unwrap();
+        assert_eq!(
+            files(runs.path()),
+            [
+                ".trash/a/20261126-040758/removed.json",
+                ".trash/a/20261126-040758/spec.yaml",
+                ".trash/a/20261126-040758/train/events.out.tf-events.1",
+            ]
+        );
+        assert!(!runs.path().join("a").exists());
+        assert!(Entry::all(runs.path()).is_empty());
+        let [trashed] = &trash.list().unwrap()[..] else {
+            panic!("one run");
+        };
+        assert_eq!(trashed.id(), ID);
+        assert!((Local::now() - trashed.removed).num_seconds() < 100);
+        assert_eq!(trash.restore(trashed).unwrap(), runs.path().join(ID));
+        assert_eq!(files(runs.path()), before);
+        assert!(!runs.path().join(".trash").exists());
+    }
+
+    #[test]
+    fn restore_refuses_a_place_that_is_taken() {
+        let (runs, trash) = runs(ID);
+        trash.put(&entry(runs.path(), ID)).unwrap();
+        let place = runs.path().join(ID);
+        fs::create_dir_all(&place).unwrap();
+        let before = files(runs.path());
+        let trashed = trash.list().unwrap().remove(0);
+        let error = trash.restore(&trashed).unwrap_err();
+        assert!(is_user_error(&error));
+        let message = error.to_string();
+        assert!(
+            message.contains(&format!("there is something at {}", place.display())),
+            "{message}"
+        );
+        assert_eq!(files(runs.path()), before);
+        // A second run of that name has a place of its own in the trash.
+        fs::write(place.join("spec.yaml"), "train:\n").unwrap();
+        trash.put(&entry(runs.path(), ID)).unwrap();
+        let ids: Vec<String> = trash.list().unwrap().iter().map(Trashed::id).collect();
+        assert_eq!(ids, [ID, ID]);
+        trash.restore(&trash.list().unwrap().remove(0)).unwrap();
+        assert_eq!(
+            fs::read_to_string(place.join("spec.yaml")).unwrap(),
+            "train:\n"
+        );
+    }
+
+    #[test]
+    fn kill_in_a_removal_loses_nothing() {
+        let (runs, trash) = runs(ID);
+        // After the rename, before the event files had other names; and amid a deletion.
+        let half = runs.path().join(".trash").join(ID);
+        fs::create_dir_all(half.parent().unwrap()).unwrap();
+        fs::rename(runs.path().join(ID), &half).unwrap();
+        fs::create_dir_all(runs.path().join(".trash/.deleting-b-1~1/x")).unwrap();
+        let [trashed] = &trash.list().unwrap()[..] else {
+            panic!("one run");
+        };
+        assert_eq!(trashed.id(), ID);
+        assert_eq!(
+            files(runs.path()),
+            [
+                ".trash/a/20261126-040758/spec.yaml",
+                ".trash/a/20261126-040758/train/events.out.tf-events.1",
+            ]
+        );
+        assert!(!runs.path().join(".trash/.deleting-b-1~1").exists());
+        trash.delete(trashed).unwrap();
+        assert_eq!(files(runs.path()), [""; 0]);
+    }
+
+    #[test]
+    fn trash_refuses_links_and_what_is_outside() {
+        let (outside, _) = runs(ID);
+        let (runs, trash) = runs("b/20261126-040758");
+        symlink(outside.path().join("a"), runs.path().join("linked")).unwrap();
+        symlink(
+            outside.path().join(ID),
+            runs.path().join("b/20261126-040759"),
+        )
+        .unwrap();
+        let before = files(outside.path());
+        for (what, problem) in [
+            ("linked/20261126-040758".to_owned(), " is in "),
+            (
+                "b/20261126-040759".to_owned(),
+                " is a link, which is not followed",
+            ),
+            (outside.path().join(ID).display().to_string(), " is in "),
+        ] {
+            let error = trash.put(&entry(runs.path(), &what)).unwrap_err();
+            assert!(is_user_error(&error), "{error:#}");
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+        assert_eq!(files(outside.path()), before);
+        // Links inside a run are not followed, either.
+        let run = runs.path().join("b/20261126-040758");
+        symlink(outside.path(), run.join("more")).unwrap();
+        symlink(outside.path().join("a"), run.join("train/tfevents.link")).unwrap();
+        trash.put(&entry(runs.path(), "b/20261126-040758")).unwrap();
+        trash.delete(&trash.list().unwrap()[0]).unwrap();
+        assert_eq!(files(outside.path()), before);
+    }
+
+    #[test]
+    fn trash_refuses_a_run_that_is_at_work_and_a_point_of_a_sweep() {
+        let (runs, trash) = runs(ID);
+        let found = entry(runs.path(), ID);
+        let lock = Lock::take(found.directory().unwrap(), Role::TRAIN).unwrap();
+        let mut status = TrainStatus::new(Process::current());
+        status.process.state = ProcessState::Running;
+        status.save(found.directory().unwrap()).unwrap();
+        let error = trash.put(&entry(runs.path(), ID)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("a/20261126-040758 is running; to stop it: "),
+            "{error}"
+        );
+        drop(lock);
+        // One that prepares has a lock and no status yet.
+        let lock = Lock::take(found.directory().unwrap(), Role::Supervisor).unwrap();
+        let error = trash.put(&entry(runs.path(), ID)).unwrap_err().to_string();
+        assert!(
+            error.contains(" is already running (supervisor, pid "),
+            "{error}"
+        );
+        drop(lock);
+        let point = runs.path().join("a/20261126-040800/001-seed=1");
+        fs::create_dir_all(&point).unwrap();
+        fs::write(point.join("spec.yaml"), "").unwrap();
+        fs::write(point.parent().unwrap().join(SWEEP), "").unwrap();
+        let error = trash
+            .put(&entry(runs.path(), "a/20261126-040800/1"))
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(" is a point of a sweep, which would make it anew"),
+            "{error}"
+        );
+        assert!(!runs.path().join(".trash").exists());
+    }
+}

@@ -1,0 +1,90 @@
+//! Which runs a command is about: options that several have.
+
+use crate::bail_user;
+use crate::catalog::{Entry, Filter, find_changes, map};
+use crate::spec;
+use anyhow::Result;
+use clap::Args;
+use std::collections::BTreeSet;
+
+/// Which runs; all of it must hold.
+#[derive(Args, Debug, Default)]
+pub struct FilterArgs {
+    /// Only those in this state, such as failed or stopped-early; may be repeated
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    states: Vec<String>,
+    /// Only those of experiments with this name, such as 'lr-*'; may be repeated
+    #[arg(long = "name", value_name = "PATTERN")]
+    names: Vec<String>,
+    /// Only those for which this holds, such as 'accuracy>0.7 and optimizer.learning_rate<0.1'; may be repeated
+    #[arg(long = "where", value_name = "EXPRESSION")]
+    wheres: Vec<String>,
+    /// Only those with this tag; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Only those made since then: so long ago, such as 2h or 7d, or a date
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+}
+
+impl FilterArgs {
+    /// Whether any option is given.
+    pub fn is_given(&self) -> bool {
+        let lists = [&self.states, &self.names, &self.wheres, &self.tags];
+        self.since.is_some() || lists.iter().any(|list| !list.is_empty())
+    }
+
+    /// Those of these runs that are meant, in their order.
+    ///
+    /// # Errors
+    /// A user error for an option with a mistake, and for a tag that no run has.
+    pub fn choose(&self, entries: Vec<Entry>) -> Result<Vec<Entry>> {
+        let filter = self.filter()?;
+        self.check_tags(&entries)?;
+        if filter.needs_changes() {
+            find_changes(&entries);
+        }
+        let chosen = map(&entries, |entry| filter.matches(entry));
+        let chosen = entries
+            .into_iter()
+            .zip(chosen)
+            .filter(|(_, is_chosen)| *is_chosen);
+        Ok(chosen.map(|(entry, _)| entry).collect())
+    }
+
+    fn filter(&self) -> Result<Filter> {
+        let mut filters = vec![
+            Filter::states("--state", &self.states)?,
+            Filter::names(&self.names)?,
+            Filter::tags(&self.tags)?,
+        ];
+        for text in &self.wheres {
+            filters.push(Filter::parse("--where", text)?);
+        }
+        if let Some(since) = &self.since {
+            filters.push(Filter::since("--since", since)?);
+        }
+        Ok(Filter::all(filters))
+    }
+
+    /// A tag that no run has is a slip.
+    fn check_tags(&self, entries: &[Entry]) -> Result<()> {
+        if self.tags.is_empty() {
+            return Ok(());
+        }
+        let tags = map(entries, |entry| entry.labels().tags.clone());
+        let known: BTreeSet<String> = tags.into_iter().flatten().collect();
+        if let Some(tag) = self.tags.iter().find(|tag| !known.contains(*tag)) {
+            let near = spec::nearest(tag, known.iter().map(String::as_str));
+            let hint = match (near, known.is_empty()) {
+                (Some(near), _) => format!("did you mean '{near}'?"),
+                (None, true) => "no run has a tag".to_owned(),
+                (None, false) => {
+                    format!("there are {}", Vec::from_iter(known).join(", "))
+                }
+            };
+            bail_user!("--tag: no run has the tag '{tag}'; {hint}");
+        }
+        Ok(())
+    }
+}

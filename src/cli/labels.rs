@@ -1,0 +1,96 @@
+//! `runboard tag` and `note`: what people say of a run.
+
+use super::{RunsArg, path};
+use crate::run::{Labels, check_tag};
+use crate::{bail_user, console, user_error};
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Tags of a run.
+#[derive(Args, Debug)]
+pub struct TagArguments {
+    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
+    #[arg(value_parser = path())]
+    run: PathBuf,
+    /// Tags to add: words, such as best-so-far
+    tags: Vec<String>,
+    /// A tag to take away; may be repeated
+    #[arg(long, short = 'd', value_name = "TAG")]
+    remove: Vec<String>,
+    #[command(flatten)]
+    runs: RunsArg,
+}
+
+/// A note of a run.
+#[derive(Args, Debug)]
+pub struct NoteArguments {
+    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
+    #[arg(value_parser = path())]
+    run: PathBuf,
+    /// What to note; it is added to the notes that there are
+    text: Option<String>,
+    /// Take all notes away, before this one is added
+    #[arg(long)]
+    clear: bool,
+    #[command(flatten)]
+    runs: RunsArg,
+}
+
+/// Adds tags to a run and takes others away, and shows those that it has then.
+pub fn tag(arguments: &TagArguments) -> Result<i32> {
+    for tag in &arguments.tags {
+        check_tag(tag).map_err(|problem| user_error!("{problem}"))?;
+    }
+    let found = arguments.runs.find_any(&arguments.run)?;
+    let labels = Labels::change(found.directory(), |labels| {
+        for tag in &arguments.remove {
+            if !labels.tags.contains(tag) {
+                let has = match labels.tags.is_empty() {
+                    true => "it has none".to_owned(),
+                    false => format!("it has {}", labels.tags.join(", ")),
+                };
+                bail_user!("{} has no tag '{tag}'; {has}", found.id());
+            }
+            labels.tags.retain(|it| it != tag);
+        }
+        arguments.tags.iter().for_each(|tag| labels.tag(tag));
+        Ok(())
+    })?;
+    for tag in &labels.tags {
+        console::output(tag)?;
+    }
+    Ok(0)
+}
+
+/// Adds a note to a run, or shows those that it has.
+pub fn note(arguments: &NoteArguments) -> Result<i32> {
+    let text = arguments.text.as_deref().map(str::trim);
+    if text.is_some_and(str::is_empty) {
+        bail_user!("got an empty note, want a text");
+    }
+    let found = arguments.runs.find_any(&arguments.run)?;
+    let labels = Labels::change(found.directory(), |labels| {
+        if arguments.clear {
+            labels.notes.clear();
+        }
+        if let Some(text) = text {
+            labels.note(text);
+        }
+        Ok(())
+    })?;
+    if text.is_none() {
+        for note in &labels.notes {
+            let time = note.time.format("%Y-%m-%d %H:%M");
+            console::output(format_args!("{time}  {}", indented(&note.text)))?;
+        }
+    }
+    Ok(0)
+}
+
+/// A text whose lines stand below each other behind the time of a note.
+pub(super) fn indented(text: &str) -> String {
+    let safe = |c: char| c == '\n' || !c.is_control();
+    let text: String = text.chars().filter(|c| safe(*c)).collect();
+    text.replace('\n', &format!("\n{}", " ".repeat(18)))
+}

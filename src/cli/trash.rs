@@ -1,0 +1,258 @@
+//! `runboard rm`, `restore` and `gc`: runs into the trash, back, and out of it for good.
+
+use super::choose::FilterArgs;
+use super::form::confirm;
+use super::{RunsArg, path};
+use crate::catalog::{Entry, Key, Trash, Trashed, Value, age};
+use crate::overview::{bytes, count};
+use crate::run::{self, Found};
+use crate::{bail_user, console, spec};
+use anyhow::Result;
+use chrono::{Local, TimeDelta};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Runs to remove.
+#[derive(Args, Debug)]
+pub struct RemoveArguments {
+    /// NAME/TIMESTAMP or a directory, of runs or sweeps; NAME if that has one run only
+    #[arg(value_name = "RUN", value_parser = path())]
+    what: Vec<PathBuf>,
+    #[command(flatten)]
+    runs: RunsArg,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Runs to put back.
+#[derive(Args, Debug)]
+pub struct RestoreArguments {
+    /// NAME/TIMESTAMP, or NAME for the one that was removed last; without any, what is in the trash is listed
+    #[arg(value_name = "RUN")]
+    what: Vec<String>,
+    #[command(flatten)]
+    runs: RunsArg,
+}
+
+/// What to delete for good.
+#[derive(Args, Debug)]
+pub struct CollectArguments {
+    #[command(flatten)]
+    runs: RunsArg,
+    /// Only what was removed so long ago, such as 30d or 12h
+    #[arg(long, value_name = "DURATION")]
+    older_than: Option<String>,
+    /// Of each experiment keep the run in the trash with the best accuracy
+    #[arg(long)]
+    keep_best: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Moves runs to the trash, after showing which.
+pub fn remove(arguments: &RemoveArguments) -> Result<i32> {
+    let runs = arguments.runs.directory()?;
+    let trash = Trash::of(&runs);
+    let entries = match (&arguments.what[..], arguments.filter.is_given()) {
+        ([], false) => bail_user!(
+            "which runs? want NAME/TIMESTAMP, or options that choose some, such as --state failed or --where 'accuracy<0.2'"
+        ),
+        ([], true) => arguments.filter.choose(Entry::all(&runs))?,
+        (_, true) => {
+            bail_user!("got runs by name and options that choose some; want one of the two")
+        }
+        (what, false) => named(&runs, what)?,
+    };
+    if entries.is_empty() {
+        console::line("no run is meant by these options; nothing is removed");
+        return Ok(0);
+    }
+    for entry in &entries {
+        trash.check(entry)?;
+    }
+    entries.iter().map(described).for_each(console::line);
+    let size = bytes(entries.iter().filter_map(Entry::size).sum());
+    let many = count(entries.len(), "run");
+    let question = format!("move {} ({size}) to the trash?", noun(&entries, &many));
+    if !arguments.yes && !confirm(&question)? {
+        console::line("nothing is removed");
+        return Ok(0);
+    }
+    for entry in &entries {
+        trash.put(entry)?;
+    }
+    console::line(format_args!(
+        "moved to the trash, {}; `runboard restore RUN` puts back, `runboard gc` deletes",
+        runs.join(".trash").display()
+    ));
+    Ok(0)
+}
+
+/// Moves runs back from the trash.
+pub fn restore(arguments: &RestoreArguments) -> Result<i32> {
+    let runs = arguments.runs.directory()?;
+    run::check_directory(&runs)?;
+    let trash = Trash::of(&runs);
+    let there = trash.list()?;
+    if arguments.what.is_empty() {
+        if there.is_empty() {
+            console::line("the trash is empty");
+        }
+        for trashed in &there {
+            console::output(described_in_trash(trashed))?;
+        }
+        return Ok(0);
+    }
+    let mut found: Vec<&Trashed> = Vec::new();
+    for what in &arguments.what {
+        let what = what.trim_end_matches('/');
+        let is_it = |trashed: &&Trashed| trashed.id() == what || trashed.entry.name() == what;
+        match there.iter().find(is_it) {
+            Some(trashed) => found.push(trashed),
+            None => {
+                let ids: Vec<String> = there.iter().map(Trashed::id).collect();
+                let near = spec::nearest(what, ids.iter().map(String::as_str));
+                let hint = match near {
+                    Some(near) => format!("; did you mean '{near}'?"),
+                    None => String::new(),
+                };
+                bail_user!(
+                    "no run '{what}' in the trash{hint}; `runboard restore` lists what is there"
+                );
+            }
+        }
+    }
+    for trashed in found {
+        let place = trash.restore(trashed)?;
+        console::line(format_args!("{} is back", place.display()));
+    }
+    Ok(0)
+}
+
+/// Deletes what is in the trash, after showing it.
+pub fn collect(arguments: &CollectArguments) -> Result<i32> {
+    let runs = arguments.runs.directory()?;
+    run::check_directory(&runs)?;
+    let trash = Trash::of(&runs);
+    let older_than = arguments.older_than.as_deref();
+    let older_than = older_than
+        .map(|text| age("--older-than", text))
+        .transpose()?;
+    let mut there = trash.list()?;
+    if arguments.keep_best {
+        let best = best_of_each(&there);
+        there.retain(|trashed| !best.contains(&trashed.entry.id().to_owned()));
+    }
+    if let Some(seconds) = older_than {
+        let least = TimeDelta::milliseconds((seconds * 1e3) as i64);
+        there.retain(|trashed| Local::now() - trashed.removed >= least);
+    }
+    if there.is_empty() {
+        console::line("nothing in the trash is to be deleted");
+        return Ok(0);
+    }
+    there.iter().map(described_in_trash).for_each(console::line);
+    let size = bytes(
+        there
+            .iter()
+            .filter_map(|trashed| trashed.entry.size())
+            .sum(),
+    );
+    let entries = there.iter().map(|trashed| &trashed.entry);
+    let many = count(there.len(), "run");
+    let question = format!("delete {} ({size}) for good?", noun(entries, &many));
+    if !arguments.yes && !confirm(&question)? {
+        console::line("nothing is deleted");
+        return Ok(0);
+    }
+    for trashed in &there {
+        trash.delete(trashed)?;
+    }
+    console::line(format_args!(
+        "{} deleted, {size} are free again",
+        noun(there.iter().map(|it| &it.entry), &many)
+    ));
+    Ok(0)
+}
+
+/// The runs that these names mean, each by a name that means it alone.
+fn named(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for path in what {
+        let found = run::resolve_any(runs, path)?;
+        let name = found.name();
+        let is_name = path.to_str() == Some(&*name) && !path.is_dir();
+        if is_name {
+            let all = run::list(runs);
+            let same: Vec<String> = all
+                .iter()
+                .filter(|it| it.name() == name)
+                .map(Found::id)
+                .collect();
+            if same.len() > 1 {
+                bail_user!(
+                    "{name} has {}; want one by its timestamp, such as {}, or --name {name} for all",
+                    count(same.len(), "run"),
+                    found.id()
+                );
+            }
+        }
+        if !entries.iter().any(|entry| entry.id() == found.id()) {
+            entries.push(Entry::of(found));
+        }
+    }
+    Ok(entries)
+}
+
+/// `1 run`, or `2 runs and sweeps`.
+fn noun<'a>(entries: impl IntoIterator<Item = &'a Entry>, many: &str) -> String {
+    match entries.into_iter().any(Entry::is_sweep) {
+        true => format!("{many} and sweeps").replace("1 run and sweeps", "1 sweep"),
+        false => many.to_owned(),
+    }
+}
+
+/// A run in a line: what would be missed.
+fn described(entry: &Entry) -> String {
+    let accuracy = entry.scores().best.map(|best| format!("accuracy {best}"));
+    let points = entry
+        .standing()
+        .map(|standing| count(standing.sweep.points.len(), "point"));
+    let tags = (!entry.labels().tags.is_empty())
+        .then(|| format!("tagged {}", entry.labels().tags.join(", ")));
+    let size = entry.size().map(bytes);
+    let parts = [entry.state(), points, accuracy, size, tags];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("  {}   {}", entry.id(), parts.join("   "))
+}
+
+fn described_in_trash(trashed: &Trashed) -> String {
+    let ago = Value::Age((Local::now() - trashed.removed).as_seconds_f64()).text();
+    let text = described(&trashed.entry).replacen(trashed.entry.id(), &trashed.id(), 1);
+    format!("{text}   removed {ago} ago")
+}
+
+/// The ids of the entries with the best accuracy of each experiment.
+fn best_of_each(there: &[Trashed]) -> Vec<String> {
+    let mut best: BTreeMap<&str, (f64, String)> = BTreeMap::new();
+    let accuracy = |entry: &Entry| {
+        let value = Key::find("accuracy").ok()?.value(entry)?;
+        value.number()
+    };
+    for trashed in there {
+        let entry = &trashed.entry;
+        let Some(accuracy) = accuracy(entry) else {
+            continue;
+        };
+        let name = entry.name();
+        if best.get(name).is_none_or(|(before, _)| accuracy > *before) {
+            best.insert(name, (accuracy, entry.id().to_owned()));
+        }
+    }
+    best.into_values().map(|(_, id)| id).collect()
+}

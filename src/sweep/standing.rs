@@ -1,0 +1,77 @@
+//! How a sweep stands, by its directory and those of its points.
+
+use anyhow::Result;
+
+use super::progress::Progress;
+use super::results::Results;
+use super::schedule::Decision;
+use super::{Sweep, SweepDir};
+use crate::run::{Status, SweepStatus};
+
+/// A sweep, how far its points are, and what was decided of them.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// `NAME/TIMESTAMP`.
+    pub id: String,
+    /// What was frozen of it.
+    pub sweep: Sweep,
+    /// One for each point, in their order.
+    pub progress: Vec<Progress>,
+    /// In the order in which they were made.
+    pub decisions: Vec<Decision>,
+    /// How the sweep's process stands, in a word or two; none before it has begun.
+    state: Option<String>,
+}
+
+impl Standing {
+    /// That of the sweep in `directory` now.
+    ///
+    /// # Errors
+    /// A user error if its files are not those of a sweep.
+    pub fn read(directory: &SweepDir) -> Result<Self> {
+        let sweep = directory.read()?;
+        let progress = sweep.points.iter();
+        let progress = progress.map(|point| Progress::of(directory.run(point).as_ref()));
+        let status = SweepStatus::load(directory).ok().flatten();
+        let state = status.map(|status| {
+            let alive = status.alive(directory);
+            match status.vanished(directory) {
+                _ if alive && status.stopping => "stopping".to_owned(),
+                _ if alive => "running".to_owned(),
+                true => "interrupted".to_owned(),
+                false => status.process.state.to_string(),
+            }
+        });
+        Ok(Standing {
+            id: directory.id(),
+            progress: progress.collect(),
+            decisions: directory.decisions(&sweep)?,
+            sweep,
+            state,
+        })
+    }
+
+    /// What its points have come to.
+    pub fn results(&self) -> Results<'_> {
+        Results {
+            id: &self.id,
+            sweep: &self.sweep,
+            progress: &self.progress,
+            decisions: &self.decisions,
+        }
+    }
+
+    /// Whether its process is at work.
+    pub fn is_at_work(&self) -> bool {
+        matches!(self.state.as_deref(), Some("running" | "stopping"))
+    }
+
+    /// How it stands, in a word or two; none before its process has begun.
+    pub fn state(&self) -> Option<String> {
+        let has_begun = self.state.is_some();
+        match has_begun && !self.is_at_work() && self.results().winner().is_some() {
+            true => Some("target reached".to_owned()),
+            false => self.state.clone(),
+        }
+    }
+}
