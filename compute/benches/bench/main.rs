@@ -1,6 +1,7 @@
 //! `make bench`: how long a training step takes, where its time goes, what others need for it, and how long a resume takes
 //! (docs/performance.md).
 
+mod all_reduce;
 mod floor;
 mod paired;
 mod parts;
@@ -25,11 +26,12 @@ fn main() -> Result<()> {
     // Cargo starts a benchmark in its package; paths are those of the clone, as make is given them.
     env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     let options = Options::parse();
-    let (work, only) = (options.work, options.only.clone());
+    let (work, only) = (options.work.clone(), options.only.clone());
     let setting = options.resolve()?;
     match work {
         Some(Work::Multiply) => multiply(&setting),
         Some(Work::Evaluate) => evaluate(&setting),
+        Some(Work::AllReduce { store }) => all_reduce::work(&setting, store),
         None => measure(&setting, &only),
     }
 }
@@ -52,6 +54,14 @@ fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
     }
     if wanted(Section::Sizes) {
         report.sizes = Some(paired::sizes(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::Scaling) {
+        report.scaling = Some(paired::scaling(setting)?);
+        report.write(&setting.out)?;
+    }
+    if wanted(Section::AllReduce) {
+        report.all_reduce = Some(paired::all_reduce(setting)?);
         report.write(&setting.out)?;
     }
     if wanted(Section::Resume) {

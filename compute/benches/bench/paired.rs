@@ -93,6 +93,43 @@ pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
         .collect())
 }
 
+/// One process with all threads, and one for each thread that train together.
+pub fn scaling(setting: &Setting) -> Result<Vec<Timed>> {
+    let threads = setting.threads;
+    let mut together = setting.spec.clone();
+    together.compute.devices = vec!["cpu".to_owned(); threads];
+    let slice = setting.slice;
+    let commands = vec![
+        runboard(setting, &setting.spec, "one-process", slice)?,
+        runboard(setting, &together, "a-process-a-thread", slice)?,
+    ];
+    compare(setting, commands, STEPS_PER_RATIO.div_ceil(slice))
+}
+
+/// Sums of as many floats as a step's gradients over two processes of one thread. The first is runboard's.
+pub fn all_reduce(setting: &Setting) -> Result<Vec<Timed>> {
+    const SLICE: u64 = 100;
+    let mut commands = vec![TimedCommand {
+        name: "runboard".into(),
+        command: setting.itself("all-reduce")?,
+        scale: 1.0,
+        slice: SLICE,
+    }];
+    if let Some(python) = &setting.torch {
+        let floats = crate::all_reduce::floats(&setting.spec).to_string();
+        let mut command = Command::new(python);
+        let script = setting.scripts.join("torch_all_reduce.py");
+        command.arg(script).args(["--floats", &floats]);
+        commands.push(TimedCommand {
+            name: "torch.distributed".into(),
+            command,
+            scale: 1.0,
+            slice: SLICE,
+        });
+    }
+    compare(setting, commands, 1)
+}
+
 /// `runboard train` in a fresh run directory.
 fn runboard(setting: &Setting, spec: &Spec, name: &str, slice: u64) -> Result<TimedCommand> {
     let run = setting.create_run(name, spec)?;

@@ -31,6 +31,8 @@ pub struct Report {
     pub training: Option<Vec<Timed>>,
     pub evaluation: Option<Vec<Timed>>,
     pub sizes: Option<Vec<(usize, Timed)>>,
+    pub scaling: Option<Vec<Timed>>,
+    pub all_reduce: Option<Vec<Timed>>,
     pub resume: Option<Vec<Resumed>>,
 }
 
@@ -50,6 +52,8 @@ impl Report {
             training: None,
             evaluation: None,
             sizes: None,
+            scaling: None,
+            all_reduce: None,
             resume: None,
         })
     }
@@ -101,6 +105,27 @@ impl fmt::Display for Report {
                 let rate = *size as f64 / timed.seconds.median;
                 let (step, memory) = (timed.seconds.times(1e3), timed.peak_memory_mib);
                 writeln!(f, "| {size} | {rate:.0} | {step:.1} | {memory:.0} |")?;
+            }
+        }
+        if let Some(scaling) = &self.scaling {
+            writeln!(
+                f,
+                "\n| training step | ms | images/s | one process's time in it |"
+            )?;
+            writeln!(f, "|---|---|---|---|")?;
+            for timed in scaling {
+                let rate = self.batch_size as f64 / timed.seconds.median;
+                let (name, step, ratio) = (&timed.name, timed.seconds.times(1e3), timed.ratio);
+                writeln!(f, "| {name} | {step:.1} | {rate:.0} | {ratio:.3} |")?;
+            }
+        }
+        if let Some(all_reduce) = &self.all_reduce {
+            let what = "sum of a step's gradients over two processes";
+            writeln!(f, "\n| {what} | ms | runboard's time in it |")?;
+            writeln!(f, "|---|---|---|")?;
+            for timed in all_reduce {
+                let (name, sum, ratio) = (&timed.name, timed.seconds.times(1e3), timed.ratio);
+                writeln!(f, "| {name} | {sum:.2} | {ratio:.3} |")?;
             }
         }
         if let Some(resume) = &self.resume {

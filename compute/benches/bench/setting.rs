@@ -78,7 +78,7 @@ pub struct Options {
 }
 
 /// A loop that takes turns with others, a line a step.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum Work {
     /// The arithmetic of a step as a matrix product
     #[command(hide = true)]
@@ -86,6 +86,13 @@ pub enum Work {
     /// Evaluate fresh weights on the test images
     #[command(hide = true)]
     Evaluate,
+    /// Sum a step's gradients over two processes
+    #[command(hide = true)]
+    AllReduce {
+        /// For the second one: where it meets the first
+        #[arg(long)]
+        store: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -98,6 +105,10 @@ pub enum Section {
     Evaluation,
     /// Training at several batch sizes
     Sizes,
+    /// One process with all threads beside one for each thread that train together
+    Scaling,
+    /// The sum of a step's gradients over two processes, beside PyTorch's
+    AllReduce,
     /// From a resumed trainer's start to its first step
     Resume,
 }
@@ -111,6 +122,8 @@ pub struct Setting {
     pub rounds: u64,
     pub warm_up: u64,
     pub scripts: PathBuf,
+    /// A python with torch, if there is one.
+    pub torch: Option<PathBuf>,
     pub runboard: PathBuf,
     pub out: PathBuf,
     references: Vec<Reference>,
@@ -166,6 +179,7 @@ impl Options {
             rounds: self.rounds,
             warm_up: self.warm_up,
             scripts: self.scripts,
+            torch: self.torch,
             runboard: self.runboard,
             out: self.out,
             references,
