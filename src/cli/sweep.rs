@@ -13,11 +13,10 @@ use crate::supervisor::display::Verbosity;
 use crate::supervisor::{self, StopOptions};
 use crate::sweep::display::Display;
 use crate::sweep::images::SweepImages;
-use crate::sweep::progress::Progress;
 use crate::sweep::results::Results;
-use crate::sweep::schedule::{Decision, Reason};
+use crate::sweep::schedule::Reason;
 use crate::sweep::supervise::{self, Outcome, supervise};
-use crate::sweep::{Sweep, SweepDir, table};
+use crate::sweep::{Standing, Sweep, SweepDir, table};
 use crate::{bail_user, console, paths};
 use anyhow::{Context, Result};
 use std::env;
@@ -138,9 +137,14 @@ fn start(
     };
     let (outcome, progress, decisions) = supervise(&session, &lock, &shutdown, &mut display)?;
     drop(lock); // before anybody is told to resume it
-    let summary = Summary::new(directory, sweep, progress, decisions);
-    let has_failures = !summary.results().failures().is_empty();
-    console::line(summary.text(directory, outcome, display.columns()));
+    let results = Results {
+        id: &directory.id(),
+        sweep,
+        progress: &progress,
+        decisions: &decisions,
+    };
+    let has_failures = !results.failures().is_empty();
+    console::line(text(&results, directory, outcome, display.columns()));
     Ok(match outcome {
         Outcome::Over(Reason::Target(_)) => 0,
         Outcome::Over(_) => i32::from(has_failures) * FAILED,
@@ -175,98 +179,56 @@ fn check_devices(sweep: &Sweep) -> Result<()> {
     Ok(())
 }
 
-/// All that is told of a sweep.
-pub(super) struct Summary<'a> {
-    id: String,
-    sweep: &'a Sweep,
-    pub progress: Vec<Progress>,
-    decisions: Vec<Decision>,
-}
-
-impl<'a> Summary<'a> {
-    fn new(
-        directory: &SweepDir,
-        sweep: &'a Sweep,
-        progress: Vec<Progress>,
-        decisions: Vec<Decision>,
-    ) -> Self {
-        Summary {
-            id: directory.id(),
-            sweep,
-            progress,
-            decisions,
-        }
-    }
-
-    /// As the sweep's points stand now.
-    pub fn read(directory: &SweepDir, sweep: &'a Sweep) -> Result<Self> {
-        let progress = sweep.points.iter();
-        let progress = progress.map(|point| Progress::of(directory.run(point).as_ref()));
-        let decisions = directory.decisions(sweep)?;
-        Ok(Summary::new(
-            directory,
-            sweep,
-            progress.collect(),
-            decisions,
-        ))
-    }
-
-    pub fn results(&self) -> Results<'_> {
-        Results {
-            id: &self.id,
-            sweep: self.sweep,
-            progress: &self.progress,
-            decisions: &self.decisions,
-        }
-    }
-
-    /// The end of a session, for people, its sentences in lines of at most `columns`.
-    fn text(&self, directory: &SweepDir, outcome: Outcome, columns: Option<usize>) -> String {
-        let wrapped = |text: &str| columns.map_or(text.to_owned(), |columns| wrap(text, columns));
-        let results = self.results();
-        let name = |number| self.sweep.point(number).map_or("", |point| &point.name);
-        let failures = results.failures();
-        let resume = commands::resume(directory);
-        let retry = ("to try again", commands::retry_failed(directory));
-        let (how, next) = match outcome {
-            Outcome::Over(Reason::Complete) if failures.is_empty() => ("finished".to_owned(), None),
-            Outcome::Over(Reason::Complete) => (
-                "finished, with points that failed".to_owned(),
-                results.can_retry().then_some(retry),
+/// The end of a session, for people, its sentences in lines of at most `columns`.
+fn text(
+    results: &Results,
+    directory: &SweepDir,
+    outcome: Outcome,
+    columns: Option<usize>,
+) -> String {
+    let wrapped = |text: &str| columns.map_or(text.to_owned(), |columns| wrap(text, columns));
+    let name = |number| results.sweep.point(number).map_or("", |point| &point.name);
+    let failures = results.failures();
+    let resume = commands::resume(directory);
+    let retry = ("to try again", commands::retry_failed(directory));
+    let (how, next) = match outcome {
+        Outcome::Over(Reason::Complete) if failures.is_empty() => ("finished".to_owned(), None),
+        Outcome::Over(Reason::Complete) => (
+            "finished, with points that failed".to_owned(),
+            results.can_retry().then_some(retry),
+        ),
+        Outcome::Over(Reason::Target(point)) => (
+            format!("over: {} has reached the target", name(point)),
+            None,
+        ),
+        Outcome::Over(Reason::Failure(point)) => (
+            format!(
+                "over: {} has failed, and sweep.on_failure is stop",
+                name(point)
             ),
-            Outcome::Over(Reason::Target(point)) => (
-                format!("over: {} has reached the target", name(point)),
-                None,
-            ),
-            Outcome::Over(Reason::Failure(point)) => (
-                format!(
-                    "over: {} has failed, and sweep.on_failure is stop",
-                    name(point)
-                ),
-                Some(retry),
-            ),
-            Outcome::Stopped(_) => ("stopped".to_owned(), Some(("to go on", resume))),
-            Outcome::Waiting => (
-                "is not finished: points of it were stopped, or could not be started".to_owned(),
-                Some(("to go on", resume)),
-            ),
-        };
-        let mut lines = vec![format!("{} {how}", self.id), wrapped(&results.counts())];
-        lines.extend(
-            failures
-                .iter()
-                .map(|failure| wrapped(&format!("  {failure}"))),
-        );
-        lines.push(wrapped(&results.judge()));
-        let room = columns.map(|columns| columns.saturating_sub(2));
-        let table = table::table(&results, SHOWN, room);
-        lines.extend(table.iter().map(|line| format!("  {line}")));
-        let all = directory.path().join("results.md");
-        lines.push(format!("  all settings   {}", all.display()));
-        lines.push(format!("  curves         {}", commands::curves(directory)));
-        lines.extend(next.map(|(what, command)| format!("  {what:13}  {command}")));
-        lines.join("\n")
-    }
+            Some(retry),
+        ),
+        Outcome::Stopped(_) => ("stopped".to_owned(), Some(("to go on", resume))),
+        Outcome::Waiting => (
+            "is not finished: points of it were stopped, or could not be started".to_owned(),
+            Some(("to go on", resume)),
+        ),
+    };
+    let mut lines = vec![format!("{} {how}", results.id), wrapped(&results.counts())];
+    lines.extend(
+        failures
+            .iter()
+            .map(|failure| wrapped(&format!("  {failure}"))),
+    );
+    lines.push(wrapped(&results.judge()));
+    let room = columns.map(|columns| columns.saturating_sub(2));
+    let table = table::table(results, SHOWN, room);
+    lines.extend(table.iter().map(|line| format!("  {line}")));
+    let all = directory.path().join("results.md");
+    lines.push(format!("  all settings   {}", all.display()));
+    lines.push(format!("  curves         {}", commands::curves(directory)));
+    lines.extend(next.map(|(what, command)| format!("  {what:13}  {command}")));
+    lines.join("\n")
 }
 
 /// Stops a sweep and all of its points.
@@ -285,9 +247,8 @@ pub fn stop(directory: ProcessDir, now: bool) -> Result<i32> {
     if !was_running {
         console::line(format_args!("{} is not running", directory.id()));
     }
-    let sweep = directory.read()?;
-    let summary = Summary::read(&directory, &sweep)?;
-    let results = summary.results();
+    let standing = Standing::read(&directory)?;
+    let results = standing.results();
     console::line(results.counts());
     // One that is over needs nothing, unless points of it failed.
     let status = SweepStatus::load(&directory).ok().flatten();
