@@ -144,6 +144,15 @@ impl Sweep {
         self.points.iter().find(|point| point.number == number)
     }
 
+    /// Whether a run of the point that nobody stops saves a checkpoint after a step: by its cadence, or for halving.
+    pub fn saves(&self, point: &Point) -> impl Fn(u64) -> bool + use<> {
+        let mut all = self.points.iter().zip(&self.specs);
+        let spec = all.find(|(it, _)| it.number == point.number);
+        let every = spec.map_or(1, |(_, spec)| spec.train.checkpoint_every);
+        let rungs = self.definition.rungs(u64::MAX);
+        move |step| step.is_multiple_of(every) || rungs.contains(&(step + 1))
+    }
+
     /// How many threads a point of this spec has in all its processes that train together, and so how many cores of so many it
     /// takes if it runs on the CPU.
     pub fn threads(&self, spec: &Spec, cores: usize) -> usize {

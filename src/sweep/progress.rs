@@ -21,35 +21,39 @@ pub struct Progress {
     pub loss: Option<f64>,
     /// How long its sessions took, in seconds.
     pub seconds: f64,
-    /// What the evaluator has found, in the order of steps.
+    /// What the evaluator has found, in the order of steps, but for checkpoints of stops that training has left behind.
     pub evaluations: Vec<Evaluation>,
     /// The error that ended it.
     pub error: Option<String>,
 }
 
 impl Progress {
-    /// That of the point with this run; none before it has begun. What cannot be read counts as not there.
-    pub fn of(run: Option<&RunDir>) -> Self {
-        run.map(Progress::read).unwrap_or_default()
+    /// That of the point with this run; none before it has begun. What cannot be read counts as not there. `saves` tells
+    /// whether the point saves a checkpoint at a step also if nobody stops it: what a stop has saved besides must not choose.
+    pub fn of(run: Option<&RunDir>, saves: impl Fn(u64) -> bool) -> Self {
+        run.map(|run| Progress::read(run, saves))
+            .unwrap_or_default()
     }
 
-    fn read(run: &RunDir) -> Self {
+    fn read(run: &RunDir, saves: impl Fn(u64) -> bool) -> Self {
         let statuses = Statuses::read(run);
         let state = statuses.state(run);
         let end = end(&statuses, state);
         let train = statuses.train.as_ref();
-        let evaluations = Journal::read(&run.evaluations());
+        let done = train.map_or(0, |train| train.step);
+        let mut evaluations = Journal::read(&run.evaluations()).unwrap_or_default();
+        evaluations.retain(|it| saves(it.step) || it.step + 1 == done);
         Progress {
             state,
             end,
-            done: train.map_or(0, |train| train.step),
+            done,
             steps: train.map(|train| train.steps).filter(|steps| *steps > 0),
             loss: train.and_then(|train| Some(train.smoothed_loss?.value)),
             seconds: statuses
                 .supervisor
                 .as_ref()
                 .map_or(0.0, SupervisorStatus::seconds),
-            evaluations: evaluations.unwrap_or_default(),
+            evaluations,
             error: end
                 .filter(|end| end.is_failure())
                 .and_then(|_| error(&statuses)),
@@ -105,4 +109,35 @@ fn error(statuses: &Statuses) -> Option<String> {
     let supervisor = statuses.supervisor.as_ref().map(Status::process);
     let processes = [train, eval, supervisor].into_iter().flatten();
     processes.filter_map(|process| process.error.clone()).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Process, Scores, TrainStatus, provenance};
+    use std::time::Duration;
+
+    #[test]
+    fn checkpoint_that_a_stop_saved_counts_only_while_it_is_the_last_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let (mut journal, _) = Journal::open(&run.evaluations()).unwrap();
+        for step in [0, 10, 13, 20, 24] {
+            let evaluation =
+                Evaluation::new(step, None, None, Ok(Scores::default()), Duration::ZERO);
+            journal.add(evaluation).unwrap();
+        }
+        let mut status = TrainStatus::new(Process::current());
+        let mut scored = |done| {
+            status.step = done;
+            status.save(&run).unwrap();
+            let progress = Progress::of(Some(&run), |step| step.is_multiple_of(10));
+            let steps = progress.evaluations.iter().map(|it| it.step);
+            steps.collect::<Vec<_>>()
+        };
+        assert_eq!(scored(14), [0, 10, 13, 20]);
+        assert_eq!(scored(25), [0, 10, 20, 24]);
+        assert_eq!(scored(30), [0, 10, 20]);
+        assert_eq!(Progress::of(None, |_| true), Progress::default());
+    }
 }

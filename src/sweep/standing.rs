@@ -31,7 +31,9 @@ impl Standing {
     pub fn read(directory: &SweepDir) -> Result<Self> {
         let sweep = directory.read()?;
         let progress = sweep.points.iter();
-        let progress = progress.map(|point| Progress::of(directory.run(point).as_ref()));
+        let progress = progress
+            .map(|point| Progress::of(directory.run(point).as_ref(), sweep.saves(point)))
+            .collect();
         let status = SweepStatus::load(directory).ok().flatten();
         let state = status.map(|status| {
             let alive = status.alive(directory);
@@ -44,7 +46,7 @@ impl Standing {
         });
         Ok(Standing {
             id: directory.id(),
-            progress: progress.collect(),
+            progress,
             decisions: directory.decisions(&sweep)?,
             sweep,
             state,

@@ -167,13 +167,14 @@ impl<'a> Supervisor<'a> {
         let images = session.images.fingerprint().train_images();
         let steps = session.sweep.steps(images)?;
         for (point, steps) in session.sweep.points.iter().zip(steps) {
-            let read = Progress::of(session.directory.run(point).as_ref());
+            let run = session.directory.run(point);
+            let read = Progress::of(run.as_ref(), session.sweep.saves(point));
             points.push(PointSession {
                 steps,
                 again: match read.end {
                     Some(end) if end.is_failure() => session.retry_failed,
                     // One whose journal was removed, say.
-                    Some(_) => session.directory.run(point).as_ref().map_or(0, unscored) > 0,
+                    Some(_) => run.as_ref().map_or(0, unscored) > 0,
                     None => false,
                 },
                 ..PointSession::default()
@@ -265,7 +266,7 @@ impl<'a> Supervisor<'a> {
     fn read(&mut self, index: usize) {
         let point = &self.session.sweep.points[index];
         let run = self.session.directory.run(point);
-        let mut progress = Progress::of(run.as_ref());
+        let mut progress = Progress::of(run.as_ref(), self.session.sweep.saves(point));
         if self.points[index].child.is_none() && progress.end.is_some() {
             self.points[index].withheld = false; // whoever stopped it has resumed it, and it has ended
         }
