@@ -183,7 +183,9 @@ pub fn resume(
         let launch = launch.find(&run::read_spec(run)?, &run.name())?;
         return start(run, lock, launch, session);
     }
-    if !launch.find(&run::read_spec(run)?, &run.name())?.leads() {
+    // An edited spec is no error if the overrides say the same.
+    let spec = SpecChange::new(run, overrides)?.to;
+    if !launch.find(&spec, &run.name())?.leads() {
         return join_again(run, overrides, folder, launch);
     }
     let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
