@@ -27,6 +27,9 @@ use crate::{bail_user, console, files, hint, user_error};
 /// How long those who ask whether a lock is held are waited for; they need a moment, unless they are frozen.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a process that was killed may hold its locks after its first thread has ended: until its last one has.
+const KILLED_ENDS: Duration = Duration::from_secs(3);
+
 /// After this time a process that has just taken a lock has written who it is.
 const WRITTEN_AFTER: Duration = Duration::from_millis(100);
 
@@ -114,7 +117,15 @@ impl Lock {
         options.read(true).write(true).create(true).truncate(false);
         let file = files::open_regular_with(&path, &options)
             .with_context(|| format!("failed to open {}", path.display()))?;
-        match lock_exclusively(&file, PROBE_LIMIT) {
+        let mut locked = lock_exclusively(&file, PROBE_LIMIT);
+        let deadline = Instant::now() + KILLED_ENDS;
+        while matches!(locked, Err(Refusal::Exclusive))
+            && state_of_held(directory, role, &file) == LockState::Foreign
+            && Instant::now() < deadline
+        {
+            locked = lock_exclusively(&file, PROBE_LIMIT);
+        }
+        match locked {
             Ok(()) => {
                 // What an earlier process of the role was just writing.
                 for path in directory.replaced_by(role) {

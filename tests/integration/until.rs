@@ -1,8 +1,8 @@
 //! `--until`: a part of a run, which a resume continues as if there had been no stop.
 
 use crate::support::{
-    Project, at_work, checkpoints, evaluated_steps, journal, json, kill_all, last_weights, status,
-    wait_for,
+    Done, Project, at_work, checkpoints, evaluated_steps, journal, json, kill_all, last_weights,
+    status, wait_for,
 };
 use serde_json::json;
 use std::fs;
@@ -119,7 +119,8 @@ fn part_of_a_run_whose_processes_are_killed_ends_with_the_same_bytes() {
             supervisor.wait().unwrap();
             supervisor = project.start(&["resume", run.to_str().unwrap(), "--until", "155"]);
         }
-        assert!(supervisor.wait().unwrap().success());
+        let done = Done::of(supervisor.wait_with_output().unwrap());
+        assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
         run
     };
     let (whole, killed) = (run(false, "whole"), run(true, "killed"));
