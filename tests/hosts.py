@@ -9,7 +9,6 @@ network that has nothing to do with the run. Needs root, `ip` and `ss`. Nothing 
 Exit code 0 if all held; else 1, and what was printed is kept in DIRECTORY.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -19,36 +18,13 @@ import subprocess
 import sys
 import time
 
-SPEC = """\
-compute: {device: cpu, threads: 1, timeout_secs: 8}
-data:
-  source: synthetic
-  folder: data
-  synthetic: {train_images: 500, test_images: 64}
-input: {crop: 16, cutmix: 4}
-network:
-  conv1: {channels: 8, stddev: 0.05}
-  conv2: {channels: 8, stddev: 0.05}
-  local3: {units: 32}
-  local4: {units: 16}
-optimizer: {name: sgd, learning_rate: 0.05, momentum: 0.9}
-train: {steps: 100000000, batch_size: 16, log_every: 1000, scalars_every: 1000, histograms_every: 1000, images_every: 1000,
-  checkpoint_every: 100, keep_checkpoints: 100000}
-"""
+from trial import PATIENCE, Violation, checkpoints, demand, runs, small_spec, wait_for, weights
+
+SPEC = small_spec(steps=100000000, checkpoint_every=100, compute=", timeout_secs: 8")
 PORT = 29500
 # How long a host may take to notice that the other one is gone: the spec's timeout, what libtorch and the search for who is
 # to blame take on top, and a busy machine.
 NOTICED = 60
-PATIENCE = 300
-
-
-class Failure(Exception):
-    pass
-
-
-def demand(holds, what):
-    if not holds:
-        raise Failure(what)
 
 
 def say(text):
@@ -57,16 +33,6 @@ def say(text):
 
 def ip(*arguments):
     subprocess.run(["ip", *arguments], check=True)
-
-
-def wait_for(what, ask, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        demand(time.monotonic() < end, f"waited {seconds} s in vain for {what}")
-        time.sleep(0.1)
 
 
 class Host:
@@ -151,16 +117,12 @@ class Host:
             pass  # others have namespaces, too
 
     def run(self):
-        runs = self.directory / "runs/small"
-        found = sorted(run for run in runs.iterdir() if (run / "spec.yaml").exists()) if runs.exists() else []
-        return found[-1] if found else None
+        """The newest one."""
+        return next(reversed(runs(self.directory, "small")), None)
 
     def checkpoints(self):
         run = self.run()
-        folder = run and run / "checkpoints"
-        if not folder or not folder.exists():
-            return []
-        return sorted(int(entry.name[5:]) for entry in folder.glob("step-????????"))
+        return checkpoints(run) if run else []
 
 
 def text(process):
@@ -170,11 +132,6 @@ def text(process):
 def ended(process, code, what):
     got = process.wait(timeout=PATIENCE)
     demand(got == code, f"{what} ended with {got}, want {code}:\n{text(process)}")
-
-
-def weights(run, step):
-    folder = run / f"checkpoints/step-{step:08}"
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.safetensors"))}
 
 
 def another_run(host, former):
@@ -291,7 +248,7 @@ def main():
         for host in hosts:
             host.plug()
         test(*hosts)
-    except (Failure, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+    except (Violation, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(f"hosts: FAILED: {error}\nhosts: {directory} has what was printed", flush=True)
         sys.exit(1)
     finally:

@@ -10,7 +10,6 @@ Exit code 0 if all held; else 1, and what was printed is kept in DIRECTORY.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -19,24 +18,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
-SPEC = """\
-compute: {device: cpu, threads: 1}
-data:
-  source: synthetic
-  folder: data
-  synthetic: {train_images: 500, test_images: 64}
-input: {crop: 16, cutmix: 4}
-network:
-  conv1: {channels: 8, stddev: 0.05}
-  conv2: {channels: 8, stddev: 0.05}
-  local3: {units: 32}
-  local4: {units: 16}
-optimizer: {name: sgd, learning_rate: 0.05, momentum: 0.9}
-train: {steps: 200, batch_size: 16, log_every: 1000, scalars_every: 1000, histograms_every: 1000, images_every: 1000,
-  checkpoint_every: 50, keep_checkpoints: 100000}
-"""
+from trial import PATIENCE, Violation, checkpoints, demand, runs, small_spec, wait_for, weights
+
 SLURM_CONF = """\
 ClusterName=runboard
 SlurmctldHost={node}({address})
@@ -64,30 +48,10 @@ SlurmdParameters=config_overrides
 NodeName={node} NodeAddr={address} CPUs=4 State=UNKNOWN
 PartitionName=all Nodes={node} Default=YES MaxTime=INFINITE State=UP
 """
-PATIENCE = 300
-
-
-class Failure(Exception):
-    pass
-
-
-def demand(holds, what):
-    if not holds:
-        raise Failure(what)
 
 
 def say(text):
     print(f"slurm: {text}", flush=True)
-
-
-def wait_for(what, ask, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        demand(time.monotonic() < end, f"waited {seconds} s in vain for {what}")
-        time.sleep(0.1)
 
 
 def free_port():
@@ -164,8 +128,7 @@ class Cluster:
         demand(code in codes, f"{what} ended with {code}, want one of {codes}:\n{process.log.read_text()}")
 
     def runs(self, name):
-        folder = self.directory / "runs" / name
-        return sorted(run for run in folder.iterdir() if (run / "spec.yaml").exists()) if folder.exists() else []
+        return runs(self.directory, name)
 
     def only_run(self, name):
         runs = self.runs(name)
@@ -177,18 +140,13 @@ def status(run):
     return json.loads((run / "train.status.json").read_text())
 
 
-def checkpoints(run):
-    return sorted(int(entry.name[5:]) for entry in (run / "checkpoints").glob("step-????????"))
-
-
-def weights(run):
-    folder = run / f"checkpoints/step-{checkpoints(run)[-1]:08}"
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.safetensors"))}
+def last_weights(run):
+    return weights(run, checkpoints(run)[-1])
 
 
 def test(cluster):
     for name in ("one", "other", "stopped", "whole", "alone", "data"):
-        (cluster.directory / f"experiments/{name}.yaml").write_text(SPEC)
+        (cluster.directory / f"experiments/{name}.yaml").write_text(small_spec(steps=200, checkpoint_every=50))
     # The images of all, which are generated once.
     subprocess.run([cluster.runboard, "run", "data", "--until", "1", "--quiet"], check=True, env=cluster.environment,
                    stdout=subprocess.DEVNULL)
@@ -199,10 +157,10 @@ def test(cluster):
         cluster.ends(job, [0], f"srun of {name}")
         run = cluster.only_run(name)
         demand(status(run)["ranks"] == 2, f"{name}: got {status(run)['ranks']} ranks, want 2")
-    demand(weights(cluster.only_run("one")) == weights(cluster.only_run("other")), "two runs of one spec differ")
+    demand(last_weights(cluster.only_run("one")) == last_weights(cluster.only_run("other")), "two runs of one spec differ")
     subprocess.run([cluster.runboard, "run", "whole", "--set", "compute.devices=[cpu, cpu]", "--quiet"], check=True,
                    env=cluster.environment, stdout=subprocess.DEVNULL)
-    demand(weights(cluster.only_run("one")) == weights(cluster.only_run("whole")), "srun's run has other bytes")
+    demand(last_weights(cluster.only_run("one")) == last_weights(cluster.only_run("whole")), "srun's run has other bytes")
 
     say("scancel stops a run after a last checkpoint, and srun resumes it to the same bytes")
     job = cluster.srun(2, "run", "stopped", "--set", "train.steps=100000000", "--quiet")
@@ -219,7 +177,7 @@ def test(cluster):
     cluster.ends(cluster.srun(2, "resume", "stopped", "--set", steps, "--quiet"), [0], "srun of resume")
     shutil.rmtree(cluster.directory / "runs/whole")
     cluster.ends(cluster.srun(2, "run", "whole", "--set", steps, "--quiet"), [0], "srun of the whole run")
-    demand(weights(run) == weights(cluster.only_run("whole")), "the resumed run has other bytes")
+    demand(last_weights(run) == last_weights(cluster.only_run("whole")), "the resumed run has other bytes")
 
     say("a batch script that starts one process trains with one")
     script = cluster.directory / "alone.sh"
@@ -261,7 +219,7 @@ def main():
     try:
         with cluster(directory) as environment:
             test(Cluster(runboard, directory, environment))
-    except (Failure, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+    except (Violation, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(f"slurm: FAILED: {error}\nslurm: {directory} has what was printed", flush=True)
         sys.exit(1)
     shutil.rmtree(directory)

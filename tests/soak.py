@@ -28,7 +28,8 @@ import sys
 import time
 
 import soak_sweep
-from soak_checks import CHECKPOINT_EVERY, STEPS, Comparison, Violation, checkpoints, demand
+from soak_checks import CHECKPOINT_EVERY, STEPS, Comparison, checkpoints
+from trial import Violation, demand
 
 # conv2 keeps its 5 x 5 kernel, for which the CPU has its own convolutions.
 SPEC = f"""\

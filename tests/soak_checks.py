@@ -8,19 +8,10 @@ import subprocess
 import sys
 
 from tags import known, measured
+from trial import Violation, demand
 
 # Of the soak's experiment.
 STEPS, CHECKPOINT_EVERY = 1000, 8
-
-
-
-class Violation(Exception):
-    """Something that must not happen."""
-
-
-def demand(condition, text):
-    if not condition:
-        raise Violation(text)
 
 
 def checkpoints(run):

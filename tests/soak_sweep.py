@@ -6,7 +6,7 @@ import random
 import signal
 import time
 
-from soak_checks import demand
+from trial import demand
 
 # Four settings, of which halving stops two after 20 steps and one after 40.
 SPEC = """\
