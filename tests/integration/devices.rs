@@ -1,8 +1,8 @@
 //! `compute.devices`: several processes that train together as one would.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, hold, last_weights, names, signal, status,
-    tensorboard_reads, wait_for, with_sets,
+    Done, Project, at_work, checkpoints, children, hold, last_weights, names, recipe, signal,
+    status, tensorboard_reads, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,20 +12,9 @@ use std::fs;
 use std::iter::zip;
 use std::path::{Path, PathBuf};
 
-/// What a rank may get wrong: places in the batch that draw lots, squares of images of another part, and an update with a
-/// memory. A batch has a part for each of 1 to 4 ranks.
-const RECIPE: &str = "
-extends: small
-input: {cutmix: 8, pad: 4}
-network: {dropout: 0.2}
-optimizer: {name: sgd, learning_rate: 0.05, momentum: 0.9}
-train: {steps: 120, batch_size: 24, log_every: 1000, scalars_every: 1000, histograms_every: 1000, images_every: 1000,
-  checkpoint_every: 50, keep_checkpoints: 100}
-";
-
 fn project() -> Project {
     let project = Project::new();
-    project.write("experiments/recipe.yaml", RECIPE);
+    project.write("experiments/recipe.yaml", recipe(120, 50));
     project
 }
 
@@ -44,19 +33,7 @@ fn train(project: &Project, name: &str, sets: &[&str]) -> PathBuf {
 /// The processes of the ranks but the first.
 fn others(run: &Path) -> Vec<Pid> {
     let trainer = status(run, "train").and_then(|status| at_work(&status));
-    let Some(trainer) = trainer else {
-        return Vec::new();
-    };
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let child = |pid: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit_once(") ")
-            .and_then(|(_, rest)| rest.split(' ').nth(1));
-        parent == Some(trainer.as_raw().to_string().as_str())
-    };
-    pids.filter(child).map(Pid::from_raw).collect()
+    trainer.map_or_else(Vec::new, children)
 }
 
 /// A run of `recipe` on two devices, without an end, when it has saved a checkpoint.

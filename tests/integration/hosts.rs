@@ -2,7 +2,8 @@
 //! one here, on loopback, each with a directory of its own; `make test-hosts` and `make test-slurm` have others.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, hold, last_weights, names, signal, status, wait_for,
+    Done, Project, at_work, checkpoints, children, hold, last_weights, names, pid, recipe, signal,
+    status, wait_for,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,16 +12,6 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-
-/// What ranks may get wrong: see `devices`.
-const RECIPE: &str = "
-extends: small
-input: {cutmix: 8, pad: 4}
-network: {dropout: 0.2}
-optimizer: {name: sgd, learning_rate: 0.05, momentum: 0.9}
-train: {steps: 60, batch_size: 24, log_every: 1000, scalars_every: 1000, histograms_every: 1000, images_every: 1000,
-  checkpoint_every: 20, keep_checkpoints: 100}
-";
 
 /// What a launcher adds to the environment.
 type Variables = Vec<(&'static str, String)>;
@@ -44,7 +35,7 @@ impl Hosts {
     fn new(hosts: usize, ranks_each: usize) -> Self {
         let project = |_| {
             let project = Project::new();
-            project.write("experiments/recipe.yaml", RECIPE);
+            project.write("experiments/recipe.yaml", recipe(60, 20));
             project
         };
         Hosts {
@@ -95,19 +86,6 @@ fn end(child: Child) -> Done {
     Done::of(child.wait_with_output().unwrap())
 }
 
-/// The processes whose parent has this id.
-fn children(parent: u32) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_child = |pid: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let rest = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
-        let found = rest.and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
-        found == Some(parent)
-    };
-    pids.filter(is_child).map(Pid::from_raw).collect()
-}
-
 fn is_gone(pid: Pid) -> bool {
     !Path::new(&format!("/proc/{pid}")).exists()
 }
@@ -154,7 +132,7 @@ fn hosts_train_one_run_that_the_first_keeps() {
     assert!(!hosts.projects[1].path("runs").exists());
     // As many ranks of one host make the same weights.
     let one_host = Project::new();
-    one_host.write("experiments/recipe.yaml", RECIPE);
+    one_host.write("experiments/recipe.yaml", recipe(60, 20));
     let four = ["--set", "compute.devices=[cpu, cpu, cpu, cpu]"];
     one_host.succeed(&[&["run", "recipe"][..], &four].concat());
     assert!(last_weights(&run) == last_weights(&one_host.run("recipe")));
@@ -167,7 +145,7 @@ fn rank_that_another_host_loses_is_named_and_all_begin_again() {
     let nodes = [0, 1].map(|host| hosts.start("run", host, &timeout));
     let run = hosts.under_way();
     let trainer = at_work(&status(&run, "train").unwrap()).unwrap();
-    let first = children(nodes[1].id())[0];
+    let first = children(pid(&nodes[1]))[0];
     let listening = listening(&[trainer, first]);
     assert!(listening.len() >= 3, "{listening:?}"); // the store, and Gloo's of both
     for address in listening {
@@ -177,7 +155,7 @@ fn rank_that_another_host_loses_is_named_and_all_begin_again() {
     let lose = |rank: Pid, by: fn(Pid)| {
         by(rank);
         wait_for("another rank 1 that trains", || {
-            let another = children(nodes[1].id())
+            let another = children(pid(&nodes[1]))
                 .into_iter()
                 .find(|&pid| pid != rank)?;
             // The first one may still be of the training that lost the rank.
@@ -187,7 +165,7 @@ fn rank_that_another_host_loses_is_named_and_all_begin_again() {
                     (checkpoints(&run).pop() > before).then_some(())
                 });
             }
-            children(nodes[1].id())
+            children(pid(&nodes[1]))
                 .contains(&another)
                 .then_some(another)
         })
@@ -241,7 +219,7 @@ fn ranks_end_with_the_supervisor_of_their_host() {
     let hosts = Hosts::new(2, 1);
     let [zero, one] = [0, 1].map(|host| hosts.start("run", host, &["--set", ENDLESS]));
     let run = hosts.under_way();
-    let rank = children(one.id())[0];
+    let rank = children(pid(&one))[0];
     signal(&one, Signal::SIGKILL);
     one.wait_with_output().unwrap();
     wait_for("the end of rank 1", || is_gone(rank).then_some(()));
@@ -251,7 +229,7 @@ fn ranks_end_with_the_supervisor_of_their_host() {
     wait_for("progress", || (saved(&run) > before + 1).then_some(()));
     // Rank 0's supervisor: its trainer saves a last checkpoint, and ends all ranks.
     let trainer = at_work(&status(&run, "train").unwrap()).unwrap();
-    let rank = children(one.id())[0];
+    let rank = children(pid(&one))[0];
     signal(&zero, Signal::SIGKILL);
     zero.wait_with_output().unwrap();
     assert_eq!(end(one).code, Some(129));
@@ -365,7 +343,7 @@ fn processes_that_torchrun_or_srun_starts_are_one_run() {
     let launchers: [&dyn Fn(&str) -> Variables; 2] = [&torchrun, &srun];
     for launcher in launchers {
         let project = Project::new();
-        project.write("experiments/recipe.yaml", RECIPE);
+        project.write("experiments/recipe.yaml", recipe(60, 20));
         // In one directory, as processes of one host are.
         project.succeed(&["run", "recipe", "--until", "1"]);
         fs::remove_dir_all(project.path("runs")).unwrap();

@@ -45,6 +45,21 @@ network:
   local3: {units: 8}
   local4: {units: 8}";
 
+/// An experiment with what a rank may get wrong: places in the batch that draw lots, squares of images of another part, and an
+/// update with a memory. A batch has a part for each of 1 to 4 ranks.
+pub fn recipe(steps: u64, checkpoint_every: u64) -> String {
+    format!(
+        "
+extends: small
+input: {{cutmix: 8, pad: 4}}
+network: {{dropout: 0.2}}
+optimizer: {{name: sgd, learning_rate: 0.05, momentum: 0.9}}
+train: {{steps: {steps}, batch_size: 24, log_every: 1000, scalars_every: 1000, histograms_every: 1000, images_every: 1000,
+  checkpoint_every: {checkpoint_every}, keep_checkpoints: 100}}
+"
+    )
+}
+
 /// A directory with `experiments/`, to run runboard in.
 pub struct Project {
     directory: tempfile::TempDir,
@@ -217,6 +232,14 @@ pub fn pid(child: &Child) -> Pid {
 /// Send a signal to a process.
 pub fn signal(child: &Child, signal: Signal) {
     kill(pid(child), signal).unwrap();
+}
+
+/// The processes whose parent has this id.
+pub fn children(parent: Pid) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &Pid| proc_stat(*pid).is_some_and(|stat| stat[1] == parent.to_string());
+    pids.map(Pid::from_raw).filter(is_child).collect()
 }
 
 /// Halt a process where it is, until it gets SIGCONT or is killed.
