@@ -268,13 +268,8 @@ impl Variables<'_> {
 
 /// A launch as far as its origin says: flags may say more.
 struct Placed {
-    origin: Origin,
-    world: usize,
-    rank: usize,
-    count: usize,
-    local_rank: usize,
-    local_world: usize,
-    cores: Option<usize>,
+    /// Without a rendezvous.
+    launch: Launch,
     /// `None` if there is nobody to meet.
     endpoint: Option<Endpoint>,
     /// What the launcher calls the run.
@@ -282,40 +277,32 @@ struct Placed {
 }
 
 impl Placed {
-    fn resolve(self, flags: &Flags, id: &str) -> Result<Launch> {
-        let Placed {
-            origin,
+    fn resolve(self, flags: &Flags, id_of_run: &str) -> Result<Launch> {
+        let Launch {
             world,
             rank,
             count,
             local_rank,
             local_world,
-            cores,
-            endpoint,
-            id: own_id,
-        } = self;
+            origin,
+            ..
+        } = self.launch;
         if rank + count > world || local_rank + count > local_world || local_world > world {
             bail_user!(
                 "got rank {rank} of {world}, {local_rank} of {local_world} on this host ({origin}); want each less than \
                  its number"
             );
         }
-        let id = flags.id.clone().or(own_id).unwrap_or_else(|| id.to_owned());
-        let rendezvous = endpoint.map(|endpoint| Rendezvous {
+        let id = flags.id.clone().or(self.id);
+        let rendezvous = self.endpoint.map(|endpoint| Rendezvous {
             endpoint,
             interface: flags.interface.clone(),
-            id,
+            id: id.unwrap_or_else(|| id_of_run.to_owned()),
             timeout_secs: flags.timeout_secs.unwrap_or(RENDEZVOUS_SECS),
         });
         Ok(Launch {
-            world,
-            rank,
-            count,
-            local_rank,
-            local_world,
-            cores,
             rendezvous,
-            origin,
+            ..self.launch
         })
     }
 }
@@ -345,14 +332,12 @@ impl Flags {
             if node_rank.is_some_and(|rank| rank > 0) {
                 bail_user!("--node-rank: want 0, as there is one host, or more of them: --nnodes");
             }
-            return Ok(Some(Placed {
+            let launch = Launch {
                 origin: Origin::Flags,
-                world: count,
-                rank: 0,
-                count,
-                local_rank: 0,
-                local_world: count,
-                cores: None,
+                ..Launch::on_one_host(count)
+            };
+            return Ok(Some(Placed {
+                launch,
                 endpoint: None,
                 id: None,
             }));
@@ -375,14 +360,14 @@ impl Flags {
                  the first one, and a port that is free there"
             );
         };
-        Ok(Some(Placed {
-            origin: Origin::Flags,
+        let launch = Launch {
             world: nodes * count,
             rank: node_rank * count,
-            count,
-            local_rank: 0,
-            local_world: count,
-            cores: None,
+            origin: Origin::Flags,
+            ..Launch::on_one_host(count)
+        };
+        Ok(Some(Placed {
+            launch,
             endpoint: Some(endpoint),
             id: None,
         }))

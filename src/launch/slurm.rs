@@ -1,7 +1,7 @@
 //! The variables that `srun` sets for each task of a job's step (<https://slurm.schedmd.com/srun.html>, "OUTPUT ENVIRONMENT
 //! VARIABLES"). All tasks of a step are the ranks of one run.
 
-use super::{Endpoint, Origin, Placed, Variables};
+use super::{Endpoint, Launch, Origin, Placed, Variables};
 use crate::user_error;
 use anyhow::Result;
 use std::iter;
@@ -70,14 +70,18 @@ pub(super) fn launch(variables: &Variables) -> Result<Option<Placed>> {
         Some(port) => port,
         None => port_of(&job, &step),
     };
-    Ok(Some(Placed {
-        origin: Origin::Slurm,
+    let launch = Launch {
         world,
         rank,
         count: 1,
         local_rank,
         local_world,
         cores,
+        rendezvous: None,
+        origin: Origin::Slurm,
+    };
+    Ok(Some(Placed {
+        launch,
         endpoint: Some(Endpoint { host, port }),
         id: Some(format!("slurm job {job}, step {step}")),
     }))

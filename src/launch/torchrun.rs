@@ -1,7 +1,7 @@
 //! The variables that torchrun sets for each process it starts, and that people set by hand
 //! (<https://docs.pytorch.org/docs/stable/elastic/run.html>, "Environment Variables").
 
-use super::{Endpoint, Origin, Placed, Variables};
+use super::{Endpoint, Launch, Origin, Placed, Variables};
 use crate::bail_user;
 use anyhow::Result;
 
@@ -36,14 +36,18 @@ pub(super) fn launch(variables: &Variables) -> Result<Option<Placed>> {
         ),
     };
     let local_rank = local_rank.unwrap_or(0);
-    Ok(Some(Placed {
-        origin: Origin::Torchrun,
+    let launch = Launch {
         world,
         rank,
         count: 1,
         local_rank,
         local_world: local_world.unwrap_or(local_rank + 1),
         cores: None,
+        rendezvous: None,
+        origin: Origin::Torchrun,
+    };
+    Ok(Some(Placed {
+        launch,
         endpoint,
         id: variables.get("TORCHELASTIC_RUN_ID"),
     }))
