@@ -49,7 +49,7 @@ fn run(arguments: Arguments) -> Result<i32> {
         Command::Train(arguments) => train(&arguments),
         Command::Rank(arguments) => rank(&arguments),
         Command::Eval(arguments) => {
-            let run = arguments.run()?;
+            let run = arguments.run.find()?;
             prepare(&run)?;
             let stop = Shutdown::on_signals()?;
             Ok(evaluator::evaluate(&run, &stop, arguments.once)?.exit_code())
@@ -64,7 +64,7 @@ fn run(arguments: Arguments) -> Result<i32> {
 }
 
 fn train(arguments: &TrainArgs) -> Result<i32> {
-    let run = arguments.run()?;
+    let run = arguments.run.find()?;
     prepare(&run)?;
     if !arguments.supervised {
         record_training(&run, &backend::machine());
@@ -75,7 +75,7 @@ fn train(arguments: &TrainArgs) -> Result<i32> {
 }
 
 fn rank(arguments: &RankArgs) -> Result<i32> {
-    let run = arguments.run()?;
+    let run = arguments.run.find()?;
     prepare(&run)?;
     let files = RankFiles {
         store: arguments.store.as_deref(),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 pub struct TrainArgs {
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
     #[command(flatten)]
     until: UntilArg,
     /// Started by a supervisor, which has recorded the session
@@ -26,7 +26,7 @@ pub struct TrainArgs {
 #[derive(Args, Debug)]
 pub struct RankArgs {
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
     /// Which one, as JSON
     #[arg(long, value_parser = launch_from_json)]
     pub launch: Launch,
@@ -42,14 +42,15 @@ pub struct RankArgs {
 #[derive(Args, Debug)]
 pub struct EvalArgs {
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
     /// Evaluate what is there, the newest checkpoint in any case, instead of waiting for more
     #[arg(long)]
     pub once: bool,
 }
 
+/// The run that a process belongs to.
 #[derive(Args, Debug)]
-struct RunArgs {
+pub struct RunArgs {
     /// NAME (its latest run), NAME/TIMESTAMP or a run directory
     #[arg(long, value_name = "RUN", value_parser = path())]
     run: PathBuf,
@@ -57,15 +58,17 @@ struct RunArgs {
     runs: RunsArg,
 }
 
-impl TrainArgs {
+impl RunArgs {
     /// The run that the user means.
     ///
     /// # Errors
     /// A user error if there is none.
-    pub fn run(&self) -> Result<RunDir> {
-        self.run.runs.find(&self.run.run)
+    pub fn find(&self) -> Result<RunDir> {
+        self.runs.find(&self.run)
     }
+}
 
+impl TrainArgs {
     /// The processes that train together: as the supervisor says, or else those of the spec of `run`.
     pub fn launch(&self, run: &RunDir) -> Launch {
         let of_spec = || {
@@ -79,26 +82,6 @@ impl TrainArgs {
     /// Train until so many steps are done; None: to the last one.
     pub fn until(&self) -> Option<u64> {
         self.until.steps
-    }
-}
-
-impl RankArgs {
-    /// The run whose spec and images it trains with.
-    ///
-    /// # Errors
-    /// A user error if there is none.
-    pub fn run(&self) -> Result<RunDir> {
-        self.run.runs.find(&self.run.run)
-    }
-}
-
-impl EvalArgs {
-    /// The run that the user means.
-    ///
-    /// # Errors
-    /// A user error if there is none.
-    pub fn run(&self) -> Result<RunDir> {
-        self.run.runs.find(&self.run.run)
     }
 }
 

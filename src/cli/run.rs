@@ -129,20 +129,13 @@ fn join(experiment: &Experiment, launch: &Launch, fetch: Fetch) -> Result<i32> {
 }
 
 /// As [`join`], of a run whose directory is here, too.
-fn join_again(
-    run: &RunDir,
-    overrides: &[Override],
-    folder: Option<&Path>,
-    launch: &LaunchArgs,
-) -> Result<i32> {
-    let mut spec = SpecChange::new(run, overrides)?.to;
+fn join_again(run: &RunDir, mut spec: Spec, folder: Option<&Path>, launch: &Launch) -> Result<i32> {
     if let Some(folder) = folder {
         spec.data.folder = folder.to_owned();
     }
-    let launch = launch.find(&spec, &run.name())?;
-    let device = machine()?.training_devices(&spec.compute, &launch)?;
+    let device = machine()?.training_devices(&spec.compute, launch)?;
     let images = data::prepare(&spec.data, Fetch::Refused)?;
-    join_with(&spec, &run.name(), device, &images, &launch)
+    join_with(&spec, &run.name(), device, &images, launch)
 }
 
 fn join_with(
@@ -185,8 +178,9 @@ pub fn resume(
     }
     // An edited spec is no error if the overrides say the same.
     let spec = SpecChange::new(run, overrides)?.to;
-    if !launch.find(&spec, &run.name())?.leads() {
-        return join_again(run, overrides, folder, launch);
+    let found = launch.find(&spec, &run.name())?;
+    if !found.leads() {
+        return join_again(run, spec, folder, &found);
     }
     let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
     let change = SpecChange::new(run, overrides)?;
