@@ -8,6 +8,7 @@ use anyhow::Result;
 use chrono::{DateTime, Local};
 use serde_json::Value as Json;
 
+use crate::bail_user;
 use crate::files::read_small;
 use crate::overview::{self, DiskUse};
 use crate::run::{
@@ -28,6 +29,8 @@ pub struct Entry {
     /// `NAME/TIMESTAMP`, or `NAME/TIMESTAMP/POINT`.
     id: String,
     statuses: OnceLock<Partly<Statuses>>,
+    run_state: OnceLock<Option<RunState>>,
+    damage: OnceLock<Vec<String>>,
     labels: OnceLock<Partly<Labels>>,
     spec: OnceLock<Partly<Option<Json>>>,
     sessions: OnceLock<Partly<Vec<Provenance>>>,
@@ -81,6 +84,8 @@ impl Entry {
             point: None,
             id,
             statuses: OnceLock::new(),
+            run_state: OnceLock::new(),
+            damage: OnceLock::new(),
             labels: OnceLock::new(),
             spec: OnceLock::new(),
             sessions: OnceLock::new(),
@@ -120,7 +125,11 @@ impl Entry {
         let What::Sweep(directory) = &self.what else {
             return Ok(Vec::new());
         };
-        let standing = Standing::read(directory)?;
+        let standing = match self.read_standing() {
+            Some(Ok(standing)) => standing,
+            Some(Err(error)) => bail_user!("{error}"),
+            None => return Ok(Vec::new()),
+        };
         let states = standing.results().states();
         let tells_seed = standing.sweep.definition.seeds.len() > 1;
         let points = standing.sweep.points.iter().zip(states);
@@ -306,7 +315,8 @@ impl Entry {
 
     /// How its run stands, whatever is damaged.
     pub fn run_state(&self) -> Option<RunState> {
-        self.statuses().state(self.run()?)
+        let read = || self.statuses().state(self.run()?);
+        *self.run_state.get_or_init(read)
     }
 
     /// Whether a process of it is at work.
@@ -319,19 +329,21 @@ impl Entry {
 
     /// What of its files cannot be read, each with its path, as far as a list looks: the statuses, the labels, whether the
     /// spec is there.
-    pub fn damage(&self) -> Vec<String> {
-        let mut damage = self.read_statuses().damage.clone();
-        damage.extend(self.read_labels().damage.iter().cloned());
-        damage.extend(self.run().and_then(spec_damage));
-        if let Some(Err(error)) = self.read_standing() {
-            damage.push(error.clone());
-        }
-        damage
+    pub fn damage(&self) -> &[String] {
+        self.damage.get_or_init(|| {
+            let mut damage = self.read_statuses().damage.clone();
+            damage.extend(self.read_labels().damage.iter().cloned());
+            damage.extend(self.run().and_then(spec_damage));
+            if let Some(Err(error)) = self.read_standing() {
+                damage.push(error.clone());
+            }
+            damage
+        })
     }
 
     /// The same of all of its files.
     pub fn all_damage(&self) -> Vec<String> {
-        let mut damage = self.damage();
+        let mut damage = self.damage().to_vec();
         damage.extend(self.read_sessions().damage.iter().cloned());
         damage.extend(self.read_evaluations().damage.iter().cloned());
         if damage.is_empty() {
@@ -342,12 +354,7 @@ impl Entry {
 
     /// The error that ended it.
     pub fn error(&self) -> Option<String> {
-        let statuses = self.statuses();
-        let train = statuses.train.as_ref().map(Status::process);
-        let eval = statuses.eval.as_ref().map(Status::process);
-        let supervisor = statuses.supervisor.as_ref().map(Status::process);
-        let processes = [train, eval, supervisor].into_iter().flatten();
-        processes.filter_map(|process| process.error.clone()).next()
+        self.statuses().error()
     }
 
     /// When it was made.

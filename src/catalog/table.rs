@@ -6,11 +6,10 @@ use serde_json::{Map, Value as Json};
 use super::{Entry, Key, Value, parallel};
 use crate::catalog::column::Kind;
 use crate::overview::Paint;
+use crate::overview::table::{GAP, widths};
 use crate::overview::text::cut;
 use crate::sweep::csv_line;
 
-/// Between two columns.
-const GAP: usize = 2;
 /// What a column of words is cut to, where the terminal has no room for all of it.
 const LEAST: usize = 12;
 
@@ -133,12 +132,7 @@ impl Table {
             .iter()
             .map(|row| row.iter().zip(&self.heads).map(cell).collect());
         lines.extend(rows);
-        let mut columns: Vec<(usize, usize)> = (0..self.heads.len())
-            .map(|column| {
-                let widths = lines.iter().map(|line| measure_text_width(&line[column]));
-                (column, widths.max().unwrap_or(0))
-            })
-            .collect();
+        let mut columns: Vec<(usize, usize)> = widths(&lines).into_iter().enumerate().collect();
         if let Some(width) = width {
             self.fit(&mut columns, width);
         }

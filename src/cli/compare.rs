@@ -40,19 +40,8 @@ const SCORES: [&str; 6] = [
     "training_loss",
 ];
 
-/// What `diff` tells of runs beside their specs.
-const SCORES_OF_DIFF: [&str; 10] = [
-    "accuracy",
-    "last_accuracy",
-    "validation_accuracy",
-    "tta_accuracy",
-    "loss",
-    "training_loss",
-    "steps",
-    "duration",
-    "size",
-    "state",
-];
+/// What `diff` tells of runs beside their specs and scores.
+const BESIDE_SCORES: [&str; 4] = ["steps", "duration", "size", "state"];
 
 /// Runs to compare.
 #[derive(Args, Debug)]
@@ -252,7 +241,10 @@ pub fn diff(arguments: &DiffArguments) -> Result<i32> {
         add("spec", field.path, value(&a.spec), value(&b.spec));
     }
     if let (Some(a), Some(b)) = (&a.entry, &b.entry) {
-        let names = SCORES_OF_DIFF.iter().map(|name| ("scores", *name));
+        let names = SCORES
+            .iter()
+            .chain(&BESIDE_SCORES)
+            .map(|name| ("scores", *name));
         for (section, name) in names.chain([("data", "data")]) {
             if let Ok(key) = Key::find(name) {
                 add(section, name, key.value(a), key.value(b));

@@ -5,7 +5,7 @@ use ::console::measure_text_width;
 use super::text::cut;
 
 /// Between two columns.
-const GAP: usize = 2;
+pub const GAP: usize = 2;
 
 /// What a column keeps at least of its cells where all of them have to be cut.
 const LEAST: usize = 8;

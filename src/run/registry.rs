@@ -162,6 +162,15 @@ impl Statuses {
         })
     }
 
+    /// What ended the run: the trainer's word, or the evaluator's, or the supervisor's.
+    pub fn error(&self) -> Option<String> {
+        let train = self.train.as_ref().map(Status::process);
+        let eval = self.eval.as_ref().map(Status::process);
+        let supervisor = self.supervisor.as_ref().map(Status::process);
+        let processes = [train, eval, supervisor].into_iter().flatten();
+        processes.filter_map(|process| process.error.clone()).next()
+    }
+
     /// Whether the trainer, or after its end the evaluator, was killed because the run was to stop at once: it said
     /// nothing, and its supervisor says that it was stopped.
     fn killed_on_request(&self, run: &RunDir) -> bool {

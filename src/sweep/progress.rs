@@ -56,7 +56,7 @@ impl Progress {
             evaluations,
             error: end
                 .filter(|end| end.is_failure())
-                .and_then(|_| error(&statuses)),
+                .and_then(|_| statuses.error()),
         }
     }
 
@@ -100,15 +100,6 @@ fn end(statuses: &Statuses, state: Option<RunState>) -> Option<End> {
         (_, ProcessState::Failed | ProcessState::Diverged) => Some(End::Failed),
         _ => None,
     }
-}
-
-/// What ended it: the trainer's word, or the evaluator's, or the supervisor's.
-fn error(statuses: &Statuses) -> Option<String> {
-    let train = statuses.train.as_ref().map(Status::process);
-    let eval = statuses.eval.as_ref().map(Status::process);
-    let supervisor = statuses.supervisor.as_ref().map(Status::process);
-    let processes = [train, eval, supervisor].into_iter().flatten();
-    processes.filter_map(|process| process.error.clone()).next()
 }
 
 #[cfg(test)]
