@@ -6,6 +6,8 @@
 
 mod changes;
 mod column;
+mod curves;
+mod differences;
 mod entry;
 mod filter;
 #[cfg(test)]
@@ -14,9 +16,12 @@ mod parallel;
 mod table;
 mod trash;
 mod value;
+mod warnings;
 
 pub use changes::{differing, find_changes};
 pub use column::{COLUMNS, Column, First, Key, Kind};
+pub use curves::curve_name;
+pub use differences::Difference;
 pub use entry::{Entry, STATES};
 pub use filter::{Filter, age};
 pub use parallel::map;

@@ -3,10 +3,10 @@
 use super::form::paint;
 use super::{RunsArg, path};
 use crate::catalog::Form;
-use crate::catalog::{Entry, Head, Kind, Table, Value};
-use crate::events::{Curve, scalars, tags};
+use crate::catalog::{Entry, Head, Kind, Table, Value, curve_name};
+use crate::events::{Curve, tags};
 use crate::overview::{Series, plot};
-use crate::run::{self, Role};
+use crate::run;
 use crate::{console, spec, user_error};
 use anyhow::Result;
 use chrono::{DateTime, Local};
@@ -71,7 +71,7 @@ pub fn curve(arguments: &Arguments) -> Result<i32> {
     let mut curves: Vec<(String, Curve)> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     for entry in &entries {
-        let mut all = named(entry)?;
+        let mut all = entry.curves()?;
         let wanted = wanted(&arguments.tag, &all);
         curves.push((
             entry.id().to_owned(),
@@ -107,27 +107,10 @@ pub fn curve(arguments: &Arguments) -> Result<i32> {
     Ok(0)
 }
 
-/// The curves of a run: each by its directory and its tag.
-fn named(entry: &Entry) -> Result<BTreeMap<String, Curve>> {
-    let mut all = BTreeMap::new();
-    let Some(run) = entry.run() else {
-        return Ok(all);
-    };
-    for role in [Role::TRAIN, Role::Eval] {
-        let curves = scalars(&run.events(role))?;
-        all.extend(
-            curves
-                .into_iter()
-                .map(|(tag, curve)| (format!("{role}/{tag}"), curve)),
-        );
-    }
-    Ok(all)
-}
-
 /// What a user calls so: a short name, `train/TAG`, or a tag, of the trainer first.
 fn wanted(tag: &str, curves: &BTreeMap<String, Curve>) -> Option<String> {
     let short = SHORT.iter().find(|(name, _)| *name == tag);
-    let short = short.map(|(_, series)| full_name(series));
+    let short = short.map(|(_, series)| curve_name(series));
     let names = [
         tag.to_owned(),
         format!("train/{tag}"),
@@ -159,12 +142,12 @@ fn none(tag: &str, known: &BTreeMap<String, usize>) -> anyhow::Error {
 fn list(entries: &[Entry]) -> Result<i32> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for entry in entries {
-        for (name, curve) in named(entry)? {
+        for (name, curve) in entry.curves()? {
             *counts.entry(name).or_default() += curve.len();
         }
     }
     for (name, points) in &counts {
-        let is_it = |(_, series): &&(&str, &tags::Series)| full_name(series) == *name;
+        let is_it = |(_, series): &&(&str, &tags::Series)| curve_name(series) == *name;
         let short = SHORT
             .iter()
             .find(is_it)
@@ -175,15 +158,6 @@ fn list(entries: &[Entry]) -> Result<i32> {
         ))?;
     }
     Ok(0)
-}
-
-/// The directory and the tag of a series.
-fn full_name(series: &tags::Series) -> String {
-    let directory = match series.writer {
-        tags::Writer::Trainer => "train",
-        tags::Writer::Evaluator => "eval",
-    };
-    format!("{directory}/{}", series.name)
 }
 
 /// A row for each point.

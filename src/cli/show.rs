@@ -4,19 +4,15 @@ use super::labels::indented;
 use super::{RunsArg, path};
 use crate::catalog::{COLUMNS, Entry, Value, plain};
 use crate::events::{Curve, scalars, tags};
-use crate::files::open_regular;
 use crate::overview::text::{clock, number, sparkline};
 use crate::overview::{self, RunSnapshot, bytes, closing, count, wrap};
 use crate::run::{Found, Provenance, Role, RunDir, commands};
-use crate::spec::Field;
 use crate::sweep::{Standing, SweepDir, table};
 use crate::{checkpoint, console};
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,12 +24,6 @@ const SETTINGS: usize = 20;
 
 /// How many warnings of each log are shown, the last ones.
 const WARNINGS: usize = 3;
-
-/// The longest line of a log that is looked at, in bytes.
-const MAX_LINE: u64 = 64 << 10;
-
-/// Where a field is set that a sweep sets.
-const SWEPT: &str = "the sweep";
 
 /// What to show.
 #[derive(Args, Debug)]
@@ -58,7 +48,7 @@ pub fn show(arguments: &Arguments) -> Result<i32> {
         }
         Found::Run(run) => {
             let run = run.clone();
-            console::output(text(&run, &Entry::of(found))?)?;
+            console::output(text(&run, &Entry::of(found)))?;
         }
         Found::Sweep(sweep) => {
             let directory = SweepDir::new(sweep.clone());
@@ -102,7 +92,7 @@ pub(super) fn print_sweep(directory: &SweepDir, standing: &Standing) -> Result<(
 }
 
 /// All that is known of a run: how it stands, as at the end of `run`, and then what only this command tells.
-fn text(run: &RunDir, entry: &Entry) -> Result<String> {
+fn text(run: &RunDir, entry: &Entry) -> String {
     let mut lines = closing(&RunSnapshot::read(run));
     let damage = entry.all_damage();
     lines.extend(damage.iter().map(|damage| row("damaged", damage)));
@@ -112,12 +102,12 @@ fn text(run: &RunDir, entry: &Entry) -> Result<String> {
     lines.extend(curves(run));
     lines.extend(time(entry));
     lines.extend(labels(entry));
-    lines.extend(differences(run, entry)?);
+    lines.extend(differences(entry));
     lines.extend(checkpoints(run, entry));
     lines.extend(sessions(entry));
-    lines.extend(warnings(run));
+    lines.extend(warnings(run, entry));
     let safe = |c: char| c == '\n' || !c.is_control();
-    Ok(lines.join("\n").chars().filter(|c| safe(*c)).collect())
+    lines.join("\n").chars().filter(|c| safe(*c)).collect()
 }
 
 /// A line of the block, as in [`closing`].
@@ -215,58 +205,25 @@ fn labels(entry: &Entry) -> Vec<String> {
     lines
 }
 
-/// Where each field of a run's spec is set that is set, as its sessions recorded it.
-pub(super) fn origins(run: &RunDir, entry: &Entry) -> BTreeMap<String, String> {
-    let mut origins = BTreeMap::new();
-    if let Some(first) = entry.sessions().first() {
-        origins.clone_from(&first.origins);
-        let set = first.set_fields().into_iter();
-        origins.extend(set.map(|field| (field.path.to_owned(), "--set".to_owned())));
-    }
-    for (index, session) in entry.sessions().iter().enumerate() {
-        let origin = format!("resume --set, session {}", index + 1);
-        let changes = session.changes.iter();
-        origins.extend(changes.map(|change| (change.field.clone(), origin.clone())));
-    }
-    if let Some(sweep) = run.sweep() {
-        let name = run.path().file_name().unwrap_or_default().to_string_lossy();
-        let sweep = SweepDir::new(sweep).read().ok();
-        let point = sweep.and_then(|it| it.points.into_iter().find(|point| point.name == name));
-        let fields = point.map(|point| point.set.into_keys().chain(["seed".to_owned()]));
-        let fields = fields.into_iter().flatten();
-        origins.extend(fields.map(|field| (field, SWEPT.to_owned())));
-    }
-    origins
-}
-
 /// The fields that differ from the defaults, each with its default and where it is set.
-fn differences(run: &RunDir, entry: &Entry) -> Result<Vec<String>> {
-    let Some(spec) = entry.spec() else {
-        return Ok(Vec::new());
+fn differences(entry: &Entry) -> Vec<String> {
+    let Some(differences) = entry.differences() else {
+        return Vec::new();
     };
-    let origins = origins(run, entry);
-    let mut rows = Vec::new();
-    for field in Field::all().filter(|field| field.path != "description") {
-        let (value, default) = (field.value(spec), field.default_value());
-        let origin = origins.get(field.path).cloned().unwrap_or_default();
-        // What somebody tried is told even if it is the default.
-        let is_tried = ["--set", SWEPT].contains(&&*origin);
-        let Some(value) = value.filter(|value| is_tried || Some(*value) != default) else {
-            continue;
-        };
-        let default = default.map_or("not set".to_owned(), plain);
-        rows.push([
-            format!("{}: {}", field.path, plain(value)),
+    if differences.is_empty() {
+        return vec!["all fields have their defaults".to_owned()];
+    }
+    let rows = differences.into_iter().map(|it| {
+        let default = it.default.map_or("not set".to_owned(), plain);
+        [
+            format!("{}: {}", it.field.path, plain(it.value)),
             format!("default {default}"),
-            origin,
-        ]);
-    }
-    if rows.is_empty() {
-        return Ok(vec!["all fields have their defaults".to_owned()]);
-    }
+            it.origin,
+        ]
+    });
     let mut lines = vec!["differs from the defaults:".to_owned()];
-    lines.extend(aligned(&rows));
-    Ok(lines)
+    lines.extend(aligned(&rows.collect::<Vec<_>>()));
+    lines
 }
 
 /// The checkpoints that are there, with their sizes and scores.
@@ -356,29 +313,9 @@ fn sessions(entry: &Entry) -> Vec<String> {
 }
 
 /// The last warnings in the logs.
-fn warnings(run: &RunDir) -> Vec<String> {
+fn warnings(run: &RunDir, entry: &Entry) -> Vec<String> {
     let mut lines = Vec::new();
-    for role in [Role::Supervisor, Role::TRAIN, Role::Eval] {
-        let Ok(file) = open_regular(&run.log(role)) else {
-            continue;
-        };
-        let mut reader = BufReader::new(file);
-        let (mut found, mut line): (Vec<String>, Vec<u8>) = (Vec::new(), Vec::new());
-        // A line without an end is looked at in pieces.
-        while (&mut reader)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .unwrap_or(0)
-            > 0
-        {
-            if line.starts_with(b"warning: ") {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if !found.contains(&text) {
-                    found.push(text);
-                }
-            }
-            line.clear();
-        }
+    for (role, found) in entry.warnings() {
         let first = found.len().saturating_sub(WARNINGS);
         if first > 0 {
             let log = run.log(role);
@@ -387,11 +324,8 @@ fn warnings(run: &RunDir) -> Vec<String> {
                 log.display()
             ));
         }
-        lines.extend(
-            found[first..]
-                .iter()
-                .map(|text| format!("  {role:<5} | {text}")),
-        );
+        let last = found[first..].iter();
+        lines.extend(last.map(|text| format!("  {role:<5} | {text}")));
     }
     if !lines.is_empty() {
         lines.insert(0, "warnings:".to_owned());
@@ -427,7 +361,7 @@ pub(super) fn as_json(entry: &Entry) -> Result<Json> {
             })
         });
         fields.insert("checkpoints".to_owned(), checkpoints.collect());
-        fields.insert("origins".to_owned(), json!(origins(run, entry)));
+        fields.insert("origins".to_owned(), json!(entry.origins()));
         fields.insert(
             "evaluations".to_owned(),
             serde_json::to_value(entry.evaluations())?,

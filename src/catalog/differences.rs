@@ -1,0 +1,70 @@
+//! What of a run's spec differs from the defaults, and where that was set.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::Entry;
+use crate::spec::Field;
+use crate::sweep::SweepDir;
+
+/// Where a field is set that a sweep sets.
+const SWEPT: &str = "the sweep";
+
+/// A field that differs from its default, or that somebody has set to it.
+pub struct Difference<'a> {
+    /// The field.
+    pub field: &'static Field,
+    /// Its value.
+    pub value: &'a Json,
+    /// Its default; none where that is not to be set.
+    pub default: Option<&'static Json>,
+    /// Where it is set, as far as that was recorded: `experiments/small.yaml:5:11`, `--set`; else empty.
+    pub origin: String,
+}
+
+impl Entry {
+    /// Where each field of its spec is set that is set, as its sessions recorded it.
+    pub fn origins(&self) -> BTreeMap<String, String> {
+        let mut origins = BTreeMap::new();
+        if let Some(first) = self.sessions().first() {
+            origins.clone_from(&first.origins);
+            let set = first.set_fields().into_iter();
+            origins.extend(set.map(|field| (field.path.to_owned(), "--set".to_owned())));
+        }
+        for (index, session) in self.sessions().iter().enumerate() {
+            let origin = format!("resume --set, session {}", index + 1);
+            let changes = session.changes.iter();
+            origins.extend(changes.map(|change| (change.field.clone(), origin.clone())));
+        }
+        if let Some((run, sweep)) = self.run().and_then(|run| Some((run, run.sweep()?))) {
+            let name = run.path().file_name().unwrap_or_default().to_string_lossy();
+            let sweep = SweepDir::new(sweep).read().ok();
+            let point = sweep.and_then(|it| it.points.into_iter().find(|point| point.name == name));
+            let fields = point.map(|point| point.set.into_keys().chain(["seed".to_owned()]));
+            let fields = fields.into_iter().flatten();
+            origins.extend(fields.map(|field| (field, SWEPT.to_owned())));
+        }
+        origins
+    }
+
+    /// The fields of its spec that differ from the defaults, and those that were tried; none where the spec cannot be read.
+    pub fn differences(&self) -> Option<Vec<Difference<'_>>> {
+        let spec = self.spec()?;
+        let origins = self.origins();
+        let fields = Field::all().filter(|field| field.path != "description");
+        let differences = fields.filter_map(|field| {
+            let (value, default) = (field.value(spec)?, field.default_value());
+            let origin = origins.get(field.path).cloned().unwrap_or_default();
+            // What somebody tried is told even if it is the default.
+            let is_tried = ["--set", SWEPT].contains(&&*origin);
+            (is_tried || Some(value) != default).then_some(Difference {
+                field,
+                value,
+                default,
+                origin,
+            })
+        });
+        Some(differences.collect())
+    }
+}
