@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use nix::sys::prctl;
 use runboard::cli::{EvalArgs, RankArgs, TrainArgs, record_training};
-use runboard::compute::{self, environment};
+use runboard::compute::{self, Question, environment};
 use runboard::run::{RunDir, read_spec};
 use runboard::shutdown::Shutdown;
 use runboard::spec::Spec;
@@ -12,7 +12,7 @@ use runboard::{cli, console, files};
 use runboard_compute::trainer::RankFiles;
 use runboard_compute::{backend, evaluator, trainer};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The program that runboard starts to train and to evaluate; for people there is `runboard`
@@ -35,6 +35,12 @@ enum Command {
     Machine,
     /// Take a few steps of the frozen spec on standard input, and print how fast they are, as JSON
     Pace,
+    /// Print what a checkpoint makes of the images on standard input, as JSON
+    Predict {
+        /// Its directory
+        #[arg(long)]
+        checkpoint: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,6 +65,15 @@ fn run(arguments: Arguments) -> Result<i32> {
             let text = io::read_to_string(io::stdin()).context("failed to read the spec")?;
             let spec = Spec::parse_frozen(Path::new("standard input"), text)?;
             answer(&trainer::pace::measure(&spec)?)
+        }
+        Command::Predict { checkpoint } => {
+            let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;
+            answer(&evaluator::predict(
+                &spec,
+                &checkpoint,
+                statistics,
+                &images,
+            )?)
         }
     }
 }

@@ -20,6 +20,15 @@ pub const WEIGHTS: &str = "weights";
 /// The group of the weights' moving average.
 pub const EMA: &str = "ema";
 
+/// The group that is evaluated: the averaged weights, or the weights themselves where a checkpoint has no others (without an
+/// average, and with lookahead).
+pub fn averaged(groups: &TensorGroups) -> &'static str {
+    match groups.contains_key(EMA) {
+        true => EMA,
+        false => WEIGHTS,
+    }
+}
+
 /// The tensors of the group `name`.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod generate;
 mod labels;
 mod list;
 mod notes;
+mod predict;
 mod processes;
 mod run;
 mod show;
@@ -20,6 +21,7 @@ mod sweep;
 mod trash;
 mod warm_start;
 mod watch;
+mod which;
 
 pub use self::processes::{EvalArgs, RankArgs, TrainArgs};
 use self::run::Session;
@@ -136,6 +138,8 @@ enum Command {
     Diff(compare::DiffArguments),
     /// A curve of runs as a plot, or its points as CSV or JSON
     Curve(curve::Arguments),
+    /// What a run's network makes of pictures: PNG and JPEG files, or folders of them
+    Predict(predict::Arguments),
     /// Look on at a run or a sweep that was started elsewhere; Ctrl-C ends the looking on alone
     Watch(watch::WatchArguments),
     /// The log of a run's trainer, or of its evaluator
@@ -468,6 +472,7 @@ impl Cli {
             Command::Compare(arguments) => compare::compare(arguments),
             Command::Diff(arguments) => compare::diff(arguments),
             Command::Curve(arguments) => curve::curve(arguments),
+            Command::Predict(arguments) => predict::predict(arguments),
             Command::Watch(arguments) => watch::watch(arguments),
             Command::Logs(arguments) => watch::logs(arguments),
             Command::Tag(arguments) => labels::tag(arguments),

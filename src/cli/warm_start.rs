@@ -1,11 +1,11 @@
 //! `run --from`: the weights of another run's checkpoint, with which a new run begins.
 
-use crate::checkpoint::{self, Checkpoint, CheckpointEntry, CheckpointState};
-use crate::checkpoint::{EMA, NamedTensor, TensorGroups, WEIGHTS};
-use crate::run::{EvaluationProgress, Journal, RunDir, RunState, WeightsOrigin, resolve, state};
+use super::which::Which;
+use crate::checkpoint::{self, Checkpoint, CheckpointState, NamedTensor, TensorGroups, WEIGHTS};
+use crate::run::{RunDir, RunState, WeightsOrigin, resolve, state};
 use crate::spec::Spec;
 use crate::{bail_user, console, user_error};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,6 @@ pub struct WarmStart {
     pub origin: WeightsOrigin,
     path: PathBuf,
     weights: Vec<NamedTensor>,
-}
-
-/// Which checkpoint of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
-    Newest,
-    Best,
-    Step(u64),
 }
 
 impl WarmStart {
@@ -41,7 +33,7 @@ impl WarmStart {
                 run.id()
             ));
         }
-        let entry = choose(&run, which)?;
+        let entry = which.find(&run)?;
         let manifest = checkpoint::fingerprint(&entry.path);
         let Checkpoint { mut tensors, .. } = checkpoint::load(&entry.path).map_err(|error| {
             user_error!(
@@ -50,11 +42,7 @@ impl WarmStart {
                 run.id()
             )
         })?;
-        let group = if tensors.contains_key(EMA) {
-            EMA
-        } else {
-            WEIGHTS
-        };
+        let group = checkpoint::averaged(&tensors);
         let weights = tensors.remove(group).unwrap_or_default(); // a checkpoint has weights
         Ok(WarmStart {
             origin: WeightsOrigin {
@@ -122,49 +110,4 @@ fn parse(runs: &Path, from: &Path) -> Result<(RunDir, Which)> {
         })?),
     };
     Ok((resolve(runs, run)?, which))
-}
-
-fn choose(run: &RunDir, which: Which) -> Result<CheckpointEntry> {
-    let directory = run.checkpoints();
-    let mut there = checkpoint::list(&directory)?;
-    let Some(newest) = there.last() else {
-        bail_user!(
-            "{} has no checkpoint in {}: train it first",
-            run.id(),
-            directory.display()
-        );
-    };
-    let step = match which {
-        Which::Newest => newest.step,
-        Which::Step(step) => step,
-        Which::Best => {
-            let evaluations = Journal::read(&run.evaluations())?;
-            let best = EvaluationProgress::of(&evaluations).best;
-            let best =
-                best.with_context(|| format!("{}: no checkpoint is evaluated yet", run.id()));
-            best.map_err(|error| user_error!("{error:#}"))?.step
-        }
-    };
-    match there.iter().position(|entry| entry.step == step) {
-        Some(found) => Ok(there.swap_remove(found)),
-        None => {
-            let steps: Vec<String> = there.iter().map(|entry| entry.step.to_string()).collect();
-            let steps = match &steps[..] {
-                [first, .., last] if steps.len() > 6 => {
-                    format!("{} of steps {first} to {last}, the newest", steps.len())
-                }
-                _ => format!("those of {}", steps.join(", ")),
-            };
-            let is_best = if which == Which::Best {
-                ", the best one,"
-            } else {
-                ""
-            };
-            Err(user_error!(
-                "{}: no checkpoint of step {step}{is_best} in {}; there are {steps}",
-                run.id(),
-                directory.display()
-            ))
-        }
-    }
 }

@@ -29,7 +29,7 @@ pub fn machine() -> Result<&'static Machine> {
     if let Some(machine) = MACHINE.get() {
         return Ok(machine);
     }
-    let machine = ask(&["machine"], "", &[])?;
+    let machine = ask(&["machine".as_ref()], &[], &[])?;
     Ok(MACHINE.get_or_init(|| machine))
 }
 

@@ -4,8 +4,10 @@
 pub mod environment;
 mod machine;
 mod pace;
+mod predict;
 mod program;
 
 pub use machine::{Machine, machine};
 pub use pace::{Pace, pace};
+pub use predict::{Predictions, Question, predict};
 pub use program::{check_build, path, replace_this_process, supervised};

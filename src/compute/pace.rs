@@ -27,5 +27,6 @@ pub struct Pace {
 /// A device that is not there; the program's.
 pub fn pace(spec: &Spec) -> Result<Option<Pace>> {
     let variables = environment::missing(spec, machine()?);
-    ask(&["pace"], &spec.to_frozen_json()?.to_string(), &variables)
+    let spec = spec.to_frozen_json()?.to_string();
+    ask(&["pace".as_ref()], spec.as_bytes(), &variables)
 }

@@ -87,17 +87,17 @@ pub fn replace_this_process() -> Result<i32> {
     Err(Error::new(error).context(format!("failed to start {}", program.display())))
 }
 
-/// What the program answers to these words, with `input` on its standard input and these variables.
+/// What the program answers, as JSON, to these words, with `input` on its standard input and these variables.
 ///
 /// # Errors
 /// Its own, a user error as such; as [`path`], and if it cannot be started.
 pub(super) fn ask<A: DeserializeOwned>(
-    words: &[&str],
-    input: &str,
+    words: &[&OsStr],
+    input: &[u8],
     variables: &[environment::Variable],
 ) -> Result<A> {
     let program = path()?;
-    let named = || format!("{} {}", program.display(), words.join(" "));
+    let named = || format!("{} {}", program.display(), hint::shell(words));
     let mut child = command(&program)
         .args(words)
         .envs(variables.iter().copied())
@@ -108,7 +108,7 @@ pub(super) fn ask<A: DeserializeOwned>(
         .with_context(|| format!("failed to start {}", named()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that has ended says why.
-        let _ = stdin.write_all(input.as_bytes());
+        let _ = stdin.write_all(input);
     }
     let output = child
         .wait_with_output()

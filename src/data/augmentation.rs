@@ -5,6 +5,7 @@ use super::format::{CHANNELS, PIXEL_BYTES, SIDE};
 use super::images::Images;
 use crate::spec::{Flip, Input, Normalize, PadMode};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 /// The random parameters of one image's augmentation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,7 +109,7 @@ pub fn input_len(input: &Input) -> usize {
 }
 
 /// Mean and standard deviation of each channel over images.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChannelStatistics {
     /// On the 0..255 scale.
     pub mean: [f64; CHANNELS],
@@ -159,6 +160,18 @@ impl Preprocessor {
     pub fn new(input: &Input, training: Option<&Images>) -> Self {
         let statistics = (input.normalize == Normalize::Dataset)
             .then(|| ChannelStatistics::of(training.expect("the training images")));
+        Self::with_statistics(input, statistics)
+    }
+
+    /// As [`Preprocessor::new`], with the statistics of the training images, where the spec wants them.
+    ///
+    /// # Panics
+    /// If they are needed and not there.
+    pub fn with_statistics(input: &Input, statistics: Option<ChannelStatistics>) -> Self {
+        assert!(
+            input.normalize != Normalize::Dataset || statistics.is_some(),
+            "the statistics of the training images"
+        );
         Preprocessor {
             input: input.clone(),
             statistics,

@@ -32,6 +32,11 @@ impl Fingerprint {
         })
     }
 
+    /// Names of the classes in the order of the labels.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
     /// Number of training images.
     pub fn train_images(&self) -> usize {
         let bytes: u64 = self.train.iter().map(|file| file.bytes).sum();

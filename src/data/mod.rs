@@ -24,12 +24,14 @@ mod stream;
 mod summary;
 mod views;
 
-pub use augmentation::{Augmentation, Preprocessor};
+pub use augmentation::{Augmentation, ChannelStatistics, Preprocessor};
 pub use files::{class_names, count_training_images};
 pub use fingerprint::Fingerprint;
-pub use format::{CHANNELS, CLASS_COUNT, CLASSES, SIDE, Split};
+pub use format::{CHANNELS, CLASS_COUNT, CLASSES, RECORD_BYTES, SIDE, Split};
 pub use images::Images;
-pub use sources::{Fetch, Plan, find, import, plan, prepare, synthesize};
+pub use sources::{
+    Changes, Fetch, Picture, Plan, find, find_pictures, import, plan, prepare, synthesize,
+};
 pub use stream::{Batch, BatchPlan, BatchStream, Batching, Share, StreamItem, evaluation_batch};
 pub use summary::{Summary, check};
 pub use views::{View, views};

@@ -13,6 +13,15 @@ pub struct View {
     pub weight: f32,
 }
 
+impl View {
+    /// Adds this view's share of the logits of images, [n, classes], to those of the views before it; none yet are empty.
+    pub fn add(&self, logits: &[f32], mean: &mut Vec<f32>) {
+        mean.resize(logits.len(), 0.0);
+        let both = mean.iter_mut().zip(logits);
+        both.for_each(|(mean, logit)| *mean += self.weight * logit);
+    }
+}
+
 /// The views that the spec wants; the central crop is the first, and alone without test-time augmentation.
 pub fn views(tta: Tta, input: &Input) -> Vec<View> {
     let central = Augmentation::central(input);
@@ -96,6 +105,18 @@ mod tests {
         let corners = [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)];
         let both = |(top, left)| [false, true].map(|mirror| (top, left, mirror, 0.1));
         assert_eq!(places(Tta::TenCrop, 24), corners.map(both).concat());
+    }
+
+    #[test]
+    fn logits_of_views_are_averaged_by_their_weights() {
+        let mut mean = Vec::new();
+        for (view, logits) in views(Tta::Mirror, &Input::default())
+            .iter()
+            .zip([[1.0, 4.0], [3.0, 0.0]])
+        {
+            view.add(&logits, &mut mean);
+        }
+        assert_eq!(mean, [2.0, 2.0]);
     }
 
     #[test]

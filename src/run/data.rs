@@ -9,11 +9,11 @@
 
 use super::{Lock, RunDir, commands};
 use crate::console;
-use crate::data::{self, Fingerprint, Images, Split};
+use crate::data::{self, CLASS_COUNT, ChannelStatistics, Fingerprint, Images, Split};
 use crate::files::{read_small, without_bom, write_atomic};
 use crate::hint::runboard;
 use crate::paths::unexpanded;
-use crate::spec::{Data, Source, Spec};
+use crate::spec::{Data, Normalize, Source, Spec};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -268,6 +268,41 @@ pub fn read_training(run: &RunDir, spec: &Spec) -> Result<TrainingData> {
         validation,
         classes,
     })
+}
+
+/// Names of the classes in the order of the labels: as they are recorded, so that the images need not be there; of a run of
+/// an earlier version as [`read`] finds them.
+///
+/// # Errors
+/// As [`read`].
+pub fn classes(run: &RunDir, data: &Data) -> Result<Vec<String>> {
+    let classes = match Record::load(run)? {
+        Some(record) => record.fingerprint.classes().to_vec(),
+        None => read(run, data, Split::Test)?.classes,
+    };
+    if classes.len() != CLASS_COUNT {
+        bail_user!(
+            "{}: got {} names of classes, want {CLASS_COUNT}",
+            run.data().display(),
+            classes.len()
+        );
+    }
+    Ok(classes)
+}
+
+/// What the images of the run are normalised by that are no images themselves: mean and deviation of those that it trains
+/// on, where the spec wants them.
+///
+/// # Errors
+/// As [`read_training`], where they are needed.
+pub fn statistics(run: &RunDir, spec: &Spec) -> Result<Option<ChannelStatistics>> {
+    match spec.input.normalize {
+        Normalize::Dataset => {
+            let training = read_training(run, spec)?;
+            Ok(Some(ChannelStatistics::of(&training.images)))
+        }
+        Normalize::Image | Normalize::None => Ok(None),
+    }
 }
 
 /// The fingerprint of the data in `directory`, which must be the recorded one.

@@ -21,6 +21,7 @@ mod input;
 mod locks;
 mod make;
 mod paths;
+mod predict;
 mod resume;
 mod runs;
 mod supervision;

@@ -190,6 +190,12 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     relative.map(|logit| logit - log_sum).collect()
 }
 
+/// The classes' probabilities by an image's logits; none where one of these is no finite number.
+pub(super) fn probabilities(logits: &[f32]) -> Option<Vec<f64>> {
+    let are_finite = logits.iter().all(|logit| logit.is_finite());
+    are_finite.then(|| log_softmax(logits).into_iter().map(f64::exp).collect())
+}
+
 fn first_largest(logits: &[f32]) -> usize {
     let largest = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
     (1..logits.len()).fold(0, largest)

@@ -6,6 +6,7 @@
 
 pub mod metrics;
 mod partial;
+mod predict;
 mod reporter;
 mod under_way;
 
@@ -16,11 +17,12 @@ use burn::tensor::Device;
 use chrono::{DateTime, Local};
 use metrics::Metrics;
 use partial::{PartialEvaluation, Subject};
+pub use predict::predict;
 use reporter::{Evaluated, EvaluationReporter};
 use runboard::checkpoint::queue::EvaluationQueue;
-use runboard::checkpoint::{self, Checkpoint, CheckpointVersion, EMA, Lease, WEIGHTS};
+use runboard::checkpoint::{self, Checkpoint, CheckpointVersion, Lease, TensorGroups, WEIGHTS};
 use runboard::console;
-use runboard::data::{self, Images, Preprocessor, Split, View, evaluation_batch};
+use runboard::data::{self, Batch, Images, Preprocessor, Split, View, evaluation_batch};
 use runboard::error::ExitError;
 use runboard::events::tags;
 use runboard::files;
@@ -35,6 +37,7 @@ use runboard::shutdown::Shutdown;
 use runboard::spec::{Fidelity, Normalize, OnDivergence, Spec};
 use runboard::user_error;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use under_way::EvaluationUnderWay;
 
@@ -145,10 +148,7 @@ impl<'a> Evaluator<'a> {
         let spec = run::read_spec(run)?;
         let device = backend::machine().evaluation_device(&spec)?;
         let (device, device_name) = backend::device("eval.device", &device)?;
-        backend::prepare(match spec.eval.threads {
-            0 => spec.compute.threads,
-            threads => threads,
-        });
+        backend::prepare(threads(&spec));
         let RunData { images, classes } = run::with_heartbeat(status, run, || {
             run::data::read(run, &spec.data, Split::Test)
         })?;
@@ -430,18 +430,10 @@ impl<'a> Evaluator<'a> {
     fn load(&self, checkpoint: &CheckpointVersion) -> Result<Loaded> {
         let path = checkpoint.path();
         let Checkpoint { tensors, state } = checkpoint::load(path)?;
-        let network = |group| {
-            let values = checkpoint::group(&tensors, group);
-            let network = values.and_then(|values| self.network.clone().with_tensors(values));
-            network.with_context(|| format!("failed to load checkpoint {}", path.display()))
-        };
+        let network = |group| with_weights(self.network.clone(), path, &tensors, group);
         let loss = state.averages.get(tags::TOTAL_LOSS.name);
-        let averaged = match tensors.contains_key(EMA) {
-            true => EMA,
-            false => WEIGHTS, // of lookahead, and without an average
-        };
         Ok(Loaded {
-            averaged: network(averaged)?,
+            averaged: network(checkpoint::averaged(&tensors))?,
             raw: network(WEIGHTS)?,
             training_loss: loss.map(|average| average.value(self.spec.fidelity)),
             rollbacks: (self.spec.train.on_divergence == OnDivergence::Rollback)
@@ -568,10 +560,6 @@ impl<'a> Evaluator<'a> {
                 if progress.is_due() {
                     self.show_progress(progress)?;
                 }
-                let View {
-                    augmentation,
-                    weight,
-                } = self.views[view];
                 let images = self.images_of(set);
                 let end = images
                     .len()
@@ -580,17 +568,14 @@ impl<'a> Evaluator<'a> {
                 let batch = first..end;
                 labels = batch.clone().map(|at| images.label(at).into()).collect();
                 let logits = progress.logits(classes * batch.len(), || {
-                    let batch = evaluation_batch(images, &self.preprocessor, &augmentation, batch);
-                    let (side, device) = (self.spec.input.crop, &self.device);
-                    let (inputs, _) = backend::upload(batch.images, batch.labels, side, device);
-                    backend::logits(network, &self.spec, inputs)
+                    let view = &self.views[view].augmentation;
+                    let batch = evaluation_batch(images, &self.preprocessor, view, batch);
+                    logits(network, &self.spec, batch, &self.device)
                 })?;
                 if view == 0 {
                     measured.plain.add(logits, &labels, first)?;
-                    mean = vec![0.0; logits.len()];
                 }
-                let both = mean.iter_mut().zip(logits);
-                both.for_each(|(mean, logit)| *mean += weight * logit);
+                self.views[view].add(logits, &mut mean);
                 progress.done += labels.len();
             }
             if let Some(augmented) = &mut measured.augmented {
@@ -611,6 +596,33 @@ impl<'a> Evaluator<'a> {
         self.status.save_heartbeat(self.run);
         Ok(())
     }
+}
+
+/// Threads of the evaluator's arithmetic; 0 means one for each core.
+fn threads(spec: &Spec) -> usize {
+    match spec.eval.threads {
+        0 => spec.compute.threads,
+        threads => threads,
+    }
+}
+
+/// `network` with the values of a group of tensors of the checkpoint at `path`.
+fn with_weights(
+    network: Network,
+    path: &Path,
+    tensors: &TensorGroups,
+    group: &str,
+) -> Result<Network> {
+    let values = checkpoint::group(tensors, group);
+    let network = values.and_then(|values| network.with_tensors(values));
+    network.with_context(|| format!("failed to load checkpoint {}", path.display()))
+}
+
+/// What a network makes of a batch: the logits, [n, classes].
+fn logits(network: &Network, spec: &Spec, batch: Batch, device: &Device) -> Result<Vec<f32>> {
+    let side = spec.input.crop;
+    let (inputs, _) = backend::upload(batch.images, batch.labels, side, device);
+    backend::logits(network, spec, inputs)
 }
 
 /// A set of images that networks are measured on.

@@ -143,7 +143,7 @@ fn check_size(width: u32, height: u32, pixel_bytes: u64) -> Result<(), String> {
 
 /// What was changed of an image to make it fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::data) struct Changes {
+pub struct Changes {
     /// It was not square: what is beyond the central square is left out.
     pub cropped: bool,
     /// The square was not 32x32.

@@ -32,6 +32,17 @@ const DROPPINGS: [&str; 8] = [
     "thumbs.db",
 ];
 
+/// Whether a file is called as images are.
+pub(super) fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    EXTENSIONS.contains(&extension.to_lowercase().as_str())
+}
+
+/// Whether systems and programs leave files of this name in directories.
+pub(super) fn is_dropping(name: &str) -> bool {
+    DROPPINGS.contains(&name.to_lowercase().as_str())
+}
+
 /// The most class names that are listed.
 const MAX_LISTED: usize = 20;
 
@@ -277,7 +288,7 @@ fn list_directory(
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if DROPPINGS.contains(&name.to_lowercase().as_str()) {
+        if is_dropping(&name) {
             *passed_over.entry(name.trim_end().into()).or_insert(0) += 1;
         } else if !name.starts_with('.') {
             paths.push(entry.path());
@@ -315,7 +326,6 @@ fn list_images(
 
 /// Why something in a class directory is no image file, as far as can be told without opening it.
 fn file_problem(path: &Path) -> Option<String> {
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
     match fs::metadata(path) {
         Err(error) if path.is_symlink() => Some(format!("is a link that leads nowhere: {error}")),
         Err(error) => Some(format!("cannot be read: {error}")),
@@ -323,7 +333,7 @@ fn file_problem(path: &Path) -> Option<String> {
             Some("is a directory, want images right in the class directories".into())
         }
         Ok(metadata) if !metadata.is_file() => Some("is no regular file".into()),
-        Ok(_) if !EXTENSIONS.contains(&extension.to_lowercase().as_str()) => {
+        Ok(_) if !is_image_name(path) => {
             Some("is of another type, want a .png, .jpg or .jpeg file".into())
         }
         Ok(_) => None,

@@ -10,13 +10,16 @@ pub(in crate::data) mod fetch;
 mod figures;
 mod import;
 mod jpeg;
+mod pictures;
 mod progress;
 pub(in crate::data) mod staging;
 mod synthetic;
 pub(in crate::data) mod unpack;
 mod write;
 
+pub use decode::Changes;
 pub use import::import;
+pub use pictures::{Picture, find_pictures};
 pub use synthetic::synthesize;
 
 use crate::data::files;

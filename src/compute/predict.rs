@@ -1,0 +1,81 @@
+//! What a checkpoint's network makes of images.
+
+use super::environment;
+use super::machine::machine;
+use super::program::ask;
+use crate::data::{ChannelStatistics, Images};
+use crate::spec::Spec;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::io::BufRead;
+use std::path::Path;
+
+/// How images are looked at. It is the first line of what the program gets, the images' records follow.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// As it is frozen in a run; it says the network, the input, the views of an image and the device.
+    spec: Value,
+    /// What the images are normalised by, where the spec wants it.
+    statistics: Option<ChannelStatistics>,
+}
+
+/// What the program makes of the images.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Predictions {
+    /// What computed.
+    pub device: String,
+    /// The group of tensors in the checkpoint that is the network's weights: `ema`, or `weights` without an average.
+    pub weights: String,
+    /// How many views of an image were averaged.
+    pub views: usize,
+    /// The probability of each class, of each image; none where the network's output is no finite number.
+    pub images: Vec<Option<Vec<f64>>>,
+}
+
+impl Question {
+    /// Of a run with this spec.
+    ///
+    /// # Errors
+    /// If the data directory's path is not Unicode.
+    pub fn new(spec: &Spec, statistics: Option<ChannelStatistics>) -> Result<Self> {
+        let spec = spec.to_frozen_json()?;
+        Ok(Question { spec, statistics })
+    }
+
+    /// The question and the images that [`predict`] sends.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn read(input: &mut impl BufRead) -> Result<(Spec, Option<ChannelStatistics>, Images)> {
+        let mut line = String::new();
+        let mut records = Vec::new();
+        input
+            .read_line(&mut line)
+            .and_then(|_| input.read_to_end(&mut records))
+            .context("failed to read the question")?;
+        let Question { spec, statistics } = serde_json::from_str(&line)?;
+        let spec = Spec::parse_frozen(Path::new("standard input"), spec.to_string())?;
+        Ok((spec, statistics, Images::from_records(records)))
+    }
+}
+
+/// What the averaged weights of a checkpoint make of images, by the views that the spec's evaluation takes of them. The
+/// images' labels have no say.
+///
+/// # Errors
+/// A user error for a device that is not there and for a checkpoint that cannot be loaded; the program's.
+pub fn predict(question: &Question, checkpoint: &Path, images: &Images) -> Result<Predictions> {
+    let text = question.spec.to_string();
+    let spec = Spec::parse_frozen(Path::new("the run's spec"), text)?;
+    let variables = environment::missing(&spec, machine()?);
+    let mut input = serde_json::to_vec(question)?;
+    input.push(b'\n');
+    input.extend_from_slice(images.records());
+    let words = [
+        "predict".as_ref(),
+        "--checkpoint".as_ref(),
+        checkpoint.as_os_str(),
+    ];
+    ask(&words, &input, &variables)
+}

@@ -1,0 +1,284 @@
+//! `runboard predict`: what a run's network makes of pictures.
+
+use crate::support::{Project, journal};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
+
+/// Side of a stored image, and the bytes of one with its label.
+const SIDE: usize = 32;
+const RECORD_BYTES: usize = 1 + 3 * SIDE * SIDE;
+
+/// Writes the first test images of a project's data set as PNG files into `folder`, and returns their labels in the order of
+/// the files' names.
+pub fn write_test_images(project: &Project, folder: &str, count: usize) -> Vec<u64> {
+    let files = WalkDir::new(project.path("data")).into_iter().flatten();
+    let mut files = files.filter(|file| file.file_name() == "test_batch.bin");
+    let records = fs::read(files.next().expect("a test file").path()).unwrap();
+    fs::create_dir_all(project.path(folder)).unwrap();
+    let records = records.chunks_exact(RECORD_BYTES).take(count).enumerate();
+    let write = |(index, record): (usize, &[u8])| {
+        let image = RgbImage::from_fn(SIDE as u32, SIDE as u32, |x, y| {
+            let at = |channel| 1 + (channel * SIDE + y as usize) * SIDE + x as usize;
+            Rgb([0, 1, 2].map(|channel| record[at(channel)]))
+        });
+        let path = project.path(folder).join(format!("{index:05}.png"));
+        image.save(path).unwrap();
+        record[0].into()
+    };
+    records.map(write).collect()
+}
+
+/// What `predict --json` prints.
+fn predicted(project: &Project, arguments: &[&str]) -> Value {
+    let words = [&["predict"], arguments, &["--json"]].concat();
+    serde_json::from_str(&project.succeed(&words).out).unwrap()
+}
+
+fn accuracy(predicted: &Value, labels: &[u64]) -> f64 {
+    let images = predicted["images"].as_array().unwrap();
+    assert_eq!(images.len(), labels.len());
+    let hits = images
+        .iter()
+        .zip(labels)
+        .filter(|(image, label)| image["predictions"][0]["label"] == **label);
+    hits.count() as f64 / labels.len() as f64
+}
+
+#[test]
+fn predictions_of_test_images_are_those_of_the_evaluator() {
+    let project = Project::new();
+    project.succeed(&["run", "small", "--set", "optimizer.learning_rate=0.02"]);
+    let labels = write_test_images(&project, "pictures", 200);
+    let run = project.run("small");
+    let journal = journal(&run);
+    let scored = |step: &Value| journal.iter().find(|line| &line["step"] == step).unwrap();
+    for (arguments, shown) in [
+        (&["--checkpoint", "last"][..], "at step 24, the last;"),
+        (&["--checkpoint", "10"], "at step 10;"),
+        (&["--checkpoint", "best"], ", the best;"),
+        (&[], ", the best;"),
+    ] {
+        let arguments = [&["small", "pictures"], arguments].concat();
+        let answer = predicted(&project, &arguments);
+        let want = scored(&answer["step"])["accuracy"].as_f64().unwrap();
+        assert_eq!(accuracy(&answer, &labels), want, "{arguments:?}");
+        assert_eq!(answer["weights"], "ema");
+        let err = project
+            .succeed(&[&["predict"], &arguments[..]].concat())
+            .err;
+        assert!(err.contains(shown), "{err}");
+        assert!(err.contains("averaged weights, on cpu\n"), "{err}");
+    }
+    // In turns of 64, as evaluation does it, or one by one.
+    let one = predicted(&project, &["small", "pictures/00150.png", "--top", "10"]);
+    let all = predicted(&project, &["small", "pictures", "--top", "10"]);
+    let probability = |answer: &Value, index: usize| {
+        answer["images"][index]["predictions"][0]["probability"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!((probability(&one, 0) - probability(&all, 150)).abs() < 1e-6);
+    let sum = one["images"][0]["predictions"].as_array().unwrap().iter();
+    let sum: f64 = sum.map(|it| it["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+}
+
+#[test]
+fn predictions_are_by_the_views_and_the_statistics_of_the_runs_evaluation() {
+    let project = Project::new();
+    project.succeed(&[
+        "run",
+        "small",
+        "--set",
+        "eval.tta=mirror_translate",
+        "--set",
+        "input.crop=32",
+        "--set",
+        "input.normalize=dataset",
+        "--set",
+        "data.validation_images=100",
+        "--set",
+        "average.name=none",
+    ]);
+    let labels = write_test_images(&project, "pictures", 200);
+    let answer = predicted(&project, &["small", "pictures", "--checkpoint", "last"]);
+    let journal = journal(&project.run("small"));
+    let want = journal.last().unwrap()["tta_accuracy"].as_f64().unwrap();
+    assert_eq!(accuracy(&answer, &labels), want);
+    assert_eq!(
+        (&answer["views"], &answer["tta"]),
+        (&6.into(), &"mirror_translate".into())
+    );
+    assert_eq!(answer["weights"], "weights");
+    let done = project.succeed(&["predict", "small", "pictures/00000.png"]);
+    assert!(
+        done.err
+            .contains("6 views of each picture (eval.tta: mirror_translate)"),
+        "{}",
+        done.err
+    );
+}
+
+#[test]
+fn pictures_of_every_kind_are_predicted_and_those_that_cannot_be_read_are_told() {
+    let project = Project::new();
+    project.succeed(&["run", "small", "--until", "1"]);
+    let folder = project.path("pictures");
+    fs::create_dir_all(folder.join("more")).unwrap();
+    fs::create_dir_all(project.path("empty")).unwrap();
+    let picture = RgbImage::from_fn(48, 40, |x, y| Rgb([5 * x as u8, 6 * y as u8, 90]));
+    let save = |name: &str, image: DynamicImage| image.save(folder.join(name)).unwrap();
+    save("rgb.png", picture.clone().into());
+    save("rgb.jpg", picture.clone().into());
+    save(
+        "more/grey.jpeg",
+        DynamicImage::from(picture.clone()).to_luma8().into(),
+    );
+    save(
+        "deep.png",
+        DynamicImage::from(picture.clone()).to_rgb16().into(),
+    );
+    save(
+        "grey-deep.png",
+        DynamicImage::from(picture.clone()).to_luma16().into(),
+    );
+    save(
+        "clear.png",
+        RgbaImage::from_pixel(32, 32, Rgba([9, 8, 7, 100])).into(),
+    );
+    let cmyk = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/cmyk.jpg");
+    fs::copy(cmyk, folder.join("cmyk.jpg")).unwrap();
+    fs::write(folder.join("notes.txt"), "no picture").unwrap();
+    let all = [
+        "clear.png",
+        "cmyk.jpg",
+        "deep.png",
+        "grey-deep.png",
+        "more/grey.jpeg",
+        "rgb.jpg",
+        "rgb.png",
+    ];
+    let names = |answer: &Value| -> Vec<String> {
+        let images = answer["images"].as_array().unwrap().iter();
+        images
+            .map(|it| it["image"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let answer = predicted(&project, &["small", "pictures"]);
+    assert_eq!(names(&answer), all.map(|name| format!("pictures/{name}")));
+    let done = project.succeed(&["predict", "small", "pictures", "--top", "1"]);
+    assert_eq!(done.out.lines().count(), 7);
+    for line in [
+        "5 pictures were not square: cut to the central square",
+        "5 pictures were of another size: scaled to 32x32",
+        "1 picture was transparent: composed on white",
+        "passed over, as no .png, .jpg or .jpeg: 1 file",
+    ] {
+        assert!(
+            done.err.lines().any(|it| it == line),
+            "{line}: {}",
+            done.err
+        );
+    }
+    assert_eq!(
+        project
+            .succeed(&["predict", "small", "pictures", "--quiet"])
+            .err,
+        ""
+    );
+
+    // One after the other, whatever is wrong with some.
+    let png = fs::read(folder.join("rgb.png")).unwrap();
+    project.write("cut.png", &png[..png.len() / 2]);
+    project.write("text.png", "text");
+    let named: [&str; 6] = [
+        "pictures/rgb.png",
+        "cut.png",
+        "empty",
+        "nothing.png",
+        "text.png",
+        "pictures/cmyk.jpg",
+    ];
+    let words = [&["predict", "small"], &named[..]].concat();
+    let done = project.runboard(&words);
+    assert_eq!(done.code, Some(2), "{}", done.err);
+    let lines: Vec<&str> = done.out.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", done.out);
+    assert!(lines[0].starts_with("pictures/rgb.png") && lines[1].starts_with("pictures/cmyk.jpg"));
+    for want in [
+        "error: cut.png is damaged: ",
+        "error: empty has no .png, .jpg or .jpeg file\n",
+        "error: nothing.png cannot be read: No such file",
+        "error: text.png is no PNG or JPEG image\n",
+    ] {
+        assert!(done.err.contains(want), "{want}: {}", done.err);
+    }
+    let done = project.runboard(&[&words[..], &["--json"]].concat());
+    assert_eq!(done.code, Some(2));
+    let answer: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(names(&answer), named);
+    assert_eq!(
+        answer["images"][2]["error"],
+        "has no .png, .jpg or .jpeg file"
+    );
+    // Also where none is left.
+    let done = project.runboard(&["predict", "small", "empty"]);
+    assert_eq!((done.code, &*done.out), (Some(2), ""));
+}
+
+#[test]
+fn predict_says_which_checkpoints_there_are() {
+    let project = Project::new();
+    let run = project.fresh("one", &[]);
+    project.write("a.png", png(&RgbImage::new(32, 32).into()));
+    let run_name = run.to_str().unwrap();
+    let error = |arguments: &[&str]| {
+        let done = project.runboard(&[&["predict", run_name, "a.png"], arguments].concat());
+        assert_eq!(done.code, Some(2), "{}", done.out);
+        done.err
+    };
+    let none = error(&[]);
+    let want = "error: one/20260101-000000 has no checkpoint in ";
+    assert!(
+        none.starts_with(want) && none.ends_with(": train it first\n"),
+        "{none}"
+    );
+    project.succeed(&["train", "--run", run_name, "--until", "11"]);
+    let missing = error(&["--checkpoint", "5"]);
+    assert!(missing.contains("no checkpoint of step 5 in "), "{missing}");
+    assert!(missing.ends_with("there are those of 0, 10\n"), "{missing}");
+    assert!(error(&["--checkpoint", "first"]).contains("want a checkpoint's step, best or last"));
+    assert!(error(&["--checkpoint", "best"]).contains("no checkpoint is evaluated yet"));
+    assert!(error(&["--device", "cuda:7"]).contains("--device: got 'cuda:7', but libtorch sees "));
+    let done = project.succeed(&["predict", run_name, "a.png"]);
+    assert!(
+        done.err
+            .contains("at step 10, the last, as no checkpoint that is there is scored;"),
+        "{}",
+        done.err
+    );
+    damage(&run.join("checkpoints/step-00000010/ema.safetensors"));
+    let damaged = error(&[]);
+    assert!(
+        damaged.contains("failed to load checkpoint ") && damaged.contains("ema.safetensors"),
+        "{damaged}"
+    );
+    project.succeed(&["predict", run_name, "a.png", "--checkpoint", "0"]);
+}
+
+fn png(image: &DynamicImage) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+fn damage(path: &Path) -> PathBuf {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+    path.to_owned()
+}
