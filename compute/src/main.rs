@@ -33,7 +33,7 @@ enum Command {
     Eval(EvalArgs),
     /// Print versions and GPUs, as JSON
     Machine,
-    /// Take a few steps of the frozen spec on standard input, and print how fast they are, as JSON
+    /// Take a few steps of each of the frozen specs on standard input, a JSON array, and print how fast they are, as JSON
     Pace,
     /// Print what a checkpoint makes of the images on standard input, as JSON
     Predict {
@@ -62,9 +62,13 @@ fn run(arguments: Arguments) -> Result<i32> {
         }
         Command::Machine => answer(&backend::machine()),
         Command::Pace => {
-            let text = io::read_to_string(io::stdin()).context("failed to read the spec")?;
-            let spec = Spec::parse_frozen(Path::new("standard input"), text)?;
-            answer(&trainer::pace::measure(&spec)?)
+            let specs: Vec<serde_json::Value> =
+                serde_json::from_reader(io::stdin()).context("failed to read the specs")?;
+            let specs = specs
+                .into_iter()
+                .map(|spec| Spec::parse_frozen(Path::new("standard input"), spec.to_string()));
+            let paces: Result<Vec<_>> = specs.map(|spec| trainer::pace::measure(&spec?)).collect();
+            answer(&paces?)
         }
         Command::Predict { checkpoint } => {
             let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;

@@ -1,6 +1,6 @@
 //! `runboard check`: what a spec resolves to, and what a run of it will be.
 
-use super::estimate::{self, Disk};
+use super::estimate::{self, Disk, Paces};
 use super::{ExperimentArgs, data_error, fetch, notes};
 use crate::compute::{self, Machine, Pace, machine};
 use crate::data::{Fetch, Plan};
@@ -58,13 +58,13 @@ pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
         writeln!(comments, "note: {note}")?;
     }
     writeln!(comments, "data: {place}")?;
-    let pace = compute::pace(spec)?;
     if let Some(sweep) = &sweep {
         let shown = if verbose { usize::MAX } else { SHOWN };
         let base = comments;
-        comments = points(sweep, shown, images, &device, pace)?;
+        comments = points(sweep, shown, images, &device)?;
         comments += &base;
     } else {
+        let pace = compute::paces(&[spec])?.pop().flatten();
         comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
     }
     for line in comments.lines() {
@@ -135,13 +135,7 @@ fn device(spec: &Spec, machine: &Machine) -> Result<String> {
 }
 
 /// The points of a sweep, and how long all will take.
-fn points(
-    sweep: &Sweep,
-    shown: usize,
-    images: usize,
-    device: &str,
-    pace: Option<Pace>,
-) -> Result<String> {
+fn points(sweep: &Sweep, shown: usize, images: usize, device: &str) -> Result<String> {
     let (definition, steps) = (&sweep.definition, sweep.steps(images)?);
     let fields = definition.fields();
     let labels = sweep::labels(&fields);
@@ -212,14 +206,16 @@ fn points(
     if device == "cpu" {
         writeln!(text, "{}", threads(sweep))?;
     }
-    let Some(pace) = pace else {
-        text += "time: not estimated for a network of so many weights\n";
+    let Some(paces) = Paces::measure(sweep)? else {
+        text += "disk and time: not estimated for a network of so many weights\n";
         return Ok(text);
     };
-    let disk = |&steps: &u64| Disk::of(&sweep.base, steps, pace.checkpoint_bytes).bytes();
-    let all: u64 = steps.iter().map(disk).sum();
-    writeln!(text, "disk: about {} kept in all", bytes(all))?;
-    let cost = estimate::sweep_seconds(sweep, &steps, &pace);
+    writeln!(
+        text,
+        "disk: about {} kept in all",
+        bytes(paces.disk(sweep, &steps))
+    )?;
+    let cost = paces.seconds(sweep, &steps);
     // The cores are shared, GPUs are not.
     let (at_once, told) = match (device, definition.parallel) {
         ("cpu", _) => (1.0, String::new()),
@@ -228,10 +224,9 @@ fn points(
     let [training, evaluation, starts] = cost.map(|seconds| seconds / at_once);
     writeln!(
         text,
-        "time: about {} for {total} steps in all,{told} as {} steps of the base just now on {device}; {} of it for evaluations \
+        "time: about {} for {total} steps in all,{told} as {paces} just now on {device}; {} of it for evaluations \
          and {} for the start of processes",
         estimate::duration(training + evaluation + starts),
-        pace.steps,
         estimate::duration(evaluation),
         estimate::duration(starts)
     )?;

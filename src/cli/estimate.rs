@@ -1,11 +1,13 @@
 //! What a run will keep on disk, and times for people.
 
 use crate::checkpoint::MAX_WAITING;
-use crate::compute::Pace;
+use crate::compute::{self, Pace};
 use crate::data;
 use crate::overview::bytes;
 use crate::spec::{Policy, Source, Spec};
 use crate::sweep::Sweep;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fmt;
 
 // Bytes in an event file, as runs of the tutorial's network have them; other networks' are much the same.
@@ -28,6 +30,9 @@ const CIFAR10_TEST_IMAGES: usize = 10_000;
 
 /// The forward pass's share of a training step: the gradients of weights and of activations cost as much again, each.
 const FORWARD: f64 = 1.0 / 3.0;
+
+/// Points that are timed at most: each takes about a second.
+const TIMED: usize = 4;
 
 /// How much longer a session of a point takes than its steps and evaluations, in seconds: see docs/sweeps.md.
 const START_SECONDS: f64 = 0.6;
@@ -90,21 +95,138 @@ fn saved(spec: &Spec, steps: u64) -> u64 {
     steps.div_ceil(every) + u64::from(!last.is_multiple_of(every))
 }
 
-/// About how long the points of a sweep, which train so many steps each, take one after the other, in seconds: their steps,
-/// their evaluations, and the start of their processes. `pace` is that of the base.
-pub fn sweep_seconds(sweep: &Sweep, steps: &[u64], pace: &Pace) -> [f64; 3] {
-    let per_image = pace.step_seconds / sweep.base.train.batch_size as f64;
-    let [mut training, mut evaluation] = [0.0; 2];
-    for (spec, &steps) in sweep.specs.iter().zip(steps) {
-        training += steps as f64 * per_image * spec.train.batch_size as f64;
-        let images = saved(spec, steps) as f64 * evaluated_images(spec) as f64;
-        evaluation += images * per_image * FORWARD;
+/// How fast the points of a sweep train.
+#[derive(Clone, Debug)]
+pub struct Paces {
+    /// That of each point, in their order.
+    of_points: Vec<Pace>,
+    /// How many different ones there are to be expected, and how many were timed.
+    kinds: usize,
+    timed: usize,
+}
+
+impl Paces {
+    /// Times points whose networks, optimizers or precisions differ, but not more than [`TIMED`]: of more of them the smallest,
+    /// the largest and some between. None if one is so large that it would take long.
+    ///
+    /// # Errors
+    /// As [`compute::paces`].
+    pub fn measure(sweep: &Sweep) -> Result<Option<Self>> {
+        // From the least multiplications to the most.
+        let mut kinds: BTreeMap<(u64, String), &Spec> = BTreeMap::new();
+        for spec in &sweep.specs {
+            kinds.entry(kind(spec)?).or_insert(spec);
+        }
+        let kinds: Vec<&Spec> = kinds.into_values().collect();
+        // The cores are shared by the points that run at once, so that all of them are told as one after the other.
+        let alone = |spec: &&Spec| Spec {
+            compute: sweep.base.compute.clone(),
+            ..(*spec).clone()
+        };
+        let specs: Vec<Spec> = spread(&kinds, TIMED).map(alone).collect();
+        let paces = compute::paces(&specs.iter().collect::<Vec<_>>())?;
+        let Some(paces) = paces.into_iter().collect::<Option<Vec<Pace>>>() else {
+            return Ok(None);
+        };
+        let timed: Vec<(&Spec, Pace)> = specs.iter().zip(paces).collect();
+        let of_points = sweep.specs.iter().map(|spec| pace_like(spec, &timed));
+        Ok(Some(Paces {
+            of_points: of_points.collect::<Result<_>>()?,
+            kinds: kinds.len(),
+            timed: timed.len(),
+        }))
     }
-    // What halving leaves of it.
-    let definition = &sweep.definition;
-    let share = definition.steps(steps) as f64 / steps.iter().sum::<u64>().max(1) as f64;
-    let starts = definition.starts(steps) as f64 * START_SECONDS;
-    [training * share, evaluation * share, starts]
+
+    /// Bytes that all points keep, which train so many steps each.
+    pub fn disk(&self, sweep: &Sweep, steps: &[u64]) -> u64 {
+        let points = sweep.specs.iter().zip(steps).zip(&self.of_points);
+        let disks =
+            points.map(|((spec, &steps), pace)| Disk::of(spec, steps, pace.checkpoint_bytes));
+        disks.map(|disk| disk.bytes()).sum()
+    }
+
+    /// About how long the points, which train so many steps each, take one after the other, in seconds: their steps, their
+    /// evaluations, and the start of their processes.
+    pub fn seconds(&self, sweep: &Sweep, steps: &[u64]) -> [f64; 3] {
+        let [mut training, mut evaluation] = [0.0; 2];
+        for ((spec, &steps), pace) in sweep.specs.iter().zip(steps).zip(&self.of_points) {
+            training += steps as f64 * pace.step_seconds;
+            let images = saved(spec, steps) as f64 * evaluated_images(spec) as f64;
+            let per_image = pace.step_seconds / spec.train.batch_size as f64;
+            evaluation += images * per_image * FORWARD;
+        }
+        // What halving leaves of it.
+        let definition = &sweep.definition;
+        let share = definition.steps(steps) as f64 / steps.iter().sum::<u64>().max(1) as f64;
+        let starts = definition.starts(steps) as f64 * START_SECONDS;
+        [training * share, evaluation * share, starts]
+    }
+}
+
+/// What was timed: `20 steps`, `a few steps of each of 3 networks or optimizers`.
+impl fmt::Display for Paces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = "different networks or optimizers";
+        match (self.timed, self.kinds) {
+            (_, 1) => write!(f, "{} steps", self.of_points[0].steps),
+            (timed, all) if timed < all => {
+                write!(
+                    f,
+                    "a few steps of {timed} of {all} {kinds}, and the others by their multiplications,"
+                )
+            }
+            (_, all) => write!(f, "a few steps of each of {all} {kinds}"),
+        }
+    }
+}
+
+/// What the time of a step follows from beside the images in it: the multiplications, and what else makes a difference.
+fn kind(spec: &Spec) -> Result<(u64, String)> {
+    let (network, crop) = (&spec.network, spec.input.crop);
+    let shapes = network.parameter_shapes(crop);
+    let others = (
+        network.norm.name,
+        spec.optimizer.name,
+        spec.compute.precision,
+    );
+    let named = serde_json::to_string(&(shapes, others))?;
+    Ok((network.products(crop), named))
+}
+
+/// How fast a spec trains, by those that were timed: that of its kind, or else the nearest by its multiplications.
+fn pace_like(spec: &Spec, timed: &[(&Spec, Pace)]) -> Result<Pace> {
+    let (products, named) = kind(spec)?;
+    let mut nearest: Option<(bool, f64, &(&Spec, Pace))> = None;
+    for candidate in timed {
+        let (its_products, its_name) = kind(candidate.0)?;
+        let distance = (products as f64 / its_products as f64).ln().abs();
+        let order = (its_name != named, distance);
+        if nearest.is_none_or(|(other, distance, _)| order < (other, distance)) {
+            nearest = Some((order.0, order.1, candidate));
+        }
+    }
+    let (_, _, (like, pace)) = nearest.context("no point was timed")?;
+    let ratio = |of: fn(&Spec) -> f64| of(spec) / of(like);
+    let images = ratio(|spec| spec.train.batch_size as f64);
+    let products = ratio(|spec| spec.network.products(spec.input.crop) as f64);
+    let weights = ratio(|spec| {
+        let shapes = spec.network.parameter_shapes(spec.input.crop);
+        shapes
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>() as f64)
+            .sum()
+    });
+    Ok(Pace {
+        step_seconds: pace.step_seconds * images * products,
+        checkpoint_bytes: (pace.checkpoint_bytes as f64 * weights) as u64,
+        ..*pace
+    })
+}
+
+/// Not more than `most` of these, the first and the last, and others at even distances.
+fn spread<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
+    let taken = all.len().min(most);
+    (0..taken).map(move |index| &all[index * (all.len() - 1) / (taken - 1).max(1)])
 }
 
 /// Images that the network computes in an evaluation.
@@ -145,6 +267,7 @@ impl fmt::Display for Disk {
 /// A time, as `5.8 hours`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
+        one if (0.5..1.5).contains(&one) => "1 second".to_owned(),
         few if few < 100.0 => format!("{few:.0} seconds"),
         more if more < 6_000.0 => format!("{:.0} minutes", more / 60.0),
         many if many < 48.0 * 3_600.0 => format!("{:.1} hours", many / 3_600.0),
@@ -182,8 +305,61 @@ mod tests {
     }
 
     #[test]
+    fn points_that_are_timed_are_spread_from_the_smallest_to_the_largest() {
+        let spread = |count| {
+            spread(&Vec::from_iter(1..=count), 4)
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(spread(1), [1]);
+        assert_eq!(spread(4), [1, 2, 3, 4]);
+        assert_eq!(spread(10), [1, 4, 7, 10]);
+        assert_eq!(spread(5), [1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn point_that_is_not_timed_takes_as_long_as_the_nearest_one_by_its_multiplications() {
+        let with = |channels, batch_size| {
+            let mut spec = Spec::default();
+            spec.network.conv1.channels = channels;
+            spec.train.batch_size = batch_size;
+            spec
+        };
+        let pace = |seconds| Pace {
+            steps: 20,
+            step_seconds: seconds,
+            threads: 2,
+            checkpoint_bytes: 1_000_000,
+        };
+        let (small, large) = (with(8, 128), with(64, 128));
+        let timed = [(&small, pace(0.01)), (&large, pace(0.05))];
+        let like = |spec: &Spec| pace_like(spec, &timed).unwrap();
+        assert_eq!(like(&small).step_seconds, 0.01);
+        assert_eq!(like(&with(64, 256)).step_seconds, 0.1);
+        assert_eq!(like(&with(64, 256)).checkpoint_bytes, 1_000_000);
+        let between = like(&with(48, 128));
+        let products = |spec: &Spec| spec.network.products(24) as f64;
+        let want = 0.05 * products(&with(48, 128)) / products(&large);
+        assert!((between.step_seconds - want).abs() < 1e-12, "{between:?}");
+        assert!(between.checkpoint_bytes < 1_000_000);
+        // Another optimizer of the same network is as fast, where it was not timed itself.
+        let mut other = with(8, 128);
+        other.optimizer.name = crate::spec::OptimizerName::Muon;
+        assert_eq!(like(&other).step_seconds, 0.01);
+        let timed = [(&small, pace(0.01)), (&other, pace(0.03))];
+        assert_eq!(pace_like(&other, &timed).unwrap().step_seconds, 0.03);
+    }
+
+    #[test]
     fn times_are_told_in_units_that_people_read() {
-        let told = [9.6, 600.0, 20_880.0, 259_200.0].map(duration);
-        assert_eq!(told, ["10 seconds", "10 minutes", "5.8 hours", "3.0 days"]);
+        let told = [0.6, 9.6, 600.0, 20_880.0, 259_200.0].map(duration);
+        let want = [
+            "1 second",
+            "10 seconds",
+            "10 minutes",
+            "5.8 hours",
+            "3.0 days",
+        ];
+        assert_eq!(told, want);
     }
 }

@@ -8,6 +8,6 @@ mod predict;
 mod program;
 
 pub use machine::{Machine, machine};
-pub use pace::{Pace, pace};
+pub use pace::{Pace, paces};
 pub use predict::{Predictions, Question, predict};
 pub use program::{check_build, path, replace_this_process, supervised};

@@ -20,13 +20,17 @@ pub struct Pace {
     pub checkpoint_bytes: u64,
 }
 
-/// How fast the spec trains, by a few steps that leave nothing behind. None for a network so large that it would take
-/// long.
+/// How fast each of these specs trains, by a few steps that leave nothing behind; all of them with the threads, and the
+/// environment, of the first one. None for a network so large that it would take long.
 ///
 /// # Errors
 /// A device that is not there; the program's.
-pub fn pace(spec: &Spec) -> Result<Option<Pace>> {
-    let variables = environment::missing(spec, machine()?);
-    let spec = spec.to_frozen_json()?.to_string();
-    ask(&["pace".as_ref()], spec.as_bytes(), &variables)
+pub fn paces(specs: &[&Spec]) -> Result<Vec<Option<Pace>>> {
+    let variables = match specs.first() {
+        Some(spec) => environment::missing(spec, machine()?),
+        None => return Ok(Vec::new()),
+    };
+    let frozen: Result<Vec<_>> = specs.iter().map(|spec| spec.to_frozen_json()).collect();
+    let frozen = serde_json::to_vec(&frozen?)?;
+    ask(&["pace".as_ref()], &frozen, &variables)
 }

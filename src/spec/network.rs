@@ -169,6 +169,17 @@ impl Network {
         [first, first.div_ceil(self.pool.stride)]
     }
 
+    /// Multiplications of a forward pass of one image of `crop` pixels a side, by the definition: a convolution uses its weights
+    /// once at each place of its input.
+    pub fn products(&self, crop: usize) -> u64 {
+        let [pooled, _] = self.pooled_sides(crop);
+        let places = [crop.pow(2), pooled.pow(2), 1, 1, 1];
+        let layers = self.layers(crop).into_iter().zip(places);
+        let products =
+            layers.map(|(layer, places)| layer.weights.iter().product::<usize>() * places);
+        products.sum::<usize>() as u64
+    }
+
     /// Decay of each layer's weights, in the order of [`LAYERS`]; 0 where they are frozen.
     pub fn weight_decays(&self) -> [f64; LAYERS.len()] {
         let mut decays = [

@@ -162,6 +162,18 @@ fn check_prints_the_points_of_a_sweep_and_creates_nothing() {
     assert!(out.lines().all(|line| line.starts_with('#')), "{out}");
     let out = project.succeed(&[&many[..], &["-v"]].concat()).out;
     assert!(!out.contains(" more;") && out.contains("\nseed: "), "{out}");
+    // Points that are not as fast as one another are timed each; of many, some.
+    let time = |sweep: &str| {
+        let out = project.succeed(&["check", "small", "--sweep", sweep]).out;
+        let (_, time) = out.split_once("\n# time: about ").unwrap();
+        time.lines().next().unwrap().to_owned()
+    };
+    let told = time("network.conv1.channels=8,16");
+    let want = " 50 steps in all, as a few steps of each of 2 different networks or optimizers just now on cpu; ";
+    assert!(told.contains(want), "{told}");
+    let told = time("network.local3.units=8,16,24,32,40");
+    let want = ", as a few steps of 4 of 5 different networks or optimizers, and the others by their multiplications, just now on ";
+    assert!(told.contains(want), "{told}");
     // One bad value: nothing begins.
     let bad = [
         "run",

@@ -79,14 +79,7 @@ fn largest_batch(spec: &Spec) -> Option<usize> {
     if weights.iter().sum::<u64>() > MAX_WEIGHTS {
         return None;
     }
-    // A convolution uses its weights once at each place of its input.
-    let [pooled, _] = spec.network.pooled_sides(crop);
-    let places = [crop.pow(2), pooled.pow(2), 1, 1, 1];
-    let products = weights
-        .iter()
-        .zip(places)
-        .map(|(weights, places)| weights * places as u64);
-    let largest = (MAX_PRODUCTS / products.sum::<u64>().max(1)) as usize;
+    let largest = (MAX_PRODUCTS / spec.network.products(crop).max(1)) as usize;
     (largest >= *BATCH.start()).then_some(largest.min(*BATCH.end()))
 }
 
