@@ -141,36 +141,42 @@ impl Block<'_> {
     /// The best settings so far.
     fn best(&self) -> Vec<String> {
         let settings = self.results.settings();
-        let ranked: Vec<&Setting> = settings.iter().filter(|it| it.rank.is_some()).collect();
-        if ranked.is_empty() {
+        // The ranked ones come first; what points under way have scored is not compared with them.
+        let is_ranked = settings.iter().any(|it| it.rank.is_some());
+        let is_shown = |it: &&Setting| match is_ranked {
+            true => it.rank.is_some(),
+            false => it.so_far.mean().is_some(),
+        };
+        let shown: Vec<&Setting> = settings.iter().filter(is_shown).take(BEST).collect();
+        if shown.is_empty() {
             return vec![self.row("best", &["no point has a score yet".into()])];
         }
-        let best = ranked
-            .iter()
-            .take(BEST)
-            .enumerate()
-            .map(|(index, setting)| {
-                let seeds = match (setting.judged.known().len(), setting.points.len()) {
-                    (1, 1) => String::new(),
-                    (known, all) if known < all => format!("{known} of {}", count(all, "seed")),
-                    (known, _) => count(known, "seed"),
-                };
-                let score = spread(&setting.judged);
-                let beside = [score.as_str(), &seeds].map(|part| match measure_text_width(part) {
-                    0 => 0,
-                    columns => columns + GAP.len(),
-                });
-                // It is what tells the settings apart: it is cut rather than left out.
-                let columns = room(self.width).saturating_sub(beside.iter().sum());
-                let values = cut(&self.results.label(setting), columns);
-                match index {
-                    0 => {
-                        let by = self.results.images().to_owned();
-                        self.row("best", &[self.paint.green(&score), values, seeds, by])
-                    }
-                    _ => self.row("", &[score, values, seeds]),
-                }
+        let best = shown.iter().enumerate().map(|(index, setting)| {
+            let (scores, note) = match is_ranked {
+                true => (&setting.judged, ""),
+                false => (&setting.so_far, " so far"),
+            };
+            let seeds = match (scores.known().len(), setting.points.len()) {
+                (1, 1) => String::new(),
+                (known, all) if known < all => format!("{known} of {}", count(all, "seed")),
+                (known, _) => count(known, "seed"),
+            };
+            let score = spread(scores) + note;
+            let beside = [score.as_str(), &seeds].map(|part| match measure_text_width(part) {
+                0 => 0,
+                columns => columns + GAP.len(),
             });
+            // It is what tells the settings apart: it is cut rather than left out.
+            let columns = room(self.width).saturating_sub(beside.iter().sum());
+            let values = cut(&self.results.label(setting), columns);
+            match index {
+                0 => {
+                    let by = self.results.images().to_owned();
+                    self.row("best", &[self.paint.green(&score), values, seeds, by])
+                }
+                _ => self.row("", &[score, values, seeds]),
+            }
+        });
         best.collect()
     }
 
@@ -353,6 +359,34 @@ running    005-learning_rate=0.5-seed=1  ━━━━━━━━━━━━━
 curves     make tensorboard NAME=rates/20261126-050000
 to stop    Ctrl-C, which saves a checkpoint of each point";
         assert_eq!(lines.join("\n"), want);
+    }
+
+    #[test]
+    fn block_shows_what_points_under_way_have_scored_until_one_counts() {
+        let running = |accuracy| Progress {
+            state: Some(RunState::Running),
+            end: None,
+            ..finished(&[(accuracy, None)])
+        };
+        let mut case = Case::new(vec![
+            running(0.25),
+            running(0.35),
+            running(0.4),
+            Progress::default(),
+        ]);
+        let best = |case: &Case| block(&case.results(), &session(), 100, 40, PLAIN)[2..4].to_vec();
+        let want = [
+            r#"best       0.300 ± 0.071 so far   learning_rate=0.1 type=a, "b"   2 seeds   by the test images"#,
+            r#"           0.400 so far   learning_rate=0.2 type=a, "b"   1 of 2 seeds"#,
+        ];
+        assert_eq!(best(&case), want);
+        // One that has ended is ranked, and not beside what is no result yet.
+        case.progress[2].end = Some(End::Finished);
+        let want = r#"best       0.400   learning_rate=0.2 type=a, "b"   1 of 2 seeds   by the test images"#;
+        assert_eq!(best(&case)[0], want);
+        assert!(best(&case)[1].starts_with("running "), "{:?}", best(&case));
+        case.progress.fill(Progress::default());
+        assert_eq!(best(&case)[0], "best       no point has a score yet");
     }
 
     #[test]

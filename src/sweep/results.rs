@@ -109,6 +109,7 @@ impl<'a> Results<'a> {
             (class(a), Reverse(a.rungs))
                 .cmp(&(class(b), Reverse(b.rungs)))
                 .then_with(|| ranking::compare(goal, &a.judged, &b.judged))
+                .then_with(|| ranking::compare(goal, &a.so_far, &b.so_far))
         });
         let ranked = settings.iter_mut().filter(|it| it.judged.mean().is_some());
         for (rank, setting) in (1..).zip(ranked) {
