@@ -223,12 +223,26 @@ pub fn can_go_on_after_a_pause() -> bool {
     parent.as_raw() > 0 && getpgid(Some(parent)) != Ok(group) && getsid(Some(parent)) == session
 }
 
-/// The parent of a process: field 4 of `/proc/PID/stat`, behind the command's name (proc_pid_stat(5)).
+/// Whether the terminal is another job's by now, such as the shell's: after Ctrl-Z it takes the terminal back, and writes to it,
+/// as soon as one process of the job has stopped, be it a `make` that started this one.
+pub fn has_lost_the_terminal() -> bool {
+    match stat_of(Pid::this(), 8) {
+        Some(foreground) if foreground.as_raw() > 0 => foreground != getpgrp(),
+        _ => false, // it has none
+    }
+}
+
 fn parent_of(pid: Pid) -> Option<Pid> {
+    stat_of(pid, 4)
+}
+
+/// A field of `/proc/PID/stat` that is a process or a group, by its number in proc_pid_stat(5): 4 is the parent, 8 the group that
+/// the terminal is with.
+fn stat_of(pid: Pid, field: usize) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let parent = fields.split_whitespace().nth(1)?;
-    Some(Pid::from_raw(parent.parse().ok()?))
+    let (_, fields) = stat.rsplit_once(')')?; // the command's name, field 2
+    let value = fields.split_whitespace().nth(field - 3)?;
+    Some(Pid::from_raw(value.parse().ok()?))
 }
 
 /// Whether the process that started this one wants it to ignore `signal`.

@@ -138,8 +138,13 @@ impl Display {
 
     /// Leaves the terminal to others: the run is paused, and what is shown next is below what they write.
     pub fn pause(&mut self, text: &str) {
-        self.finish();
-        self.note(text);
+        match &mut self.output {
+            Output::Live(live) => {
+                live.terminal.pause(text);
+                live.speed.forget();
+            }
+            Output::Plain(_) => self.note(text),
+        }
     }
 
     /// Removes the block. What the run has come to is for others to say.

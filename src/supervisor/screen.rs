@@ -73,6 +73,11 @@ impl<W: Write> Screen<W> {
         }
     }
 
+    /// Leaves the lines where they are: others have written below them. Those drawn next are below that.
+    pub fn forget(&mut self) {
+        self.lines.clear();
+    }
+
     /// What moves the cursor to the beginning of the lines, on a terminal that has this size by now.
     fn home(&self, size: Size) -> String {
         let columns = size.columns.max(1);

@@ -8,11 +8,14 @@ use chrono::Local;
 
 use super::screen::{Screen, Size};
 use crate::overview::{Paint, wrap};
+use crate::shutdown::has_lost_the_terminal;
 
 /// The terminal of stderr. What cannot be shown is dropped.
 pub struct Terminal {
     screen: Screen<Stderr>,
     term: Term,
+    /// Whether the terminal was another job's when the lines were drawn last.
+    is_lost: bool,
     /// The colours that it is to have.
     pub paint: Paint,
 }
@@ -29,6 +32,7 @@ impl Terminal {
         Some(Terminal {
             screen: Screen::new(io::stderr()),
             term: Term::stderr(),
+            is_lost: false,
             paint: Paint { colour: !no_colour },
         })
     }
@@ -46,6 +50,12 @@ impl Terminal {
     /// Draws these lines, of at most [`Terminal::columns`], in the place of those before.
     pub fn draw(&mut self, lines: Vec<String>) {
         let size = self.size();
+        // The shell that has taken it, as after a `kill -STOP`, has written below them.
+        let is_lost = has_lost_the_terminal();
+        if is_lost && !self.is_lost {
+            self.screen.forget();
+        }
+        self.is_lost = is_lost;
         self.screen.draw(lines, size);
     }
 
@@ -68,6 +78,17 @@ impl Terminal {
     pub fn clear(&mut self) {
         let size = self.size();
         self.screen.clear(size);
+    }
+
+    /// Leaves the terminal to the shell, as this process is paused. If the shell has it already, it has said so itself, and the
+    /// cursor is where its prompt is.
+    pub fn pause(&mut self, text: &str) {
+        if has_lost_the_terminal() {
+            self.screen.forget();
+        } else {
+            self.clear();
+            self.event(text);
+        }
     }
 
     fn size(&self) -> Size {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::block::{Session, block, share};
 use super::results::Results;
+use crate::run::RunState;
 use crate::supervisor::Terminal;
 use crate::supervisor::display::Verbosity;
 
@@ -15,12 +16,16 @@ const LEAST_SHARE: f64 = 0.005;
 /// How often the block is drawn anew: what it shows is read once a second.
 const REDRAW: Duration = Duration::from_millis(500);
 
+/// Longer from one update to the next, ten of which there are in a second, this process was frozen, as by Ctrl-Z.
+const FROZEN: Duration = Duration::from_secs(10);
+
 /// Shows how a sweep is doing. What cannot be shown is dropped, as a run's display does.
 pub struct Display {
     terminal: Option<Terminal>,
     verbosity: Verbosity,
     session: Session,
     begin: Instant,
+    work: WorkTime,
     drawn: Option<Instant>,
     waiting_told: bool,
     /// How much was done when the session began.
@@ -39,6 +44,7 @@ impl Display {
                 ..Session::default()
             },
             begin: Instant::now(),
+            work: WorkTime::new(Instant::now()),
             drawn: None,
             waiting_told: false,
             first_share: None,
@@ -95,6 +101,7 @@ impl Display {
         let Some(terminal) = &mut self.terminal else {
             return;
         };
+        self.work.update(Instant::now(), all_paused(results));
         let is_news = stopping != self.session.stopping;
         if !is_news && self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
             return;
@@ -102,14 +109,23 @@ impl Display {
         self.drawn = Some(Instant::now());
         let done = share(results);
         let first = *self.first_share.get_or_insert(done);
-        let elapsed = self.begin.elapsed();
         // Halving decides how much there is to do.
         let is_known = results.sweep.definition.early_terminate.is_none();
-        self.session.left = is_known.then(|| time_left(elapsed, first, done)).flatten();
-        (self.session.elapsed, self.session.stopping) = (elapsed, stopping);
+        let left = || time_left(self.work.total, first, done);
+        self.session.left = is_known.then(left).flatten();
+        (self.session.elapsed, self.session.stopping) = (self.begin.elapsed(), stopping);
         let (columns, rows) = (terminal.columns(), terminal.rows());
         let lines = block(results, &self.session, columns, rows, terminal.paint);
         terminal.draw(lines);
+    }
+
+    /// Leaves the terminal to others: the sweep is paused, and what is shown next is below what they write.
+    pub fn pause(&mut self, text: &str) {
+        self.drawn = None;
+        match &mut self.terminal {
+            Some(terminal) => terminal.pause(text),
+            None => self.note(text),
+        }
     }
 
     /// Removes the block.
@@ -121,18 +137,84 @@ impl Display {
     }
 }
 
-/// How long the rest takes if it goes on as it went in this session, from the share that was done when it began.
-fn time_left(elapsed: Duration, first: f64, done: f64) -> Option<Duration> {
+/// The time in which a session's points could work: without that in which they, or this process, were paused.
+struct WorkTime {
+    total: Duration,
+    updated: Instant,
+}
+
+impl WorkTime {
+    fn new(now: Instant) -> Self {
+        WorkTime {
+            total: Duration::ZERO,
+            updated: now,
+        }
+    }
+
+    /// Counts the time since the last update.
+    fn update(&mut self, now: Instant, paused: bool) {
+        let passed = now.saturating_duration_since(self.updated);
+        self.updated = now;
+        if passed < FROZEN && !paused {
+            self.total += passed;
+        }
+    }
+}
+
+/// Whether there are points under way, and all of them are paused.
+fn all_paused(results: &Results) -> bool {
+    let states = results.progress.iter().filter_map(|point| point.state);
+    let mut under_way = states.filter(|state| state.is_under_way()).peekable();
+    under_way.peek().is_some() && under_way.all(|state| state == RunState::Paused)
+}
+
+/// How long the rest takes if it goes on as it went in this session, from the share that was done when it began. `worked` is
+/// the time that its points had.
+fn time_left(worked: Duration, first: f64, done: f64) -> Option<Duration> {
     let gained = done - first;
     if gained < LEAST_SHARE {
         return None;
     }
-    Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - done) / gained).ok()
+    Duration::try_from_secs_f64(worked.as_secs_f64() * (1.0 - done) / gained).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweep::progress::Progress;
+    use crate::sweep::results::tests::{Case, finished};
+
+    #[test]
+    fn work_time_leaves_out_what_is_paused() {
+        let mut now = Instant::now();
+        let mut work = WorkTime::new(now);
+        let mut after = |passed, paused| {
+            now += Duration::from_millis(passed);
+            work.update(now, paused);
+            work.total.as_millis()
+        };
+        assert_eq!(after(100, false), 100);
+        assert_eq!(after(3_600_000, false), 100); // nobody was there: the shell had stopped this process
+        assert_eq!(after(100, false), 200);
+        assert_eq!(after(100, true), 200);
+        assert_eq!(after(100, false), 300);
+    }
+
+    #[test]
+    fn sweep_is_paused_while_all_points_under_way_are() {
+        let all_paused = |states: &[RunState]| {
+            let point = |state: &RunState| Progress {
+                state: Some(*state),
+                ..finished(&[(0.5, None)])
+            };
+            let points = states.iter().map(point).chain([Progress::default()]);
+            all_paused(&Case::new(points.collect()).results())
+        };
+        use RunState::{Finished, Paused, Running};
+        assert!(all_paused(&[Finished, Paused, Paused]));
+        assert!(!all_paused(&[Finished, Paused, Running]));
+        assert!(!all_paused(&[Finished]));
+    }
 
     #[test]
     fn time_left_follows_from_what_this_session_did() {

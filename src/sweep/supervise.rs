@@ -635,8 +635,7 @@ impl<'a> Supervisor<'a> {
         };
         send(Signal::SIGTSTP);
         self.slots.leave(); // or others would wait for it
-        display.finish();
-        display.note("paused; to go on: fg");
+        display.pause("paused; to go on: fg");
         // All of this process's threads stop here.
         let _ = stop_like_a_terminal();
         send(Signal::SIGCONT);

@@ -260,6 +260,12 @@ impl Shell {
         Shell { terminal, process }
     }
 
+    /// Types the line of a command that runs runboard, as `make experiment` does.
+    fn run_in_a_script(&mut self, arguments: &[&str]) {
+        let line = format!("sh -c \"'{RUNBOARD}' {}; :\"\n", arguments.join(" "));
+        self.terminal.press(&line);
+    }
+
     /// Types a line that begins with runboard's name.
     fn run(&mut self, arguments: &[&str], end: &str) {
         let line = format!("'{RUNBOARD}' {}{end}\n", arguments.join(" "));
@@ -312,6 +318,30 @@ fn ctrl_z_pauses_the_whole_run_until_the_shell_lets_it_go_on() {
         status(&run, "supervisor").unwrap()["process"]["state"],
         "stopped"
     );
+    shell.close();
+}
+
+#[test]
+fn ctrl_z_leaves_alone_what_the_shell_has_written_already() {
+    let project = Project::new();
+    let mut shell = Shell::open(&project);
+    shell.run_in_a_script(&with_sets(&["run", "small"], &ENDLESS));
+    let run = shell.trained_beyond(&project, 1);
+    let supervisor = pid(&run, "supervisor");
+    shell.terminal.press("\x1a");
+    wait_until_held(supervisor);
+    let said = wait_for("the shell's word", || {
+        let said = shell.terminal.said();
+        said.contains("Stopped").then_some(said)
+    });
+    // The script stops before runboard, so that the shell may be the first to write.
+    let (_, after) = said.rsplit_once("Stopped").unwrap();
+    assert!(!after.contains("\x1b["), "{said:?}");
+    let step = step(&run);
+    shell.terminal.press("fg\n");
+    shell.trained_beyond(&project, step);
+    shell.terminal.press("\x03");
+    wait_for_the_end(&run);
     shell.close();
 }
 
