@@ -87,14 +87,16 @@ pub fn resume(
     images.check_begun(&directory, &sweep)?;
     if !overrides.is_empty() {
         directory.write(&sweep)?;
-        let added = sweep.points.len() - before;
-        console::line(format_args!(
-            "{} added to the {before} that there were",
-            match added {
-                1 => "1 point is".to_owned(),
-                many => format!("{many} points are"),
-            }
-        ));
+        let added = match sweep.points.len() - before {
+            0 => None, // another change, such as of on_failure
+            1 => Some("1 point is".to_owned()),
+            many => Some(format!("{many} points are")),
+        };
+        if let Some(added) = added {
+            console::line(format_args!(
+                "{added} added to the {before} that there were"
+            ));
+        }
     }
     start(&directory, lock, &sweep, &images, retry_failed, session)
 }

@@ -626,6 +626,8 @@ fn points_that_are_added_to_a_finished_sweep_are_run_and_no_others() {
     let stopped = project.succeed(&["stop", "sweep"]).out;
     assert!(!stopped.contains("to go on"), "{stopped}");
 
+    let done = project.succeed(&["resume", "sweep", "--set", "sweep.on_failure=stop"]);
+    assert!(!done.out.contains("added"), "{}", done.out);
     let done = project.succeed(&["resume", "sweep", "--set", "sweep.seeds=[7,8]"]);
     assert!(
         done.out
