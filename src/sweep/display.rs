@@ -169,10 +169,10 @@ fn all_paused(results: &Results) -> bool {
 }
 
 /// How long the rest takes if it goes on as it went in this session, from the share that was done when it began. `worked` is
-/// the time that its points had.
+/// the time that its points had. None where too little is done to tell, or where all is trained and is still scored.
 fn time_left(worked: Duration, first: f64, done: f64) -> Option<Duration> {
     let gained = done - first;
-    if gained < LEAST_SHARE {
+    if gained < LEAST_SHARE || done >= 1.0 {
         return None;
     }
     Duration::try_from_secs_f64(worked.as_secs_f64() * (1.0 - done) / gained).ok()
@@ -221,6 +221,7 @@ mod tests {
         let left = |first, done| time_left(Duration::from_secs(60), first, done);
         assert_eq!(left(0.0, 0.0), None);
         assert_eq!(left(0.25, 0.5), Some(Duration::from_secs(120)));
-        assert_eq!(left(0.5, 1.0), Some(Duration::ZERO));
+        assert_eq!(left(0.5, 0.75), Some(Duration::from_secs(60)));
+        assert_eq!(left(0.5, 1.0), None); // the last checkpoints are scored
     }
 }
