@@ -50,9 +50,9 @@ impl Terminal {
     /// Draws these lines, of at most [`Terminal::columns`], in the place of those before.
     pub fn draw(&mut self, lines: Vec<String>) {
         let size = self.size();
-        // The shell that has taken it, as after a `kill -STOP`, has written below them.
+        // The shell has written below them where it has taken it, as after a `kill -STOP`, or given it back (`fg`).
         let is_lost = has_lost_the_terminal();
-        if is_lost && !self.is_lost {
+        if is_lost != self.is_lost {
             self.screen.forget();
         }
         self.is_lost = is_lost;
