@@ -1,10 +1,12 @@
-//! The first convolution, of an image's three channels, with any odd kernel.
+//! The first convolution, of an image's three channels, with any odd kernel: forward by Winograd's filtering where kernel
+//! and image allow it, which needs a sixth of the multiplications, else as it is defined.
 
 use super::LANES;
 use super::buffer::Buffer;
 use super::pool::Pool;
 use super::product::{LeftMatrix, multiply};
-use pulp::Simd;
+use super::winograd::{ImageTiles, KERNEL, PLANES, TILE, kernels_to_points};
+use pulp::{Arch, Simd, WithSimd};
 use runboard::data::CHANNELS;
 
 /// Sizes of a SAME convolution of images [side, side, 3].
@@ -55,20 +57,37 @@ impl Convolution {
         }
     }
 
-    /// out [y, x, out] of the kernels [row, column and channel, out].
-    #[inline(always)]
-    pub fn forward<S: Simd>(&self, simd: S, canvas: &[f32], kernels: &[f32], out: &mut [f32]) {
-        for (y, out) in out.chunks_exact_mut(self.side * self.width).enumerate() {
-            let window = LeftMatrix {
-                values: &canvas[y * self.row()..],
-                row: CHANNELS,
-                segments: self.kernel,
-                segment: self.row(),
-                depth: self.kernel * CHANNELS,
-                step: 1,
-            };
-            multiply(simd, window, self.side, kernels, self.width, out, false);
+    /// Tiles along a side of the image, where it is made of whole ones for kernels of Winograd's size.
+    fn tiles(&self) -> Option<usize> {
+        (self.kernel == KERNEL && self.side.is_multiple_of(TILE)).then_some(self.side / TILE)
+    }
+
+    /// The kernels, [out, channel, row, column], as [`ImageConvolution`] reads them.
+    pub fn pack(&self, kernels: &[f32]) -> Buffer {
+        match self.tiles() {
+            None => self.interleaved(kernels, self.width),
+            Some(_) => {
+                let mut points = Buffer::stale(PLANES * CHANNELS * self.width);
+                let kernels = self.interleaved(kernels, LANES);
+                Arch::new().dispatch(KernelPoints(&kernels, &mut points));
+                points
+            }
         }
+    }
+
+    /// Blocks of `block` outs: [block, row and column and channel, out].
+    fn interleaved(&self, kernels: &[f32], block: usize) -> Buffer {
+        let cells = self.kernel * self.kernel;
+        let mut to = Buffer::zeros(cells * CHANNELS * self.width);
+        for (out, filter) in kernels.chunks_exact(CHANNELS * cells).enumerate() {
+            let to = &mut to[out / block * cells * CHANNELS * block + out % block..];
+            for (channel, plane) in filter.chunks_exact(cells).enumerate() {
+                for (cell, value) in plane.iter().enumerate() {
+                    to[(cell * CHANNELS + channel) * block] = *value;
+                }
+            }
+        }
+        to
     }
 
     /// Adds the gradient by the kernels to `sums`, given that by the pooled output and its argmax.
@@ -88,30 +107,107 @@ impl Convolution {
         let segment = self.segment() / S::F32_LANES;
         let vectors = self.kernel * segment;
         let sums = S::as_mut_simd_f32s(sums).0;
-        let mut windows = vec![(0, 0.0); corners.len()];
-        for (channel, sums) in sums.chunks_exact_mut(vectors).enumerate() {
-            // Without those whose relu gave zero.
-            let mut count = 0;
-            for (window, corner) in corners.iter().enumerate() {
-                let at = window * self.width + channel;
-                let start = corner + shifts[usize::from(argmax[at])] - before;
-                windows[count] = (start, gradient[at]);
-                count += usize::from(gradient[at] != 0.0);
+        // In few bytes, so that they stay in the first cache.
+        let mut lists = vec![(0_u32, 0.0); LANES * corners.len()];
+        for (block, sums) in sums.chunks_exact_mut(LANES * vectors).enumerate() {
+            // The windows of each channel, without those whose relu gave zero. They lie by window, so many channels at once.
+            let mut counts = [0; LANES];
+            let pixels = gradient.chunks_exact(self.width);
+            let pixels = pixels.zip(argmax.chunks_exact(self.width)).zip(&corners);
+            for ((gradient, argmax), corner) in pixels {
+                let (gradient, argmax) = (
+                    &gradient[block * LANES..][..LANES],
+                    &argmax[block * LANES..][..LANES],
+                );
+                for channel in 0..LANES {
+                    let start = corner + shifts[usize::from(argmax[channel])] - before;
+                    let at = channel * corners.len() + counts[channel];
+                    lists[at] = (start as u32, gradient[channel]);
+                    counts[channel] += usize::from(gradient[channel] != 0.0);
+                }
             }
-            let windows = &windows[..count];
-            let offset = |at: usize| at / segment * self.row() + at % segment * S::F32_LANES;
-            // As many sums at once as hide the latency of an addition.
-            let mut chunks = sums.chunks_exact_mut(5);
-            let mut at = 0;
-            for chunk in &mut chunks {
-                let offsets: [usize; 5] = std::array::from_fn(|i| offset(at + i));
-                add_windows(simd, canvas, windows, offsets, chunk);
-                at += 5;
+            let lists = lists.chunks_exact(corners.len()).zip(counts);
+            for ((list, count), sums) in lists.zip(sums.chunks_exact_mut(vectors)) {
+                let windows = &list[..count];
+                let offset = |at: usize| at / segment * self.row() + at % segment * S::F32_LANES;
+                // As many sums at once as hide the latency of an addition.
+                let mut chunks = sums.chunks_exact_mut(5);
+                let mut at = 0;
+                for chunk in &mut chunks {
+                    let offsets: [usize; 5] = std::array::from_fn(|i| offset(at + i));
+                    add_windows(simd, canvas, windows, offsets, chunk);
+                    at += 5;
+                }
+                for sum in chunks.into_remainder().chunks_exact_mut(1) {
+                    add_windows(simd, canvas, windows, [offset(at)], sum);
+                    at += 1;
+                }
             }
-            for sum in chunks.into_remainder().chunks_exact_mut(1) {
-                add_windows(simd, canvas, windows, [offset(at)], sum);
-                at += 1;
-            }
+        }
+    }
+}
+
+/// The first convolution of one image after another.
+pub struct ImageConvolution {
+    convolution: Convolution,
+    canvas: Buffer,
+    tiles: Option<ImageTiles>,
+}
+
+impl ImageConvolution {
+    pub fn new(convolution: Convolution) -> Self {
+        ImageConvolution {
+            canvas: convolution.canvas(),
+            tiles: convolution.tiles().map(ImageTiles::new),
+            convolution,
+        }
+    }
+
+    /// out [y, x, out] of an image [y, x, channel] and the kernels of [`Convolution::pack`].
+    #[inline(always)]
+    pub fn forward<S: Simd>(&mut self, simd: S, image: &[f32], kernels: &[f32], out: &mut [f32]) {
+        let (convolution, row) = (self.convolution, self.convolution.row());
+        convolution.pad(image, &mut self.canvas);
+        if let Some(tiles) = &mut self.tiles {
+            tiles.load(simd, &self.canvas, row);
+            return tiles.convolve(simd, kernels, out);
+        }
+        let rows = out.chunks_exact_mut(convolution.side * convolution.width);
+        for (y, out) in rows.enumerate() {
+            let window = LeftMatrix {
+                values: &self.canvas[y * row..],
+                row: CHANNELS,
+                segments: convolution.kernel,
+                segment: row,
+                depth: convolution.kernel * CHANNELS,
+                step: 1,
+            };
+            multiply(
+                simd,
+                window,
+                convolution.side,
+                kernels,
+                convolution.width,
+                out,
+                false,
+            );
+        }
+    }
+}
+
+/// Blocks of kernels to those of their points.
+struct KernelPoints<'a>(&'a [f32], &'a mut [f32]);
+
+impl WithSimd for KernelPoints<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let KernelPoints(kernels, points) = self;
+        let values = CHANNELS * LANES;
+        let blocks = kernels.chunks_exact(KERNEL * KERNEL * values);
+        for (kernels, points) in blocks.zip(points.chunks_exact_mut(PLANES * values)) {
+            kernels_to_points(simd, kernels, points, values);
         }
     }
 }
@@ -121,7 +217,7 @@ impl Convolution {
 fn add_windows<S: Simd, const N: usize>(
     simd: S,
     canvas: &[f32],
-    windows: &[(usize, f32)],
+    windows: &[(u32, f32)],
     offsets: [usize; N],
     sums: &mut [S::f32s],
 ) {
@@ -129,7 +225,7 @@ fn add_windows<S: Simd, const N: usize>(
     for &(start, gradient) in windows {
         let gradient = simd.splat_f32s(gradient);
         for i in 0..N {
-            let cells = &canvas[start + offsets[i]..][..S::F32_LANES];
+            let cells = &canvas[start as usize + offsets[i]..][..S::F32_LANES];
             let cells = S::as_simd_f32s(cells).0[0];
             totals[i] = simd.mul_add_e_f32s(gradient, cells, totals[i]);
         }

@@ -1,6 +1,7 @@
 //! The forward pass, and what it caches for the backward one.
 
 use super::buffer::Buffer;
+use super::convolution::ImageConvolution;
 use super::norm::{self, ChannelWindows};
 use super::product::{LeftMatrix, multiply};
 use super::weights::PackedWeights;
@@ -109,10 +110,10 @@ impl WithSimd for Forward<'_> {
         } = self;
         let [w1, w2] = f.widths();
         let (v1, v2) = (w1 / S::F32_LANES, w2 / S::F32_LANES);
-        let (convolution, tiles) = (f.convolution(), f.tiles());
+        let tiles = f.tiles();
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
-        let mut canvas = convolution.canvas();
+        let mut convolution = ImageConvolution::new(f.convolution());
         let mut conv1 = Buffer::stale(f.crop * f.crop * w1);
         let mut norm1 = Buffer::zeros(tiles.canvas().pow(2) * w1);
         let mut points = Buffer::stale(PLANES * tiles.rows() * w1);
@@ -128,8 +129,7 @@ impl WithSimd for Forward<'_> {
             .zip(pool1_argmax.chunks_exact_mut(size1));
         let each = images.chunks_exact(f.image_len()).zip(outputs);
         for (slot, (image, (pool1, argmax))) in each.enumerate() {
-            convolution.pad(image, &mut canvas);
-            convolution.forward(simd, &canvas, &weights.conv1, &mut conv1);
+            convolution.forward(simd, image, &weights.conv1, &mut conv1);
             let pool1 = S::as_mut_simd_f32s(pool1).0;
             f.pools[0].forward(simd, v1, S::as_simd_f32s(&conv1).0, pool1, argmax);
             // Bias and relu after the pooling, where there is a quarter as much of it: all three only pass larger

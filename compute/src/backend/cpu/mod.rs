@@ -10,6 +10,7 @@ mod buffer;
 mod convolution;
 mod dense;
 mod forward;
+mod memory;
 mod norm;
 mod pool;
 mod product;
@@ -21,11 +22,11 @@ use super::dropout::Dropout;
 use super::native::{BatchGradients, Targets};
 use crate::model::{LAYERS, PER_LAYER, same_padding, same_size};
 use anyhow::{Result, anyhow};
-use buffer::Buffer;
 use convolution::Convolution;
 #[cfg(test)]
 pub(super) use dense::cross_entropy;
 use dense::{Dense, HostLabels};
+use memory::{FlatGradients, host};
 use norm::Norm;
 use pool::Pool;
 use pulp::Arch;
@@ -127,6 +128,8 @@ impl CpuNetwork {
     ) -> Result<BatchGradients> {
         let images = host(images)?;
         let values = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let values: Vec<&[f32]> = values.iter().map(|values| &values[..]).collect();
+        let mut gradients = FlatGradients::of(parameters)?;
         let own = Vec::<i64>::try_from(&labels.own)?;
         let mixed = labels
             .mixed
@@ -138,41 +141,35 @@ impl CpuNetwork {
             mixed: mixed.as_ref().map(|mixed| (&mixed[..], labels.own_share)),
         };
         // On a thread of the pool: from outside, each phase would begin and end by waking somebody.
-        let host = rayon::scope(|_| self.host_gradients(&values, &images, labels, dropout))?;
-        let gradients = host.gradients.iter().zip(parameters);
-        let tensor = |(values, like): (&Buffer, &Tensor)| {
-            let tensor = Tensor::f_from_slice(values)?.f_view(&like.size()[..])?;
-            Ok(tensor)
-        };
+        let losses = rayon::scope(|_| {
+            self.host_gradients(&values, &images, labels, dropout, gradients.values())
+        })?;
+        let decays = losses.decays.into_iter();
         Ok(BatchGradients {
-            cross_entropy: Tensor::from(host.cross_entropy),
-            accuracy: Tensor::from(host.accuracy),
-            decays: host
-                .decays
-                .into_iter()
+            cross_entropy: Tensor::from(losses.cross_entropy),
+            accuracy: Tensor::from(losses.accuracy),
+            decays: decays
                 .map(|(layer, decay)| (layer, Tensor::from(decay)))
                 .collect(),
-            gradients: gradients.map(tensor).collect::<Result<_>>()?,
+            gradients: gradients.views,
         })
     }
 
+    /// Writes the gradients by the parameters; the losses.
     fn host_gradients(
         &self,
-        parameters: &[Buffer],
+        parameters: &[&[f32]],
         images: &[f32],
         labels: HostLabels,
         dropout: Option<&Dropout>,
-    ) -> Result<HostGradients> {
+        mut gradients: Vec<&mut [f32]>,
+    ) -> Result<HostLosses> {
         let (convolutions, dense) = layers(parameters)?;
         let weights = PackedWeights::pack(self, &convolutions);
         let cache = self.forward(&weights, images);
         let features = &cache.features;
         let backward = dense.backward(features, labels, self.label_smoothing, dropout)?;
 
-        let mut gradients: Vec<Buffer> = parameters
-            .iter()
-            .map(|values| Buffer::stale(values.len()))
-            .collect();
         for (gradients, frozen) in gradients.chunks_exact_mut(PER_LAYER).zip(self.frozen) {
             if frozen {
                 gradients[0].fill(0.0);
@@ -189,30 +186,29 @@ impl CpuNetwork {
                 Box::new(move || *sums = Some(Arch::new().dispatch(part)))
             })
             .collect();
-        let of_dense = of_dense.iter_mut().map(|buffer| &mut buffer[..]);
+        let of_dense = of_dense.iter_mut().map(|values| &mut **values);
         let frozen = &self.frozen[CONVOLUTIONS..];
         tasks.extend(dense.parameter_gradients(features, &backward, frozen, of_dense));
         tasks::run(tasks);
         let sums: Vec<GradientSums> = sums.into_iter().flatten().collect();
         if let [conv1, bias1, conv2, bias2] = of_convolutions {
             let to = ConvolutionParameters {
-                conv1: &mut conv1[..],
-                bias1: &mut bias1[..],
-                conv2: &mut conv2[..],
-                bias2: &mut bias2[..],
+                conv1: &mut **conv1,
+                bias1: &mut **bias1,
+                conv2: &mut **conv2,
+                bias2: &mut **bias2,
             };
             GradientSums::unpack(&sums, self, to);
         }
-        Ok(HostGradients {
+        Ok(HostLosses {
             cross_entropy: backward.loss,
             accuracy: backward.accuracy,
             decays: self.decay(parameters, &mut gradients),
-            gradients,
         })
     }
 
     /// The loss of each layer that has a weight decay, decay * sum(w^2) / 2, added to the gradient: decay * w.
-    fn decay(&self, parameters: &[Buffer], gradients: &mut [Buffer]) -> Vec<(usize, f32)> {
+    fn decay(&self, parameters: &[&[f32]], gradients: &mut [&mut [f32]]) -> Vec<(usize, f32)> {
         let mut decays = Vec::new();
         let layers = parameters
             .chunks_exact(PER_LAYER)
@@ -248,6 +244,7 @@ impl CpuNetwork {
         let n = images.size()[0];
         let images = host(images)?;
         let parameters = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let parameters: Vec<&[f32]> = parameters.iter().map(|values| &values[..]).collect();
         let logits = rayon::scope(|_| -> Result<Vec<f32>> {
             let (convolutions, dense) = layers(&parameters)?;
             let cache = self.forward(&PackedWeights::pack(self, &convolutions), &images);
@@ -314,36 +311,25 @@ impl CpuNetwork {
 #[cfg(test)]
 mod tests;
 
-/// As [`BatchGradients`], on the host.
-struct HostGradients {
+/// The losses of [`BatchGradients`], on the host.
+struct HostLosses {
     cross_entropy: f32,
     accuracy: f32,
     decays: Vec<(usize, f32)>,
-    gradients: Vec<Buffer>,
 }
 
 /// The convolutions' parameters, and the dense layers of the others.
-fn layers(parameters: &[Buffer]) -> Result<(ConvolutionParameters<&[f32]>, Dense<'_>)> {
+fn layers<'a>(parameters: &[&'a [f32]]) -> Result<(ConvolutionParameters<&'a [f32]>, Dense<'a>)> {
     let [conv1, bias1, conv2, bias2, dense @ ..] = parameters else {
         return Err(anyhow!("got {} parameters, want more", parameters.len()));
     };
     let convolutions = ConvolutionParameters {
-        conv1: &conv1[..],
-        bias1: &bias1[..],
-        conv2: &conv2[..],
-        bias2: &bias2[..],
+        conv1: *conv1,
+        bias1: *bias1,
+        conv2: *conv2,
+        bias2: *bias2,
     };
-    let dense: Vec<&[f32]> = dense.iter().map(|values| &values[..]).collect();
-    Ok((convolutions, Dense::of(&dense)))
-}
-
-/// A copy of a tensor's values, row by row.
-fn host(tensor: &Tensor) -> Result<Buffer> {
-    let tensor = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
-    let len = tensor.numel();
-    let mut values = Buffer::stale(len);
-    tensor.f_copy_data(&mut values, len)?;
-    Ok(values)
+    Ok((convolutions, Dense::of(dense)))
 }
 
 /// Rows of `length` values, each padded with zeros to the next multiple of [`LANES`].

@@ -73,12 +73,19 @@ impl<V: Copy> NormCache<V> {
     }
 }
 
+/// base^-beta and 1 / base. For the betas of which that is a whole power of base^(-1/4), by multiplications alone: square
+/// roots and divisions of vectors would take half of the time of a normalisation.
 #[inline(always)]
 fn scales<S: Simd>(simd: S, norm: &Norm, base: S::f32s) -> NormCache<S::f32s> {
-    let inverse = simd.div_f32s(simd.splat_f32s(1.0), base);
+    let root = inverse_fourth_root(simd, base);
+    let square = simd.mul_f32s(root, root);
+    let inverse = simd.mul_f32s(square, square);
     let scale = if norm.beta == 0.75 {
-        let root = simd.sqrt_f32s(inverse); // base^-0.5, and its root once more: no logarithm
-        simd.mul_f32s(root, simd.sqrt_f32s(root))
+        simd.mul_f32s(square, root)
+    } else if norm.beta == 0.5 {
+        square
+    } else if norm.beta == 1.0 {
+        inverse
     } else {
         let mut scale = base;
         for value in bytemuck::cast_slice_mut::<S::f32s, f32>(std::slice::from_mut(&mut scale)) {
@@ -87,6 +94,26 @@ fn scales<S: Simd>(simd: S, norm: &Norm, base: S::f32s) -> NormCache<S::f32s> {
         scale
     };
     NormCache { scale, inverse }
+}
+
+/// x^(-1/4) of positive numbers to their last bits but two, by Newton's iteration for 1 / y^4 = x: from y to
+/// y (5 - x y^4) / 4, which makes an error of e one of 5/2 e^2.
+#[inline(always)]
+fn inverse_fourth_root<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // The bits of a number are nearly a linear function of its logarithm, and so is a power (Lomont, Fast inverse square
+    // root, 2003). This constant is 5/4 of the bits of 1 less 0.045 * 2^23: the largest error is 4 %.
+    let start = simd.splat_u32s(0x4f58_cae6);
+    let bits: S::u32s = bytemuck::cast(x);
+    let quarter = simd.wrapping_dyn_shr_u32s(bits, simd.splat_u32s(2));
+    let mut y: S::f32s = bytemuck::cast(simd.sub_u32s(start, quarter));
+    let (quarter, five_quarters) = (simd.splat_f32s(-0.25), simd.splat_f32s(1.25));
+    let x = simd.mul_f32s(x, quarter);
+    for _ in 0..3 {
+        let square = simd.mul_f32s(y, y);
+        let power = simd.mul_f32s(square, square);
+        y = simd.mul_f32s(y, simd.mul_add_e_f32s(x, power, five_quarters));
+    }
+    y
 }
 
 /// out = x / (bias + alpha * sum of x^2 over the window)^beta for a row of pixels.
@@ -152,6 +179,38 @@ pub fn backward<S: Simd>(
             let sum = simd.mul_f32s(windows.sum(simd, pixel, vector), factor);
             let own = simd.mul_f32s(*gradient, cache[at].scale);
             *gradient = simd.mul_add_e_f32s(sum, x[at], own);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::{Arch, WithSimd};
+
+    struct Roots<'a>(&'a mut [f32]);
+
+    impl WithSimd for Roots<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            for x in S::as_mut_simd_f32s(self.0).0 {
+                *x = inverse_fourth_root(simd, *x);
+            }
+        }
+    }
+
+    #[test]
+    fn inverse_fourth_root_is_right_to_the_last_bits_over_many_magnitudes() {
+        let powers = (-960..960).map(|tenth| 2f32.powf(tenth as f32 / 10.0));
+        let near_one = (0..1600).map(|step| 1.0 + step as f32 * 1e-3);
+        let mut values: Vec<f32> = powers.chain(near_one).collect();
+        let want: Vec<f64> = values.iter().map(|&x| f64::from(x).powf(-0.25)).collect();
+        Arch::new().dispatch(Roots(&mut values));
+        for (got, want) in values.iter().zip(&want) {
+            let error = (f64::from(*got) / want - 1.0).abs();
+            assert!(error < 3e-7, "got {got}, want {want}");
         }
     }
 }

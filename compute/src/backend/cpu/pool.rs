@@ -77,11 +77,7 @@ impl Pool {
                     }
                 }
                 *out = best;
-                let cells = [cell];
-                let cells: &[u32] = bytemuck::cast_slice(&cells);
-                for (to, from) in argmax.iter_mut().zip(cells) {
-                    *to = *from as u8;
-                }
+                put_bytes::<S>(cell, argmax);
             }
             x += 1;
             if x == self.output {
@@ -104,5 +100,25 @@ impl Pool {
                 image[corner + shifts[usize::from(cell)] + channel - before] += gradient;
             }
         }
+    }
+}
+
+/// The lowest byte of each value.
+#[inline(always)]
+fn put_bytes<S: Simd>(values: S::u32s, to: &mut [u8]) {
+    // An array, of which the compiler knows that it is one vector.
+    if S::F32_LANES == 16 {
+        let values: [u32; 16] = bytemuck::cast(values);
+        let mut bytes = [0; 16];
+        for (byte, value) in bytes.iter_mut().zip(values) {
+            *byte = value as u8;
+        }
+        to.copy_from_slice(&bytes);
+    } else {
+        let values = [values];
+        let values: &[u32] = bytemuck::cast_slice(&values);
+        to.iter_mut()
+            .zip(values)
+            .for_each(|(to, value)| *to = *value as u8);
     }
 }

@@ -8,7 +8,16 @@ use rand::{Rng, SeedableRng};
 
 /// Uneven sizes: 6 x 6 cells between the poolings, 12 and 20 channels.
 fn uneven() -> CpuNetwork {
-    let images = Tensor::zeros([1, 11, 11, 3], (tch::Kind::Float, tch::Device::Cpu));
+    of_crop(11)
+}
+
+/// With images of whole tiles of the first convolution, too: 12 x 12.
+fn networks() -> [CpuNetwork; 2] {
+    [uneven(), of_crop(12)]
+}
+
+fn of_crop(crop: i64) -> CpuNetwork {
+    let images = Tensor::zeros([1, crop, crop, 3], (tch::Kind::Float, tch::Device::Cpu));
     let mut spec = Spec::default();
     let layers = &mut spec.network;
     (layers.conv1.channels, layers.conv2.channels) = (12, 20);
@@ -191,17 +200,18 @@ fn kernels_of_every_vector_width_agree() {
             both(simd, self.0, self.1)
         }
     }
-    let cpu = uneven();
-    let images = images(&cpu, GROUP);
-    let widest = Arch::new().dispatch(Both(&cpu, &images));
-    let plain = both(pulp::Scalar, &cpu, &images);
-    assert_close(&widest.0, &plain.0);
-    assert_close(&widest.1, &plain.1);
-    #[cfg(target_arch = "x86_64")]
-    if let Some(v3) = pulp::x86::V3::try_new() {
-        let narrow = both(v3, &cpu, &images);
-        assert_close(&narrow.0, &plain.0);
-        assert_close(&narrow.1, &plain.1);
+    for cpu in networks() {
+        let images = images(&cpu, GROUP);
+        let widest = Arch::new().dispatch(Both(&cpu, &images));
+        let plain = both(pulp::Scalar, &cpu, &images);
+        assert_close(&widest.0, &plain.0);
+        assert_close(&widest.1, &plain.1);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = pulp::x86::V3::try_new() {
+            let narrow = both(v3, &cpu, &images);
+            assert_close(&narrow.0, &plain.0);
+            assert_close(&narrow.1, &plain.1);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::buffer::Buffer;
 use super::winograd::{KERNEL, PLANES, kernels_to_points, points_to_kernels};
-use super::{CONV2, CpuNetwork, LANES, padded};
+use super::{CONV2, CpuNetwork, LANES, PARTS, padded};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use runboard::data::CHANNELS;
@@ -13,7 +13,7 @@ const CELLS: usize = KERNEL * KERNEL;
 
 /// The parameters, channels padded with zeros to a multiple of [`super::LANES`].
 pub struct PackedWeights<'a> {
-    /// [row, column and input channel, out]
+    /// As [`super::convolution::Convolution::pack`] has it
     pub conv1: Buffer,
     /// [out]
     pub bias1: Cow<'a, [f32]>,
@@ -47,16 +47,7 @@ pub struct GradientSums {
 
 impl<'a> PackedWeights<'a> {
     pub fn pack(cpu: &CpuNetwork, from: &ConvolutionParameters<&'a [f32]>) -> Self {
-        let (first, [w1, w2]) = (cpu.convolution(), cpu.widths());
-        let k = first.kernel;
-        let mut conv1 = Buffer::zeros(k * k * CHANNELS * w1);
-        for (out, filter) in from.conv1.chunks_exact(CHANNELS * k * k).enumerate() {
-            for (channel, plane) in filter.chunks_exact(k * k).enumerate() {
-                for (cell, value) in plane.iter().enumerate() {
-                    conv1[(cell * CHANNELS + channel) * w1 + out] = *value;
-                }
-            }
-        }
+        let [w1, w2] = cpu.widths();
         let [c1, c2] = cpu.channels;
         let filters = from.conv2;
         let filter = |out: usize, channel: usize| &filters[(out * c1 + channel) * CELLS..][..CELLS];
@@ -80,7 +71,7 @@ impl<'a> PackedWeights<'a> {
             || arch.dispatch(KernelsToPoints(c2, [w2, w1], backward_kernel)),
         );
         PackedWeights {
-            conv1,
+            conv1: cpu.convolution().pack(from.conv1),
             bias1: padded(from.bias1, from.bias1.len()),
             conv2,
             bias2: padded(from.bias2, from.bias2.len()),
@@ -191,24 +182,45 @@ impl WithSimd for ChannelGradient<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let [w1, w2] = self.cpu.widths();
+        let vectors = w2 / S::F32_LANES;
+        let mut parts: [&[S::f32s]; PARTS] = [&[]; PARTS];
+        for (values, part) in parts.iter_mut().zip(self.parts) {
+            *values = S::as_simd_f32s(&part.conv2).0;
+        }
+        let parts = &parts[..self.parts.len().min(PARTS)];
         let mut points = Buffer::stale(PLANES * w2);
-        let mut rows = Buffer::stale(self.parts.len() * w2);
-        for (plane, points) in points.chunks_exact_mut(w2).enumerate() {
-            let mut rows: Vec<&mut [f32]> = rows.chunks_exact_mut(w2).collect();
-            for (row, part) in rows.iter_mut().zip(self.parts) {
-                let from = (plane * w1 + self.channel) * w2;
-                row.copy_from_slice(&part.conv2[from..from + w2]);
+        let planes = S::as_mut_simd_f32s(&mut points).0.chunks_exact_mut(vectors);
+        let mut values = [simd.splat_f32s(0.0); PARTS];
+        for (plane, points) in planes.enumerate() {
+            let from = (plane * w1 + self.channel) * vectors;
+            for (vector, point) in points.iter_mut().enumerate() {
+                for (value, part) in values.iter_mut().zip(parts) {
+                    *value = part[from + vector];
+                }
+                *point = tree_sum(simd, &mut values[..parts.len()]);
             }
-            add_up(&mut rows);
-            points.copy_from_slice(rows[0]);
         }
         points_to_kernels(simd, &points, self.kernels);
     }
 }
 
+/// The sum of the values, with the additions of [`add_up`].
+#[inline(always)]
+fn tree_sum<S: Simd>(simd: S, values: &mut [S::f32s]) -> S::f32s {
+    let mut distance = 1;
+    while distance < values.len() {
+        let mut at = 0;
+        while at + distance < values.len() {
+            values[at] = simd.add_f32s(values[at], values[at + distance]);
+            at += 2 * distance;
+        }
+        distance *= 2;
+    }
+    values[0]
+}
+
 /// The sum of all rows in the place of the first. They are added up in a binary tree that follows from their number
 /// alone, so that the last bits do not depend on which thread took which part.
-#[inline(always)]
 fn add_up(rows: &mut [&mut [f32]]) {
     let mut distance = 1;
     while distance < rows.len() {

@@ -6,7 +6,10 @@
 //! the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity. Every 1-dimensional transform is written out, so that it
 //! takes the zeros and the symmetry of a and -a into account.
 
+use super::LANES;
+use super::buffer::Buffer;
 use pulp::Simd;
+use runboard::data::CHANNELS;
 
 /// Points of the transformed domain along one side.
 const POINTS: usize = 8;
@@ -271,6 +274,153 @@ impl WinogradTiles {
     fn planes(&self, vectors: usize) -> Grid {
         Grid::of(POINTS, self.rows() * vectors)
     }
+}
+
+/// Values of a tile of three channels in the transformed domain: [point, channel].
+const TILE_POINTS: usize = PLANES * CHANNELS;
+
+/// The tiles of one image of three channels. A product along so few is not worth a matrix: a tile's outputs are summed up
+/// and transformed back in registers.
+pub struct ImageTiles {
+    /// Tiles along a side of the image.
+    side: usize,
+    /// The image's cells and then its points: [cell, tile and channel, padded].
+    cells: Buffer,
+    points: Buffer,
+    /// The points as they are multiplied: [tile, point, channel].
+    tiles: Vec<[f32; TILE_POINTS]>,
+}
+
+impl ImageTiles {
+    /// Of images with so many tiles along a side.
+    pub fn new(side: usize) -> Self {
+        let len = PLANES * Self::width(side);
+        ImageTiles {
+            side,
+            cells: Buffer::zeros(len),
+            points: Buffer::stale(len),
+            tiles: vec![[0.0; TILE_POINTS]; side * side],
+        }
+    }
+
+    fn width(side: usize) -> usize {
+        (side * side * CHANNELS).next_multiple_of(LANES)
+    }
+
+    /// Take an image with its border: [y, x, channel], `row` values a row.
+    #[inline(always)]
+    pub fn load<S: Simd>(&mut self, simd: S, canvas: &[f32], row: usize) {
+        let width = Self::width(self.side);
+        for (at, cells) in self.cells.chunks_exact_mut(width).enumerate() {
+            let (y, x) = (at / POINTS, at % POINTS);
+            let tiles = cells.chunks_exact_mut(self.side * CHANNELS);
+            for (tile_y, tiles) in tiles.take(self.side).enumerate() {
+                let from = &canvas[(tile_y * TILE + y) * row + x * CHANNELS..];
+                let from = from.chunks(TILE * CHANNELS);
+                for (to, from) in tiles.chunks_exact_mut(CHANNELS).zip(from) {
+                    to.copy_from_slice(&from[..CHANNELS]);
+                }
+            }
+        }
+        let vectors = width / S::F32_LANES;
+        let grid = Grid::of(POINTS, vectors);
+        let cells = S::as_simd_f32s(&self.cells).0;
+        let points = S::as_mut_simd_f32s(&mut self.points).0;
+        for vector in 0..vectors {
+            transform_2d::<S, Input, POINTS, POINTS>(
+                simd,
+                (&cells[vector..], grid),
+                (&mut points[vector..], grid),
+            );
+        }
+        for (point, values) in self.points.chunks_exact(width).enumerate() {
+            let tiles = self.tiles.iter_mut().zip(values.chunks_exact(CHANNELS));
+            for (tile, values) in tiles {
+                tile[point * CHANNELS..][..CHANNELS].copy_from_slice(values);
+            }
+        }
+    }
+
+    /// The outputs of the image that was taken: [y, x, out], of kernels' points [block, point, channel, out], where a block
+    /// is of [`LANES`] outs.
+    #[inline(always)]
+    pub fn convolve<S: Simd>(&self, simd: S, kernels: &[f32], out: &mut [f32]) {
+        const BLOCK: usize = TILE_POINTS * LANES;
+        let each = LANES / S::F32_LANES;
+        let vectors = kernels.len() / BLOCK * each;
+        let out = S::as_mut_simd_f32s(out).0;
+        let mut own = [simd.splat_f32s(0.0); TILE_POINTS];
+        for (block, kernels) in kernels.chunks_exact(BLOCK).enumerate() {
+            let kernels = S::as_simd_f32s(kernels).0;
+            for vector in 0..each {
+                let kernels = kernels.iter().skip(vector).step_by(each);
+                own.iter_mut().zip(kernels).for_each(|(own, it)| *own = *it);
+                let out = &mut out[block * each + vector..];
+                // Two at a time, for which a kernel is read once.
+                let mut pairs = self.tiles.chunks_exact(2);
+                for (pair, tiles) in (&mut pairs).enumerate() {
+                    if let [left, right] = tiles {
+                        let outputs = tile_outputs(simd, &own, [left, right]);
+                        self.put(outputs[0], 2 * pair, out, vectors);
+                        self.put(outputs[1], 2 * pair + 1, out, vectors);
+                    }
+                }
+                if let [last] = pairs.remainder() {
+                    let [outputs] = tile_outputs(simd, &own, [last]);
+                    self.put(outputs, self.tiles.len() - 1, out, vectors);
+                }
+            }
+        }
+    }
+
+    /// Put a tile's outputs to their places; between two cells lie `vectors`.
+    #[inline(always)]
+    fn put<V: Copy>(&self, tile: [[V; TILE]; TILE], at: usize, out: &mut [V], vectors: usize) {
+        let (y, x) = (at / self.side * TILE, at % self.side * TILE);
+        for (row, values) in tile.iter().enumerate() {
+            let start = ((y + row) * self.side * TILE + x) * vectors;
+            let out = &mut out[start..][..(TILE - 1) * vectors + 1];
+            for (to, value) in out.iter_mut().step_by(vectors).zip(values) {
+                *to = *value;
+            }
+        }
+    }
+}
+
+/// The outputs of `N` tiles by a vector of kernels: [tile, y, x].
+#[inline(always)]
+fn tile_outputs<S: Simd, const N: usize>(
+    simd: S,
+    kernels: &[S::f32s; TILE_POINTS],
+    tiles: [&[f32; TILE_POINTS]; N],
+) -> [[[S::f32s; TILE]; TILE]; N] {
+    let zero = simd.splat_f32s(0.0);
+    let mut rows = [[[zero; POINTS]; TILE]; N];
+    for x in 0..POINTS {
+        let mut columns = [[zero; POINTS]; N];
+        for y in 0..POINTS {
+            for channel in 0..CHANNELS {
+                let at = (y * POINTS + x) * CHANNELS + channel;
+                for (column, tile) in columns.iter_mut().zip(tiles) {
+                    let value = simd.splat_f32s(tile[at]);
+                    column[y] = simd.mul_add_e_f32s(value, kernels[at], column[y]);
+                }
+            }
+        }
+        for (rows, column) in rows.iter_mut().zip(columns) {
+            let outputs: [S::f32s; TILE] = Output::apply(simd, column);
+            for (row, output) in rows.iter_mut().zip(outputs) {
+                row[x] = output;
+            }
+        }
+    }
+    let mut outputs = [[[zero; TILE]; TILE]; N];
+    for (outputs, rows) in outputs.iter_mut().zip(rows) {
+        for (outputs, row) in outputs.iter_mut().zip(rows) {
+            *outputs = Output::apply(simd, row);
+        }
+    }
+    outputs
 }
 
 /// Kernels [row, column, value] to their points; `stride` values lie between two points, of which the first begins

@@ -1,0 +1,71 @@
+//! The memory of libtorch's tensors as slices: parameters and images are read where they are, and gradients written to where
+//! the optimizer takes them from. All of the CPU's kernels that is unsafe.
+
+use anyhow::Result;
+use std::borrow::Cow;
+use std::slice;
+use tch::{Device, Kind, Tensor};
+
+/// A tensor's values, row by row; a copy only where they do not lie so.
+///
+/// # Errors
+/// libtorch's.
+pub fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
+    let is_plain = tensor.kind() == Kind::Float && tensor.device() == Device::Cpu;
+    let len = tensor.numel();
+    if is_plain && tensor.is_contiguous() && len > 0 {
+        // SAFETY: contiguous, of this kind and on this device: `len` floats from there on. They live as long as the tensor,
+        // and nobody writes to parameters or images during a pass: that takes a `&mut` of what owns them.
+        let values = unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), len) };
+        return Ok(Cow::Borrowed(values));
+    }
+    let tensor = tensor.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let mut values = vec![0.0; len];
+    tensor.f_copy_data(&mut values, len)?;
+    Ok(Cow::Owned(values))
+}
+
+/// The gradients by all parameters, one after the other in memory.
+pub struct FlatGradients {
+    values: Tensor,
+    /// Views of the values in the parameters' shapes.
+    pub views: Vec<Tensor>,
+}
+
+impl FlatGradients {
+    /// Room for those by these parameters, which is what somebody left there.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of(parameters: &[Tensor]) -> Result<Self> {
+        let lengths = parameters.iter().map(|it| it.numel() as i64);
+        let values = Tensor::f_empty([lengths.clone().sum()], (Kind::Float, Device::Cpu))?;
+        let mut start = 0;
+        let mut views = Vec::with_capacity(parameters.len());
+        for (parameter, length) in parameters.iter().zip(lengths) {
+            let view = values.f_narrow(0, start, length)?;
+            views.push(view.f_view(&parameter.size()[..])?);
+            start += length;
+        }
+        Ok(FlatGradients { values, views })
+    }
+
+    /// The values by each parameter.
+    pub fn values(&mut self) -> Vec<&mut [f32]> {
+        let start = self.values.data_ptr().cast::<f32>();
+        let len = self.values.numel();
+        if len == 0 {
+            return Vec::new();
+        }
+        // SAFETY: a tensor of this struct's own, made as `len` floats in a row; `&mut self` keeps others from it, and the
+        // views give no access to its memory without unsafe code or a `&mut` of this struct.
+        let mut rest = unsafe { slice::from_raw_parts_mut(start, len) };
+        let mut values = Vec::with_capacity(self.views.len());
+        for view in &self.views {
+            let (own, later) = rest.split_at_mut(view.numel());
+            values.push(own);
+            rest = later;
+        }
+        values
+    }
+}
