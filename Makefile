@@ -111,7 +111,7 @@ bench-list: ## time list, compare and show over 3,000 runs
 	@cargo bench --quiet --package runboard --bench commands -- $(ARGS)
 
 bench-reference: ## install the PyTorch and TensorFlow that make bench compares with
-	@$(PYTHON) tools/setup.py venv $(BENCH_TORCH) torch==2.11.0 numpy
+	@$(PYTHON) tools/setup.py venv $(BENCH_TORCH) torch==2.11.0 numpy safetensors==0.8.0 pillow==13.0.0 tensorboard==2.21.0 'setuptools<81'
 	@$(PYTHON) tools/setup.py venv $(BENCH_TENSORFLOW) tensorflow-cpu==2.21.0
 
 install: build ## install runboard, libtorch and the experiments into PREFIX (~/.local)

@@ -6,15 +6,17 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backon::{BlockingRetryable, ConstantBuilder};
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use sha2::{Digest, Sha256};
 
-use crate::console;
+use crate::{console, user_error};
 
 /// How often [`retry_io`] tries again, and how long it waits before each time.
 const RETRIES: usize = 4;
@@ -74,7 +76,10 @@ pub fn make_dir(path: &Path) -> Result<()> {
 /// If the directory cannot be written or the disk is full; the old directory then stays as it was.
 pub fn replace_dir(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     let temporary = path.with_extension("tmp");
-    let written = fill(&temporary, files)
+    let written = path
+        .parent()
+        .map_or(Ok(()), make_dir)
+        .and_then(|()| fill(&temporary, files))
         .and_then(|()| remove_dir(path))
         .and_then(|()| {
             fs::rename(&temporary, path)
@@ -86,9 +91,44 @@ pub fn replace_dir(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     written
 }
 
+/// Makes the directory `path` of these files; it is whole or not there whatever happens meanwhile, and what is there already
+/// stays. The directory around it must exist.
+///
+/// # Errors
+/// A user error if there is something at `path`; if it cannot be written.
+pub fn create_dir_of(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}{TEMPORARY_SUFFIX}", process::id()));
+    let written = fill(&temporary, files).and_then(|()| match rename_new(&temporary, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(user_error!("{} is there already", path.display()))
+        }
+        renamed => renamed.with_context(|| format!("failed to create {}", path.display())),
+    });
+    if written.is_err() {
+        let _ = remove_dir(&temporary); // best effort
+    }
+    written.and_then(|()| sync_dir(dir_of(path)))
+}
+
+/// A rename that replaces nothing.
+///
+/// # Errors
+/// As that of the system; [`ErrorKind::AlreadyExists`] if there is something at `to`.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    let renamed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE);
+    match renamed {
+        // A file system that cannot promise it: nobody else writes there meanwhile.
+        Err(Errno::EINVAL | Errno::ENOSYS) => match to.symlink_metadata() {
+            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, to),
+        },
+        renamed => Ok(renamed?),
+    }
+}
+
 fn fill(directory: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     remove_dir(directory)?;
-    directory.parent().map_or(Ok(()), make_dir)?;
     make_dir(directory)?;
     for (name, bytes) in files {
         write_atomic(&directory.join(name), bytes)?;
@@ -257,6 +297,26 @@ fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directory_of_files_is_whole_and_replaces_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a");
+        let files: [(&str, &[u8]); 2] = [("x", b"1"), ("y", b"2")];
+        create_dir_of(&path, &files).unwrap();
+        assert_eq!(fs::read(path.join("y")).unwrap(), b"2");
+        let error = create_dir_of(&path, &[("x", b"3")]).unwrap_err();
+        assert!(crate::error::is_user_error(&error));
+        assert_eq!(
+            error.to_string(),
+            format!("{} is there already", path.display())
+        );
+        assert_eq!(fs::read(path.join("x")).unwrap(), b"1");
+        // A file that cannot be written takes all back.
+        create_dir_of(&parent.path().join("b"), &[("x", b"1"), ("no/y", b"2")]).unwrap_err();
+        let left: Vec<_> = fs::read_dir(parent.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
 
     #[test]
     fn write_atomic_replaces_the_whole_file_and_leaves_nothing_beside_it() {

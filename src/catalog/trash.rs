@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Local, TimeZone};
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::Entry;
-use crate::files::{read_small, sync_dir, write_atomic};
+use crate::files::{read_small, rename_new, sync_dir, write_atomic};
 use crate::run::{Found, Lock, Role, commands};
 use crate::{bail_user, user_error};
 
@@ -162,7 +161,7 @@ impl Trash {
                 1 => trash.join(&timestamp),
                 _ => trash.join(format!("{timestamp}{AGAIN}{number}")),
             };
-            match rename(&place, &target) {
+            match rename_new(&place, &target) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 moved => {
                     moved.with_context(|| {
@@ -242,7 +241,7 @@ impl Trash {
             .with_context(|| format!("failed to create {}", around.display()))?;
         let [here, there] = EVENTS;
         rename_events(&trashed.path, [there, here])?;
-        rename(&trashed.path, &place).with_context(|| {
+        rename_new(&trashed.path, &place).with_context(|| {
             format!(
                 "failed to move {} to {}",
                 trashed.path.display(),
@@ -265,7 +264,7 @@ impl Trash {
         let mut number = 1;
         let target = loop {
             let target = self.path.join(format!("{DELETING}{name}{AGAIN}{number}"));
-            match rename(&trashed.path, &target) {
+            match rename_new(&trashed.path, &target) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 moved => {
                     moved.with_context(|| format!("failed to move {}", trashed.path.display()))?;
@@ -323,19 +322,6 @@ fn removed(path: &Path) -> DateTime<Local> {
         .unwrap_or_else(Local::now)
 }
 
-/// A rename that replaces nothing.
-fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
-    let renamed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE);
-    match renamed {
-        // A file system that cannot promise it: nobody else moves runs there meanwhile.
-        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOSYS) => match to.symlink_metadata() {
-            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(from, to),
-        },
-        renamed => Ok(renamed?),
-    }
-}
-
 /// Gives the event files below a directory names that have the second of these words for the first.
 fn rename_events(directory: &Path, [from, to]: [&str; 2]) -> Result<()> {
     let files = WalkDir::new(directory).into_iter().filter_map(Result::ok);
@@ -343,7 +329,7 @@ fn rename_events(directory: &Path, [from, to]: [&str; 2]) -> Result<()> {
         let name = file.file_name().to_string_lossy();
         if name.contains(from) {
             let renamed = file.path().with_file_name(name.replace(from, to));
-            rename(file.path(), &renamed)
+            rename_new(file.path(), &renamed)
                 .with_context(|| format!("failed to rename {}", file.path().display()))?;
         }
     }

@@ -26,13 +26,14 @@ pub fn answer() {
 type Completer = fn(&str) -> Vec<CompletionCandidate>;
 
 /// What is offered for the arguments of these names, in whichever command they are.
-const COMPLETERS: [(&str, Completer); 14] = [
+const COMPLETERS: [(&str, Completer); 15] = [
     ("run", runs),
     ("what", runs),
     ("a", runs),
     ("b", runs),
     ("from", runs),
     ("baseline", runs),
+    ("checkpoint", checkpoints),
     ("name", experiments),
     ("overrides", settings),
     ("sweeps", settings),
@@ -118,6 +119,11 @@ fn trashed(_: &str) -> Vec<CompletionCandidate> {
 fn experiments(_: &str) -> Vec<CompletionCandidate> {
     let names = || spec::available(&Home::find().ok()?.experiments()).ok();
     candidates(names().unwrap_or_default())
+}
+
+/// What stands for a step.
+fn checkpoints(_: &str) -> Vec<CompletionCandidate> {
+    candidates(["best", "last"])
 }
 
 /// `FIELD=`, and what a field can be that is one of a few words.

@@ -7,6 +7,7 @@ pub mod complete;
 mod curve;
 mod data;
 mod estimate;
+mod export;
 mod fields;
 mod form;
 mod generate;
@@ -30,7 +31,8 @@ use crate::data::Fetch;
 use crate::hint::shell;
 use crate::home::Home;
 use crate::launch::{Endpoint, Flags, Launch};
-use crate::run::{Found, RunDir, commands, resolve, resolve_any};
+use crate::run::{EvaluationProgress, Found, Journal, RunDir};
+use crate::run::{commands, points, resolve, resolve_any};
 use crate::spec::{self, Experiment, Override, Spec};
 use crate::supervisor::display::Verbosity;
 use crate::{bail_user, compute, console, error, paths};
@@ -140,6 +142,8 @@ enum Command {
     Curve(curve::Arguments),
     /// What a run's network makes of pictures: PNG and JPEG files, or folders of them
     Predict(predict::Arguments),
+    /// A run's network as files that PyTorch reads: weights, labels, input, and a Python file that rebuilds it
+    Export(export::Arguments),
     /// Look on at a run or a sweep that was started elsewhere; Ctrl-C ends the looking on alone
     Watch(watch::WatchArguments),
     /// The log of a run's trainer, or of its evaluator
@@ -226,6 +230,24 @@ impl RunsArg {
     /// The run that the user means by `what`.
     fn find(&self, what: &Path) -> Result<RunDir> {
         resolve(&self.directory()?, what)
+    }
+
+    /// As [`RunsArg::find`]; of a sweep the point with the best score.
+    fn find_best(&self, what: &Path) -> Result<RunDir> {
+        let Found::Sweep(sweep) = self.find_any(what)? else {
+            return self.find(what);
+        };
+        let score = |point: RunDir| {
+            // A journal that cannot be read is for commands about that point.
+            let evaluations = Journal::read(&point.evaluations()).ok()?;
+            Some((EvaluationProgress::of(&evaluations).best?, point))
+        };
+        let scored = points(&sweep).into_iter().filter_map(score);
+        let best = scored.reduce(|best, next| match next.0.criterion() > best.0.criterion() {
+            true => next,
+            false => best,
+        });
+        best.map_or_else(|| self.find(what), |(_, point)| Ok(point))
     }
 }
 
@@ -473,6 +495,7 @@ impl Cli {
             Command::Diff(arguments) => compare::diff(arguments),
             Command::Curve(arguments) => curve::curve(arguments),
             Command::Predict(arguments) => predict::predict(arguments),
+            Command::Export(arguments) => export::export(arguments),
             Command::Watch(arguments) => watch::watch(arguments),
             Command::Logs(arguments) => watch::logs(arguments),
             Command::Tag(arguments) => labels::tag(arguments),

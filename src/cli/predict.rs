@@ -27,7 +27,7 @@ A picture that is not 32x32 is made so as `runboard data import` does it: its ce
 transparent parts on white, turned as its camera says. One that cannot be read is told and the others are predicted; \
 the exit code is 2 then.")]
 pub struct Arguments {
-    /// NAME (its latest run), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
+    /// NAME (its latest run), NAME/TIMESTAMP, a sweep for its best point, a point as NAME/TIMESTAMP/7, or a directory
     #[arg(value_parser = path())]
     run: PathBuf,
     /// PNG or JPEG files, or folders, of which all .png, .jpg and .jpeg files are taken
@@ -63,7 +63,7 @@ struct Told {
 
 /// Shows the most probable classes of each picture.
 pub fn predict(arguments: &Arguments) -> Result<i32> {
-    let run = arguments.runs.find(&arguments.run)?;
+    let run = arguments.runs.find_best(&arguments.run)?;
     let mut spec = run::read_spec(&run)?;
     if let Some(device) = &arguments.device {
         compute::machine()?.gpu("--device", device)?;

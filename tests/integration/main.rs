@@ -13,6 +13,7 @@ mod divergence;
 mod early_stop;
 mod environment;
 mod evaluations;
+mod export;
 mod faults;
 mod fuzz;
 mod home;

@@ -445,8 +445,17 @@ pub fn python(script: &str, path: &Path) -> Option<Value> {
 
 /// A script in TensorBoard's Python, where that is installed.
 fn tensorboards_python(script: &str) -> Option<Command> {
+    python_of(".venv-tensorboard", script)
+}
+
+/// A script in the Python that has PyTorch, where that is installed (`make bench-reference` installs it).
+pub fn pytorchs_python(script: &str) -> Option<Command> {
+    python_of(".venv-bench-torch", script)
+}
+
+fn python_of(environment: &str, script: &str) -> Option<Command> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".venv-tensorboard/bin/python");
+    let python = root.join(environment).join("bin/python");
     if !python.exists() {
         eprintln!("not checked with {script}: no {}", python.display());
         return None;
