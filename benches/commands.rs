@@ -112,6 +112,7 @@ fn make(runs: &Path, number: u64) -> Result<()> {
         burn: "0".to_owned(),
         libtorch: "0".to_owned(),
         device: "cpu".to_owned(),
+        program: None,
     };
     let session = Provenance::collect(Path::new("/"), software, Some(0)).with_spec(&spec)?;
     let name = format!("speed-{}", number % 10);

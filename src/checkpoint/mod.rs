@@ -15,6 +15,7 @@
 //! A checkpoint is written as `step-N.tmp/`, synced and renamed: whatever is not renamed does not exist. It
 //! is renamed again, `step-N.old/`, before it is removed, and changes names with one that takes its place.
 
+mod difference;
 mod format;
 #[cfg(test)]
 mod fuzz;
@@ -27,6 +28,7 @@ mod tensors;
 mod version;
 mod watch;
 
+pub use difference::{Difference, difference};
 pub use format::fingerprint;
 pub use format::safetensors;
 pub use lease::Lease;

@@ -289,10 +289,10 @@ pub fn diff(arguments: &DiffArguments) -> Result<i32> {
 
 /// What is told of a session.
 const PROVENANCE: &[&str] = &[
-    "commit", "runboard", "burn", "libtorch", "device", "host", "cpu", "cores",
+    "commit", "runboard", "program", "burn", "libtorch", "device", "host", "cpu", "cores",
 ];
 
-fn provenance(session: &Provenance) -> Vec<(&'static str, Option<String>)> {
+pub(super) fn provenance(session: &Provenance) -> Vec<(&'static str, Option<String>)> {
     let commit = session.git.as_ref().map(|git| match git.dirty {
         true => format!("{} and changes", git.commit),
         false => git.commit.clone(),
@@ -301,6 +301,7 @@ fn provenance(session: &Provenance) -> Vec<(&'static str, Option<String>)> {
     vec![
         ("commit", commit),
         ("runboard", Some(session.runboard.clone())),
+        ("program", software.program.clone()),
         ("burn", Some(software.burn.clone())),
         ("libtorch", Some(software.libtorch.clone())),
         ("device", Some(software.device.clone())),

@@ -16,6 +16,7 @@ mod list;
 mod notes;
 mod predict;
 mod processes;
+mod rerun;
 mod run;
 mod show;
 mod sweep;
@@ -115,6 +116,8 @@ enum Command {
         #[command(flatten)]
         launch: LaunchArgs,
     },
+    /// Repeat a run as a new one, from the same spec, data and seed, and tell whether its checkpoints have the same bytes
+    Rerun(rerun::Arguments),
     /// Stop a run, or a sweep and its points, after a last checkpoint, wherever it was started, and wait for its end
     Stop {
         /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
@@ -484,6 +487,7 @@ impl Cli {
                     }
                 }
             }
+            Command::Rerun(arguments) => rerun::rerun(arguments),
             Command::Stop { run, runs, now } => match runs.find_any(run)? {
                 Found::Run(run) => run::stop(&run, *now),
                 Found::Sweep(sweep) => sweep::stop(sweep, *now),

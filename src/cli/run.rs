@@ -1,5 +1,6 @@
 //! `runboard run`, `resume` and `stop`: a run directory and its processes.
 
+use super::rerun;
 use super::sweep;
 use super::warm_start::WarmStart;
 use super::{ExperimentArgs, LaunchArgs, data_error, data_from_environment, fetch};
@@ -265,7 +266,7 @@ fn note_early_stop(run: &RunDir, spec: &Spec, next: u64) {
 }
 
 /// Makes sure that a run of `steps` steps can be trained until `until` are done.
-fn check_until(until: Option<u64>, steps: u64) -> Result<()> {
+pub(super) fn check_until(until: Option<u64>, steps: u64) -> Result<()> {
     match until.filter(|&until| until > steps) {
         Some(until) => {
             bail_user!("--until: got {until}, want at most the {steps} steps of the run")
@@ -300,7 +301,7 @@ fn next_step(run: &RunDir) -> Option<u64> {
     Some(newest.map_or(0, |entry| entry.step + 1))
 }
 
-fn provenance(machine: &Machine, device: String, first_step: Option<u64>) -> Provenance {
+pub(super) fn provenance(machine: &Machine, device: String, first_step: Option<u64>) -> Provenance {
     Provenance::collect(Path::new("."), machine.software(device), first_step)
 }
 
@@ -338,7 +339,7 @@ pub(super) fn detach<S: Status>(
 }
 
 /// Supervises `run`, whose lock this is, here or detached.
-fn start(run: &RunDir, lock: Lock, launch: Launch, session: Session) -> Result<i32> {
+pub(super) fn start(run: &RunDir, lock: Lock, launch: Launch, session: Session) -> Result<i32> {
     let path = run.path().display();
     let Session {
         until, verbosity, ..
@@ -368,5 +369,12 @@ fn start(run: &RunDir, lock: Lock, launch: Launch, session: Session) -> Result<i
         console::warning(format_args!("{error:#}"));
     }
     console::line(summary.text(display.columns()));
-    Ok(summary.exit_code())
+    let repeated = rerun::Outcome::of(run);
+    if let Some(outcome) = &repeated {
+        console::line(format_args!("repeats {outcome}"));
+    }
+    Ok(match (summary.exit_code(), repeated) {
+        (0, Some(outcome)) => outcome.exit_code(),
+        (code, _) => code,
+    })
 }

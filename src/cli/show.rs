@@ -1,6 +1,7 @@
 //! `runboard show`: all that is known of a run.
 
 use super::labels::indented;
+use super::rerun::Outcome;
 use super::{RunsArg, path};
 use crate::catalog::{COLUMNS, Entry, Value, plain};
 use crate::events::{Curve, scalars, tags};
@@ -98,6 +99,9 @@ fn text(run: &RunDir, entry: &Entry) -> String {
     lines.extend(damage.iter().map(|damage| row("damaged", damage)));
     if let Some(error) = entry.error() {
         lines.push(row("error", &error.replace('\n', &format!("\n{:17}", ""))));
+    }
+    if let Some(outcome) = Outcome::of(run) {
+        lines.push(row("repeats", &outcome.to_string()));
     }
     lines.extend(curves(run));
     lines.extend(time(entry));
@@ -304,6 +308,11 @@ fn sessions(entry: &Entry) -> Vec<String> {
         if let Some(origin) = &session.weights_from {
             lines.push(format!("    begins with {origin}"));
         }
+        if let Some(repetition) = &session.repeats {
+            lines.push(format!("    repeats {}", repetition.run));
+            let differences = repetition.differences.iter();
+            lines.extend(differences.map(|difference| format!("    differs: {difference}")));
+        }
         for change in &session.changes {
             let [from, to] = change.as_yaml();
             lines.push(format!("    {}: {from} -> {to}", change.field));
@@ -361,6 +370,8 @@ pub(super) fn as_json(entry: &Entry) -> Result<Json> {
             })
         });
         fields.insert("checkpoints".to_owned(), checkpoints.collect());
+        let repeats = Outcome::of(run).map(|outcome| outcome.json());
+        fields.insert("repeats".to_owned(), repeats.unwrap_or_default());
         fields.insert("origins".to_owned(), json!(entry.origins()));
         fields.insert(
             "evaluations".to_owned(),

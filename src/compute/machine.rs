@@ -1,6 +1,6 @@
 //! What the program sees of this machine, and what it was built with.
 
-use super::program::ask;
+use super::program::{self, ask};
 use crate::launch::Launch;
 use crate::run::Software;
 use crate::spec::{Compute, Spec};
@@ -127,6 +127,7 @@ impl Machine {
             burn: self.burn.clone(),
             libtorch: self.libtorch.clone(),
             device,
+            program: program::digest(),
         }
     }
 }

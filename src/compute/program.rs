@@ -1,11 +1,13 @@
 //! Where the program is, how it is started and asked, and that it is of the same build as this one.
 
 use super::environment;
+use crate::files::sha256;
 use crate::{bail_user, hint};
 use anyhow::{Context, Error, Result, bail};
 use serde::de::DeserializeOwned;
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,9 @@ use std::process::{Command, Stdio};
 
 /// The program's file, beside runboard's own.
 const NAME: &str = "runboard-compute";
+
+/// Hexadecimal digits that stand for the program's file in a run's provenance.
+const DIGEST_DIGITS: usize = 16;
 
 /// Tells the program of which build its starter is.
 const BUILD_VARIABLE: &str = "RUNBOARD_BUILD";
@@ -37,6 +42,14 @@ pub fn path() -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// What tells the program's file from others: the first digits of its SHA-256, if it can be read.
+pub(super) fn digest() -> Option<String> {
+    let bytes = fs::read(path().ok()?).ok()?;
+    let mut digest = sha256(bytes);
+    digest.truncate(DIGEST_DIGITS);
+    Some(digest)
 }
 
 /// Makes sure, in the program, that whoever started it is of the same build: one of the two may be left from an earlier one.

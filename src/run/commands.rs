@@ -22,6 +22,16 @@ pub fn resume_with_data(run: &ProcessDir) -> String {
     of(run, "resume", &["--data", "DIR"], " DATA=DIR")
 }
 
+/// How to repeat a run whose data were moved.
+pub fn rerun_with_data(run: &ProcessDir) -> String {
+    runboard(&[
+        OsStr::new("rerun"),
+        &argument(run),
+        "--data".as_ref(),
+        "DIR".as_ref(),
+    ])
+}
+
 /// How to score the checkpoints of a run that are not scored.
 pub fn score(run: &ProcessDir) -> String {
     runboard(&[

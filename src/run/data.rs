@@ -7,7 +7,7 @@
 //! The frozen spec says where they were when the run began; `folder` is where they are now, if they were moved. A
 //! run of an earlier version gets the file at its next start.
 
-use super::{Lock, RunDir, commands};
+use super::{Lock, ProcessDir, RunDir, commands};
 use crate::console;
 use crate::data::{self, CLASS_COUNT, ChannelStatistics, Fingerprint, Images, Split};
 use crate::files::{read_small, without_bom, write_atomic};
@@ -116,9 +116,38 @@ pub fn verify(
     folder: Option<&Path>,
     fallback: impl FnOnce() -> Result<Option<PathBuf>>,
 ) -> Result<()> {
-    let recorded = Record::load(run)?;
-    let recorded = recorded.as_ref();
-    let examine = |directory: &Path| check(run, recorded, directory);
+    let (recorded, hint) = (Record::load(run)?, commands::resume_with_data as Hint);
+    let (place, fingerprint) = locate(run, recorded.as_ref(), data, folder, fallback, hint)?;
+    remember(run, recorded.as_ref(), &place, fingerprint)
+}
+
+/// Where the run's data are, for another run that repeats it: as `data.folder` of a spec, and what they are. They are looked for
+/// as [`verify`] does, and it is not remembered where they are found.
+///
+/// # Errors
+/// As [`verify`].
+pub fn find_to_repeat(
+    run: &RunDir,
+    data: &Data,
+    folder: Option<&Path>,
+    fallback: impl FnOnce() -> Result<Option<PathBuf>>,
+) -> Result<(PathBuf, Fingerprint)> {
+    let (recorded, hint) = (Record::load(run)?, commands::rerun_with_data as Hint);
+    locate(run, recorded.as_ref(), data, folder, fallback, hint)
+}
+
+/// What a user may type to say where the data of a run are.
+type Hint = fn(&ProcessDir) -> String;
+
+fn locate(
+    run: &RunDir,
+    recorded: Option<&Record>,
+    data: &Data,
+    folder: Option<&Path>,
+    fallback: impl FnOnce() -> Result<Option<PathBuf>>,
+    hint: Hint,
+) -> Result<(PathBuf, Fingerprint)> {
+    let examine = |directory: &Path| check(run, recorded, directory, hint);
     let first = match folder {
         Some(folder) => search(data, &[folder], examine),
         None => search(data, &places(recorded, data), examine),
@@ -140,15 +169,15 @@ pub fn verify(
             }
         }
     };
-    if let Some((place, fingerprint)) = found {
-        return remember(run, recorded, &place, fingerprint);
+    if let Some(found) = found {
+        return Ok(found);
     }
     let place = folder.unwrap_or_else(|| places(recorded, data)[0]);
     if folder.is_some() || data.source != Source::Synthetic {
-        return Err(not_found(run, data, place));
+        return Err(not_found(run, data, place, hint));
     }
     let fingerprint = examine(&data::synthesize(&data.synthetic, place)?)?;
-    remember(run, recorded, place, fingerprint)
+    Ok((place.to_owned(), fingerprint))
 }
 
 /// What `examine` makes of the run's data in the first of these places where that is no error, and the place; `None` if
@@ -222,7 +251,9 @@ pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
             let directory = data::synthesize(&data.synthetic, places[0])?;
             (places[0].to_owned(), examine(&directory)?)
         }
-        (None, Source::Cifar10) => return Err(not_found(run, data, places[0])),
+        (None, Source::Cifar10) => {
+            return Err(not_found(run, data, places[0], commands::resume_with_data));
+        }
     };
     if recorded.is_none() {
         remember(run, None, &place, Fingerprint::of(&directory)?)?;
@@ -243,7 +274,8 @@ fn read_from(
         let difference = fingerprint.image_difference(split, &images);
         let difference = difference.or_else(|| fingerprint.class_difference(&classes));
         if let Some(difference) = difference {
-            return Err(other_data(run, directory, &difference));
+            let hint = commands::resume_with_data;
+            return Err(other_data(run, directory, &difference, hint));
         }
     }
     Ok((directory.to_owned(), RunData { images, classes }))
@@ -306,11 +338,16 @@ pub fn statistics(run: &RunDir, spec: &Spec) -> Result<Option<ChannelStatistics>
 }
 
 /// The fingerprint of the data in `directory`, which must be the recorded one.
-fn check(run: &RunDir, recorded: Option<&Record>, directory: &Path) -> Result<Fingerprint> {
+fn check(
+    run: &RunDir,
+    recorded: Option<&Record>,
+    directory: &Path,
+    hint: Hint,
+) -> Result<Fingerprint> {
     let found = Fingerprint::of(directory)?;
     let difference = recorded.and_then(|record| record.fingerprint.difference(&found));
     match difference {
-        Some(difference) => Err(other_data(run, directory, &difference)),
+        Some(difference) => Err(other_data(run, directory, &difference, hint)),
         None => Ok(found),
     }
 }
@@ -365,22 +402,22 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-fn other_data(run: &RunDir, directory: &Path, difference: &str) -> anyhow::Error {
+fn other_data(run: &RunDir, directory: &Path, difference: &str, hint: Hint) -> anyhow::Error {
     user_error!(
         "{} holds other data than {} began with: {difference}; a run keeps its data: start another run for others, or \
          name the place of these: {}",
         directory.display(),
         run.id(),
-        commands::resume_with_data(run)
+        hint(run)
     )
 }
 
-fn not_found(run: &RunDir, data: &Data, folder: &Path) -> anyhow::Error {
+fn not_found(run: &RunDir, data: &Data, folder: &Path, hint: Hint) -> anyhow::Error {
     let mut message = format!(
         "the data of {} are not in {}, and others are not fetched for a run that has begun; if they are elsewhere: {}",
         run.id(),
         folder.display(),
-        commands::resume_with_data(run)
+        hint(run)
     );
     if data.source == Source::Cifar10 {
         message += &format!(

@@ -35,7 +35,7 @@ pub(crate) use lock::{Holder, LockState};
 pub use point::{record_swept_fields, swept_fields};
 pub use process::{Process, ProcessState};
 pub use process_dir::{ProcessDir, SWEEP};
-pub use provenance::{Git, Provenance, Software, WeightsOrigin};
+pub use provenance::{Git, Provenance, Repetition, Software, WeightsOrigin};
 pub use registry::{
     Found, RunState, Statuses, check_directory, list, points, resolve, resolve_any, state,
 };

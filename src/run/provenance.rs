@@ -24,8 +24,9 @@ use crate::files::{read_small, write_atomic};
 use crate::spec::{Change, Field, Spec};
 
 /// The format's version. A session with other fields needs a new one: what this one does not know it would lose.
-/// Version 2 has no spec, no changes and no origin of the weights, version 3 no origins of the spec's fields.
-const VERSION: u32 = 4;
+/// Version 2 has no spec, no changes and no origin of the weights, version 3 no origins of the spec's fields, version 4 no
+/// digest of the program and no repetitions.
+const VERSION: u32 = 5;
 
 /// A record is no longer than this: it takes about a kilobyte a session.
 const MAX_BYTES: u64 = 16 << 20;
@@ -69,6 +70,9 @@ pub struct Provenance {
     /// The weights that a run with `--from` begins with; in its first session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_from: Option<WeightsOrigin>,
+    /// The run that this one repeats; in its first session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repetition>,
     /// What `resume --set` changed of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
@@ -93,6 +97,22 @@ pub struct Software {
     pub libtorch: String,
     /// The device trained on.
     pub device: String,
+    /// The first 16 hexadecimal digits of the SHA-256 of the program that computes, if it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+}
+
+/// What a run repeats that `rerun` has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repetition {
+    /// `NAME/TIMESTAMP` of the other run.
+    pub run: String,
+    /// Its directory then.
+    pub directory: String,
+    /// What differed from its sessions when this one began, a line each.
+    pub differences: Vec<String>,
+    /// Why its checkpoints may have other bytes than the other run's; none if they are expected to have the same.
+    pub doubts: Vec<String>,
 }
 
 /// Where weights come from that a run begins with.
@@ -171,6 +191,7 @@ impl Provenance {
             cores: thread::available_parallelism().map_or(1, usize::from),
             diff: None,
             weights_from: None,
+            repeats: None,
             changes: Vec::new(),
             origins: BTreeMap::new(),
             spec: None,
@@ -217,6 +238,15 @@ impl Provenance {
     pub fn with_weights_from(self, origin: WeightsOrigin) -> Self {
         Provenance {
             weights_from: Some(origin),
+            ..self
+        }
+    }
+
+    /// This session, the first one of a run that repeats another one.
+    #[must_use]
+    pub fn with_repetition(self, repetition: Repetition) -> Self {
+        Provenance {
+            repeats: Some(repetition),
             ..self
         }
     }
@@ -293,6 +323,12 @@ impl Provenance {
             Ok(serde_json::to_string_pretty(&record)?)
         });
         text.unwrap_or_default()
+    }
+
+    /// What `run` repeats; `None` if nothing, and if the record cannot be read.
+    pub fn repetition(run: &RunDir) -> Option<Repetition> {
+        let record = Record::read(run).ok()?;
+        record.sessions.into_iter().next()?.repeats
     }
 
     /// Where the weights come from that `run` begins with; `None` if it draws them, and if the record cannot be read.
@@ -448,6 +484,7 @@ pub(crate) mod tests {
             burn: "0.22.1".to_owned(),
             libtorch: "2.11.0".to_owned(),
             device: "cpu".to_owned(),
+            program: None,
         }
     }
 
@@ -473,7 +510,7 @@ pub(crate) mod tests {
     fn record_tells_commit_and_changes_of_each_sessions_checkout() {
         let directory = tempfile::tempdir().unwrap();
         let (_outside, run, record) = recorded(directory.path());
-        assert_eq!(record["version"], 4);
+        assert_eq!(record["version"], 5);
         let outside = &record["sessions"][0];
         assert_eq!(outside["software"]["burn"], "0.22.1");
         assert_eq!(outside["software"]["device"], "cpu");
@@ -547,7 +584,7 @@ pub(crate) mod tests {
         fs::write(run.path().join("provenance.diff"), "its changes").unwrap();
         provenance().record(&run).unwrap();
         let record = record(&run);
-        assert_eq!(record["version"], 4);
+        assert_eq!(record["version"], 5);
         let mut first: Value = serde_json::from_str(old).unwrap();
         first["diff"] = "provenance.diff".into();
         assert_eq!(record["sessions"][0], first);
@@ -560,7 +597,7 @@ pub(crate) mod tests {
     fn record_that_is_not_understood_stays_as_it_is() {
         let (_directory, run, _) = recorded(Path::new("/"));
         for (text, error) in [
-            ("{\"version\": 5}", "got version 5, want at most 4"),
+            ("{\"version\": 6}", "got version 6, want at most 5"),
             ("{}", "missing field `started` at line 1 column 2"),
             ("", "EOF while parsing a value at line 1 column 0"),
         ] {
