@@ -17,6 +17,11 @@ const COMPLETIONS: [(&dyn EnvCompleter, &str); 3] = [
     (&Fish, "fish/vendor_completions.d/runboard.fish"),
 ];
 
+/// What the script for zsh lacks: where zsh finds it by itself, the file is the function that is called for the first completion, and
+/// only says there who completes from then on.
+const ZSH_CALL: &str =
+    "\n[[ $funcstack[1] == _runboard ]] && _clap_dynamic_completer_runboard \"$@\"\n";
+
 /// Writes the scripts by which shells ask for completions, and manual pages of `command`, into `share`.
 ///
 /// # Errors
@@ -31,6 +36,9 @@ pub fn generate(command: Command, share: &Path) -> Result<i32> {
         let path = share.join(path);
         let mut script = Vec::new();
         shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+        if shell.name() == Zsh.name() {
+            script.extend(ZSH_CALL.as_bytes());
+        }
         path.parent()
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| fs::write(&path, script))
@@ -41,4 +49,24 @@ pub fn generate(command: Command, share: &Path) -> Result<i32> {
         .and_then(|()| clap_mangen::generate_to(command, &pages))
         .with_context(|| failed(&pages))?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn zsh_script_defines_what_it_calls_the_first_time() {
+        let share = tempfile::tempdir().unwrap();
+        generate(super::super::Cli::command(), share.path()).unwrap();
+        let script = share.path().join("zsh/site-functions/_runboard");
+        let script = fs::read_to_string(script).unwrap();
+        assert!(script.starts_with("#compdef runboard\n"), "{script}");
+        assert!(
+            script.contains("function _clap_dynamic_completer_runboard()"),
+            "{script}"
+        );
+        assert!(script.ends_with(ZSH_CALL), "{script}");
+    }
 }
