@@ -32,7 +32,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume list show stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm fuzz soak check spec-docs bench bench-list bench-reference install uninstall clean named
+.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm fuzz soak check spec-docs bench bench-list bench-reference install uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -55,6 +55,9 @@ list: $(RUNBOARD) ## the runs, the newest first: make list ARGS="--sort accuracy
 
 show: named $(RUNBOARD) ## all that is known of the latest run of an experiment: make show NAME=baseline
 	@$(RUNBOARD) show $(NAME) $(ARGS)
+
+report: named $(RUNBOARD) ## one page of the latest run or sweep to send to somebody: make report NAME=learning-rate
+	@$(RUNBOARD) report $(NAME) $(ARGS)
 
 stop: named $(RUNBOARD) ## stop the latest run of an experiment, wherever it was started (NOW=1: at once)
 	@$(RUNBOARD) stop $(if $(NOW),--now )$(NAME)
@@ -107,7 +110,7 @@ bench: setup ## time a training step, its parts and a resume, PyTorch and Tensor
 		$(addprefix --torch ,$(wildcard $(BENCH_TORCH)/bin/python)) \
 		$(addprefix --tensorflow ,$(wildcard $(BENCH_TENSORFLOW)/bin/python)) $(ARGS)
 
-bench-list: ## time list, compare and show over 3,000 runs
+bench-list: ## time list, compare, show and report over 3,000 runs
 	@cargo bench --quiet --package runboard --bench commands -- $(ARGS)
 
 bench-reference: ## install the PyTorch and TensorFlow that make bench compares with

@@ -18,7 +18,7 @@ const KEPT: u64 = 6;
 const SCORED: u64 = 20;
 
 /// What is timed.
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 9] = [
     &["list"],
     &["list", "--limit", "20"],
     &["list", "--columns", "all", "--json"],
@@ -33,6 +33,7 @@ const COMMANDS: [&[&str]; 8] = [
     &["compare", "--limit", "20"],
     &["show", "speed-1"],
     &["curve", "speed-1", "--tag", "loss"],
+    &["report", "speed-1", "-o", "-"],
 ];
 
 /// Times commands over many runs.

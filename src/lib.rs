@@ -41,6 +41,7 @@ pub mod launch;
 pub mod overview;
 pub mod paths;
 pub mod pictures;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod shutdown;

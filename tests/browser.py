@@ -5,7 +5,8 @@
 
 Trains three short quickstart runs that differ in a hyperparameter, and starts a fourth that is still
 running when TensorBoard is opened. Each tab must show the names expected of it, and none may report an
-error. Screenshots of all tabs are left in the directory SCREENSHOTS, to be looked at.
+error. The pages of `runboard report` are looked at as well: on a phone, on wider screens, in the dark, without
+scripts and on paper. Screenshots of all are left in the directory SCREENSHOTS, to be looked at.
 """
 import os, re, signal, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
@@ -79,6 +80,37 @@ def look(page, url, tab, names):
     return missing
 
 
+def look_at_report(browser, name, path):
+    """Open a page of `runboard report`; what is wrong with it."""
+    failures = []
+    for width, scheme, scripts in ((360, "light", True), (800, "dark", True), (1400, "light", True), (1400, "dark", False)):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts)
+        page, told = context.new_page(), []
+        page.on("console", lambda message: told.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("request", lambda request: told.append(f"asks for {request.url}")
+                if not request.url.startswith(("data:", "file:")) else None)
+        page.goto(path.as_uri(), wait_until="load")
+        what = f"{name}-{width}-{scheme}" + ("" if scripts else "-without-scripts")
+        page.screenshot(path=Path(SCREENSHOTS) / f"{what}.png", full_page=True)
+        if scripts:
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                told.append("is wider than the window")
+            charts = page.locator(".plot svg")
+            charts.first.hover()
+            if "step" not in page.locator(".plot output:visible").first.inner_text():
+                told.append("shows no value under the pointer")
+        failures += [f"{what}: {text}" for text in told]
+        if width == 1400 and scripts:
+            page.pdf(path=Path(SCREENSHOTS) / f"{name}.pdf", format="A4")
+        context.close()
+    return failures
+
+
+def report(directory, *what):
+    line = [RUNBOARD, "report", *what, "--runs", directory / "runs"]
+    return Path(subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()).resolve()
+
+
 def check(directory):
     for rate in ("0.05", "0.1", "0.2"):
         subprocess.run(command(directory, "quickstart", f"optimizer.learning_rate={rate}"), check=True,
@@ -96,6 +128,10 @@ def check(directory):
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[
                 "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
                 "--disable-sync", "--no-first-run"])
+            ended = [f"quickstart/{run.name}" for run in sorted((directory / "runs/quickstart").iterdir())[:3]]
+            for name, what in {"report-run": ended[:1], "report-several": ended}.items():
+                failures += look_at_report(browser, name, report(directory, *what))
+                print(f"{name}: {'ok' if not failures else 'FAILED'}", flush=True)
             page = browser.new_page(viewport={"width": 1500, "height": 1100})
             for tab, names in TABS.items():
                 # Of a running run, TensorBoard may drop a picture from its sample between telling of it and being

@@ -124,21 +124,26 @@ pub fn compare(arguments: &CompareArguments) -> Result<i32> {
         add_changes(&mut table);
     }
     if !arguments.form.is_for_programs() {
-        table.remove_empty(&METRICS.map(|(name, _)| name));
+        remove_empty(&mut table);
     }
     arguments.form.print(&table)?;
     Ok(0)
 }
 
+/// What runs are compared by that none of them has, people need not see.
+pub(super) fn remove_empty(table: &mut Table) {
+    table.remove_empty(&METRICS.map(|(name, _)| name));
+}
+
 /// The runs that are meant, in this order.
-fn found(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
+pub(super) fn found(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
     what.iter()
         .map(|what| Ok(Entry::of(run::resolve_any(runs, what)?)))
         .collect()
 }
 
 /// Each sweep's points in its place.
-fn opened(entries: Vec<Entry>) -> Result<Vec<Entry>> {
+pub(super) fn opened(entries: Vec<Entry>) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
     for entry in entries {
         match entry.is_sweep() {

@@ -16,6 +16,7 @@ mod list;
 mod notes;
 mod predict;
 mod processes;
+mod report;
 mod rerun;
 mod run;
 mod show;
@@ -147,6 +148,8 @@ enum Command {
     Predict(predict::Arguments),
     /// A run's network as files that PyTorch reads: weights, labels, input, and a Python file that rebuilds it
     Export(export::Arguments),
+    /// One page of a run, a sweep or several runs to send to somebody: curves, scores, pictures, spec, how to repeat it
+    Report(report::Arguments),
     /// Look on at a run or a sweep that was started elsewhere; Ctrl-C ends the looking on alone
     Watch(watch::WatchArguments),
     /// The log of a run's trainer, or of its evaluator
@@ -500,6 +503,7 @@ impl Cli {
             Command::Curve(arguments) => curve::curve(arguments),
             Command::Predict(arguments) => predict::predict(arguments),
             Command::Export(arguments) => export::export(arguments),
+            Command::Report(arguments) => report::report(arguments),
             Command::Watch(arguments) => watch::watch(arguments),
             Command::Logs(arguments) => watch::logs(arguments),
             Command::Tag(arguments) => labels::tag(arguments),

@@ -48,9 +48,9 @@ pub struct Setting<'a> {
     /// What it is ranked by.
     pub judged: Candidate,
     /// What its points have scored that do not count yet.
-    pub(super) so_far: Candidate,
+    pub so_far: Candidate,
     /// The same checkpoints' accuracy on the test images, where it is not that.
-    pub(super) tested: Candidate,
+    pub tested: Candidate,
 }
 
 impl<'a> Results<'a> {
@@ -296,15 +296,20 @@ impl<'a> Results<'a> {
     }
 
     /// What the settings are ranked by, in a word.
-    pub(super) fn metric(&self) -> &'static str {
+    pub fn metric(&self) -> &'static str {
         match self.sweep.definition.metric.name {
             MetricName::Accuracy => "accuracy",
             MetricName::Loss => "loss",
         }
     }
 
+    /// Which checkpoint's score counts: best or last.
+    pub fn of(&self) -> &'static str {
+        self.sweep.definition.metric.of.name()
+    }
+
     /// Whether the points are judged by validation images; no point may have others.
-    pub(super) fn has_validation(&self) -> bool {
+    pub fn has_validation(&self) -> bool {
         self.sweep.base.data.validation_images > 0
     }
 
@@ -371,11 +376,7 @@ impl<'a> Results<'a> {
 
 /// The values that a point which sets `set` has of fields, for people, whether it sets them or not; none of a field that has
 /// no effect in it.
-pub(super) fn values(
-    fields: &[&str],
-    set: &BTreeMap<String, Value>,
-    spec: &Spec,
-) -> Vec<Option<String>> {
+pub fn values(fields: &[&str], set: &BTreeMap<String, Value>, spec: &Spec) -> Vec<Option<String>> {
     let is_set = |field: &&str| set.contains_key(*field);
     // Nothing is inherited in a grid.
     let inherits = !fields.iter().all(is_set);

@@ -62,7 +62,7 @@ pub fn markdown(results: &Results) -> String {
 }
 
 /// The table of settings: its head, and as many rows as there may be.
-fn rows(results: &Results, most: usize) -> Vec<Vec<String>> {
+pub fn rows(results: &Results, most: usize) -> Vec<Vec<String>> {
     let fields = results.sweep.definition.fields();
     let labels = labels(&fields);
     let name = results.metric();

@@ -26,6 +26,7 @@ fn modules_import_none_that_stands_after_them() {
         "supervisor",
         "sweep",
         "catalog",
+        "report",
         "cli",
         "main",
     ]);

@@ -23,6 +23,7 @@ mod locks;
 mod make;
 mod paths;
 mod predict;
+mod report;
 mod rerun;
 mod resume;
 mod runs;
