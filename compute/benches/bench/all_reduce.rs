@@ -52,7 +52,7 @@ pub fn work(setting: &Setting, store: Option<PathBuf>) -> Result<()> {
     })?;
     let mut values = vec![0.0; floats(&setting.spec)];
     for step in 0u64.. {
-        group.all_reduce(&mut values)?;
+        values = group.all_reduce(values)?;
         if step.is_multiple_of(10) {
             console::timed(format_args!("step {step}, a sum"));
         }

@@ -16,6 +16,7 @@ mod golden;
 mod golden_torch;
 pub mod group;
 mod losses;
+mod memory;
 mod muon;
 mod native;
 mod optimizer;

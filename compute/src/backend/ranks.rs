@@ -2,11 +2,12 @@
 
 use super::group::Group;
 use super::losses::DeviceLosses;
+use super::memory::{FlatTensors, host};
 use super::{handles, to_host, with_handles};
 use crate::model::{LAYERS, Network};
 use anyhow::Result;
 use std::time::{Duration, Instant};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// The most losses that a step has: a total, a cross-entropy, an accuracy, the layers' decays.
 const LOSSES: usize = 3 + LAYERS.len();
@@ -22,34 +23,45 @@ pub fn mean_over_ranks(
     losses: &DeviceLosses,
     sums: &mut [f32],
 ) -> Result<(Network, DeviceLosses, Duration)> {
-    let mut tensors = handles(gradients)?;
-    tensors.push(losses.values().shallow_clone());
-    let mut flat = Vec::new();
+    let tensors = handles(gradients)?;
+    let own = losses.values();
+    let count: usize = tensors.iter().map(Tensor::numel).sum();
+    let mut flat = Vec::with_capacity(count + LOSSES + sums.len());
     for tensor in &tensors {
-        flat.extend(to_host(tensor)?);
+        append(&mut flat, tensor)?;
     }
+    append(&mut flat, own)?;
     // As many values in every spec: those of a rank that takes no part are no fewer.
-    flat.resize(flat.len() + LOSSES - losses.values().numel(), 0.0);
-    let means = flat.len();
+    flat.resize(count + LOSSES, 0.0);
     flat.extend_from_slice(sums);
     let begin = Instant::now();
-    group.all_reduce(&mut flat)?;
+    let flat = group.all_reduce(flat)?;
     let took = begin.elapsed();
-    sums.copy_from_slice(&flat[means..]);
+    sums.copy_from_slice(&flat[count + LOSSES..]);
     let ranks = group.members().len() as f32;
-    flat[..means].iter_mut().for_each(|sum| *sum /= ranks);
-    let mut rest = &flat[..means];
-    for tensor in &mut tensors {
-        let (values, later) = rest.split_at(tensor.numel());
+    let mut means = FlatTensors::like(&tensors)?;
+    let mut rest = &flat[..];
+    for values in means.values() {
+        let (own, later) = rest.split_at(values.len());
         rest = later;
-        let mean = Tensor::f_from_slice(values)?.f_view(&tensor.size()[..])?;
-        *tensor = mean.f_to_device(tensor.device())?;
+        for (mean, sum) in values.iter_mut().zip(own) {
+            *mean = sum / ranks;
+        }
     }
-    let losses = match tensors.pop() {
-        Some(values) => losses.with_values(values),
-        None => losses.with_values(losses.values().shallow_clone()),
-    };
-    Ok((with_handles(gradients, tensors), losses, took))
+    let on_device = |(mean, like): (Tensor, &Tensor)| mean.f_to_device(like.device());
+    let means = means.views.into_iter().zip(&tensors).map(on_device);
+    let means = means.collect::<Result<Vec<_>, _>>()?;
+    let of_losses: Vec<f32> = rest[..own.numel()].iter().map(|sum| sum / ranks).collect();
+    let of_losses = Tensor::f_from_slice(&of_losses)?.f_view(&own.size()[..])?;
+    let losses = losses.with_values(of_losses.f_to_device(own.device())?);
+    Ok((with_handles(gradients, means), losses, took))
+}
+
+/// Append a tensor's values.
+fn append(flat: &mut Vec<f32>, tensor: &Tensor) -> Result<()> {
+    let tensor = tensor.f_to_device(Device::Cpu)?;
+    flat.extend_from_slice(&host(&tensor)?);
+    Ok(())
 }
 
 /// Take part in [`mean_over_ranks`] without gradients and losses of one's own, with these numbers to sum.
@@ -60,7 +72,8 @@ pub fn take_no_part(group: &mut Group, network: &Network, sums: &[f32]) -> Resul
     let gradients: usize = handles(network)?.iter().map(Tensor::numel).sum();
     let mut flat = vec![0.0; gradients + LOSSES];
     flat.extend_from_slice(sums);
-    group.all_reduce(&mut flat)
+    group.all_reduce(flat)?;
+    Ok(())
 }
 
 /// A number of 16 bits that almost surely differs where the weights do. Sums of it are exact in a float.

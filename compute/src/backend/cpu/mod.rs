@@ -10,7 +10,6 @@ mod buffer;
 mod convolution;
 mod dense;
 mod forward;
-mod memory;
 mod norm;
 mod pool;
 mod product;
@@ -19,6 +18,7 @@ mod weights;
 mod winograd;
 
 use super::dropout::Dropout;
+use super::memory::{FlatTensors, host};
 use super::native::{BatchGradients, Targets};
 use crate::model::{LAYERS, PER_LAYER, same_padding, same_size};
 use anyhow::{Result, anyhow};
@@ -26,7 +26,6 @@ use convolution::Convolution;
 #[cfg(test)]
 pub(super) use dense::cross_entropy;
 use dense::{Dense, HostLabels};
-use memory::{FlatGradients, host};
 use norm::Norm;
 use pool::Pool;
 use pulp::Arch;
@@ -129,7 +128,7 @@ impl CpuNetwork {
         let images = host(images)?;
         let values = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
         let values: Vec<&[f32]> = values.iter().map(|values| &values[..]).collect();
-        let mut gradients = FlatGradients::of(parameters)?;
+        let mut gradients = FlatTensors::like(parameters)?;
         let own = Vec::<i64>::try_from(&labels.own)?;
         let mixed = labels
             .mixed

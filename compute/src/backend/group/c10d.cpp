@@ -182,12 +182,12 @@ bool runboard_gloo_all_to_all(Gloo* gloo, int64_t count, ErrorText error) {
   });
 }
 
-// The output is the first `count` floats of rank 0's input, then those of rank 1's and so on.
+// The input becomes the first `count` floats of rank 0's output, then those of rank 1's and so on.
 bool runboard_gloo_all_gather(Gloo* gloo, int64_t count, ErrorText error) {
   return guarded(error, [&] {
-    at::Tensor input = floats(gloo->input, count);
-    at::Tensor output = floats(gloo->output, count * gloo->group->getSize());
-    gloo->group->_allgather_base(output, input)->wait();
+    at::Tensor own = floats(gloo->output, count);
+    at::Tensor all = floats(gloo->input, count * gloo->group->getSize());
+    gloo->group->_allgather_base(all, own)->wait();
   });
 }
 

@@ -346,10 +346,11 @@ impl Gloo {
         call(|error| unsafe { runboard_gloo_all_to_all(self.raw.as_ptr(), count, error) })
     }
 
-    /// Gather the input's first `count` floats of each rank in the output, those of rank 0 first.
+    /// Gather the output's first `count` floats of each rank in the input, those of rank 0 first: what was made of an
+    /// exchange goes back without a copy.
     pub fn all_gather(&mut self, count: usize) -> Result<()> {
         let bytes = self.bytes(count);
-        self.memory(bytes, bytes * self.world)?;
+        self.memory(bytes * self.world, bytes)?;
         let count = i64::try_from(count)?;
         // SAFETY: the group lives as long as self, and its memory was made long enough.
         call(|error| unsafe { runboard_gloo_all_gather(self.raw.as_ptr(), count, error) })

@@ -21,7 +21,6 @@ use failure::{Blame, End};
 use ffi::{Gloo, Store};
 use meeting::{Meetup, Party};
 use std::collections::{HashMap, HashSet};
-use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -50,8 +49,6 @@ pub struct Group {
     timeout: Duration,
     /// The ranks' ends of the connections.
     addresses: HashMap<SocketAddr, usize>,
-    /// Memory of the last sum, to be used again.
-    memory: Vec<f32>,
     /// Why there are no more operations.
     ended: Option<String>,
 }
@@ -119,7 +116,6 @@ impl Group {
             members,
             timeout,
             addresses: HashMap::new(),
-            memory: Vec::new(),
             ended: None,
         };
         let build =
@@ -140,26 +136,20 @@ impl Group {
         &self.members
     }
 
-    /// Replace each value by its sum over all ranks. The additions' order is that of [`tree_sum`].
+    /// The sum of each value over all ranks. The additions' order is that of [`tree_sum`].
     ///
     /// # Errors
     /// A rank that does not take part in time.
-    pub fn all_reduce(&mut self, values: &mut [f32]) -> Result<()> {
+    pub fn all_reduce(&mut self, mut values: Vec<f32>) -> Result<Vec<f32>> {
         let world = self.members.len();
         if world == 1 || values.is_empty() {
-            return Ok(());
+            return Ok(values);
         }
-        let mut memory = mem::take(&mut self.memory);
-        memory.clear();
-        memory.extend_from_slice(values);
         let sum = move |links: &mut Links| {
-            all_reduce(links.gloo()?, world, &mut memory)?;
-            Ok(memory)
+            all_reduce(links.gloo()?, world, &mut values)?;
+            Ok(values)
         };
-        let sums = self.run(sum).context("failed to sum over the ranks")?;
-        values.copy_from_slice(&sums);
-        self.memory = sums;
-        Ok(())
+        self.run(sum).context("failed to sum over the ranks")
     }
 
     /// Replace the bytes by those of rank 0, whatever their number there.
@@ -340,14 +330,11 @@ fn all_reduce(gloo: &mut Gloo, world: usize, values: &mut [f32]) -> Result<()> {
     input[..values.len()].copy_from_slice(values);
     input[values.len()..all].fill(0.0);
     gloo.all_to_all(share)?;
-    let (input, output) = gloo.memory(bytes, bytes)?;
-    let parts: &mut [f32] = bytemuck::cast_slice_mut(output);
-    tree_sum(parts, share);
-    let input: &mut [f32] = bytemuck::cast_slice_mut(input);
-    input[..share].copy_from_slice(&parts[..share]);
-    gloo.all_gather(share)?;
     let (_, output) = gloo.memory(bytes, bytes)?;
-    let sums: &[f32] = bytemuck::cast_slice(output);
+    tree_sum(bytemuck::cast_slice_mut(output), share);
+    gloo.all_gather(share)?;
+    let (input, _) = gloo.memory(bytes, bytes)?;
+    let sums: &[f32] = bytemuck::cast_slice(input);
     values.copy_from_slice(&sums[..values.len()]);
     Ok(())
 }

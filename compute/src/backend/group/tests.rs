@@ -128,9 +128,8 @@ fn obey(orders: Orders) -> Result<()> {
         }
         Act::All => {
             for length in LENGTHS {
-                let mut values = values(orders.rank, length);
-                group.all_reduce(&mut values)?;
-                println!("\n> sum {}", hash(&values));
+                let sums = group.all_reduce(values(orders.rank, length))?;
+                println!("\n> sum {}", hash(&sums));
             }
             for length in LENGTHS {
                 let own = vec![u8::try_from(orders.rank + 1)?; length * (orders.rank + 1)];
@@ -141,11 +140,11 @@ fn obey(orders: Orders) -> Result<()> {
             group.barrier()?;
         }
         Act::Loop => loop {
-            group.all_reduce(&mut [1.0; 1000])?;
+            group.all_reduce(vec![1.0; 1000])?;
             println!("\n> step");
         },
         Act::Leave => {
-            group.all_reduce(&mut [1.0; 1000])?;
+            group.all_reduce(vec![1.0; 1000])?;
             group.leave("the disk is full");
         }
     }

@@ -1,5 +1,5 @@
 //! The memory of libtorch's tensors as slices: parameters and images are read where they are, and gradients written to where
-//! the optimizer takes them from. All of the CPU's kernels that is unsafe.
+//! the optimizer takes them from.
 
 use anyhow::Result;
 use std::borrow::Cow;
@@ -25,32 +25,32 @@ pub fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
     Ok(Cow::Owned(values))
 }
 
-/// The gradients by all parameters, one after the other in memory.
-pub struct FlatGradients {
+/// Tensors of floats on the host, one after the other in memory.
+pub struct FlatTensors {
     values: Tensor,
-    /// Views of the values in the parameters' shapes.
+    /// Views of the values in the tensors' shapes.
     pub views: Vec<Tensor>,
 }
 
-impl FlatGradients {
-    /// Room for those by these parameters, which is what somebody left there.
+impl FlatTensors {
+    /// Tensors of the shapes of others, of values that somebody left there.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn of(parameters: &[Tensor]) -> Result<Self> {
-        let lengths = parameters.iter().map(|it| it.numel() as i64);
+    pub fn like(tensors: &[Tensor]) -> Result<Self> {
+        let lengths = tensors.iter().map(|it| it.numel() as i64);
         let values = Tensor::f_empty([lengths.clone().sum()], (Kind::Float, Device::Cpu))?;
         let mut start = 0;
-        let mut views = Vec::with_capacity(parameters.len());
-        for (parameter, length) in parameters.iter().zip(lengths) {
+        let mut views = Vec::with_capacity(tensors.len());
+        for (tensor, length) in tensors.iter().zip(lengths) {
             let view = values.f_narrow(0, start, length)?;
-            views.push(view.f_view(&parameter.size()[..])?);
+            views.push(view.f_view(&tensor.size()[..])?);
             start += length;
         }
-        Ok(FlatGradients { values, views })
+        Ok(FlatTensors { values, views })
     }
 
-    /// The values by each parameter.
+    /// The values of each.
     pub fn values(&mut self) -> Vec<&mut [f32]> {
         let start = self.values.data_ptr().cast::<f32>();
         let len = self.values.numel();
