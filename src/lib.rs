@@ -45,6 +45,7 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod shutdown;
+pub mod slurm;
 pub mod spec;
 pub mod supervisor;
 pub mod sweep;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction, signal};
 use nix::unistd::{Pid, getpgid, getpgrp, getppid, getsid};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// A request to stop, shared by its clones. Handed down as an argument to whatever loops or waits.
@@ -20,6 +20,7 @@ use signal_hook::iterator::Signals;
 /// SIGINT, SIGTERM and SIGHUP ask for it. The second SIGINT or SIGTERM forces it: whatever runs ends at
 /// once. SIGHUP never does, however often it comes: a closing terminal sends it from the kernel and from
 /// the shell, and the supervisor sends it to its children, which a `killall` may have signalled already.
+/// Nor does SIGUSR1, by which Slurm tells a supervisor that its time is almost up.
 #[derive(Clone, Default)]
 pub struct Shutdown {
     shared: Arc<Shared>,
@@ -63,13 +64,13 @@ impl Shutdown {
         )
     }
 
-    /// A shutdown that signals request and that only notes when it is forced, or when SIGTSTP (Ctrl-Z) asks for a pause:
-    /// for the supervisor, which has two children to end, or to pause, before itself.
+    /// A shutdown that signals request, also SIGUSR1, and that only notes when it is forced, or when SIGTSTP (Ctrl-Z) asks
+    /// for a pause: for the supervisor, which has two children to end, or to pause, before itself.
     ///
     /// # Errors
     /// If the handlers cannot be installed.
     pub fn counting_signals() -> Result<Self> {
-        Self::listen(&[SIGTSTP], None)
+        Self::listen(&[SIGTSTP, SIGUSR1], None)
     }
 
     fn listen(more: &[i32], on_forced: Option<fn(i32)>) -> Result<Self> {
@@ -113,7 +114,7 @@ impl Shutdown {
 
     /// Asks to stop as `signal` would.
     pub fn request(&self, signal: i32) {
-        let count = |before| before + usize::from(signal != SIGHUP);
+        let count = |before| before + usize::from(![SIGHUP, SIGUSR1].contains(&signal));
         self.count(signal, count);
     }
 
@@ -293,8 +294,8 @@ mod tests {
     #[test]
     fn sighup_requests_a_stop_but_never_forces_it() {
         let shutdown = Shutdown::new();
-        for _ in 0..3 {
-            shutdown.request(SIGHUP);
+        for signal in [SIGHUP, SIGUSR1, SIGHUP, SIGUSR1] {
+            shutdown.request(signal);
         }
         shutdown.request(SIGTERM);
         assert_eq!(

@@ -316,6 +316,33 @@ struct LaunchArgs {
 }
 
 impl LaunchArgs {
+    /// As they are written on a command line.
+    fn to_arguments(&self) -> Vec<OsString> {
+        let text = |value: &dyn ToString| value.to_string();
+        let given = [
+            ("nnodes", self.nnodes.as_ref().map(|it| text(it))),
+            ("node-rank", self.node_rank.as_ref().map(|it| text(it))),
+            (
+                "rdzv-endpoint",
+                self.rdzv_endpoint.as_ref().map(|it| text(it)),
+            ),
+            (
+                "nproc-per-node",
+                self.nproc_per_node.as_ref().map(|it| text(it)),
+            ),
+            ("interface", self.interface.clone()),
+            ("rdzv-id", self.rdzv_id.clone()),
+            (
+                "rdzv-timeout",
+                self.rdzv_timeout.as_ref().map(|it| text(it)),
+            ),
+        ];
+        let given = given.into_iter();
+        given
+            .filter_map(|(option, value)| Some(format!("--{option}={}", value?).into()))
+            .collect()
+    }
+
     /// The launch of this process, which is to train by this spec; `name` is the experiment's.
     fn find(&self, spec: &Spec, name: &str) -> Result<Launch> {
         let flags = Flags {

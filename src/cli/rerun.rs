@@ -120,7 +120,7 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
         detach: arguments.detach,
         verbosity,
     };
-    start(&run, lock, launch, session)
+    start(&run, lock, launch, &[], session)
 }
 
 /// How many of these steps a run has trained that was stopped, or failed, before the last one: to train on would remove the

@@ -11,17 +11,19 @@ use crate::home::Home;
 use crate::hparams;
 use crate::launch::{Launch, Origin};
 use crate::overview::{RunSnapshot, closing};
-use crate::run::{self, Lock, Provenance, Role, RunDir, SpecChange, SupervisorStatus};
+use crate::run::{self, Found, Job, Lock, Provenance, Role, RunDir, SpecChange, SupervisorStatus};
 use crate::run::{EarlyStop, Journal, ProcessDir, Status, TrainStatus};
 use crate::run::{commands, data as run_data};
 use crate::schedule::Schedule;
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override, Spec};
 use crate::supervisor::display::{Display, Verbosity};
-use crate::supervisor::{self, NodeOptions, Options, StopOptions, supervise, supervise_ranks};
+use crate::supervisor::{self, NodeOptions, Options, Outcome, StopOptions};
+use crate::supervisor::{supervise, supervise_ranks};
 use crate::sweep::Sweep;
-use crate::{bail_user, checkpoint, compute, console, data};
+use crate::{bail_user, checkpoint, compute, console, data, slurm};
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
@@ -55,6 +57,7 @@ pub fn run(
     let mut experiment = args.load(&home)?;
     let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
+    let job = Job::current();
     if let Some(sweep) = Sweep::of(&experiment, machine()?.gpus)? {
         let refused = [from.map(|_| "--from"), session.until.map(|_| "--until")];
         if let Some(option) = refused.into_iter().flatten().next() {
@@ -70,14 +73,21 @@ pub fn run(
                 experiment.name
             );
         }
-        return sweep::run(runs, &experiment, &sweep, fetch, session);
+        if let Some(Found::Sweep(directory)) = begun_before(runs, &experiment.name, job.as_ref()) {
+            return sweep::resume(directory, &[], args.data.as_deref(), false, false, session);
+        }
+        return sweep::run(runs, &experiment, &sweep, fetch, job.as_ref(), session);
     }
     let spec = &experiment.spec;
-    let launch = launch.find(spec, &experiment.name)?;
-    check_launch(&launch, session)?;
-    if !launch.leads() {
-        return join(&experiment, &launch, fetch);
+    let found = launch.find(spec, &experiment.name)?;
+    check_launch(&found, session)?;
+    if !found.leads() {
+        return join(&experiment, &found, fetch);
     }
+    if let Some(Found::Run(run)) = begun_before(runs, &experiment.name, job.as_ref()) {
+        return resume(&run, &[], args.data.as_deref(), false, launch, session);
+    }
+    let (flags, launch) = (launch.to_arguments(), found);
     let warm_start = from.map(|from| WarmStart::find(runs, from)).transpose()?;
     if let Some(warm_start) = &warm_start {
         warm_start.check(spec)?;
@@ -101,19 +111,47 @@ pub fn run(
             warm_start.copy_into(run)?;
         }
         run_data::record(run, &spec.data.folder, fingerprint)?;
+        job.iter().try_for_each(|job| job.record(run))?;
         supervisor::lock(run)
     };
     let (run, lock) = RunDir::create_with(runs, name, &yaml, &provenance, prepare)?;
-    start(&run, lock, launch, session)
+    start(&run, lock, launch, &flags, session)
+}
+
+/// The run or sweep that this very command has begun before, if its job was started again.
+fn begun_before(runs: &Path, name: &str, job: Option<&Job>) -> Option<Found> {
+    let found = job?.begun(runs, name)?;
+    console::line(format_args!(
+        "this job is started again, and goes on with {}",
+        found.id()
+    ));
+    Some(found)
+}
+
+/// Puts this process's job back into Slurm's queue, if SIGUSR1 has stopped what it was at: its time is almost up.
+pub(super) fn requeue_if_asked(stopped_by: Option<i32>) {
+    if stopped_by != Some(Signal::SIGUSR1 as i32) || !slurm::is_in_a_job() {
+        return;
+    }
+    match slurm::requeue() {
+        Ok(job) => console::line(format_args!(
+            "job {job} is requeued: it goes on when Slurm starts it again"
+        )),
+        Err(error) => console::warning(format_args!("the job is not requeued: {error:#}")),
+    }
 }
 
 /// Makes sure that a session can be as it is launched, before there is anything of it.
 fn check_launch(launch: &Launch, session: Session) -> Result<()> {
-    if launch.origin != Origin::Spec && session.detach {
-        bail_user!(
-            "--detach: want it for a run of one process; where several train together ({}), the launcher may detach them",
-            launch.origin
-        );
+    match launch.origin {
+        Origin::Torchrun | Origin::Slurm if session.detach => bail_user!(
+            "--detach: {} started this process, and would take its part for done; want that in the background",
+            launch.origin.launcher()
+        ),
+        _ if session.detach && !launch.leads() => bail_user!(
+            "--detach: want it on host 0, which keeps the run and its logs; here, say: nohup runboard run ... >log 2>&1 &"
+        ),
+        _ => {}
     }
     match &launch.rendezvous {
         Some(rendezvous) if launch.leads() => rendezvous.listen().map(drop),
@@ -156,7 +194,10 @@ fn join_with(
     let (run, ()) = RunDir::create_with(scratch.path(), name, &yaml, &provenance, record)?;
     let options = NodeOptions::new(spec.train.restarts, spec.compute.timeout_secs);
     let shutdown = Shutdown::counting_signals()?;
-    supervise_ranks(&run, &program, launch, &shutdown, options)
+    let code = supervise_ranks(&run, &program, launch, &shutdown, options)?;
+    // Slurm may end all processes of a step when one fails, and rank 0's has yet to requeue the job.
+    let is_requeued = code == 128 + Signal::SIGUSR1 as i32;
+    Ok(if is_requeued { 0 } else { code })
 }
 
 /// Resumes `run` with these changes of its spec; `folder` is where its images are, if it was given. Its session is
@@ -175,7 +216,7 @@ pub fn resume(
         let lock = Lock::inherited(run, Role::Supervisor);
         let lock = lock.map_or_else(|| supervisor::lock(run), Ok)?;
         let launch = launch.find(&run::read_spec(run)?, &run.name())?;
-        return start(run, lock, launch, session);
+        return start(run, lock, launch, &[], session);
     }
     // An edited spec is no error if the overrides say the same.
     let spec = SpecChange::new(run, overrides)?.to;
@@ -183,6 +224,7 @@ pub fn resume(
     if !found.leads() {
         return join_again(run, spec, folder, &found);
     }
+    let flags = launch.to_arguments();
     let lock = supervisor::lock(run)?; // whose holder alone may change spec and record
     let change = SpecChange::new(run, overrides)?;
     let launch = launch.find(&change.to, &run.name())?;
@@ -246,7 +288,7 @@ pub fn resume(
     for change in &changes {
         console::line(change);
     }
-    start(run, lock, launch, session)
+    start(run, lock, launch, &flags, session)
 }
 
 /// Says that a run whose next step is `next` will not train on by this spec, and how it would.
@@ -338,18 +380,22 @@ pub(super) fn detach<S: Status>(
     Ok(0)
 }
 
-/// Supervises `run`, whose lock this is, here or detached.
-pub(super) fn start(run: &RunDir, lock: Lock, launch: Launch, session: Session) -> Result<i32> {
+/// Supervises `run`, whose lock this is, here or detached; then with these options, which say how it is launched.
+pub(super) fn start(
+    run: &RunDir,
+    lock: Lock,
+    launch: Launch,
+    flags: &[OsString],
+    session: Session,
+) -> Result<i32> {
     let path = run.path().display();
     let Session {
         until, verbosity, ..
     } = session;
     if session.detach {
         let program = env::current_exe().context("failed to find runboard's own binary")?;
-        let arguments: Vec<OsString> = until
-            .iter()
-            .map(|it| format!("--until={it}").into())
-            .collect();
+        let until = until.iter().map(|it| format!("--until={it}").into());
+        let arguments: Vec<OsString> = until.chain(flags.iter().cloned()).collect();
         return detach::<SupervisorStatus>(run, lock, &program, &arguments);
     }
     let options = Options {
@@ -373,6 +419,11 @@ pub(super) fn start(run: &RunDir, lock: Lock, launch: Launch, session: Session) 
     if let Some(outcome) = &repeated {
         console::line(format_args!("repeats {outcome}"));
     }
+    drop(lock); // before the job may be started again
+    requeue_if_asked(match summary.outcome {
+        Outcome::Stopped(signal) => Some(signal),
+        _ => None,
+    });
     Ok(match (summary.exit_code(), repeated) {
         (0, Some(outcome)) => outcome.exit_code(),
         (code, _) => code,

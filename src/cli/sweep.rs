@@ -1,22 +1,24 @@
 //! `runboard run`, `resume` and `stop` of a sweep.
 
-use super::run::{Session, detach};
+use super::run::{Session, detach, requeue_if_asked};
 use crate::compute::{Machine, machine};
 use crate::data::Fetch;
 use crate::overview::{count, wrap};
 use crate::run::{
-    Lock, ProcessDir, ProcessState, Role, RunState, Status, Statuses, SweepStatus, commands, points,
+    Job, Lock, ProcessDir, ProcessState, Role, RunState, Status, Statuses, SweepStatus, commands,
+    points,
 };
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override};
 use crate::supervisor::display::Verbosity;
 use crate::supervisor::{self, StopOptions};
 use crate::sweep::display::Display;
+use crate::sweep::executor::{Executor, Local, Slurm};
 use crate::sweep::images::SweepImages;
 use crate::sweep::results::Results;
 use crate::sweep::schedule::Reason;
 use crate::sweep::supervise::{self, Outcome, supervise};
-use crate::sweep::{Standing, Sweep, SweepDir, table};
+use crate::sweep::{Launcher, Standing, Sweep, SweepDir, table};
 use crate::{bail_user, console, paths};
 use anyhow::{Context, Result};
 use std::env;
@@ -38,12 +40,16 @@ pub fn run(
     experiment: &Experiment,
     sweep: &Sweep,
     fetch: Fetch,
+    job: Option<&Job>,
     session: Session,
 ) -> Result<i32> {
     check_devices(sweep)?;
     let images = SweepImages::prepare(sweep, fetch, None)
         .map_err(|error| super::data_error(error, experiment))?;
     let (directory, lock) = SweepDir::create(runs, &experiment.name, sweep)?;
+    if let Some(job) = job {
+        job.record(&directory)?;
+    }
     start(&directory, lock, sweep, &images, false, session)
 }
 
@@ -133,11 +139,15 @@ fn start(
         sweep,
         images,
         machine: machine()?,
-        gpus: &gpus(sweep, machine()?),
-        program: &program,
         retry_failed,
     };
-    let (outcome, progress, decisions) = supervise(&session, &lock, &shutdown, &mut display)?;
+    let gpus = gpus(sweep, machine()?);
+    let mut executor: Box<dyn Executor> = match &sweep.definition.launcher {
+        Launcher::Local => Box::new(Local::new(directory, sweep, &gpus, &program)?),
+        Launcher::Slurm(options) => Box::new(Slurm::new(directory, sweep, options, &program)?),
+    };
+    let (outcome, progress, decisions) =
+        supervise(&session, &mut *executor, &lock, &shutdown, &mut display)?;
     drop(lock); // before anybody is told to resume it
     let results = Results {
         id: &directory.id(),
@@ -147,6 +157,10 @@ fn start(
     };
     let has_failures = !results.failures().is_empty();
     console::line(text(&results, directory, outcome, display.columns()));
+    requeue_if_asked(match outcome {
+        Outcome::Stopped(signal) => Some(signal),
+        _ => None,
+    });
     Ok(match outcome {
         Outcome::Over(Reason::Target(_)) => 0,
         Outcome::Over(_) => i32::from(has_failures) * FAILED,
@@ -173,6 +187,9 @@ fn gpus(sweep: &Sweep, machine: &Machine) -> Vec<String> {
 
 /// Makes sure that the devices are there.
 fn check_devices(sweep: &Sweep) -> Result<()> {
+    if sweep.definition.launcher != Launcher::Local {
+        return Ok(()); // each job finds its own
+    }
     let machine = machine()?;
     machine.device("compute.device", &sweep.base.compute.device)?;
     for device in gpus(sweep, machine) {
@@ -233,11 +250,25 @@ fn text(
     lines.join("\n")
 }
 
+/// Cancels what a sweep that was killed has left in Slurm's queue. Returns whether there was anything.
+fn cancel_waiting_jobs(directory: &ProcessDir) -> Result<bool> {
+    let directory = SweepDir::new(directory.clone());
+    let sweep = directory.read()?;
+    match &sweep.definition.launcher {
+        Launcher::Local => Ok(false),
+        Launcher::Slurm(options) => {
+            let program = Path::new("runboard"); // starts nothing
+            Slurm::new(&directory, &sweep, options, program)?.cancel_waiting()
+        }
+    }
+}
+
 /// Stops a sweep and all of its points.
 pub fn stop(directory: ProcessDir, now: bool) -> Result<i32> {
     let how_to_insist = commands::stop_now(&directory);
     let options = StopOptions::new(now, &how_to_insist);
     let mut was_running = supervisor::stop(&directory, options, |it| console::line(it))?;
+    was_running |= cancel_waiting_jobs(&directory)?;
     // Those that somebody resumed by themselves, or whose sweep was killed just now.
     for point in points(&directory) {
         let state = Statuses::read(&point).state(&point);

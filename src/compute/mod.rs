@@ -10,4 +10,4 @@ mod program;
 pub use machine::{Machine, machine};
 pub use pace::{Pace, paces};
 pub use predict::{Predictions, Question, predict};
-pub use program::{check_build, path, replace_this_process, supervised};
+pub use program::{BUILD, check_build, path, replace_this_process, supervised};

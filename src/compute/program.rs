@@ -23,7 +23,7 @@ const DIGEST_DIGITS: usize = 16;
 const BUILD_VARIABLE: &str = "RUNBOARD_BUILD";
 
 /// Digest of the sources of this library, which is in both programs.
-const BUILD: &str = env!("RUNBOARD_BUILD");
+pub const BUILD: &str = env!("RUNBOARD_BUILD");
 
 /// The program's file.
 ///

@@ -5,7 +5,9 @@ use crate::{bail_user, user_error};
 use anyhow::{Context, Error, Result, anyhow};
 use nix::ifaddrs::getifaddrs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket,
+};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,15 +22,18 @@ const RELEASE: Duration = Duration::from_secs(10);
 
 impl Rendezvous {
     /// The socket at which rank 0 waits for the others. It listens at one address of this host, the one that the endpoint
-    /// or the interface names: c10d knows no passwords.
+    /// or the interface names: c10d knows no passwords. Where torchrun's store is at the endpoint, the port is any that is
+    /// free, and the address may be that of the route to another host.
     ///
     /// # Errors
     /// A user error if this is not the endpoint's host, or the port is taken.
     pub fn listen(&self) -> Result<TcpListener> {
         let Endpoint { port, .. } = self.endpoint;
-        let address = match self.own_address()? {
-            Some(address) => address,
-            None => self.host_address()?,
+        let (address, port) = match (self.own_address()?, self.agent_store) {
+            (Some(address), false) => (address, port),
+            (Some(address), true) => (address, 0),
+            (None, false) => (self.host_address()?, port),
+            (None, true) => (self.agent_address()?, 0),
         };
         let deadline = Instant::now() + RELEASE;
         loop {
@@ -107,6 +112,17 @@ impl Rendezvous {
         Ok(first)
     }
 
+    /// The address of this host by which others reach it who reach torchrun's store, on whatever host that is.
+    fn agent_address(&self) -> Result<IpAddr> {
+        let own: Vec<IpAddr> = interfaces()?.into_iter().map(|(_, it)| it).collect();
+        let is_own = |it: &SocketAddr| it.ip().is_loopback() || own.contains(&it.ip());
+        let addresses = self.addresses()?;
+        match addresses.first() {
+            Some(first) if !addresses.iter().any(is_own) => route_to(*first),
+            _ => self.host_address(),
+        }
+    }
+
     /// The addresses that the endpoint's name has on this host.
     fn addresses(&self) -> Result<Vec<SocketAddr>> {
         let Endpoint { host, port } = &self.endpoint;
@@ -147,6 +163,24 @@ impl Rendezvous {
     }
 }
 
+/// The address of this host on the route to another one.
+///
+/// # Errors
+/// If there is no route.
+pub fn route_to(address: SocketAddr) -> Result<IpAddr> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let route = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(address)?; // sends nothing
+        socket.local_addr()
+    };
+    let local = route().with_context(|| format!("no route to {address}"))?;
+    Ok(local.ip())
+}
+
 /// This host's interfaces with their addresses.
 fn interfaces() -> Result<Vec<(String, IpAddr)>> {
     let interfaces = getifaddrs().context("failed to list this host's network interfaces")?;
@@ -180,6 +214,7 @@ mod tests {
                 host: host.into(),
                 port,
             },
+            agent_store: false,
             interface: None,
             id: "a".into(),
             timeout_secs: 5,
@@ -204,6 +239,19 @@ mod tests {
             let reached = rendezvous.reach(Instant::now() + RELEASE).unwrap();
             assert_eq!(reached, listener.local_addr().unwrap());
         }
+    }
+
+    #[test]
+    fn rank_0_listens_at_any_port_where_torchrun_has_the_one_of_the_endpoint() {
+        let agent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = agent.local_addr().unwrap().port();
+        let rendezvous = Rendezvous {
+            agent_store: true,
+            ..rendezvous("127.0.0.1", port)
+        };
+        let listener = rendezvous.listen().unwrap().local_addr().unwrap();
+        assert!(listener.ip().is_loopback());
+        assert_ne!(listener.port(), port);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use std::thread;
 /// How long the ranks wait for one another to come, in seconds, if nobody says otherwise.
 const RENDEZVOUS_SECS: u64 = 300;
 
+/// The network interface of a host to itself.
+const LOOPBACK: &str = "lo";
+
 /// The ranks of one process among all that train a run together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -42,8 +45,10 @@ pub struct Launch {
 /// Where ranks of several processes meet, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendezvous {
-    /// Where rank 0 listens.
+    /// Where rank 0 listens; or, with `agent_store`, where torchrun has a store of its own.
     pub endpoint: Endpoint,
+    /// Whether rank 0 listens at a port of its own, and says in torchrun's store at which.
+    pub agent_store: bool,
     /// The name of this host's network interface to the others; `None` for that of the route to rank 0.
     pub interface: Option<String>,
     /// What ranks of one run have in common, and those of another have not.
@@ -201,6 +206,17 @@ impl Launch {
     }
 }
 
+impl Origin {
+    /// The program that it is of, for people.
+    pub fn launcher(self) -> &'static str {
+        match self {
+            Origin::Spec | Origin::Flags => "runboard",
+            Origin::Torchrun => "torchrun",
+            Origin::Slurm => "srun",
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -272,6 +288,8 @@ struct Placed {
     launch: Launch,
     /// `None` if there is nobody to meet.
     endpoint: Option<Endpoint>,
+    /// Whether that is a store of the launcher's.
+    agent_store: bool,
     /// What the launcher calls the run.
     id: Option<String>,
 }
@@ -294,9 +312,13 @@ impl Placed {
             );
         }
         let id = flags.id.clone().or(self.id);
+        // The endpoint may have another of this host's addresses, at which nobody else need be.
+        let loopback = self.agent_store && local_world == world;
+        let interface = loopback.then(|| LOOPBACK.to_owned());
         let rendezvous = self.endpoint.map(|endpoint| Rendezvous {
             endpoint,
-            interface: flags.interface.clone(),
+            agent_store: self.agent_store,
+            interface: flags.interface.clone().or(interface),
             id: id.unwrap_or_else(|| id_of_run.to_owned()),
             timeout_secs: flags.timeout_secs.unwrap_or(RENDEZVOUS_SECS),
         });
@@ -339,6 +361,7 @@ impl Flags {
             return Ok(Some(Placed {
                 launch,
                 endpoint: None,
+                agent_store: false,
                 id: None,
             }));
         }
@@ -369,6 +392,7 @@ impl Flags {
         Ok(Some(Placed {
             launch,
             endpoint: Some(endpoint),
+            agent_store: false,
             id: None,
         }))
     }

@@ -83,6 +83,7 @@ pub(super) fn launch(variables: &Variables) -> Result<Option<Placed>> {
     Ok(Some(Placed {
         launch,
         endpoint: Some(Endpoint { host, port }),
+        agent_store: false,
         id: Some(format!("slurm job {job}, step {step}")),
     }))
 }

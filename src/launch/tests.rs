@@ -101,6 +101,23 @@ fn flags_come_before_torchrun_and_that_before_slurm() {
 }
 
 #[test]
+fn torchrun_has_a_store_of_its_own_at_the_port_if_it_says_so() {
+    let agent = |value| with(&TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE", value);
+    let rendezvous = |variables: &[_]| {
+        let launch = launch(&Flags::default(), variables).unwrap();
+        let rendezvous = launch.rendezvous.unwrap();
+        (rendezvous.agent_store, rendezvous.interface)
+    };
+    assert_eq!(rendezvous(&TORCHRUN), (false, None));
+    assert_eq!(rendezvous(&agent("False")), (false, None));
+    assert_eq!(rendezvous(&agent("True")), (true, None));
+    // The ranks of one host need no other address.
+    let one_host = with(&agent("True"), "LOCAL_WORLD_SIZE", "8");
+    let one_host = with(&one_host, "LOCAL_RANK", "5");
+    assert_eq!(rendezvous(&one_host), (true, Some("lo".to_owned())));
+}
+
+#[test]
 fn flags_that_say_less_are_for_every_origin() {
     let more = Flags {
         interface: Some("eth1".into()),

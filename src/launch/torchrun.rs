@@ -1,5 +1,7 @@
 //! The variables that torchrun sets for each process it starts, and that people set by hand
 //! (<https://docs.pytorch.org/docs/stable/elastic/run.html>, "Environment Variables").
+//!
+//! torchrun itself keeps a store at MASTER_PORT, and says so by TORCHELASTIC_USE_AGENT_STORE.
 
 use super::{Endpoint, Launch, Origin, Placed, Variables};
 use crate::bail_user;
@@ -49,6 +51,7 @@ pub(super) fn launch(variables: &Variables) -> Result<Option<Placed>> {
     Ok(Some(Placed {
         launch,
         endpoint,
+        agent_store: variables.get("TORCHELASTIC_USE_AGENT_STORE").as_deref() == Some("True"),
         id: variables.get("TORCHELASTIC_RUN_ID"),
     }))
 }

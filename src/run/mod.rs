@@ -10,6 +10,7 @@ mod evaluation;
 #[cfg(test)]
 mod fuzz;
 mod heartbeat;
+mod job;
 mod journal;
 mod labels;
 mod lock;
@@ -28,6 +29,7 @@ pub use directory::{Role, RunDir, claim};
 pub use early_stop::EarlyStop;
 pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};
 pub use heartbeat::with_heartbeat;
+pub use job::Job;
 pub use journal::Journal;
 pub use labels::{Labels, Note, check_tag};
 pub use lock::Lock;

@@ -127,6 +127,13 @@ impl Process {
         }
     }
 
+    /// Which process of which machine it is, as a text that is no other one's.
+    pub(super) fn identity(&self) -> String {
+        let boot = self.boot.as_deref().unwrap_or("none");
+        let ticks = self.start_ticks.unwrap_or_default();
+        format!("pid {} since {ticks} ticks of boot {boot}", self.pid)
+    }
+
     /// Whether the process works in this very directory, on whatever machine, and not in one that shares files with it.
     pub(super) fn is_in(&self, directory: &ProcessDir) -> bool {
         let inode = |directory: DirectoryId| directory.inode;

@@ -84,6 +84,7 @@ fn sweep() -> Value {
             "required": required,
         })
     };
+    let text = json!({"type": ["string", "number"]});
     let parameters = json!({"$ref": "#/definitions/parameters"});
     let mut properties = serde_json::Map::new();
     for entry in sweep_reference::ENTRIES {
@@ -104,6 +105,21 @@ fn sweep() -> Value {
             "seeds" => json!({"anyOf": [whole(1, 10_000), numbers(), list(seed.clone())]}),
             "parallel" => whole(1, 1_024),
             "devices" => list(json!({"type": "string", "pattern": "^(cpu|cuda:[0-9]+)$"})),
+            "launcher" => json!({"anyOf": [
+                {"enum": ["local", "slurm"]},
+                object(
+                    json!({"slurm": object(
+                        json!({
+                            "partition": text, "account": text, "qos": text, "time": text, "mem": text,
+                            "gpus_per_task": whole(0, 1_024),
+                            "cpus_per_task": whole(1, 1_024),
+                            "options": list(json!({"type": "string", "pattern": "^-"})),
+                        }),
+                        &[],
+                    )}),
+                    &["slurm"],
+                ),
+            ]}),
             "on_failure" => json!({"enum": ["continue", "stop"]}),
             "target" => json!({"type": "number"}),
             "early_terminate" => object(

@@ -101,6 +101,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         "What the points run on, given out one to a run.",
     ),
     entry(
+        "launcher",
+        "local",
+        "local, slurm, or {slurm: {...}} with partition, account, qos, time, mem, gpus_per_task, cpus_per_task, options",
+        "What runs the points: this machine, or Slurm, a job each (docs/distributed.md). parallel is then how many jobs there \
+         are at once, by default all.",
+    ),
+    entry(
         "on_failure",
         "continue",
         "continue or stop",

@@ -89,6 +89,9 @@ impl Child {
             // Ignored under `nohup`, which is meant for the terminal's and not for ours.
             // SAFETY: no handler is given that could be called.
             unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+            // Slurm sends it to all processes of a job, of which it is meant for the first one.
+            // SAFETY: as above.
+            unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
             prctl::set_pdeathsig(Signal::SIGHUP)?;
             if getppid().as_raw() as u32 != parent {
                 return Err(Errno::ESRCH.into()); // it ended before it could be bound

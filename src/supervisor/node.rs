@@ -14,7 +14,7 @@ use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::{Pid, getppid};
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -344,6 +344,9 @@ fn start_rank(run: &RunDir, program: &Path, launch: &Launch, began: &Path) -> Re
         .process_group(0); // a terminal's Ctrl-C reaches the supervisor alone
     let parent = process::id();
     let bind_to_parent = move || {
+        // Slurm sends it to all processes of a job, of which it is meant for the first one.
+        // SAFETY: no handler is given that could be called.
+        unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
         prctl::set_pdeathsig(Signal::SIGKILL)?; // it has nothing to save
         if getppid().as_raw() as u32 != parent {
             return Err(Errno::ESRCH.into()); // it ended before this one could be bound

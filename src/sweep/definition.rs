@@ -21,10 +21,84 @@ pub struct Definition {
     pub parallel: usize,
     /// `cpu` or `cuda:N`, one for each point that runs; none for all GPUs that there are, or else the CPU.
     pub devices: Option<Vec<String>>,
+    pub launcher: Launcher,
     pub on_failure: OnFailure,
     /// No point begins any more when the metric of one has reached this.
     pub target: Option<f64>,
     pub early_terminate: Option<Halving>,
+}
+
+/// What runs the points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Launcher {
+    /// This machine.
+    Local,
+    /// Slurm, a job each.
+    Slurm(SlurmOptions),
+}
+
+/// What `sbatch` is told of each point's job; what is not said Slurm decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlurmOptions {
+    pub partition: Option<String>,
+    pub account: Option<String>,
+    pub qos: Option<String>,
+    /// As `sbatch --time` takes it: minutes, or `HOURS:MINUTES:SECONDS`.
+    pub time: Option<String>,
+    /// As `sbatch --mem` takes it: `8G`.
+    pub mem: Option<String>,
+    pub gpus_per_task: Option<usize>,
+    pub cpus_per_task: Option<usize>,
+    /// Further options, as `--exclusive`. They come last, and so before those above.
+    pub options: Vec<String>,
+}
+
+impl SlurmOptions {
+    /// Those with one text, by their keys.
+    fn texts(&self) -> [(&'static str, &Option<String>); 5] {
+        [
+            ("partition", &self.partition),
+            ("account", &self.account),
+            ("qos", &self.qos),
+            ("time", &self.time),
+            ("mem", &self.mem),
+        ]
+    }
+
+    /// The arguments of `sbatch`, but for the cores.
+    pub fn arguments(&self) -> Vec<String> {
+        let texts = self.texts().into_iter();
+        let texts = texts.filter_map(|(key, text)| Some(format!("--{key}={}", text.as_ref()?)));
+        let gpus = self
+            .gpus_per_task
+            .map(|gpus| format!("--gpus-per-task={gpus}"));
+        // Slurm wants the number of tasks with it.
+        let tasks = gpus.as_ref().map(|_| "--ntasks=1".to_owned());
+        let all = texts.chain(gpus).chain(tasks);
+        all.chain(self.options.iter().cloned()).collect()
+    }
+
+    fn to_value(&self) -> Value {
+        let mut entries = Entries::default();
+        for (key, text) in self.texts() {
+            if let Some(text) = text {
+                entries.add(key, text.clone());
+            }
+        }
+        let numbers = [
+            ("gpus_per_task", self.gpus_per_task),
+            ("cpus_per_task", self.cpus_per_task),
+        ];
+        for (key, number) in numbers {
+            if let Some(number) = number {
+                entries.add(key, number as u64);
+            }
+        }
+        if !self.options.is_empty() {
+            entries.add("options", list(&self.options));
+        }
+        entries.0.into()
+    }
 }
 
 /// How the points are chosen.
@@ -150,6 +224,11 @@ impl Definition {
         section.add("parallel", self.parallel as u64);
         if let Some(devices) = &self.devices {
             section.add("devices", list(devices));
+        }
+        if let Launcher::Slurm(options) = &self.launcher {
+            let mut inner = Entries::default();
+            inner.add("slurm", options.to_value());
+            section.add("launcher", inner.0);
         }
         let on_failure = serde_yaml::to_value(self.on_failure).unwrap_or_default();
         section.add("on_failure", on_failure);

@@ -6,6 +6,7 @@ pub mod definition;
 pub mod directory;
 pub mod display;
 mod enumerate;
+pub mod executor;
 mod hints;
 pub mod images;
 mod machine;
@@ -25,8 +26,8 @@ mod tests;
 
 pub use csv::csv_line;
 pub use definition::{
-    Case, Choice, Definition, Goal, Halving, Method, Metric, MetricName, OnFailure, Parameter,
-    Score,
+    Case, Choice, Definition, Goal, Halving, Launcher, Method, Metric, MetricName, OnFailure,
+    Parameter, Score,
 };
 pub use directory::SweepDir;
 pub use point::{Point, labels, plain};
@@ -37,6 +38,9 @@ use crate::{bail_user, user_error};
 use anyhow::Result;
 use serde_yaml::Value;
 use std::collections::HashSet;
+
+/// The most points that run at once.
+const MAX_PARALLEL: usize = 1_024;
 
 /// A sweep that is to be run: its definition and all that follows from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +96,13 @@ impl Sweep {
     }
 
     fn new(base: &Spec, section: &Section, gpus: usize) -> Result<Self> {
-        if let Some(gpu) = base.compute.devices.iter().find(|it| *it != "cpu") {
+        let is_local = section
+            .root()
+            .get("launcher")
+            .is_none_or(|it| it.value == "local");
+        if let Some(gpu) = base.compute.devices.iter().find(|it| *it != "cpu")
+            && is_local
+        {
             bail_user!(
                 "compute.devices: got {gpu} in the spec of a sweep, whose points have one GPU each; want [], or cpu alone, \
                  such as [cpu, cpu]"
@@ -102,14 +112,19 @@ impl Sweep {
             "auto" if base.compute.devices.is_empty() => gpus.max(1),
             _ => 1,
         };
-        let definition = Definition::read(section, base.seed, parallel)?;
-        machine::check(&definition, &base.compute, gpus, &section.root())?;
+        let mut definition = Definition::read(section, base.seed, parallel)?;
+        if definition.launcher == Launcher::Local {
+            machine::check(&definition, &base.compute, gpus, &section.root())?;
+        }
         let points = enumerate::points(
             &definition,
             &Base::new(base, section.clone())?,
             &section.root(),
         )?;
-        let (points, specs) = points.into_iter().unzip();
+        let (points, specs): (Vec<Point>, Vec<Spec>) = points.into_iter().unzip();
+        if !is_local && section.root().get("parallel").is_none() {
+            definition.parallel = points.len().min(MAX_PARALLEL);
+        }
         let sweep = Sweep {
             base: base.clone(),
             definition,

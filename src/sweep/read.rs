@@ -1,8 +1,9 @@
 //! The section `sweep` of an experiment, checked entry by entry.
 
+use super::MAX_PARALLEL;
 use super::definition::{
-    Case, Choice, Definition, Goal, Halving, Method, Metric, MetricName, OnFailure, Parameter,
-    Score,
+    Case, Choice, Definition, Goal, Halving, Launcher, Method, Metric, MetricName, OnFailure,
+    Parameter, Score, SlurmOptions,
 };
 use super::enumerate::MAX_POINTS;
 use super::hints;
@@ -37,8 +38,18 @@ impl Definition {
             None => Vec::new(),
         };
         let devices = root.get("devices").as_ref().map(devices).transpose()?;
+        let launcher = match root.get("launcher") {
+            Some(node) => launcher(&node)?,
+            None => Launcher::Local,
+        };
+        if launcher != Launcher::Local
+            && let Some(node) = root.get("devices")
+        {
+            let message = "no effect with launcher slurm, which gives each job its own; want gpus_per_task there";
+            return Err(node.key_error(message));
+        }
         let parallel = match (root.get("parallel"), &devices) {
-            (Some(node), _) => whole(&node, 1, 1_024)? as usize,
+            (Some(node), _) => whole(&node, 1, MAX_PARALLEL as u64)? as usize,
             (None, Some(devices)) => devices.len(),
             (None, None) => parallel,
         };
@@ -56,6 +67,7 @@ impl Definition {
             seeds,
             parallel,
             devices,
+            launcher,
             on_failure: match root.get("on_failure") {
                 Some(node) => word(&node, &policies)?,
                 None => OnFailure::Continue,
@@ -197,6 +209,76 @@ fn target(node: &Node, metric: Metric) -> Result<f64> {
         return Err(node.error(format!("got {target}, {wanted}")));
     }
     Ok(target)
+}
+
+fn launcher(node: &Node) -> Result<Launcher> {
+    if !node.value.is_mapping() {
+        let slurm = node.value.as_str() == Some("slurm");
+        word(node, &[("local", ()), ("slurm", ())])?;
+        return Ok(match slurm {
+            true => Launcher::Slurm(SlurmOptions::default()),
+            false => Launcher::Local,
+        });
+    }
+    check_keys(node, &["slurm"], "launcher")?;
+    let Some(node) = node.get("slurm") else {
+        return Err(node.error("got nothing in it, want slurm: {partition: ..., time: ...}"));
+    };
+    let keys = [
+        "partition",
+        "account",
+        "qos",
+        "time",
+        "mem",
+        "gpus_per_task",
+        "cpus_per_task",
+        "options",
+    ];
+    check_keys(&node, &keys, "slurm")?;
+    let text = |key: &str| node.get(key).map(|it| option(&it)).transpose();
+    let number = |key: &str, low| {
+        let number = node.get(key).map(|it| whole(&it, low, 1_024));
+        number.transpose().map(|it| it.map(|it| it as usize))
+    };
+    let options = match node.get("options") {
+        Some(node) => {
+            let items = node.items().unwrap_or_default();
+            let options: Result<Vec<String>> = items.iter().map(option).collect();
+            let options = options?;
+            if options.is_empty() || options.iter().any(|it| !it.starts_with('-')) {
+                let found = describe(node.value);
+                return Err(node.error(format!(
+                    "got {found}, want a list of options of sbatch, such as [--exclusive, --nice=10]"
+                )));
+            }
+            options
+        }
+        None => Vec::new(),
+    };
+    Ok(Launcher::Slurm(SlurmOptions {
+        partition: text("partition")?,
+        account: text("account")?,
+        qos: text("qos")?,
+        time: text("time")?,
+        mem: text("mem")?,
+        gpus_per_task: number("gpus_per_task", 0)?,
+        cpus_per_task: number("cpus_per_task", 1)?,
+        options,
+    }))
+}
+
+/// The value of an option of `sbatch`, a text or a number.
+fn option(node: &Node) -> Result<String> {
+    let text = match node.value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    if text.is_empty() || text.contains(char::is_control) {
+        let found = describe(node.value);
+        return Err(node.error(format!("got {found}, want a text, as sbatch takes it")));
+    }
+    Ok(text)
 }
 
 fn halving(node: &Node) -> Result<Halving> {

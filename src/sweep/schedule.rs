@@ -356,7 +356,7 @@ impl<'a> Going<'a> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::sweep::definition::{Method, Metric, MetricName, Score};
+    use crate::sweep::definition::{Launcher, Method, Metric, MetricName, Score};
     use crate::testing::fuzz;
     use rand::Rng;
     use rand::seq::IteratorRandom;
@@ -377,6 +377,7 @@ pub(super) mod tests {
             seeds: vec![1],
             parallel,
             devices: None,
+            launcher: Launcher::Local,
             on_failure: OnFailure::Continue,
             target: None,
             early_terminate: min_iter.map(|min_iter| Halving { min_iter, eta: 3 }),

@@ -3,31 +3,29 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
 
+use super::definition::Launcher;
 use super::display::Display;
+use super::executor::{self, Ended, Executor};
 use super::images::SweepImages;
 use super::progress::Progress;
 use super::results::{self, Results};
 use super::schedule::{self, Decision, End, Next, PointState, Reason, Start};
-use super::slot::Slots;
 use super::{Point, Sweep, SweepDir, csv, table};
 use crate::compute::Machine;
 use crate::files::write_atomic;
-use crate::overview::{count, unscored};
+use crate::overview::unscored;
 use crate::run::{
     self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Status,
     StopRequests, SupervisorStatus, SweepStatus, TrainStatus, data,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use crate::spec::Spec;
-use crate::supervisor::{self, Child};
-use crate::{bail_user, checkpoint, paths};
+use crate::{bail_user, checkpoint, paths, supervisor};
 
 /// How often the points are looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -42,9 +40,6 @@ const REWRITE: Duration = Duration::from_secs(3);
 /// nothing.
 const ATTEMPTS: u32 = 3;
 
-/// How many lines of its supervisor's log are shown at most of a point that failed: they have the end of the others.
-const TAIL: usize = 60;
-
 /// How many lines of its trainer's log are shown at most of a point that fails, while its evaluator is at work.
 const TRAINER_TAIL: usize = 10;
 
@@ -56,10 +51,6 @@ pub struct Session<'a> {
     pub images: &'a SweepImages,
     /// What computes, and on what.
     pub machine: &'a Machine,
-    /// The GPUs that points may have, as `cuda:N`; none for the CPU.
-    pub gpus: &'a [String],
-    /// runboard itself.
-    pub program: &'a Path,
     /// Whether points that failed are tried again.
     pub retry_failed: bool,
 }
@@ -76,10 +67,10 @@ pub enum Outcome {
 }
 
 /// Runs what is missing of a sweep, whose lock this is, and returns when nothing is left to do, or a stop was asked for
-/// and all points have ended. A point is a child of the calling *thread*: it ends well when that ends, however that happens.
+/// and all points have ended. `executor` runs them. Some of an earlier session may be there already.
 ///
-/// - The first request to stop is passed on to the points as SIGHUP, and they take their time to end well. When it is forced
-///   they end at once. So `shutdown` must count, see [`Shutdown::counting_signals`].
+/// - The first request to stop is passed on to the points, and they take their time to end well. When it is forced they end
+///   at once. So `shutdown` must count, see [`Shutdown::counting_signals`].
 /// - A point that failed stays so, unless it is to be retried. One whose supervisor was killed is resumed.
 ///
 /// # Errors
@@ -87,6 +78,7 @@ pub enum Outcome {
 /// What goes wrong in a point is no error here.
 pub fn supervise(
     session: &Session,
+    executor: &mut dyn Executor,
     lock: &Lock,
     shutdown: &Shutdown,
     display: &mut Display,
@@ -95,7 +87,7 @@ pub fn supervise(
     let mut status = SweepStatus::new(Process::current());
     status.process.state = ProcessState::Running;
     status.save(session.directory)?;
-    let mut supervisor = Supervisor::new(session, status)?;
+    let mut supervisor = Supervisor::new(session, executor, status)?;
     let result = supervisor.supervise(shutdown, display);
     display.finish();
     // A session that was killed may not have come to it.
@@ -115,12 +107,12 @@ pub fn supervise(
 
 struct Supervisor<'a> {
     session: &'a Session<'a>,
+    executor: &'a mut dyn Executor,
     id: String,
     points: Vec<PointSession>,
     /// How far each point has come.
     progress: Vec<Progress>,
     decisions: Vec<Decision>,
-    slots: Slots,
     status: SweepStatus,
     /// Why no more points are started.
     over: Option<Reason>,
@@ -137,7 +129,6 @@ struct Supervisor<'a> {
 struct PointSession {
     /// How many steps it trains in all.
     steps: u64,
-    child: Option<Child>,
     /// Whether it has ended in an earlier session and is started all the same: it failed and is to be tried again, or it has
     /// checkpoints that nobody has scored.
     again: bool,
@@ -161,7 +152,11 @@ impl PointSession {
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(session: &'a Session<'a>, status: SweepStatus) -> Result<Self> {
+    fn new(
+        session: &'a Session<'a>,
+        executor: &'a mut dyn Executor,
+        status: SweepStatus,
+    ) -> Result<Self> {
         let mut points = Vec::new();
         let mut progress = Vec::new();
         let images = session.images.fingerprint().train_images();
@@ -186,12 +181,8 @@ impl<'a> Supervisor<'a> {
             points,
             progress,
             decisions: session.directory.decisions(session.sweep)?,
-            slots: Slots::of_this_machine(format!(
-                "{} (pid {})",
-                session.directory.id(),
-                process::id()
-            ))?,
             session,
+            executor,
             status,
             over: None,
             forced: false,
@@ -211,12 +202,15 @@ impl<'a> Supervisor<'a> {
             if has_changed && !self.status.stopping && self.over.is_none() {
                 self.advance(display)?;
             }
+            if has_changed {
+                display.waits(self.executor.waits());
+            }
             let is_recent = |written: Instant| written.elapsed() < REWRITE;
             if self.outdated && !self.written.is_some_and(is_recent) {
                 self.write_results(display);
             }
             display.update(&self.results(), self.status.stopping);
-            if self.points.iter().all(|point| point.child.is_none()) {
+            if !(0..self.points.len()).any(|index| self.executor.is_running(index)) {
                 if let Some(reason) = self.over {
                     return Ok(Outcome::Over(reason));
                 }
@@ -253,7 +247,7 @@ impl<'a> Supervisor<'a> {
             let is_under_way = self.progress[index]
                 .state
                 .is_some_and(RunState::is_under_way);
-            if self.points[index].child.is_some() || is_under_way {
+            if self.executor.is_running(index) || is_under_way {
                 self.read(index);
                 self.tell_failure(index, display);
             }
@@ -267,15 +261,16 @@ impl<'a> Supervisor<'a> {
         let point = &self.session.sweep.points[index];
         let run = self.session.directory.run(point);
         let mut progress = Progress::of(run.as_ref(), self.session.sweep.saves(point));
-        if self.points[index].child.is_none() && progress.end.is_some() {
+        let is_running = self.executor.is_running(index);
+        if !is_running && progress.end.is_some() {
             self.points[index].withheld = false; // whoever stopped it has resumed it, and it has ended
         }
         if let Some(error) = &self.points[index].failure {
             progress.end = Some(End::Failed);
             progress.error = Some(error.clone());
-        } else if let (Some(child), Some(run)) = (&self.points[index].child, &run) {
+        } else if let Some(run) = run.as_ref().filter(|_| is_running) {
             // What it said before may be of an earlier session.
-            (progress.end, progress.error) = match failed_trainer(child, run) {
+            (progress.end, progress.error) = match self.failed_trainer(index, run) {
                 Some((end, error)) => (Some(end), error),
                 None => (None, None),
             };
@@ -287,7 +282,9 @@ impl<'a> Supervisor<'a> {
     fn tell_failure(&mut self, index: usize, display: &mut Display) {
         let (state, progress) = (&mut self.points[index], &self.progress[index]);
         let is_failure = progress.end.is_some_and(End::is_failure);
-        if state.child.is_none() || !is_failure || std::mem::replace(&mut state.failure_told, true)
+        if !self.executor.is_running(index)
+            || !is_failure
+            || std::mem::replace(&mut state.failure_told, true)
         {
             return;
         }
@@ -307,15 +304,34 @@ impl<'a> Supervisor<'a> {
         ));
     }
 
+    /// How the trainer of a point that runs ended, and its error, if it has failed and the supervisor will not start it again.
+    /// The supervisor's word comes first: after it, the trainer's does not change.
+    fn failed_trainer(&self, index: usize, run: &RunDir) -> Option<(End, Option<String>)> {
+        let supervisor = SupervisorStatus::load(run).ok().flatten()?;
+        if !self.executor.has_written(index, &supervisor)
+            || supervisor.training
+            || supervisor.stopping
+        {
+            return None;
+        }
+        let train = TrainStatus::load(run).ok().flatten()?;
+        let end = match train.observed(run) {
+            ProcessState::Diverged => End::Diverged,
+            state if state.is_failure() => End::Failed,
+            _ => return None,
+        };
+        Some((end, train.process.error))
+    }
+
     fn states(&self) -> Vec<PointState> {
         let metric = self.session.sweep.definition.metric;
-        let all = self.points.iter().zip(&self.progress);
-        all.map(|(point, progress)| {
+        let all = self.points.iter().zip(&self.progress).enumerate();
+        all.map(|(index, (point, progress))| {
             let mut state = progress.point_state(point.steps, metric);
             if point.again {
                 state.end = None;
             }
-            state.running |= point.child.is_some();
+            state.running |= self.executor.is_running(index);
             state.withheld = point.is_withheld();
             state
         })
@@ -352,14 +368,13 @@ impl<'a> Supervisor<'a> {
                 }
                 Next::End(reason) => {
                     self.over = Some(reason);
-                    self.slots.leave();
-                    self.signal(&[Signal::SIGHUP]);
+                    self.executor.leave();
+                    self.executor.stop();
                     return Ok(());
                 }
                 Next::Start(starts) => {
                     if starts.is_empty() {
-                        display.waits(None);
-                        self.slots.leave();
+                        self.executor.leave();
                     }
                     for start in starts {
                         if !self.start(start, display)? {
@@ -408,27 +423,17 @@ impl<'a> Supervisor<'a> {
         if begun.as_ref().is_some_and(is_locked) {
             return Ok(true); // by processes of a session that was killed, which are about to end
         }
-        let threads = session.sweep.threads(spec, self.slots.cores());
-        let slot = match session.gpus {
-            [] => self.slots.take_cores(threads)?,
-            gpus => self.slots.take_gpu(gpus)?,
-        };
-        let Some(slot) = slot else {
-            display.waits(Some(match session.gpus {
-                [] => self.slots.wait_for_cores(threads),
-                gpus => self.slots.wait_for_gpu(gpus),
-            }));
+        let Some(room) = self.executor.reserve(spec)? else {
             return Ok(false);
         };
-        display.waits(None);
         // Its processes have logs of their own.
         let mut arguments: Vec<OsString> = vec!["--quiet".into()];
         let (run, lock) = match begun {
             Some(run) => {
                 // One that is none is for its own process to report.
                 let before = run::read_spec(&run).map(|spec| spec.compute.device);
-                if before.is_ok_and(|before| before != slot.device) {
-                    let device = format!("compute.device={}", slot.device);
+                if before.is_ok_and(|before| before != room.device) {
+                    let device = format!("compute.device={}", room.device);
                     arguments.extend(["--set".into(), device.into()]);
                 }
                 if let Some(given) = session.images.given() {
@@ -438,16 +443,17 @@ impl<'a> Supervisor<'a> {
             }
             None => {
                 let mut spec = spec.clone();
-                spec.compute.device.clone_from(&slot.device);
-                spec.compute.threads = threads;
+                spec.compute.device.clone_from(&room.device);
+                spec.compute.threads = room.threads;
                 let (run, lock) = self.create(point, &spec)?;
                 (run, Some(lock))
             }
         };
         arguments.extend(start.until.map(|until| format!("--until={until}").into()));
-        let child = Child::start_supervisor(session.program, &run, lock, &arguments, &slot.files)?;
-        slot.set_holder(&format!("{} (pid {})", run.id(), child.pid()));
-        let device = slot.device;
+        let started = self.executor.start(index, &run, lock, &arguments, room)?;
+        let Some(place) = started else {
+            return Ok(false);
+        };
         let progress = &self.progress[index];
         let before = (progress.done, progress.evaluations.len());
         let verb = if progress.state.is_some() {
@@ -456,7 +462,6 @@ impl<'a> Supervisor<'a> {
             "started"
         };
         let state = &mut self.points[index];
-        state.child = Some(child);
         (state.again, state.failure_told) = (false, false);
         // Those of an earlier session, which is over.
         let progress = &mut self.progress[index];
@@ -470,14 +475,7 @@ impl<'a> Supervisor<'a> {
         let until = start.until.map_or(String::new(), |until| {
             format!(", until {until} steps are done")
         });
-        let threads = match &*device {
-            "cpu" => format!(" with {}", count(threads, "thread")),
-            _ => String::new(),
-        };
-        display.line(&format!(
-            "{}: {verb} on {device}{threads}{until}",
-            point.name
-        ));
+        display.line(&format!("{}: {verb} {place}{until}", point.name));
         Ok(true)
     }
 
@@ -486,9 +484,13 @@ impl<'a> Supervisor<'a> {
         let session = self.session;
         let path = session.directory.point(point);
         remove_half_made(&path)?;
-        let device = session
-            .machine
-            .device("compute.device", &spec.compute.device)?;
+        let device = match session.sweep.definition.launcher {
+            Launcher::Local => session
+                .machine
+                .device("compute.device", &spec.compute.device)?,
+            // Each session of a job records which one it has.
+            Launcher::Slurm(_) => spec.compute.device.clone(),
+        };
         let software = session.machine.software(device);
         let provenance = Provenance::collect(Path::new("."), software, Some(0));
         let provenance = provenance.with_spec(spec)?;
@@ -503,36 +505,26 @@ impl<'a> Supervisor<'a> {
 
     /// Notes what has become of the points that have ended. Returns whether there are any.
     fn reap(&mut self, display: &mut Display) -> Result<bool> {
-        let mut ended = false;
-        for index in 0..self.points.len() {
-            let Some(child) = &mut self.points[index].child else {
-                continue;
-            };
-            child.poll()?;
-            if child.exit_status().is_some()
-                && let Some(child) = self.points[index].child.take()
-            {
-                self.ended(index, child, display);
-                self.outdated = true;
-                ended = true;
-            }
+        let ends = self.executor.poll(&mut |notice| display.note(notice))?;
+        for end in &ends {
+            self.ended(end, display);
+            self.outdated = true;
         }
-        Ok(ended)
+        Ok(!ends.is_empty())
     }
 
-    fn ended(&mut self, index: usize, mut child: Child, display: &mut Display) {
+    fn ended(&mut self, ended: &executor::End, display: &mut Display) {
+        let index = ended.point;
         self.read(index);
         let point = &self.session.sweep.points[index];
-        let code = child.exit_status().and_then(|status| status.code());
         let name = &point.name;
         // The closing lines after it are of the run alone.
-        let lines = child.tail(TAIL).into_iter();
-        let lines = lines.take_while(|line| !line.is_empty());
+        let lines = ended.log.iter().take_while(|line| !line.is_empty());
         let log: String = lines.map(|line| format!("\n  {line}")).collect();
         let progress = &self.progress[index];
         let (done, steps) = (progress.done, self.points[index].steps);
         let end = results::state(progress, None);
-        match (progress.end, code) {
+        match (progress.end, ended.how) {
             (Some(failure), _) if failure.is_failure() && self.points[index].failure_told => {
                 let path = self.session.directory.point(point);
                 display.line(&format!(
@@ -567,26 +559,25 @@ impl<'a> Supervisor<'a> {
             }
             // Somebody else is at it.
             (None, _) if progress.state.is_some_and(RunState::is_under_way) => {}
-            (None, Some(0)) if (done, progress.evaluations.len()) != self.points[index].before => {
+            (None, Ended::Well)
+                if (done, progress.evaluations.len()) != self.points[index].before =>
+            {
                 display.line(&format!(
                     "{name}: {done} of {steps} steps are done and scored"
                 ));
             }
-            (None, Some(129 | 130 | 143)) => {
+            (None, Ended::Stopped) => {
                 self.points[index].withheld = true;
                 display.note(&format!(
                     "{name}: stopped by somebody after {done} of {steps} steps; this session leaves it so"
                 ));
             }
             // Its supervisor was killed, or it had nothing to do.
-            (None, None | Some(0)) if self.points[index].attempts < ATTEMPTS => {
-                display.note(&format!(
-                    "{name}: its supervisor ended ({}); it is resumed",
-                    child.end()
-                ));
+            (None, Ended::Killed | Ended::Well) if self.points[index].attempts < ATTEMPTS => {
+                display.note(&format!("{name}: {}; it is resumed", ended.text));
             }
             (None, _) => {
-                let error = format!("its supervisor ended ({})", child.end());
+                let error = ended.text.clone();
                 display.note(&format!("{name}: failed: {error}{log}"));
                 self.points[index].failure = Some(error);
                 self.read(index);
@@ -598,26 +589,14 @@ impl<'a> Supervisor<'a> {
     fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
         if shutdown.requested().is_some() && !self.status.stopping {
             self.status.stopping = true;
-            self.slots.leave();
-            // One that a point may get from others as well without taking it for a second request.
-            self.signal(&[Signal::SIGHUP]);
+            self.executor.leave();
+            self.executor.stop();
             self.looked = None;
             display.note("stopping after a last checkpoint of each point; ask again to end at once, without it");
         } else if shutdown.forced() && !self.forced {
             self.forced = true;
-            // Two that are different, of which none is lost; a supervisor that is frozen must go on to see them.
-            self.signal(&[Signal::SIGCONT, Signal::SIGTERM, Signal::SIGINT]);
+            self.executor.kill();
             display.note("ending at once");
-        }
-    }
-
-    fn signal(&mut self, signals: &[Signal]) {
-        let children = self
-            .points
-            .iter_mut()
-            .filter_map(|point| point.child.as_mut());
-        for child in children {
-            signals.iter().for_each(|signal| child.signal(*signal));
         }
     }
 
@@ -629,16 +608,13 @@ impl<'a> Supervisor<'a> {
             );
             return;
         }
-        let send = |signal| {
-            let children = self.points.iter().filter_map(|point| point.child.as_ref());
-            children.for_each(|child| child.send(signal));
-        };
-        send(Signal::SIGTSTP);
-        self.slots.leave(); // or others would wait for it
-        display.pause("paused; to go on: fg");
+        display.pause(match self.executor.pause() {
+            true => "paused; to go on: fg",
+            false => "paused; jobs that were submitted go on; to go on: fg",
+        });
         // All of this process's threads stop here.
         let _ = stop_like_a_terminal();
-        send(Signal::SIGCONT);
+        self.executor.go_on();
         display.note("going on");
     }
 
@@ -655,22 +631,6 @@ impl<'a> Supervisor<'a> {
             }
         }
     }
-}
-
-/// How the trainer of a point ended, and its error, if it has failed and the supervisor, which is this child, will not
-/// start it again. The supervisor's word comes first: after it, the trainer's does not change.
-fn failed_trainer(child: &Child, run: &RunDir) -> Option<(End, Option<String>)> {
-    let supervisor = SupervisorStatus::load(run).ok().flatten()?;
-    if !child.wrote(&supervisor) || supervisor.training || supervisor.stopping {
-        return None;
-    }
-    let train = TrainStatus::load(run).ok().flatten()?;
-    let end = match train.observed(run) {
-        ProcessState::Diverged => End::Diverged,
-        state if state.is_failure() => End::Failed,
-        _ => return None,
-    };
-    Some((end, train.process.error))
 }
 
 /// Whether a process of the run is there, whatever its status says by now.

@@ -89,6 +89,22 @@ fn definition_and_points_are_read_back_from_yaml_as_written() {
     let text = serde_yaml::to_string(&found.points).unwrap();
     let read: Vec<Point> = serde_yaml::from_str(&text).unwrap();
     assert_eq!(read, found.points, "{text}");
+    let slurm = "{partition: a, time: 30, mem: 8G, gpus_per_task: 2, options: [--exclusive]}";
+    let found = sweep(&format!(
+        "sweep:\n  seeds: 5\n  launcher: {{slurm: {slurm}}}\n"
+    ));
+    let Launcher::Slurm(options) = &found.definition.launcher else {
+        panic!("{:?}", found.definition);
+    };
+    assert_eq!(
+        options.arguments().join(" "),
+        "--partition=a --time=30 --mem=8G --gpus-per-task=2 --ntasks=1 --exclusive"
+    );
+    // All of them, whatever this machine has.
+    assert_eq!(found.definition.parallel, 5);
+    let text = serde_yaml::to_string(&found.definition).unwrap();
+    let read: Definition = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(read, found.definition, "{text}");
 }
 
 const RANDOM: &str = "\
@@ -347,12 +363,12 @@ fn mistake_in_a_sweep_is_told_with_its_place_and_what_to_write() {
         (
             "5",
             "1:8: sweep: got 5, want a mapping of method, metric, parameters, cases, points, runs, seed, seeds, parallel, \
-               devices, on_failure, target, early_terminate",
+               devices, launcher, on_failure, target, early_terminate",
         ),
         (
             "{paralel: 2}",
             "1:9: sweep.paralel: unknown key of a sweep: want one of method, metric, parameters, cases, points, \
-                          runs, seed, seeds, parallel, devices, on_failure, target, early_terminate; did you mean 'parallel'?",
+                          runs, seed, seeds, parallel, devices, launcher, on_failure, target, early_terminate; did you mean 'parallel'?",
         ),
         (
             "{run_cap: 3}",

@@ -12,6 +12,7 @@ fn modules_import_none_that_stands_after_them() {
         "home",
         "hint",
         "shutdown",
+        "slurm",
         "spec",
         "launch",
         "schedule",

@@ -2,16 +2,18 @@
 //! one here, on loopback, each with a directory of its own; `make test-hosts` and `make test-slurm` have others.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, children, hold, last_weights, names, pid, recipe, signal,
-    status, wait_for,
+    Done, Project, RUNBOARD, at_work, checkpoints, children, copy_program, hold, last_weights,
+    names, pid, recipe, runboard_compute, signal, status, wait_for,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
+use walkdir::WalkDir;
 
 /// What a launcher adds to the environment.
 type Variables = Vec<(&'static str, String)>;
@@ -392,6 +394,108 @@ fn runs_at_one_port_are_told_apart() {
 }
 
 #[test]
+fn host_that_keeps_the_run_may_be_detached() {
+    let hosts = Hosts::new(2, 1);
+    let zero = end(hosts.start("run", 0, &["--set", ENDLESS, "--detach"]));
+    assert_eq!(zero.code, Some(0), "{}\n{}", zero.out, zero.err);
+    let one = hosts.start("run", 1, &["--set", ENDLESS]);
+    let run = hosts.under_way();
+    assert_eq!(status(&run, "train").unwrap()["ranks"], 2);
+    hosts.projects[0].succeed(&["stop", "recipe"]);
+    assert_eq!(end(one).code, Some(129));
+    // Who torchrun has started is none that may go on without it.
+    let project = Project::new();
+    let mut torchrun = project.command(&["run", "small", "--detach"]);
+    torchrun.envs([("RANK", "0"), ("WORLD_SIZE", "2")]);
+    torchrun.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500")]);
+    let done = end(torchrun.spawn().unwrap());
+    let refused =
+        "error: --detach: torchrun started this process, and would take its part for done";
+    assert_eq!(done.code, Some(2));
+    assert!(done.err.contains(refused), "{}", done.err);
+}
+
+/// A copy of runboard that takes itself for one of another build.
+fn of_another_build(project: &Project) -> PathBuf {
+    let own = runboard::compute::BUILD.as_bytes();
+    let other = own.iter().rev().copied().collect::<Vec<u8>>();
+    assert_ne!(own, other);
+    for program in [Path::new(RUNBOARD), &runboard_compute()] {
+        let copy = project.path("other").join(program.file_name().unwrap());
+        copy_program(program, &copy);
+        let mut bytes = fs::read(&copy).unwrap();
+        let found: Vec<usize> = (0..bytes.len() - own.len())
+            .filter(|&at| bytes[at..].starts_with(own))
+            .collect();
+        assert!(!found.is_empty());
+        for at in found {
+            bytes[at..at + other.len()].copy_from_slice(&other);
+        }
+        // Written by another process, as in `copy_program`.
+        let mut tee = Command::new("dd");
+        tee.arg(format!("of={}", copy.display()));
+        let mut tee = tee
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        tee.stdin.take().unwrap().write_all(&bytes).unwrap();
+        assert!(tee.wait().unwrap().success());
+    }
+    project.path("other/runboard")
+}
+
+#[test]
+fn rank_of_another_build_or_with_other_images_is_refused() {
+    let wanted = |what: &str, done: &Done, said: &str| {
+        assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);
+        let begin = "failed to meet the other ranks: rank 1 on ";
+        assert!(said.contains(begin), "{said}");
+        assert!(said.contains(what), "{said}");
+    };
+    let both = |what: &str, [zero, one]: [Done; 2]| {
+        wanted(what, &zero, &zero.out);
+        wanted(what, &one, &one.err);
+    };
+    let hosts = Hosts::new(2, 1);
+    let zero = hosts.start("run", 0, &[]);
+    let other = of_another_build(&hosts.projects[1]);
+    let endpoint = format!("127.0.0.1:{}", hosts.port);
+    let arguments = [
+        "run",
+        "recipe",
+        "--nnodes",
+        "2",
+        "--node-rank",
+        "1",
+        "--rdzv-endpoint",
+        &endpoint,
+    ];
+    let mut command = hosts.projects[1].command_of(&other, &arguments);
+    // Where libtorch is, it finds by where it was built.
+    let one = command.spawn().unwrap();
+    let build = format!(
+        ") has build {}",
+        runboard::compute::BUILD.chars().rev().collect::<String>()
+    );
+    both(&build, [zero, one].map(end));
+
+    let hosts = Hosts::new(2, 1);
+    // Its images are of other files, which its spec cannot know.
+    hosts.projects[1].succeed(&["run", "recipe", "--until", "1"]);
+    fs::remove_dir_all(hosts.projects[1].path("runs")).unwrap();
+    let images = hosts.projects[1].path("data");
+    let file = WalkDir::new(images).into_iter().map(Result::unwrap);
+    let file = file.filter(|it| it.file_name().to_string_lossy().starts_with("data_batch"));
+    let file = file.last().unwrap().into_path();
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let nodes = [0, 1].map(|host| hosts.start("run", host, &[]));
+    both(") has images ", nodes.map(end));
+}
+
+#[test]
 fn launch_that_cannot_be_is_refused_before_there_is_anything() {
     let project = Project::new();
     for (arguments, error) in [
@@ -405,9 +509,16 @@ fn launch_that_cannot_be_is_refused_before_there_is_anything() {
              part for each: 15 or 18, say",
         ),
         (
-            &["--nproc-per-node", "2", "--detach"],
-            "error: --detach: want it for a run of one process; where several train together (--nnodes and \
-             --nproc-per-node), the launcher may detach them",
+            &[
+                "--nnodes",
+                "2",
+                "--node-rank",
+                "1",
+                "--rdzv-endpoint",
+                "127.0.0.1:29500",
+                "--detach",
+            ],
+            "error: --detach: want it on host 0, which keeps the run and its logs; here, say: nohup runboard run",
         ),
         (
             &[

@@ -27,6 +27,7 @@ mod report;
 mod rerun;
 mod resume;
 mod runs;
+mod slurm;
 mod supervision;
 mod support;
 mod sweep;

@@ -15,6 +15,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::getppid;
 use runboard::checkpoint::Rollback;
 use runboard::checkpoint::{NamedTensor, TensorGroups};
+use runboard::compute::BUILD;
 use runboard::console;
 use runboard::data::Share;
 use runboard::error::{self, ExitError, LOST_RANK};
@@ -577,13 +578,17 @@ fn connect(
 ) -> Result<Group> {
     let place = match (&launch.rendezvous, store) {
         (Some(rendezvous), _) if launch.leads() => {
+            let listener = rendezvous.listen()?;
             console::timed(format_args!(
                 "rank 0 waits for the other {} at {}, for {} s at most",
                 launch.world - 1,
-                rendezvous.endpoint,
+                match rendezvous.agent_store {
+                    true => listener.local_addr()?.to_string(),
+                    false => rendezvous.endpoint.to_string(),
+                },
                 rendezvous.timeout_secs
             ));
-            Place::Listener(rendezvous.listen()?, rendezvous.id.clone())
+            Place::Listener(listener, rendezvous.clone())
         }
         (Some(rendezvous), _) => Place::Remote(rendezvous.clone()),
         (None, Some(store)) => Place::File(store.to_owned()),
@@ -615,6 +620,7 @@ fn hello(run: &RunDir, spec: &Spec) -> Result<Hello> {
     let images = run::data::fingerprint_digits(run)?.unwrap_or_default();
     let mut hello = vec![
         ("runboard".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("build".to_owned(), BUILD.to_owned()),
         ("images".to_owned(), images),
     ];
     let values = spec.values()?.into_iter();

@@ -142,6 +142,8 @@ fn schema_accepts_sweeps_and_refuses_what_is_none() {
         "parameters: {optimizer.betas: [[0.9, 0.99]], optimizer.momentum: 0.9, input.standardize: {value: true}}",
         "method: random\n  runs: 3\n  seed: 2\n  parameters: {optimizer.momentum: {min: 0, max: 0.5}}",
         "method: points\n  points: [{train.steps: 5}]\n  metric: {name: loss, goal: minimize, of: last}",
+        "seeds: 3\n  launcher: {slurm: {partition: gpu, time: 30, gpus_per_task: 1, options: [--exclusive]}}",
+        "seeds: 3\n  launcher: slurm",
         "cases: [{input.pad: 4}, {}]\n  on_failure: stop\n  target: 0.5\n  early_terminate: {type: halving, min_iter: 5}",
     ];
     let none = [
@@ -155,6 +157,8 @@ fn schema_accepts_sweeps_and_refuses_what_is_none() {
         "method: bayes",
         "metric: {name: f1}",
         "devices: [gpu]",
+        "launcher: pbs",
+        "launcher: {slurm: {options: [x]}}",
         "early_terminate: {type: hyperband, min_iter: 5}",
     ];
     let mut cases: Vec<Value> = good

@@ -5,11 +5,12 @@
 use super::ffi::Store;
 use anyhow::{Context, Error, Result, anyhow};
 use runboard::error::is_user_error;
+use runboard::launch::address::route_to;
 use runboard::launch::{Endpoint, Rendezvous};
 use runboard::user_error;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fmt, process, thread};
@@ -56,10 +57,10 @@ pub struct Meeting {
 pub enum Place {
     /// For ranks on one host: a file that is not there yet, in a directory that is no other user's.
     File(PathBuf),
-    /// For rank 0, which keeps the store: a socket that others reach, and what they call the run. It listens at one
-    /// address alone: whoever can connect can disturb the group, as c10d knows no passwords.
-    Listener(TcpListener, String),
-    /// For the other ranks: where rank 0 listens.
+    /// For rank 0, which keeps the store: a socket that others reach, and how they find it. It listens at one address
+    /// alone: whoever can connect can disturb the group, as c10d knows no passwords.
+    Listener(TcpListener, Rendezvous),
+    /// For the other ranks: how they find rank 0.
     Remote(Rendezvous),
 }
 
@@ -88,26 +89,14 @@ impl Place {
     }
 }
 
-/// The address of this host on the route to another one.
-fn route_to(address: SocketAddr) -> Result<IpAddr> {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let route = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect(address)?; // sends nothing
-        socket.local_addr()
-    };
-    let local = route().with_context(|| format!("no route to rank 0 at {address}"))?;
-    Ok(local.ip())
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::File(path) => write!(f, "the store {}", path.display()),
             Place::Listener(..) => write!(f, "the store"),
+            Place::Remote(it) if it.agent_store => {
+                write!(f, "torchrun's store at {}, or rank 0", it.endpoint)
+            }
             Place::Remote(rendezvous) => write!(f, "rank 0 at {}", rendezvous.endpoint),
         }
     }
@@ -265,18 +254,24 @@ impl Party {
                     reopened: Place::File(path),
                 })
             }
-            Place::Listener(listener, id) => {
+            Place::Listener(listener, rendezvous) => {
                 let address = listener.local_addr()?;
                 let store = Store::serve(listener, self.limit)?;
-                store.set("id", id.as_bytes())?;
+                store.set("id", rendezvous.id.as_bytes())?;
+                let endpoint = Endpoint {
+                    host: address.ip().to_string(),
+                    port: address.port(),
+                };
+                if rendezvous.agent_store {
+                    let told = endpoint.to_string();
+                    self.agent_store(&rendezvous, self.deadline)?
+                        .set(&told_key(&rendezvous.id), told.as_bytes())?;
+                }
                 let reopened = Rendezvous {
-                    endpoint: Endpoint {
-                        host: address.ip().to_string(),
-                        port: address.port(),
-                    },
+                    endpoint,
+                    agent_store: false,
                     interface: None,
-                    id,
-                    timeout_secs: self.limit.as_secs(),
+                    ..rendezvous
                 };
                 Ok(Meetup {
                     members: self
@@ -296,28 +291,34 @@ impl Party {
     fn join(&self, rendezvous: Rendezvous) -> Result<Meetup> {
         let mut last = None;
         loop {
-            let address = match rendezvous.reach(self.deadline) {
-                Ok(address) => address,
-                Err(error) => return Err(last.unwrap_or(error)),
-            };
-            let left = self.deadline.saturating_duration_since(Instant::now());
             let meet = || {
-                let store = Store::join(address, left.max(AGAIN))?;
-                self.check_run(&store, &rendezvous)?;
-                Ok((self.meet(&store)?, store))
-            };
-            match meet() {
-                Ok((Some(members), store)) => {
-                    let named = rendezvous.own_address()?;
-                    return Ok(Meetup {
+                // Rank 0 is at another port when it begins again, if torchrun's store tells where.
+                let (there, deadline) = match rendezvous.agent_store {
+                    true => (self.told(&rendezvous)?, Instant::now()),
+                    false => (rendezvous.clone(), self.deadline),
+                };
+                let address = there.reach(deadline)?;
+                let store = Store::join(address, self.left())?;
+                self.check_run(&store, &there)?;
+                let named = there.own_address()?;
+                let members = self.meet(&store)?;
+                members.map_or(Ok(None), |members| {
+                    Ok(Some(Meetup {
                         store,
                         members,
                         address: named.map_or_else(|| route_to(address), Ok)?,
-                        reopened: Place::Remote(rendezvous),
-                    });
-                }
-                Ok((None, _)) => {}
+                        reopened: Place::Remote(there),
+                    }))
+                })
+            };
+            match meet() {
+                Ok(Some(meetup)) => return Ok(meetup),
+                Ok(None) => {}
                 Err(error) if is_user_error(&error) => return Err(error),
+                // One that was there before says more than that nobody answers any more.
+                Err(error) if Instant::now() >= self.deadline => {
+                    return Err(last.unwrap_or(error));
+                }
                 Err(error) => last = Some(error),
             }
             if Instant::now() >= self.deadline {
@@ -327,6 +328,42 @@ impl Party {
                 }));
             }
             thread::sleep(AGAIN);
+        }
+    }
+
+    /// How long this rank still waits for others, and at least a moment.
+    fn left(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left.max(AGAIN)
+    }
+
+    /// torchrun's store, as soon as that answers.
+    fn agent_store(&self, rendezvous: &Rendezvous, deadline: Instant) -> Result<Store> {
+        let endpoint = &rendezvous.endpoint;
+        let open = || Store::join(rendezvous.reach(deadline)?, self.left());
+        open().with_context(|| format!("torchrun's store at {endpoint} does not answer"))
+    }
+
+    /// How rank 0 is found, as it has said in torchrun's store.
+    fn told(&self, rendezvous: &Rendezvous) -> Result<Rendezvous> {
+        let store = self.agent_store(rendezvous, self.deadline)?;
+        let key = told_key(&rendezvous.id);
+        loop {
+            if let Some(told) = store.get(&key)? {
+                let told = String::from_utf8_lossy(&told).parse();
+                return Ok(Rendezvous {
+                    endpoint: told.map_err(|error: String| anyhow!("{key}: {error}"))?,
+                    agent_store: false,
+                    ..rendezvous.clone()
+                });
+            }
+            if Instant::now() >= self.deadline {
+                let (seconds, endpoint) = (self.limit.as_secs_f64(), &rendezvous.endpoint);
+                return Err(anyhow!(
+                    "rank 0 has not said in torchrun's store at {endpoint} within {seconds} s where it listens"
+                ));
+            }
+            thread::sleep(POLL);
         }
     }
 
@@ -476,6 +513,11 @@ impl Party {
             ),
         }
     }
+}
+
+/// Under which rank 0 says in torchrun's store where it listens.
+fn told_key(id: &str) -> String {
+    format!("runboard/{id}/rank 0")
 }
 
 fn introduction_key(rank: usize) -> String {

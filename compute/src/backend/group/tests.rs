@@ -40,6 +40,8 @@ enum TestPlace {
     Listen,
     ListenAt(SocketAddr),
     Address(SocketAddr),
+    /// torchrun's store.
+    Agent(SocketAddr),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,16 +96,30 @@ fn rank() {
 }
 
 fn obey(orders: Orders) -> Result<()> {
-    let place = match orders.place {
-        TestPlace::File(path) => Place::File(path),
-        TestPlace::Address(address) => Place::Remote(Rendezvous {
+    let at = |address: SocketAddr, agent_store: bool| {
+        Ok::<_, Error>(Rendezvous {
             endpoint: address.to_string().parse().map_err(Error::msg)?,
+            agent_store,
             interface: None,
             id: orders.id,
             timeout_secs: orders.join_timeout.as_secs(),
-        }),
-        TestPlace::Listen => Place::Listener(TcpListener::bind("127.0.0.1:0")?, orders.id),
-        TestPlace::ListenAt(address) => Place::Listener(TcpListener::bind(address)?, orders.id),
+        })
+    };
+    let any = "127.0.0.1:0";
+    let place = match orders.place {
+        TestPlace::File(path) => Place::File(path),
+        TestPlace::Address(address) => Place::Remote(at(address, false)?),
+        TestPlace::Listen => Place::Listener(
+            TcpListener::bind(any)?,
+            at(([127, 0, 0, 1], 1).into(), false)?,
+        ),
+        TestPlace::ListenAt(address) => {
+            Place::Listener(TcpListener::bind(address)?, at(address, false)?)
+        }
+        TestPlace::Agent(address) if orders.rank == 0 => {
+            Place::Listener(TcpListener::bind(any)?, at(address, true)?)
+        }
+        TestPlace::Agent(address) => Place::Remote(at(address, true)?),
     };
     if let Place::Listener(listener, _) = &place {
         println!("\n> address {}", listener.local_addr()?);
@@ -428,6 +444,42 @@ fn rank_that_never_comes_is_named() {
             );
         }
     }
+}
+
+#[test]
+fn ranks_find_rank_0_by_what_it_says_in_torchruns_store() {
+    // A port that nobody has, of a rank 0 that is gone.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = gone.local_addr().unwrap().to_string();
+    let agent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = agent.local_addr().unwrap();
+    let store = ffi::Store::serve(agent, LONG).unwrap();
+    store.set("runboard/a run/rank 0", gone.as_bytes()).unwrap();
+    let orders = |rank| Orders {
+        place: TestPlace::Agent(address),
+        ..orders(Act::Connect, rank, 2)
+    };
+    let mut one = RankProcess::start(&orders(1));
+    let mut zero = RankProcess::start(&orders(0));
+    let own = zero.next().unwrap();
+    assert_ne!(own, format!("address {address}"));
+    for rank in [&mut zero, &mut one] {
+        rank.expect("connected");
+    }
+    let told = store.get("runboard/a run/rank 0").unwrap().unwrap();
+    assert_eq!(own.as_bytes(), [b"address ", &told[..]].concat());
+    let alone = Orders {
+        join_timeout: Duration::from_secs(1),
+        id: "another run".to_owned(),
+        ..orders(1)
+    };
+    assert_eq!(
+        RankProcess::start(&alone).error(),
+        format!(
+            "1: failed to meet the other ranks: rank 0 has not said in torchrun's store at {address} within 1 s where \
+             it listens"
+        )
+    );
 }
 
 #[test]

@@ -1,0 +1,505 @@
+//! Points as jobs of Slurm, which go on when the sweep's process does not.
+//!
+//! No job is lost, and none runs a point beside another one, whenever the sweep's process is killed: before a job is submitted
+//! its number is written down in the point's run, `submission.json`, and after that which one it is. A process that finds a
+//! number without a job looks for it by name; and a job that finds another number than its own ends at once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Local};
+use serde::{Deserialize, Serialize};
+
+use super::{End, Ended, Executor, Room, TAIL};
+use crate::files::{read_small, write_atomic};
+use crate::overview::count;
+use crate::run::{Lock, Role, RunDir, Status, SupervisorStatus};
+use crate::spec::Spec;
+use crate::sweep::definition::SlurmOptions;
+use crate::sweep::{Sweep, SweepDir};
+use crate::{hint, paths, slurm, supervisor};
+
+/// How often Slurm is asked how the jobs stand.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long no other job is submitted after Slurm has refused one.
+const REFUSED: Duration = Duration::from_secs(30);
+
+/// How often in a row a job may be missing in what Slurm lists before it counts as ended.
+const MISSING: u32 = 2;
+
+/// Version of `submission.json`.
+const VERSION: u32 = 1;
+
+/// The largest such file, in bytes.
+const MAX_BYTES: u64 = 1 << 16;
+
+/// The file in the run of a point that says which job it is, or is to become.
+const FILE: &str = "submission.json";
+
+/// The states of a job in which it does not run any more, and never will.
+const OVER: [&str; 11] = [
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "PREEMPTED",
+    "NODE_FAIL",
+    "BOOT_FAIL",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+    "REVOKED",
+    "LAUNCH_FAILED",
+];
+
+/// Contents of `submission.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Submission {
+    version: u32,
+    /// How many jobs the point has had, with this one.
+    number: u32,
+    /// The job's name, which no other one has.
+    name: String,
+    /// Slurm's number of the job, once that is known.
+    job: Option<String>,
+    /// When the session of the point before this job began.
+    before: Option<DateTime<Local>>,
+}
+
+impl Submission {
+    /// The last one of a point; none if there was none, or that cannot be read.
+    fn read(run: &RunDir) -> Option<Self> {
+        let bytes = read_small(&run.path().join(FILE), MAX_BYTES).ok()?;
+        let submission: Submission = serde_json::from_slice(&bytes).ok()?;
+        (submission.version == VERSION).then_some(submission)
+    }
+
+    fn write(&self, run: &RunDir) -> Result<()> {
+        write_atomic(&run.path().join(FILE), &serde_json::to_vec(self)?)
+    }
+}
+
+/// A job that has not ended.
+struct Job {
+    run: RunDir,
+    /// Slurm's number.
+    id: String,
+    before: Option<DateTime<Local>>,
+    /// How often in a row Slurm has not listed it.
+    missing: u32,
+    /// Whether it waits to begin, and why.
+    pending: Option<String>,
+    /// Whether it was asked to stop.
+    asked: bool,
+}
+
+/// A job as Slurm lists it.
+#[derive(Debug, PartialEq)]
+struct Listed {
+    id: String,
+    state: String,
+    reason: String,
+    name: String,
+}
+
+/// See the module.
+pub struct Slurm<'a> {
+    sweep: &'a Sweep,
+    id: String,
+    options: &'a SlurmOptions,
+    /// runboard itself.
+    program: &'a Path,
+    jobs: BTreeMap<usize, Job>,
+    looked: Option<Instant>,
+    /// Whether Slurm did not answer at the last look.
+    silent: bool,
+    stopping: bool,
+    /// When Slurm refused another job, and why.
+    refused: Option<(Instant, String)>,
+}
+
+impl<'a> Slurm<'a> {
+    /// With the jobs that are there already, of earlier sessions.
+    ///
+    /// # Errors
+    /// If Slurm does not answer.
+    pub fn new(
+        directory: &SweepDir,
+        sweep: &'a Sweep,
+        options: &'a SlurmOptions,
+        program: &'a Path,
+    ) -> Result<Self> {
+        let mut slurm = Slurm {
+            sweep,
+            id: directory.id(),
+            options,
+            program,
+            jobs: BTreeMap::new(),
+            looked: None,
+            silent: false,
+            stopping: false,
+            refused: None,
+        };
+        let runs = sweep.points.iter().map(|point| directory.run(point));
+        let submitted = runs.enumerate().filter_map(|(point, run)| {
+            let run = run?;
+            Some((point, Submission::read(&run)?, run))
+        });
+        let submitted: Vec<(usize, Submission, RunDir)> = submitted.collect();
+        if submitted.is_empty() {
+            return Ok(slurm);
+        }
+        let listed = list()?;
+        for (point, mut submission, run) in submitted {
+            let is_it = |it: &&Listed| match &submission.job {
+                Some(job) => it.id == *job,
+                None => it.name == submission.name,
+            };
+            let Some(job) = listed.iter().find(is_it).filter(|job| !job.is_over()) else {
+                continue;
+            };
+            if submission.job.is_none() {
+                submission.job = Some(job.id.clone());
+                submission.write(&run)?;
+            }
+            let mut found = Job::new(run, job.id.clone(), submission.before);
+            found.pending = found.pending.filter(|_| job.is_pending());
+            slurm.jobs.insert(point, found);
+        }
+        Ok(slurm)
+    }
+
+    /// Cancels the jobs that wait to begin. Returns whether there were any.
+    ///
+    /// # Errors
+    /// If Slurm refuses.
+    pub fn cancel_waiting(&mut self) -> Result<bool> {
+        let waiting = self.jobs.values().filter(|job| job.pending.is_some());
+        let waiting: Vec<&str> = waiting.map(|job| &*job.id).collect();
+        if !waiting.is_empty() {
+            slurm::run("scancel", &waiting)?;
+        }
+        Ok(!waiting.is_empty())
+    }
+
+    /// The cores of a point of this spec.
+    fn cores(&self, spec: &Spec) -> usize {
+        let wanted = spec.compute.threads.max(spec.compute.ranks()).max(1);
+        self.options.cpus_per_task.unwrap_or(wanted)
+    }
+
+    /// What `sbatch` is told of a point.
+    fn arguments(
+        &self,
+        submission: &Submission,
+        run: &RunDir,
+        script: &Path,
+        cores: usize,
+    ) -> Vec<OsString> {
+        // Slurm replaces what follows a % in it.
+        let log = run.log(Role::Supervisor).into_os_string().into_string();
+        let log = log.unwrap_or_default().replace('%', "%%");
+        let mut arguments = vec![
+            "--parsable".to_owned(),
+            format!("--job-name={}", submission.name),
+            format!("--output={log}"),
+            "--open-mode=append".to_owned(),
+            // Time for a last checkpoint before the limit; the job then puts itself back into the queue.
+            "--signal=B:USR1@60".to_owned(),
+            "--requeue".to_owned(),
+            format!("--cpus-per-task={cores}"),
+        ];
+        arguments.extend(self.options.arguments());
+        let arguments = arguments.into_iter().map(OsString::from);
+        arguments.chain([script.as_os_str().to_owned()]).collect()
+    }
+
+    /// Asks those to stop that have not been asked, as they stand.
+    fn ask_to_stop(&mut self) {
+        for job in self.jobs.values_mut().filter(|job| !job.asked) {
+            let asked = match job.pending {
+                Some(_) => slurm::run("scancel", &[&job.id]),
+                // The batch script is runboard, which saves a last checkpoint.
+                None => slurm::run("scancel", &["--batch", "--signal=HUP", &job.id]),
+            };
+            job.asked = asked.is_ok(); // else it is asked again at the next look
+        }
+    }
+
+    /// Takes note of how Slurm lists the jobs. Returns those that have ended.
+    fn note(&mut self, listed: &[Listed]) -> Vec<(usize, Job, Option<String>)> {
+        let ended = self.jobs.extract_if(.., |_, job| {
+            let found = listed.iter().find(|it| it.id == job.id);
+            job.missing = if found.is_some() { 0 } else { job.missing + 1 };
+            let was_pending = job.pending.take();
+            job.pending = match found {
+                Some(found) if found.is_pending() => Some(found.reason.clone()),
+                Some(_) => None,
+                None => was_pending,
+            };
+            found.map_or(job.missing >= MISSING, Listed::is_over)
+        });
+        let state = |job: &Job| {
+            listed
+                .iter()
+                .find(|it| it.id == job.id)
+                .map(|it| it.state.clone())
+        };
+        ended
+            .map(|(point, job)| {
+                let state = state(&job);
+                (point, job, state)
+            })
+            .collect()
+    }
+}
+
+impl Job {
+    fn new(run: RunDir, id: String, before: Option<DateTime<Local>>) -> Self {
+        Job {
+            run,
+            id,
+            before,
+            missing: 0,
+            pending: Some("it was just submitted".to_owned()),
+            asked: false,
+        }
+    }
+
+    /// Its end, of which Slurm says this state.
+    fn end(&self, point: usize, state: Option<&str>) -> End {
+        let code = match state {
+            Some("FAILED") => exit_code(&self.id),
+            _ => None,
+        };
+        let how = match (state, code) {
+            (Some("COMPLETED"), _) => Ended::Well,
+            (Some("CANCELLED"), _) => Ended::Stopped,
+            (Some("FAILED"), Some(code)) => Ended::of(Some(code)),
+            (Some("OUT_OF_MEMORY" | "DEADLINE" | "LAUNCH_FAILED"), _) => Ended::Failed,
+            // What the run has saved tells how far it has come.
+            _ => Ended::Killed,
+        };
+        let state = state.unwrap_or("Slurm does not know it any more");
+        let code = code.map_or(String::new(), |code| format!(", exit code {code}"));
+        End {
+            point,
+            how,
+            text: format!("its job {} ended ({state}{code})", self.id),
+            log: supervisor::end_of_log(self.run.log(Role::Supervisor), TAIL),
+        }
+    }
+}
+
+impl Listed {
+    /// Those of the lines that [`list`] asks for.
+    fn parse(text: &str) -> Vec<Self> {
+        let lines = text.lines().filter_map(|line| {
+            let mut parts = line.splitn(4, '|').map(|part| part.trim().to_owned());
+            Some(Listed {
+                id: parts.next()?,
+                state: parts.next()?,
+                reason: parts.next()?,
+                name: parts.next()?,
+            })
+        });
+        lines.collect()
+    }
+
+    fn is_over(&self) -> bool {
+        OVER.contains(&&*self.state)
+    }
+
+    fn is_pending(&self) -> bool {
+        self.state == "PENDING" || self.state.starts_with("REQUEUE")
+    }
+}
+
+/// The jobs of this user.
+fn list() -> Result<Vec<Listed>> {
+    let format = "--format=%i|%T|%r|%j";
+    let text = slurm::run("squeue", &["--me", "--noheader", "--states=all", format])?;
+    Ok(Listed::parse(&text))
+}
+
+/// The exit code of a job that has failed; none if a signal has killed it, or nobody knows.
+fn exit_code(job: &str) -> Option<i32> {
+    let text = slurm::run("scontrol", &["show", "job", "--oneliner", job]).ok()?;
+    let code = text
+        .split_whitespace()
+        .find_map(|it| it.strip_prefix("ExitCode="))?;
+    match code.split_once(':')? {
+        (code, "0") => code.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The script of a point's job.
+fn script(
+    submission: &Submission,
+    run: &RunDir,
+    program: &Path,
+    arguments: &[OsString],
+) -> Vec<u8> {
+    let record = run.path().join(FILE);
+    let record = hint::shell(&[record.as_os_str()]);
+    let mut command: Vec<&OsStr> = vec![program.as_os_str(), OsStr::new("resume")];
+    let directory = paths::unexpanded(run.path());
+    command.push(directory.as_ref());
+    command.extend(arguments.iter().map(OsString::as_os_str));
+    let (number, name) = (submission.number, &submission.name);
+    let command = hint::shell(&command);
+    format!(
+        "#!/bin/sh\n# {name}\n\n# Not if another job was submitted in its place.\ngrep -q '\"number\":{number},' {record} || \
+         exit 0\nexec {command}\n"
+    )
+    .into_bytes()
+}
+
+impl Executor for Slurm<'_> {
+    fn reserve(&mut self, spec: &Spec) -> Result<Option<Room>> {
+        let refused = self.refused.as_ref();
+        if refused.is_some_and(|(when, _)| when.elapsed() < REFUSED) {
+            return Ok(None);
+        }
+        let threads = match spec.compute.threads {
+            0 => self.cores(spec),
+            threads => threads,
+        };
+        Ok(Some(Room {
+            device: spec.compute.device.clone(),
+            threads,
+            slot: None,
+        }))
+    }
+
+    fn start(
+        &mut self,
+        point: usize,
+        run: &RunDir,
+        lock: Option<Lock>,
+        arguments: &[OsString],
+        _room: Room,
+    ) -> Result<Option<String>> {
+        drop(lock); // the job's process takes it
+        let number = Submission::read(run).map_or(1, |before| before.number + 1);
+        let before = SupervisorStatus::load(run).ok().flatten();
+        let mut submission = Submission {
+            version: VERSION,
+            number,
+            name: format!(
+                "{}/{:03}.{number}",
+                self.id, self.sweep.points[point].number
+            ),
+            job: None,
+            before: before.map(|status| status.process.started),
+        };
+        submission.write(run)?;
+        let path: PathBuf = run.path().join("job.sh");
+        fs::write(&path, script(&submission, run, self.program, arguments))
+            .with_context(|| format!("failed to write {}", path.display()))?;
+        let cores = self.cores(&self.sweep.specs[point]);
+        let submitted = slurm::run("sbatch", &self.arguments(&submission, run, &path, cores));
+        let id = match submitted {
+            Ok(id) => id,
+            // As one user may have so many jobs and no more.
+            Err(error) if !self.jobs.is_empty() => {
+                self.refused = Some((Instant::now(), format!("{error:#}")));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        self.refused = None;
+        // `JOB` or `JOB;CLUSTER`.
+        let id = id.trim().split(';').next().unwrap_or_default().to_owned();
+        submission.job = Some(id.clone());
+        submission.write(run)?;
+        self.jobs
+            .insert(point, Job::new(run.clone(), id.clone(), submission.before));
+        Ok(Some(format!("as job {id}")))
+    }
+
+    fn poll(&mut self, notice: &mut dyn FnMut(&str)) -> Result<Vec<End>> {
+        let is_recent = self.looked.is_some_and(|looked| looked.elapsed() < LOOK);
+        if self.jobs.is_empty() || is_recent {
+            return Ok(Vec::new());
+        }
+        self.looked = Some(Instant::now());
+        let listed = match list() {
+            Ok(listed) => listed,
+            Err(error) => {
+                if !std::mem::replace(&mut self.silent, true) {
+                    notice(&format!(
+                        "warning: {error:#}; Slurm is asked again, and its jobs go on"
+                    ));
+                }
+                return Ok(Vec::new());
+            }
+        };
+        self.silent = false;
+        let ended = self.note(&listed);
+        let ends = ended.iter();
+        let ends = ends.map(|(point, job, state)| job.end(*point, state.as_deref()));
+        let ends = ends.collect();
+        if self.stopping {
+            self.ask_to_stop();
+        }
+        Ok(ends)
+    }
+
+    fn is_running(&self, point: usize) -> bool {
+        self.jobs.contains_key(&point)
+    }
+
+    fn has_written(&self, point: usize, status: &SupervisorStatus) -> bool {
+        let job = self.jobs.get(&point);
+        job.is_some_and(|job| job.before != Some(status.process.started))
+    }
+
+    fn waits(&self) -> Option<String> {
+        if let Some((_, why)) = &self.refused {
+            return Some(format!("for Slurm to take another job ({why})"));
+        }
+        let pending = self.jobs.values().filter_map(|job| job.pending.as_deref());
+        let pending: Vec<&str> = pending.collect();
+        let reasons: HashSet<&str> = pending.iter().copied().collect();
+        match (pending.len(), reasons.len()) {
+            (0, _) => None,
+            (jobs, 1) => Some(format!(
+                "for Slurm to begin {} ({})",
+                count(jobs, "job"),
+                pending[0]
+            )),
+            (jobs, _) => Some(format!("for Slurm to begin {}", count(jobs, "job"))),
+        }
+    }
+
+    fn leave(&mut self) {
+        self.refused = None;
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.looked = None; // whether they have begun is not known yet
+    }
+
+    fn kill(&mut self) {
+        self.stopping = true;
+        for job in self.jobs.values_mut() {
+            // Those that have begun do not save anything then.
+            let _ = slurm::run("scancel", &["--full", "--signal=KILL", &job.id]);
+            job.asked = slurm::run("scancel", &[&job.id]).is_ok();
+        }
+        self.looked = None;
+    }
+
+    fn pause(&mut self) -> bool {
+        false
+    }
+
+    fn go_on(&mut self) {}
+}
