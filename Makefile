@@ -32,7 +32,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm fuzz soak check spec-docs bench bench-list bench-reference install uninstall clean named
+.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm test-torchrun fuzz soak check spec-docs bench bench-list bench-reference install uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -88,6 +88,10 @@ test-slurm: build ## run under a Slurm of this one node (root; installs slurm-wl
 	@$(PYTHON) tools/setup.py debian slurmctld slurm-wlm
 	@$(PYTHON) tools/setup.py debian munged munge
 	@$(PYTHON) tests/slurm.py $(RUNBOARD) $(or $(CARGO_TARGET_DIR),target)/slurm
+
+test-torchrun: build ## run under the real torchrun (installs PyTorch, 5 GB, as make bench-reference)
+	@$(PYTHON) tools/setup.py venv $(BENCH_TORCH) torch==2.11.0 numpy
+	@$(PYTHON) tests/torchrun.py $(RUNBOARD) $(BENCH_TORCH)/bin/torchrun $(or $(CARGO_TARGET_DIR),target)/torchrun
 
 fuzz: build ## feed random edits of valid files to whatever reads them (MINUTES=10 each)
 	@FUZZ_SECONDS=$$((60 * $(or $(MINUTES),10))) cargo test --release --lib --test integration fuzz:: -- --skip fuzz::tests:: --nocapture --test-threads 1

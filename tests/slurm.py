@@ -29,7 +29,8 @@ SlurmdPort={slurmd_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={directory}/munge.socket
+# A job that is requeued may begin again after so many seconds.
+AuthInfo=socket={directory}/munge.socket,cred_expire=5
 CryptoType=crypto/munge
 StateSaveLocation={directory}/state
 SlurmdSpoolDir={directory}/spool
@@ -123,6 +124,26 @@ class Cluster:
     def srun(self, tasks, *arguments):
         return self.start("srun", f"--ntasks={tasks}", "--cpus-per-task=1", self.runboard, *arguments)
 
+    def run(self, *command):
+        """What a command of Slurm's prints."""
+        return subprocess.run(command, check=True, env=self.environment, capture_output=True, text=True).stdout
+
+    def submit(self, *arguments):
+        """The number of a job."""
+        command = ["sbatch", "--parsable", *arguments]
+        return subprocess.run(command, check=True, cwd=self.directory, env=self.environment, capture_output=True,
+                              text=True).stdout.strip()
+
+    def state(self, job):
+        return self.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
+
+    def points(self, name):
+        """The runs of the only sweep of this name."""
+        folder = self.directory / "runs" / name
+        sweeps = [entry for entry in folder.iterdir() if (entry / "sweep.yaml").exists()] if folder.exists() else []
+        demand(len(sweeps) < 2, f"want one sweep, got {sweeps}")
+        return sorted(run for sweep in sweeps for run in sweep.iterdir() if (run / "spec.yaml").exists())
+
     def ends(self, process, codes, what):
         code = process.wait(timeout=PATIENCE)
         demand(code in codes, f"{what} ended with {code}, want one of {codes}:\n{process.log.read_text()}")
@@ -145,7 +166,7 @@ def last_weights(run):
 
 
 def test(cluster):
-    for name in ("one", "other", "stopped", "whole", "alone", "data"):
+    for name in ("one", "other", "stopped", "whole", "alone", "data", "requeued"):
         (cluster.directory / f"experiments/{name}.yaml").write_text(small_spec(steps=200, checkpoint_every=50))
     # The images of all, which are generated once.
     subprocess.run([cluster.runboard, "run", "data", "--until", "1", "--quiet"], check=True, env=cluster.environment,
@@ -199,6 +220,90 @@ def test(cluster):
     job.wait(timeout=PATIENCE)
 
 
+    say("SIGUSR1 saves, requeues the job, and the same run goes on to the same bytes")
+    script = cluster.directory / "requeued.sh"
+    script.write_text(f"#!/bin/sh\nexec srun --ntasks=2 '{cluster.runboard}' run requeued --set train.steps=2000 --quiet\n")
+    job = cluster.submit("--requeue", "--ntasks=2", "--output=requeued.txt", "--open-mode=append", str(script))
+    run = wait_for("a run", lambda: cluster.runs("requeued"))[0]
+    wait_for("a checkpoint", lambda: len(checkpoints(run)) > 1)
+    cluster.run("scancel", "--signal=USR1", job)
+    wait_for("the job's end", lambda: cluster.state(job) == "COMPLETED")
+    demand("Restarts=1 " in cluster.run("scontrol", "show", "job", "--oneliner", job), "it was not requeued")
+    shutil.rmtree(cluster.directory / "runs/whole")
+    cluster.ends(cluster.srun(2, "run", "whole", "--set", "train.steps=2000", "--quiet"), [0], "srun of the whole run")
+    demand(last_weights(cluster.only_run("requeued")) == last_weights(cluster.only_run("whole")),
+           "the requeued run has other bytes")
+
+
+def test_sweep(cluster):
+    spec = small_spec(steps=2000, checkpoint_every=50)
+    (cluster.directory / "experiments/base.yaml").write_text(spec)
+    points = "extends: base\nsweep:\n  seeds: 4\n"
+    (cluster.directory / "experiments/local.yaml").write_text(points)
+    options = "{slurm: {time: 30, options: [--nice=1]}}"
+    (cluster.directory / "experiments/sweep.yaml").write_text(f"{points}  launcher: {options}\n")
+    timed = "extends: base\ntrain: {steps: 100000000}\nsweep:\n  seeds: 2\n  launcher: {slurm: {time: 2}}\n"
+    (cluster.directory / "experiments/timed.yaml").write_text(timed)
+
+    say("a sweep's points are jobs, which a sweep that is killed finds again")
+    for killed in range(3):
+        sweep = cluster.start(cluster.runboard, "resume" if killed else "run", "sweep")
+        wait_for("jobs that run", lambda: "RUNNING" in cluster.run("squeue", "-h", "-o", "%T"))
+        if killed == 1:  # at another moment
+            wait_for("a checkpoint", lambda: any(checkpoints(run) for run in cluster.points("sweep")))
+        sweep.kill()
+        sweep.wait()
+    cluster.ends(cluster.start(cluster.runboard, "resume", "sweep"), [0], "the resumed sweep")
+    cluster.ends(cluster.start(cluster.runboard, "run", "local"), [0], "a sweep on this machine")
+    own, local = cluster.points("sweep"), cluster.points("local")
+    demand(len(own) == len(local) == 4, f"want 4 points, got {len(own)} and {len(local)}")
+    for point, other in zip(own, local):
+        number = json.loads((point / "submission.json").read_text())["number"]
+        demand(number == 1, f"{point.name} was submitted {number} times")
+        demand(last_weights(point) == last_weights(other), f"{point.name} has other bytes than on this machine")
+
+    say("a point whose time is up goes on in its requeued job, and Ctrl-C stops the jobs after a last checkpoint")
+    sweep = cluster.start(cluster.runboard, "run", "timed")
+    jobs = wait_for("two jobs", lambda: [it for it in map(submitted, cluster.points("timed")) if it][1:] and
+                    [submitted(point) for point in cluster.points("timed")])
+    for job in jobs:
+        wait_for("a requeue", lambda: "Restarts=0 " not in cluster.run("scontrol", "show", "job", "--oneliner", job))
+        wait_for("a job that runs again", lambda: cluster.state(job) == "RUNNING")
+    for point in cluster.points("timed"):
+        before = checkpoints(point)[-1]
+        wait_for("progress", lambda: checkpoints(point)[-1] > before)
+    sweep.send_signal(signal.SIGINT)
+    cluster.ends(sweep, [130], "the sweep that was stopped")
+    for point in cluster.points("timed"):
+        state = status(point)
+        demand(state["process"]["state"] == "stopped", f"{point.name} is {state['process']['state']}")
+        demand(state["step"] == checkpoints(point)[-1] + 1, f"the last step of {point.name} is not saved")
+
+    say("a point that somebody cancels is left alone, and one that Slurm kills goes on in another job")
+    sweep = cluster.start(cluster.runboard, "resume", "timed")
+    first, second = cluster.points("timed")
+    before = [json.loads((point / "submission.json").read_text())["number"] for point in (first, second)]
+
+    def running(point):
+        record = json.loads((point / "submission.json").read_text())
+        job = record["job"]
+        return job if job and cluster.state(job) == "RUNNING" and status(point)["process"]["state"] == "running" else None
+
+    wait_for("a job", lambda: running(first))
+    # As the kernel does for want of memory.
+    os.kill(json.loads((first / "supervisor.status.json").read_text())["process"]["pid"], signal.SIGKILL)
+    wait_for("another job", lambda: json.loads((first / "submission.json").read_text())["number"] == before[0] + 2)
+    wait_for("it to run", lambda: running(first))
+    for point in (first, second):
+        cluster.run("scancel", wait_for("a job", lambda: running(point)))
+    cluster.ends(sweep, [143], "the sweep whose jobs were cancelled")
+
+
+def submitted(point):
+    record = point / "submission.json"
+    return json.loads(record.read_text())["job"] if record.exists() else None
+
+
 def pids():
     return [int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()]
 
@@ -218,7 +323,9 @@ def main():
     (directory / "experiments").mkdir(parents=True)
     try:
         with cluster(directory) as environment:
-            test(Cluster(runboard, directory, environment))
+            cluster_of_one = Cluster(runboard, directory, environment)
+            test(cluster_of_one)
+            test_sweep(cluster_of_one)
     except (Violation, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(f"slurm: FAILED: {error}\nslurm: {directory} has what was printed", flush=True)
         sys.exit(1)
