@@ -95,7 +95,7 @@ def look_at_report(browser, name, path):
         if scripts:
             if page.evaluate("document.documentElement.scrollWidth") > width:
                 told.append("is wider than the window")
-            charts = page.locator(".plot svg")
+            charts = page.locator(".plot[data-from] svg")
             charts.first.hover()
             if "step" not in page.locator(".plot output:visible").first.inner_text():
                 told.append("shows no value under the pointer")

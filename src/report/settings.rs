@@ -175,7 +175,7 @@ fn heat_map(
         figure.chart {
             figcaption {
                 h3 { "Score by " (down.label) " and " (across.label) }
-                p { "The " (results.of()) " " (metric) " of each setting" @if results.sweep.definition.seeds.len() > 1 { ", the mean over its seeds" } ". The darker, the better." }
+                p { "The " (results.of()) " " (metric) " of each setting" @if results.sweep.definition.seeds.len() > 1 { ", the mean over its seeds" } ". The stronger a colour, the better." }
             }
             div.scroll {
                 table.heat {
