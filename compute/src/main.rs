@@ -33,7 +33,8 @@ enum Command {
     Eval(EvalArgs),
     /// Print versions and GPUs, as JSON
     Machine,
-    /// Take a few steps of each of the frozen specs on standard input, a JSON array, and print how fast they are, as JSON
+    /// Print what `machine` does, then take a few steps of each of the frozen specs on standard input, a JSON array, and print how
+    /// fast they are, as JSON
     Pace,
     /// Print what a checkpoint makes of the images on standard input, as JSON
     Predict {
@@ -62,6 +63,7 @@ fn run(arguments: Arguments) -> Result<i32> {
         }
         Command::Machine => answer(&backend::machine()),
         Command::Pace => {
+            answer(&backend::machine())?;
             let specs: Vec<serde_json::Value> =
                 serde_json::from_reader(io::stdin()).context("failed to read the specs")?;
             let specs = specs

@@ -2,7 +2,7 @@
 
 use super::estimate::{self, Disk, Paces};
 use super::{ExperimentArgs, data_error, fetch, notes};
-use crate::compute::{self, Machine, Pace, machine};
+use crate::compute::{Machine, Pace, Trial};
 use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::launch::Launch;
@@ -26,8 +26,9 @@ pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
     let home = Home::find()?;
     let experiment = args.load(&home)?;
     let spec = &experiment.spec;
-    let sweep = Sweep::of(&experiment, machine()?.gpus)?;
-    let device = device(spec, machine()?)?;
+    let trial = Trial::start()?;
+    let sweep = Sweep::of(&experiment, trial.machine().gpus)?;
+    let device = device(spec, trial.machine())?;
     let mut fixed = experiment.clone();
     let fetch = fetch(fixed.fix_paths(home.path())?);
     let plan = data::plan(&fixed.spec.data, fetch);
@@ -61,10 +62,10 @@ pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
     if let Some(sweep) = &sweep {
         let shown = if verbose { usize::MAX } else { SHOWN };
         let base = comments;
-        comments = points(sweep, shown, images, &device)?;
+        comments = points(sweep, shown, images, &device, trial)?;
         comments += &base;
     } else {
-        let pace = compute::paces(&[spec])?.pop().flatten();
+        let pace = trial.paces(&[spec])?.pop().flatten();
         comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
     }
     for line in comments.lines() {
@@ -135,7 +136,13 @@ fn device(spec: &Spec, machine: &Machine) -> Result<String> {
 }
 
 /// The points of a sweep, and how long all will take.
-fn points(sweep: &Sweep, shown: usize, images: usize, device: &str) -> Result<String> {
+fn points(
+    sweep: &Sweep,
+    shown: usize,
+    images: usize,
+    device: &str,
+    trial: Trial,
+) -> Result<String> {
     let (definition, steps) = (&sweep.definition, sweep.steps(images)?);
     let fields = definition.fields();
     let labels = sweep::labels(&fields);
@@ -206,7 +213,7 @@ fn points(sweep: &Sweep, shown: usize, images: usize, device: &str) -> Result<St
     if device == "cpu" {
         writeln!(text, "{}", threads(sweep))?;
     }
-    let Some(paces) = Paces::measure(sweep)? else {
+    let Some(paces) = Paces::measure(sweep, trial)? else {
         text += "disk and time: not estimated for a network of so many weights\n";
         return Ok(text);
     };

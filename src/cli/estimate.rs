@@ -1,7 +1,7 @@
 //! What a run will keep on disk, and times for people.
 
 use crate::checkpoint::MAX_WAITING;
-use crate::compute::{self, Pace};
+use crate::compute::{Pace, Trial};
 use crate::data;
 use crate::overview::bytes;
 use crate::spec::{Policy, Source, Spec};
@@ -110,8 +110,8 @@ impl Paces {
     /// the largest and some between. None if one is so large that it would take long.
     ///
     /// # Errors
-    /// As [`compute::paces`].
-    pub fn measure(sweep: &Sweep) -> Result<Option<Self>> {
+    /// As [`Trial::paces`].
+    pub fn measure(sweep: &Sweep, trial: Trial) -> Result<Option<Self>> {
         // From the least multiplications to the most.
         let mut kinds: BTreeMap<(u64, String), &Spec> = BTreeMap::new();
         for spec in &sweep.specs {
@@ -124,7 +124,7 @@ impl Paces {
             ..(*spec).clone()
         };
         let specs: Vec<Spec> = spread(&kinds, TIMED).map(alone).collect();
-        let paces = compute::paces(&specs.iter().collect::<Vec<_>>())?;
+        let paces = trial.paces(&specs.iter().collect::<Vec<_>>())?;
         let Some(paces) = paces.into_iter().collect::<Option<Vec<Pace>>>() else {
             return Ok(None);
         };

@@ -8,6 +8,6 @@ mod predict;
 mod program;
 
 pub use machine::{Machine, machine};
-pub use pace::{Pace, paces};
+pub use pace::{Pace, Trial};
 pub use predict::{Predictions, Question, predict};
 pub use program::{BUILD, check_build, path, replace_this_process, supervised};

@@ -1,10 +1,11 @@
 //! How fast training is on this machine.
 
 use super::environment;
-use super::machine::machine;
-use super::program::ask;
+use super::machine::Machine;
+use super::program::Asked;
 use crate::spec::Spec;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// What a few steps showed.
@@ -20,17 +21,61 @@ pub struct Pace {
     pub checkpoint_bytes: u64,
 }
 
-/// How fast each of these specs trains, by a few steps that leave nothing behind; all of them with the threads, and the
-/// environment, of the first one. None for a network so large that it would take long.
-///
-/// # Errors
-/// A device that is not there; the program's.
-pub fn paces(specs: &[&Spec]) -> Result<Vec<Option<Pace>>> {
-    let variables = match specs.first() {
-        Some(spec) => environment::missing(spec, machine()?),
-        None => return Ok(Vec::new()),
-    };
-    let frozen: Result<Vec<_>> = specs.iter().map(|spec| spec.to_frozen_json()).collect();
-    let frozen = serde_json::to_vec(&frozen?)?;
-    ask(&["pace".as_ref()], &frozen, &variables)
+/// The program, asked in one process what the machine has and then how fast specs train: it takes its time to start.
+#[derive(Debug)]
+pub struct Trial {
+    program: Asked,
+    machine: Machine,
+}
+
+impl Trial {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// As [`machine`](super::machine()).
+    pub fn start() -> Result<Self> {
+        let (program, machine) = ask_machine(&[])?;
+        Ok(Trial { program, machine })
+    }
+
+    /// What it says of the machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// How fast each of these specs trains, by a few steps that leave nothing behind; all of them with the threads, and the
+    /// environment, of the first one. None for a network so large that it would take long.
+    ///
+    /// # Errors
+    /// A device that is not there; the program's.
+    pub fn paces(self, specs: &[&Spec]) -> Result<Vec<Option<Pace>>> {
+        let Some(first) = specs.first() else {
+            return Ok(Vec::new());
+        };
+        let frozen: Result<Vec<_>> = specs.iter().map(|spec| spec.to_frozen_json()).collect();
+        let frozen = serde_json::to_vec(&frozen?)?;
+        let wanted = environment::missing(first, &self.machine);
+        let there: Vec<_> = environment::of_every_process().collect();
+        let program = match wanted.iter().all(|variable| there.contains(variable)) {
+            true => self.program,
+            // What a GPU needs besides is read when the program begins.
+            false => ask_machine(&wanted)?.0,
+        };
+        program.answer(&frozen)
+    }
+}
+
+/// The program, begun with these variables, and what it says first.
+fn ask_machine(variables: &[environment::Variable]) -> Result<(Asked, Machine)> {
+    let mut program = Asked::start(&["pace".as_ref()], variables)?;
+    let machine = program.first_line()?;
+    if machine.is_empty() {
+        program.answer::<IgnoredAny>(&[])?; // it has ended, and says why
+        bail!("runboard-compute pace ended without an answer");
+    }
+    let machine = serde_json::from_slice(&machine);
+    Ok((
+        program,
+        machine.context("failed to read what runboard-compute says of the machine")?,
+    ))
 }

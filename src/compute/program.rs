@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The program's file, beside runboard's own.
 const NAME: &str = "runboard-compute";
@@ -109,35 +109,72 @@ pub(super) fn ask<A: DeserializeOwned>(
     input: &[u8],
     variables: &[environment::Variable],
 ) -> Result<A> {
-    let program = path()?;
-    let named = || format!("{} {}", program.display(), hint::shell(words));
-    let mut child = command(&program)
-        .args(words)
-        .envs(variables.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("failed to start {}", named()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that has ended says why.
-        let _ = stdin.write_all(input);
+    Asked::start(words, variables)?.answer(input)
+}
+
+/// The program while it is asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    child: Child,
+    named: String,
+}
+
+impl Asked {
+    /// Asks these words, with these variables. If this is dropped the program ends, as nothing comes on its standard input.
+    ///
+    /// # Errors
+    /// As [`path`], and if it cannot be started.
+    pub fn start(words: &[&OsStr], variables: &[environment::Variable]) -> Result<Self> {
+        let program = path()?;
+        let named = format!("{} {}", program.display(), hint::shell(words));
+        let child = command(&program)
+            .args(words)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("failed to start {named}"))?;
+        Ok(Asked { child, named })
     }
-    let output = child
-        .wait_with_output()
-        .with_context(|| format!("failed to wait for {}", named()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim_end();
-        match (output.status.code(), said.strip_prefix("error: ")) {
-            (Some(crate::error::BAD_INPUT), Some(error)) => bail_user!("{error}"),
-            (_, Some(error)) => bail!("{error}"),
-            // The loader, which found no libtorch, or a signal.
-            (_, None) => bail!("{} has failed, {}: {said}", named(), output.status),
+
+    /// The first line that it answers, before it is told more; empty if it ends without one.
+    pub fn first_line(&mut self) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        // By the byte, so that the rest is left for others to read.
+        for byte in self.child.stdout.iter_mut().flat_map(Read::bytes) {
+            match byte.with_context(|| format!("failed to read the answer of {}", self.named))? {
+                b'\n' => break,
+                byte => line.push(byte),
+            }
         }
+        Ok(line)
     }
-    serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("failed to read the answer of {}", named()))
+
+    /// What it answers, but for a line that was read already, to `input` on its standard input.
+    pub fn answer<A: DeserializeOwned>(mut self, input: &[u8]) -> Result<A> {
+        if let Some(mut stdin) = self.child.stdin.take() {
+            // One that has ended says why.
+            let _ = stdin.write_all(input);
+        }
+        let named = self.named;
+        let output = self
+            .child
+            .wait_with_output()
+            .with_context(|| format!("failed to wait for {named}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.trim_end();
+            match (output.status.code(), said.strip_prefix("error: ")) {
+                (Some(crate::error::BAD_INPUT), Some(error)) => bail_user!("{error}"),
+                (_, Some(error)) => bail!("{error}"),
+                // The loader, which found no libtorch, or a signal.
+                (_, None) => bail!("{named} has failed, {}: {said}", output.status),
+            }
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("failed to read the answer of {named}"))
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What `runboard check` says of a run that is to come.
 
-use crate::support::{Project, with_sets};
+use crate::support::{Done, Project, RUNBOARD, copy_program, runboard_compute, with_sets};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use walkdir::WalkDir;
 
@@ -46,7 +48,7 @@ fn check_tells_what_a_run_keeps_on_disk_within_a_factor_of_two() {
                 "{label}: {found} bytes, told {told}\n{out}"
             );
         }
-        std::fs::remove_dir_all(run).unwrap();
+        fs::remove_dir_all(run).unwrap();
     }
 }
 
@@ -114,6 +116,34 @@ fn check_tells_differences_data_and_what_a_user_trips_over() {
         "{}",
         done.err
     );
+}
+
+#[test]
+fn check_starts_the_program_that_computes_once() {
+    let project = Project::new();
+    let (program, other) = (
+        project.path("bin/runboard"),
+        project.path("bin/runboard-compute"),
+    );
+    copy_program(Path::new(RUNBOARD), &program);
+    let script = format!(
+        "#!/bin/sh\necho \"$1\" >>'{}'\nexec '{}' \"$@\"\n",
+        project.path("starts").display(),
+        runboard_compute().display()
+    );
+    project.write("script", &script);
+    copy_program(&project.path("script"), &other);
+    fs::set_permissions(&other, Permissions::from_mode(0o755)).unwrap();
+    for sweep in [&[][..], &["--sweep", "network.local3.units=8,16"]] {
+        let arguments = [&["check", "small"], sweep].concat();
+        let done = project.command_of(&program, &arguments).output().unwrap();
+        let done = Done::of(done);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        assert!(done.out.contains("\n# time: about "), "{}", done.out);
+        let starts = project.path("starts");
+        assert_eq!(fs::read_to_string(&starts).unwrap(), "pace\n");
+        fs::remove_file(starts).unwrap();
+    }
 }
 
 #[test]
