@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::user_error;
+
 /// Put the job that this process is of back into the queue. Slurm ends it, and starts it again later, with the same number.
 ///
 /// # Errors
@@ -23,10 +25,30 @@ pub fn is_in_a_job() -> bool {
     env::var_os("SLURM_JOB_ID").is_some()
 }
 
-/// What a command of Slurm prints.
+/// Make sure that jobs can be submitted from this machine.
+///
+/// # Errors
+/// A user error if not.
+pub fn check() -> Result<()> {
+    let version = run("sbatch", &["--version"]);
+    version.map(drop).map_err(|error| {
+        user_error!(
+            "sweep.launcher: got slurm, but no jobs can be submitted here: {error:#}; want a host of the cluster from \
+             which they can, or launcher: local"
+        )
+    })
+}
+
+/// What a command of Slurm prints. Within a job it knows nothing of that: what a job has is not what another one asks for.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("SLURM_") && !["SLURM_CONF", "SLURM_CLUSTERS"].contains(&&*text) {
+            command.env_remove(&name);
+        }
+    }
     let output = command
         .output()
         .with_context(|| format!("failed to start {program}, a command of Slurm"))?;

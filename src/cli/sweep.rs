@@ -19,7 +19,7 @@ use crate::sweep::results::Results;
 use crate::sweep::schedule::Reason;
 use crate::sweep::supervise::{self, Outcome, supervise};
 use crate::sweep::{Launcher, Standing, Sweep, SweepDir, table};
-use crate::{bail_user, console, paths};
+use crate::{bail_user, console, paths, slurm};
 use anyhow::{Context, Result};
 use std::env;
 use std::ffi::OsString;
@@ -188,7 +188,7 @@ fn gpus(sweep: &Sweep, machine: &Machine) -> Vec<String> {
 /// Makes sure that the devices are there.
 fn check_devices(sweep: &Sweep) -> Result<()> {
     if sweep.definition.launcher != Launcher::Local {
-        return Ok(()); // each job finds its own
+        return slurm::check(); // each job finds its own
     }
     let machine = machine()?;
     machine.device("compute.device", &sweep.base.compute.device)?;

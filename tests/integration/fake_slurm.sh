@@ -28,6 +28,12 @@ begin() {
     ) &
 }
 
+case $me$* in
+sbatch--version)
+    echo "slurm 0"
+    exit 0
+    ;;
+esac
 case $me in
 sbatch)
     for script; do

@@ -183,7 +183,7 @@ fn jobs_of_a_sweep_whose_process_is_killed_are_found_again() {
     let calls = fs::read_to_string(cluster.project.path("slurm/calls")).unwrap();
     let submission = calls
         .lines()
-        .find(|line| line.starts_with("sbatch "))
+        .find(|line| line.starts_with("sbatch --parsable "))
         .unwrap();
     for option in [
         "--signal=B:USR1@60 --requeue --cpus-per-task=1 --partition=all --time=30 --nice=1 ",
@@ -326,6 +326,12 @@ fn what_slurm_refuses_or_does_not_know_is_an_error() {
     assert_eq!(done.code, Some(1));
     let wanted =
         "error: sbatch failed (exit status: 1): sbatch: error: invalid partition specified: none";
+    assert!(done.err.contains(wanted), "{}", done.err);
+    // No Slurm at all.
+    let mut nowhere = cluster.project.command(&["run", "sweep"]);
+    let done = Done::of(nowhere.env("PATH", "/nowhere").output().unwrap());
+    assert_eq!(done.code, Some(2));
+    let wanted = "error: sweep.launcher: got slurm, but no jobs can be submitted here: failed to start sbatch";
     assert!(done.err.contains(wanted), "{}", done.err);
     for (launcher, error) in [
         ("pbs", "sweep.launcher: got \"pbs\", want local or slurm"),

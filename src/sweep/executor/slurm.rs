@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Local};
 use serde::{Deserialize, Serialize};
 
@@ -416,6 +416,9 @@ impl Executor for Slurm<'_> {
         self.refused = None;
         // `JOB` or `JOB;CLUSTER`.
         let id = id.trim().split(';').next().unwrap_or_default().to_owned();
+        if id.is_empty() {
+            bail!("sbatch did not say which job it has submitted");
+        }
         submission.job = Some(id.clone());
         submission.write(run)?;
         self.jobs
