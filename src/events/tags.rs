@@ -115,6 +115,8 @@ table! {
         "Weight decay of the layer: its share of the total loss.";
     LEARNING_RATE = Trainer, Scalars, "learning_rate",
         "Factor of the gradient, or of what the optimizer makes of it, in the step.";
+    MOMENTUM = Trainer, Scalars, "momentum",
+        "What stays of the sum of earlier gradients in the step; of a run with momentum.";
     GRADIENT_NORM = Trainer, Scalars, "norm/gradients",
         "Euclidean norm of all gradients together.";
     WEIGHT_NORM = Trainer, Scalars, "norm/weights",

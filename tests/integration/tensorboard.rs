@@ -190,6 +190,7 @@ fn assert_series_are_those_of_the_table(shown: &Value, id: &str) {
     }
     let missing: Vec<&str> = missing.iter().map(|series| series.name).collect();
     let of_some_runs = [
+        "momentum",
         "time/allreduce_ms",
         "time/input_ms (rank {rank})",
         "gpu/utilisation",

@@ -15,8 +15,7 @@ use runboard::events::tags::{self, Series};
 use runboard::events::{EventWriter, Summaries, Tag};
 use runboard::pictures::{self, ClassLabels};
 use runboard::schedule::Average;
-use runboard::spec::Spec;
-use runboard::spec::weights_name;
+use runboard::spec::{self, Spec, weights_name};
 use std::collections::BTreeMap;
 use std::mem;
 use std::path::Path;
@@ -218,7 +217,7 @@ impl Reporter {
                 self.add_losses(&mut summaries);
                 let update = optimizer.update().map(Network::named);
                 add_norms(&mut summaries, &weights, &gradients, update.as_deref());
-                summaries.scalar(&tags::LEARNING_RATE.tag(), taken.learning_rate);
+                add_rates(&mut summaries, &self.spec.optimizer, taken.learning_rate);
                 self.add_throughput(&mut summaries, ready);
                 self.add_system_metrics(&mut summaries);
             }
@@ -329,6 +328,14 @@ impl Reporter {
             summaries.scalar(&tags::SPARSITY.of(&layer.name), share);
         }
         Ok(())
+    }
+}
+
+/// The constants that the step was taken with, as far as the optimizer has them.
+fn add_rates(summaries: &mut Summaries, optimizer: &spec::Optimizer, learning_rate: f64) {
+    summaries.scalar(&tags::LEARNING_RATE.tag(), learning_rate);
+    if optimizer.momentum > 0.0 {
+        summaries.scalar(&tags::MOMENTUM.tag(), optimizer.momentum);
     }
 }
 
