@@ -10,9 +10,9 @@ use burn::tensor::{Device, Tensor};
 use runboard::checkpoint::NamedTensor;
 use runboard::events::Graph;
 use runboard::spec::weights_name;
-use runboard::spec::{self, OptimizerName, ScheduleName, Spec};
+use runboard::spec::{self, AverageName, OptimizerName, ScheduleName, Spec};
 
-/// Draw a training step of `network`: input, layers, losses, gradients, updates and moving averages.
+/// Draw a training step of `network`: input, layers, losses, gradients, updates and averages.
 ///
 /// # Errors
 /// libtorch's.
@@ -134,7 +134,7 @@ fn losses(graph: &mut Graph, spec: &Spec, logits: &str, batch: usize) -> String 
     "total_loss".to_owned()
 }
 
-/// The gradient of each parameter, the step along it, and the moving average that follows.
+/// The gradient of each parameter, the step along it, and the average that follows, if one is kept.
 fn updates(graph: &mut Graph, spec: &Spec, parameters: &[NamedTensor], loss: &str) {
     let schedule = match spec.schedule.name {
         ScheduleName::Exponential => "ExponentialDecay",
@@ -153,13 +153,20 @@ fn updates(graph: &mut Graph, spec: &Spec, parameters: &[NamedTensor], loss: &st
         graph.node(&gradient, "Gradient", &[loss, name], shape);
         let inputs = [name, "train/learning_rate", &gradient];
         graph.node(&step, update_operation(&spec.optimizer), &inputs, shape);
-        let average = format!("ExponentialMovingAverage/{name}");
-        graph.node(
-            &average,
-            "AssignMovingAverage",
-            &[&step, "train/global_step"],
-            shape,
-        );
+        match spec.average.name {
+            AverageName::None => {}
+            AverageName::Ema => {
+                let average = format!("ExponentialMovingAverage/{name}");
+                let inputs = [&step, "train/global_step"];
+                graph.node(&average, "AssignMovingAverage", &inputs, shape);
+            }
+            // It is assigned to the parameter as well.
+            AverageName::Lookahead => {
+                let average = format!("Lookahead/{name}");
+                let inputs = [name, step.as_str(), "train/global_step"];
+                graph.node(&average, "AssignLookahead", &inputs, shape);
+            }
+        }
     }
 }
 
@@ -177,10 +184,8 @@ fn update_operation(optimizer: &spec::Optimizer) -> &'static str {
 mod tests {
     use super::*;
 
-    #[test]
-    fn weights_that_are_frozen_are_drawn_without_an_update() {
-        let mut spec = Spec::default();
-        spec.network.conv1.frozen = true;
+    /// The updates of the first layer.
+    fn drawn_updates(spec: &Spec) -> String {
         let parameter = |name: &str| NamedTensor {
             name: name.to_owned(),
             shape: vec![1],
@@ -188,10 +193,37 @@ mod tests {
         };
         let parameters = ["conv1/weights", "conv1/biases"].map(parameter);
         let mut graph = Graph::new();
-        updates(&mut graph, &spec, &parameters, "total_loss");
-        let drawn = format!("{graph:?}");
+        updates(&mut graph, spec, &parameters, "total_loss");
+        format!("{graph:?}")
+    }
+
+    #[test]
+    fn weights_that_are_frozen_are_drawn_without_an_update() {
+        let mut spec = Spec::default();
+        spec.network.conv1.frozen = true;
+        let drawn = drawn_updates(&spec);
         assert!(drawn.contains("train/conv1/biases"), "{drawn}");
         assert!(!drawn.contains("conv1/weights"), "{drawn}");
+    }
+
+    #[test]
+    fn average_is_drawn_as_the_one_that_is_kept() {
+        let drawn = |name| {
+            let mut spec = Spec::default();
+            spec.average.name = name;
+            let drawn = drawn_updates(&spec);
+            assert!(drawn.contains("train/conv1/weights"), "{drawn}");
+            let words = [
+                "ExponentialMovingAverage/conv1/weights",
+                "AssignMovingAverage",
+                "Lookahead/conv1/weights",
+                "AssignLookahead",
+            ];
+            words.map(|word| drawn.contains(word))
+        };
+        assert_eq!(drawn(AverageName::Ema), [true, true, false, false]);
+        assert_eq!(drawn(AverageName::Lookahead), [false, false, true, true]);
+        assert_eq!(drawn(AverageName::None), [false; 4]);
     }
 
     #[test]
