@@ -87,7 +87,7 @@ fn server_answers_never_exceed_the_size_limit() {
             max_bytes: MAX_BYTES,
         };
         let done = within(1 << 20, || download.run(&part));
-        let length = fs::metadata(&part).unwrap().len();
+        let length = fs::metadata(&part).map_or(0, |part| part.len()); // one that is too long may be gone
         let limit = if done.is_ok() {
             MAX_BYTES
         } else {

@@ -5,8 +5,8 @@ use crate::console;
 use anyhow::{Context, Result, bail, ensure};
 use backon::{BlockingRetryable, ExponentialBuilder};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 use ureq::Body;
@@ -62,12 +62,12 @@ impl Download {
 
     /// One request: appends to `part` what it lacks.
     fn transfer(&self, agent: &ureq::Agent, part: &Path) -> Result<()> {
-        let mut file = File::options()
-            .create(true)
-            .append(true)
-            .open(part)
-            .with_context(|| format!("failed to open {}", part.display()))?;
-        let have = file.metadata()?.len();
+        let have = match fs::metadata(part) {
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            metadata => metadata
+                .with_context(|| format!("failed to read {}", part.display()))?
+                .len(),
+        };
         let mut request = agent.get(&self.url);
         if have > 0 {
             request = request.header(header::RANGE, format!("bytes={have}-"));
@@ -83,12 +83,13 @@ impl Download {
                 );
                 (have, total)
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => {
+            StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
                 let (_, total) = content_range(&response).unwrap_or_default();
                 if total == Some(have) {
                     return Ok(());
                 }
-                file.set_len(0)?;
+                fs::remove_file(part)
+                    .with_context(|| format!("failed to remove {}", part.display()))?;
                 bail!(
                     "{} is longer than the server's file: starting over",
                     part.display()
@@ -106,6 +107,12 @@ impl Download {
             self.max_bytes
         );
 
+        // Not before there is something to write: a server that cannot be reached leaves nothing.
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(part)
+            .with_context(|| format!("failed to open {}", part.display()))?;
         // A server that ignores the range sends all of it again.
         file.set_len(from)?;
         let bar = progress::bar(limit, format!("fetching {}", self.url), Unit::Bytes);
@@ -219,7 +226,6 @@ pub(in crate::data) mod server {
 mod tests {
     use super::server::{answer, half, reply, rest, serve, unsatisfiable, whole};
     use super::*;
-    use std::fs;
     use std::net::TcpListener;
 
     /// What every server here offers.
@@ -289,6 +295,23 @@ mod tests {
         let (result, _, requests) = run(b"", vec![empty("404 Not Found")]);
         assert_eq!(result.unwrap_err(), "the server answered 404 Not Found");
         assert_eq!(requests.len(), 1);
+    }
+
+    #[test]
+    fn refusal_leaves_no_part() {
+        let answers = [
+            "404 Not Found",
+            "416 Range Not Satisfiable\r\nContent-Range: bytes */0",
+        ];
+        let answers = answers.map(|head| serve(vec![answer(head, b"")]).0);
+        let nobody = "http://127.0.0.1:9/".to_owned(); // refuses connections
+        for url in answers.into_iter().chain([nobody]) {
+            let home = tempfile::tempdir().unwrap();
+            let part = home.path().join("part");
+            let download = download(url, Duration::from_secs(600));
+            download.run(&part).unwrap_err();
+            assert!(!part.exists(), "{}", download.url);
+        }
     }
 
     #[test]
