@@ -33,6 +33,12 @@ impl Home {
         Ok(Home { directory })
     }
 
+    /// The home whose [`Home::runs`] this directory is; none if it has another name.
+    pub fn of_runs(runs: &Path) -> Option<Home> {
+        let directory = runs.parent().filter(|_| runs.ends_with(RUNS))?.to_owned();
+        Some(Home { directory })
+    }
+
     /// The directory itself; empty for the current one.
     pub fn path(&self) -> &Path {
         &self.directory

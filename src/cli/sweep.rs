@@ -89,6 +89,9 @@ pub fn resume(
     }
     check_devices(&sweep)?;
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    let recorded = &sweep.base.data.folder;
+    let now = directory.data_folder(recorded); // a clone may be moved
+    let folder = folder.or((now != *recorded).then_some(now.as_path()));
     let images = SweepImages::prepare(&sweep, Fetch::Refused, folder)?;
     images.check_begun(&directory, &sweep)?;
     if !overrides.is_empty() {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
+use std::slice;
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -104,8 +105,8 @@ pub fn record(run: &RunDir, folder: &Path, fingerprint: Fingerprint) -> Result<(
 
 /// Makes sure, before the run is resumed whose supervisor's lock this is, that its data are those that it began with.
 /// They are looked for in `folder` alone if it is given; else where they were, where the spec says, and at last in
-/// `fallback`. Where they are found is remembered. Synthetic images are generated anew where they were; nothing is
-/// fetched, which might be other data.
+/// `fallback`. Where they are found is remembered. Synthetic images are generated anew where they were, or in the home if that
+/// was moved with the run; nothing is fetched, which might be other data.
 ///
 /// # Errors
 /// A user error if they are not there, or are others; and that of `fallback`, if it is needed.
@@ -149,8 +150,8 @@ fn locate(
 ) -> Result<(PathBuf, Fingerprint)> {
     let examine = |directory: &Path| check(run, recorded, directory, hint);
     let first = match folder {
-        Some(folder) => search(data, &[folder], examine),
-        None => search(data, &places(recorded, data), examine),
+        Some(folder) => search(data, &[folder.to_owned()], examine),
+        None => search(data, &places(run, recorded, data), examine),
     };
     let found = match first {
         Ok(Some(found)) => Some(found),
@@ -160,7 +161,7 @@ fn locate(
             let fallback =
                 fallback().or_else(|error| first.is_err().then_some(None).ok_or(error))?;
             let second = match &fallback {
-                Some(folder) => search(data, &[folder], examine),
+                Some(folder) => search(data, slice::from_ref(folder), examine),
                 None => Ok(None),
             };
             match second {
@@ -172,12 +173,13 @@ fn locate(
     if let Some(found) = found {
         return Ok(found);
     }
-    let place = folder.unwrap_or_else(|| places(recorded, data)[0]);
     if folder.is_some() || data.source != Source::Synthetic {
+        let place = folder.unwrap_or_else(|| last_place(recorded, data));
         return Err(not_found(run, data, place, hint));
     }
-    let fingerprint = examine(&data::synthesize(&data.synthetic, place)?)?;
-    Ok((place.to_owned(), fingerprint))
+    let place = run.data_folder(last_place(recorded, data));
+    let fingerprint = examine(&data::synthesize(&data.synthetic, &place)?)?;
+    Ok((place, fingerprint))
 }
 
 /// What `examine` makes of the run's data in the first of these places where that is no error, and the place; `None` if
@@ -187,7 +189,7 @@ fn locate(
 /// The first one, if there are data.
 fn search<T>(
     data: &Data,
-    places: &[&Path],
+    places: &[PathBuf],
     examine: impl Fn(&Path) -> Result<T>,
 ) -> Result<Option<(PathBuf, T)>> {
     let mut problem = None;
@@ -198,7 +200,7 @@ fn search<T>(
             Err(error) => Err(error), // a part of a data set
         };
         match examined {
-            Ok(examined) => return Ok(Some((place.to_path_buf(), examined))),
+            Ok(examined) => return Ok(Some((place.clone(), examined))),
             Err(error) => drop(problem.get_or_insert(error)),
         }
     }
@@ -244,15 +246,21 @@ pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
     let recorded = Record::load(run)?;
     let recorded = recorded.as_ref();
     let examine = |directory: &Path| read_from(run, recorded, directory, split);
-    let places = places(recorded, data);
+    let places = places(run, recorded, data);
     let (place, (directory, read)) = match (search(data, &places, examine)?, data.source) {
         (Some(found), _) => found,
         (None, Source::Synthetic) => {
-            let directory = data::synthesize(&data.synthetic, places[0])?;
-            (places[0].to_owned(), examine(&directory)?)
+            let place = run.data_folder(last_place(recorded, data));
+            let directory = data::synthesize(&data.synthetic, &place)?;
+            (place, examine(&directory)?)
         }
         (None, Source::Cifar10) => {
-            return Err(not_found(run, data, places[0], commands::resume_with_data));
+            return Err(not_found(
+                run,
+                data,
+                last_place(recorded, data),
+                commands::resume_with_data,
+            ));
         }
     };
     if recorded.is_none() {
@@ -379,15 +387,18 @@ fn has_begun(run: &RunDir) -> bool {
     checkpoints.next().is_some()
 }
 
-/// Where the data were last, and where the spec says, if that is another place: reading them takes its time.
-fn places<'a>(recorded: Option<&'a Record>, data: &'a Data) -> Vec<&'a Path> {
-    let recorded = recorded.map(|record| record.folder.as_path());
-    let mut places: Vec<&Path> = recorded
-        .into_iter()
-        .chain([data.folder.as_path()])
-        .collect();
+/// Where the data were last, and where the spec says, if that is another place: reading them takes its time. Places in a
+/// home that was moved with the run are where they are now.
+fn places(run: &RunDir, recorded: Option<&Record>, data: &Data) -> Vec<PathBuf> {
+    let folders = [last_place(recorded, data), &data.folder];
+    let mut places: Vec<PathBuf> = folders.map(|folder| run.data_folder(folder)).into();
     places.dedup();
     places
+}
+
+/// Where the data were when it was last recorded; of a run without a record, where the spec says.
+fn last_place<'a>(recorded: Option<&'a Record>, data: &'a Data) -> &'a Path {
+    recorded.map_or(&data.folder, |record| &record.folder)
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf> {
@@ -650,6 +661,50 @@ mod tests {
         assert!(!place.exists());
         case.verify(None, None).unwrap();
         case.read(Split::Test).unwrap();
+    }
+
+    #[test]
+    fn data_of_a_home_that_was_moved_are_where_it_is_now() {
+        let place = tempfile::tempdir().unwrap();
+        let [before, after] = ["before", "after"].map(|name| place.path().join(name));
+        let mut data = Data {
+            folder: before.join(Data::default().folder),
+            source: Source::Synthetic,
+            ..Data::default()
+        };
+        data.synthetic.train_images = 10;
+        data.synthetic.test_images = 10;
+        let made = RunDir::create(&before.join("runs"), "a", "", &provenance()).unwrap();
+        let images = data::synthesize(&data.synthetic, &data.folder).unwrap();
+        record(&made, &data.folder, Fingerprint::of(&images).unwrap()).unwrap();
+        let run_in = |home: &Path| {
+            let own = made.path().strip_prefix(&before).unwrap();
+            RunDir::open(&home.join(own)).unwrap()
+        };
+        let folder = after.join(Data::default().folder);
+
+        fs::rename(&before, &after).unwrap();
+        let run = run_in(&after);
+        // By a trainer alone, and by a resume; the second time the images are generated anew.
+        read(&run, &data, Split::Train).unwrap();
+        for _ in 0..2 {
+            let lock = Lock::take(&run, Role::Supervisor).unwrap();
+            verify(&run, &lock, &data, None, || Ok(None)).unwrap();
+            read(&run, &data, Split::Test).unwrap();
+            let recorded = Record::load(&run).unwrap().unwrap().folder;
+            assert_eq!(recorded, folder);
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        assert!(!before.exists());
+
+        // One that is still there, or whose run lies in no home, keeps its place.
+        fs::create_dir(&before).unwrap();
+        assert_eq!(run.data_folder(&data.folder), data.folder);
+        fs::remove_dir(&before).unwrap();
+        let alone = ProcessDir::new(after.join("a/b"));
+        assert_eq!(alone.data_folder(&data.folder), data.folder);
+        let other = before.join("images");
+        assert_eq!(run.data_folder(&other), other);
     }
 
     #[test]

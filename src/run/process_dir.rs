@@ -3,6 +3,8 @@
 
 use super::Role;
 use super::timestamp::Timestamp;
+use crate::home::Home;
+use crate::spec::Data;
 use chrono::{DateTime, Local};
 use std::path::{self, Path, PathBuf};
 
@@ -52,6 +54,24 @@ impl ProcessDir {
     pub fn sweep(&self) -> Option<ProcessDir> {
         let around = ProcessDir::new(self.absolute().parent()?.to_owned());
         around.is_sweep().then_some(around)
+    }
+
+    /// Where the data in `folder` are to be looked for: there, or, if that is the default place in a home that is gone, in the same
+    /// place in the home that this directory lies in. A clone may be moved with all that is in it.
+    pub fn data_folder(&self, folder: &Path) -> PathBuf {
+        self.moved_data_folder(folder)
+            .unwrap_or_else(|| folder.to_owned())
+    }
+
+    fn moved_data_folder(&self, folder: &Path) -> Option<PathBuf> {
+        let default = Data::default().folder;
+        let before = folder.ancestors().nth(default.components().count())?;
+        if !folder.ends_with(&default) || before.exists() {
+            return None;
+        }
+        let outer = self.sweep().unwrap_or_else(|| self.clone()).absolute();
+        let home = Home::of_runs(outer.parent()?.parent()?)?; // around NAME/TIMESTAMP
+        Some(home.path().join(default))
     }
 
     /// The directory of this name's runs, or of this sweep's points, for TensorBoard's `--logdir`.
