@@ -48,7 +48,12 @@ fn under_way(project: &Project) -> PathBuf {
 #[test]
 fn ranks_train_as_one_process_does() {
     let project = project();
-    let sets = ["train.steps=200", "train.scalars_every=1"];
+    // At a higher rate a relu or a maximum that the last bits decide now and then grows to a difference of 1e-3.
+    let sets = [
+        "train.steps=200",
+        "train.scalars_every=1",
+        "optimizer.learning_rate=0.01",
+    ];
     let train = |name: &str, ranks: usize| {
         let devices = devices(ranks);
         let sets: Vec<&str> = sets.into_iter().chain([devices.as_str()]).collect();
