@@ -7,10 +7,11 @@ use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::launch::Launch;
 use crate::overview::{self, bytes, count};
-use crate::spec::{Experiment, Source, Spec};
+use crate::spec::{Data, Experiment, Source, Spec};
 use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
 use crate::{console, data};
-use anyhow::Result;
+use anyhow::{Error, Result};
+use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::num::NonZero;
@@ -22,31 +23,33 @@ const CIFAR10_IMAGES: usize = 50_000;
 /// How many points of a sweep are shown, unless all are asked for.
 const SHOWN: usize = 20;
 
-pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
+pub fn check(args: &ExperimentArgs, verbose: bool, json: bool) -> Result<i32> {
     let home = Home::find()?;
     let experiment = args.load(&home)?;
     let spec = &experiment.spec;
     let trial = Trial::start()?;
     let sweep = Sweep::of(&experiment, trial.machine().gpus)?;
     let device = device(spec, trial.machine())?;
+    let evaluation_device = trial.machine().evaluation_device(spec)?;
     let mut fixed = experiment.clone();
     let fetch = fetch(fixed.fix_paths(home.path())?);
     let plan = data::plan(&fixed.spec.data, fetch);
 
-    let result = match plan {
-        Ok(_) => "ok",
-        Err(_) => "data missing",
-    };
-    console::output(format_args!(
-        "# {}: {result}, device {device}",
-        experiment.name
-    ))?;
-    // The points are what is asked for of a sweep; the other fields are what it differs in from the defaults.
-    if sweep.is_none() || verbose {
-        console::output(spec.to_yaml()?)?;
+    if !json {
+        let result = match plan {
+            Ok(_) => "ok",
+            Err(_) => "data missing",
+        };
+        console::output(format_args!(
+            "# {}: {result}, device {device}",
+            experiment.name
+        ))?;
+        // The points are what is asked for of a sweep; the other fields are what it differs in from the defaults.
+        if sweep.is_none() || verbose {
+            console::output(spec.to_yaml()?)?;
+        }
     }
-    let mut comments = differences(&experiment)?;
-    let (place, images) = match &plan {
+    let (place, in_files) = match &plan {
         Ok(plan) => describe(plan, &fixed.spec)?,
         Err(_) if spec.data.download && fetch == Fetch::Refused => (
             "missing; data.download is for the default folder alone".to_owned(),
@@ -54,26 +57,199 @@ pub fn check(args: &ExperimentArgs, verbose: bool) -> Result<i32> {
         ),
         Err(_) => ("missing".to_owned(), CIFAR10_IMAGES),
     };
-    let images = spec.training_images(images)?;
-    for note in notes::notes(spec, images) {
-        writeln!(comments, "note: {note}")?;
-    }
-    writeln!(comments, "data: {place}")?;
-    if let Some(sweep) = &sweep {
-        let shown = if verbose { usize::MAX } else { SHOWN };
-        let base = comments;
-        comments = points(sweep, shown, images, &device, trial)?;
-        comments += &base;
-    } else {
-        let pace = trial.paces(&[spec])?.pop().flatten();
-        comments += &estimates(spec, spec.train.total_steps(images), &device, pace);
-    }
-    for line in comments.lines() {
-        console::output(format_args!("# {line}"))?;
+    let images = spec.training_images(in_files)?;
+    let work = match sweep {
+        Some(sweep) => {
+            let steps = sweep.steps(in_files)?;
+            let paces = Paces::measure(&sweep, trial)?;
+            Work::Sweep(Box::new(sweep), steps, paces)
+        }
+        None => {
+            let pace = trial.paces(&[spec])?.pop().flatten();
+            Work::Run(spec.train.total_steps(images), pace)
+        }
+    };
+    let checked = Checked {
+        experiment: &experiment,
+        device,
+        evaluation_device,
+        data: &fixed.spec.data,
+        plan: plan.as_ref(),
+        place,
+        in_files,
+        images,
+        notes: notes::notes(spec, images),
+        work,
+    };
+    match json {
+        true => console::output(serde_json::to_string_pretty(&checked.json()?)?)?,
+        false => {
+            for line in checked.comments(verbose)?.lines() {
+                console::output(format_args!("# {line}"))?;
+            }
+        }
     }
     // Last, after all that there is to say of the spec itself.
     plan.map_err(|error| data_error(error, &experiment))?;
     Ok(0)
+}
+
+/// All that is found out of an experiment.
+struct Checked<'a> {
+    experiment: &'a Experiment,
+    device: String,
+    evaluation_device: String,
+    /// Where the images are, the path as a run has it.
+    data: &'a Data,
+    plan: Result<&'a Plan, &'a Error>,
+    /// The same in words.
+    place: String,
+    /// Images in the training files, and those of them that are trained on.
+    in_files: usize,
+    images: usize,
+    notes: Vec<String>,
+    work: Work,
+}
+
+/// What there is to train.
+enum Work {
+    /// So many steps, at this pace.
+    Run(u64, Option<Pace>),
+    /// So many steps of each point, at these paces.
+    Sweep(Box<Sweep>, Vec<u64>, Option<Paces>),
+}
+
+impl Checked<'_> {
+    /// In lines, below the spec.
+    fn comments(&self, verbose: bool) -> Result<String> {
+        let mut text = differences(self.experiment)?;
+        for note in &self.notes {
+            writeln!(text, "note: {note}")?;
+        }
+        writeln!(text, "data: {}", self.place)?;
+        Ok(match &self.work {
+            Work::Run(steps, pace) => {
+                text + &estimates(&self.experiment.spec, *steps, &self.device, *pace)
+            }
+            Work::Sweep(sweep, steps, paces) => {
+                let shown = if verbose { usize::MAX } else { SHOWN };
+                points(sweep, shown, steps, &self.device, paces.as_ref())? + &text
+            }
+        })
+    }
+
+    /// For programs; docs/json.md explains the names.
+    fn json(&self) -> Result<Json> {
+        let spec = &self.experiment.spec;
+        let mut fields = json!({
+            "name": self.experiment.name,
+            "spec": spec.to_json()?,
+            "differences": self.differences()?,
+            "notes": self.notes,
+            "device": self.device,
+            "evaluation_device": self.evaluation_device,
+            "data": {
+                "state": match self.plan {
+                    Ok(Plan::Take(_)) => "there",
+                    Ok(Plan::Download) => "download",
+                    Ok(Plan::Generate) => "generate",
+                    Err(_) => "missing",
+                },
+                "folder": match self.plan {
+                    Ok(Plan::Take(folder)) => folder.display().to_string(),
+                    _ => self.data.folder.display().to_string(),
+                },
+                "images": self.in_files,
+                "training_images": self.images,
+                "error": self.plan.err().map(|error| format!("{error:#}")),
+            },
+        });
+        // A point may hold out other images.
+        let epochs = |spec: &Spec, steps: u64| -> Result<f64> {
+            let images = spec.training_images(self.in_files)?;
+            Ok(steps as f64 / spec.train.steps_per_epoch(images))
+        };
+        let of_work = match &self.work {
+            Work::Run(steps, pace) => {
+                let on_cpu = pace.filter(|_| self.device == "cpu");
+                json!({
+                    "steps": steps,
+                    "epochs": epochs(spec, *steps)?,
+                    "threads": on_cpu.map(|pace| pace.threads),
+                    "disk": pace.map(|pace| {
+                        let disk = Disk::of(spec, *steps, pace.checkpoint_bytes);
+                        json!({
+                            "bytes": disk.bytes(),
+                            "checkpoints": disk.checkpoints,
+                            "checkpoint_bytes": disk.checkpoint_bytes,
+                            "waiting_bytes": disk.waiting * disk.checkpoint_bytes,
+                        })
+                    }),
+                    "time": pace.map(|pace| json!({
+                        "seconds": *steps as f64 * pace.step_seconds,
+                        "step_seconds": pace.step_seconds,
+                    })),
+                    "sweep": null,
+                })
+            }
+            Work::Sweep(sweep, steps, paces) => {
+                let (definition, on_cpu) = (&sweep.definition, self.device == "cpu");
+                let points = sweep.points.iter().zip(&sweep.specs).zip(steps);
+                let points = points.map(|((point, spec), steps)| {
+                    Ok(json!({
+                        "point": point.name,
+                        "number": point.number,
+                        "seed": point.seed,
+                        "set": point.set,
+                        "steps": steps,
+                        "epochs": epochs(spec, *steps)?,
+                        "threads": on_cpu.then(|| sweep.threads(spec, cores())),
+                    }))
+                });
+                let points: Result<Vec<Json>> = points.collect();
+                json!({
+                    "steps": definition.steps(steps),
+                    "epochs": null,
+                    "threads": null,
+                    "disk": paces.as_ref().map(|paces| json!({"bytes": paces.disk(sweep, steps)})),
+                    "time": paces.as_ref().map(|paces| {
+                        let [training, evaluation, start] =
+                            seconds(paces, sweep, steps, &self.device);
+                        json!({
+                            "seconds": training + evaluation + start,
+                            "evaluation_seconds": evaluation,
+                            "start_seconds": start,
+                        })
+                    }),
+                    "sweep": {
+                        "method": definition.method.name(),
+                        "settings": sweep.points.len() / definition.seeds.len(),
+                        "seeds": definition.seeds,
+                        "parallel": definition.parallel,
+                        "points": points?,
+                    },
+                })
+            }
+        };
+        if let (Json::Object(fields), Json::Object(of_work)) = (&mut fields, of_work) {
+            fields.extend(of_work);
+        }
+        Ok(fields)
+    }
+
+    /// The fields that differ from the defaults.
+    fn differences(&self) -> Result<Vec<Json>> {
+        let differences = self.experiment.spec.differences()?.into_iter();
+        let differences = differences.map(|it| {
+            json!({
+                "field": it.field,
+                "value": it.to,
+                "default": it.from,
+                "origin": self.experiment.origin(&it.field),
+            })
+        });
+        Ok(differences.collect())
+    }
 }
 
 /// The fields that differ from the defaults, and where that is said.
@@ -139,18 +315,18 @@ fn device(spec: &Spec, machine: &Machine) -> Result<String> {
 fn points(
     sweep: &Sweep,
     shown: usize,
-    images: usize,
+    steps: &[u64],
     device: &str,
-    trial: Trial,
+    paces: Option<&Paces>,
 ) -> Result<String> {
-    let (definition, steps) = (&sweep.definition, sweep.steps(images)?);
+    let definition = &sweep.definition;
     let fields = definition.fields();
     let labels = sweep::labels(&fields);
     let mut head = vec!["point".to_owned()];
     head.extend(labels.iter().map(|(_, label)| label.clone()));
     head.extend(["seed".to_owned(), "steps".to_owned()]);
     let mut rows = vec![head];
-    for (point, steps) in sweep.points.iter().zip(&steps).take(shown) {
+    for (point, steps) in sweep.points.iter().zip(steps).take(shown) {
         let value = |field: &&str| point.set.get(*field).map_or("-".to_owned(), sweep::plain);
         let mut row = vec![format!("{:03}", point.number)];
         row.extend(fields.iter().map(value));
@@ -158,7 +334,7 @@ fn points(
         rows.push(row);
     }
     let (points, seeds) = (sweep.points.len(), definition.seeds.len());
-    let total = definition.steps(&steps);
+    let total = definition.steps(steps);
     let mut text = format!(
         "sweep: {} of {} with {} each: {}, {} at once\n",
         definition.method.name(),
@@ -213,22 +389,20 @@ fn points(
     if device == "cpu" {
         writeln!(text, "{}", threads(sweep))?;
     }
-    let Some(paces) = Paces::measure(sweep, trial)? else {
+    let Some(paces) = paces else {
         text += "disk and time: not estimated for a network of so many weights\n";
         return Ok(text);
     };
     writeln!(
         text,
         "disk: about {} kept in all",
-        bytes(paces.disk(sweep, &steps))
+        bytes(paces.disk(sweep, steps))
     )?;
-    let cost = paces.seconds(sweep, &steps);
-    // The cores are shared, GPUs are not.
-    let (at_once, told) = match (device, definition.parallel) {
-        ("cpu", _) => (1.0, String::new()),
-        (_, parallel) => (parallel as f64, format!(" {parallel} at once,")),
+    let told = match (device, definition.parallel) {
+        ("cpu", _) => String::new(),
+        (_, parallel) => format!(" {parallel} at once,"),
     };
-    let [training, evaluation, starts] = cost.map(|seconds| seconds / at_once);
+    let [training, evaluation, starts] = seconds(paces, sweep, steps, device);
     writeln!(
         text,
         "time: about {} for {total} steps in all,{told} as {paces} just now on {device}; {} of it for evaluations \
@@ -240,9 +414,24 @@ fn points(
     Ok(text)
 }
 
+/// About how long the points of a sweep take: their steps, their evaluations, and the start of their processes.
+fn seconds(paces: &Paces, sweep: &Sweep, steps: &[u64], device: &str) -> [f64; 3] {
+    // The cores are shared, GPUs are not.
+    let at_once = match device {
+        "cpu" => 1.0,
+        _ => sweep.definition.parallel as f64,
+    };
+    paces.seconds(sweep, steps).map(|seconds| seconds / at_once)
+}
+
+/// Cores of this machine.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// How many threads the points of a sweep have on the CPU.
 fn threads(sweep: &Sweep) -> String {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let cores = cores();
     let numbers: BTreeSet<usize> = sweep
         .specs
         .iter()

@@ -80,7 +80,7 @@ pub struct DiffArguments {
     b: PathBuf,
     #[command(flatten)]
     runs: RunsArg,
-    /// What is the same, too
+    /// Show what is the same, too
     #[arg(long)]
     all: bool,
     #[command(flatten)]

@@ -11,6 +11,7 @@ use crate::{console, spec, user_error};
 use anyhow::Result;
 use chrono::{DateTime, Local};
 use clap::Args;
+use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -43,15 +44,15 @@ pub struct Arguments {
     /// The curve: accuracy, loss, learning_rate or another of --list, such as 'train/norm/gradients'
     #[arg(long, value_name = "TAG", default_value = "accuracy")]
     tag: String,
-    /// The names of the curves that there are, and how many points they have
+    /// List the curves that there are, and how many points they have
     #[arg(long)]
     list: bool,
-    /// The points as CSV: run, step, time, value
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Write the points as CSV, with the same names
     #[arg(long, conflicts_with = "list")]
     csv: bool,
-    /// The points as JSON
-    #[arg(long, conflicts_with_all = ["list", "csv"])]
-    json: bool,
 }
 
 /// Shows a curve of runs.
@@ -66,7 +67,7 @@ pub fn curve(arguments: &Arguments) -> Result<i32> {
         }
     }
     if arguments.list {
-        return list(&entries);
+        return list(&entries, arguments.json);
     }
     let mut curves: Vec<(String, Curve)> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
@@ -139,19 +140,27 @@ fn none(tag: &str, known: &BTreeMap<String, usize>) -> anyhow::Error {
 }
 
 /// Prints the names of all curves.
-fn list(entries: &[Entry]) -> Result<i32> {
+fn list(entries: &[Entry], json: bool) -> Result<i32> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for entry in entries {
         for (name, curve) in entry.curves()? {
             *counts.entry(name).or_default() += curve.len();
         }
     }
-    for (name, points) in &counts {
-        let is_it = |(_, series): &&(&str, &tags::Series)| curve_name(series) == *name;
-        let short = SHORT
+    let short = |name: &str| {
+        let is_it = |(_, series): &&(&str, &tags::Series)| curve_name(series) == name;
+        SHORT.iter().find(is_it).map(|(short, _)| *short)
+    };
+    if json {
+        let all = counts
             .iter()
-            .find(is_it)
-            .map(|(short, _)| format!("  ({short})"));
+            .map(|(name, points)| json!({"tag": name, "short": short(name), "points": points}));
+        let all: Vec<Json> = all.collect();
+        console::output(serde_json::to_string_pretty(&all)?)?;
+        return Ok(0);
+    }
+    for (name, points) in &counts {
+        let short = short(name).map(|short| format!("  ({short})"));
         console::output(format_args!(
             "{points:>8}  {name}{}",
             short.unwrap_or_default()

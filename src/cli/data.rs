@@ -7,6 +7,7 @@ use crate::spec::{Data, Seed, Source, Synthetic};
 use crate::{console, data};
 use anyhow::{Error, Result};
 use clap::Subcommand;
+use serde_json::json;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -22,10 +23,11 @@ pub enum Command {
     /// The central square of each is scaled to 32x32; transparent images are composed on white. Hidden files and
     /// what systems leave in directories are passed over.
     Import {
+        /// Directory that has train/ and test/
         #[arg(value_parser = path())]
         from: PathBuf,
         /// Directory to write the binary files to [default: data/imported]
-        #[arg(long, value_parser = path())]
+        #[arg(long, value_name = "DIR", value_parser = path())]
         into: Option<PathBuf>,
     },
     /// Generate synthetic images
@@ -33,11 +35,14 @@ pub enum Command {
         /// Directory to write the binary files to [default: data/synthetic]
         #[arg(value_parser = path())]
         directory: Option<PathBuf>,
-        #[arg(long, default_value_t = 50_000)]
+        /// Training images
+        #[arg(long, value_name = "N", default_value_t = 50_000)]
         train_images: usize,
-        #[arg(long, default_value_t = 10_000)]
+        /// Test images
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
         test_images: usize,
-        #[arg(long, default_value_t = 1)]
+        /// Seed of the images: the same one makes the same images
+        #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
     /// Read a directory's files and count what is in them
@@ -45,6 +50,9 @@ pub enum Command {
         /// Directory of the files [default: data/cifar10]
         #[arg(value_parser = path())]
         directory: Option<PathBuf>,
+        /// Write JSON, whose names docs/json.md explains
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -78,7 +86,26 @@ pub fn run(command: &Command) -> Result<i32> {
             let directory = or(directory, "data/synthetic")?;
             report(data::synthesize(&synthetic, &directory)?)
         }
-        Command::Check { directory } => report(or(directory, "data/cifar10")?),
+        Command::Check {
+            directory,
+            json: false,
+        } => report(or(directory, "data/cifar10")?),
+        Command::Check { directory, .. } => {
+            let directory = or(directory, "data/cifar10")?;
+            let summary = data::check(&directory)?;
+            let classes = summary.classes.iter().zip(summary.train).zip(summary.test);
+            let classes = classes.map(
+                |((class, train), test)| json!({"class": class, "train": train, "test": test}),
+            );
+            let all = json!({
+                "folder": directory.display().to_string(),
+                "train": summary.train.iter().sum::<usize>(),
+                "test": summary.test.iter().sum::<usize>(),
+                "classes": classes.collect::<Vec<_>>(),
+            });
+            console::output(serde_json::to_string_pretty(&all)?)?;
+            Ok(0)
+        }
     }
 }
 

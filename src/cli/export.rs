@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Say nothing
     #[arg(long, short)]
     quiet: bool,
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
 }
 
 /// Writes the averaged weights of a checkpoint, what the network is and sees, and the Python file.
@@ -69,7 +72,15 @@ pub fn export(arguments: &Arguments) -> Result<i32> {
         (PYTHON, PYTHON_TEXT.as_bytes()),
     ];
     files::create_dir_of(&directory, &contents)?;
-    if !arguments.quiet {
+    if arguments.json {
+        let all = json!({
+            "run": id,
+            "step": step,
+            "folder": directory.display().to_string(),
+            "files": contents.map(|(name, _)| name),
+        });
+        console::output(serde_json::to_string_pretty(&all)?)?;
+    } else if !arguments.quiet {
         let shown = directory.display();
         console::output(format_args!(
             "exported {id} at step {step}{reason}, to {shown}\n  \
@@ -78,11 +89,11 @@ pub fn export(arguments: &Arguments) -> Result<i32> {
              {PYTHON}           PyTorch's network of them: python {shown}/{PYTHON} IMAGE",
             bytes(weights.len() as u64)
         ))?;
-        if spec.compute.precision == Precision::Bf16 {
-            console::stderr_line(
-                "the run computes in bf16 (compute.precision), network.py in float32: predictions differ by its rounding",
-            );
-        }
+    }
+    if !arguments.quiet && spec.compute.precision == Precision::Bf16 {
+        console::stderr_line(
+            "the run computes in bf16 (compute.precision), network.py in float32: predictions differ by its rounding",
+        );
     }
     Ok(0)
 }

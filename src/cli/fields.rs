@@ -9,10 +9,10 @@ use clap::Args;
 pub struct Arguments {
     /// Part of a field's path, such as decay, or all of it with * and ?, such as 'train.*_every'
     pattern: Option<String>,
-    /// All fields as Markdown: docs/spec.md
+    /// Write all fields as Markdown: docs/spec.md
     #[arg(long, conflicts_with = "pattern")]
     markdown: bool,
-    /// All fields as a JSON Schema: experiments/schema.json
+    /// Write all fields as a JSON Schema: experiments/schema.json
     #[arg(long, conflicts_with_all = ["pattern", "markdown"])]
     schema: bool,
 }

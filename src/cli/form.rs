@@ -11,13 +11,13 @@ use std::io::{self, BufRead, IsTerminal};
 /// What a table is written as.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormArgs {
-    /// As JSON, whose names docs/columns.md explains
+    /// Write JSON, whose names docs/json.md explains
     #[arg(long, conflicts_with_all = ["csv", "md"])]
     json: bool,
-    /// As CSV, with the same names
+    /// Write CSV, with the same names
     #[arg(long, conflicts_with = "md")]
     csv: bool,
-    /// As a table of Markdown
+    /// Write a table of Markdown
     #[arg(long)]
     md: bool,
 }

@@ -1,10 +1,11 @@
 //! `runboard tag` and `note`: what people say of a run.
 
 use super::{RunsArg, path};
-use crate::run::{Labels, check_tag};
+use crate::run::{Found, Labels, check_tag};
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Tags of a run.
@@ -14,12 +15,16 @@ pub struct TagArguments {
     #[arg(value_parser = path())]
     run: PathBuf,
     /// Tags to add: words, such as best-so-far
+    #[arg(value_name = "TAG")]
     tags: Vec<String>,
-    /// A tag to take away; may be repeated
+    /// Take this tag away; may be repeated
     #[arg(long, short = 'd', value_name = "TAG")]
     remove: Vec<String>,
     #[command(flatten)]
     runs: RunsArg,
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long)]
+    json: bool,
 }
 
 /// A note of a run.
@@ -35,6 +40,9 @@ pub struct NoteArguments {
     clear: bool,
     #[command(flatten)]
     runs: RunsArg,
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long)]
+    json: bool,
 }
 
 /// Adds tags to a run and takes others away, and shows those that it has then.
@@ -57,6 +65,9 @@ pub fn tag(arguments: &TagArguments) -> Result<i32> {
         arguments.tags.iter().for_each(|tag| labels.tag(tag));
         Ok(())
     })?;
+    if arguments.json {
+        return print(&found, &labels);
+    }
     for tag in &labels.tags {
         console::output(tag)?;
     }
@@ -79,12 +90,22 @@ pub fn note(arguments: &NoteArguments) -> Result<i32> {
         }
         Ok(())
     })?;
+    if arguments.json {
+        return print(&found, &labels);
+    }
     if text.is_none() {
         for note in &labels.notes {
             let time = note.time.format("%Y-%m-%d %H:%M");
             console::output(format_args!("{time}  {}", indented(&note.text)))?;
         }
     }
+    Ok(0)
+}
+
+/// Prints for programs what a run or a sweep has.
+fn print(found: &Found, labels: &Labels) -> Result<i32> {
+    let all = json!({"run": found.id(), "tags": labels.tags, "notes": labels.notes});
+    console::output(serde_json::to_string_pretty(&all)?)?;
     Ok(0)
 }
 

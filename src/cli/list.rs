@@ -70,7 +70,7 @@ pub struct Arguments {
     /// Sort by these columns, the best or largest first; without it the newest run is first
     #[arg(long, value_name = "COLUMN,...")]
     sort: Option<String>,
-    /// The other way round
+    /// Sort the other way round
     #[arg(long)]
     reverse: bool,
     /// Show these columns (docs/columns.md) or fields of the spec; with a + before the first beside the usual ones, or all
@@ -79,7 +79,7 @@ pub struct Arguments {
     /// Show so many at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// The points of each sweep, too
+    /// Show the points of each sweep, too
     #[arg(long)]
     points: bool,
     #[command(flatten)]

@@ -20,6 +20,7 @@ mod report;
 mod rerun;
 mod run;
 mod show;
+mod stop;
 mod sweep;
 mod trash;
 mod warm_start;
@@ -52,10 +53,11 @@ const DATA_VARIABLE: &str = "RUNBOARD_DATA";
 /// What `--help` says after the list of commands.
 const PLACES: &str = "\
 Places:
-  experiments/, runs/ and data/ are in the directory that RUNBOARD_HOME names; without it in
-  the nearest one, from the current one upwards, that has YAML files in experiments/; else in
-  the current one. Where there are no experiments, those that were installed are used.
-  --experiments, --runs and --data name other directories.";
+  experiments/, runs/ and data/ are in the directory that RUNBOARD_HOME names;
+  without it in the nearest one, from the current one upwards, that has YAML
+  files in experiments/; else in the current one. Where there are no
+  experiments, those that were installed are used. --experiments, --runs and
+  --data name other directories.";
 
 /// Experiments in, TensorBoard out: trains CIFAR-10's tutorial network as a YAML spec says, with an
 /// evaluator beside it.
@@ -120,39 +122,30 @@ enum Command {
     /// Repeat a run as a new one, from the same spec, data and seed, and tell whether its checkpoints have the same bytes
     Rerun(rerun::Arguments),
     /// Stop a run, or a sweep and its points, after a last checkpoint, wherever it was started, and wait for its end
-    Stop {
-        /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-        #[arg(value_parser = path())]
-        run: PathBuf,
-        #[command(flatten)]
-        runs: RunsArg,
-        /// End it at once, without a last checkpoint, even if a process of it is frozen
-        #[arg(long)]
-        now: bool,
-    },
-    /// The training process by itself
+    Stop(stop::Arguments),
+    /// Run the training process by itself
     Train(TrainArgs),
-    /// The evaluation process by itself
+    /// Run the evaluation process by itself
     Eval(EvalArgs),
-    /// The runs and sweeps, their states and scores
+    /// List runs and sweeps, with their states and scores
     List(list::Arguments),
-    /// All that is known of a run: scores, curves, what differs from the defaults, checkpoints, sessions, warnings
+    /// Show all that is known of a run: scores, curves, what differs from the defaults, checkpoints, sessions, warnings
     Show(show::Arguments),
     /// Compare runs in a table: their scores, and the fields in which they differ
     Compare(compare::CompareArguments),
-    /// What differs between two runs, experiments or files: spec, scores, data, versions, machine
+    /// Show what differs between two runs, experiments or files: spec, scores, data, versions, machine
     Diff(compare::DiffArguments),
-    /// A curve of runs as a plot, or its points as CSV or JSON
+    /// Plot a curve of runs, or write its points as CSV or JSON
     Curve(curve::Arguments),
-    /// What a run's network makes of pictures: PNG and JPEG files, or folders of them
+    /// Predict the classes of pictures with a run's network: PNG and JPEG files, or folders of them
     Predict(predict::Arguments),
-    /// A run's network as files that PyTorch reads: weights, labels, input, and a Python file that rebuilds it
+    /// Export a run's network as files that PyTorch reads: weights, labels, input, and a Python file that rebuilds it
     Export(export::Arguments),
-    /// One page of a run, a sweep or several runs to send to somebody: curves, scores, pictures, spec, how to repeat it
+    /// Make one page of a run, a sweep or several runs to send to somebody: curves, scores, pictures, spec, how to repeat it
     Report(report::Arguments),
-    /// Look on at a run or a sweep that was started elsewhere; Ctrl-C ends the looking on alone
+    /// Watch a run or a sweep that was started elsewhere; Ctrl-C ends only the watching
     Watch(watch::WatchArguments),
-    /// The log of a run's trainer, or of its evaluator
+    /// Show the log of a run's trainer, or of its evaluator
     Logs(watch::LogArguments),
     /// Tag a run, or show its tags; `list --tag` finds it
     Tag(labels::TagArguments),
@@ -171,8 +164,11 @@ enum Command {
         /// Of a sweep: show all points, and every field of the spec
         #[arg(long, short)]
         verbose: bool,
+        /// Write JSON, whose names docs/json.md explains
+        #[arg(long, conflicts_with = "verbose")]
+        json: bool,
     },
-    /// What the fields of a spec mean, their defaults and ranges
+    /// Explain the fields of a spec: what they mean, their defaults and ranges
     Fields(fields::Arguments),
     /// Fetch, import, generate or check images
     #[command(subcommand)]
@@ -269,7 +265,7 @@ struct UntilArg {
 /// How much a run shows.
 #[derive(Args, Clone, Copy, Debug)]
 struct OutputArgs {
-    /// Show warnings, restarts and the end alone
+    /// Show only warnings, restarts and the end
     #[arg(long, short)]
     quiet: bool,
     /// Show both logs above the display; where the output is no terminal they are shown anyway
@@ -518,10 +514,7 @@ impl Cli {
                 }
             }
             Command::Rerun(arguments) => rerun::rerun(arguments),
-            Command::Stop { run, runs, now } => match runs.find_any(run)? {
-                Found::Run(run) => run::stop(&run, *now),
-                Found::Sweep(sweep) => sweep::stop(sweep, *now),
-            },
+            Command::Stop(arguments) => stop::stop(arguments),
             Command::Train(_) | Command::Eval(_) => compute::replace_this_process(),
             Command::List(arguments) => list::list(arguments),
             Command::Show(arguments) => show::show(arguments),
@@ -541,7 +534,8 @@ impl Cli {
             Command::Check {
                 experiment,
                 verbose,
-            } => check::check(experiment, *verbose),
+                json,
+            } => check::check(experiment, *verbose, *json),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),
             Command::Generate { share } => generate::generate(Cli::command(), share),
@@ -565,5 +559,40 @@ mod tests {
     #[test]
     fn commands_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// A command and those below it, less what is hidden.
+    fn shown(command: &clap::Command) -> Vec<&clap::Command> {
+        let below = command.get_subcommands().filter(|it| !it.is_hide_set());
+        let mut all = vec![command];
+        all.extend(below.flat_map(shown));
+        all
+    }
+
+    #[test]
+    fn help_says_what_every_command_and_option_is_in_the_same_words() {
+        let program = Cli::command();
+        for command in shown(&program) {
+            let name = command.get_name();
+            let about = command.get_about().map(ToString::to_string);
+            let begins_with_verb = |text: &str| {
+                let first = text.split_whitespace().next().unwrap_or_default();
+                !["A", "An", "The", "All", "One", "What"].contains(&first)
+            };
+            assert!(about.is_some_and(|it| begins_with_verb(&it)), "{name}");
+            for argument in command.get_arguments().filter(|it| !it.is_hide_set()) {
+                let id = argument.get_id();
+                let help = argument.get_help().map(ToString::to_string);
+                let help = help.unwrap_or_else(|| panic!("{name}: {id} has no help"));
+                assert!(
+                    help.starts_with(char::is_uppercase) && !help.ends_with('.'),
+                    "{name}: {id}: {help}"
+                );
+                if id == "json" {
+                    let want = "Write JSON, whose names docs/json.md explains";
+                    assert_eq!(help, want, "{name}");
+                }
+            }
+        }
     }
 }

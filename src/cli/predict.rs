@@ -37,16 +37,16 @@ pub struct Arguments {
     runs: RunsArg,
     #[command(flatten)]
     checkpoint: CheckpointArg,
-    /// How many classes to show, the most probable first
+    /// Show so many classes, the most probable first
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
     /// What computes: cpu, cuda or cuda:N [default: what evaluates the run]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// As JSON, whose names docs/predict.md explains
+    /// Write JSON, whose names docs/json.md explains
     #[arg(long)]
     json: bool,
-    /// Show predictions and what cannot be read alone
+    /// Show only predictions and what cannot be read
     #[arg(long, short)]
     quiet: bool,
 }

@@ -1,4 +1,4 @@
-//! `runboard run`, `resume` and `stop`: a run directory and its processes.
+//! `runboard run` and `resume`: a run directory and its processes.
 
 use super::rerun;
 use super::sweep;
@@ -10,7 +10,7 @@ use crate::error::is_user_error;
 use crate::home::Home;
 use crate::hparams;
 use crate::launch::{Launch, Origin};
-use crate::overview::{RunSnapshot, closing};
+use crate::overview::RunSnapshot;
 use crate::run::{self, Found, Job, Lock, Provenance, Role, RunDir, SpecChange, SupervisorStatus};
 use crate::run::{EarlyStop, Journal, ProcessDir, Status, TrainStatus};
 use crate::run::{commands, data as run_data};
@@ -18,7 +18,7 @@ use crate::schedule::Schedule;
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override, Spec};
 use crate::supervisor::display::{Display, Verbosity};
-use crate::supervisor::{self, NodeOptions, Options, Outcome, StopOptions};
+use crate::supervisor::{self, NodeOptions, Options, Outcome};
 use crate::supervisor::{supervise, supervise_ranks};
 use crate::sweep::Sweep;
 use crate::{bail_user, checkpoint, compute, console, data, slurm};
@@ -345,17 +345,6 @@ fn next_step(run: &RunDir) -> Option<u64> {
 
 pub(super) fn provenance(machine: &Machine, device: String, first_step: Option<u64>) -> Provenance {
     Provenance::collect(Path::new("."), machine.software(device), first_step)
-}
-
-pub fn stop(run: &RunDir, now: bool) -> Result<i32> {
-    let how_to_insist = commands::stop_now(run);
-    let options = StopOptions::new(now, &how_to_insist);
-    let was_running = supervisor::stop(run, options, |notice| console::line(notice))?;
-    if !was_running {
-        console::line(format_args!("{} is not running", run.id()));
-    }
-    console::line(closing(&RunSnapshot::read(run)).join("\n"));
-    Ok(0)
 }
 
 /// Goes on with what is in `directory`, a run or a sweep, whose lock this is, in a process of its own, and says how to follow

@@ -34,7 +34,7 @@ pub struct Arguments {
     run: PathBuf,
     #[command(flatten)]
     runs: RunsArg,
-    /// As JSON, with every evaluation, checkpoint, session and field
+    /// Write JSON, whose names docs/json.md explains
     #[arg(long)]
     json: bool,
 }

@@ -1,24 +1,20 @@
-//! `runboard run`, `resume` and `stop` of a sweep.
+//! `runboard run` and `resume` of a sweep.
 
 use super::run::{Session, detach, requeue_if_asked};
 use crate::compute::{Machine, machine};
 use crate::data::Fetch;
 use crate::overview::{count, wrap};
-use crate::run::{
-    Job, Lock, ProcessDir, ProcessState, Role, RunState, Status, Statuses, SweepStatus, commands,
-    points,
-};
+use crate::run::{Job, Lock, ProcessDir, Role, SweepStatus, commands};
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override};
 use crate::supervisor::display::Verbosity;
-use crate::supervisor::{self, StopOptions};
 use crate::sweep::display::Display;
 use crate::sweep::executor::{Executor, Local, Slurm};
 use crate::sweep::images::SweepImages;
 use crate::sweep::results::Results;
 use crate::sweep::schedule::Reason;
 use crate::sweep::supervise::{self, Outcome, supervise};
-use crate::sweep::{Launcher, Standing, Sweep, SweepDir, table};
+use crate::sweep::{Launcher, Sweep, SweepDir, table};
 use crate::{bail_user, console, paths, slurm};
 use anyhow::{Context, Result};
 use std::env;
@@ -251,49 +247,4 @@ fn text(
     lines.push(format!("  curves         {}", commands::curves(directory)));
     lines.extend(next.map(|(what, command)| format!("  {what:13}  {command}")));
     lines.join("\n")
-}
-
-/// Cancels what a sweep that was killed has left in Slurm's queue. Returns whether there was anything.
-fn cancel_waiting_jobs(directory: &ProcessDir) -> Result<bool> {
-    let directory = SweepDir::new(directory.clone());
-    let sweep = directory.read()?;
-    match &sweep.definition.launcher {
-        Launcher::Local => Ok(false),
-        Launcher::Slurm(options) => {
-            let program = Path::new("runboard"); // starts nothing
-            Slurm::new(&directory, &sweep, options, program)?.cancel_waiting()
-        }
-    }
-}
-
-/// Stops a sweep and all of its points.
-pub fn stop(directory: ProcessDir, now: bool) -> Result<i32> {
-    let how_to_insist = commands::stop_now(&directory);
-    let options = StopOptions::new(now, &how_to_insist);
-    let mut was_running = supervisor::stop(&directory, options, |it| console::line(it))?;
-    was_running |= cancel_waiting_jobs(&directory)?;
-    // Those that somebody resumed by themselves, or whose sweep was killed just now.
-    for point in points(&directory) {
-        let state = Statuses::read(&point).state(&point);
-        if state.is_some_and(RunState::is_under_way) {
-            was_running |= supervisor::stop(&point, options, |it| console::line(it))?;
-        }
-    }
-    let directory = SweepDir::new(directory);
-    if !was_running {
-        console::line(format_args!("{} is not running", directory.id()));
-    }
-    let standing = Standing::read(&directory)?;
-    let results = standing.results();
-    console::line(results.counts());
-    // One that is over needs nothing, unless points of it failed.
-    let status = SweepStatus::load(&directory).ok().flatten();
-    let is_over = status.is_some_and(|it| it.process.state == ProcessState::Finished);
-    if !is_over {
-        console::line(format_args!("  to go on  {}", commands::resume(&directory)));
-    } else if results.can_retry() {
-        let retry = commands::retry_failed(&directory);
-        console::line(format_args!("  to try again  {retry}"));
-    }
-    Ok(0)
 }

@@ -10,8 +10,14 @@ use crate::{bail_user, console, spec};
 use anyhow::Result;
 use chrono::{Local, TimeDelta};
 use clap::Args;
+use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// The columns that programs get.
+const FOR_PROGRAMS: [&str; 8] = [
+    "run", "name", "kind", "state", "points", "accuracy", "tags", "size",
+];
 
 /// Runs to remove.
 #[derive(Args, Debug)]
@@ -26,6 +32,9 @@ pub struct RemoveArguments {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long, requires = "yes")]
+    json: bool,
 }
 
 /// Runs to put back.
@@ -36,6 +45,9 @@ pub struct RestoreArguments {
     what: Vec<String>,
     #[command(flatten)]
     runs: RunsArg,
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long)]
+    json: bool,
 }
 
 /// What to delete for good.
@@ -46,12 +58,15 @@ pub struct CollectArguments {
     /// Only what was removed so long ago, such as 30d or 12h
     #[arg(long, value_name = "DURATION")]
     older_than: Option<String>,
-    /// Of each experiment keep the run in the trash with the best accuracy
+    /// Keep the run with the best accuracy of each experiment
     #[arg(long)]
     keep_best: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long, requires = "yes")]
+    json: bool,
 }
 
 /// Moves runs to the trash, after showing which.
@@ -68,12 +83,19 @@ pub fn remove(arguments: &RemoveArguments) -> Result<i32> {
         }
         (what, false) => named(&runs, what)?,
     };
-    if entries.is_empty() {
+    if entries.is_empty() && !arguments.json {
         console::line("no run is meant by these options; nothing is removed");
         return Ok(0);
     }
     for entry in &entries {
         trash.check(entry)?;
+    }
+    if arguments.json {
+        let removed: Vec<Json> = entries.iter().map(as_json).collect();
+        for entry in &entries {
+            trash.put(entry)?;
+        }
+        return print(removed);
     }
     entries.iter().map(described).for_each(console::line);
     let size = bytes(entries.iter().filter_map(Entry::size).sum());
@@ -100,6 +122,9 @@ pub fn restore(arguments: &RestoreArguments) -> Result<i32> {
     let trash = Trash::of(&runs);
     let there = trash.list()?;
     if arguments.what.is_empty() {
+        if arguments.json {
+            return print(there.iter().map(as_json_in_trash).collect());
+        }
         if there.is_empty() {
             console::line("the trash is empty");
         }
@@ -127,11 +152,22 @@ pub fn restore(arguments: &RestoreArguments) -> Result<i32> {
             }
         }
     }
+    let mut back = Vec::new();
     for trashed in found {
+        let mut it = as_json(&trashed.entry);
         let place = trash.restore(trashed)?;
-        console::line(format_args!("{} is back", place.display()));
+        match arguments.json {
+            true => {
+                it["path"] = place.display().to_string().into();
+                back.push(it);
+            }
+            false => console::line(format_args!("{} is back", place.display())),
+        }
     }
-    Ok(0)
+    match arguments.json {
+        true => print(back),
+        false => Ok(0),
+    }
 }
 
 /// Deletes what is in the trash, after showing it.
@@ -151,6 +187,13 @@ pub fn collect(arguments: &CollectArguments) -> Result<i32> {
     if let Some(seconds) = older_than {
         let least = TimeDelta::milliseconds((seconds * 1e3) as i64);
         there.retain(|trashed| Local::now() - trashed.removed >= least);
+    }
+    if arguments.json {
+        let deleted = there.iter().map(as_json_in_trash).collect();
+        for trashed in &there {
+            trash.delete(trashed)?;
+        }
+        return print(deleted);
     }
     if there.is_empty() {
         console::line("nothing in the trash is to be deleted");
@@ -235,6 +278,34 @@ fn described_in_trash(trashed: &Trashed) -> String {
     let ago = Value::Age((Local::now() - trashed.removed).as_seconds_f64()).text();
     let text = described(&trashed.entry).replacen(trashed.entry.id(), &trashed.id(), 1);
     format!("{text}   removed {ago} ago")
+}
+
+/// What programs get of a run, by the names of its columns.
+fn as_json(entry: &Entry) -> Json {
+    let value = |name: &str| {
+        let value = Key::find(name).ok().and_then(|key| key.value(entry));
+        value.as_ref().map_or(Json::Null, Value::json)
+    };
+    let columns = FOR_PROGRAMS.iter();
+    Json::Object(
+        columns
+            .map(|name| ((*name).to_owned(), value(name)))
+            .collect(),
+    )
+}
+
+/// The same in the trash, with the name by which `restore` finds it.
+fn as_json_in_trash(trashed: &Trashed) -> Json {
+    let mut it = as_json(&trashed.entry);
+    it["run"] = trashed.id().into();
+    it["removed"] = Value::Time(trashed.removed).json();
+    it
+}
+
+/// Prints what programs get.
+fn print(list: Vec<Json>) -> Result<i32> {
+    console::output(serde_json::to_string_pretty(&list)?)?;
+    Ok(0)
 }
 
 /// The ids of the entries with the best accuracy of each experiment.

@@ -1,4 +1,4 @@
-//! `runboard watch` and `logs`: looking on at what another process runs.
+//! `runboard watch` and `logs`: what another process runs.
 
 use super::{OutputArgs, RunsArg, path};
 use crate::overview::{RunSnapshot, closing};
@@ -37,10 +37,10 @@ pub struct LogArguments {
     run: PathBuf,
     #[command(flatten)]
     runs: RunsArg,
-    /// The evaluator's log, not the trainer's
+    /// Show the evaluator's log, not the trainer's
     #[arg(long)]
     eval: bool,
-    /// The log of a supervisor that runs detached
+    /// Show the log of a supervisor that runs detached
     #[arg(long, conflicts_with = "eval")]
     supervisor: bool,
     /// Go on with what is written, until the run ends
@@ -58,7 +58,7 @@ pub fn watch(arguments: &WatchArguments) -> Result<i32> {
 }
 
 fn watch_run(run: &RunDir, verbosity: Verbosity) -> Result<i32> {
-    // Ctrl-C ends the looking on, not the run.
+    // Ctrl-C ends the watching, not the run.
     let shutdown = Shutdown::on_signals()?;
     let mut display = Display::detect(run, verbosity);
     if state(run).is_some_and(RunState::is_under_way) {

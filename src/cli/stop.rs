@@ -1,0 +1,118 @@
+//! `runboard stop`: a run, or a sweep and its points, stopped after a last checkpoint.
+
+use super::{RunsArg, path};
+use crate::catalog::Entry;
+use crate::console;
+use crate::overview::{RunSnapshot, closing};
+use crate::run::{
+    Found, ProcessDir, ProcessState, RunDir, RunState, Status, Statuses, SweepStatus, commands,
+    points,
+};
+use crate::supervisor::{self, StopOptions};
+use crate::sweep::executor::Slurm;
+use crate::sweep::{Launcher, Standing, SweepDir};
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// What to stop.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
+    #[arg(value_parser = path())]
+    run: PathBuf,
+    #[command(flatten)]
+    runs: RunsArg,
+    /// End it at once, without a last checkpoint, even if a process of it is frozen
+    #[arg(long)]
+    now: bool,
+    /// Say nothing
+    #[arg(long, short)]
+    quiet: bool,
+    /// Write JSON, whose names docs/json.md explains
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+}
+
+/// Stops a run or a sweep, waits for its end, and says how it stands.
+pub fn stop(arguments: &Arguments) -> Result<i32> {
+    let found = arguments.runs.find_any(&arguments.run)?;
+    // What it waits for is no answer.
+    let notify = |notice: &str| match (arguments.quiet, arguments.json) {
+        (true, _) => {}
+        (_, true) => console::stderr_line(notice),
+        _ => console::line(notice),
+    };
+    let was_running = match &found {
+        Found::Run(run) => {
+            let how_to_insist = commands::stop_now(run);
+            supervisor::stop(run, StopOptions::new(arguments.now, &how_to_insist), notify)?
+        }
+        Found::Sweep(sweep) => stop_sweep(sweep, arguments.now, notify)?,
+    };
+    if arguments.json {
+        let id = found.id();
+        let state = Entry::of(found).state();
+        let all = json!({"run": id, "was_running": was_running, "state": state});
+        console::output(serde_json::to_string_pretty(&all)?)?;
+    } else if !arguments.quiet {
+        if !was_running {
+            console::line(format_args!("{} is not running", found.id()));
+        }
+        match found {
+            Found::Run(run) => tell_run(&run),
+            Found::Sweep(sweep) => tell_sweep(&SweepDir::new(sweep))?,
+        }
+    }
+    Ok(0)
+}
+
+/// Stops a sweep and all of its points.
+fn stop_sweep(sweep: &ProcessDir, now: bool, notify: impl Fn(&str)) -> Result<bool> {
+    let how_to_insist = commands::stop_now(sweep);
+    let options = StopOptions::new(now, &how_to_insist);
+    let mut was_running = supervisor::stop(sweep, options, &notify)?;
+    was_running |= cancel_waiting_jobs(sweep)?;
+    // Those that somebody resumed by themselves, or whose sweep was killed just now.
+    for point in points(sweep) {
+        let state = Statuses::read(&point).state(&point);
+        if state.is_some_and(RunState::is_under_way) {
+            was_running |= supervisor::stop(&point, options, &notify)?;
+        }
+    }
+    Ok(was_running)
+}
+
+fn tell_run(run: &RunDir) {
+    console::line(closing(&RunSnapshot::read(run)).join("\n"));
+}
+
+fn tell_sweep(directory: &SweepDir) -> Result<()> {
+    let standing = Standing::read(directory)?;
+    let results = standing.results();
+    console::line(results.counts());
+    // One that is over needs nothing, unless points of it failed.
+    let status = SweepStatus::load(directory).ok().flatten();
+    let is_over = status.is_some_and(|it| it.process.state == ProcessState::Finished);
+    if !is_over {
+        console::line(format_args!("  to go on  {}", commands::resume(directory)));
+    } else if results.can_retry() {
+        let retry = commands::retry_failed(directory);
+        console::line(format_args!("  to try again  {retry}"));
+    }
+    Ok(())
+}
+
+/// Cancels what a sweep that was killed has left in Slurm's queue. Returns whether there was anything.
+fn cancel_waiting_jobs(sweep: &ProcessDir) -> Result<bool> {
+    let directory = SweepDir::new(sweep.clone());
+    let sweep = directory.read()?;
+    match &sweep.definition.launcher {
+        Launcher::Local => Ok(false),
+        Launcher::Slurm(options) => {
+            let program = Path::new("runboard"); // starts nothing
+            Slurm::new(&directory, &sweep, options, program)?.cancel_waiting()
+        }
+    }
+}
