@@ -45,7 +45,7 @@ fn program_refuses_a_starter_of_another_build() {
 
 #[test]
 fn pace_refuses_what_is_no_spec() {
-    let output = program(&["pace"], None, "steps: 1");
+    let output = program(&["pace"], None, r#"[{"steps": 1}]"#);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("error: standard input:1:"), "{said}");
