@@ -9,9 +9,9 @@
 
 use std::fmt;
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -250,12 +250,13 @@ impl Lock {
         let write = || -> Result<()> {
             let holder = Holder::new(&process, since);
             let text = format!("{holder}\n{}\n", serde_json::to_string(&process)?);
-            let mut file = &self.file;
-            file.set_len(0)?;
-            file.rewind()?;
-            Ok(file.write_all(text.as_bytes())?)
+            // At no moment empty: whoever reads it meanwhile would find nobody to ask to stop.
+            self.file.write_all_at(text.as_bytes(), 0)?;
+            Ok(self.file.set_len(text.len() as u64)?)
         };
-        let _ = write();
+        if write().is_err() {
+            let _ = self.file.set_len(0);
+        }
     }
 }
 

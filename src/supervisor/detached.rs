@@ -25,6 +25,9 @@ use crate::{bail_user, user_error};
 /// How often something awaited is looked for.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How often it looks whether a process that holds a lock has said so in the lock's file; on a full disk it never does.
+const WRITTEN_AFTER_POLLS: u32 = 10;
+
 /// How long a process may take that is to end at once. One that waits for its terminal, where Ctrl-S was pressed, never
 /// ends by itself.
 const KILL_AFTER: Duration = Duration::from_secs(20);
@@ -202,6 +205,18 @@ fn record_stop<S: Status>(run: &ProcessDir) -> Result<()> {
     Ok(())
 }
 
+/// What the lock file of the role says; of a process that has just taken the lock, once it has written it.
+fn holder_once_written<S: Status>(run: &ProcessDir) -> Option<Holder> {
+    for _ in 0..WRITTEN_AFTER_POLLS {
+        let holder = Lock::holder(run, S::ROLE);
+        if holder.is_some() || !matches!(Lock::probe(run, S::ROLE), LockState::Held) {
+            return holder;
+        }
+        thread::sleep(POLL);
+    }
+    None
+}
+
 /// A process to stop.
 struct Target {
     role: Role,
@@ -223,7 +238,7 @@ impl Target {
         let status = S::load(run)?;
         let target = Target {
             role: S::ROLE,
-            holder: Lock::holder(run, S::ROLE),
+            holder: holder_once_written::<S>(run),
             alive: |run| S::load(run).is_ok_and(|status| status.is_some_and(|s| s.alive(run))),
             record_stop: record_stop::<S>,
             stopping: status.as_ref().is_some_and(S::stopping),

@@ -506,7 +506,12 @@ fn stop_that_is_asked_for_at_once_by_several_never_insists() {
 fn stop_while_a_detached_run_starts_is_heeded() {
     let project = Project::new();
     let child = project.start(&with_sets(&["run", "small", "--detach"], &ENDLESS));
-    wait_for("the run", || project.newest("small"));
+    // It is a run once it has its spec.
+    wait_for("the run", || {
+        project
+            .newest("small")
+            .filter(|run| run.join("spec.yaml").exists())
+    });
     let stopped = project.succeed(&["stop", "small"]).out;
     assert!(!stopped.contains("not running"), "{stopped}");
     finish(child);
