@@ -25,6 +25,22 @@ pub fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
     Ok(Cow::Owned(values))
 }
 
+/// Views of values that lie one after the other, in the shapes of some tensors.
+///
+/// # Errors
+/// libtorch's.
+pub fn views(values: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut start = 0;
+    let mut views = Vec::with_capacity(like.len());
+    for tensor in like {
+        let length = tensor.numel() as i64;
+        let view = values.f_narrow(0, start, length)?;
+        views.push(view.f_view(&tensor.size()[..])?);
+        start += length;
+    }
+    Ok(views)
+}
+
 /// Tensors of floats on the host, one after the other in memory.
 pub struct FlatTensors {
     values: Tensor,
@@ -38,15 +54,9 @@ impl FlatTensors {
     /// # Errors
     /// libtorch's.
     pub fn like(tensors: &[Tensor]) -> Result<Self> {
-        let lengths = tensors.iter().map(|it| it.numel() as i64);
-        let values = Tensor::f_empty([lengths.clone().sum()], (Kind::Float, Device::Cpu))?;
-        let mut start = 0;
-        let mut views = Vec::with_capacity(tensors.len());
-        for (tensor, length) in tensors.iter().zip(lengths) {
-            let view = values.f_narrow(0, start, length)?;
-            views.push(view.f_view(&tensor.size()[..])?);
-            start += length;
-        }
+        let len: usize = tensors.iter().map(Tensor::numel).sum();
+        let values = Tensor::f_empty([len as i64], (Kind::Float, Device::Cpu))?;
+        let views = views(&values, tensors)?;
         Ok(FlatTensors { values, views })
     }
 

@@ -22,6 +22,7 @@ mod native;
 mod optimizer;
 mod parameters;
 mod ranks;
+mod tree_sum;
 mod update_rule;
 
 pub use device_images::DeviceImages;
@@ -175,9 +176,7 @@ fn tch_tensor<const D: usize>(tensor: Tensor<D>) -> Result<tch::Tensor> {
 
 /// The values on the host, row by row.
 fn to_host(tensor: &tch::Tensor) -> Result<Vec<f32>> {
-    let tensor = tensor.f_to_device(tch::Device::Cpu)?;
-    let flat = tensor.f_to_kind(tch::Kind::Float)?.f_contiguous()?;
-    Ok(Vec::<f32>::try_from(flat.f_flatten(0, -1)?)?)
+    Ok(memory::host(&tensor.f_to_device(tch::Device::Cpu)?)?.into_owned())
 }
 
 /// The parameters' libtorch handles, on the same memory as the network's.

@@ -1,6 +1,6 @@
 //! A network's parameters one after the other in memory, so that a step changes all of them at once.
 
-use super::{handles, with_handles};
+use super::{handles, memory, with_handles};
 use crate::model::{Network, PER_LAYER};
 use anyhow::Result;
 use tch::Tensor;
@@ -24,14 +24,7 @@ impl FlatParameters {
     pub fn of(network: &Network) -> Result<Self> {
         let handles = handles(network)?;
         let values = Tensor::f_cat(&flattened(&handles)?, 0)?;
-        let mut views = Vec::with_capacity(handles.len());
-        let mut start = 0;
-        for handle in &handles {
-            let length = handle.numel() as i64;
-            let view = values.f_narrow(0, start, length)?;
-            views.push(view.f_view(&handle.size()[..])?);
-            start += length;
-        }
+        let views = memory::views(&values, &handles)?;
         let copies = views.iter().map(Tensor::shallow_clone).collect();
         Ok(FlatParameters {
             network: with_handles(network, copies),

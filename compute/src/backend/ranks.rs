@@ -27,10 +27,9 @@ pub fn mean_over_ranks(
     let own = losses.values();
     let count: usize = tensors.iter().map(Tensor::numel).sum();
     let mut flat = Vec::with_capacity(count + LOSSES + sums.len());
-    for tensor in &tensors {
-        append(&mut flat, tensor)?;
+    for tensor in tensors.iter().chain([own]) {
+        flat.extend_from_slice(&host(&tensor.f_to_device(Device::Cpu)?)?);
     }
-    append(&mut flat, own)?;
     // As many values in every spec: those of a rank that takes no part are no fewer.
     flat.resize(count + LOSSES, 0.0);
     flat.extend_from_slice(sums);
@@ -55,13 +54,6 @@ pub fn mean_over_ranks(
     let of_losses = Tensor::f_from_slice(&of_losses)?.f_view(&own.size()[..])?;
     let losses = losses.with_values(of_losses.f_to_device(own.device())?);
     Ok((with_handles(gradients, means), losses, took))
-}
-
-/// Append a tensor's values.
-fn append(flat: &mut Vec<f32>, tensor: &Tensor) -> Result<()> {
-    let tensor = tensor.f_to_device(Device::Cpu)?;
-    flat.extend_from_slice(&host(&tensor)?);
-    Ok(())
 }
 
 /// Take part in [`mean_over_ranks`] without gradients and losses of one's own, with these numbers to sum.

@@ -104,8 +104,7 @@ impl Convolution {
     ) {
         // Before the image there is the convolution's own border, or nothing of a window.
         let (corners, shifts, before) = pool.offsets(self.padded_side(), CHANNELS);
-        let segment = self.segment() / S::F32_LANES;
-        let vectors = self.kernel * segment;
+        let vectors = self.kernel * self.segment() / S::F32_LANES;
         let sums = S::as_mut_simd_f32s(sums).0;
         // In few bytes, so that they stay in the first cache.
         let mut lists = vec![(0_u32, 0.0); LANES * corners.len()];
@@ -128,21 +127,33 @@ impl Convolution {
             }
             let lists = lists.chunks_exact(corners.len()).zip(counts);
             for ((list, count), sums) in lists.zip(sums.chunks_exact_mut(vectors)) {
-                let windows = &list[..count];
-                let offset = |at: usize| at / segment * self.row() + at % segment * S::F32_LANES;
-                // As many sums at once as hide the latency of an addition.
-                let mut chunks = sums.chunks_exact_mut(5);
-                let mut at = 0;
-                for chunk in &mut chunks {
-                    let offsets: [usize; 5] = std::array::from_fn(|i| offset(at + i));
-                    add_windows(simd, canvas, windows, offsets, chunk);
-                    at += 5;
-                }
-                for sum in chunks.into_remainder().chunks_exact_mut(1) {
-                    add_windows(simd, canvas, windows, [offset(at)], sum);
-                    at += 1;
-                }
+                self.add_channel(simd, canvas, &list[..count], sums);
             }
+        }
+    }
+
+    /// Adds the gradient by the kernels of one output channel, given the (start, gradient) of its windows.
+    #[inline(always)]
+    fn add_channel<S: Simd>(
+        &self,
+        simd: S,
+        canvas: &[f32],
+        windows: &[(u32, f32)],
+        sums: &mut [S::f32s],
+    ) {
+        let segment = self.segment() / S::F32_LANES;
+        let offset = |at: usize| at / segment * self.row() + at % segment * S::F32_LANES;
+        // As many sums at once as hide the latency of an addition.
+        let mut chunks = sums.chunks_exact_mut(5);
+        let mut at = 0;
+        for chunk in &mut chunks {
+            let offsets: [usize; 5] = std::array::from_fn(|i| offset(at + i));
+            add_windows(simd, canvas, windows, offsets, chunk);
+            at += 5;
+        }
+        for sum in chunks.into_remainder().chunks_exact_mut(1) {
+            add_windows(simd, canvas, windows, [offset(at)], sum);
+            at += 1;
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::buffer::Buffer;
 use super::winograd::{KERNEL, PLANES, kernels_to_points, points_to_kernels};
 use super::{CONV2, CpuNetwork, LANES, PARTS, padded};
+use crate::backend::tree_sum::{tree_sum, tree_sum_by};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use runboard::data::CHANNELS;
@@ -124,10 +125,12 @@ impl GradientSums {
     pub fn unpack(parts: &[GradientSums], cpu: &CpuNetwork, to: ConvolutionParameters<&mut [f32]>) {
         let (first, [_, w2], [c1, c2]) = (cpu.convolution(), cpu.widths(), cpu.channels);
         let total = |values: fn(&GradientSums) -> &Buffer| {
-            let mut rows: Vec<Vec<f32>> = parts.iter().map(|part| values(part).to_vec()).collect();
-            let mut rows: Vec<&mut [f32]> = rows.iter_mut().map(|row| &mut row[..]).collect();
-            add_up(&mut rows);
-            rows.first().map_or(Vec::new(), |total| total.to_vec())
+            let length = parts.first().map_or(0, |part| values(part).len());
+            let all = parts.iter().flat_map(|part| values(part).iter());
+            let mut sums: Vec<f32> = all.copied().collect();
+            tree_sum(&mut sums, length);
+            sums.truncate(length);
+            sums
         };
         let conv1 = total(|part| &part.conv1);
         let mut to_conv1 = to.conv1.iter_mut();
@@ -197,42 +200,12 @@ impl WithSimd for ChannelGradient<'_> {
                 for (value, part) in values.iter_mut().zip(parts) {
                     *value = part[from + vector];
                 }
-                *point = tree_sum(simd, &mut values[..parts.len()]);
+                tree_sum_by(&mut values[..parts.len()], 1, |sum, value| {
+                    simd.add_f32s(sum, value)
+                });
+                *point = values[0];
             }
         }
         points_to_kernels(simd, &points, self.kernels);
-    }
-}
-
-/// The sum of the values, with the additions of [`add_up`].
-#[inline(always)]
-fn tree_sum<S: Simd>(simd: S, values: &mut [S::f32s]) -> S::f32s {
-    let mut distance = 1;
-    while distance < values.len() {
-        let mut at = 0;
-        while at + distance < values.len() {
-            values[at] = simd.add_f32s(values[at], values[at + distance]);
-            at += 2 * distance;
-        }
-        distance *= 2;
-    }
-    values[0]
-}
-
-/// The sum of all rows in the place of the first. They are added up in a binary tree that follows from their number
-/// alone, so that the last bits do not depend on which thread took which part.
-fn add_up(rows: &mut [&mut [f32]]) {
-    let mut distance = 1;
-    while distance < rows.len() {
-        for pair in rows.chunks_mut(2 * distance) {
-            if let Some((to, from)) = pair.split_at_mut_checked(distance)
-                && let ([to, ..], [from, ..]) = (to, from)
-            {
-                to.iter_mut()
-                    .zip(&**from)
-                    .for_each(|(to, from)| *to += *from);
-            }
-        }
-        distance *= 2;
     }
 }

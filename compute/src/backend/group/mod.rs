@@ -16,6 +16,7 @@ mod worker;
 
 pub use meeting::{Hello, Lost, Meeting, Member, Place};
 
+use super::tree_sum::tree_sum;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use failure::{Blame, End};
 use ffi::{Gloo, Store};
@@ -337,23 +338,6 @@ fn all_reduce(gloo: &mut Gloo, world: usize, values: &mut [f32]) -> Result<()> {
     let sums: &[f32] = bytemuck::cast_slice(input);
     values.copy_from_slice(&sums[..values.len()]);
     Ok(())
-}
-
-/// Add parts of `length` values each into the first one: neighbours first, then the sums of two, of four and so on. So
-/// does the network on the CPU with the parts of a batch, and where a rank's share is a whole subtree of them, the sum
-/// over the ranks has the bits of the sum in one process.
-pub fn tree_sum(parts: &mut [f32], length: usize) {
-    let count = parts.len() / length.max(1);
-    let mut step = 1;
-    while step < count {
-        for left in (0..count - step).step_by(2 * step) {
-            let (head, tail) = parts.split_at_mut((left + step) * length);
-            for (sum, value) in head[left * length..][..length].iter_mut().zip(tail) {
-                *sum += *value;
-            }
-        }
-        step *= 2;
-    }
 }
 
 /// So many bytes of rank 0.
