@@ -144,6 +144,10 @@ fn millis(timeout: Duration) -> i64 {
 /// Its calls can wait without end while the process that keeps the store is stopped.
 pub struct Store(NonNull<RawStore>);
 
+// SAFETY: nothing of a store belongs to the thread that made it. c10d takes a lock for each request (TCPStore.hpp,
+// activeOpLock_; FileStore.hpp, activeFileOpLock_), and its own threads use stores that another one made.
+unsafe impl Send for Store {}
+
 impl Store {
     /// Keep a store in this process, for all that connect to the socket.
     pub fn serve(listener: TcpListener, timeout: Duration) -> Result<Self> {

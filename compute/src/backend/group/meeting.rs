@@ -3,6 +3,7 @@
 //! reason.
 
 use super::ffi::Store;
+use super::worker::Worker;
 use anyhow::{Context, Error, Result, anyhow};
 use runboard::error::is_user_error;
 use runboard::launch::address::route_to;
@@ -10,7 +11,7 @@ use runboard::launch::{Endpoint, Rendezvous};
 use runboard::user_error;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fmt, process, thread};
@@ -21,6 +22,10 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Between two tries to meet in a store of rank 0's.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How long who listens at rank 0's address may take to answer as a store. Another program may have the port of a rank 0
+/// that is gone, and c10d would wait for its answer without end.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// So many differences are named.
 const NAMED: usize = 3;
@@ -298,7 +303,7 @@ impl Party {
                     false => (rendezvous.clone(), self.deadline),
                 };
                 let address = there.reach(deadline)?;
-                let store = Store::join(address, self.left())?;
+                let store = self.store_at(address, &there)?;
                 self.check_run(&store, &there)?;
                 let named = there.own_address()?;
                 let members = self.meet(&store)?;
@@ -335,6 +340,20 @@ impl Party {
     fn left(&self) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now());
         left.max(AGAIN)
+    }
+
+    /// Rank 0's store at its address.
+    fn store_at(&self, address: SocketAddr, rendezvous: &Rendezvous) -> Result<Store> {
+        let left = self.left();
+        let join = move |_: &mut ()| Store::join(address, left);
+        let answer = Worker::start()?.call(left.min(ANSWER), join);
+        let late = || {
+            let (seconds, endpoint) = (rendezvous.timeout_secs, &rendezvous.endpoint);
+            Err(anyhow!(
+                "rank 0 at {endpoint} does not answer within {seconds} s"
+            ))
+        };
+        answer.unwrap_or_else(late)
     }
 
     /// torchrun's store, as soon as that answers.

@@ -446,27 +446,47 @@ fn rank_that_never_comes_is_named() {
     }
 }
 
+/// An address that nobody has, as its socket is closed again.
+fn free_address() -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap()
+}
+
 #[test]
 fn ranks_find_rank_0_by_what_it_says_in_torchruns_store() {
-    // A port that nobody has, of a rank 0 that is gone.
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = gone.local_addr().unwrap().to_string();
+    ranks_find_rank_0_that_is_not_at(free_address(), || {});
+}
+
+#[test]
+fn ranks_find_rank_0_whose_former_port_another_program_has() {
+    // It never answers. The first connection tries whether somebody listens, c10d waits at the second one.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut connections = Vec::new();
+    let connected = || connections.extend([silent.accept().unwrap(), silent.accept().unwrap()]);
+    ranks_find_rank_0_that_is_not_at(silent.local_addr().unwrap(), connected);
+}
+
+/// torchrun's store has this address of a rank 0 that is gone until the next one, which starts after `rank_1_tries`, says
+/// where it listens.
+fn ranks_find_rank_0_that_is_not_at(gone: SocketAddr, rank_1_tries: impl FnOnce()) {
     let agent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = agent.local_addr().unwrap();
     let store = ffi::Store::serve(agent, LONG).unwrap();
-    store.set("runboard/a run/rank 0", gone.as_bytes()).unwrap();
+    let key = "runboard/a run/rank 0";
+    store.set(key, gone.to_string().as_bytes()).unwrap();
     let orders = |rank| Orders {
         place: TestPlace::Agent(address),
         ..orders(Act::Connect, rank, 2)
     };
     let mut one = RankProcess::start(&orders(1));
+    rank_1_tries();
     let mut zero = RankProcess::start(&orders(0));
     let own = zero.next().unwrap();
     assert_ne!(own, format!("address {address}"));
     for rank in [&mut zero, &mut one] {
         rank.expect("connected");
     }
-    let told = store.get("runboard/a run/rank 0").unwrap().unwrap();
+    let told = store.get(key).unwrap().unwrap();
     assert_eq!(own.as_bytes(), [b"address ", &told[..]].concat());
     let alone = Orders {
         join_timeout: Duration::from_secs(1),
@@ -488,9 +508,7 @@ fn store_that_is_not_there_or_stopped_is_an_error() {
         join_timeout: SHORT,
         ..orders(Act::Connect, rank, 2)
     };
-    // A port that nobody has, as its socket is closed again.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = free.local_addr().unwrap();
+    let free = free_address();
     let nobody = Orders {
         place: TestPlace::Address(free),
         ..orders(1)
