@@ -14,6 +14,10 @@ fn main() {
         "cargo:rustc-env=RUNBOARD_LIBTORCH={}",
         version(Path::new(&libtorch))
     );
+    println!(
+        "cargo:rustc-env=RUNBOARD_TARGET_FEATURES={}",
+        env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default()
+    );
     if libtorch.is_empty() {
         compile_group(Path::new("/usr"));
         return;
@@ -32,12 +36,6 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
     for place in places(Path::new(&libtorch)) {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", place.display());
-    }
-    // The CUDA libraries register themselves when loaded; no symbol of theirs is named.
-    if lib.join("libtorch_cuda.so").exists() {
-        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
-        println!("cargo:rustc-link-arg=-L{}", lib.display());
-        println!("cargo:rustc-link-arg=-ltorch_cuda");
     }
 }
 

@@ -16,8 +16,12 @@ pub struct Machine {
     pub burn: String,
     /// libtorch's version.
     pub libtorch: String,
+    /// The processor's extensions that the program was built for, by Rust's names.
+    pub target_features: Vec<String>,
     /// The number of GPUs that libtorch sees.
     pub gpus: usize,
+    /// Why libtorch's part for NVIDIA's GPUs, which is there, cannot be loaded.
+    pub cuda_failure: Option<String>,
 }
 
 /// What the program says, which is asked once.
@@ -54,6 +58,8 @@ impl Machine {
                 "{field}: got '{device}', but libtorch sees {gpus} GPUs; want cpu{}",
                 if gpus > 0 {
                     format!(" or cuda:0 to cuda:{}", gpus - 1)
+                } else if let Some(failure) = &self.cuda_failure {
+                    format!(", or NVIDIA's libraries where libtorch finds them: {failure}")
                 } else if index == 0 {
                     let libtorch =
                         hint::make("setup TORCH=cuda").map(|make| format!(" (`{make}`)"));
@@ -141,7 +147,9 @@ mod tests {
         Machine {
             burn: "0.22.1".to_owned(),
             libtorch: "2.11.0".to_owned(),
+            target_features: vec!["sse2".to_owned()],
             gpus,
+            cuda_failure: None,
         }
     }
 

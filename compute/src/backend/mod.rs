@@ -15,6 +15,7 @@ mod golden;
 #[cfg(test)]
 mod golden_torch;
 pub mod group;
+mod libraries;
 mod losses;
 mod memory;
 mod muon;
@@ -49,12 +50,18 @@ const BURN: &str = "0.22.1";
 /// Version of the libtorch that this program is built against.
 const LIBTORCH: &str = env!("RUNBOARD_LIBTORCH");
 
+/// What every processor that runs this program must have, less what it chooses at run time.
+const TARGET_FEATURES: &str = env!("RUNBOARD_TARGET_FEATURES");
+
 /// What this program says of itself and of this machine.
 pub fn machine() -> Machine {
+    let cuda = libraries::load_cuda(); // before libtorch is asked
     Machine {
         burn: BURN.to_owned(),
         libtorch: LIBTORCH.to_owned(),
+        target_features: TARGET_FEATURES.split(',').map(str::to_owned).collect(),
         gpus: usize::try_from(tch::Cuda::device_count()).unwrap_or(0),
+        cuda_failure: cuda.err(),
     }
 }
 
