@@ -15,6 +15,8 @@ MINUTES ?=
 SEED ?=
 # Where to install.
 PREFIX ?= $(HOME)/.local
+# Of the bundle: empty, or full to pack libtorch with it.
+BUNDLE ?=
 
 PYTHON ?= python3
 RUNBOARD = $(or $(CARGO_TARGET_DIR),target)/release/runboard
@@ -32,7 +34,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm test-torchrun fuzz soak check spec-docs bench bench-list bench-reference install uninstall clean named
+.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm test-torchrun fuzz soak check spec-docs bench bench-list bench-reference install bundle uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -123,6 +125,10 @@ bench-reference: ## install the PyTorch and TensorFlow that make bench compares 
 
 install: build ## install runboard, libtorch and the experiments into PREFIX (~/.local)
 	@$(PYTHON) tools/install.py install $(RUNBOARD) "$(PREFIX)"
+
+# It is built in the release profile as anything else, and stripped in the bundle alone.
+bundle: build ## pack runboard for machines without Rust, such as one with GPUs (BUNDLE=full: libtorch too)
+	@$(PYTHON) tools/bundle.py $(RUNBOARD) $(or $(CARGO_TARGET_DIR),target)/bundle $(BUNDLE)
 
 uninstall: ## remove what was installed
 	@$(PYTHON) tools/install.py uninstall "$(PREFIX)"

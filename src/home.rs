@@ -1,5 +1,6 @@
 //! The directory of experiments, runs and data, unless the command line names others.
 
+use crate::bundle::Bundle;
 use crate::{bail_user, paths};
 use anyhow::{Context, Result};
 use std::env;
@@ -93,8 +94,11 @@ fn nearest(start: &Path) -> PathBuf {
     }
 }
 
-/// Where `make install` puts the shipped experiments, if this is the program that it installed.
+/// Where a bundle has the shipped experiments, or `make install` puts them, if this is a program of theirs.
 fn installed_experiments() -> Option<PathBuf> {
+    if let Ok(Some(bundle)) = Bundle::find() {
+        return Some(bundle.directory.join(EXPERIMENTS));
+    }
     let program = env::current_exe().ok()?;
     let prefix = program.parent()?.parent()?;
     Some(prefix.join("share/runboard/experiments"))

@@ -25,6 +25,7 @@
 //!
 //! No module imports one that stands above it in docs/ARCHITECTURE.md; a test holds that.
 
+pub mod bundle;
 pub mod catalog;
 pub mod checkpoint;
 pub mod cli;

@@ -106,13 +106,14 @@ def prefix_of(text):
     return Path(text).expanduser().absolute()
 
 
-try:
-    match sys.argv[1:]:
-        case ["install", binary, prefix] if prefix:
-            install(Path(binary), prefix_of(prefix))
-        case ["uninstall", prefix] if prefix:
-            uninstall(prefix_of(prefix))
-        case _:
-            sys.exit(__doc__)
-except OSError as error:
-    sys.exit(f"install: {error}")
+if __name__ == "__main__":
+    try:
+        match sys.argv[1:]:
+            case ["install", binary, prefix] if prefix:
+                install(Path(binary), prefix_of(prefix))
+            case ["uninstall", prefix] if prefix:
+                uninstall(prefix_of(prefix))
+            case _:
+                sys.exit(__doc__)
+    except OSError as error:
+        sys.exit(f"install: {error}")

@@ -2,6 +2,7 @@
 //! and how fast it trains. runboard itself needs no libtorch and does not load it, so that every command starts at once.
 
 pub mod environment;
+mod libtorch;
 mod machine;
 mod pace;
 mod predict;

@@ -1,6 +1,6 @@
 //! Where the program is, how it is started and asked, and that it is of the same build as this one.
 
-use super::environment;
+use super::{environment, libtorch};
 use crate::files::sha256;
 use crate::{bail_user, hint};
 use anyhow::{Context, Error, Result, bail};
@@ -71,27 +71,34 @@ fn check(starter: Option<&OsStr>) -> Result<()> {
 }
 
 /// A command of `program` that has the environment of a process that computes.
-fn command(program: &Path) -> Command {
+///
+/// # Errors
+/// A user error if there is no libtorch for it.
+fn command(program: &Path) -> Result<Command> {
     let mut command = Command::new(program);
     command.env(BUILD_VARIABLE, BUILD);
+    command.envs(libtorch::variable()?);
     command.envs(environment::of_every_process());
-    command
+    Ok(command)
 }
 
 /// As [`command`], for a child of a supervisor: people see it as runboard's.
-pub fn supervised(program: &Path) -> Command {
-    let mut command = command(program);
+///
+/// # Errors
+/// As [`command`].
+pub fn supervised(program: &Path) -> Result<Command> {
+    let mut command = command(program)?;
     command.arg0(program.with_file_name("runboard"));
-    command
+    Ok(command)
 }
 
 /// Goes on as the program, in the same process and with the same arguments.
 ///
 /// # Errors
-/// As [`path`], and if it cannot be started.
+/// As [`path`] and [`command`], and if it cannot be started.
 pub fn replace_this_process() -> Result<i32> {
     let program = path()?;
-    let mut command = command(&program);
+    let mut command = command(&program)?;
     let mut words = env::args_os();
     if let Some(name) = words.next() {
         command.arg0(name);
@@ -127,7 +134,7 @@ impl Asked {
     pub fn start(words: &[&OsStr], variables: &[environment::Variable]) -> Result<Self> {
         let program = path()?;
         let named = format!("{} {}", program.display(), hint::shell(words));
-        let child = command(&program)
+        let child = command(&program)?
             .args(words)
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())

@@ -45,7 +45,7 @@ impl Child {
         run: &RunDir,
         arguments: &[String],
     ) -> Result<Self> {
-        let mut command = compute::supervised(program);
+        let mut command = compute::supervised(program)?;
         command
             .arg(role.to_string())
             .arg("--run")

@@ -332,7 +332,7 @@ fn began_file(rank: usize) -> String {
 
 /// Start a rank's process, which ends with this thread. What it says goes where this process's words go.
 fn start_rank(run: &RunDir, program: &Path, launch: &Launch, began: &Path) -> Result<Child> {
-    let mut command = compute::supervised(program);
+    let mut command = compute::supervised(program)?;
     command
         .arg("rank")
         .arg("--run")

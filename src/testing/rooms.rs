@@ -9,6 +9,7 @@ fn modules_import_none_that_stands_after_them() {
         "console",
         "files",
         "paths",
+        "bundle",
         "home",
         "hint",
         "shutdown",

@@ -1,5 +1,6 @@
 //! The real binary, from the command line to what it leaves on disk.
 
+mod bundle;
 #[path = "../../src/testing/fuzz.rs"]
 mod cases;
 mod catalog;

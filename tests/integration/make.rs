@@ -1,6 +1,8 @@
 //! What stands behind the Makefile's targets: serving curves, stopping, installing.
 
-use crate::support::{Done, Project, RUNBOARD, copy_program, libraries, names, runboard_compute};
+use crate::support::{
+    Done, Project, RUNBOARD, copy_program, libraries, libtorch, names, runboard_compute,
+};
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -144,19 +146,11 @@ fn program_takes_the_libtorch_that_was_installed_with_it_before_any_other() {
     };
     let built = &*runboard_compute();
     let other = project.path("other");
-    let own = line(&libraries(built, &other));
-    let own = Path::new(
-        own.split(" => ")
-            .nth(1)
-            .unwrap()
-            .split(" (")
-            .next()
-            .unwrap(),
-    );
+    let own = libtorch();
     for place in ["lib/runboard", "other"] {
         let to = project.path(place);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::os::unix::fs::symlink(own.parent().unwrap(), to).unwrap();
+        std::os::unix::fs::symlink(&own, to).unwrap();
     }
     let program = project.path("bin/runboard-compute");
     copy_program(built, &program);

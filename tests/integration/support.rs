@@ -91,6 +91,18 @@ pub fn libraries(program: &Path) -> Command {
     command
 }
 
+/// The directory of the libtorch's libraries that the program which computes was built for.
+pub fn libtorch() -> PathBuf {
+    let listed = Done::of(libraries(&runboard_compute()).output().unwrap()).out;
+    let found = listed.lines().find_map(|line| {
+        let (name, rest) = line.trim().split_once(" => ")?;
+        let (path, _) = rest.rsplit_once(" (")?;
+        (name == "libtorch_cpu.so").then(|| Path::new(path).canonicalize().unwrap())
+    });
+    let found = found.unwrap_or_else(|| panic!("{listed}"));
+    found.parent().unwrap().to_owned()
+}
+
 /// What a finished process left behind.
 pub struct Done {
     pub code: Option<i32>,
