@@ -42,6 +42,7 @@ pub mod launch;
 pub mod overview;
 pub mod paths;
 pub mod pictures;
+mod proc_stat;
 pub mod report;
 pub mod run;
 pub mod schedule;

@@ -1,8 +1,8 @@
 //! The request to stop: a signal or a test makes it, the loops ask for it.
 
 use std::fmt;
-use std::fs;
 use std::mem::{self, MaybeUninit};
+use std::process;
 use std::ptr;
 use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,6 +14,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, si
 use nix::unistd::{Pid, getpgid, getpgrp, getppid, getsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1};
 use signal_hook::iterator::Signals;
+
+use crate::proc_stat::ProcStat;
 
 /// A request to stop, shared by its clones. Handed down as an argument to whatever loops or waits.
 ///
@@ -216,8 +218,8 @@ pub fn can_go_on_after_a_pause() -> bool {
     let mut parent = getppid();
     // A script or `make` between this process and the shell is of the same group.
     while parent.as_raw() > 1 && getpgid(Some(parent)) == Ok(group) {
-        match parent_of(parent) {
-            Some(above) => parent = above,
+        match ProcStat::of(parent.as_raw()) {
+            Some(stat) => parent = Pid::from_raw(stat.parent),
             None => return false,
         }
     }
@@ -227,23 +229,8 @@ pub fn can_go_on_after_a_pause() -> bool {
 /// Whether the terminal is another job's by now, such as the shell's: after Ctrl-Z it takes the terminal back, and writes to it,
 /// as soon as one process of the job has stopped, be it a `make` that started this one.
 pub fn has_lost_the_terminal() -> bool {
-    match stat_of(Pid::this(), 8) {
-        Some(foreground) if foreground.as_raw() > 0 => foreground != getpgrp(),
-        _ => false, // it has none
-    }
-}
-
-fn parent_of(pid: Pid) -> Option<Pid> {
-    stat_of(pid, 4)
-}
-
-/// A field of `/proc/PID/stat` that is a process or a group, by its number in proc_pid_stat(5): 4 is the parent, 8 the group that
-/// the terminal is with.
-fn stat_of(pid: Pid, field: usize) -> Option<Pid> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?; // the command's name, field 2
-    let value = fields.split_whitespace().nth(field - 3)?;
-    Some(Pid::from_raw(value.parse().ok()?))
+    let foreground = ProcStat::of(process::id()).map(|stat| stat.foreground);
+    foreground.is_some_and(|group| group > 0 && group != getpgrp().as_raw())
 }
 
 /// Whether the process that started this one wants it to ignore `signal`.

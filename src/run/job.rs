@@ -6,15 +6,15 @@
 //! ```
 
 use std::env;
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use nix::unistd::{Pid, getsid};
+use nix::unistd::getsid;
 use serde::{Deserialize, Serialize};
 
 use super::{Found, Process, ProcessDir, list};
 use crate::files::{read_small, write_atomic};
+use crate::proc_stat::ProcStat;
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -55,7 +55,10 @@ impl Job {
     pub fn current() -> Option<Self> {
         let variable = |name: &str| env::var(name).ok();
         // torchrun starts each process in a session of its own, which a script between them shares.
-        let agent = || parent_of(getsid(None).ok()?);
+        let agent = || {
+            let parent = ProcStat::of(getsid(None).ok()?.as_raw())?.parent;
+            Some(Process::of(parent.try_into().ok()?))
+        };
         let arguments = env::args_os().skip(1);
         let arguments = arguments.map(|it| it.to_string_lossy().into_owned());
         Self::of(variable, agent, arguments.collect())
@@ -126,14 +129,6 @@ impl Job {
         let named = |found: &Found| found.name() == name && is_of_job(found);
         list(runs).into_iter().rfind(named)
     }
-}
-
-/// The parent of a process: field 4 of `/proc/PID/stat`, behind the command's name (proc_pid_stat(5)).
-fn parent_of(pid: Pid) -> Option<Process> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let parent = fields.split_whitespace().nth(1)?;
-    Some(Process::of(parent.parse().ok()?))
 }
 
 #[cfg(test)]

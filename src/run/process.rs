@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
 use super::ProcessDir;
+use crate::proc_stat::ProcStat;
 
 /// Longer than a running trainer or evaluator goes without writing its status, on a slow machine, and than the
 /// clocks of two machines differ.
@@ -118,7 +119,7 @@ impl Process {
             host: System::host_name(),
             boot: boot(),
             pid_namespace: pid_namespace(),
-            start_ticks: stat(pid).map(|stat| stat.start_ticks),
+            start_ticks: ProcStat::of(pid).map(|stat| stat.start_ticks),
             directory: None,
             started: now,
             heartbeat: now,
@@ -143,8 +144,10 @@ impl Process {
 
     /// Whether the process was one of this PID namespace, and is gone.
     pub(super) fn has_ended(&self) -> bool {
-        let is_it = |stat: &Stat| self.start_ticks == Some(stat.start_ticks) && stat.is_alive();
-        self.boot.is_some() && self.is_here() && !stat(self.pid).is_some_and(|stat| is_it(&stat))
+        let is_it = |stat: &ProcStat| self.start_ticks == Some(stat.start_ticks) && stat.is_alive();
+        self.boot.is_some()
+            && self.is_here()
+            && !ProcStat::of(self.pid).is_some_and(|stat| is_it(&stat))
     }
 
     /// Whether the process said last that it goes on.
@@ -181,12 +184,12 @@ impl Process {
         ignored.is_some_and(|mask| mask & 1 == 1) // the bit of signal 1
     }
 
-    fn stat(&self, directory: &ProcessDir) -> Option<Stat> {
+    fn stat(&self, directory: &ProcessDir) -> Option<ProcStat> {
         let own = self.directory.is_none() || self.directory == DirectoryId::of(directory);
         if !own || !self.is_here() {
             return None;
         }
-        stat(self.pid).filter(|stat| self.start_ticks == Some(stat.start_ticks))
+        ProcStat::of(self.pid).filter(|stat| self.start_ticks == Some(stat.start_ticks))
     }
 
     /// Whether its pid means something here.
@@ -239,36 +242,6 @@ fn boot() -> Option<String> {
 /// The number of this process's PID namespace (namespaces(7)).
 fn pid_namespace() -> Option<u64> {
     Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
-}
-
-/// What the kernel tells of a process.
-struct Stat {
-    /// One letter.
-    state: String,
-    start_ticks: u64,
-}
-
-impl Stat {
-    /// Not one that only waits to be reaped.
-    fn is_alive(&self) -> bool {
-        !matches!(self.state.as_str(), "Z" | "X")
-    }
-
-    fn is_frozen(&self) -> bool {
-        matches!(self.state.as_str(), "T" | "t")
-    }
-}
-
-/// Fields 3 and 22 of `/proc/PID/stat`, counted behind the command's name, which may hold blanks and brackets
-/// itself (proc_pid_stat(5)). `None` for a process that is not there.
-fn stat(pid: u32) -> Option<Stat> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
-    Some(Stat {
-        state: fields.next()?.to_owned(),
-        start_ticks: fields.nth(18)?.parse().ok()?,
-    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ fn modules_import_none_that_stands_after_them() {
         "bundle",
         "home",
         "hint",
+        "proc_stat",
         "shutdown",
         "slurm",
         "spec",
