@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -85,17 +86,11 @@ impl Child {
             .process_group(0);
         let parent = process::id();
         let held: Vec<RawFd> = held.iter().map(File::as_raw_fd).collect();
-        let bind_to_parent = move || {
+        let prepare = move || {
             // Ignored under `nohup`, which is meant for the terminal's and not for ours.
             // SAFETY: no handler is given that could be called.
             unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
-            // Slurm sends it to all processes of a job, of which it is meant for the first one.
-            // SAFETY: as above.
-            unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
-            prctl::set_pdeathsig(Signal::SIGHUP)?;
-            if getppid().as_raw() as u32 != parent {
-                return Err(Errno::ESRCH.into()); // it ended before it could be bound
-            }
+            bind_to_parent(parent, Signal::SIGHUP)?;
             for &file in &held {
                 // SAFETY: a plain system call on a file that is open: it is not closed when the program begins.
                 if unsafe { libc::fcntl(file, libc::F_SETFD, 0) } < 0 {
@@ -108,9 +103,9 @@ impl Child {
             }
             Ok(())
         };
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind_to_parent` makes plain
-        // system calls, and its errors are bare numbers that need no memory.
-        unsafe { command.pre_exec(bind_to_parent) };
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. `prepare` makes plain system calls, and its
+        // errors are bare numbers that need no memory.
+        unsafe { command.pre_exec(prepare) };
         let program = command.get_program().display().to_string();
         let process = command
             .spawn()
@@ -208,6 +203,22 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.signal(Signal::SIGHUP);
     }
+}
+
+/// Binds the calling process, which is between fork and exec, to its parent: it gets `end` when the thread there ends that
+/// started it. SIGUSR1 it ignores. It makes plain system calls, and its errors are bare numbers.
+///
+/// # Errors
+/// If the parent has ended already.
+pub(super) fn bind_to_parent(parent: u32, end: Signal) -> io::Result<()> {
+    // Slurm sends it to all processes of a job, of which it is meant for the first one.
+    // SAFETY: no handler is given that could be called.
+    unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
+    prctl::set_pdeathsig(end)?;
+    if getppid().as_raw() as u32 != parent {
+        return Err(Errno::ESRCH.into()); // it ended before this one could be bound
+    }
+    Ok(())
 }
 
 /// The command that resumes the run or the sweep in a directory. With the lock of its process, which becomes the standard

@@ -2,7 +2,7 @@
 //! them again when training begins again from the last checkpoint, and ends with them when rank 0 says that training is
 //! over. It keeps no run: its ranks have their spec from a directory of a run's layout that goes with it.
 
-use super::child::{describe, exit_code};
+use super::child::{bind_to_parent, describe, exit_code};
 use super::restart::{Crash, RestartPolicy};
 use crate::compute;
 use crate::console;
@@ -12,10 +12,8 @@ use crate::paths;
 use crate::run::RunDir;
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
-use nix::unistd::{Pid, getppid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -343,19 +341,10 @@ fn start_rank(run: &RunDir, program: &Path, launch: &Launch, began: &Path) -> Re
         .stdin(Stdio::null())
         .process_group(0); // a terminal's Ctrl-C reaches the supervisor alone
     let parent = process::id();
-    let bind_to_parent = move || {
-        // Slurm sends it to all processes of a job, of which it is meant for the first one.
-        // SAFETY: no handler is given that could be called.
-        unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
-        prctl::set_pdeathsig(Signal::SIGKILL)?; // it has nothing to save
-        if getppid().as_raw() as u32 != parent {
-            return Err(Errno::ESRCH.into()); // it ended before this one could be bound
-        }
-        Ok(())
-    };
+    let bind = move || bind_to_parent(parent, Signal::SIGKILL); // it has nothing to save
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind_to_parent` makes plain system calls,
     // and its errors are bare numbers that need no memory.
-    unsafe { command.pre_exec(bind_to_parent) };
+    unsafe { command.pre_exec(bind) };
     Ok(command.spawn()?)
 }
 
