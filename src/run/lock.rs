@@ -117,43 +117,43 @@ impl Lock {
         options.read(true).write(true).create(true).truncate(false);
         let file = files::open_regular_with(&path, &options)
             .with_context(|| format!("failed to open {}", path.display()))?;
-        let mut locked = lock_exclusively(&file, PROBE_LIMIT);
         let deadline = Instant::now() + KILLED_ENDS;
-        while matches!(locked, Err(Refusal::Exclusive))
-            && state_of_held(directory, role, &file) == LockState::Foreign
-            && Instant::now() < deadline
-        {
-            locked = lock_exclusively(&file, PROBE_LIMIT);
-        }
-        match locked {
-            Ok(()) => {
-                // What an earlier process of the role was just writing.
-                for path in directory.replaced_by(role) {
-                    files::remove_stale(&path);
+        loop {
+            match lock_exclusively(&file, PROBE_LIMIT) {
+                Ok(()) => {
+                    // What an earlier process of the role was just writing.
+                    for path in directory.replaced_by(role) {
+                        files::remove_stale(&path);
+                    }
+                    break;
+                }
+                Err(Refusal::Shared) => return Err(locked_by_another_program(directory, role)),
+                Err(Refusal::Exclusive) => match state_of_held(directory, role, &file) {
+                    LockState::Linked => bail_user!(
+                        "{} is a hard link to that of a run that is running ({}, {}): this directory shares its files; copy \
+                         them to go on here, with cp -a say",
+                        path.display(),
+                        role.process_name(),
+                        shown(Self::holder(directory, role))
+                    ),
+                    LockState::Foreign if Instant::now() < deadline => {} // the look has taken its time
+                    LockState::Foreign => return Err(locked_by_another_program(directory, role)),
+                    _ => bail_user!(
+                        "{} is already running ({}, {})",
+                        directory.path().display(),
+                        role.process_name(),
+                        shown(Self::holder(directory, role))
+                    ),
+                },
+                Err(Refusal::Failed(error)) => {
+                    console::warning(format_args!(
+                        "failed to lock {} ({error}): nothing keeps a second {} out",
+                        path.display(),
+                        role.process_name()
+                    ));
+                    break;
                 }
             }
-            Err(Refusal::Shared) => return Err(locked_by_another_program(directory, role)),
-            Err(Refusal::Exclusive) => match state_of_held(directory, role, &file) {
-                LockState::Linked => bail_user!(
-                    "{} is a hard link to that of a run that is running ({}, {}): this directory shares its files; copy \
-                     them to go on here, with cp -a say",
-                    path.display(),
-                    role.process_name(),
-                    shown(Self::holder(directory, role))
-                ),
-                LockState::Foreign => return Err(locked_by_another_program(directory, role)),
-                _ => bail_user!(
-                    "{} is already running ({}, {})",
-                    directory.path().display(),
-                    role.process_name(),
-                    shown(Self::holder(directory, role))
-                ),
-            },
-            Err(Refusal::Failed(error)) => console::warning(format_args!(
-                "failed to lock {} ({error}): nothing keeps a second {} out",
-                path.display(),
-                role.process_name()
-            )),
         }
         stop_request::remove(directory, role); // which was made to an earlier process
         let lock = Lock {
