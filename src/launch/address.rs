@@ -28,12 +28,13 @@ impl Rendezvous {
     /// # Errors
     /// A user error if this is not the endpoint's host, or the port is taken.
     pub fn listen(&self) -> Result<TcpListener> {
-        let Endpoint { port, .. } = self.endpoint;
-        let (address, port) = match (self.own_address()?, self.agent_store) {
-            (Some(address), false) => (address, port),
-            (Some(address), true) => (address, 0),
-            (None, false) => (self.host_address()?, port),
-            (None, true) => (self.agent_address()?, 0),
+        let address = match self.own_address()? {
+            Some(address) => address,
+            None => self.host_address()?,
+        };
+        let port = match self.agent_store {
+            true => 0,
+            false => self.endpoint.port,
         };
         let deadline = Instant::now() + RELEASE;
         loop {
@@ -81,7 +82,8 @@ impl Rendezvous {
         Ok(Some(address))
     }
 
-    /// The address of this host that the endpoint names.
+    /// The address of this host that the endpoint names. Where torchrun's store is there, which may be on another host, also that
+    /// by which others reach this one who reach the store.
     fn host_address(&self) -> Result<IpAddr> {
         let (host, endpoint) = (&self.endpoint.host, &self.endpoint);
         let named = self.addresses()?;
@@ -90,6 +92,11 @@ impl Rendezvous {
             |address: &&SocketAddr| own.contains(&address.ip()) || address.ip().is_loopback();
         let here: Vec<IpAddr> = named.iter().filter(here).map(SocketAddr::ip).collect();
         let Some(&first) = here.iter().min_by_key(|address| address.is_loopback()) else {
+            if self.agent_store
+                && let Some(store) = named.first()
+            {
+                return route_to(*store);
+            }
             bail_user!(
                 "--rdzv-endpoint: got {endpoint}, which is no address of this host, where rank 0 is; want one of {}",
                 texts(&own).join(", ")
@@ -110,17 +117,6 @@ impl Rendezvous {
             }
         }
         Ok(first)
-    }
-
-    /// The address of this host by which others reach it who reach torchrun's store, on whatever host that is.
-    fn agent_address(&self) -> Result<IpAddr> {
-        let own: Vec<IpAddr> = interfaces()?.into_iter().map(|(_, it)| it).collect();
-        let is_own = |it: &SocketAddr| it.ip().is_loopback() || own.contains(&it.ip());
-        let addresses = self.addresses()?;
-        match addresses.first() {
-            Some(first) if !addresses.iter().any(is_own) => route_to(*first),
-            _ => self.host_address(),
-        }
     }
 
     /// The addresses that the endpoint's name has on this host.

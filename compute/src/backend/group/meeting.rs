@@ -269,7 +269,7 @@ impl Party {
                 };
                 if rendezvous.agent_store {
                     let told = endpoint.to_string();
-                    self.agent_store(&rendezvous, self.deadline)?
+                    self.agent_store(&rendezvous)?
                         .set(&told_key(&rendezvous.id), told.as_bytes())?;
                 }
                 let reopened = Rendezvous {
@@ -306,15 +306,15 @@ impl Party {
                 let store = self.store_at(address, &there)?;
                 self.check_run(&store, &there)?;
                 let named = there.own_address()?;
-                let members = self.meet(&store)?;
-                members.map_or(Ok(None), |members| {
-                    Ok(Some(Meetup {
-                        store,
-                        members,
-                        address: named.map_or_else(|| route_to(address), Ok)?,
-                        reopened: Place::Remote(there),
-                    }))
-                })
+                let Some(members) = self.meet(&store)? else {
+                    return Ok(None);
+                };
+                Ok(Some(Meetup {
+                    store,
+                    members,
+                    address: named.map_or_else(|| route_to(address), Ok)?,
+                    reopened: Place::Remote(there),
+                }))
             };
             match meet() {
                 Ok(Some(meetup)) => return Ok(meetup),
@@ -357,15 +357,15 @@ impl Party {
     }
 
     /// torchrun's store, as soon as that answers.
-    fn agent_store(&self, rendezvous: &Rendezvous, deadline: Instant) -> Result<Store> {
+    fn agent_store(&self, rendezvous: &Rendezvous) -> Result<Store> {
         let endpoint = &rendezvous.endpoint;
-        let open = || Store::join(rendezvous.reach(deadline)?, self.left());
+        let open = || Store::join(rendezvous.reach(self.deadline)?, self.left());
         open().with_context(|| format!("torchrun's store at {endpoint} does not answer"))
     }
 
     /// How rank 0 is found, as it has said in torchrun's store.
     fn told(&self, rendezvous: &Rendezvous) -> Result<Rendezvous> {
-        let store = self.agent_store(rendezvous, self.deadline)?;
+        let store = self.agent_store(rendezvous)?;
         let key = told_key(&rendezvous.id);
         loop {
             if let Some(told) = store.get(&key)? {
