@@ -8,6 +8,59 @@ use anyhow::{Context, Result, bail};
 
 use crate::user_error;
 
+/// The states of a job in which it does not run any more, and never will.
+const OVER: [&str; 11] = [
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "PREEMPTED",
+    "NODE_FAIL",
+    "BOOT_FAIL",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+    "REVOKED",
+    "LAUNCH_FAILED",
+];
+
+/// A job as Slurm lists it.
+#[derive(Debug, PartialEq)]
+pub struct Listed {
+    /// Its number.
+    pub id: String,
+    /// Such as `RUNNING`.
+    pub state: String,
+    /// Why it waits, if it does.
+    pub reason: String,
+    pub name: String,
+}
+
+impl Listed {
+    /// Those in the lines that [`list`] asks for.
+    fn parse(text: &str) -> Vec<Self> {
+        let lines = text.lines().filter_map(|line| {
+            let mut parts = line.splitn(4, '|').map(|part| part.trim().to_owned());
+            Some(Listed {
+                id: parts.next()?,
+                state: parts.next()?,
+                reason: parts.next()?,
+                name: parts.next()?,
+            })
+        });
+        lines.collect()
+    }
+
+    /// Whether it does not run any more, and never will.
+    pub fn is_over(&self) -> bool {
+        OVER.contains(&&*self.state)
+    }
+
+    /// Whether it waits to begin, for the first time or again.
+    pub fn is_pending(&self) -> bool {
+        self.state == "PENDING" || self.state.starts_with("REQUEUE")
+    }
+}
+
 /// Put the job that this process is of back into the queue. Slurm ends it, and starts it again later, with the same number.
 ///
 /// # Errors
@@ -37,6 +90,28 @@ pub fn check() -> Result<()> {
              which they can, or launcher: local"
         )
     })
+}
+
+/// The jobs of this user.
+///
+/// # Errors
+/// If Slurm does not answer.
+pub fn list() -> Result<Vec<Listed>> {
+    let format = "--format=%i|%T|%r|%j";
+    let text = run("squeue", &["--me", "--noheader", "--states=all", format])?;
+    Ok(Listed::parse(&text))
+}
+
+/// The exit code of a job that has failed; none if a signal has killed it, or nobody knows.
+pub fn exit_code(job: &str) -> Option<i32> {
+    let text = run("scontrol", &["show", "job", "--oneliner", job]).ok()?;
+    let code = text
+        .split_whitespace()
+        .find_map(|it| it.strip_prefix("ExitCode="))?;
+    match code.split_once(':')? {
+        (code, "0") => code.parse().ok(),
+        _ => None,
+    }
 }
 
 /// What a command of Slurm prints. Within a job it knows nothing of that: what a job has is not what another one asks for.

@@ -4,6 +4,7 @@
 
 mod local;
 mod slurm;
+mod submission;
 
 use std::ffi::OsString;
 

@@ -5,23 +5,23 @@
 //! number without a job looks for it by name; and a job that finds another number than its own ends at once.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Local};
-use serde::{Deserialize, Serialize};
 
+use super::submission::Submission;
 use super::{End, Ended, Executor, Room, TAIL};
-use crate::files::{read_small, write_atomic};
 use crate::overview::count;
-use crate::run::{Lock, Role, RunDir, Status, SupervisorStatus};
+use crate::run::{Lock, Role, RunDir, SupervisorStatus};
+use crate::slurm::{self, Listed};
 use crate::spec::Spec;
+use crate::supervisor;
 use crate::sweep::definition::SlurmOptions;
 use crate::sweep::{Sweep, SweepDir};
-use crate::{hint, paths, slurm, supervisor};
 
 /// How often Slurm is asked how the jobs stand.
 const LOOK: Duration = Duration::from_secs(5);
@@ -31,57 +31,6 @@ const REFUSED: Duration = Duration::from_secs(30);
 
 /// How often in a row a job may be missing in what Slurm lists before it counts as ended.
 const MISSING: u32 = 2;
-
-/// Version of `submission.json`.
-const VERSION: u32 = 1;
-
-/// The largest such file, in bytes.
-const MAX_BYTES: u64 = 1 << 16;
-
-/// The file in the run of a point that says which job it is, or is to become.
-const FILE: &str = "submission.json";
-
-/// The states of a job in which it does not run any more, and never will.
-const OVER: [&str; 11] = [
-    "COMPLETED",
-    "FAILED",
-    "CANCELLED",
-    "TIMEOUT",
-    "PREEMPTED",
-    "NODE_FAIL",
-    "BOOT_FAIL",
-    "OUT_OF_MEMORY",
-    "DEADLINE",
-    "REVOKED",
-    "LAUNCH_FAILED",
-];
-
-/// Contents of `submission.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Submission {
-    version: u32,
-    /// How many jobs the point has had, with this one.
-    number: u32,
-    /// The job's name, which no other one has.
-    name: String,
-    /// Slurm's number of the job, once that is known.
-    job: Option<String>,
-    /// When the session of the point before this job began.
-    before: Option<DateTime<Local>>,
-}
-
-impl Submission {
-    /// The last one of a point; none if there was none, or that cannot be read.
-    fn read(run: &RunDir) -> Option<Self> {
-        let bytes = read_small(&run.path().join(FILE), MAX_BYTES).ok()?;
-        let submission: Submission = serde_json::from_slice(&bytes).ok()?;
-        (submission.version == VERSION).then_some(submission)
-    }
-
-    fn write(&self, run: &RunDir) -> Result<()> {
-        write_atomic(&run.path().join(FILE), &serde_json::to_vec(self)?)
-    }
-}
 
 /// A job that has not ended.
 struct Job {
@@ -95,15 +44,6 @@ struct Job {
     pending: Option<String>,
     /// Whether it was asked to stop.
     asked: bool,
-}
-
-/// A job as Slurm lists it.
-#[derive(Debug, PartialEq)]
-struct Listed {
-    id: String,
-    state: String,
-    reason: String,
-    name: String,
 }
 
 /// See the module.
@@ -153,7 +93,7 @@ impl<'a> Slurm<'a> {
         if submitted.is_empty() {
             return Ok(slurm);
         }
-        let listed = list()?;
+        let listed = slurm::list()?;
         for (point, mut submission, run) in submitted {
             let is_it = |it: &&Listed| match &submission.job {
                 Some(job) => it.id == *job,
@@ -273,7 +213,7 @@ impl Job {
     /// Its end, of which Slurm says this state.
     fn end(&self, point: usize, state: Option<&str>) -> End {
         let code = match state {
-            Some("FAILED") => exit_code(&self.id),
+            Some("FAILED") => slurm::exit_code(&self.id),
             _ => None,
         };
         let how = match (state, code) {
@@ -293,71 +233,6 @@ impl Job {
             log: supervisor::end_of_log(self.run.log(Role::Supervisor), TAIL),
         }
     }
-}
-
-impl Listed {
-    /// Those of the lines that [`list`] asks for.
-    fn parse(text: &str) -> Vec<Self> {
-        let lines = text.lines().filter_map(|line| {
-            let mut parts = line.splitn(4, '|').map(|part| part.trim().to_owned());
-            Some(Listed {
-                id: parts.next()?,
-                state: parts.next()?,
-                reason: parts.next()?,
-                name: parts.next()?,
-            })
-        });
-        lines.collect()
-    }
-
-    fn is_over(&self) -> bool {
-        OVER.contains(&&*self.state)
-    }
-
-    fn is_pending(&self) -> bool {
-        self.state == "PENDING" || self.state.starts_with("REQUEUE")
-    }
-}
-
-/// The jobs of this user.
-fn list() -> Result<Vec<Listed>> {
-    let format = "--format=%i|%T|%r|%j";
-    let text = slurm::run("squeue", &["--me", "--noheader", "--states=all", format])?;
-    Ok(Listed::parse(&text))
-}
-
-/// The exit code of a job that has failed; none if a signal has killed it, or nobody knows.
-fn exit_code(job: &str) -> Option<i32> {
-    let text = slurm::run("scontrol", &["show", "job", "--oneliner", job]).ok()?;
-    let code = text
-        .split_whitespace()
-        .find_map(|it| it.strip_prefix("ExitCode="))?;
-    match code.split_once(':')? {
-        (code, "0") => code.parse().ok(),
-        _ => None,
-    }
-}
-
-/// The script of a point's job.
-fn script(
-    submission: &Submission,
-    run: &RunDir,
-    program: &Path,
-    arguments: &[OsString],
-) -> Vec<u8> {
-    let record = run.path().join(FILE);
-    let record = hint::shell(&[record.as_os_str()]);
-    let mut command: Vec<&OsStr> = vec![program.as_os_str(), OsStr::new("resume")];
-    let directory = paths::unexpanded(run.path());
-    command.push(directory.as_ref());
-    command.extend(arguments.iter().map(OsString::as_os_str));
-    let (number, name) = (submission.number, &submission.name);
-    let command = hint::shell(&command);
-    format!(
-        "#!/bin/sh\n# {name}\n\n# Not if another job was submitted in its place.\ngrep -q '\"number\":{number},' {record} || \
-         exit 0\nexec {command}\n"
-    )
-    .into_bytes()
 }
 
 impl Executor for Slurm<'_> {
@@ -386,21 +261,11 @@ impl Executor for Slurm<'_> {
         _room: Room,
     ) -> Result<Option<String>> {
         drop(lock); // the job's process takes it
-        let number = Submission::read(run).map_or(1, |before| before.number + 1);
-        let before = SupervisorStatus::load(run).ok().flatten();
-        let mut submission = Submission {
-            version: VERSION,
-            number,
-            name: format!(
-                "{}/{:03}.{number}",
-                self.id, self.sweep.points[point].number
-            ),
-            job: None,
-            before: before.map(|status| status.process.started),
-        };
+        let number = self.sweep.points[point].number;
+        let mut submission = Submission::next(run, &format!("{}/{number:03}", self.id));
         submission.write(run)?;
-        let path: PathBuf = run.path().join("job.sh");
-        fs::write(&path, script(&submission, run, self.program, arguments))
+        let path = run.path().join("job.sh");
+        fs::write(&path, submission.script(run, self.program, arguments))
             .with_context(|| format!("failed to write {}", path.display()))?;
         let cores = self.cores(&self.sweep.specs[point]);
         let submitted = slurm::run("sbatch", &self.arguments(&submission, run, &path, cores));
@@ -432,7 +297,7 @@ impl Executor for Slurm<'_> {
             return Ok(Vec::new());
         }
         self.looked = Some(Instant::now());
-        let listed = match list() {
+        let listed = match slurm::list() {
             Ok(listed) => listed,
             Err(error) => {
                 if !std::mem::replace(&mut self.silent, true) {
