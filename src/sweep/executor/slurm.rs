@@ -4,7 +4,7 @@
 //! its number is written down in the point's run, `submission.json`, and after that which one it is. A process that finds a
 //! number without a job looks for it by name; and a job that finds another number than its own ends at once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -107,7 +107,7 @@ impl<'a> Slurm<'a> {
                 submission.write(&run)?;
             }
             let mut found = Job::new(run, job.id.clone(), submission.before);
-            found.pending = found.pending.filter(|_| job.is_pending());
+            found.note(Some(job));
             slurm.jobs.insert(point, found);
         }
         Ok(slurm)
@@ -170,31 +170,12 @@ impl<'a> Slurm<'a> {
         }
     }
 
-    /// Takes note of how Slurm lists the jobs. Returns those that have ended.
-    fn note(&mut self, listed: &[Listed]) -> Vec<(usize, Job, Option<String>)> {
-        let ended = self.jobs.extract_if(.., |_, job| {
-            let found = listed.iter().find(|it| it.id == job.id);
-            job.missing = if found.is_some() { 0 } else { job.missing + 1 };
-            let was_pending = job.pending.take();
-            job.pending = match found {
-                Some(found) if found.is_pending() => Some(found.reason.clone()),
-                Some(_) => None,
-                None => was_pending,
-            };
-            found.map_or(job.missing >= MISSING, Listed::is_over)
-        });
-        let state = |job: &Job| {
-            listed
-                .iter()
-                .find(|it| it.id == job.id)
-                .map(|it| it.state.clone())
-        };
-        ended
-            .map(|(point, job)| {
-                let state = state(&job);
-                (point, job, state)
-            })
-            .collect()
+    /// Takes note of how Slurm lists the jobs. Returns the ends of those that have ended.
+    fn note(&mut self, listed: &[Listed]) -> Vec<End> {
+        let find = |job: &Job| listed.iter().find(|it| it.id == job.id);
+        let ended = self.jobs.extract_if(.., |_, job| job.note(find(job)));
+        let ends = ended.map(|(point, job)| job.end(point, find(&job)));
+        ends.collect()
     }
 }
 
@@ -210,8 +191,20 @@ impl Job {
         }
     }
 
-    /// Its end, of which Slurm says this state.
-    fn end(&self, point: usize, state: Option<&str>) -> End {
+    /// Takes note of how Slurm lists it, if it does. Returns whether it has ended.
+    fn note(&mut self, listed: Option<&Listed>) -> bool {
+        let Some(listed) = listed else {
+            self.missing += 1;
+            return self.missing >= MISSING;
+        };
+        self.missing = 0;
+        self.pending = listed.is_pending().then(|| listed.reason.clone());
+        listed.is_over()
+    }
+
+    /// Its end, as Slurm lists it, if it does.
+    fn end(&self, point: usize, listed: Option<&Listed>) -> End {
+        let state = listed.map(|it| &*it.state);
         let code = match state {
             Some("FAILED") => slurm::exit_code(&self.id),
             _ => None,
@@ -309,10 +302,7 @@ impl Executor for Slurm<'_> {
             }
         };
         self.silent = false;
-        let ended = self.note(&listed);
-        let ends = ended.iter();
-        let ends = ends.map(|(point, job, state)| job.end(*point, state.as_deref()));
-        let ends = ends.collect();
+        let ends = self.note(&listed);
         if self.stopping {
             self.ask_to_stop();
         }
@@ -334,15 +324,13 @@ impl Executor for Slurm<'_> {
         }
         let pending = self.jobs.values().filter_map(|job| job.pending.as_deref());
         let pending: Vec<&str> = pending.collect();
-        let reasons: HashSet<&str> = pending.iter().copied().collect();
-        match (pending.len(), reasons.len()) {
-            (0, _) => None,
-            (jobs, 1) => Some(format!(
-                "for Slurm to begin {} ({})",
-                count(jobs, "job"),
-                pending[0]
-            )),
-            (jobs, _) => Some(format!("for Slurm to begin {}", count(jobs, "job"))),
+        let jobs = count(pending.len(), "job");
+        match &pending[..] {
+            [] => None,
+            [why, others @ ..] if others.iter().all(|it| it == why) => {
+                Some(format!("for Slurm to begin {jobs} ({why})"))
+            }
+            _ => Some(format!("for Slurm to begin {jobs}")),
         }
     }
 
