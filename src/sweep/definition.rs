@@ -40,13 +40,8 @@ pub enum Launcher {
 /// What `sbatch` is told of each point's job; what is not said Slurm decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlurmOptions {
-    pub partition: Option<String>,
-    pub account: Option<String>,
-    pub qos: Option<String>,
-    /// As `sbatch --time` takes it: minutes, or `HOURS:MINUTES:SECONDS`.
-    pub time: Option<String>,
-    /// As `sbatch --mem` takes it: `8G`.
-    pub mem: Option<String>,
+    /// Options with one text, among [`SlurmOptions::TEXTS`], in that order.
+    pub texts: Vec<(&'static str, String)>,
     pub gpus_per_task: Option<usize>,
     pub cpus_per_task: Option<usize>,
     /// Further options, as `--exclusive`. They come last, and so before those above.
@@ -54,21 +49,14 @@ pub struct SlurmOptions {
 }
 
 impl SlurmOptions {
-    /// Those with one text, by their keys.
-    fn texts(&self) -> [(&'static str, &Option<String>); 5] {
-        [
-            ("partition", &self.partition),
-            ("account", &self.account),
-            ("qos", &self.qos),
-            ("time", &self.time),
-            ("mem", &self.mem),
-        ]
-    }
+    /// The options of `sbatch` that are a key with one text, as it takes it: time as minutes, or `HOURS:MINUTES:SECONDS`; mem as
+    /// `8G`.
+    pub const TEXTS: [&str; 5] = ["partition", "account", "qos", "time", "mem"];
 
     /// The arguments of `sbatch`, but for the cores.
     pub fn arguments(&self) -> Vec<String> {
-        let texts = self.texts().into_iter();
-        let texts = texts.filter_map(|(key, text)| Some(format!("--{key}={}", text.as_ref()?)));
+        let texts = self.texts.iter();
+        let texts = texts.map(|(key, text)| format!("--{key}={text}"));
         let gpus = self
             .gpus_per_task
             .map(|gpus| format!("--gpus-per-task={gpus}"));
@@ -80,10 +68,8 @@ impl SlurmOptions {
 
     fn to_value(&self) -> Value {
         let mut entries = Entries::default();
-        for (key, text) in self.texts() {
-            if let Some(text) = text {
-                entries.add(key, text.clone());
-            }
+        for (key, text) in &self.texts {
+            entries.add(key, text.clone());
         }
         let numbers = [
             ("gpus_per_task", self.gpus_per_task),

@@ -213,9 +213,7 @@ fn target(node: &Node, metric: Metric) -> Result<f64> {
 
 fn launcher(node: &Node) -> Result<Launcher> {
     if !node.value.is_mapping() {
-        let slurm = node.value.as_str() == Some("slurm");
-        word(node, &[("local", ()), ("slurm", ())])?;
-        return Ok(match slurm {
+        return Ok(match word(node, &[("local", false), ("slurm", true)])? {
             true => Launcher::Slurm(SlurmOptions::default()),
             false => Launcher::Local,
         });
@@ -224,18 +222,12 @@ fn launcher(node: &Node) -> Result<Launcher> {
     let Some(node) = node.get("slurm") else {
         return Err(node.error("got nothing in it, want slurm: {partition: ..., time: ...}"));
     };
-    let keys = [
-        "partition",
-        "account",
-        "qos",
-        "time",
-        "mem",
-        "gpus_per_task",
-        "cpus_per_task",
-        "options",
-    ];
+    let others = ["gpus_per_task", "cpus_per_task", "options"];
+    let keys = [&SlurmOptions::TEXTS[..], &others].concat();
     check_keys(&node, &keys, "slurm")?;
-    let text = |key: &str| node.get(key).map(|it| option(&it)).transpose();
+    let texts = SlurmOptions::TEXTS.into_iter();
+    let texts = texts.filter_map(|key| Some((key, node.get(key)?)));
+    let texts: Result<_> = texts.map(|(key, it)| Ok((key, option(&it)?))).collect();
     let number = |key: &str, low| {
         let number = node.get(key).map(|it| whole(&it, low, 1_024));
         number.transpose().map(|it| it.map(|it| it as usize))
@@ -256,11 +248,7 @@ fn launcher(node: &Node) -> Result<Launcher> {
         None => Vec::new(),
     };
     Ok(Launcher::Slurm(SlurmOptions {
-        partition: text("partition")?,
-        account: text("account")?,
-        qos: text("qos")?,
-        time: text("time")?,
-        mem: text("mem")?,
+        texts: texts?,
         gpus_per_task: number("gpus_per_task", 0)?,
         cpus_per_task: number("cpus_per_task", 1)?,
         options,
