@@ -1,6 +1,7 @@
 //! Whether a machine has what a sweep asks for.
 
 use super::definition::Definition;
+use crate::bail_user;
 use crate::spec::{Compute, Node};
 use anyhow::Result;
 use std::thread;
@@ -13,6 +14,12 @@ pub(super) fn check(
     gpus: usize,
     section: &Node,
 ) -> Result<()> {
+    if let Some(gpu) = base.devices.iter().find(|it| *it != "cpu") {
+        bail_user!(
+            "compute.devices: got {gpu} in the spec of a sweep, whose points have one GPU each; want [], or cpu alone, \
+             such as [cpu, cpu]"
+        );
+    }
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let index = |device: &str| device.strip_prefix("cuda:")?.parse::<usize>().ok();
     if base.ranks() > 1

@@ -96,24 +96,13 @@ impl Sweep {
     }
 
     fn new(base: &Spec, section: &Section, gpus: usize) -> Result<Self> {
-        let is_local = section
-            .root()
-            .get("launcher")
-            .is_none_or(|it| it.value == "local");
-        if let Some(gpu) = base.compute.devices.iter().find(|it| *it != "cpu")
-            && is_local
-        {
-            bail_user!(
-                "compute.devices: got {gpu} in the spec of a sweep, whose points have one GPU each; want [], or cpu alone, \
-                 such as [cpu, cpu]"
-            );
-        }
         let parallel = match base.compute.device.as_str() {
             "auto" if base.compute.devices.is_empty() => gpus.max(1),
             _ => 1,
         };
         let mut definition = Definition::read(section, base.seed, parallel)?;
-        if definition.launcher == Launcher::Local {
+        let is_local = definition.launcher == Launcher::Local;
+        if is_local {
             machine::check(&definition, &base.compute, gpus, &section.root())?;
         }
         let points = enumerate::points(
