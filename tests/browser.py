@@ -8,10 +8,11 @@ running when TensorBoard is opened. Each tab must show the names expected of it,
 error. The pages of `runboard report` are looked at as well: on a phone, on wider screens, in the dark, without
 scripts and on paper. Screenshots of all are left in the directory SCREENSHOTS, to be looked at.
 """
-import os, re, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import os, re, signal, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 from playwright.sync_api import sync_playwright
 from tags import known
+from trial import free_port
 
 RUNBOARD, TENSORBOARD, CHROMIUM, SCREENSHOTS = sys.argv[1:5]
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,12 +43,6 @@ def command(directory, name, *sets):
     line = [RUNBOARD, "run", name, "--runs", directory / "runs", "--experiments", ROOT / "experiments",
             "--data", directory / "data"]
     return line + [part for given in (*SHORT, *sets) for part in ("--set", given)]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until_serving(url, seconds=60):

@@ -9,7 +9,6 @@ network that has nothing to do with the run. Needs root, `ip` and `ss`. Nothing 
 Exit code 0 if all held; else 1, and what was printed is kept in DIRECTORY.
 """
 
-import json
 import os
 import pathlib
 import shutil
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from trial import PATIENCE, Violation, checkpoints, demand, runs, small_spec, wait_for, weights
+from trial import Violation, checkpoints, demand, ended, runs, small_spec, start, status, wait_for, weights
 
 SPEC = small_spec(steps=100000000, checkpoint_every=100, compute=", timeout_secs: 8")
 PORT = 29500
@@ -80,12 +79,8 @@ class Host:
         self.commands += 1
         log = self.directory / f"output-{self.commands}.txt"
         options = ["--nnodes", "2", "--node-rank", str(self.number), "--rdzv-timeout", "30"]
-        with open(log, "w") as file:
-            process = subprocess.Popen(
-                self.inside(str(self.runboard), command, "small", *options, *arguments),
-                cwd=self.directory, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                env={**os.environ, "RUNBOARD_HOME": str(self.directory)})
-        process.log = log
+        process = start(self.inside(str(self.runboard), command, "small", *options, *arguments), self.directory,
+                        {**os.environ, "RUNBOARD_HOME": str(self.directory)}, log)
         self.processes.append(process)
         return process
 
@@ -127,11 +122,6 @@ class Host:
 
 def text(process):
     return process.log.read_text()
-
-
-def ended(process, code, what):
-    got = process.wait(timeout=PATIENCE)
-    demand(got == code, f"{what} ended with {got}, want {code}:\n{text(process)}")
 
 
 def another_run(host, former):
@@ -207,7 +197,7 @@ def test(first, second):
     for words in ("no answer from rank 1 on host-1 (pid ", "failed to meet the other ranks: rank 1 of 2 did not come within 30 s"):
         demand(words in text(zero), f"not said: {words}\n{text(zero)}")
     wait_for("an end of all processes", lambda: not first.pids(), 30)
-    state = json.loads((first.run() / "train.status.json").read_text())["process"]["state"]
+    state = status(first.run())["process"]["state"]
     demand(state == "failed", f"the trainer's state is {state}")
     second.cable("up")
 

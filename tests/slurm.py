@@ -19,7 +19,8 @@ import socket
 import subprocess
 import sys
 
-from trial import PATIENCE, Violation, checkpoints, demand, runs, small_spec, wait_for, weights
+from trial import (PATIENCE, Violation, checkpoints, demand, ended, free_port, last_weights, only_run, runs, small_spec, start,
+                   status, wait_for)
 
 SLURM_CONF = """\
 ClusterName=runboard
@@ -53,12 +54,6 @@ PartitionName=all Nodes={node} Default=YES MaxTime=INFINITE State=UP
 
 def say(text):
     print(f"slurm: {text}", flush=True)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -114,25 +109,19 @@ class Cluster:
 
     def start(self, *command):
         self.jobs += 1
-        log = self.directory / f"job-{self.jobs}.txt"
-        with open(log, "w") as output:
-            process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                       env=self.environment)
-        process.log = log
-        return process
+        return start(command, self.directory, self.environment, self.directory / f"job-{self.jobs}.txt")
 
     def srun(self, tasks, *arguments):
         return self.start("srun", f"--ntasks={tasks}", "--cpus-per-task=1", self.runboard, *arguments)
 
     def run(self, *command):
         """What a command of Slurm's prints."""
-        return subprocess.run(command, check=True, env=self.environment, capture_output=True, text=True).stdout
+        return subprocess.run(command, check=True, cwd=self.directory, env=self.environment, capture_output=True,
+                              text=True).stdout
 
     def submit(self, *arguments):
         """The number of a job."""
-        command = ["sbatch", "--parsable", *arguments]
-        return subprocess.run(command, check=True, cwd=self.directory, env=self.environment, capture_output=True,
-                              text=True).stdout.strip()
+        return self.run("sbatch", "--parsable", *arguments).strip()
 
     def state(self, job):
         return self.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
@@ -144,25 +133,11 @@ class Cluster:
         demand(len(sweeps) < 2, f"want one sweep, got {sweeps}")
         return sorted(run for sweep in sweeps for run in sweep.iterdir() if (run / "spec.yaml").exists())
 
-    def ends(self, process, codes, what):
-        code = process.wait(timeout=PATIENCE)
-        demand(code in codes, f"{what} ended with {code}, want one of {codes}:\n{process.log.read_text()}")
-
     def runs(self, name):
         return runs(self.directory, name)
 
     def only_run(self, name):
-        runs = self.runs(name)
-        demand(len(runs) == 1, f"want one run of {name}, got {[run.name for run in runs]}")
-        return runs[0]
-
-
-def status(run):
-    return json.loads((run / "train.status.json").read_text())
-
-
-def last_weights(run):
-    return weights(run, checkpoints(run)[-1])
+        return only_run(self.directory, name)
 
 
 def test(cluster):
@@ -175,7 +150,7 @@ def test(cluster):
     say("srun of two tasks is one run of two ranks, and so is another job beside it")
     jobs = {name: cluster.srun(2, "run", name, "--quiet") for name in ("one", "other")}
     for name, job in jobs.items():
-        cluster.ends(job, [0], f"srun of {name}")
+        ended(job, 0, f"srun of {name}")
         run = cluster.only_run(name)
         demand(status(run)["ranks"] == 2, f"{name}: got {status(run)['ranks']} ranks, want 2")
     demand(last_weights(cluster.only_run("one")) == last_weights(cluster.only_run("other")), "two runs of one spec differ")
@@ -187,23 +162,22 @@ def test(cluster):
     job = cluster.srun(2, "run", "stopped", "--set", "train.steps=100000000", "--quiet")
     run = wait_for("a run", lambda: cluster.runs("stopped"))[0]
     wait_for("a checkpoint", lambda: len(checkpoints(run)) > 1)
-    subprocess.run(["scancel", "--name=runboard"], check=True, env=cluster.environment)
+    cluster.run("scancel", "--name=runboard")
     job.wait(timeout=PATIENCE)
-    wait_for("the end of the job", lambda: not subprocess.run(
-        ["squeue", "-h"], env=cluster.environment, capture_output=True, text=True).stdout.strip())
+    wait_for("the end of the job", lambda: not cluster.run("squeue", "-h").strip())
     state = status(run)["process"]["state"]
     demand(state == "stopped", f"after scancel the trainer is {state}:\n{job.log.read_text()}")
     demand(status(run)["step"] == checkpoints(run)[-1] + 1, "the last step is not saved")
     steps = f"train.steps={checkpoints(run)[-1] + 11}"
-    cluster.ends(cluster.srun(2, "resume", "stopped", "--set", steps, "--quiet"), [0], "srun of resume")
+    ended(cluster.srun(2, "resume", "stopped", "--set", steps, "--quiet"), 0, "srun of resume")
     shutil.rmtree(cluster.directory / "runs/whole")
-    cluster.ends(cluster.srun(2, "run", "whole", "--set", steps, "--quiet"), [0], "srun of the whole run")
+    ended(cluster.srun(2, "run", "whole", "--set", steps, "--quiet"), 0, "srun of the whole run")
     demand(last_weights(run) == last_weights(cluster.only_run("whole")), "the resumed run has other bytes")
 
     say("a batch script that starts one process trains with one")
     script = cluster.directory / "alone.sh"
     script.write_text(f"#!/bin/sh\nexec '{cluster.runboard}' run alone --quiet\n")
-    cluster.ends(cluster.start("sbatch", "--wait", "--ntasks=2", "--output=alone.txt", str(script)), [0], "sbatch")
+    ended(cluster.start("sbatch", "--wait", "--ntasks=2", "--output=alone.txt", str(script)), 0, "sbatch")
     demand(status(cluster.only_run("alone"))["ranks"] == 1, "a batch script's process was taken for one of several")
 
     say("a task that is killed is named, and the run goes on")
@@ -216,9 +190,8 @@ def test(cluster):
     before = checkpoints(run)[-1]
     wait_for("what rank 0 says of it", lambda: f"(pid {rank[0]}) is gone" in job.log.read_text())
     wait_for("progress", lambda: checkpoints(run)[-1] > before)
-    subprocess.run(["scancel", "--name=runboard"], check=True, env=cluster.environment)
+    cluster.run("scancel", "--name=runboard")
     job.wait(timeout=PATIENCE)
-
 
     say("SIGUSR1 saves, requeues the job, and the same run goes on to the same bytes")
     script = cluster.directory / "requeued.sh"
@@ -230,7 +203,7 @@ def test(cluster):
     wait_for("the job's end", lambda: cluster.state(job) == "COMPLETED")
     demand("Restarts=1 " in cluster.run("scontrol", "show", "job", "--oneliner", job), "it was not requeued")
     shutil.rmtree(cluster.directory / "runs/whole")
-    cluster.ends(cluster.srun(2, "run", "whole", "--set", "train.steps=2000", "--quiet"), [0], "srun of the whole run")
+    ended(cluster.srun(2, "run", "whole", "--set", "train.steps=2000", "--quiet"), 0, "srun of the whole run")
     demand(last_weights(cluster.only_run("requeued")) == last_weights(cluster.only_run("whole")),
            "the requeued run has other bytes")
 
@@ -253,27 +226,30 @@ def test_sweep(cluster):
             wait_for("a checkpoint", lambda: any(checkpoints(run) for run in cluster.points("sweep")))
         sweep.kill()
         sweep.wait()
-    cluster.ends(cluster.start(cluster.runboard, "resume", "sweep"), [0], "the resumed sweep")
-    cluster.ends(cluster.start(cluster.runboard, "run", "local"), [0], "a sweep on this machine")
+    ended(cluster.start(cluster.runboard, "resume", "sweep"), 0, "the resumed sweep")
+    ended(cluster.start(cluster.runboard, "run", "local"), 0, "a sweep on this machine")
     own, local = cluster.points("sweep"), cluster.points("local")
     demand(len(own) == len(local) == 4, f"want 4 points, got {len(own)} and {len(local)}")
     for point, other in zip(own, local):
-        number = json.loads((point / "submission.json").read_text())["number"]
+        number = submission(point)["number"]
         demand(number == 1, f"{point.name} was submitted {number} times")
         demand(last_weights(point) == last_weights(other), f"{point.name} has other bytes than on this machine")
 
     say("a point whose time is up goes on in its requeued job, and Ctrl-C stops the jobs after a last checkpoint")
     sweep = cluster.start(cluster.runboard, "run", "timed")
-    jobs = wait_for("two jobs", lambda: [it for it in map(submitted, cluster.points("timed")) if it][1:] and
-                    [submitted(point) for point in cluster.points("timed")])
-    for job in jobs:
+
+    def jobs():
+        found = [submission(point).get("job") for point in cluster.points("timed")]
+        return found if len(found) == 2 and all(found) else None
+
+    for job in wait_for("two jobs", jobs):
         wait_for("a requeue", lambda: "Restarts=0 " not in cluster.run("scontrol", "show", "job", "--oneliner", job))
         wait_for("a job that runs again", lambda: cluster.state(job) == "RUNNING")
     for point in cluster.points("timed"):
         before = checkpoints(point)[-1]
         wait_for("progress", lambda: checkpoints(point)[-1] > before)
     sweep.send_signal(signal.SIGINT)
-    cluster.ends(sweep, [130], "the sweep that was stopped")
+    ended(sweep, 130, "the sweep that was stopped")
     for point in cluster.points("timed"):
         state = status(point)
         demand(state["process"]["state"] == "stopped", f"{point.name} is {state['process']['state']}")
@@ -282,26 +258,26 @@ def test_sweep(cluster):
     say("a point that somebody cancels is left alone, and one that Slurm kills goes on in another job")
     sweep = cluster.start(cluster.runboard, "resume", "timed")
     first, second = cluster.points("timed")
-    before = [json.loads((point / "submission.json").read_text())["number"] for point in (first, second)]
+    before = submission(first)["number"]
 
     def running(point):
-        record = json.loads((point / "submission.json").read_text())
-        job = record["job"]
+        job = submission(point)["job"]
         return job if job and cluster.state(job) == "RUNNING" and status(point)["process"]["state"] == "running" else None
 
     wait_for("a job", lambda: running(first))
     # As the kernel does for want of memory.
     os.kill(json.loads((first / "supervisor.status.json").read_text())["process"]["pid"], signal.SIGKILL)
-    wait_for("another job", lambda: json.loads((first / "submission.json").read_text())["number"] == before[0] + 2)
+    wait_for("another job", lambda: submission(first)["number"] == before + 2)
     wait_for("it to run", lambda: running(first))
     for point in (first, second):
         cluster.run("scancel", wait_for("a job", lambda: running(point)))
-    cluster.ends(sweep, [143], "the sweep whose jobs were cancelled")
+    ended(sweep, 143, "the sweep whose jobs were cancelled")
 
 
-def submitted(point):
+def submission(point):
+    """What is written down of a point's job; nothing before there is one."""
     record = point / "submission.json"
-    return json.loads(record.read_text())["job"] if record.exists() else None
+    return json.loads(record.read_text()) if record.exists() else {}
 
 
 def pids():

@@ -8,26 +8,19 @@ Starts runboard by torchrun, on one host and on two that are both this one, lets
 Exit code 0 if all held; else 1, and what was printed is kept in DIRECTORY.
 """
 
-import json
 import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
-from trial import PATIENCE, Violation, checkpoints, demand, runs, small_spec, wait_for, weights
+from trial import (PATIENCE, Violation, checkpoints, demand, ended, free_port, last_weights, only_run, runs, small_spec, start,
+                   status, wait_for)
 
 
 def say(text):
     print(f"torchrun: {text}", flush=True)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Trial:
@@ -38,10 +31,7 @@ class Trial:
 
     def start(self, *command):
         log = self.directory / f"output-{len(self.started)}.txt"
-        with open(log, "w") as file:
-            process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                       env=self.environment)
-        process.log = log
+        process = start(command, self.directory, self.environment, log)
         self.started.append(process)
         return process
 
@@ -49,9 +39,7 @@ class Trial:
         return self.start(self.torchrun, *options, "--no-python", str(self.runboard), *arguments)
 
     def only_run(self, name):
-        found = runs(self.directory, name)
-        demand(len(found) == 1, f"want one run of {name}, got {[run.name for run in found]}")
-        return found[0]
+        return only_run(self.directory, name)
 
     def end_all(self):
         for process in self.started:
@@ -63,19 +51,6 @@ class Trial:
                     process.kill()
 
 
-def ended(process, code=0):
-    got = process.wait(timeout=PATIENCE)
-    demand(got == code, f"{process.args} ended with {got}, want {code}:\n{process.log.read_text()}")
-
-
-def last_weights(run):
-    return weights(run, checkpoints(run)[-1])
-
-
-def status(run):
-    return json.loads((run / "train.status.json").read_text())
-
-
 def environment(pid):
     return pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
 
@@ -83,7 +58,7 @@ def environment(pid):
 def test(trial):
     for name in ("whole", "one", "two", "static", "again", "other"):
         (trial.directory / f"experiments/{name}.yaml").write_text(small_spec(steps=200, checkpoint_every=50))
-    ended(trial.start(str(trial.runboard), "run", "whole", "--set", "compute.devices=[cpu, cpu]", "--quiet"))
+    ended(trial.start(str(trial.runboard), "run", "whole", "--set", "compute.devices=[cpu, cpu]", "--quiet"), 0, "the whole run")
     whole = last_weights(trial.only_run("whole"))
 
     def same_bytes(name):
@@ -92,7 +67,7 @@ def test(trial):
         demand(last_weights(run) == whole, f"{name} has other bytes than two processes that one has started")
 
     say("torchrun on one host")
-    ended(trial.launch(["--standalone", "--nproc-per-node", "2"], "run", "one", "--quiet"))
+    ended(trial.launch(["--standalone", "--nproc-per-node", "2"], "run", "one", "--quiet"), 0, "torchrun")
     same_bytes("one")
 
     say("two hosts, whose torchruns meet by c10d")
@@ -100,14 +75,14 @@ def test(trial):
     meet = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "two",
             "--rdzv-endpoint", f"localhost:{port}"]
     for process in [trial.launch(meet, "run", "two", "--quiet") for _ in range(2)]:
-        ended(process)
+        ended(process, 0, "torchrun")
     same_bytes("two")
 
     say("two hosts, whose torchruns have numbers")
     port = free_port()
     meet = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port)]
     for process in [trial.launch([*meet, "--node-rank", str(rank)], "run", "static", "--quiet") for rank in range(2)]:
-        ended(process)
+        ended(process, 0, "torchrun")
     same_bytes("static")
 
     say("a process that is killed: torchrun starts all again, and the same run goes on")
@@ -118,10 +93,10 @@ def test(trial):
     victims = [pid for pid in children(launched.pid) if "RANK=1" in environment(pid)]
     demand(len(victims) == 1, f"want one process of rank 1, got {victims}")
     os.kill(victims[0], signal.SIGKILL)
-    ended(launched)
+    ended(launched, 0, "torchrun")
     demand("goes on with again/" in launched.log.read_text(), "it did not say that it goes on with the run")
     ended(trial.start(str(trial.runboard), "run", "other", "--set", "compute.devices=[cpu, cpu]", "--set", "train.steps=600",
-                      "--quiet"))
+                      "--quiet"), 0, "the other run")
     demand(last_weights(trial.only_run("again")) == last_weights(trial.only_run("other")), "the run has other bytes")
 
     say("SIGTERM to torchrun stops the run after a last checkpoint")

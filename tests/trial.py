@@ -1,6 +1,9 @@
-"""What the trials of the real program beside `make test` share: what must hold, waiting, a small experiment, its checkpoints."""
+"""What the trials of the real program beside `make test` share: what must hold, waiting, processes, a small experiment, runs."""
 
 import hashlib
+import json
+import socket
+import subprocess
 import time
 
 # Only something that never comes takes so many seconds.
@@ -25,6 +28,27 @@ def wait_for(what, ask, seconds=PATIENCE):
             return answer
         demand(time.monotonic() < end, f"waited {seconds} s in vain for {what}")
         time.sleep(0.1)
+
+
+def free_port():
+    """A port of loopback that nobody has."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start(command, directory, environment, log):
+    """A process that works in a directory, and whose words go into a file, its `log`."""
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment)
+    process.log = log
+    return process
+
+
+def ended(process, code, what):
+    """Wait until a process ends that was started by `start`, which must be with this exit code."""
+    got = process.wait(timeout=PATIENCE)
+    demand(got == code, f"{what} ended with {got}, want {code}:\n{process.log.read_text()}")
 
 
 def small_spec(steps, checkpoint_every, compute=""):
@@ -53,6 +77,17 @@ def runs(directory, name):
     return sorted(run for run in folder.iterdir() if (run / "spec.yaml").exists()) if folder.exists() else []
 
 
+def only_run(directory, name):
+    found = runs(directory, name)
+    demand(len(found) == 1, f"want one run of {name}, got {[run.name for run in found]}")
+    return found[0]
+
+
+def status(run):
+    """What a run's trainer says of itself."""
+    return json.loads((run / "train.status.json").read_text())
+
+
 def checkpoints(run):
     """The steps of a run's checkpoints."""
     return sorted(int(entry.name[5:]) for entry in (run / "checkpoints").glob("step-????????"))
@@ -62,3 +97,7 @@ def weights(run, step):
     """A digest of each group of tensors in a checkpoint."""
     folder = run / f"checkpoints/step-{step:08}"
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.safetensors"))}
+
+
+def last_weights(run):
+    return weights(run, checkpoints(run)[-1])
