@@ -368,7 +368,6 @@ impl<'a> Supervisor<'a> {
                 }
                 Next::End(reason) => {
                     self.over = Some(reason);
-                    self.executor.leave();
                     self.executor.stop();
                     return Ok(());
                 }
@@ -589,7 +588,6 @@ impl<'a> Supervisor<'a> {
     fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
         if shutdown.requested().is_some() && !self.status.stopping {
             self.status.stopping = true;
-            self.executor.leave();
             self.executor.stop();
             self.looked = None;
             display.note("stopping after a last checkpoint of each point; ask again to end at once, without it");

@@ -130,6 +130,7 @@ impl Executor for Local<'_> {
     }
 
     fn stop(&mut self) {
+        self.leave();
         // One that a point may get from others as well without taking it for a second request.
         self.signal(Signal::SIGHUP);
     }

@@ -106,7 +106,7 @@ pub trait Executor {
     /// Waits no longer for room.
     fn leave(&mut self);
 
-    /// Asks all to stop after a last checkpoint. It may be asked again.
+    /// Asks all to stop after a last checkpoint, and waits no longer for room. It may be asked again.
     fn stop(&mut self);
 
     /// Ends all at once.

@@ -339,6 +339,7 @@ impl Executor for Slurm<'_> {
     }
 
     fn stop(&mut self) {
+        self.leave();
         self.stopping = true;
         self.looked = None; // whether they have begun is not known yet
     }
