@@ -4,7 +4,7 @@
 //! only has to load them; `network.json` says which network it is.
 
 use super::which::{CheckpointArg, Chosen};
-use super::{RunsArg, path};
+use super::{BestRunArg, path};
 use crate::checkpoint::{self, NamedTensor, safetensors};
 use crate::data::{ChannelStatistics, SIDE, views};
 use crate::overview::bytes;
@@ -30,11 +30,8 @@ const PYTHON_TEXT: &str = include_str!("network.py");
 /// What to export, and where.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// NAME (its latest run), NAME/TIMESTAMP, a sweep for its best point, a point as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
     #[command(flatten)]
-    runs: RunsArg,
+    run: BestRunArg,
     #[command(flatten)]
     checkpoint: CheckpointArg,
     /// Directory to make; there must be none yet [default: NAME-TIMESTAMP-step-N]
@@ -50,7 +47,7 @@ pub struct Arguments {
 
 /// Writes the averaged weights of a checkpoint, what the network is and sees, and the Python file.
 pub fn export(arguments: &Arguments) -> Result<i32> {
-    let run = arguments.runs.find_best(&arguments.run)?;
+    let run = arguments.run.find()?;
     let spec = run::read_spec(&run)?;
     let Chosen { entry, reason } = arguments.checkpoint.find(&run)?;
     let (id, step) = (run.id(), entry.step);

@@ -1,27 +1,23 @@
 //! `runboard tag` and `note`: what people say of a run.
 
-use super::{RunsArg, path};
+use super::RunOrSweepArg;
 use crate::run::{Found, Labels, check_tag};
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Tags of a run.
 #[derive(Args, Debug)]
 pub struct TagArguments {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
+    #[command(flatten)]
+    run: RunOrSweepArg,
     /// Tags to add: words, such as best-so-far
     #[arg(value_name = "TAG")]
     tags: Vec<String>,
     /// Take this tag away; may be repeated
     #[arg(long, short = 'd', value_name = "TAG")]
     remove: Vec<String>,
-    #[command(flatten)]
-    runs: RunsArg,
     /// Write JSON, whose names docs/json.md explains
     #[arg(long)]
     json: bool,
@@ -30,16 +26,13 @@ pub struct TagArguments {
 /// A note of a run.
 #[derive(Args, Debug)]
 pub struct NoteArguments {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
+    #[command(flatten)]
+    run: RunOrSweepArg,
     /// What to note; it is added to the notes that there are
     text: Option<String>,
     /// Take all notes away, before this one is added
     #[arg(long)]
     clear: bool,
-    #[command(flatten)]
-    runs: RunsArg,
     /// Write JSON, whose names docs/json.md explains
     #[arg(long)]
     json: bool,
@@ -50,7 +43,7 @@ pub fn tag(arguments: &TagArguments) -> Result<i32> {
     for tag in &arguments.tags {
         check_tag(tag).map_err(|problem| user_error!("{problem}"))?;
     }
-    let found = arguments.runs.find_any(&arguments.run)?;
+    let found = arguments.run.find()?;
     let labels = Labels::change(found.directory(), |labels| {
         for tag in &arguments.remove {
             if !labels.tags.contains(tag) {
@@ -80,7 +73,7 @@ pub fn note(arguments: &NoteArguments) -> Result<i32> {
     if text.is_some_and(str::is_empty) {
         bail_user!("got an empty note, want a text");
     }
-    let found = arguments.runs.find_any(&arguments.run)?;
+    let found = arguments.run.find()?;
     let labels = Labels::change(found.directory(), |labels| {
         if arguments.clear {
             labels.notes.clear();

@@ -44,7 +44,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The variable that names the directory of the images.
@@ -79,23 +79,15 @@ enum Command {
         /// Begin with the weights of another run's newest checkpoint, or of that of a step, or the best one
         #[arg(long, value_name = "RUN[@STEP|@best]", value_parser = path())]
         from: Option<PathBuf>,
-        /// Return at once, and go on when the terminal closes; `runboard stop` ends it
-        #[arg(long)]
-        detach: bool,
         #[command(flatten)]
-        until: UntilArg,
-        #[command(flatten)]
-        output: OutputArgs,
+        session: SessionArgs,
         #[command(flatten)]
         launch: LaunchArgs,
     },
     /// Continue a run from its last checkpoint, or a sweep with what is missing of it
     Resume {
-        /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-        #[arg(value_parser = path())]
-        run: PathBuf,
         #[command(flatten)]
-        runs: RunsArg,
+        run: RunOrSweepArg,
         /// Change a field of the spec that training so far does not depend on, such as train.steps=500, or what adds points
         /// to a sweep, such as sweep.seeds=5; may be repeated
         #[arg(long = "set", value_name = "FIELD=VALUE", conflicts_with = "recorded")]
@@ -103,9 +95,6 @@ enum Command {
         /// Where the images of the run or sweep are, if they were moved; also looked for in RUNBOARD_DATA
         #[arg(long, value_name = "DIR", value_parser = path())]
         data: Option<PathBuf>,
-        /// Return at once, and go on when the terminal closes; `runboard stop` ends it
-        #[arg(long)]
-        detach: bool,
         /// Of a sweep: try the points again that failed
         #[arg(long)]
         retry_failed: bool,
@@ -113,9 +102,7 @@ enum Command {
         #[arg(long, hide = true, conflicts_with = "detach")]
         recorded: bool,
         #[command(flatten)]
-        until: UntilArg,
-        #[command(flatten)]
-        output: OutputArgs,
+        session: SessionArgs,
         #[command(flatten)]
         launch: LaunchArgs,
     },
@@ -223,21 +210,40 @@ impl RunsArg {
             None => Ok(Home::find()?.runs()),
         }
     }
+}
 
-    /// The run or sweep that the user means by `what`.
-    fn find_any(&self, what: &Path) -> Result<Found> {
-        resolve_any(&self.directory()?, what)
+/// A run or a sweep.
+#[derive(Args, Debug)]
+struct RunOrSweepArg {
+    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
+    #[arg(value_parser = path())]
+    run: PathBuf,
+    #[command(flatten)]
+    runs: RunsArg,
+}
+
+impl RunOrSweepArg {
+    fn find(&self) -> Result<Found> {
+        resolve_any(&self.runs.directory()?, &self.run)
     }
+}
 
-    /// The run that the user means by `what`.
-    fn find(&self, what: &Path) -> Result<RunDir> {
-        resolve(&self.directory()?, what)
-    }
+/// A run that has been trained; of a sweep the point with the best score.
+#[derive(Args, Debug)]
+struct BestRunArg {
+    /// NAME (its latest run), NAME/TIMESTAMP, a sweep for its best point, a point as NAME/TIMESTAMP/7, or a directory
+    #[arg(value_parser = path())]
+    run: PathBuf,
+    #[command(flatten)]
+    runs: RunsArg,
+}
 
-    /// As [`RunsArg::find`]; of a sweep the point with the best score.
-    fn find_best(&self, what: &Path) -> Result<RunDir> {
-        let Found::Sweep(sweep) = self.find_any(what)? else {
-            return self.find(what);
+impl BestRunArg {
+    fn find(&self) -> Result<RunDir> {
+        let runs = self.runs.directory()?;
+        let sweep = match resolve_any(&runs, &self.run)? {
+            Found::Run(run) => return Ok(run),
+            Found::Sweep(sweep) => sweep,
         };
         let score = |point: RunDir| {
             // A journal that cannot be read is for commands about that point.
@@ -249,7 +255,7 @@ impl RunsArg {
             true => next,
             false => best,
         });
-        best.map_or_else(|| self.find(what), |(_, point)| Ok(point))
+        best.map_or_else(|| resolve(&runs, &self.run), |(_, point)| Ok(point))
     }
 }
 
@@ -279,6 +285,28 @@ impl OutputArgs {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
+        }
+    }
+}
+
+/// How a session of a run or a sweep goes.
+#[derive(Args, Clone, Copy, Debug)]
+struct SessionArgs {
+    /// Return at once, and go on when the terminal closes; `runboard stop` ends it
+    #[arg(long)]
+    detach: bool,
+    #[command(flatten)]
+    until: UntilArg,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl SessionArgs {
+    fn session(self) -> Session {
+        Session {
+            until: self.until.steps,
+            detach: self.detach,
+            verbosity: self.output.verbosity(),
         }
     }
 }
@@ -465,41 +493,27 @@ impl Cli {
                 experiment,
                 runs,
                 from,
-                detach,
-                until,
-                output,
+                session,
                 launch,
             } => run::run(
                 &runs.directory()?,
                 experiment,
                 from.as_deref(),
                 launch,
-                Session {
-                    until: until.steps,
-                    detach: *detach,
-                    verbosity: output.verbosity(),
-                },
+                session.session(),
             ),
             Command::Resume {
                 run,
-                runs,
                 overrides,
                 data,
-                detach,
                 retry_failed,
                 recorded,
-                until,
-                output,
+                session,
                 launch,
             } => {
                 let overrides = parse_overrides(overrides)?;
-                let session = Session {
-                    until: until.steps,
-                    detach: *detach,
-                    verbosity: output.verbosity(),
-                };
-                let (data, recorded) = (data.as_deref(), *recorded);
-                match runs.find_any(run)? {
+                let (data, recorded, session) = (data.as_deref(), *recorded, session.session());
+                match run.find()? {
                     Found::Run(run) if *retry_failed => bail_user!(
                         "--retry-failed is for a sweep, and {} is one run; want no more than: {}",
                         run.id(),

@@ -1,7 +1,7 @@
 //! `runboard predict`: what a run's network makes of pictures.
 
 use super::which::{CheckpointArg, Chosen};
-use super::{RunsArg, path};
+use super::{BestRunArg, path};
 use crate::catalog::map;
 use crate::checkpoint::{EMA, Lease};
 use crate::compute::{self, Predictions, Question};
@@ -27,14 +27,11 @@ A picture that is not 32x32 is made so as `runboard data import` does it: its ce
 transparent parts on white, turned as its camera says. One that cannot be read is told and the others are predicted; \
 the exit code is 2 then.")]
 pub struct Arguments {
-    /// NAME (its latest run), NAME/TIMESTAMP, a sweep for its best point, a point as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
+    #[command(flatten)]
+    run: BestRunArg,
     /// PNG or JPEG files, or folders, of which all .png, .jpg and .jpeg files are taken
     #[arg(value_name = "IMAGE", required = true, value_parser = path())]
     images: Vec<PathBuf>,
-    #[command(flatten)]
-    runs: RunsArg,
     #[command(flatten)]
     checkpoint: CheckpointArg,
     /// Show so many classes, the most probable first
@@ -63,7 +60,7 @@ struct Told {
 
 /// Shows the most probable classes of each picture.
 pub fn predict(arguments: &Arguments) -> Result<i32> {
-    let run = arguments.runs.find_best(&arguments.run)?;
+    let run = arguments.run.find()?;
     let mut spec = run::read_spec(&run)?;
     if let Some(device) = &arguments.device {
         compute::machine()?.gpu("--device", device)?;

@@ -2,7 +2,7 @@
 
 use super::{RunsArg, UntilArg, path};
 use crate::launch::Launch;
-use crate::run::{RunDir, read_spec};
+use crate::run::{RunDir, read_spec, resolve};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ impl RunArgs {
     /// # Errors
     /// A user error if there is none.
     pub fn find(&self) -> Result<RunDir> {
-        self.runs.find(&self.run)
+        resolve(&self.runs.directory()?, &self.run)
     }
 }
 

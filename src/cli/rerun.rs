@@ -1,7 +1,7 @@
 //! `runboard rerun`: a run once more, from the same spec, data and seed, and whether it becomes the same.
 
 use super::run::{Session, check_until, provenance, start};
-use super::{OutputArgs, RunsArg, UntilArg, compare, path};
+use super::{RunsArg, SessionArgs, compare, path};
 use crate::checkpoint::{self, Difference, write_weights};
 use crate::compute::machine;
 use crate::data::Fingerprint;
@@ -34,13 +34,8 @@ pub struct Arguments {
     /// Where the images of the run are, if they were moved; also looked for in RUNBOARD_DATA
     #[arg(long, value_name = "DIR", value_parser = path())]
     data: Option<PathBuf>,
-    /// Return at once, and go on when the terminal closes; `runboard stop` ends it
-    #[arg(long)]
-    detach: bool,
     #[command(flatten)]
-    until: UntilArg,
-    #[command(flatten)]
-    output: OutputArgs,
+    session: SessionArgs,
 }
 
 /// Fields of which training so far depends where it diverges, or on where it computes, though a resume may change them.
@@ -57,7 +52,7 @@ const DECISIVE: [&str; 6] = [
 pub fn rerun(arguments: &Arguments) -> Result<i32> {
     shutdown::write_in_the_background()?;
     let runs = arguments.runs.directory()?;
-    let origin = match arguments.runs.find_any(&arguments.run)? {
+    let origin = match resolve_any(&runs, &arguments.run)? {
         Found::Run(run) => run,
         Found::Sweep(sweep) => {
             let id = sweep.id();
@@ -78,8 +73,9 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
     spec.data.folder = std::path::absolute(&folder).context("failed to find the data")?;
     let images = spec.training_images(fingerprint.train_images())?;
     let steps = spec.train.total_steps(images);
-    check_until(arguments.until.steps, steps)?;
-    let until = arguments.until.steps.or_else(|| trained(&origin, steps));
+    let session = arguments.session.session();
+    check_until(session.until, steps)?;
+    let until = session.until.or_else(|| trained(&origin, steps));
     let weights = match origin.initial_weights() {
         path if path.exists() => Some(checkpoint::load(&path)?),
         _ => None,
@@ -88,10 +84,9 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
     let entry = catalog::Entry::of(Found::Run(origin.clone()));
     let now = provenance(machine()?, device, Some(0)).with_spec(&spec)?;
     let repetition = repetition(&origin, &spec, entry.sessions(), &now);
-    let verbosity = arguments.output.verbosity();
-    if verbosity != Verbosity::Quiet {
+    if session.verbosity != Verbosity::Quiet {
         console::line(beginning(&spec, &repetition, &fingerprint)?);
-        if let Some(until) = until.filter(|_| arguments.until.steps.is_none()) {
+        if let Some(until) = until.filter(|_| session.until.is_none()) {
             let id = origin.id();
             console::line(format_args!(
                 "  until      {until} of {steps} steps, as {id} was stopped there; `runboard resume` goes on"
@@ -115,12 +110,7 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
     };
     let yaml = spec.to_frozen_yaml()?;
     let (run, lock) = RunDir::create_with(&runs, &origin.name(), &yaml, &now, prepare)?;
-    let session = Session {
-        until,
-        detach: arguments.detach,
-        verbosity,
-    };
-    start(&run, lock, launch, &[], session)
+    start(&run, lock, launch, &[], Session { until, ..session })
 }
 
 /// How many of these steps a run has trained that was stopped, or failed, before the last one: to train on would remove the

@@ -1,8 +1,8 @@
 //! `runboard show`: all that is known of a run.
 
+use super::RunOrSweepArg;
 use super::labels::indented;
 use super::rerun::Outcome;
-use super::{RunsArg, path};
 use crate::catalog::{COLUMNS, Entry, Value, plain};
 use crate::events::{Curve, scalars, tags};
 use crate::overview::text::{clock, number, sparkline};
@@ -14,7 +14,6 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How many columns a curve takes at most.
@@ -29,11 +28,8 @@ const WARNINGS: usize = 3;
 /// What to show.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
     #[command(flatten)]
-    runs: RunsArg,
+    run: RunOrSweepArg,
     /// Write JSON, whose names docs/json.md explains
     #[arg(long)]
     json: bool,
@@ -41,7 +37,7 @@ pub struct Arguments {
 
 /// Shows a run or a sweep.
 pub fn show(arguments: &Arguments) -> Result<i32> {
-    let found = arguments.runs.find_any(&arguments.run)?;
+    let found = arguments.run.find()?;
     match &found {
         _ if arguments.json => {
             let entry = Entry::of(found);

@@ -1,6 +1,6 @@
 //! `runboard stop`: a run, or a sweep and its points, stopped after a last checkpoint.
 
-use super::{RunsArg, path};
+use super::RunOrSweepArg;
 use crate::catalog::Entry;
 use crate::console;
 use crate::overview::{RunSnapshot, closing};
@@ -14,16 +14,13 @@ use crate::sweep::{Launcher, Standing, SweepDir};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What to stop.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
     #[command(flatten)]
-    runs: RunsArg,
+    run: RunOrSweepArg,
     /// End it at once, without a last checkpoint, even if a process of it is frozen
     #[arg(long)]
     now: bool,
@@ -37,7 +34,7 @@ pub struct Arguments {
 
 /// Stops a run or a sweep, waits for its end, and says how it stands.
 pub fn stop(arguments: &Arguments) -> Result<i32> {
-    let found = arguments.runs.find_any(&arguments.run)?;
+    let found = arguments.run.find()?;
     // What it waits for is no answer.
     let notify = |notice: &str| match (arguments.quiet, arguments.json) {
         (true, _) => {}

@@ -1,6 +1,6 @@
 //! `runboard watch` and `logs`: what another process runs.
 
-use super::{OutputArgs, RunsArg, path};
+use super::{OutputArgs, RunOrSweepArg};
 use crate::overview::{RunSnapshot, closing};
 use crate::run::{Found, ProcessDir, Role, RunDir, RunState, commands, state};
 use crate::shutdown::Shutdown;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How often a log or a sweep is looked at.
@@ -20,11 +20,8 @@ const POLL: Duration = Duration::from_millis(300);
 /// What to watch.
 #[derive(Args, Debug)]
 pub struct WatchArguments {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
     #[command(flatten)]
-    runs: RunsArg,
+    run: RunOrSweepArg,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -32,11 +29,8 @@ pub struct WatchArguments {
 /// Which log to show.
 #[derive(Args, Debug)]
 pub struct LogArguments {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
-    #[arg(value_parser = path())]
-    run: PathBuf,
     #[command(flatten)]
-    runs: RunsArg,
+    run: RunOrSweepArg,
     /// Show the evaluator's log, not the trainer's
     #[arg(long)]
     eval: bool,
@@ -51,7 +45,7 @@ pub struct LogArguments {
 /// Shows a run or a sweep as the process does that has started it, until it ends.
 pub fn watch(arguments: &WatchArguments) -> Result<i32> {
     let verbosity = arguments.output.verbosity();
-    match arguments.runs.find_any(&arguments.run)? {
+    match arguments.run.find()? {
         Found::Run(run) => watch_run(&run, verbosity),
         Found::Sweep(sweep) => watch_sweep(&SweepDir::new(sweep), verbosity),
     }
@@ -87,7 +81,7 @@ fn watch_sweep(directory: &SweepDir, verbosity: Verbosity) -> Result<i32> {
 
 /// Prints a log of a run, and what comes.
 pub fn logs(arguments: &LogArguments) -> Result<i32> {
-    let found = arguments.runs.find_any(&arguments.run)?;
+    let found = arguments.run.find()?;
     let directory = found.directory();
     let role = match (&found, arguments) {
         (
