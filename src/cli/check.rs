@@ -1,6 +1,7 @@
 //! `runboard check`: what a spec resolves to, and what a run of it will be.
 
 use super::estimate::{self, Disk, Paces};
+use super::form::print_json;
 use super::{ExperimentArgs, data_error, fetch, notes};
 use crate::compute::{Machine, Pace, Trial};
 use crate::data::{Fetch, Plan};
@@ -82,7 +83,7 @@ pub fn check(args: &ExperimentArgs, verbose: bool, json: bool) -> Result<i32> {
         work,
     };
     match json {
-        true => console::output(serde_json::to_string_pretty(&checked.json()?)?)?,
+        true => print_json(&checked.json()?)?,
         false => {
             for line in checked.comments(verbose)?.lines() {
                 console::output(format_args!("# {line}"))?;

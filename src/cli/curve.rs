@@ -1,6 +1,6 @@
 //! `runboard curve`: points out of event files, as a plot or for programs.
 
-use super::form::paint;
+use super::form::{paint, print_json};
 use super::{RunsArg, path};
 use crate::catalog::Form;
 use crate::catalog::{Entry, Head, Kind, Table, Value, curve_name};
@@ -156,7 +156,7 @@ fn list(entries: &[Entry], json: bool) -> Result<i32> {
             .iter()
             .map(|(name, points)| json!({"tag": name, "short": short(name), "points": points}));
         let all: Vec<Json> = all.collect();
-        console::output(serde_json::to_string_pretty(&all)?)?;
+        print_json(&all)?;
         return Ok(0);
     }
     for (name, points) in &counts {

@@ -1,5 +1,6 @@
 //! `runboard data`: images by hand.
 
+use super::form::print_json;
 use super::path;
 use crate::data::Fetch;
 use crate::home::Home;
@@ -103,7 +104,7 @@ pub fn run(command: &Command) -> Result<i32> {
                 "test": summary.test.iter().sum::<usize>(),
                 "classes": classes.collect::<Vec<_>>(),
             });
-            console::output(serde_json::to_string_pretty(&all)?)?;
+            print_json(&all)?;
             Ok(0)
         }
     }

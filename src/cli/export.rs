@@ -3,6 +3,7 @@
 //! The weights are PyTorch's own names and layouts, so that the Python file beside them, which is the same for every network,
 //! only has to load them; `network.json` says which network it is.
 
+use super::form::print_json;
 use super::which::{CheckpointArg, Chosen};
 use super::{BestRunArg, path};
 use crate::checkpoint::{self, NamedTensor, safetensors};
@@ -76,7 +77,7 @@ pub fn export(arguments: &Arguments) -> Result<i32> {
             "folder": directory.display().to_string(),
             "files": contents.map(|(name, _)| name),
         });
-        console::output(serde_json::to_string_pretty(&all)?)?;
+        print_json(&all)?;
     } else if !arguments.quiet {
         let shown = directory.display();
         console::output(format_args!(

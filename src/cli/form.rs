@@ -1,10 +1,11 @@
-//! How a table is shown, and what a terminal is asked: options and questions that several commands have.
+//! How tables and JSON are shown, and what a terminal is asked: options and questions that several commands have.
 
 use crate::catalog::{Form, Key, Table};
 use crate::overview::Paint;
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
 use clap::Args;
+use serde::Serialize;
 use std::env;
 use std::io::{self, BufRead, IsTerminal};
 
@@ -45,6 +46,14 @@ impl FormArgs {
     pub fn print(self, table: &Table) -> Result<()> {
         Ok(console::output(table.write(self.form()))?)
     }
+}
+
+/// Prints for programs what they asked for with `--json`.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    Ok(console::output(serde_json::to_string_pretty(value)?)?)
 }
 
 /// The colours of the output.

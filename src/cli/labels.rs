@@ -1,6 +1,7 @@
 //! `runboard tag` and `note`: what people say of a run.
 
 use super::RunOrSweepArg;
+use super::form::print_json;
 use crate::run::{Found, Labels, check_tag};
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
@@ -98,7 +99,7 @@ pub fn note(arguments: &NoteArguments) -> Result<i32> {
 /// Prints for programs what a run or a sweep has.
 fn print(found: &Found, labels: &Labels) -> Result<i32> {
     let all = json!({"run": found.id(), "tags": labels.tags, "notes": labels.notes});
-    console::output(serde_json::to_string_pretty(&all)?)?;
+    print_json(&all)?;
     Ok(0)
 }
 

@@ -1,5 +1,6 @@
 //! `runboard predict`: what a run's network makes of pictures.
 
+use super::form::print_json;
 use super::which::{CheckpointArg, Chosen};
 use super::{BestRunArg, path};
 use crate::catalog::map;
@@ -130,7 +131,7 @@ pub fn predict(arguments: &Arguments) -> Result<i32> {
             "views": looked.as_ref().map(|it| it.views),
             "images": images,
         });
-        console::output(serde_json::to_string_pretty(&answer)?)?;
+        print_json(&answer)?;
     }
     if !arguments.quiet {
         changes(&all, passed_over)

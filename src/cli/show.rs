@@ -1,6 +1,7 @@
 //! `runboard show`: all that is known of a run.
 
 use super::RunOrSweepArg;
+use super::form::print_json;
 use super::labels::indented;
 use super::rerun::Outcome;
 use crate::catalog::{COLUMNS, Entry, Value, plain};
@@ -41,7 +42,7 @@ pub fn show(arguments: &Arguments) -> Result<i32> {
     match &found {
         _ if arguments.json => {
             let entry = Entry::of(found);
-            console::output(serde_json::to_string_pretty(&as_json(&entry)?)?)?;
+            print_json(&as_json(&entry)?)?;
         }
         Found::Run(run) => {
             let run = run.clone();

@@ -1,6 +1,7 @@
 //! `runboard stop`: a run, or a sweep and its points, stopped after a last checkpoint.
 
 use super::RunOrSweepArg;
+use super::form::print_json;
 use crate::catalog::Entry;
 use crate::console;
 use crate::overview::{RunSnapshot, closing};
@@ -52,7 +53,7 @@ pub fn stop(arguments: &Arguments) -> Result<i32> {
         let id = found.id();
         let state = Entry::of(found).state();
         let all = json!({"run": id, "was_running": was_running, "state": state});
-        console::output(serde_json::to_string_pretty(&all)?)?;
+        print_json(&all)?;
     } else if !arguments.quiet {
         if !was_running {
             console::line(format_args!("{} is not running", found.id()));

@@ -1,7 +1,7 @@
 //! `runboard rm`, `restore` and `gc`: runs into the trash, back, and out of it for good.
 
 use super::choose::FilterArgs;
-use super::form::confirm;
+use super::form::{confirm, print_json};
 use super::{RunsArg, path};
 use crate::catalog::{Entry, Key, Trash, Trashed, Value, age};
 use crate::overview::{bytes, count};
@@ -304,7 +304,7 @@ fn as_json_in_trash(trashed: &Trashed) -> Json {
 
 /// Prints what programs get.
 fn print(list: Vec<Json>) -> Result<i32> {
-    console::output(serde_json::to_string_pretty(&list)?)?;
+    print_json(&list)?;
     Ok(0)
 }
 
