@@ -124,7 +124,7 @@ impl CheckpointArg {
                 (which.find(run)?, reason.to_owned())
             }
             None => {
-                let there = there(run)?;
+                let mut there = there(run)?;
                 let evaluations = Journal::read(&run.evaluations())?;
                 let best = EvaluationProgress::of(&evaluations).best;
                 let is_there = |score: &Score| there.iter().any(|entry| entry.step == score.step);
@@ -138,8 +138,10 @@ impl CheckpointArg {
                     ),
                     _ => ", the best".to_owned(),
                 };
-                let which = chosen.map_or(Which::Newest, |score| Which::Step(score.step));
-                (which.find(run)?, reason)
+                let at = there
+                    .iter()
+                    .position(|entry| chosen.is_some_and(|score| score.step == entry.step));
+                (there.swap_remove(at.unwrap_or(there.len() - 1)), reason)
             }
         };
         Ok(Chosen { entry, reason })
