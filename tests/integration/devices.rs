@@ -1,7 +1,7 @@
 //! `compute.devices`: several processes that train together as one would.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, children, hold, last_weights, names, recipe, signal,
+    Project, at_work, checkpoints, children, end, hold, last_weights, names, recipe, saved, signal,
     status, tensorboard_reads, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
@@ -40,8 +40,7 @@ fn others(run: &Path) -> Vec<Pid> {
 fn under_way(project: &Project) -> PathBuf {
     wait_for("a checkpoint of two ranks", || {
         let run = project.newest("recipe")?;
-        let saved = names(&run).contains(&"checkpoints".to_owned()) && checkpoints(&run).len() > 1;
-        (saved && others(&run).len() == 1).then_some(run)
+        (saved(&run) > 1 && others(&run).len() == 1).then_some(run)
     })
 }
 
@@ -134,7 +133,7 @@ fn lost_rank_is_named_and_training_goes_on_to_the_same_bytes() {
         others(&run).into_iter().find(|&pid| pid != second)
     });
     signal(&child, Signal::SIGINT);
-    let done = Done::of(child.wait_with_output().unwrap());
+    let done = end(child);
     assert_eq!(done.code, Some(130), "{}\n{}", done.out, done.err);
     let silent = format!("no answer from {} within 10 s", lost(frozen));
     assert!(done.out.contains(&silent), "{}", done.out);

@@ -1,7 +1,7 @@
 //! The evaluator's journal: each checkpoint is evaluated once, whatever happens to either process.
 
 use crate::support::{
-    Done, Project, checkpoints, evaluated_steps, hold, journal, json, listed, names, pid, signal,
+    Project, checkpoints, end, evaluated_steps, hold, journal, json, listed, names, pid, signal,
     status, steps as points, tensorboard_reads, timed, wait_for, with_sets,
 };
 use nix::sys::signal::Signal;
@@ -266,7 +266,7 @@ fn evaluation_under_way_at_a_stop_is_finished_if_it_takes_less_than_seconds() {
     let (evaluator, step) = frozen_while_scoring(&project, &run);
     signal(&evaluator, Signal::SIGTERM);
     signal(&evaluator, Signal::SIGCONT);
-    let done = Done::of(evaluator.wait_with_output().unwrap());
+    let done = end(evaluator);
     assert!([Some(143), Some(0)].contains(&done.code), "{}", done.err);
     assert!(lines(&run, "accuracy").contains(&step), "{}", done.out);
     assert!(!run.join("evaluation.partial").exists());
@@ -303,7 +303,7 @@ fn evaluation_that_gives_way_to_a_stop_goes_on_later_and_counts_the_same() {
         signal(&evaluator, Signal::SIGSTOP);
         thread::sleep(Duration::from_millis(5_500));
         signal(&evaluator, Signal::SIGCONT);
-        let done = Done::of(evaluator.wait_with_output().unwrap());
+        let done = end(evaluator);
         assert_eq!(done.code, Some(143), "{}", done.err);
     }
     let out = project.succeed(&["eval", "--run", "stopped"]).out;
@@ -378,7 +378,7 @@ fn evaluator_of_a_killed_trainer_evaluates_what_is_left_and_says_so() {
     });
     signal(&trainer, Signal::SIGKILL);
     trainer.wait().unwrap();
-    let done = Done::of(evaluator.wait_with_output().unwrap());
+    let done = end(evaluator);
     assert_eq!(done.code, Some(3), "{}", done.out);
     let said = "error: the trainer died; its checkpoints are evaluated\n";
     assert!(done.err.ends_with(said), "{}", done.err);

@@ -2,17 +2,16 @@
 //! one here, on loopback, each with a directory of its own; `make test-hosts` and `make test-slurm` have others.
 
 use crate::support::{
-    Done, Project, RUNBOARD, at_work, checkpoints, children, copy_program, hold, last_weights,
-    names, pid, recipe, runboard_compute, signal, status, wait_for,
+    Done, Project, RUNBOARD, at_work, checkpoints, children, copy_program, end, hold, last_weights,
+    pid, recipe, runboard_compute, saved, signal, status, wait_for,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use walkdir::WalkDir;
 
 /// What a launcher adds to the environment.
@@ -74,18 +73,6 @@ impl Hosts {
         };
         wait_for("a checkpoint of all ranks", saved)
     }
-}
-
-/// The number of checkpoints.
-fn saved(run: &Path) -> usize {
-    match names(run).contains(&"checkpoints".to_owned()) {
-        true => checkpoints(run).len(),
-        false => 0,
-    }
-}
-
-fn end(child: Child) -> Done {
-    Done::of(child.wait_with_output().unwrap())
 }
 
 fn is_gone(pid: Pid) -> bool {
@@ -423,7 +410,7 @@ fn of_another_build(project: &Project) -> PathBuf {
     for program in [Path::new(RUNBOARD), &runboard_compute()] {
         let copy = project.path("other").join(program.file_name().unwrap());
         copy_program(program, &copy);
-        let mut bytes = fs::read(&copy).unwrap();
+        let mut bytes = fs::read(program).unwrap();
         let found: Vec<usize> = (0..bytes.len() - own.len())
             .filter(|&at| bytes[at..].starts_with(own))
             .collect();
@@ -431,16 +418,8 @@ fn of_another_build(project: &Project) -> PathBuf {
         for at in found {
             bytes[at..at + other.len()].copy_from_slice(&other);
         }
-        // Written by another process, as in `copy_program`.
-        let mut tee = Command::new("dd");
-        tee.arg(format!("of={}", copy.display()));
-        let mut tee = tee
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        tee.stdin.take().unwrap().write_all(&bytes).unwrap();
-        assert!(tee.wait().unwrap().success());
+        project.write("patched", bytes);
+        copy_program(&project.path("patched"), &copy); // which stays executable
     }
     project.path("other/runboard")
 }

@@ -1,7 +1,7 @@
 //! One writer, and readers that may not write.
 
 use crate::support::{
-    Done, Project, at_work, json, names, running, signal, status, wait_for, with_sets,
+    Done, Project, at_work, end, json, names, running, signal, status, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
 use std::fs;
@@ -232,7 +232,7 @@ fn run_in_another_pid_namespace_is_running_and_is_stopped_in_good_order() {
 
     let stopped = project.succeed(&["stop", "small"]).out;
     assert!(stopped.contains(&format!("{id} is stopped")), "{stopped}");
-    let done = Done::of(supervisor.wait_with_output().unwrap());
+    let done = end(supervisor);
     assert_eq!(done.code, Some(143), "{}", done.err);
     assert_eq!(listed(&project, &id), "stopped");
 
@@ -248,7 +248,7 @@ fn run_in_another_pid_namespace_is_running_and_is_stopped_in_good_order() {
     assert!(stopped.contains(&format!("{id} is stopped")), "{stopped}");
     // The evaluator may see that training ended before it sees that it is to stop itself.
     for (child, codes) in [(trainer, &[143][..]), (evaluator, &[0, 143])] {
-        let done = Done::of(child.wait_with_output().unwrap());
+        let done = end(child);
         assert!(
             codes.contains(&done.code.unwrap()),
             "{:?}: {}",

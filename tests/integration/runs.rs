@@ -1,7 +1,7 @@
 //! Whole runs: train, evaluate, stop, resume.
 
 use crate::support::{
-    Done, Project, json, last_weights, names, respecify, running, signal, status, steps,
+    Done, Project, end, json, last_weights, names, respecify, running, signal, status, steps,
     tensorboard_reads, timed, wait_for, with_sets,
 };
 use nix::sys::signal::Signal;
@@ -252,7 +252,7 @@ fn stopped_run_resumes_to_the_same_bytes_and_clean_curves() {
         (status(&run, "train")?["step"].as_u64()? > 2).then_some(run)
     });
     signal(&child, Signal::SIGTERM);
-    let stopped = Done::of(child.wait_with_output().unwrap());
+    let stopped = end(child);
     assert_eq!(stopped.code, Some(143), "{}", stopped.out);
     let go_on = "runboard resume small/";
     assert!(stopped.out.contains(go_on), "{}", stopped.out);

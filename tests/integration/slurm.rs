@@ -2,8 +2,8 @@
 //! (`fake_slurm.sh`); `make test-slurm` has a real one.
 
 use crate::support::{
-    Done, Project, RUNBOARD, TINY_NETWORK, checkpoints, json, last_weights, names, pid, recipe,
-    signal, status, wait_for,
+    Done, Project, RUNBOARD, TINY_NETWORK, checkpoints, end, json, last_weights, names, pid,
+    recipe, saved, signal, status, wait_for,
 };
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -139,15 +139,14 @@ impl Drop for Cluster {
     }
 }
 
-fn saved(run: &Path) -> usize {
-    match run.join("checkpoints").exists() {
-        true => checkpoints(run).len(),
-        false => 0,
-    }
-}
-
-fn end(child: Child) -> Done {
-    Done::of(child.wait_with_output().unwrap())
+/// The trainer was stopped, and its last step is saved.
+fn assert_stopped_in_good_order(run: &Path) {
+    let train = status(run, "train").unwrap();
+    assert_eq!(train["process"]["state"], "stopped");
+    assert_eq!(
+        train["step"].as_u64().unwrap(),
+        checkpoints(run).pop().unwrap() + 1
+    );
 }
 
 #[test]
@@ -231,12 +230,7 @@ fn sweep_that_is_stopped_stops_its_jobs_after_a_last_checkpoint() {
     let done = end(sweep);
     assert_eq!(done.code, Some(130), "{}\n{}", done.out, done.err);
     for run in &points {
-        let train = status(run, "train").unwrap();
-        assert_eq!(train["process"]["state"], "stopped");
-        assert_eq!(
-            train["step"].as_u64().unwrap(),
-            checkpoints(run).pop().unwrap() + 1
-        );
+        assert_stopped_in_good_order(run);
     }
     // Those that have not begun never do.
     cluster.hold();
@@ -416,10 +410,5 @@ fn sigusr1_outside_a_job_stops_a_run_in_good_order() {
     });
     kill(pid(&child), Signal::SIGUSR1).unwrap();
     assert_eq!(end(child).code, Some(138));
-    let train = status(&run, "train").unwrap();
-    assert_eq!(train["process"]["state"], "stopped");
-    assert_eq!(
-        train["step"].as_u64().unwrap(),
-        checkpoints(&run).pop().unwrap() + 1
-    );
+    assert_stopped_in_good_order(&run);
 }

@@ -1,7 +1,7 @@
 //! Processes of a run that die, are stopped, or lose their terminal.
 
 use crate::support::{
-    Done, Project, RUNBOARD, at_work, checkpoints, evaluated_steps, hold, journal, json,
+    Done, Project, RUNBOARD, at_work, checkpoints, end, evaluated_steps, hold, journal, json,
     last_weights, listed, respecify, running, signal, status, steps, tensorboard_reads, wait_for,
     wait_until_held, with_sets,
 };
@@ -54,10 +54,6 @@ fn wait_for_the_end(run: &Path) {
     });
 }
 
-fn finish(child: Child) -> Done {
-    Done::of(child.wait_with_output().unwrap())
-}
-
 #[test]
 fn killed_processes_are_restarted_and_nothing_is_missing() {
     let sets = ["train.checkpoint_every=100", "train.keep_checkpoints=1000"];
@@ -81,12 +77,12 @@ fn killed_processes_are_restarted_and_nothing_is_missing() {
     let list = parted.succeed(&["list"]).out;
     assert!(list.lines().nth(1).unwrap().contains(" paused "), "{list}");
     // ... and ends soon after it has begun again.
-    let end = checkpoints(&run).pop().unwrap() + 150;
-    let end_set = format!("train.steps={end}");
-    respecify(&run, "steps: 1000000", &format!("steps: {end}"));
+    let total = checkpoints(&run).pop().unwrap() + 150;
+    let total_set = format!("train.steps={total}");
+    respecify(&run, "steps: 1000000", &format!("steps: {total}"));
     send(trainer, Signal::SIGKILL);
     send(evaluator, Signal::SIGKILL);
-    let done = finish(child);
+    let done = end(child);
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     for line in [
         "\nthe trainer died (signal 9, SIGKILL); restart 1 of 3 in 1 s\n",
@@ -98,13 +94,13 @@ fn killed_processes_are_restarted_and_nothing_is_missing() {
     let whole = Project::new();
     whole.succeed(&with_sets(
         &["run", "small"],
-        &[&[end_set.as_str()], &sets[..]].concat(),
+        &[&[total_set.as_str()], &sets[..]].concat(),
     ));
     assert!(last_weights(&run) == last_weights(&whole.run("small")));
     let restarts = &status(&run, "supervisor").unwrap()["restarts"];
     assert_eq!(restarts, &json!({"train": 1, "eval": 1}));
     let evaluated = evaluated_steps(&journal(&run));
-    let wanted: Vec<u64> = (0..end).step_by(100).chain([end - 1]).collect();
+    let wanted: Vec<u64> = (0..total).step_by(100).chain([total - 1]).collect();
     assert_eq!(evaluated, wanted);
     if let Some(events) = tensorboard_reads(&run.join("eval")) {
         assert_eq!(steps(&events["scalars"]["Precision @ 1"]), wanted);
@@ -166,7 +162,7 @@ fn trainer_that_saves_nothing_new_is_given_up() {
         at_work(&status(&run, "train")?).filter(|&pid| pid != first)
     });
     send(second, Signal::SIGKILL);
-    let done = finish(child);
+    let done = end(child);
     assert_eq!(done.code, Some(137), "{}\n{}", done.out, done.err);
     let why = "\nnot started again: train.restarts allows 1 without a new checkpoint\n";
     assert!(done.out.contains(why), "{}", done.out);
@@ -184,13 +180,13 @@ fn stop_at_any_moment_of_the_start_loses_nothing() {
     let child = parted.start(&arguments);
     let run = wait_for("the run", || parted.newest("small"));
     signal(&child, Signal::SIGTERM);
-    finish(child);
+    end(child);
     let mut random = ChaCha8Rng::seed_from_u64(5);
     for _ in 0..6 {
         let child = parted.start(&["resume", "small"]);
         thread::sleep(Duration::from_millis(random.random_range(0..600)));
         signal(&child, Signal::SIGTERM);
-        let done = finish(child);
+        let done = end(child);
         // Killed by it before it listens, or stopped, or finished by then.
         let good = [None, Some(143), Some(0)].contains(&done.code);
         assert!(good, "{:?}\n{}\n{}", done.code, done.out, done.err);
@@ -214,7 +210,7 @@ fn signal_to_every_process_stops_each_in_good_order() {
     for signal in [Signal::SIGTERM, Signal::SIGCONT] {
         pids.into_iter().for_each(|pid| send(pid, signal));
     }
-    let done = finish(child);
+    let done = end(child);
     assert_eq!(done.code, Some(143), "{}\n{}", done.out, done.err);
     for role in ROLES {
         let state = &status(&run, role).unwrap()["process"]["state"];
@@ -409,7 +405,7 @@ fn run_stopped_at_once_is_stopped_and_says_what_a_resume_trains_again() {
         (status(&run, "supervisor")?["stopping"] == true).then_some(())
     });
     signal(&child, Signal::SIGINT);
-    let done = finish(child);
+    let done = end(child);
     assert_eq!(done.code, Some(143), "{}\n{}", done.out, done.err);
     let step = status(&run, "train").unwrap()["step"].as_u64().unwrap();
     for line in [
@@ -484,14 +480,14 @@ fn stop_that_is_asked_for_at_once_by_several_never_insists() {
     let stop = || {
         let stops = [(); 4].map(|()| project.start(&["stop", "small"]));
         for stop in stops {
-            let done = finish(stop);
+            let done = end(stop);
             assert_eq!(done.code, Some(0), "{}", done.err);
         }
         let saved = checkpoints(&run).pop();
         assert_eq!(saved, Some(step(&run) - 1));
     };
     stop();
-    assert_eq!(finish(supervisor).code, Some(143));
+    assert_eq!(end(supervisor).code, Some(143));
     let before = step(&run);
     let trainer = project.start(&["train", "--run", "small"]);
     wait_for("the trainer", || {
@@ -499,7 +495,7 @@ fn stop_that_is_asked_for_at_once_by_several_never_insists() {
             .then_some(())
     });
     stop();
-    assert_eq!(finish(trainer).code, Some(143));
+    assert_eq!(end(trainer).code, Some(143));
 }
 
 #[test]
@@ -514,7 +510,7 @@ fn stop_while_a_detached_run_starts_is_heeded() {
     });
     let stopped = project.succeed(&["stop", "small"]).out;
     assert!(!stopped.contains("not running"), "{stopped}");
-    finish(child);
+    end(child);
     let run = project.run("small");
     let supervisor = status(&run, "supervisor").unwrap();
     assert_eq!(at_work(&supervisor), None);
@@ -545,7 +541,7 @@ fn stop_reaches_a_run_on_a_full_disk() {
         let run = under_way(&project, 1);
         let stopped = stop(arguments);
         assert_eq!(stopped.code, Some(0), "{}", stopped.err);
-        let code = finish(supervisor).code.unwrap();
+        let code = end(supervisor).code.unwrap();
         assert!(codes.contains(&code), "{code}");
         wait_for_the_end(&run);
     }
@@ -592,7 +588,7 @@ fn stop_of_a_frozen_trainer_says_so_and_can_insist() {
 
     project.succeed(&["stop", "small", "--now"]);
     assert!(stop.wait().unwrap().success());
-    let done = finish(supervisor);
+    let done = end(supervisor);
     assert_eq!(done.code, Some(143), "{}", done.err);
     wait_for_the_end(&run);
 }
@@ -604,7 +600,7 @@ fn stop_now_ends_a_run_whose_supervisor_is_frozen_or_that_has_none() {
     let run = under_way(&project, 1);
     hold(pid(&run, "supervisor"));
     project.succeed(&["stop", "small", "--now"]);
-    assert_eq!(finish(supervisor).code, Some(143));
+    assert_eq!(end(supervisor).code, Some(143));
     wait_for_the_end(&run);
 
     let trainer = project.start(&["train", "--run", "small"]);
@@ -613,7 +609,7 @@ fn stop_now_ends_a_run_whose_supervisor_is_frozen_or_that_has_none() {
     });
     hold(pid(&run, "train"));
     let out = project.succeed(&["stop", "small", "--now"]).out;
-    assert_eq!(finish(trainer).code, Some(143));
+    assert_eq!(end(trainer).code, Some(143));
     // It could not say so itself.
     assert!(out.contains(" is stopped: "), "{out}");
     assert_eq!(
@@ -707,10 +703,10 @@ fn stop_ends_processes_without_a_supervisor() {
     let child = project.start(&with_sets(&["run", "small"], &ENDLESS));
     under_way(&project, 1);
     project.succeed(&["stop", "small"]);
-    assert_eq!(finish(child).code, Some(143));
+    assert_eq!(end(child).code, Some(143));
     let child = project.start(&["train", "--run", "small"]);
     let run = project.run("small");
     wait_for("the trainer", || running(&run, "train"));
     project.succeed(&["stop", "small"]);
-    assert_eq!(finish(child).code, Some(143));
+    assert_eq!(end(child).code, Some(143));
 }

@@ -224,6 +224,11 @@ impl Done {
     }
 }
 
+/// What a process that was started leaves behind, once it has ended.
+pub fn end(child: Child) -> Done {
+    Done::of(child.wait_with_output().unwrap())
+}
+
 /// Ask until there is an answer.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
@@ -346,6 +351,14 @@ pub fn checkpoints(run: &Path) -> Vec<u64> {
     let names = names(&run.join("checkpoints"));
     let steps = names.iter().filter_map(|name| name.strip_prefix("step-"));
     steps.filter_map(|step| step.parse().ok()).collect()
+}
+
+/// How many checkpoints a run has, which may not have begun.
+pub fn saved(run: &Path) -> usize {
+    match run.join("checkpoints").exists() {
+        true => checkpoints(run).len(),
+        false => 0,
+    }
 }
 
 /// Names in a directory, sorted.

@@ -1,7 +1,7 @@
 //! Sweeps: killed at any moment and resumed, they end as those that were left alone.
 
 use crate::support::{
-    Done, Project, TINY_NETWORK, at_work, checkpoints, journal, json, last_weights, names, status,
+    Project, TINY_NETWORK, at_work, checkpoints, end, journal, json, last_weights, names, status,
     wait_for,
 };
 use nix::sys::signal::{Signal, kill};
@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -143,10 +142,6 @@ fn trainers(sweep: &Path) -> Vec<Pid> {
         .collect()
 }
 
-fn finished(child: Child) -> Done {
-    Done::of(child.wait_with_output().unwrap())
-}
-
 /// A seed that differs from day to day, so that over time all moments are tried; it is told when a test fails.
 fn rng() -> ChaCha8Rng {
     let seed = std::env::var("SWEEP_SEED")
@@ -192,10 +187,10 @@ fn survives_kills(sweep: &str, kills: usize) {
             1 => child.kill().unwrap(),
             _ => kill_everything(&project),
         }
-        finished(child);
+        end(child);
         child = project.start(&["resume", "sweep"]);
     }
-    let done = finished(child);
+    let done = end(child);
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     let done = project.succeed(&["resume", "sweep"]);
     assert!(done.out.contains(" finished\n"), "{}", done.out);
@@ -235,7 +230,7 @@ fn halving_that_is_killed_between_two_rungs_goes_on_with_the_winners() {
         decisions(&directory).ends_with('\n').then_some(())
     });
     kill_everything(&project);
-    finished(child);
+    end(child);
     let first = decisions(&directory);
     // A line that a crash cut short does not count.
     fs::write(
@@ -393,7 +388,7 @@ fn point_that_fails_is_tried_again_and_ends_as_one_that_did_not() {
     let run = directory.join("001-learning_rate=0.02");
     let trainer = wait_for("a trainer", || at_work(&status(&run, "train")?));
     kill(trainer, Signal::SIGKILL).unwrap();
-    let done = finished(child);
+    let done = end(child);
     assert_eq!(done.code, Some(1), "{}\n{}", done.out, done.err);
     let told = done.out.find("001-learning_rate=0.02: failed after ");
     let next = done.out.find("002-learning_rate=0.05: started");
@@ -478,7 +473,7 @@ fn killed_point_is_listed_as_interrupted_alone_as_among_the_others() {
     let directory = begun(&project);
     wait_for("a trainer", || trainers(&directory).first().copied());
     kill_everything(&project);
-    finished(child);
+    end(child);
     let point = project
         .path("runs/sweep")
         .join(directory.file_name().unwrap())
@@ -580,7 +575,7 @@ fn sweeps_on_one_machine_take_turns() {
     let sweeps = ["sweep", "other"].map(start);
     let mut told = String::new();
     for sweep in sweeps {
-        let done = finished(sweep);
+        let done = end(sweep);
         assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
         told += &done.out;
     }
@@ -725,7 +720,7 @@ fn ctrl_c_stops_all_points_well_and_a_second_one_at_once() {
     });
     let sweep = Pid::from_raw(i32::try_from(child.id()).unwrap());
     kill(sweep, Signal::SIGINT).unwrap();
-    let done = finished(child);
+    let done = end(child);
     assert_eq!(done.code, Some(130), "{}", done.err);
     assert!(done.out.contains("  to go on "), "{}", done.out);
     for run in points(&directory).values() {
@@ -748,7 +743,7 @@ fn ctrl_c_stops_all_points_well_and_a_second_one_at_once() {
         (status["stopping"] == json!(true)).then_some(())
     });
     kill(sweep, Signal::SIGTERM).unwrap();
-    assert_eq!(finished(child).code, Some(130));
+    assert_eq!(end(child).code, Some(130));
     assert_eq!(trainers(&directory), []);
 }
 
@@ -758,7 +753,7 @@ fn half_made_point_is_made_again() {
     let child = project.start(&["run", "sweep"]);
     let directory = begun(&project);
     kill_everything(&project);
-    finished(child);
+    end(child);
     let half = directory.join("002-learning_rate=0.05");
     let _ = fs::remove_dir_all(&half);
     fs::create_dir_all(half.join("checkpoints")).unwrap();

@@ -1,7 +1,7 @@
 //! `--until`: a part of a run, which a resume continues as if there had been no stop.
 
 use crate::support::{
-    Done, Project, at_work, checkpoints, evaluated_steps, journal, json, kill_all, last_weights,
+    Project, at_work, checkpoints, end, evaluated_steps, journal, json, kill_all, last_weights,
     status, wait_for,
 };
 use serde_json::json;
@@ -119,7 +119,7 @@ fn part_of_a_run_whose_processes_are_killed_ends_with_the_same_bytes() {
             supervisor.wait().unwrap();
             supervisor = project.start(&["resume", run.to_str().unwrap(), "--until", "155"]);
         }
-        let done = Done::of(supervisor.wait_with_output().unwrap());
+        let done = end(supervisor);
         assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
         run
     };

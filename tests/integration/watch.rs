@@ -1,6 +1,6 @@
 //! Looking on at a run that another process has started.
 
-use crate::support::{Done, Project, TINY_NETWORK, pid, running, status, wait_for};
+use crate::support::{Project, TINY_NETWORK, end, pid, running, status, wait_for};
 use crate::terminal::Terminal;
 use nix::sys::signal::{Signal, kill};
 use std::path::PathBuf;
@@ -47,10 +47,10 @@ fn watching_shows_the_display_and_leaves_the_run_alone() {
     let watching = project.start(&["watch", "tiny"]);
     let following = project.start(&["logs", "tiny", "--follow"]);
     project.succeed(&["stop", "tiny"]);
-    let watched = Done::of(watching.wait_with_output().unwrap());
+    let watched = end(watching);
     assert_eq!(watched.code, Some(0), "{}", watched.err);
     assert!(watched.out.contains(" is stopped: "), "{}", watched.out);
-    let followed = Done::of(following.wait_with_output().unwrap());
+    let followed = end(following);
     assert_eq!(followed.code, Some(0), "{}", followed.err);
     assert!(followed.out.contains(": training tiny"), "{}", followed.out);
     let log = std::fs::read_to_string(run.join("train.log")).unwrap();
