@@ -36,7 +36,7 @@ enum Command {
     /// Print what `machine` does, then take a few steps of each of the frozen specs on standard input, a JSON array, and print how
     /// fast they are, as JSON
     Pace,
-    /// Print what a checkpoint makes of the images on standard input, as JSON
+    /// Print what `machine` does, then what a checkpoint makes of the images on standard input, as JSON
     Predict {
         /// Its directory
         #[arg(long)]
@@ -73,6 +73,7 @@ fn run(arguments: Arguments) -> Result<i32> {
             answer(&paces?)
         }
         Command::Predict { checkpoint } => {
+            answer(&backend::machine())?;
             let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;
             answer(&evaluator::predict(
                 &spec,

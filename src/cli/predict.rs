@@ -5,12 +5,12 @@ use super::which::{CheckpointArg, Chosen};
 use super::{BestRunArg, path};
 use crate::catalog::map;
 use crate::checkpoint::{EMA, Lease};
-use crate::compute::{self, Predictions, Question};
-use crate::data::{Changes, Images, Picture, RECORD_BYTES, find_pictures};
+use crate::compute::{self, Predictions};
+use crate::data::{Changes, ChannelStatistics, Images, Picture, RECORD_BYTES, find_pictures};
 use crate::error::BAD_INPUT;
 use crate::overview::{count, table};
 use crate::run::{self, data as run_data};
-use crate::spec::Tta;
+use crate::spec::{Spec, Tta};
 use crate::{console, user_error};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -73,7 +73,7 @@ pub fn predict(arguments: &Arguments) -> Result<i32> {
     // It stays meanwhile, also if training goes on.
     let _lease = Lease::take(&entry.path);
     let classes = run_data::classes(&run, &spec.data)?;
-    let question = Question::new(&spec, run_data::statistics(&run, &spec)?)?;
+    let statistics = run_data::statistics(&run, &spec)?;
 
     let mut found: Vec<Found> = Vec::new();
     let mut passed_over = 0;
@@ -86,7 +86,7 @@ pub fn predict(arguments: &Arguments) -> Result<i32> {
     let top = usize::from(arguments.top);
     let (mut all, mut looked) = (Vec::new(), None);
     for found in found.chunks(CHUNK) {
-        let (told, predictions) = look(&question, &entry.path, found)?;
+        let (told, predictions) = look(&spec, statistics, &entry.path, found)?;
         if let Some(predictions) = predictions
             && looked.is_none()
         {
@@ -144,7 +144,8 @@ pub fn predict(arguments: &Arguments) -> Result<i32> {
 
 /// Reads these pictures, and has the network look at those that can be read.
 fn look(
-    question: &Question,
+    spec: &Spec,
+    statistics: Option<ChannelStatistics>,
     checkpoint: &Path,
     found: &[Found],
 ) -> Result<(Vec<Told>, Option<Predictions>)> {
@@ -164,7 +165,8 @@ fn look(
     let mut predictions = match count {
         0 => None,
         _ => Some(compute::predict(
-            question,
+            spec,
+            statistics,
             checkpoint,
             &Images::from_records(records),
         )?),

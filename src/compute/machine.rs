@@ -1,6 +1,6 @@
 //! What the program sees of this machine, and what it was built with.
 
-use super::program::{self, ask};
+use super::program::{self, Asked};
 use crate::launch::Launch;
 use crate::run::Software;
 use crate::spec::{Compute, Spec};
@@ -33,7 +33,7 @@ pub fn machine() -> Result<&'static Machine> {
     if let Some(machine) = MACHINE.get() {
         return Ok(machine);
     }
-    let machine = ask(&["machine".as_ref()], &[], &[])?;
+    let machine = Asked::start(&["machine"], &[])?.answer(&[])?;
     Ok(MACHINE.get_or_init(|| machine))
 }
 

@@ -1,6 +1,7 @@
 //! The other program, `runboard-compute`: the trainer and the evaluator are processes of it, and it says what the machine has
 //! and how fast it trains. runboard itself needs no libtorch and does not load it, so that every command starts at once.
 
+mod conversation;
 pub mod environment;
 mod libtorch;
 mod machine;

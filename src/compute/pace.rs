@@ -1,11 +1,9 @@
 //! How fast training is on this machine.
 
-use super::environment;
+use super::conversation::Conversation;
 use super::machine::Machine;
-use super::program::Asked;
 use crate::spec::Spec;
-use anyhow::{Context, Result, bail};
-use serde::de::IgnoredAny;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// What a few steps showed.
@@ -21,12 +19,9 @@ pub struct Pace {
     pub checkpoint_bytes: u64,
 }
 
-/// The program, asked in one process what the machine has and then how fast specs train: it takes its time to start.
+/// The program, asked how fast specs train.
 #[derive(Debug)]
-pub struct Trial {
-    program: Asked,
-    machine: Machine,
-}
+pub struct Trial(Conversation);
 
 impl Trial {
     /// Starts it.
@@ -34,13 +29,12 @@ impl Trial {
     /// # Errors
     /// As [`machine`](super::machine()).
     pub fn start() -> Result<Self> {
-        let (program, machine) = ask_machine(&[])?;
-        Ok(Trial { program, machine })
+        Ok(Trial(Conversation::start(vec!["pace".into()])?))
     }
 
     /// What it says of the machine.
     pub fn machine(&self) -> &Machine {
-        &self.machine
+        self.0.machine()
     }
 
     /// How fast each of these specs trains, by a few steps that leave nothing behind; all of them with the threads, and the
@@ -53,29 +47,6 @@ impl Trial {
             return Ok(Vec::new());
         };
         let frozen: Result<Vec<_>> = specs.iter().map(|spec| spec.to_frozen_json()).collect();
-        let frozen = serde_json::to_vec(&frozen?)?;
-        let wanted = environment::missing(first, &self.machine);
-        let there: Vec<_> = environment::of_every_process().collect();
-        let program = match wanted.iter().all(|variable| there.contains(variable)) {
-            true => self.program,
-            // What a GPU needs besides is read when the program begins.
-            false => ask_machine(&wanted)?.0,
-        };
-        program.answer(&frozen)
+        self.0.answer(first, &serde_json::to_vec(&frozen?)?)
     }
-}
-
-/// The program, begun with these variables, and what it says first.
-fn ask_machine(variables: &[environment::Variable]) -> Result<(Asked, Machine)> {
-    let mut program = Asked::start(&["pace".as_ref()], variables)?;
-    let machine = program.first_line()?;
-    if machine.is_empty() {
-        program.answer::<IgnoredAny>(&[])?; // it has ended, and says why
-        bail!("runboard-compute pace ended without an answer");
-    }
-    let machine = serde_json::from_slice(&machine);
-    Ok((
-        program,
-        machine.context("failed to read what runboard-compute says of the machine")?,
-    ))
 }

@@ -1,8 +1,6 @@
 //! What a checkpoint's network makes of images.
 
-use super::environment;
-use super::machine::machine;
-use super::program::ask;
+use super::conversation::Conversation;
 use crate::data::{ChannelStatistics, Images};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
@@ -12,7 +10,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 /// How images are looked at. It is the first line of what the program gets, the images' records follow.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Question {
     /// As it is frozen in a run; it says the network, the input, the views of an image and the device.
     spec: Value,
@@ -34,15 +32,6 @@ pub struct Predictions {
 }
 
 impl Question {
-    /// Of a run with this spec.
-    ///
-    /// # Errors
-    /// If the data directory's path is not Unicode.
-    pub fn new(spec: &Spec, statistics: Option<ChannelStatistics>) -> Result<Self> {
-        let spec = spec.to_frozen_json()?;
-        Ok(Question { spec, statistics })
-    }
-
     /// The question and the images that [`predict`] sends.
     ///
     /// # Errors
@@ -60,22 +49,28 @@ impl Question {
     }
 }
 
-/// What the averaged weights of a checkpoint make of images, by the views that the spec's evaluation takes of them. The
-/// images' labels have no say.
+/// What the averaged weights of a checkpoint make of images, by the views that the spec's evaluation takes of them, normalised
+/// by these statistics where the spec wants it. The images' labels have no say.
 ///
 /// # Errors
 /// A user error for a device that is not there and for a checkpoint that cannot be loaded; the program's.
-pub fn predict(question: &Question, checkpoint: &Path, images: &Images) -> Result<Predictions> {
-    let text = question.spec.to_string();
-    let spec = Spec::parse_frozen(Path::new("the run's spec"), text)?;
-    let variables = environment::missing(&spec, machine()?);
-    let mut input = serde_json::to_vec(question)?;
+pub fn predict(
+    spec: &Spec,
+    statistics: Option<ChannelStatistics>,
+    checkpoint: &Path,
+    images: &Images,
+) -> Result<Predictions> {
+    let question = Question {
+        spec: spec.to_frozen_json()?,
+        statistics,
+    };
+    let mut input = serde_json::to_vec(&question)?;
     input.push(b'\n');
     input.extend_from_slice(images.records());
-    let words = [
-        "predict".as_ref(),
-        "--checkpoint".as_ref(),
-        checkpoint.as_os_str(),
+    let words = vec![
+        "predict".into(),
+        "--checkpoint".into(),
+        checkpoint.as_os_str().to_owned(),
     ];
-    ask(&words, &input, &variables)
+    Conversation::start(words)?.answer(spec, &input)
 }

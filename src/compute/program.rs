@@ -107,18 +107,6 @@ pub fn replace_this_process() -> Result<i32> {
     Err(Error::new(error).context(format!("failed to start {}", program.display())))
 }
 
-/// What the program answers, as JSON, to these words, with `input` on its standard input and these variables.
-///
-/// # Errors
-/// Its own, a user error as such; as [`path`], and if it cannot be started.
-pub(super) fn ask<A: DeserializeOwned>(
-    words: &[&OsStr],
-    input: &[u8],
-    variables: &[environment::Variable],
-) -> Result<A> {
-    Asked::start(words, variables)?.answer(input)
-}
-
 /// The program while it is asked.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -131,7 +119,7 @@ impl Asked {
     ///
     /// # Errors
     /// As [`path`], and if it cannot be started.
-    pub fn start(words: &[&OsStr], variables: &[environment::Variable]) -> Result<Self> {
+    pub fn start(words: &[impl AsRef<OsStr>], variables: &[environment::Variable]) -> Result<Self> {
         let program = path()?;
         let named = format!("{} {}", program.display(), hint::shell(words));
         let child = command(&program)?
@@ -158,7 +146,10 @@ impl Asked {
         Ok(line)
     }
 
-    /// What it answers, but for a line that was read already, to `input` on its standard input.
+    /// What it answers, as JSON, but for a line that was read already, to `input` on its standard input.
+    ///
+    /// # Errors
+    /// Its own, a user error as such.
     pub fn answer<A: DeserializeOwned>(mut self, input: &[u8]) -> Result<A> {
         if let Some(mut stdin) = self.child.stdin.take() {
             // One that has ended says why.

@@ -1,8 +1,7 @@
 //! What `runboard check` says of a run that is to come.
 
-use crate::support::{Done, Project, RUNBOARD, copy_program, runboard_compute, with_sets};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use crate::support::{Done, Project, copy_programs_that_tell_starts, with_sets};
+use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
@@ -121,19 +120,7 @@ fn check_tells_differences_data_and_what_a_user_trips_over() {
 #[test]
 fn check_starts_the_program_that_computes_once() {
     let project = Project::new();
-    let (program, other) = (
-        project.path("bin/runboard"),
-        project.path("bin/runboard-compute"),
-    );
-    copy_program(Path::new(RUNBOARD), &program);
-    let script = format!(
-        "#!/bin/sh\necho \"$1\" >>'{}'\nexec '{}' \"$@\"\n",
-        project.path("starts").display(),
-        runboard_compute().display()
-    );
-    project.write("script", &script);
-    copy_program(&project.path("script"), &other);
-    fs::set_permissions(&other, Permissions::from_mode(0o755)).unwrap();
+    let program = copy_programs_that_tell_starts(&project);
     for sweep in [&[][..], &["--sweep", "network.local3.units=8,16"]] {
         let arguments = [&["check", "small"], sweep].concat();
         let done = project.command_of(&program, &arguments).output().unwrap();

@@ -1,10 +1,10 @@
 //! `runboard predict`: what a run's network makes of pictures.
 
-use crate::support::{Project, journal};
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+use crate::support::{Done, Project, copy_programs_that_tell_starts, journal};
+use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use walkdir::WalkDir;
 
 /// Side of a stored image, and the bytes of one with its label.
@@ -230,10 +230,26 @@ fn pictures_of_every_kind_are_predicted_and_those_that_cannot_be_read_are_told()
 }
 
 #[test]
+fn predict_starts_the_program_that_computes_once() {
+    let project = Project::new();
+    let run = project.fresh("one", &[]);
+    let run = run.to_str().unwrap();
+    project.succeed(&["train", "--run", run, "--until", "1"]);
+    let program = copy_programs_that_tell_starts(&project);
+    RgbImage::new(32, 32).save(project.path("a.png")).unwrap();
+    let words = ["predict", run, "a.png"];
+    let done = Done::of(project.command_of(&program, &words).output().unwrap());
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.out.starts_with("a.png "), "{}", done.out);
+    let starts = fs::read_to_string(project.path("starts")).unwrap();
+    assert_eq!(starts, "predict\n");
+}
+
+#[test]
 fn predict_says_which_checkpoints_there_are() {
     let project = Project::new();
     let run = project.fresh("one", &[]);
-    project.write("a.png", png(&RgbImage::new(32, 32).into()));
+    RgbImage::new(32, 32).save(project.path("a.png")).unwrap();
     let run_name = run.to_str().unwrap();
     let error = |arguments: &[&str]| {
         let done = project.runboard(&[&["predict", run_name, "a.png"], arguments].concat());
@@ -269,16 +285,9 @@ fn predict_says_which_checkpoints_there_are() {
     project.succeed(&["predict", run_name, "a.png", "--checkpoint", "0"]);
 }
 
-fn png(image: &DynamicImage) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
-    bytes.into_inner()
-}
-
-fn damage(path: &Path) -> PathBuf {
+fn damage(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(path, bytes).unwrap();
-    path.to_owned()
 }

@@ -4,8 +4,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runboard::events::tags;
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -82,6 +83,23 @@ pub fn copy_program(program: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     let mut copy = Command::new("cp");
     assert!(copy.arg(program).arg(to).status().unwrap().success());
+}
+
+/// Copies of both programs in a project's `bin/`, of which the one that computes writes the first word of each start into the
+/// project's `starts`.
+pub fn copy_programs_that_tell_starts(project: &Project) -> PathBuf {
+    let program = project.path("bin/runboard");
+    copy_program(Path::new(RUNBOARD), &program);
+    let script = format!(
+        "#!/bin/sh\necho \"$1\" >>'{}'\nexec '{}' \"$@\"\n",
+        project.path("starts").display(),
+        runboard_compute().display()
+    );
+    project.write("script", &script);
+    let compute = project.path("bin/runboard-compute");
+    copy_program(&project.path("script"), &compute);
+    fs::set_permissions(&compute, Permissions::from_mode(0o755)).unwrap();
+    program
 }
 
 /// The libraries that a program would load, one a line, as the loader lists them.
