@@ -73,10 +73,10 @@ pub fn difference(one: &Path, other: &Path) -> Result<Option<Difference>> {
 }
 
 fn has_bits_of(one: &NamedTensor, other: &NamedTensor) -> bool {
-    let bits = |tensor: &NamedTensor| -> Vec<u32> {
-        tensor.values.iter().map(|it| it.to_bits()).collect()
-    };
-    one.shape == other.shape && bits(one) == bits(other)
+    fn bits(tensor: &NamedTensor) -> impl Iterator<Item = u32> {
+        tensor.values.iter().map(|it| it.to_bits())
+    }
+    one.shape == other.shape && bits(one).eq(bits(other))
 }
 
 /// The largest difference of two values, and the largest value of `one`; none where the shapes differ.
