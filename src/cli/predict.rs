@@ -6,7 +6,9 @@ use super::{BestRunArg, path};
 use crate::catalog::map;
 use crate::checkpoint::{EMA, Lease};
 use crate::compute::{self, Predictions};
-use crate::data::{Changes, ChannelStatistics, Images, Picture, RECORD_BYTES, find_pictures};
+use crate::data::{
+    ChangeCounts, Changes, ChannelStatistics, Images, Picture, RECORD_BYTES, find_pictures,
+};
 use crate::error::BAD_INPUT;
 use crate::overview::{count, table};
 use crate::run::{self, data as run_data};
@@ -255,21 +257,11 @@ fn as_json(told: &Told, classes: &[String], top: usize) -> Json {
 
 /// What was done to how many pictures, in lines.
 fn changes(all: &[Told], passed_over: usize) -> Vec<String> {
-    let done = all.iter().filter_map(|told| told.predicted.as_ref().ok());
-    let changes: Vec<Changes> = done.map(|(changes, _)| *changes).collect();
-    let of = |is: fn(&Changes) -> bool| changes.iter().filter(|it| is(it)).count();
-    let lines = [
-        (of(|it| it.cropped), "not square: cut to the central square"),
-        (of(|it| it.scaled), "of another size: scaled to 32x32"),
-        (of(|it| it.transparent), "transparent: composed on white"),
-    ];
-    let lines = lines.into_iter().filter(|(count, _)| *count > 0);
-    let mut lines: Vec<String> = lines
-        .map(|(number, what)| {
-            let were = if number == 1 { "was" } else { "were" };
-            format!("{} {were} {what}", count(number, "picture"))
-        })
-        .collect();
+    let mut counts = ChangeCounts::default();
+    for (changes, _) in all.iter().flat_map(|told| &told.predicted) {
+        counts.add(*changes);
+    }
+    let mut lines = counts.lines("picture");
     if passed_over > 0 {
         let files = count(passed_over, "file");
         lines.push(format!("passed over, as no .png, .jpg or .jpeg: {files}"));

@@ -30,7 +30,8 @@ pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, RECORD_BYTES, SIDE, Split};
 pub use images::Images;
 pub use sources::{
-    Changes, Fetch, Picture, Plan, find, find_pictures, import, plan, prepare, synthesize,
+    ChangeCounts, Changes, Fetch, Picture, Plan, find, find_pictures, import, plan, prepare,
+    synthesize,
 };
 pub use stream::{Batch, BatchPlan, BatchStream, Batching, Share, StreamItem, evaluation_batch};
 pub use summary::{Summary, check};

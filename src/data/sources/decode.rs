@@ -152,6 +152,38 @@ pub struct Changes {
     pub transparent: bool,
 }
 
+/// How many images were changed to make them fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChangeCounts {
+    cropped: usize,
+    scaled: usize,
+    transparent: usize,
+}
+
+impl ChangeCounts {
+    /// Counts what was changed of an image.
+    pub fn add(&mut self, changes: Changes) {
+        self.cropped += usize::from(changes.cropped);
+        self.scaled += usize::from(changes.scaled);
+        self.transparent += usize::from(changes.transparent);
+    }
+
+    /// What was done to how many of them, in lines; each is called `noun`, such as "image".
+    pub fn lines(&self, noun: &str) -> Vec<String> {
+        let told = |(count, what)| match count {
+            0 => None,
+            1 => Some(format!("1 {noun} was {what}")),
+            _ => Some(format!("{count} {noun}s were {what}")),
+        };
+        let all = [
+            (self.cropped, "not square: cut to the central square"),
+            (self.scaled, "of another size: scaled to 32x32"),
+            (self.transparent, "transparent: composed on white"),
+        ];
+        all.into_iter().filter_map(told).collect()
+    }
+}
+
 /// Writes the image's central square, scaled to 32x32, as red, green and blue plane; a transparent one is composed on
 /// white.
 pub(in crate::data) fn write_planes(image: &DynamicImage, out: &mut [u8]) -> Changes {
@@ -213,6 +245,24 @@ mod tests {
         let mut bytes = Cursor::new(Vec::new());
         image.into().write_to(&mut bytes, format).unwrap();
         bytes.into_inner()
+    }
+
+    #[test]
+    fn changes_of_images_are_counted() {
+        let changes = |scaled, transparent| Changes {
+            cropped: false,
+            scaled,
+            transparent,
+        };
+        let mut counts = ChangeCounts::default();
+        assert!(counts.lines("image").is_empty());
+        counts.add(changes(true, true));
+        counts.add(changes(true, false));
+        let want = [
+            "2 images were of another size: scaled to 32x32",
+            "1 image was transparent: composed on white",
+        ];
+        assert_eq!(counts.lines("image"), want);
     }
 
     #[test]

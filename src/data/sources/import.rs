@@ -1,6 +1,6 @@
 //! Turns class directories of PNG and JPEG images into CIFAR-10's layout.
 
-use super::decode::{read_image, write_planes};
+use super::decode::{ChangeCounts, read_image, write_planes};
 use super::staging::DirectoryLock;
 use super::write::Dataset;
 use crate::data::files::{self, class_names_error};
@@ -14,7 +14,6 @@ use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Extensions of image files, in lower case.
@@ -89,58 +88,31 @@ pub fn import(from: &Path, to: &Path) -> Result<PathBuf> {
         test_images: test.len(),
         message: format!("importing {}", from.display()),
     };
-    let problems = Mutex::new(problems);
-    let [cropped, scaled, transparent] = [(); 3].map(|()| AtomicUsize::new(0));
+    let outcome = Mutex::new((problems, ChangeCounts::default()));
     let written = dataset.write(&staging, |split, index, record| {
         let file = match split {
             Split::Train => &train[index],
             Split::Test => &test[index],
         };
         record[0] = file.label;
-        match read_image(&file.path) {
-            Ok(image) => {
-                let changes = write_planes(&image, &mut record[1..]);
-                for (count, changed) in [
-                    (&cropped, changes.cropped),
-                    (&scaled, changes.scaled),
-                    (&transparent, changes.transparent),
-                ] {
-                    count.fetch_add(usize::from(changed), Ordering::Relaxed);
-                }
-            }
+        let read = read_image(&file.path).map(|image| write_planes(&image, &mut record[1..]));
+        let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let (problems, counts) = &mut *outcome;
+        match read {
+            Ok(changes) => counts.add(changes),
             // The import goes on, to list them all.
-            Err(problem) => {
-                let mut problems = problems.lock().unwrap_or_else(PoisonError::into_inner);
-                problems.add(&file.path, &problem);
-            }
+            Err(problem) => problems.add(&file.path, &problem),
         }
         Ok(())
     });
+    let outcome = outcome.into_inner();
+    let (problems, counts) = outcome.unwrap_or_else(PoisonError::into_inner);
     // First: they may be why too few images are left.
-    let problems = problems.into_inner();
-    problems
-        .unwrap_or_else(PoisonError::into_inner)
-        .into_result(from)?;
+    problems.into_result(from)?;
     written?;
-    for (count, what) in [
-        (cropped, "not square: cut to the central square"),
-        (scaled, "of another size: scaled to 32x32"),
-        (transparent, "transparent: composed on white"),
-    ] {
-        if let Some(line) = told(count.into_inner(), what) {
-            console::stderr_line(line);
-        }
-    }
+    let lines = counts.lines("image");
+    lines.iter().for_each(console::stderr_line);
     staging.commit()
-}
-
-/// What was done to so many images; nothing if there are none.
-fn told(count: usize, what: &str) -> Option<String> {
-    match count {
-        0 => None,
-        1 => Some(format!("1 image was {what}")),
-        _ => Some(format!("{count} images were {what}")),
-    }
 }
 
 /// Files that cannot be imported.
@@ -382,13 +354,6 @@ mod tests {
         assert!(is_user_error(&error), "{error:#}");
         assert!(!to.path().join(BATCHES_DIR).exists());
         format!("{error:#}")
-    }
-
-    #[test]
-    fn changes_of_images_are_counted() {
-        assert_eq!(told(0, "cut"), None);
-        assert_eq!(told(1, "cut").unwrap(), "1 image was cut");
-        assert_eq!(told(2, "cut").unwrap(), "2 images were cut");
     }
 
     const OWN: [&str; 10] = ["j", "i", "h", "g", "f", "e", "d", "c", "b", "a"];

@@ -17,7 +17,7 @@ mod synthetic;
 pub(in crate::data) mod unpack;
 mod write;
 
-pub use decode::Changes;
+pub use decode::{ChangeCounts, Changes};
 pub use import::import;
 pub use pictures::{Picture, find_pictures};
 pub use synthetic::synthesize;
