@@ -297,6 +297,7 @@ const PROVENANCE: &[&str] = &[
     "commit", "runboard", "program", "burn", "libtorch", "device", "host", "cpu", "cores",
 ];
 
+/// These of a session, in this order.
 pub(super) fn provenance(session: &Provenance) -> Vec<(&'static str, Option<String>)> {
     let commit = session.git.as_ref().map(|git| match git.dirty {
         true => format!("{} and changes", git.commit),

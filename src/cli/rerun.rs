@@ -1,6 +1,6 @@
 //! `runboard rerun`: a run once more, from the same spec, data and seed, and whether it becomes the same.
 
-use super::run::{Session, check_until, provenance, start};
+use super::run::{Session, check_until, next_step, provenance, start};
 use super::{RunsArg, SessionArgs, compare, path};
 use crate::checkpoint::{self, Difference, write_weights};
 use crate::compute::machine;
@@ -96,7 +96,8 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
     let mut now = now
         .with_origins(entry.origins())
         .with_repetition(repetition);
-    if let Some(origin) = Provenance::weights_origin(&origin) {
+    let first = entry.sessions().first();
+    if let Some(origin) = first.and_then(|session| session.weights_from.clone()) {
         now = now.with_weights_from(origin);
     }
     run::check_directory(&runs.join(origin.name()))?;
@@ -120,9 +121,7 @@ fn trained(origin: &RunDir, steps: u64) -> Option<u64> {
         run::state(origin),
         Some(RunState::Stopped | RunState::Failed)
     );
-    let newest = checkpoint::latest(&origin.checkpoints()).ok().flatten();
-    let trained = newest.map(|newest| newest.step + 1);
-    trained.filter(|trained| ended && *trained < steps)
+    next_step(origin).filter(|trained| ended && (1..steps).contains(trained))
 }
 
 /// The ranks of the new run: as many as the other one had, in one process or in those that its spec lists.
@@ -157,30 +156,22 @@ fn repetition(
     now: &Provenance,
 ) -> Repetition {
     let today = compare::provenance(now);
+    let before: Vec<_> = sessions.iter().map(compare::provenance).collect();
     let mut differences = Vec::new();
     let mut doubts = Vec::new();
     let mut differing = Vec::new();
-    for (name, value) in &today {
-        let shown = |value: &Option<String>| value.clone().unwrap_or("unknown".to_owned());
-        let mut before: Vec<String> = Vec::new();
-        for session in sessions {
-            let session = compare::provenance(session).into_iter();
-            let was = session
-                .filter(|(it, _)| it == name)
-                .map(|(_, was)| shown(&was))
-                .next();
-            let was = was.unwrap_or_default();
-            if was != shown(value) && !before.contains(&was) {
-                before.push(was);
+    let shown = |(_, value): &(_, Option<String>)| value.clone().unwrap_or("unknown".to_owned());
+    for (at, value) in today.iter().enumerate() {
+        let (name, value) = (value.0, shown(value));
+        let mut others: Vec<String> = Vec::new();
+        for was in before.iter().map(|session| shown(&session[at])) {
+            if was != value && !others.contains(&was) {
+                others.push(was);
             }
         }
-        if !before.is_empty() {
-            differences.push(format!(
-                "{name}: {}, was {}",
-                shown(value),
-                before.join(" and ")
-            ));
-            differing.push(*name);
+        if !others.is_empty() {
+            differences.push(format!("{name}: {value}, was {}", others.join(" and ")));
+            differing.push(name);
         }
     }
     let on_gpu = |session: &Provenance| session.software.device.contains("cuda");

@@ -338,7 +338,7 @@ pub fn record_training(run: &RunDir, machine: &Machine) {
 }
 
 /// The step that a session of training begins at, if the checkpoints can be listed.
-fn next_step(run: &RunDir) -> Option<u64> {
+pub(super) fn next_step(run: &RunDir) -> Option<u64> {
     let newest = checkpoint::latest(&run.checkpoints()).ok()?;
     Some(newest.map_or(0, |entry| entry.step + 1))
 }
