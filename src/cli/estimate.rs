@@ -4,7 +4,7 @@ use crate::checkpoint::MAX_WAITING;
 use crate::compute::{Pace, Trial};
 use crate::data;
 use crate::overview::bytes;
-use crate::spec::{Policy, Source, Spec};
+use crate::spec::{Compute, Policy, Source, Spec};
 use crate::sweep::Sweep;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -118,12 +118,9 @@ impl Paces {
             kinds.entry(kind(spec)?).or_insert(spec);
         }
         let kinds: Vec<&Spec> = kinds.into_values().collect();
-        // The cores are shared by the points that run at once, so that all of them are told as one after the other.
-        let alone = |spec: &&Spec| Spec {
-            compute: sweep.base.compute.clone(),
-            ..(*spec).clone()
-        };
-        let specs: Vec<Spec> = spread(&kinds, TIMED).map(alone).collect();
+        let specs: Vec<Spec> = spread(&kinds, TIMED)
+            .map(|spec| alone(spec, &sweep.base.compute))
+            .collect();
         let paces = trial.paces(&specs.iter().collect::<Vec<_>>())?;
         let Some(paces) = paces.into_iter().collect::<Option<Vec<Pace>>>() else {
             return Ok(None);
@@ -177,6 +174,18 @@ impl fmt::Display for Paces {
             }
             (_, all) => write!(f, "a few steps of each of {all} {kinds}"),
         }
+    }
+}
+
+/// A point as it trains where `base` says, on all of that. The cores are shared by the points that run at once, so that all
+/// of them are told as one after the other.
+fn alone(point: &Spec, base: &Compute) -> Spec {
+    Spec {
+        compute: Compute {
+            precision: point.compute.precision,
+            ..base.clone()
+        },
+        ..point.clone()
     }
 }
 
@@ -278,6 +287,7 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Precision;
 
     #[test]
     fn disk_counts_what_the_cadences_write_and_retention_keeps() {
@@ -315,6 +325,20 @@ mod tests {
         assert_eq!(spread(4), [1, 2, 3, 4]);
         assert_eq!(spread(10), [1, 4, 7, 10]);
         assert_eq!(spread(5), [1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn point_is_timed_in_its_own_precision_with_the_threads_of_the_base() {
+        let mut point = Spec::default();
+        point.compute.precision = Precision::Bf16;
+        point.compute.threads = 1;
+        let base = Compute {
+            threads: 4,
+            ..Compute::default()
+        };
+        let timed = alone(&point, &base);
+        assert_eq!(timed.compute.threads, 4);
+        assert_eq!(kind(&timed).unwrap(), kind(&point).unwrap());
     }
 
     #[test]
