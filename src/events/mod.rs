@@ -26,6 +26,7 @@ mod summaries;
 mod tag;
 pub mod tags;
 mod tensor;
+mod values;
 mod writer;
 
 pub use graph::{Attribute, Graph, Node};

@@ -1,5 +1,11 @@
 //! Precision and recall of a yes-or-no decision at evenly spaced thresholds of its score.
 
+/// TensorBoard's plugin for these curves.
+pub(super) const PLUGIN: &str = "pr_curves";
+
+/// Rows of its tensor.
+pub(super) const ROWS: usize = 6;
+
 /// What dividing counts uses in place of 0, as TensorBoard does: precision and recall of nothing are 0.
 const MINIMUM_COUNT: f64 = 1e-7;
 
@@ -31,7 +37,7 @@ pub(super) fn pr_curve(scores: &[f32], is_positive: &[bool], thresholds: usize) 
     let (all_positives, all_negatives) = (true_positives[0], false_positives[0]);
     let pairs = || true_positives.iter().zip(&false_positives);
 
-    let mut rows = Vec::with_capacity(6 * thresholds);
+    let mut rows = Vec::with_capacity(ROWS * thresholds);
     rows.extend(true_positives.iter().map(|&count| count as f32));
     rows.extend(false_positives.iter().map(|&count| count as f32));
     rows.extend(

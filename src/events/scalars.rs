@@ -1,15 +1,13 @@
 //! Curves read back from event files.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use protobuf::wire_format::WireType;
 use protobuf::{CodedInputStream, ProtobufResult};
 
-use super::file;
-use super::record::EventReader;
+use super::values::{Moment, each_value};
 
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,77 +29,34 @@ pub type Curve = Vec<Point>;
 /// # Errors
 /// The directory or a file in it cannot be read.
 pub fn scalars(dir: &Path) -> Result<BTreeMap<String, Curve>> {
-    let mut curves = BTreeMap::new();
-    if !dir.exists() {
-        return Ok(curves);
-    }
-    for path in file::list(dir)? {
-        read(&path, &mut curves).with_context(|| format!("failed to read {}", path.display()))?;
-    }
+    let mut curves: BTreeMap<String, Curve> = BTreeMap::new();
+    each_value(dir, |input, Moment { step, wall_time }| {
+        let Some((tag, value)) = scalar(input)? else {
+            return Ok(());
+        };
+        let point = Point {
+            step,
+            wall_time,
+            value,
+        };
+        match curves.get_mut(&tag) {
+            Some(curve) => {
+                let kept = curve.partition_point(|earlier| earlier.step < point.step);
+                curve.truncate(kept);
+                curve.push(point);
+            }
+            None => drop(curves.insert(tag, vec![point])),
+        }
+        Ok(())
+    })?;
     Ok(curves)
 }
 
-fn read(path: &Path, curves: &mut BTreeMap<String, Curve>) -> io::Result<()> {
-    let mut reader = EventReader::open(path)?;
-    while let Some(head) = reader.read()? {
-        let mut add = |tag: &str, wall_time, value| {
-            let point = Point {
-                step: head.step,
-                wall_time,
-                value,
-            };
-            match curves.get_mut(tag) {
-                Some(curve) => {
-                    let kept = curve.partition_point(|earlier| earlier.step < point.step);
-                    curve.truncate(kept);
-                    curve.push(point);
-                }
-                None => drop(curves.insert(tag.to_owned(), vec![point])),
-            }
-        };
-        // Data whose checksum is right and that is no event is another program's: it has no scalars.
-        let _ = event(reader.data(), &mut add);
-    }
-    Ok(())
-}
-
-// Event: wall_time 1, step 2, summary 5
-// https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/event.proto
-// Summary: value 1; Value: tag 1, simple_value 2
+// Value: tag 1, simple_value 2
 // https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/summary.proto
 
-/// Finds the scalars of an event. Histograms and pictures are skipped by their lengths.
-fn event(data: &[u8], add: &mut impl FnMut(&str, f64, f32)) -> ProtobufResult<()> {
-    let mut input = CodedInputStream::from_bytes(data);
-    let mut wall_time = 0.0;
-    while !input.eof()? {
-        match input.read_tag_unpack()? {
-            (1, WireType::WireTypeFixed64) => wall_time = input.read_double()?,
-            (5, WireType::WireTypeLengthDelimited) => {
-                let length = input.read_raw_varint64()?;
-                let event_end = input.push_limit(length)?;
-                while !input.eof()? {
-                    match input.read_tag_unpack()? {
-                        (1, WireType::WireTypeLengthDelimited) => {
-                            value(&mut input, wall_time, add)?;
-                        }
-                        (_, other) => input.skip_field(other)?,
-                    }
-                }
-                input.pop_limit(event_end);
-            }
-            (_, other) => input.skip_field(other)?,
-        }
-    }
-    Ok(())
-}
-
-/// Adds a value of a summary if it is a scalar.
-fn value(
-    input: &mut CodedInputStream,
-    wall_time: f64,
-    add: &mut impl FnMut(&str, f64, f32),
-) -> ProtobufResult<()> {
+/// The tag and the number of a value of a summary, if it is a scalar. Histograms and pictures are skipped by their lengths.
+fn scalar(input: &mut CodedInputStream) -> ProtobufResult<Option<(String, f32)>> {
     let length = input.read_raw_varint64()?;
     let end = input.push_limit(length)?;
     let (mut tag, mut scalar) = (String::new(), None);
@@ -113,15 +68,12 @@ fn value(
         }
     }
     input.pop_limit(end);
-    if let Some(scalar) = scalar {
-        add(&tag, wall_time, scalar);
-    }
-    Ok(())
+    Ok(scalar.map(|scalar| (tag, scalar)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EventWriter, Summaries, Tag};
+    use super::super::{EventWriter, Summaries, Tag, file};
     use super::*;
     use std::fs;
 

@@ -1,22 +1,18 @@
 //! Pictures and precision-recall curves read back from event files.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use protobuf::Message;
 use protobuf::wire_format::WireType;
-use protobuf::{CodedInputStream, Message, ProtobufResult};
 use tensorboard_proto::summary::Summary_Value;
 
-use super::file;
-use super::record::EventReader;
+use super::pr_curve::{PLUGIN, ROWS};
+use super::values::each_value;
 
 /// What every PNG begins with.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
-
-/// Rows of a precision-recall curve's tensor, the last two of which are precision and recall.
-const PR_ROWS: usize = 6;
 
 /// What was shown at a step and is no scalar.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,54 +37,16 @@ pub enum Shown {
 /// The directory or a file in it cannot be read.
 pub fn shown(dir: &Path, step: i64) -> Result<BTreeMap<String, Shown>> {
     let mut all = BTreeMap::new();
-    if !dir.exists() {
-        return Ok(all);
-    }
-    for path in file::list(dir)? {
-        read(&path, step, &mut all)
-            .with_context(|| format!("failed to read {}", path.display()))?;
-    }
+    each_value(dir, |input, moment| {
+        if moment.step != step {
+            return input.skip_field(WireType::WireTypeLengthDelimited);
+        }
+        let value = Summary_Value::parse_from_bytes(&input.read_bytes()?)?;
+        let shown = picture(&value).or_else(|| pr_curve(&value));
+        all.extend(shown.map(|shown| (value.get_tag().to_owned(), shown)));
+        Ok(())
+    })?;
     Ok(all)
-}
-
-fn read(path: &Path, step: i64, all: &mut BTreeMap<String, Shown>) -> io::Result<()> {
-    let mut reader = EventReader::open(path)?;
-    while let Some(head) = reader.read()? {
-        if head.step == step {
-            // Data whose checksum is right and that is no event is another program's.
-            let _ = event(reader.data(), all);
-        }
-    }
-    Ok(())
-}
-
-// Event: summary 5; Summary: value 1
-// https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/event.proto
-
-/// Adds what an event shows. A value at a time: to parse all of an event may take many times its memory.
-fn event(data: &[u8], all: &mut BTreeMap<String, Shown>) -> ProtobufResult<()> {
-    let mut input = CodedInputStream::from_bytes(data);
-    while !input.eof()? {
-        match input.read_tag_unpack()? {
-            (5, WireType::WireTypeLengthDelimited) => {
-                let length = input.read_raw_varint64()?;
-                let event_end = input.push_limit(length)?;
-                while !input.eof()? {
-                    match input.read_tag_unpack()? {
-                        (1, WireType::WireTypeLengthDelimited) => {
-                            let value = Summary_Value::parse_from_bytes(&input.read_bytes()?)?;
-                            let shown = picture(&value).or_else(|| pr_curve(&value));
-                            all.extend(shown.map(|shown| (value.get_tag().to_owned(), shown)));
-                        }
-                        (_, other) => input.skip_field(other)?,
-                    }
-                }
-                input.pop_limit(event_end);
-            }
-            (_, other) => input.skip_field(other)?,
-        }
-    }
-    Ok(())
 }
 
 fn picture(value: &Summary_Value) -> Option<Shown> {
@@ -103,18 +61,19 @@ fn picture(value: &Summary_Value) -> Option<Shown> {
 
 fn pr_curve(value: &Summary_Value) -> Option<Shown> {
     let plugin = value.get_metadata().get_plugin_data().get_plugin_name();
-    if plugin != "pr_curves" {
+    if plugin != PLUGIN {
         return None;
     }
     let rows = value.get_tensor().get_float_val();
-    let thresholds = rows.len() / PR_ROWS;
-    if thresholds < 2 || thresholds * PR_ROWS != rows.len() {
+    let thresholds = rows.len() / ROWS;
+    if thresholds < 2 || thresholds * ROWS != rows.len() {
         return None;
     }
     let row = |index: usize| rows[index * thresholds..(index + 1) * thresholds].to_vec();
+    // The last two.
     Some(Shown::PrCurve {
-        precision: row(PR_ROWS - 2),
-        recall: row(PR_ROWS - 1),
+        precision: row(ROWS - 2),
+        recall: row(ROWS - 1),
     })
 }
 

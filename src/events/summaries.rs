@@ -3,7 +3,7 @@
 use super::histogram::Histogram;
 use super::hparams::{self, SessionStatus};
 use super::layout::{self, Category};
-use super::pr_curve::{mean, pr_curve};
+use super::pr_curve::{PLUGIN, ROWS, mean, pr_curve};
 use super::record::message;
 use super::tag::{DataClass, Tag};
 use super::{tags, tensor};
@@ -111,7 +111,7 @@ impl Summaries {
         let thresholds = thresholds.max(2);
         let curves = decisions.iter();
         let curves = curves.map(|(scores, truth)| pr_curve(scores, truth, thresholds));
-        let rows = mean(&curves.collect::<Vec<_>>(), 6 * thresholds);
+        let rows = mean(&curves.collect::<Vec<_>>(), ROWS * thresholds);
         self.add_pr_curve(tag, rows, thresholds)
     }
 
@@ -133,8 +133,8 @@ impl Summaries {
     fn add_pr_curve(&mut self, tag: &Tag, rows: Vec<f32>, thresholds: usize) -> &mut Self {
         let mut data = PrCurvePluginData::new();
         data.set_num_thresholds(u32::try_from(thresholds).unwrap_or(u32::MAX));
-        let tensor = tensor::floats(&[6, thresholds], rows);
-        self.add_tensor(tensor, tag, "pr_curves", message(&data))
+        let tensor = tensor::floats(&[ROWS, thresholds], rows);
+        self.add_tensor(tensor, tag, PLUGIN, message(&data))
     }
 
     /// A text in Markdown, for the Text tab.
