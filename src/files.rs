@@ -268,7 +268,8 @@ fn temporary_prefix(path: &Path) -> String {
 
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-fn dir_of(path: &Path) -> &Path {
+/// The directory that a file or directory of this path is in.
+pub fn dir_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

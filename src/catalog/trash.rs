@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::Entry;
-use crate::files::{read_small, rename_new, sync_dir, write_atomic};
+use crate::files::{dir_of, read_small, rename_new, sync_dir, write_atomic};
 use crate::run::{Found, Lock, Role, commands};
 use crate::{bail_user, user_error};
 
@@ -102,8 +102,7 @@ impl Trash {
         let runs = self.runs.canonicalize();
         let runs = runs.with_context(|| failed(&self.runs))?;
         let path = directory.path();
-        let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let around = parent.unwrap_or(Path::new(".")).canonicalize();
+        let around = dir_of(path).canonicalize();
         let around = around.with_context(|| failed(path))?;
         let place = around.join(path.file_name().unwrap_or_default());
         let metadata = place.symlink_metadata().with_context(|| failed(path))?;
