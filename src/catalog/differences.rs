@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::Entry;
+use crate::run::RunDir;
 use crate::spec::Field;
 use crate::sweep::SweepDir;
 
@@ -37,15 +38,22 @@ impl Entry {
             let changes = session.changes.iter();
             origins.extend(changes.map(|change| (change.field.clone(), origin.clone())));
         }
-        if let Some((run, sweep)) = self.run().and_then(|run| Some((run, run.sweep()?))) {
-            let name = run.path().file_name().unwrap_or_default().to_string_lossy();
-            let sweep = SweepDir::new(sweep).read().ok();
-            let point = sweep.and_then(|it| it.points.into_iter().find(|point| point.name == name));
-            let fields = point.map(|point| point.set.into_keys().chain(["seed".to_owned()]));
-            let fields = fields.into_iter().flatten();
+        if let Some(set) = self.run().and_then(|run| self.swept(run)) {
+            let fields = set.into_keys().chain(["seed".to_owned()]);
             origins.extend(fields.map(|field| (field, SWEPT.to_owned())));
         }
         origins
+    }
+
+    /// What a sweep sets in this run of it. To read the sweep takes long where it has many points.
+    fn swept(&self, run: &RunDir) -> Option<BTreeMap<String, Json>> {
+        if let Some(set) = self.set_by_sweep() {
+            return Some(set.clone());
+        }
+        let name = run.path().file_name().unwrap_or_default().to_string_lossy();
+        let points = SweepDir::new(run.sweep()?).read().ok()?.points;
+        let point = points.into_iter().find(|point| point.name == name);
+        point.map(|point| point.set)
     }
 
     /// The fields of its spec that differ from the defaults, and those that were tried; none where the spec cannot be read.

@@ -466,6 +466,11 @@ impl Entry {
             .get_or_init(|| self.own_changes().into_iter().collect())
     }
 
+    /// What its sweep sets in it, if it is a point that was found by its sweep.
+    pub(super) fn set_by_sweep(&self) -> Option<&BTreeMap<String, Json>> {
+        self.point.as_ref().map(|of| &of.point.set)
+    }
+
     pub(super) fn set_changes(&self, changes: Vec<(String, Json)>) {
         let _ = self.changes.set(changes);
     }
