@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::axis::{Axis, grouped, shown};
 
 /// Units of the drawing. Coordinates are whole numbers, which take few bytes.
-const WIDTH: f64 = 1500.0;
+pub const WIDTH: f64 = 1500.0;
 const HEIGHT: f64 = 600.0;
 
 /// Points that all curves of a chart have together at most, and one curve. With six charts, a page of a hundred curves
@@ -246,6 +246,23 @@ pub fn frame(x: &[(f64, String)], y: &[(f64, String)], label: &str, inner: &Mark
     }
 }
 
+/// Where a point is in a drawing that is at these places of its axes.
+pub fn drawn(x: f64, y: f64) -> (i64, i64) {
+    (
+        (WIDTH * x).round() as i64,
+        (HEIGHT * (1.0 - y)).round() as i64,
+    )
+}
+
+/// The data of a path from each of these points to the next; empty without any.
+pub fn joined(points: &[(i64, i64)]) -> String {
+    let points: Vec<String> = points.iter().map(|(x, y)| format!("{x} {y}")).collect();
+    match points.is_empty() {
+        true => String::new(),
+        false => format!("M{}", points.join("L")),
+    }
+}
+
 fn vertical(place: f64, class: &str) -> Markup {
     html! { path class=(class) d=(format!("M{:.0} 0V{HEIGHT}", WIDTH * place)) {} }
 }
@@ -260,12 +277,7 @@ struct Path {
 fn path(line: &Line, x: &Axis, y: &Axis, budget: usize, may_have_dots: bool) -> Path {
     let place = |point: &(f64, f64)| {
         let (x, y) = (x.place(point.0), y.place(point.1));
-        y.is_finite().then(|| {
-            (
-                (WIDTH * x).round() as i64,
-                (HEIGHT * (1.0 - y)).round() as i64,
-            )
-        })
+        y.is_finite().then(|| drawn(x, y))
     };
     let places: Vec<Option<(i64, i64)>> = line.points.iter().map(place).collect();
     let dots = match line.points.len() {

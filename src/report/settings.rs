@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::axis::{Axis, FieldAxis, shown};
-use super::chart::{dot, frame};
+use super::chart::{WIDTH, dot, drawn, frame, joined};
 use crate::sweep::results::{Results, Setting, spread, values};
 use crate::sweep::{Goal, labels};
 
@@ -92,12 +92,7 @@ fn dots(
     let y = Axis::of(scores.iter().flatten().copied(), true)?.with_room(0.08);
     // Dots at an edge would be cut.
     let x_of = |place: f64| 0.04 + 0.92 * place;
-    let at = |x: f64, score: f64| {
-        (
-            (1500.0 * x_of(x)) as i64,
-            (600.0 * (1.0 - y.place(score))) as i64,
-        )
-    };
+    let at = |x: f64, score: f64| drawn(x_of(x), y.place(score));
     let mut points = String::new();
     let mut means: Vec<(f64, f64)> = Vec::new();
     for ((setting, place), scores) in settings.iter().zip(&x.places).zip(&scores) {
@@ -106,13 +101,9 @@ fn dots(
         means.extend(score(setting).map(|mean| (place, mean)));
     }
     means.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let line: Vec<String> = means
-        .iter()
-        .map(|(place, mean)| at(*place, *mean))
-        .map(|(x, y)| format!("{x} {y}"))
-        .collect();
+    let line: Vec<(i64, i64)> = means.iter().map(|(x, mean)| at(*x, *mean)).collect();
     let inner = html! {
-        path.line.c0 d=(format!("M{}", line.join("L"))) {}
+        path.line.c0 d=(joined(&line)) {}
         path.dot.c1 d=(points) {}
     };
     let ticks: Vec<(f64, String)> = x
@@ -234,13 +225,13 @@ fn coordinates(
     let x_of = |place: f64| 0.03 + 0.94 * place;
     let line = |setting: usize| {
         let places = axes.iter().enumerate();
-        let points: Vec<String> = places
+        let points: Vec<(i64, i64)> = places
             .filter_map(|(row, (_, axis))| {
-                let x = (1500.0 * x_of(axis.places[setting]?)).round();
-                Some(format!("{x} {}", 100 * row))
+                let (x, _) = drawn(x_of(axis.places[setting]?), 0.0);
+                Some((x, 100 * row as i64))
             })
             .collect();
-        format!("M{}", points.join("L"))
+        joined(&points)
     };
     let mut order: Vec<usize> = (0..settings.len()).collect();
     order.sort_by(|a, b| quality[*a].total_cmp(&quality[*b]));
@@ -255,8 +246,8 @@ fn coordinates(
                 }
             }
             div.coordinates style=(format!("--rows:{}", axes.len() - 1)) {
-                svg viewBox=(format!("0 0 1500 {height}")) preserveAspectRatio="none" role="img" aria-label=(format!("settings and their {metric}")) {
-                    @for row in 0..axes.len() { path.axis d=(format!("M0 {}H1500", 100 * row)) {} }
+                svg viewBox=(format!("0 0 {WIDTH} {height}")) preserveAspectRatio="none" role="img" aria-label=(format!("settings and their {metric}")) {
+                    @for row in 0..axes.len() { path.axis d=(format!("M0 {}H{WIDTH}", 100 * row)) {} }
                     @for setting in order {
                         path class=(if best == Some(setting) { "line rated best" } else { "line rated" })
                             style=(format!("--v:{:.0}%", 100.0 * quality[setting])) d=(line(setting)) {}
