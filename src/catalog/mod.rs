@@ -20,7 +20,7 @@ mod warnings;
 
 pub use changes::{differing, find_changes};
 pub use column::{COLUMNS, Column, First, Key, Kind};
-pub use curves::curve_name;
+pub use curves::{WRITERS, curve_name, curves_of};
 pub use differences::Difference;
 pub use entry::{Entry, STATES};
 pub use filter::{Filter, age};

@@ -61,6 +61,21 @@ impl Series {
         }
     }
 
+    /// What takes the placeholder in this tag, if it is one of several series.
+    pub fn which<'a>(&self, tag: &'a str) -> Option<&'a str> {
+        let (before, rest) = self.name.split_once('{')?;
+        let (_, after) = rest.split_once('}')?;
+        tag.strip_prefix(before)?.strip_suffix(after)
+    }
+
+    /// The directory of a run that has it.
+    pub fn directory(&self) -> &'static str {
+        match self.writer {
+            Trainer => "train",
+            Evaluator => "eval",
+        }
+    }
+
     fn named(&self, name: &str) -> Tag {
         Tag::new(name).description(self.description)
     }
@@ -226,6 +241,9 @@ mod tests {
             "conv1/weight_loss (raw)"
         );
         assert_eq!(CLASS_RECALL.of("cat").name(), "recall/cat");
+        assert_eq!(CLASS_RECALL.which("recall/cat"), Some("cat"));
+        assert_eq!(CLASS_RECALL.which("precision/cat"), None);
+        assert_eq!(LEARNING_RATE.which(LEARNING_RATE.name), None);
         assert_eq!(LEARNING_RATE.of("cat"), LEARNING_RATE.tag());
     }
 
@@ -248,10 +266,7 @@ mod tests {
              | tag | directory | plugin | measured | |\n|---|---|---|---|---|\n",
         );
         for series in ALL {
-            let directory = match series.writer {
-                Trainer => "train",
-                Evaluator => "eval",
-            };
+            let directory = series.directory();
             let plugin = match series.plugin {
                 Scalars => "scalars",
                 Histograms => "histograms",

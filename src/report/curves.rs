@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use maud::Markup;
 
 use super::chart::{Chart, Colour, Extreme, Line};
-use crate::catalog::{Entry, curve_name, map};
+use crate::catalog::{Entry, WRITERS, curve_name, curves_of, map};
 use crate::events::{Curve, tags};
 
 /// A chart, and the series that it shows.
 struct Topic {
     title: &'static str,
+    /// What it shows, which the curves of the run may tell more exactly.
+    text: fn(&BTreeMap<String, Curve>) -> String,
     extreme: Extreme,
     /// Of a run alone: each is a curve with a name of its own. Of several runs each series is a chart of its own.
     series: &'static [(&'static tags::Series, &'static str)],
@@ -19,6 +21,7 @@ struct Topic {
 const TOPICS: [Topic; 5] = [
     Topic {
         title: "Accuracy",
+        text: accuracy,
         extreme: Extreme::Highest,
         series: &[
             (&tags::PRECISION_AT_1, "test images"),
@@ -32,6 +35,10 @@ const TOPICS: [Topic; 5] = [
     },
     Topic {
         title: "Loss",
+        text: |_| {
+            "Cross-entropy: how little probability the right class was given. The lower the better."
+                .to_owned()
+        },
         extreme: Extreme::Lowest,
         series: &[
             (&tags::TOTAL_LOSS, "training, with weight decay"),
@@ -42,16 +49,19 @@ const TOPICS: [Topic; 5] = [
     },
     Topic {
         title: "Learning rate",
+        text: |_| tags::LEARNING_RATE.description.to_owned(),
         extreme: Extreme::None,
         series: &[(&tags::LEARNING_RATE, "")],
     },
     Topic {
         title: "Norm of the gradients",
+        text: |_| tags::GRADIENT_NORM.description.to_owned(),
         extreme: Extreme::None,
         series: &[(&tags::GRADIENT_NORM, "")],
     },
     Topic {
         title: "Training images a second",
+        text: |_| tags::EXAMPLES_PER_SECOND.description.to_owned(),
         extreme: Extreme::None,
         series: &[(&tags::EXAMPLES_PER_SECOND, "")],
     },
@@ -84,9 +94,8 @@ const OF_SEVERAL: [(&tags::Series, &str, Extreme); 7] = [
     ),
 ];
 
-/// The curves of a run as charts, and what of the event files cannot be read.
-pub fn of_run(entry: &Entry) -> (Vec<Markup>, Option<String>) {
-    let (curves, damage) = read(entry);
+/// The curves of a run as charts.
+pub fn of_run(entry: &Entry, curves: &BTreeMap<String, Curve>) -> Vec<Markup> {
     let resumed: Vec<f64> = entry
         .sessions()
         .iter()
@@ -104,32 +113,21 @@ pub fn of_run(entry: &Entry) -> (Vec<Markup>, Option<String>) {
                 })
             })
             .collect();
-        let text = match topic.title {
-            "Accuracy" => accuracy(&curves),
-            "Loss" => "Cross-entropy: how little probability the right class was given. The lower the better.".to_owned(),
-            _ => topic.series[0].0.description.to_owned(),
-        };
         Chart {
             title: topic.title,
-            text,
+            text: (topic.text)(curves),
             extreme: topic.extreme,
             lines,
             resumed: resumed.clone(),
         }
         .html()
     });
-    (charts.collect(), damage)
+    charts.collect()
 }
 
 /// What accuracy is, and what guessing would give.
 fn accuracy(curves: &BTreeMap<String, Curve>) -> String {
-    let recall = curve_name(&tags::CLASS_RECALL);
-    let recall = recall.split('{').next().unwrap_or_default();
-    let classes = curves
-        .keys()
-        .filter(|name| name.starts_with(recall))
-        .count();
-    let guessing = match classes {
+    let guessing = match curves_of(curves, &tags::CLASS_RECALL).count() {
         0 | 1 => String::new(),
         classes => format!(
             " Guessing one of {classes} classes would give {:.3}.",
@@ -179,15 +177,20 @@ pub fn of_several(runs: &[Shown]) -> (Vec<Markup>, Vec<String>) {
     let charts = charts.collect();
     (
         charts,
-        read.into_iter().filter_map(|(_, damage)| damage).collect(),
+        read.into_iter().flat_map(|(_, damage)| damage).collect(),
     )
 }
 
-fn read(entry: &Entry) -> (BTreeMap<String, Curve>, Option<String>) {
-    match entry.curves() {
-        Ok(curves) => (curves, None),
-        Err(error) => (BTreeMap::new(), Some(format!("{}: {error:#}", entry.id()))),
+/// The curves of a run that can be read, and what of the event files cannot.
+pub fn read(entry: &Entry) -> (BTreeMap<String, Curve>, Vec<String>) {
+    let (mut curves, mut damage) = (BTreeMap::new(), Vec::new());
+    for role in WRITERS {
+        match entry.curves_by(role) {
+            Ok(read) => curves.extend(read),
+            Err(error) => damage.push(format!("{}: {error:#}", entry.id())),
+        }
     }
+    (curves, damage)
 }
 
 fn points(curve: &Curve) -> Vec<(f64, f64)> {

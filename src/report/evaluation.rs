@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{Markup, html};
 
 use super::axis::grouped;
-use super::chart::frame;
-use crate::catalog::Entry;
-use crate::events::{Shown, scalars, shown, tags};
+use super::chart::{drawn, frame, joined};
+use crate::catalog::{Entry, curves_of};
+use crate::events::{Curve, Shown, shown, tags};
 use crate::overview::count;
 use crate::run::{Evaluation, Role};
 
@@ -25,6 +25,15 @@ const CLASSES: usize = 20;
 
 /// What is shown of a run's evaluations, and what cannot be read. `None` where nothing was evaluated.
 pub fn section(entry: &Entry) -> (Option<Markup>, Option<String>) {
+    // What of them cannot be read is told where they are drawn.
+    section_with(entry, &entry.curves_by(Role::Eval).unwrap_or_default())
+}
+
+/// The same where the run's curves have been read.
+pub fn section_with(
+    entry: &Entry,
+    curves: &BTreeMap<String, Curve>,
+) -> (Option<Markup>, Option<String>) {
     let evaluations = entry.evaluations();
     let Some(best) = entry.scores().best else {
         let table = (!evaluations.is_empty()).then(|| table(evaluations, None));
@@ -49,7 +58,7 @@ pub fn section(entry: &Entry) -> (Option<Markup>, Option<String>) {
             (picture(&all, &tags::CONFIDENT_MISTAKES, "Confident mistakes",
                 "The test images that were most confidently taken for another class."))
         }
-        (classes(entry, best.step))
+        (classes(curves, best.step))
         (pr_curves(&all))
         @if !evaluations.is_empty() { (table(evaluations, Some(best.step))) }
     };
@@ -73,25 +82,22 @@ fn picture(all: &BTreeMap<String, Shown>, tag: &tags::Series, title: &str, text:
 }
 
 /// Recall and precision of each class at a step.
-fn classes(entry: &Entry, step: u64) -> Markup {
-    let read = entry.run().map(|run| scalars(&run.events(Role::Eval)));
-    let curves = read.and_then(Result::ok).unwrap_or_default();
-    let value = |series: &tags::Series, class: &str| {
-        let curve = curves.get(series.of(class).name())?;
-        let point = curve.iter().rfind(|point| point.step == step as i64)?;
-        Some(f64::from(point.value))
+fn classes(curves: &BTreeMap<String, Curve>, step: u64) -> Markup {
+    let values = |series| -> BTreeMap<&str, f64> {
+        let of_step = |curve: &Curve| {
+            curve
+                .iter()
+                .rfind(|point| point.step == step as i64)
+                .copied()
+        };
+        curves_of(curves, series)
+            .filter_map(|(class, curve)| Some((class, f64::from(of_step(curve)?.value))))
+            .collect()
     };
-    let prefix = tags::CLASS_RECALL
-        .name
-        .split('{')
-        .next()
-        .unwrap_or_default();
-    let names = curves.keys().filter_map(|name| name.strip_prefix(prefix));
-    let mut rows: Vec<(&str, f64, Option<f64>)> = names
-        .filter_map(|name| {
-            let recall = value(&tags::CLASS_RECALL, name)?;
-            Some((name, recall, value(&tags::CLASS_PRECISION, name)))
-        })
+    let precision = values(&tags::CLASS_PRECISION);
+    let mut rows: Vec<(&str, f64, Option<f64>)> = values(&tags::CLASS_RECALL)
+        .into_iter()
+        .map(|(class, recall)| (class, recall, precision.get(class).copied()))
         .collect();
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
     if rows.is_empty() {
@@ -125,7 +131,7 @@ fn pr_curves(all: &BTreeMap<String, Shown>) -> Markup {
         .iter()
         .filter_map(|(tag, shown)| match shown {
             Shown::PrCurve { precision, recall } => Some((
-                tag.rsplit_once("pr/").map_or(&**tag, |(_, class)| class),
+                tags::CLASS_PR_CURVE.which(tag).unwrap_or(tag),
                 precision,
                 recall,
             )),
@@ -135,12 +141,8 @@ fn pr_curves(all: &BTreeMap<String, Shown>) -> Markup {
     if curves.is_empty() {
         return html! {};
     }
-    let mean = tags::MEAN_PR_CURVE
-        .name
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
-    curves.sort_by_key(|(class, ..)| *class != mean);
+    let mean = tags::CLASS_PR_CURVE.which(tags::MEAN_PR_CURVE.name);
+    curves.sort_by_key(|(class, ..)| Some(*class) != mean);
     let more = curves.len().saturating_sub(CLASSES);
     curves.truncate(CLASSES);
     let ticks = [0.0, 0.5, 1.0].map(|place| (place, format!("{place}")));
@@ -157,7 +159,7 @@ fn pr_curves(all: &BTreeMap<String, Shown>) -> Markup {
             div.small {
                 @for (class, precision, recall) in &curves {
                     div {
-                        h4 { (if *class == mean { "all classes" } else { class }) " " small { "AP " (format!("{:.3}", area(precision, recall))) } }
+                        h4 { (if Some(*class) == mean { "all classes" } else { class }) " " small { "AP " (format!("{:.3}", area(precision, recall))) } }
                         (frame(&ticks, &ticks, &format!("precision over recall of {class}"), &html! {
                             path.line.c0 d=(pr_path(precision, recall)) {}
                         }))
@@ -192,15 +194,10 @@ fn area(precision: &[f32], recall: &[f32]) -> f64 {
 }
 
 fn pr_path(precision: &[f32], recall: &[f32]) -> String {
-    let places = points(precision, recall).map(|(precision, recall)| {
-        format!("{:.0} {:.0}", 1500.0 * recall, 600.0 * (1.0 - precision))
-    });
-    let mut places: Vec<String> = places.collect();
+    let places = points(precision, recall).map(|(precision, recall)| drawn(recall, precision));
+    let mut places: Vec<(i64, i64)> = places.collect();
     places.dedup();
-    match places.is_empty() {
-        true => String::new(),
-        false => format!("M{}", places.join("L")),
-    }
+    joined(&places)
 }
 
 /// The checkpoints with their scores, the last one first.

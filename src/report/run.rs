@@ -13,8 +13,9 @@ use crate::overview::RunSnapshot;
 /// The page of a run, or of a point of a sweep.
 pub fn page(entry: &Entry, now: DateTime<Local>) -> Page {
     let mut damage = entry.all_damage();
-    let (charts, of_curves) = curves::of_run(entry);
-    let (scores, of_scores) = evaluation::section(entry);
+    let (read, of_curves) = curves::read(entry);
+    let charts = curves::of_run(entry, &read);
+    let (scores, of_scores) = evaluation::section_with(entry, &read);
     for line in of_curves.into_iter().chain(of_scores) {
         if !damage.contains(&line) {
             damage.push(line);
