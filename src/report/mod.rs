@@ -24,7 +24,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::bail_user;
 use crate::catalog::{Entry, Table};
-use crate::files::{open_regular, replace};
+use crate::files::{dir_of, open_regular, replace};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -85,7 +85,7 @@ impl Page {
                             "checkpoint is what was saved after a step, steps being counted from 0; the evaluator scores checkpoints on images that "
                             "training does not see. Scores are of averaged weights where the spec averages them."
                         }
-                        p { "Written by runboard " (env!("CARGO_PKG_VERSION")) " at " (parts::time(now)) "." }
+                        p { "Written by runboard " (env!("CARGO_PKG_VERSION")) " at " (parts::time(&now)) "." }
                     }
                     script { (PreEscaped(SCRIPT)) }
                 }
@@ -151,8 +151,8 @@ pub fn write(path: &Path, page: &str, force: bool) -> Result<()> {
             path.display()
         ),
     }
-    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-    if let Some(directory) = directory.filter(|it| !it.is_dir()) {
+    let directory = dir_of(path);
+    if !directory.is_dir() {
         bail_user!(
             "there is no directory {}; want one that is there",
             directory.display()

@@ -1,6 +1,8 @@
 //! Parts that the pages of runs and of sweeps have in common: how it stands, spec, origin, warnings, how to repeat it.
 
-use chrono::{DateTime, Local};
+use std::fmt;
+
+use chrono::{DateTime, Local, TimeZone};
 use maud::{Markup, html};
 use serde_yaml::{Mapping, Value as Yaml};
 
@@ -8,7 +10,7 @@ use super::axis::grouped;
 use crate::catalog::{Difference, Entry, Head, Key, Kind, Table, Value, plain};
 use crate::hint::shell;
 use crate::overview::count;
-use crate::run::{Provenance, Role};
+use crate::run::Provenance;
 use crate::spec::{Fidelity, Field};
 
 /// Warnings of a log that are shown, the last ones.
@@ -42,10 +44,10 @@ pub fn tiles(tiles: &[Tile]) -> Markup {
     }
 }
 
-/// A text that may be broken before each = and _, where there is no room for all of it.
+/// A text that may be broken behind each = and _, where there is no room for all of it.
 fn words(text: &str) -> Markup {
     html! {
-        @for part in text.split_inclusive(['=', '_', '.']) { (part) @if part.ends_with(['=', '_']) { wbr; } }
+        @for part in text.split_inclusive(['=', '_']) { (part) @if part.ends_with(['=', '_']) { wbr; } }
     }
 }
 
@@ -81,12 +83,19 @@ pub fn alerts(entry: &Entry, damage: &[String], now: DateTime<Local>) -> Markup 
         @if entry.is_under_way() {
             div.alert.work role="note" {
                 b { "At work. " }
-                "This page shows it as it was at " (time(now)) "; it goes on, and " code { "runboard report" } " writes the page anew."
+                "This page shows it as it was at " (time(&now)) "; it goes on, and " code { "runboard report" } " writes the page anew."
             }
         }
         @if let Some(error) = entry.error() {
             div.alert role="note" { b { "It ended with an error. " } (text(&error)) }
         }
+        (damaged(damage))
+    }
+}
+
+/// What cannot be read, if there is any.
+pub fn damaged(damage: &[String]) -> Markup {
+    html! {
         @if !damage.is_empty() {
             div.alert role="note" {
                 b { "Damaged. " } "These files cannot be read; the page shows what the others say."
@@ -97,7 +106,7 @@ pub fn alerts(entry: &Entry, damage: &[String], now: DateTime<Local>) -> Markup 
 }
 
 /// A moment, with its time zone.
-pub fn time(time: DateTime<Local>) -> String {
+pub fn time<Zone: TimeZone<Offset: fmt::Display>>(time: &DateTime<Zone>) -> String {
     time.format("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
@@ -135,7 +144,7 @@ pub fn spec(entry: &Entry) -> Markup {
 }
 
 /// The fields that differ from the defaults, each with its meaning.
-pub fn differences(differences: &[Difference]) -> Markup {
+fn differences(differences: &[Difference]) -> Markup {
     html! {
         @if differences.is_empty() {
             p { "All fields have their defaults." }
@@ -160,16 +169,17 @@ pub fn differences(differences: &[Difference]) -> Markup {
 }
 
 /// A whole spec as YAML.
-pub fn whole(spec: &serde_json::Value) -> String {
-    yaml(Field::all().filter_map(|field| Some((field.path, field.value(spec)?))))
+fn whole(spec: &serde_json::Value) -> String {
+    serde_yaml::to_string(&nested(fields(spec))).unwrap_or_default()
 }
 
-/// Fields as YAML, in their order.
-fn yaml<'a>(fields: impl Iterator<Item = (&'a str, &'a serde_json::Value)>) -> String {
-    serde_yaml::to_string(&nested(fields)).unwrap_or_default()
+/// The fields of a spec that have a value, by their paths.
+fn fields(spec: &serde_json::Value) -> impl Iterator<Item = (&'static str, &serde_json::Value)> {
+    Field::all().filter_map(|field| Some((field.path, field.value(spec)?)))
 }
 
-fn nested<'a>(fields: impl Iterator<Item = (&'a str, &'a serde_json::Value)>) -> Mapping {
+/// Fields as a tree of YAML, in their order.
+fn nested<'a, 'b>(fields: impl Iterator<Item = (&'a str, &'b serde_json::Value)>) -> Mapping {
     let mut root = Mapping::new();
     for (path, value) in fields {
         let mut keys: Vec<&str> = path.split('.').collect();
@@ -199,25 +209,19 @@ pub fn repeat(
     sweep: Option<Yaml>,
 ) -> Option<String> {
     let spec = entry.spec()?;
-    let differences = entry.differences()?;
     // The defaults of another fidelity are others.
     let usual = serde_json::to_value(Fidelity::default()).unwrap_or_default();
     let is_usual = spec.get("fidelity").is_none_or(|it| *it == usual);
-    // Where the images lay on that machine.
-    let is_meant = |path: &str| path != "data.folder";
-    let mut file = match is_usual {
-        true => nested(
-            differences
-                .iter()
-                .map(|it| (it.field.path, it.value))
-                .filter(|(path, _)| is_meant(path)),
-        ),
-        false => nested(
-            Field::all()
-                .filter_map(|field| Some((field.path, field.value(spec)?)))
-                .filter(|(path, _)| is_meant(path)),
-        ),
+    let mut fields: Vec<_> = match is_usual {
+        true => {
+            let differences = entry.differences()?.into_iter();
+            differences.map(|it| (it.field.path, it.value)).collect()
+        }
+        false => fields(spec).collect(),
     };
+    // Where the images lay on that machine.
+    fields.retain(|(path, _)| *path != "data.folder");
+    let mut file = nested(fields.into_iter());
     if let Some(sweep) = sweep {
         file.insert("sweep".into(), sweep);
     }
@@ -311,10 +315,7 @@ pub fn session(session: &Provenance) -> Markup {
             ),
         });
     let rows = [
-        (
-            "started",
-            Some(session.started.format("%Y-%m-%d %H:%M:%S %:z").to_string()),
-        ),
+        ("started", Some(time(&session.started))),
         (
             "from step",
             session.first_step.map(|step| grouped(step as f64)),
@@ -379,20 +380,12 @@ pub fn troubles(entry: &Entry) -> Option<Markup> {
             p { "Training went back to an earlier checkpoint, and on at a lower learning rate: " (rollbacks) " times." }
         }
         @for (role, lines) in &warnings {
-            h3 { "Warnings in the log of the " (process(*role)) }
+            h3 { "Warnings in the log of the " (role.process_name()) }
             @let first = lines.len().saturating_sub(WARNINGS);
             @if first > 0 { p.note { (first) " more came before these." } }
             ul { @for line in &lines[first..] { li { (text(line.trim_start_matches("warning: "))) } } }
         }
     })
-}
-
-fn process(role: Role) -> &'static str {
-    match role {
-        Role::Supervisor => "supervisor",
-        Role::Eval => "evaluator",
-        _ => "trainer",
-    }
 }
 
 /// Commands to be pasted.
@@ -402,7 +395,8 @@ pub fn commands(text: &str) -> Markup {
 
 /// Rows of a table, the first of which is its head.
 pub fn rows(rows: &[Vec<String>]) -> Markup {
-    let is_number = |column: usize| {
+    let columns = rows.first().map_or(0, Vec::len);
+    let are_numbers = |column: usize| {
         let mut cells = rows
             .iter()
             .skip(1)
@@ -414,14 +408,17 @@ pub fn rows(rows: &[Vec<String>]) -> Markup {
                 first.parse::<f64>().is_ok()
             })
     };
+    let classes: Vec<Option<&str>> = (0..columns)
+        .map(|column| are_numbers(column).then_some("number"))
+        .collect();
     html! {
         div.scroll {
             table {
                 @if let Some((head, rows)) = rows.split_first() {
-                    thead { tr { @for (column, cell) in head.iter().enumerate() { th class=[is_number(column).then_some("number")] { (cell) } } } }
+                    thead { tr { @for (cell, class) in head.iter().zip(&classes) { th class=[class] { (cell) } } } }
                     tbody {
                         @for row in rows {
-                            tr { @for (column, cell) in row.iter().enumerate() { td class=[is_number(column).then_some("number")] { (cell) } } }
+                            tr { @for (cell, class) in row.iter().zip(&classes) { td class=[class] { (cell) } } }
                         }
                     }
                 }

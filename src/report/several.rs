@@ -19,14 +19,13 @@ pub fn page(
     comparison: &Table,
     now: DateTime<Local>,
 ) -> Page {
-    let order = order(entries);
-    let colours = |index: usize| order.iter().position(|it| *it == index);
-    let shown = |index: &usize| Shown {
-        entry: &entries[*index],
-        name: entries[*index].id().to_owned(),
-        colour: colours(*index).map_or(Colour::Grey, Colour::of),
+    let scores = map(entries, accuracy);
+    let shown = |(place, index): (usize, usize)| Shown {
+        entry: &entries[index],
+        name: entries[index].id().to_owned(),
+        colour: Colour::of(place),
     };
-    let runs: Vec<Shown> = order.iter().map(shown).collect();
+    let runs: Vec<Shown> = order(&scores).into_iter().enumerate().map(shown).collect();
     let (charts, of_curves) = curves::of_several(&runs);
     let damaged = map(entries, Entry::all_damage);
     let mut damage = whole.map(Entry::all_damage).unwrap_or_default();
@@ -34,7 +33,8 @@ pub fn page(
     damage.extend(of_curves);
     let scored = entries
         .iter()
-        .filter_map(|entry| Some((entry, accuracy(entry)?)));
+        .zip(&scores)
+        .filter_map(|(entry, score)| Some((entry, (*score)?)));
     let best = scored
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(entry, _)| entry);
@@ -46,14 +46,9 @@ pub fn page(
     let at_work = entries.iter().filter(|entry| entry.is_under_way()).count();
     page.lead = html! {
         @if at_work > 0 {
-            div.alert.work role="note" { b { "At work: " (at_work) " of them. " } "This page shows them as they were at " (parts::time(now)) "." }
+            div.alert.work role="note" { b { "At work: " (at_work) " of them. " } "This page shows them as they were at " (parts::time(&now)) "." }
         }
-        @if !damage.is_empty() {
-            div.alert role="note" {
-                b { "Damaged. " } "These files cannot be read; the page shows what the others say."
-                ul { @for line in &damage { li { (parts::text(line)) } } }
-            }
-        }
+        (parts::damaged(&damage))
     };
     page.add("comparison", "Comparison", html! {
         p { "The scores of each run and the fields of the spec in which they differ. Accuracy is that of the best checkpoint on the test images." }
@@ -83,11 +78,11 @@ fn accuracy(entry: &Entry) -> Option<f64> {
     key.value(entry).as_ref().and_then(Value::number)
 }
 
-/// The numbers of the runs: as they were given while there is a colour for each, else those that score best first.
-fn order(entries: &[Entry]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..entries.len()).collect();
-    let scores = map(entries, accuracy);
-    if entries.len() > COLOURS {
+/// The numbers of the runs with these scores: as they were given while there is a colour for each, else those that score best
+/// first.
+fn order(scores: &[Option<f64>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    if scores.len() > COLOURS {
         let score = |index: &usize| scores[*index].unwrap_or(f64::NEG_INFINITY);
         order.sort_by(|a, b| score(b).total_cmp(&score(a)));
     }

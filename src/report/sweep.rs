@@ -13,7 +13,7 @@ use crate::catalog::{Entry, map};
 use crate::overview::count;
 use crate::run::Provenance;
 use crate::sweep::results::{Results, spread};
-use crate::sweep::{Goal, Standing, table};
+use crate::sweep::{Goal, Point, Standing, table};
 
 /// Rows of the ranked table at most.
 const SETTINGS: usize = 500;
@@ -61,7 +61,7 @@ pub fn page(entry: &Entry, standing: &Standing, points: &[Entry], now: DateTime<
     page.add(
         "repeat",
         "How to repeat it",
-        repeat(entry, &results, points),
+        repeat(entry, &results, points, best),
     );
     page
 }
@@ -127,6 +127,11 @@ fn ranking(results: &Results) -> Markup {
     }
 }
 
+/// A point among those of the sweep, which are in the order of their numbers.
+fn of_point<'a>(points: &'a [Entry], point: &Point) -> Option<&'a Entry> {
+    points.get(point.number.checked_sub(1)?)
+}
+
 /// The points that have begun in the order of their settings, each in the colour of its setting.
 fn ranked<'a>(results: &Results, points: &'a [Entry]) -> Vec<Shown<'a>> {
     let settings = results.settings();
@@ -134,7 +139,7 @@ fn ranked<'a>(results: &Results, points: &'a [Entry]) -> Vec<Shown<'a>> {
     for (index, setting) in settings.iter().enumerate() {
         let label = results.label(setting);
         for (point, _) in &setting.points {
-            let entry = points.get(point.number.saturating_sub(1));
+            let entry = of_point(points, point);
             runs.extend(entry.filter(|it| it.run().is_some()).map(|entry| Shown {
                 entry,
                 name: if label.is_empty() {
@@ -155,7 +160,7 @@ fn best<'a>(results: &Results, points: &'a [Entry]) -> Option<&'a Entry> {
     let best = settings.first().filter(|it| it.rank.is_some())?;
     let scored = best.points.iter().filter_map(|(point, progress)| {
         let (_, score) = results.judged(progress)?;
-        Some((points.get(point.number.checked_sub(1)?)?, score))
+        Some((of_point(points, point)?, score))
     });
     let goal = results.sweep.definition.metric.goal;
     let better = |a: &(&Entry, f64), b: &(&Entry, f64)| match goal {
@@ -191,9 +196,7 @@ fn all_points(results: &Results, points: &[Entry]) -> Markup {
     for ((point, progress), state) in all {
         let judged = results.judged(progress);
         let tested = judged.and_then(|(evaluation, _)| evaluation.accuracy);
-        let restarts = points
-            .get(point.number.saturating_sub(1))
-            .and_then(|it| value(it, "restarts"));
+        let restarts = of_point(points, point).and_then(|it| value(it, "restarts"));
         rows.push(vec![
             point.name.clone(),
             state,
@@ -288,7 +291,7 @@ fn troubles(results: &Results, points: &[Entry]) -> Option<Markup> {
     })
 }
 
-fn repeat(entry: &Entry, results: &Results, points: &[Entry]) -> Markup {
+fn repeat(entry: &Entry, results: &Results, points: &[Entry], best: Option<&Entry>) -> Markup {
     let first = points.iter().find_map(|point| point.sessions().first());
     let sweep = results.sweep.definition.to_value();
     html! {
@@ -296,7 +299,7 @@ fn repeat(entry: &Entry, results: &Results, points: &[Entry]) -> Markup {
             Some(commands) => { p { "The whole sweep, from this page alone, in bash:" } (parts::commands(&commands)) },
             None => p.note { "Without its spec it cannot be repeated from this page." },
         }
-        @if let Some(best) = best(results, points) {
+        @if let Some(best) = best {
             p { "Its best run alone:" }
             @if let Some(commands) = parts::repeat(best, "best", best.sessions().first(), None) { (parts::commands(&commands)) }
         }
