@@ -125,8 +125,9 @@ def check(directory):
                 "--disable-sync", "--no-first-run"])
             ended = [f"quickstart/{run.name}" for run in sorted((directory / "runs/quickstart").iterdir())[:3]]
             for name, what in {"report-run": ended[:1], "report-several": ended}.items():
-                failures += look_at_report(browser, name, report(directory, *what))
-                print(f"{name}: {'ok' if not failures else 'FAILED'}", flush=True)
+                found = look_at_report(browser, name, report(directory, *what))
+                print(f"{name}: {'ok' if not found else 'FAILED'}", flush=True)
+                failures += found
             page = browser.new_page(viewport={"width": 1500, "height": 1100})
             for tab, names in TABS.items():
                 # Of a running run, TensorBoard may drop a picture from its sample between telling of it and being
