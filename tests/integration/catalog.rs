@@ -26,18 +26,6 @@ fn ids(table: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The standard error of a command that is refused as bad input.
-fn refused(project: &Project, command: &[&str]) -> String {
-    let done = project.runboard(command);
-    assert_eq!(
-        (done.code, &*done.out),
-        (Some(2), ""),
-        "{command:?}: {}",
-        done.err
-    );
-    done.err
-}
-
 #[test]
 fn list_filters_sorts_and_has_a_form_for_everybody() {
     let project = project(&[
@@ -167,7 +155,7 @@ fn list_refuses_what_it_does_not_know_with_the_nearest_that_it_does() {
              2026-11-20T08:00\n",
         ),
     ] {
-        assert_eq!(refused(&project, &[&["list"], options].concat()), want);
+        assert_eq!(project.refused(&[&["list"], options].concat()), want);
     }
 }
 
@@ -333,7 +321,7 @@ fn compare_shows_scores_and_what_differs_alone_and_differences_to_a_baseline() {
     let spec = format!("runs/{older}/spec.yaml");
     let diff = rows(&["diff", &spec, older]);
     assert_eq!(diff, [] as [Value; 0]);
-    let error = refused(&project, &["diff", "tinny", older]);
+    let error = project.refused(&["diff", "tinny", older]);
     assert!(
         error.contains("no run \"tinny\"") && error.contains("nearest: \"tiny\""),
         "{error}"
@@ -390,11 +378,11 @@ fn curve_has_the_points_that_tensorboard_reads() {
     let names = project.succeed(&["curve", &run, "--list"]).out;
     assert!(names.contains("4  train/total_loss  (loss)\n"), "{names}");
     assert_eq!(
-        refused(&project, &["curve", &run, "--tag", "totl_loss"]),
+        project.refused(&["curve", &run, "--tag", "totl_loss"]),
         "error: --tag: unknown curve 'totl_loss'; did you mean 'total_loss'? --list names those that there are\n"
     );
     assert_eq!(
-        refused(&project, &["curve", &run, "--tag", "validation_accuracy"]),
+        project.refused(&["curve", &run, "--tag", "validation_accuracy"]),
         "error: --tag: no run has points of validation_accuracy yet\n"
     );
 }
@@ -495,12 +483,12 @@ fn tags_and_notes_are_kept_and_found() {
     assert_eq!(ids(&table), [&older]);
     let labels = fs::read_to_string(project.path(&format!("runs/{older}/labels.yaml"))).unwrap();
     assert_eq!(labels, "version: 1\ntags:\n- best-so-far\n- v2\n");
-    let error = refused(&project, &["tag", &older, "--remove", "v3"]);
+    let error = project.refused(&["tag", &older, "--remove", "v3"]);
     assert!(
         error.ends_with(" has no tag 'v3'; it has best-so-far, v2\n"),
         "{error}"
     );
-    let error = refused(&project, &["tag", &older, "two words"]);
+    let error = project.refused(&["tag", &older, "two words"]);
     assert!(
         error.starts_with("error: got the tag \"two words\", want a word of up to 40 letters"),
         "{error}"

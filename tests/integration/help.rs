@@ -22,11 +22,7 @@ fn shown(project: &Project, script: &str) -> String {
     let said = terminal.said();
     assert!(status.success(), "{said}");
     // Less what bold and underlined letters are told by.
-    let mut parts = said.split('\x1b');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        text + part.split_once('m').map_or("", |(_, rest)| rest)
-    })
+    console::strip_ansi_codes(&said).into_owned()
 }
 
 #[test]

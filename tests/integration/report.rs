@@ -1,9 +1,9 @@
 //! Pages of runs and sweeps.
 
 use crate::support::{
-    Done, Project, RUNBOARD, TINY_NETWORK, last_weights, pid, running, status, wait_for,
+    Done, Project, RUNBOARD, TINY_NETWORK, last_weights, running, signal, status, wait_for,
 };
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
 
@@ -279,7 +279,7 @@ fn page_says_what_is_not_evaluated_damaged_or_at_work() {
         &of(&run),
         &["<b>At work. </b>", "<span class=\"state\">running</span>"],
     );
-    kill(pid(&child), Signal::SIGTERM).unwrap();
+    signal(&child, Signal::SIGTERM);
     child.wait().unwrap();
 }
 
@@ -287,28 +287,19 @@ fn page_says_what_is_not_evaluated_damaged_or_at_work() {
 fn page_goes_where_it_is_told_and_replaces_no_other_file() {
     let project = project();
     let run = project.fresh("fresh", &[]);
-    let refused = |command: &[&str]| {
-        let done = project.runboard(command);
-        assert_eq!(
-            (done.code, &*done.out),
-            (Some(2), ""),
-            "{command:?}: {}",
-            done.err
-        );
-        done.err
-    };
-    let unknown = refused(&["report", "frehs"]);
+
+    let unknown = project.refused(&["report", "frehs"]);
     assert!(
         unknown.starts_with("error: no run \"frehs\" in "),
         "{unknown}"
     );
     assert!(unknown.contains("(nearest: \"fresh\")"), "{unknown}");
     assert_eq!(
-        refused(&["report", "fresh", "-o", "none/page.html"]),
+        project.refused(&["report", "fresh", "-o", "none/page.html"]),
         "error: there is no directory none; want one that is there\n"
     );
     assert_eq!(
-        refused(&["report", "fresh", "-o", "runs"]),
+        project.refused(&["report", "fresh", "-o", "runs"]),
         format!(
             "error: {0} is a directory; want a file, such as {0}/report.html\n",
             project.path("runs").canonicalize().unwrap().display()
@@ -317,7 +308,7 @@ fn page_goes_where_it_is_told_and_replaces_no_other_file() {
     project.write("page.html", "mine");
     let there = project.path("page.html").canonicalize().unwrap();
     assert_eq!(
-        refused(&["report", "fresh", "-o", "page.html"]),
+        project.refused(&["report", "fresh", "-o", "page.html"]),
         format!(
             "error: {} is there and no page of `runboard report`; want another name, or --force to replace it\n",
             there.display()
@@ -335,7 +326,7 @@ fn page_goes_where_it_is_told_and_replaces_no_other_file() {
     assert!(streamed.starts_with("<!DOCTYPE html>") && streamed.ends_with("</html>\n"));
     assert!(!run.join("report.html").exists());
     // Where nobody may write, root neither.
-    let error = refused(&["report", "fresh", "-o", "/sys/page.html"]);
+    let error = project.refused(&["report", "fresh", "-o", "/sys/page.html"]);
     assert!(
         error.starts_with("error: failed to write /sys/page.html: ")
             && error.ends_with("; want another place: -o FILE\n"),

@@ -185,6 +185,18 @@ impl Project {
         done
     }
 
+    /// Run runboard to its end, which must be that of bad input, and print nothing: its standard error.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let done = self.runboard(arguments);
+        assert_eq!(
+            (done.code, &*done.out),
+            (Some(2), ""),
+            "{arguments:?}: {}",
+            done.err
+        );
+        done.err
+    }
+
     /// Start runboard and leave it running.
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).spawn().unwrap()
