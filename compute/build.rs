@@ -1,4 +1,4 @@
-//! Compiles the C++ of src/backend/group, and writes libtorch's places into the binary, so that it starts from any
+//! Compiles the C++ of src/backend, and writes libtorch's places into the binary, so that it starts from any
 //! directory and with the libtorch that it was built for, also where it was installed or its clone was moved.
 
 use std::env;
@@ -19,7 +19,7 @@ fn main() {
         env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default()
     );
     if libtorch.is_empty() {
-        compile_group(Path::new("/usr"));
+        compile(Path::new("/usr"));
         return;
     }
     let lib = Path::new(&libtorch).join("lib");
@@ -30,7 +30,7 @@ fn main() {
         );
         return;
     }
-    compile_group(Path::new(&libtorch));
+    compile(Path::new(&libtorch));
     // RPATH, which the loader searches before LD_LIBRARY_PATH. The linker's default, RUNPATH, comes after it, and
     // another program's libtorch there would be taken for this one (https://man7.org/linux/man-pages/man8/ld.so.8.html).
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
@@ -39,11 +39,12 @@ fn main() {
     }
 }
 
-/// libtorch's process groups as C functions. The libraries that they need are those that torch-sys names.
-fn compile_group(libtorch: &Path) {
+/// libtorch's process groups and its settings as C functions. The libraries that they need are those that torch-sys names.
+fn compile(libtorch: &Path) {
     let group = Path::new("src/backend/group");
-    for source in ["c10d.cpp", "gloo"] {
-        println!("cargo:rerun-if-changed={}", group.join(source).display());
+    let sources = [group.join("c10d.cpp"), "src/backend/context.cpp".into()];
+    for source in sources.iter().chain([&group.join("gloo")]) {
+        println!("cargo:rerun-if-changed={}", source.display());
     }
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(1);
@@ -56,7 +57,7 @@ fn compile_group(libtorch: &Path) {
             build.flag(format!("-isystem{}", headers.display())); // which leaves out warnings of theirs
         }
     }
-    build.file(group.join("c10d.cpp")).compile("runboard_c10d");
+    build.files(sources).compile("runboard_libtorch");
 }
 
 /// The directories to look for libtorch in, in this order; the loader replaces `$ORIGIN` by the binary's.

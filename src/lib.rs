@@ -43,6 +43,7 @@ pub mod overview;
 pub mod paths;
 pub mod pictures;
 mod proc_stat;
+pub mod reference;
 pub mod report;
 pub mod run;
 pub mod schedule;

@@ -5,9 +5,8 @@ use clap::{Parser, Subcommand};
 use nix::sys::prctl;
 use runboard::cli::{EvalArgs, RankArgs, TrainArgs, record_training};
 use runboard::compute::{self, Question, environment};
-use runboard::run::{RunDir, read_spec};
 use runboard::shutdown::Shutdown;
-use runboard::spec::Spec;
+use runboard::spec::{Compute, Precision, Spec};
 use runboard::{cli, console, files};
 use runboard_compute::trainer::RankFiles;
 use runboard_compute::{backend, evaluator, trainer};
@@ -36,7 +35,16 @@ enum Command {
     /// Print what `machine` does, then take a few steps of each of the frozen specs on standard input, a JSON array, and print how
     /// fast they are, as JSON
     Pace,
-    /// Print what `machine` does, then what a checkpoint makes of the images on standard input, as JSON
+    /// Print how the device's arithmetic compares with TensorFlow's and PyTorch's, as JSON
+    Golden {
+        /// As a spec's `compute.device`
+        #[arg(long)]
+        device: String,
+        /// As a spec's `compute.precision`
+        #[arg(long, value_parser = precision)]
+        precision: Precision,
+    },
+    /// Print what a checkpoint makes of the images on standard input, as JSON
     Predict {
         /// Its directory
         #[arg(long)]
@@ -57,7 +65,7 @@ fn run(arguments: Arguments) -> Result<i32> {
         Command::Rank(arguments) => rank(&arguments),
         Command::Eval(arguments) => {
             let run = arguments.run.find()?;
-            prepare(&run)?;
+            prepare()?;
             let stop = Shutdown::on_signals()?;
             Ok(evaluator::evaluate(&run, &stop, arguments.once)?.exit_code())
         }
@@ -72,8 +80,16 @@ fn run(arguments: Arguments) -> Result<i32> {
             let paces: Result<Vec<_>> = specs.map(|spec| trainer::pace::measure(&spec?)).collect();
             answer(&paces?)
         }
+        Command::Golden { device, precision } => {
+            let (device, _) = backend::device("--device", &device)?;
+            let compute = Compute {
+                precision,
+                ..Compute::default()
+            };
+            backend::prepare(&compute, 0)?;
+            answer(&backend::golden::compare(&device, precision)?)
+        }
         Command::Predict { checkpoint } => {
-            answer(&backend::machine())?;
             let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;
             answer(&evaluator::predict(
                 &spec,
@@ -85,9 +101,13 @@ fn run(arguments: Arguments) -> Result<i32> {
     }
 }
 
+fn precision(text: &str) -> Result<Precision, serde_json::Error> {
+    serde_json::from_value(text.into())
+}
+
 fn train(arguments: &TrainArgs) -> Result<i32> {
     let run = arguments.run.find()?;
-    prepare(&run)?;
+    prepare()?;
     if !arguments.supervised {
         record_training(&run, &backend::machine());
     }
@@ -98,7 +118,7 @@ fn train(arguments: &TrainArgs) -> Result<i32> {
 
 fn rank(arguments: &RankArgs) -> Result<i32> {
     let run = arguments.run.find()?;
-    prepare(&run)?;
+    prepare()?;
     let files = RankFiles {
         store: arguments.store.as_deref(),
         began: arguments.began.as_deref(),
@@ -111,12 +131,9 @@ fn rank(arguments: &RankArgs) -> Result<i32> {
     Ok(trainer::train_rank(&run, &arguments.launch, files, &stop)?.exit_code())
 }
 
-/// Prepares this process to train or evaluate `run`.
-fn prepare(run: &RunDir) -> Result<()> {
-    // A spec that is bad is for the process itself to report, in its status.
-    if let Ok(spec) = read_spec(run) {
-        environment::ensure(&spec, &backend::machine())?;
-    }
+/// Prepares this process to train or evaluate a run.
+fn prepare() -> Result<()> {
+    environment::ensure()?;
     console::reserve_log_space();
     Ok(())
 }

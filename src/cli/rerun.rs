@@ -175,7 +175,7 @@ fn repetition(
         }
     }
     let on_gpu = |session: &Provenance| session.software.device.contains("cuda");
-    if on_gpu(now) || sessions.iter().any(on_gpu) {
+    if !spec.compute.deterministic && (on_gpu(now) || sessions.iter().any(on_gpu)) {
         doubts.push("a GPU sums in no fixed order".to_owned());
     }
     if sessions.is_empty() {

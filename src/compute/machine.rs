@@ -33,7 +33,7 @@ pub fn machine() -> Result<&'static Machine> {
     if let Some(machine) = MACHINE.get() {
         return Ok(machine);
     }
-    let machine = Asked::start(&["machine"], &[])?.answer(&[])?;
+    let machine = Asked::start(&["machine"])?.answer(&[])?;
     Ok(MACHINE.get_or_init(|| machine))
 }
 

@@ -1,14 +1,15 @@
 //! The other program, `runboard-compute`: the trainer and the evaluator are processes of it, and it says what the machine has
 //! and how fast it trains. runboard itself needs no libtorch and does not load it, so that every command starts at once.
 
-mod conversation;
 pub mod environment;
+mod goldens;
 mod libtorch;
 mod machine;
 mod pace;
 mod predict;
 mod program;
 
+pub use goldens::{Comparison, goldens};
 pub use machine::{Machine, machine};
 pub use pace::{Pace, Trial};
 pub use predict::{Predictions, Question, predict};

@@ -1,9 +1,10 @@
 //! How fast training is on this machine.
 
-use super::conversation::Conversation;
 use super::machine::Machine;
+use super::program::Asked;
 use crate::spec::Spec;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// What a few steps showed.
@@ -19,9 +20,12 @@ pub struct Pace {
     pub checkpoint_bytes: u64,
 }
 
-/// The program, asked how fast specs train.
+/// The program, asked in one process what the machine has and then how fast specs train: it takes its time to start.
 #[derive(Debug)]
-pub struct Trial(Conversation);
+pub struct Trial {
+    program: Asked,
+    machine: Machine,
+}
 
 impl Trial {
     /// Starts it.
@@ -29,24 +33,34 @@ impl Trial {
     /// # Errors
     /// As [`machine`](super::machine()).
     pub fn start() -> Result<Self> {
-        Ok(Trial(Conversation::start(vec!["pace".into()])?))
+        let mut program = Asked::start(&["pace"])?;
+        let machine = program.first_line()?;
+        if machine.is_empty() {
+            program.answer::<IgnoredAny>(&[])?; // it has ended, and says why
+            bail!("runboard-compute pace ended without an answer");
+        }
+        let machine = serde_json::from_slice(&machine);
+        let machine =
+            machine.context("failed to read what runboard-compute says of the machine")?;
+        Ok(Trial { program, machine })
     }
 
     /// What it says of the machine.
     pub fn machine(&self) -> &Machine {
-        self.0.machine()
+        &self.machine
     }
 
-    /// How fast each of these specs trains, by a few steps that leave nothing behind; all of them with the threads, and the
-    /// environment, of the first one. None for a network so large that it would take long.
+    /// How fast each of these specs trains, by a few steps that leave nothing behind; all of them with the threads
+    /// of the first one. None for a network so large that it would take long.
     ///
     /// # Errors
     /// A device that is not there; the program's.
     pub fn paces(self, specs: &[&Spec]) -> Result<Vec<Option<Pace>>> {
-        let Some(first) = specs.first() else {
+        if specs.is_empty() {
             return Ok(Vec::new());
-        };
+        }
         let frozen: Result<Vec<_>> = specs.iter().map(|spec| spec.to_frozen_json()).collect();
-        self.0.answer(first, &serde_json::to_vec(&frozen?)?)
+        let frozen = serde_json::to_vec(&frozen?)?;
+        self.program.answer(&frozen)
     }
 }

@@ -1,6 +1,6 @@
 //! What a checkpoint's network makes of images.
 
-use super::conversation::Conversation;
+use super::program::Asked;
 use crate::data::{ChannelStatistics, Images};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
@@ -67,10 +67,10 @@ pub fn predict(
     let mut input = serde_json::to_vec(&question)?;
     input.push(b'\n');
     input.extend_from_slice(images.records());
-    let words = vec![
-        "predict".into(),
-        "--checkpoint".into(),
-        checkpoint.as_os_str().to_owned(),
+    let words = [
+        "predict".as_ref(),
+        "--checkpoint".as_ref(),
+        checkpoint.as_os_str(),
     ];
-    Conversation::start(words)?.answer(spec, &input)
+    Asked::start(&words)?.answer(&input)
 }

@@ -115,16 +115,15 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Asks these words, with these variables. If this is dropped the program ends, as nothing comes on its standard input.
+    /// Asks these words. If this is dropped the program ends, as nothing comes on its standard input.
     ///
     /// # Errors
     /// As [`path`], and if it cannot be started.
-    pub fn start(words: &[impl AsRef<OsStr>], variables: &[environment::Variable]) -> Result<Self> {
+    pub fn start(words: &[impl AsRef<OsStr>]) -> Result<Self> {
         let program = path()?;
         let named = format!("{} {}", program.display(), hint::shell(words));
         let child = command(&program)?
             .args(words)
-            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

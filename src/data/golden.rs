@@ -5,12 +5,28 @@ use super::format::RECORD_BYTES;
 use super::images::Images;
 use super::random;
 use super::stream::{Batch, BatchStream, Batching, Share};
+use crate::reference::{Golden, deviation};
 use crate::spec::{Contrast, Flip, Input, Normalize, PadMode, Seed};
-use crate::testing::golden::{Golden, assert_close, assert_uniform, error};
+use crate::testing::golden::{assert_uniform, path};
 use std::sync::Arc;
 
 /// Relative to the image's largest value.
 const BOUND: f64 = 1e-4;
+
+fn golden() -> Golden {
+    Golden::parse(&std::fs::read(path("input.safetensors")).unwrap()).unwrap()
+}
+
+/// Holds `got` to `want` within `bound`; `--nocapture` shows how near it is.
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], want: &[f64], bound: f64) {
+    let deviation = deviation(got, want);
+    println!("{what:<48} {deviation:.1e}");
+    assert!(
+        deviation <= bound,
+        "{what}: {deviation:.1e} from the golden values, want at most {bound:.0e}"
+    );
+}
 
 fn augmented(
     golden: &Golden,
@@ -18,7 +34,7 @@ fn augmented(
     augmentation: &Augmentation,
     input: &Input,
 ) -> Vec<f32> {
-    let pixels = golden.get("pixels");
+    let pixels = golden.get("pixels").unwrap();
     let bytes = pixels.values.len() / pixels.shape[0];
     let bytes: Vec<u8> = (pixels.values[image * bytes..][..bytes].iter())
         .map(|&x| x as u8)
@@ -30,10 +46,10 @@ fn augmented(
 
 #[test]
 fn augmented_images_equal_tensorflows() {
-    let golden = Golden::read("input");
+    let golden = golden();
     let mut flat = 0;
-    for case in golden.numbered("distort") {
-        let want = |name: &str| &golden.get(&format!("{case}/{name}")).values;
+    for case in golden.numbered("distort").unwrap() {
+        let want = |name: &str| &golden.get(&format!("{case}/{name}")).unwrap().values;
         let [image, crop, top, left, mirror, brightness, contrast] = want("draw")[..] else {
             panic!("{case}: an augmentation has 7 numbers");
         };
@@ -59,8 +75,8 @@ fn augmented_images_equal_tensorflows() {
         let got = augmented(&golden, image as usize, &augmentation, &standard);
         assert_close(&format!("{case}/exact"), &got, want("exact"), 1e-6);
         // Of a nearly flat image TensorFlow's 32 bits keep less than the bound; nothing to hold on to.
-        let exact = golden.get(&format!("{case}/exact"));
-        if error(&exact.floats(), want("standardized")) < BOUND {
+        let exact = golden.get(&format!("{case}/exact")).unwrap();
+        if deviation(&exact.floats(), want("standardized")) < BOUND {
             assert_close(
                 &format!("{case}/standardized"),
                 &got,
@@ -76,7 +92,7 @@ fn augmented_images_equal_tensorflows() {
 
 #[test]
 fn central_crops_equal_tensorflows_flat_images_included() {
-    let golden = Golden::read("input");
+    let golden = golden();
     for crop in [24, 25, 7] {
         let standard = Input {
             crop,
@@ -91,7 +107,7 @@ fn central_crops_equal_tensorflows_flat_images_included() {
             ("standardized", &standard, BOUND),
             ("exact", &standard, 1e-6),
         ] {
-            let want = golden.get(&format!("central/{crop}/{name}"));
+            let want = golden.get(&format!("central/{crop}/{name}")).unwrap();
             for (image, want) in want.values.chunks_exact(input_len(input)).enumerate() {
                 let got = augmented(&golden, image, &Augmentation::central(input), input);
                 assert_close(&format!("central/{crop}/{name}/{image}"), &got, want, bound);

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 /// Version of the frozen spec that this program writes. Version 1 is that of files that do not name one. A new field
 /// makes a new version, and has a line in [`ADDED`].
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 
 /// Fields that version 1 began without: the first version whose files all have them, and the value that does what the
 /// program did before. A run goes on as it began, whatever the default is today.
@@ -21,6 +21,7 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("compute.timeout_secs", 3, "60"), // of no effect
     // libtorch's own setting on a GPU.
     ("compute.precision", 2, "tf32-conv"),
+    ("compute.deterministic", 4, "false"),
     ("train.keep_every", 2, "0"),
     ("train.keep_best", 2, "false"),
     ("train.on_divergence", 2, "stop"),

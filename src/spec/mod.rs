@@ -167,6 +167,8 @@ pub struct Compute {
     pub threads: usize,
     /// Of the products in convolutions and dense layers.
     pub precision: Precision,
+    /// Whether a GPU gives the same bits each time.
+    pub deterministic: bool,
 }
 
 impl Default for Compute {
@@ -177,6 +179,7 @@ impl Default for Compute {
             timeout_secs: 60,
             threads: 0,
             precision: Precision::default(),
+            deterministic: false,
         }
     }
 }
@@ -203,6 +206,18 @@ pub enum Precision {
     Tf32Conv,
     /// bfloat16: 7 bits of mantissa, in half the memory; so are the activations between the products.
     Bf16,
+}
+
+impl Precision {
+    /// As specs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Float32 => "float32",
+            Precision::Tf32 => "tf32",
+            Precision::Tf32Conv => "tf32-conv",
+            Precision::Bf16 => "bf16",
+        }
+    }
 }
 
 /// Which images the experiment trains and is evaluated on.

@@ -1,4 +1,4 @@
-//! What the unit tests of several rooms share: random edits of valid files, TensorFlow's golden values, a bound
+//! What the unit tests of several rooms share: random edits of valid files, places of golden files, a bound
 //! on memory. Nothing here is in the program.
 
 mod docs;

@@ -3,7 +3,7 @@
 use crate::setting::Setting;
 use anyhow::{Context, Result};
 use runboard::console;
-use runboard::spec::Spec;
+use runboard::spec::{Compute, Spec};
 use runboard_compute::backend;
 use runboard_compute::backend::group::{Group, Hello, Meeting, Place};
 use std::env;
@@ -23,7 +23,7 @@ pub fn floats(spec: &Spec) -> usize {
 /// Sum for ever. The first process starts the second, which is told the store where they meet.
 pub fn work(setting: &Setting, store: Option<PathBuf>) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(3600);
-    backend::prepare(1);
+    backend::prepare(&Compute::default(), 1)?;
     let directory = tempfile::tempdir()?;
     let rank = usize::from(store.is_some());
     let store = match store {

@@ -76,7 +76,7 @@ fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
 /// Matrix products, each as much arithmetic as a step, for ever.
 fn multiply(setting: &Setting) -> Result<()> {
     let (device, _) = backend::device("compute.device", &setting.device)?;
-    backend::prepare(setting.spec.compute.threads);
+    backend::prepare(&setting.spec.compute, setting.spec.compute.threads)?;
     let product = floor::Product::new(&setting.spec, &device);
     for step in 0u64.. {
         product.multiply()?;
@@ -91,7 +91,7 @@ fn multiply(setting: &Setting) -> Result<()> {
 fn evaluate(setting: &Setting) -> Result<()> {
     let spec = &setting.spec;
     let (device, _) = backend::device("compute.device", &setting.device)?;
-    backend::prepare(spec.compute.threads);
+    backend::prepare(&spec.compute, spec.compute.threads)?;
     let directory = setting.images()?;
     let images = Images::read(&directory, Split::Test)?;
     let classes = data::class_names(&directory)?;

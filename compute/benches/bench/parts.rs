@@ -54,7 +54,7 @@ impl Cadence {
 pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let spec = &setting.spec;
     let (device, _) = backend::device("compute.device", &spec.compute.device)?;
-    backend::prepare(spec.compute.threads);
+    backend::prepare(&spec.compute, spec.compute.threads)?;
     let images = Arc::new(Images::read(&setting.images()?, Split::Train)?);
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let directory = tempfile::tempdir_in(&setting.out)?;

@@ -7,13 +7,11 @@
 // burn deprecates its libtorch backend in favour of its own kernels; this module is the only user.
 #![allow(deprecated)]
 
+mod context;
 mod cpu;
 mod device_images;
 mod dropout;
-#[cfg(test)]
-mod golden;
-#[cfg(test)]
-mod golden_torch;
+pub mod golden;
 pub mod group;
 mod libraries;
 mod losses;
@@ -89,9 +87,13 @@ pub fn training_device(compute: &Compute, launch: &Launch) -> Result<(Device, St
     )
 }
 
-/// Prepare this process for the arithmetic, with `threads` threads; 0 leaves libtorch's choice, one for
+/// Prepare this process for the arithmetic that `compute` says, with `threads` threads; 0 leaves libtorch's choice, one for
 /// each core. Returns their number.
-pub fn prepare(threads: usize) -> usize {
+///
+/// # Errors
+/// libtorch's.
+pub fn prepare(compute: &Compute, threads: usize) -> Result<usize> {
+    context::set(compute)?;
     if threads > 0 {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
@@ -107,7 +109,7 @@ pub fn prepare(threads: usize) -> usize {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
-    threads
+    Ok(threads)
 }
 
 /// Labels of a batch, on the device.

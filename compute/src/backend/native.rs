@@ -42,6 +42,26 @@ pub fn gradients(
     Ok((losses, with_handles(network, gradients)))
 }
 
+/// [`gradients`] by libtorch's operations, where that computes them by the kernels; without dropout.
+///
+/// # Errors
+/// libtorch's.
+pub(super) fn gradients_beside_kernels(
+    network: &Network,
+    spec: &Spec,
+    images: Tensor<4>,
+    labels: impl Into<Labels>,
+) -> Result<Option<(DeviceLosses, Network)>> {
+    let images = tch_tensor(images)?;
+    if CpuNetwork::of(spec, &images).is_none() {
+        return Ok(None);
+    }
+    let labels = Targets::new(labels.into(), spec)?;
+    let batch = differentiate(&handles(network)?, spec, &images, &labels, None)?;
+    let losses = DeviceLosses::new(batch.cross_entropy, batch.accuracy, batch.decays)?;
+    Ok(Some((losses, with_handles(network, batch.gradients))))
+}
+
 /// The losses of a batch and the gradient of their sum.
 pub(super) struct BatchGradients {
     /// The mean, a scalar.

@@ -148,7 +148,7 @@ impl<'a> Evaluator<'a> {
         let spec = run::read_spec(run)?;
         let device = backend::machine().evaluation_device(&spec)?;
         let (device, device_name) = backend::device("eval.device", &device)?;
-        backend::prepare(threads(&spec));
+        backend::prepare(&spec.compute, threads(&spec))?;
         let RunData { images, classes } = run::with_heartbeat(status, run, || {
             run::data::read(run, &spec.data, Split::Test)
         })?;

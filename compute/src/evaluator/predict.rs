@@ -25,7 +25,7 @@ pub fn predict(
 ) -> Result<Predictions> {
     let device = backend::machine().evaluation_device(spec)?;
     let (device, device_name) = backend::device("eval.device", &device)?;
-    backend::prepare(threads(spec));
+    backend::prepare(&spec.compute, threads(spec))?;
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let load = || {
         let tensors = checkpoint::load(checkpoint)?.tensors;

@@ -187,7 +187,7 @@ impl<'a> Trainer<'a> {
         let (device, device_name) = backend::training_device(&spec.compute, launch)?;
         let device_names = backend::machine().training_devices(&spec.compute, launch)?;
         let processes = RankProcesses::start(run, launch)?;
-        let threads = backend::prepare(launch.threads(&spec.compute));
+        let threads = backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
         let TrainingData {
             images, classes, ..
         } = run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;

@@ -38,7 +38,7 @@ pub fn measure(spec: &Spec) -> Result<Option<Pace>> {
     spec.train.batch_size = batch_size.min(limit);
 
     let (device, name) = backend::device("compute.device", &spec.compute.device)?;
-    let threads = backend::prepare(spec.compute.threads);
+    let threads = backend::prepare(&spec.compute, spec.compute.threads)?;
     let images = Arc::new(Images::noise(spec.seed, 2 * BATCH.end()));
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let mut optimizer = Optimizer::new(&spec, &network)?;

@@ -507,7 +507,7 @@ fn train_until_ending(
 ) -> Result<Ending> {
     let (rank, ranks) = (launch.rank, launch.world);
     let (device, name) = backend::training_device(&spec.compute, launch)?;
-    backend::prepare(launch.threads(&spec.compute));
+    backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
     let images = Arc::new(run::data::read_training(run, spec)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let mut group = connect(run, spec, launch, files.store, None)?;

@@ -140,6 +140,13 @@ pub(super) const FIELDS: &[Field] = &[
          slower on a CPU. Sums, weights, losses and updates are float32 always.",
     ),
     field(
+        "compute.deterministic",
+        Bool,
+        "Whether a GPU may only choose algorithms that give the same bits each time, which costs time. It chooses the \
+         fastest by trying them otherwise. On a CPU the bits are the same each time in any case.",
+    )
+    .changeable(),
+    field(
         "data.source",
         OneOf(&["cifar10", "synthetic"]),
         "Where images come from if data.folder lacks them. cifar10: the official archive, or any directory in its layout. \

@@ -23,7 +23,6 @@ use super::native::{BatchGradients, Targets};
 use crate::model::{LAYERS, PER_LAYER, same_padding, same_size};
 use anyhow::{Result, anyhow};
 use convolution::Convolution;
-#[cfg(test)]
 pub(super) use dense::cross_entropy;
 use dense::{Dense, HostLabels};
 use norm::Norm;

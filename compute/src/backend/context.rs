@@ -1,0 +1,61 @@
+//! What libtorch's operations may round and choose on a GPU.
+
+use anyhow::{Result, bail};
+use runboard::spec::{Compute, Precision};
+
+unsafe extern "C" {
+    fn runboard_context_set(
+        tf32_products: bool,
+        tf32_convolutions: bool,
+        deterministic: bool,
+    ) -> bool;
+    #[cfg(test)]
+    fn runboard_context_get() -> i32;
+}
+
+/// Sets, for this process, what `compute.precision` and `compute.deterministic` say. Nothing of it changes what a CPU
+/// computes.
+///
+/// # Errors
+/// libtorch refuses.
+pub(super) fn set(compute: &Compute) -> Result<()> {
+    let (products, convolutions) = match compute.precision {
+        Precision::Float32 => (false, false),
+        // Where something is left in float32, as Muon's products are.
+        Precision::Tf32 | Precision::Bf16 => (true, true),
+        Precision::Tf32Conv => (false, true),
+    };
+    // SAFETY: plain values, to a function that throws nothing and keeps nothing. It may set a variable of the environment,
+    // as no thread reads one yet: processes call this before they start any.
+    if !unsafe { runboard_context_set(products, convolutions, compute.deterministic) } {
+        bail!("libtorch refuses compute.precision or compute.deterministic");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_is_what_the_spec_says() {
+        let get = |precision, deterministic| {
+            let compute = Compute {
+                precision,
+                deterministic,
+                ..Compute::default()
+            };
+            set(&compute).unwrap();
+            // SAFETY: it takes nothing and throws nothing.
+            unsafe { runboard_context_get() }
+        };
+        let (products, convolutions, benchmark, deterministic) = (1, 2, 4, 8);
+        assert_eq!(get(Precision::Float32, true), deterministic);
+        assert_eq!(get(Precision::Float32, false), benchmark);
+        assert_eq!(get(Precision::Tf32Conv, false), convolutions | benchmark);
+        for precision in [Precision::Bf16, Precision::Tf32] {
+            let want = products | convolutions | benchmark;
+            assert_eq!(get(precision, false), want, "{precision:?}");
+        }
+    }
+}
