@@ -10,6 +10,7 @@ use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
 use runboard::checkpoint::NamedTensor;
 use runboard::spec::{self, NormName, OptimizerName, Precision, Spec};
+use std::cell::RefCell;
 
 /// The losses and accuracy on the batch of a step, and the gradient of the total loss by every parameter. Which outputs are
 /// left out follows from the spec's seed and the step.
@@ -333,14 +334,7 @@ pub(super) fn local_response_norm(x: &tch::Tensor, spec: &spec::Norm) -> Result<
     if spec.name == NormName::None {
         return Ok(x.shallow_clone());
     }
-    let channels = x.size()[1];
-    let options = (x.kind(), x.device());
-    let radius = spec.radius as i64;
-    let band = tch::Tensor::f_ones([channels, channels], options)?
-        .f_tril(radius)?
-        .f_triu(-radius)?
-        .f_mul_scalar(spec.alpha)?
-        .f_reshape([channels, channels, 1, 1])?;
+    let band = band(x, spec)?;
     let sum = x
         .f_square()?
         .f_conv2d::<&tch::Tensor>(&band, None, [1, 1], [0, 0], [1, 1], 1)?;
@@ -354,6 +348,49 @@ pub(super) fn local_response_norm(x: &tch::Tensor, spec: &spec::Norm) -> Result<
     };
     Ok(x.f_mul(&scale.f_to_kind(x.kind())?)?)
 }
+
+thread_local! {
+    /// The band matrices that this thread has made: a step has two, and the next one the same.
+    static BANDS: RefCell<Vec<(BandShape, tch::Tensor)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a band matrix follows from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct BandShape {
+    channels: i64,
+    radius: i64,
+    alpha: f64,
+    kind: tch::Kind,
+    device: tch::Device,
+}
+
+/// The matrix of [`local_response_norm`], as a convolution of 1 x 1: [channels, channels, 1, 1], made once.
+fn band(x: &tch::Tensor, spec: &spec::Norm) -> Result<tch::Tensor> {
+    let shape = BandShape {
+        channels: x.size()[1],
+        radius: spec.radius as i64,
+        alpha: spec.alpha,
+        kind: x.kind(),
+        device: x.device(),
+    };
+    BANDS.with_borrow_mut(|bands| {
+        if let Some((_, band)) = bands.iter().find(|(known, _)| *known == shape) {
+            return Ok(band.shallow_clone());
+        }
+        let channels = shape.channels;
+        let band = tch::Tensor::f_ones([channels, channels], (shape.kind, shape.device))?
+            .f_tril(shape.radius)?
+            .f_triu(-shape.radius)?
+            .f_mul_scalar(shape.alpha)?
+            .f_reshape([channels, channels, 1, 1])?;
+        bands.truncate(MOST_BANDS - 1);
+        bands.insert(0, (shape, band.shallow_clone()));
+        Ok(band)
+    })
+}
+
+/// Of so many networks, as of a sweep's points that are timed in one process, the last ones.
+const MOST_BANDS: usize = 8;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -582,6 +619,34 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn band_of_the_normalisation_is_made_once_for_each_shape() {
+        let norm = spec::Norm::default();
+        let of = |channels: i64, radius: usize| {
+            let x = tch::Tensor::zeros([1, channels, 1, 1], (tch::Kind::Float, tch::Device::Cpu));
+            let spec = spec::Norm {
+                radius,
+                ..norm.clone()
+            };
+            band(&x, &spec).unwrap()
+        };
+        let (first, again) = (of(12, 4), of(12, 4));
+        assert_eq!(first.data_ptr(), again.data_ptr());
+        // Row 0 reaches as many channels as the radius beyond itself.
+        for (channels, radius) in [(12, 4), (12, 2), (3, 4)] {
+            let row = of(channels, radius).view([channels, channels]).get(0);
+            let row = Vec::<f32>::try_from(row).unwrap();
+            let inside = (radius + 1).min(channels as usize);
+            let alpha = norm.alpha as f32;
+            assert!(row[..inside].iter().all(|&it| it == alpha), "{row:?}");
+            assert!(row[inside..].iter().all(|&it| it == 0.0), "{row:?}");
+        }
+        for channels in 1..2 * MOST_BANDS as i64 {
+            drop(of(channels, 1));
+        }
+        BANDS.with_borrow(|bands| assert_eq!(bands.len(), MOST_BANDS));
     }
 
     #[test]
