@@ -21,6 +21,7 @@
 //! - which ranks a process has, of those on several hosts: [`launch`]
 //! - sweeps of many runs: [`sweep`]
 //! - runs as a table, to be listed, chosen, compared and removed: [`catalog`]
+//! - what a machine makes of it, measured: [`measure`]
 //! - commands: [`cli`]
 //!
 //! No module imports one that stands above it in docs/ARCHITECTURE.md; a test holds that.
@@ -39,6 +40,7 @@ pub mod hint;
 pub mod home;
 pub mod hparams;
 pub mod launch;
+pub mod measure;
 pub mod overview;
 pub mod paths;
 pub mod pictures;

@@ -13,6 +13,7 @@ use runboard_compute::{backend, evaluator, trainer};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The program that runboard starts to train and to evaluate; for people there is `runboard`
 #[derive(Debug, Parser)]
@@ -35,6 +36,12 @@ enum Command {
     /// Print what `machine` does, then take a few steps of each of the frozen specs on standard input, a JSON array, and print how
     /// fast they are, as JSON
     Pace,
+    /// Time steps of each of the frozen specs on standard input, a JSON array, and print them, as JSON
+    Steps {
+        /// For how long, each as a whole and again phase by phase
+        #[arg(long)]
+        seconds: f64,
+    },
     /// Print how the device's arithmetic compares with TensorFlow's and PyTorch's, as JSON
     Golden {
         /// As a spec's `compute.device`
@@ -72,13 +79,17 @@ fn run(arguments: Arguments) -> Result<i32> {
         Command::Machine => answer(&backend::machine()),
         Command::Pace => {
             answer(&backend::machine())?;
-            let specs: Vec<serde_json::Value> =
-                serde_json::from_reader(io::stdin()).context("failed to read the specs")?;
-            let specs = specs
-                .into_iter()
-                .map(|spec| Spec::parse_frozen(Path::new("standard input"), spec.to_string()));
-            let paces: Result<Vec<_>> = specs.map(|spec| trainer::pace::measure(&spec?)).collect();
+            let paces = read_specs()?.into_iter();
+            let paces: Result<Vec<_>> = paces.map(|spec| trainer::pace::measure(&spec)).collect();
             answer(&paces?)
+        }
+        Command::Steps { seconds } => {
+            let limit = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+            let times = read_specs()?.into_iter();
+            let times: Result<Vec<_>> = times
+                .map(|spec| trainer::steps::measure(&spec, limit))
+                .collect();
+            answer(&times?)
         }
         Command::Golden { device, precision } => {
             let (device, _) = backend::device("--device", &device)?;
@@ -99,6 +110,16 @@ fn run(arguments: Arguments) -> Result<i32> {
             )?)
         }
     }
+}
+
+/// The frozen specs on standard input.
+fn read_specs() -> Result<Vec<Spec>> {
+    let specs: Vec<serde_json::Value> =
+        serde_json::from_reader(io::stdin()).context("failed to read the specs")?;
+    let specs = specs.into_iter();
+    specs
+        .map(|spec| Spec::parse_frozen(Path::new("standard input"), spec.to_string()))
+        .collect()
 }
 
 fn precision(text: &str) -> Result<Precision, serde_json::Error> {

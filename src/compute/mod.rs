@@ -8,9 +8,11 @@ mod machine;
 mod pace;
 mod predict;
 mod program;
+mod steps;
 
 pub use goldens::{Comparison, goldens};
 pub use machine::{Machine, machine};
 pub use pace::{Pace, Trial};
 pub use predict::{Predictions, Question, predict};
 pub use program::{BUILD, check_build, path, replace_this_process, supervised};
+pub use steps::{Phase, StepTimes, steps};

@@ -5,11 +5,9 @@ mod all_reduce;
 mod floor;
 mod paired;
 mod parts;
-mod process;
 mod report;
 mod resume;
 mod setting;
-mod statistics;
 
 use anyhow::Result;
 use clap::Parser;

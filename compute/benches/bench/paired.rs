@@ -2,44 +2,18 @@
 //! and the arithmetic alone, a few steps each in turn.
 
 use crate::floor;
-use crate::process::SteppedProcess;
-use crate::setting::{Reference, Setting};
-use crate::statistics::Spread;
+use crate::setting::Setting;
 use anyhow::Result;
 use runboard::compute::environment;
+use runboard::measure::{self, Reference, Timed, TimedCommand, Turns};
 use runboard::run::RunDir;
 use runboard::spec::Spec;
 use runboard_compute::backend;
-use serde::Serialize;
 use std::process::Command;
 
 /// Steps whose times are summed before a ratio is formed: the summaries' default cadence, so that each sum holds
 /// their cost once.
 const STEPS_PER_RATIO: u64 = 100;
-
-/// How long a process took.
-#[derive(Debug, Serialize)]
-pub struct Timed {
-    pub name: String,
-    pub command: String,
-    /// Seconds a step (a pass, for evaluation), turn by turn.
-    pub turns: Vec<f64>,
-    /// Seconds a step over the turns of each ratio.
-    pub seconds: Spread,
-    /// The first process's time over this one's.
-    pub ratio: Spread,
-    pub peak_memory_mib: f64,
-}
-
-/// A command to be timed, and how.
-struct TimedCommand {
-    name: String,
-    command: Command,
-    /// What its seconds are multiplied by.
-    scale: f64,
-    /// Steps a turn.
-    slice: u64,
-}
 
 /// Training steps. The first one is runboard.
 pub fn training(setting: &Setting) -> Result<Vec<Timed>> {
@@ -160,15 +134,13 @@ fn python(
     more: &[&str],
     slice: u64,
 ) -> Result<TimedCommand> {
-    let mut command = Command::new(&reference.python);
-    command
-        .arg(setting.scripts.join(reference.script))
-        .arg("--data")
-        .arg(setting.images()?)
-        .args(["--batch-size", &setting.spec.train.batch_size.to_string()])
-        .args(["--threads", &setting.threads.to_string()])
-        .args(&reference.arguments)
-        .args(more);
+    let mut command = reference.command(
+        &setting.scripts,
+        &setting.images()?,
+        setting.spec.train.batch_size,
+        setting.threads,
+    );
+    command.args(more);
     Ok(TimedCommand {
         name: reference.name.into(),
         command,
@@ -177,57 +149,17 @@ fn python(
     })
 }
 
-/// Start all, then let them take turns; a ratio to the first is formed of the sums of so many turns.
 fn compare(
     setting: &Setting,
     commands: Vec<TimedCommand>,
     turns_per_ratio: u64,
 ) -> Result<Vec<Timed>> {
-    let mut processes = Vec::new();
-    for TimedCommand {
-        name,
-        command,
-        scale,
-        slice,
-    } in commands
-    {
-        eprintln!("warming up {name}");
-        let timed = Timed {
-            command: format!("{command:?}"),
-            turns: Vec::new(),
-            seconds: Spread::of([]),
-            ratio: Spread::of([]),
-            peak_memory_mib: 0.0,
-            name,
-        };
-        let warm_up = setting.warm_up * slice;
-        let process = SteppedProcess::start(&timed.name, command, warm_up, &setting.out)?;
-        processes.push((process, timed, scale, slice));
-    }
-    let rounds = setting.rounds.next_multiple_of(turns_per_ratio);
-    for round in 1..=rounds {
-        let mut line = format!("round {round} of {rounds}:");
-        for (process, timed, scale, slice) in &mut processes {
-            let seconds = process.turn(*slice)? * *scale;
-            timed.turns.push(seconds);
-            line += &format!(" {} {:.1} ms", timed.name, 1e3 * seconds);
-        }
-        eprintln!("{line}");
-    }
-    let mut first = Vec::new();
-    let mut all = Vec::new();
-    for (process, mut timed, ..) in processes {
-        let groups = timed.turns.chunks(turns_per_ratio as usize);
-        let seconds: Vec<f64> = groups
-            .map(|g| g.iter().sum::<f64>() / g.len() as f64)
-            .collect();
-        if first.is_empty() {
-            first.clone_from(&seconds);
-        }
-        timed.ratio = Spread::of(first.iter().zip(&seconds).map(|(f, s)| f / s));
-        timed.seconds = Spread::of(seconds);
-        timed.peak_memory_mib = process.peak_memory()?;
-        all.push(timed);
-    }
-    Ok(all)
+    let turns = Turns {
+        warm_up: setting.warm_up,
+        rounds: setting.rounds,
+        per_ratio: turns_per_ratio,
+        until: None,
+        logs: setting.out.clone(),
+    };
+    measure::compare(&turns, commands, |line| eprintln!("{line}"))
 }

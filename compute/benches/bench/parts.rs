@@ -2,17 +2,17 @@
 //! goes, and what else there is.
 
 use crate::setting::Setting;
-use crate::statistics::Spread;
 use anyhow::Result;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use runboard::checkpoint::{self, Checkpoint};
 use runboard::data::{Batch, BatchStream, Batching, Images, Split};
-use runboard::schedule::StepRates;
+use runboard::measure::Spread;
 use runboard::spec::Spec;
 use runboard_compute::backend::{self, DeviceLosses, Optimizer};
 use runboard_compute::model::Network;
 use runboard_compute::trainer::reporter::{RankTimes, Reporter, StepOutput};
+use runboard_compute::trainer::steps::{PHASES, Steps};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,10 +64,8 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         let size = Batching::from(&spec.train);
         BatchStream::start(Arc::clone(&images), input, size, seed, 0, prefetch, workers)
     };
-    let mut batches = stream(spec.data.prefetch, spec.data.workers)?;
-    let batch = batches.next()?;
-    let mut parts = step(spec, &device, &mut batches, &network)?;
-    drop(batches);
+    let batch = stream(1, 1)?.next()?;
+    let mut parts = step(spec, &images)?;
 
     let train = &spec.train;
     // Scalars alone, which come more often, take next to nothing.
@@ -140,46 +138,18 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
 }
 
 /// The phases of a step as the trainer has them; after each phase the device is waited for.
-fn step(
-    spec: &Spec,
-    device: &Device,
-    batches: &mut BatchStream,
-    network: &Network,
-) -> Result<Vec<Part>> {
-    let mut optimizer = Optimizer::new(spec, network)?;
-    const NAMES: [&str; 4] = [
-        "waiting for the batch",
-        "upload",
-        "forward and backward",
-        "update and moving average",
-    ];
-    let mut seconds: [Vec<f64>; NAMES.len()] = Default::default();
+fn step(spec: &Spec, images: &Arc<Images>) -> Result<Vec<Part>> {
+    let mut steps = Steps::start(spec, images)?;
+    let mut seconds: [Vec<f64>; PHASES.len()] = Default::default();
     for round in 0..55 {
-        let mut marks = vec![Instant::now()];
-        let mut mark = || -> Result<()> {
-            device.sync()?;
-            marks.push(Instant::now());
-            Ok(())
-        };
-        let batch = batches.next()?;
-        mark()?;
-        let (pixels, labels) = backend::upload(batch.images, batch.labels, spec.input.crop, device);
-        mark()?;
-        let (losses, gradients) = backend::gradients(optimizer.network(), spec, 0, pixels, labels)?;
-        mark()?;
-        let rates = StepRates {
-            learning_rate: 1e-9,
-            average_decay: Some(0.5),
-        };
-        optimizer.step(round, &gradients, &losses, rates)?;
-        mark()?;
+        let phases = steps.take_in_phases()?;
         if round >= 5 {
-            for (seconds, pair) in seconds.iter_mut().zip(marks.windows(2)) {
-                seconds.push((pair[1] - pair[0]).as_secs_f64());
+            for (all, phase) in seconds.iter_mut().zip(phases) {
+                all.push(phase);
             }
         }
     }
-    let parts = NAMES.into_iter().zip(seconds);
+    let parts = PHASES.into_iter().zip(seconds);
     Ok(parts
         .map(|(name, seconds)| Part {
             name,

@@ -1,13 +1,13 @@
 //! What was measured, as JSON and as Markdown.
 
 use crate::floor;
-use crate::paired::Timed;
 use crate::parts::{Cadence, Part};
 use crate::resume::Resumed;
 use crate::setting::Setting;
 use anyhow::Result;
 use runboard::data::{Images, Split};
 use runboard::files::write_atomic;
+use runboard::measure::Timed;
 use runboard::run::Provenance;
 use serde::Serialize;
 use std::fmt;

@@ -1,14 +1,13 @@
 //! How long a run takes to go on where it has a long past: a million steps of events and checkpoints, made here.
 
 use crate::paired::trainer;
-use crate::process::SteppedProcess;
 use crate::setting::Setting;
-use crate::statistics::Spread;
 use anyhow::{Context, Result};
 use runboard::checkpoint::queue::EvaluationQueue;
 use runboard::checkpoint::{self, Checkpoint, CheckpointState};
 use runboard::checkpoint::{EMA, WEIGHTS};
 use runboard::events::{EventWriter, Summaries, Tag};
+use runboard::measure::{Spread, SteppedProcess};
 use runboard::run::{Journal, Role, RunDir, Scores};
 use runboard_compute::backend;
 use runboard_compute::model::Network;

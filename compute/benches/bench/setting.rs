@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use runboard::data::{self, Fetch};
+use runboard::measure::{self, Reference};
 use runboard::paths;
 use runboard::run::{Provenance, RunDir};
 use runboard::spec::{self, Override, Spec};
@@ -131,17 +132,6 @@ pub struct Setting {
     arguments: Vec<String>,
 }
 
-/// Somebody else's training of the same network.
-#[derive(Clone)]
-pub struct Reference {
-    pub name: &'static str,
-    pub python: PathBuf,
-    pub script: &'static str,
-    pub arguments: Vec<String>,
-    /// Whether it also tells how long a forward pass over the test images takes.
-    pub evaluates: bool,
-}
-
 impl Options {
     pub fn resolve(self) -> Result<Setting> {
         fs::create_dir_all(&self.out)
@@ -189,46 +179,19 @@ impl Options {
 
     /// Those whose environment is given and that are asked for.
     fn references(&self) -> Vec<Reference> {
-        const BEST: &str = "--lrn band --channels-last";
-        let torch = |name, arguments: &str, evaluates| {
-            let arguments = format!("--device {} {arguments}", self.device);
-            Some(Reference {
-                name,
-                python: self.torch.clone()?,
-                script: "torch_cifar10.py",
-                arguments: arguments.split(' ').map(str::to_owned).collect(),
-                evaluates,
-            })
-        };
-        let mut all = vec![
-            torch("pytorch-eager", "--mode eager", true),
-            torch("pytorch-best", &format!("--mode eager {BEST}"), true),
-            torch("pytorch-compile", &format!("--mode compile {BEST}"), false),
-        ];
+        let torch = self.torch.as_deref();
+        let mut all = torch.map_or(Vec::new(), |python| measure::pytorch(python, &self.device));
         if self.device == "cpu" {
-            all.push(self.tensorflow.clone().map(|python| Reference {
+            all.extend(self.tensorflow.clone().map(|python| Reference {
                 name: "tensorflow",
                 python,
                 script: "tf_cifar10.py",
                 arguments: Vec::new(),
                 evaluates: false,
             }));
-        } else {
-            let (graph, amp) = (format!("--mode graph {BEST}"), "--amp");
-            all.push(torch("pytorch-graph", &graph, false));
-            let compile = format!("--mode compile {BEST} {amp}");
-            all.push(torch("pytorch-compile-bf16", &compile, false));
-            all.push(torch(
-                "pytorch-graph-bf16",
-                &format!("{graph} {amp}"),
-                false,
-            ));
         }
         let asked = |name: &str| self.against.is_empty() || self.against.iter().any(|a| a == name);
-        all.into_iter()
-            .flatten()
-            .filter(|r| asked(r.name))
-            .collect()
+        all.into_iter().filter(|r| asked(r.name)).collect()
     }
 }
 

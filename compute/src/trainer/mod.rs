@@ -8,6 +8,7 @@ pub mod pace;
 mod ranks;
 pub mod reporter;
 mod restore;
+pub mod steps;
 pub mod system_metrics;
 mod timer;
 

@@ -1,12 +1,10 @@
 //! How fast training is on this machine: a few steps that leave nothing behind.
 
-use super::input::{BatchSource, StepInput};
-use crate::backend::{self, DeviceLosses, Optimizer};
-use crate::model::Network;
+use super::steps::Steps;
+use crate::backend::{self, DeviceLosses};
 use anyhow::Result;
 use runboard::compute::Pace;
-use runboard::data::{Images, Share};
-use runboard::schedule::Schedule;
+use runboard::data::Images;
 use runboard::spec::Spec;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -37,21 +35,13 @@ pub fn measure(spec: &Spec) -> Result<Option<Pace>> {
     let mut spec = spec.clone();
     spec.train.batch_size = batch_size.min(limit);
 
-    let (device, name) = backend::device("compute.device", &spec.compute.device)?;
     let threads = backend::prepare(&spec.compute, spec.compute.threads)?;
     let images = Arc::new(Images::noise(spec.seed, 2 * BATCH.end()));
-    let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let mut optimizer = Optimizer::new(&spec, &network)?;
-    let schedule = Schedule::new(&spec, images.len());
-    let mut input = BatchSource::start(&images, &spec, Share::WHOLE, 0, &device, name != "cpu")?;
+    let mut steps = Steps::start(&spec, &images)?;
     let mut begin = Instant::now();
     let mut timed = 0;
     for step in 0..WARM_UP + MAX_STEPS {
-        let StepInput { images, labels, .. } = input.next()?;
-        let (losses, gradients) =
-            backend::gradients(optimizer.network(), &spec, step, images, labels)?;
-        optimizer.step(step, &gradients, &losses, schedule.rates(step))?;
-        DeviceLosses::read(&[&losses])?; // waits for the device
+        DeviceLosses::read(&[&steps.take()?])?; // waits for the device
         if step + 1 == WARM_UP {
             begin = Instant::now();
         }
@@ -61,7 +51,7 @@ pub fn measure(spec: &Spec) -> Result<Option<Pace>> {
         }
     }
     let scale = batch_size as f64 / spec.train.batch_size as f64;
-    let tensors = optimizer.state();
+    let tensors = steps.optimizer().state();
     let values = tensors.values().flatten().map(|tensor| tensor.values.len());
     Ok(Some(Pace {
         steps: timed,

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
+/// A program while it is timed. It is killed when this is dropped.
+#[derive(Debug)]
 pub struct SteppedProcess {
+    /// What it is called in messages.
     pub name: String,
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -26,6 +29,9 @@ pub struct SteppedProcess {
 impl SteppedProcess {
     /// Start a program, let it take at least `warm_up` steps, and stop it until its first turn. What it writes on
     /// standard error goes into `directory`.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends.
     pub fn start(name: &str, mut command: Command, warm_up: u64, directory: &Path) -> Result<Self> {
         let errors = directory.join(format!("{name}.log"));
         let log = File::create(&errors)
@@ -57,6 +63,9 @@ impl SteppedProcess {
     }
 
     /// Go on for at least `steps` steps, to a line that prints one, and stop again: seconds a step.
+    ///
+    /// # Errors
+    /// It ends.
     pub fn turn(&mut self, steps: u64) -> Result<f64> {
         let begin = Instant::now();
         killpg(self.group(), Signal::SIGCONT).context("failed to continue a process")?;
@@ -67,6 +76,9 @@ impl SteppedProcess {
     }
 
     /// The peak of its resident memory so far, in MiB.
+    ///
+    /// # Errors
+    /// The system does not tell.
     pub fn peak_memory(&self) -> Result<f64> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;

@@ -1,14 +1,18 @@
 //! Median and quartiles: on a shared machine a mean tells of the neighbours.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Where the middle of some measurements lies, and where the middle half of them.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
+    /// Half of them are not larger.
     pub median: f64,
+    /// A quarter of them are not larger.
     pub lower_quartile: f64,
+    /// Three quarters of them are not larger.
     pub upper_quartile: f64,
+    /// How many there are.
     pub samples: usize,
 }
 

@@ -1,0 +1,196 @@
+//! Training steps without what comes with them, for whoever times them.
+
+use super::input::{BatchSource, StepInput};
+use super::system_metrics::SystemMetrics;
+use crate::backend::{self, DeviceLosses, Optimizer};
+use crate::model::Network;
+use anyhow::Result;
+use burn::tensor::Device;
+use runboard::compute::{Phase, StepTimes};
+use runboard::data::{Images, Share};
+use runboard::measure::Spread;
+use runboard::schedule::Schedule;
+use runboard::spec::Spec;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The phases of a step, in their order.
+pub const PHASES: [&str; 4] = [
+    "waiting for the batch",
+    "upload",
+    "forward and backward",
+    "update and moving average",
+];
+
+/// Steps before the clock runs: threads start, memory is touched for the first time, a GPU chooses its kernels.
+const WARM_UP: u64 = 3;
+
+/// Steps that a GPU is given before it is waited for.
+const AHEAD: u64 = 10;
+
+/// Images to take batches of at least.
+const IMAGES: usize = 512;
+
+/// Steps of a network that begins anew.
+pub struct Steps<'a> {
+    spec: &'a Spec,
+    device: Device,
+    on_gpu: bool,
+    input: BatchSource,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    /// The next one.
+    step: u64,
+}
+
+impl<'a> Steps<'a> {
+    /// Of fresh weights, on these images.
+    ///
+    /// # Errors
+    /// As [`backend::device`]; libtorch's.
+    pub fn start(spec: &'a Spec, images: &Arc<Images>) -> Result<Self> {
+        let (device, name) = backend::device("compute.device", &spec.compute.device)?;
+        let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+        let on_gpu = name != "cpu";
+        Ok(Steps {
+            optimizer: Optimizer::new(spec, &network)?,
+            input: BatchSource::start(images, spec, Share::WHOLE, 0, &device, on_gpu)?,
+            schedule: Schedule::new(spec, images.len()),
+            spec,
+            device,
+            on_gpu,
+            step: 0,
+        })
+    }
+
+    /// Take a step. A GPU may not have done it when this returns: to read the losses is to wait for it.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn take(&mut self) -> Result<DeviceLosses> {
+        let StepInput { images, labels, .. } = self.input.next()?;
+        let weights = self.optimizer.network();
+        let (losses, gradients) =
+            backend::gradients(weights, self.spec, self.step, images, labels)?;
+        let rates = self.schedule.rates(self.step);
+        self.optimizer.step(self.step, &gradients, &losses, rates)?;
+        self.step += 1;
+        Ok(losses)
+    }
+
+    /// Take a step, and wait for the device after each of its [`PHASES`]: the seconds of each.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn take_in_phases(&mut self) -> Result<[f64; PHASES.len()]> {
+        let begin = Instant::now();
+        let StepInput {
+            images,
+            labels,
+            waited,
+        } = self.input.next()?;
+        self.device.sync()?;
+        let there = begin.elapsed();
+        let weights = self.optimizer.network();
+        let (losses, gradients) =
+            backend::gradients(weights, self.spec, self.step, images, labels)?;
+        self.device.sync()?;
+        let computed = begin.elapsed();
+        let rates = self.schedule.rates(self.step);
+        self.optimizer.step(self.step, &gradients, &losses, rates)?;
+        self.device.sync()?;
+        let updated = begin.elapsed();
+        self.step += 1;
+        let phases = [waited, there - waited, computed - there, updated - computed];
+        Ok(phases.map(|phase| phase.as_secs_f64()))
+    }
+
+    /// The optimizer with what it has come to.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+}
+
+/// How long the steps of a spec take, on noise in place of images, in about as long as `limit` twice: as training has them,
+/// then phase by phase.
+///
+/// # Errors
+/// As [`Steps::start`].
+pub fn measure(spec: &Spec, limit: Duration) -> Result<StepTimes> {
+    backend::prepare(&spec.compute, spec.compute.threads)?;
+    let batch_size = spec.train.batch_size;
+    let images = Arc::new(Images::noise(spec.seed, IMAGES.max(2 * batch_size)));
+    let mut steps = Steps::start(spec, &images)?;
+    let mut single = 0.0;
+    for _ in 0..WARM_UP {
+        let begin = Instant::now();
+        DeviceLosses::read(&[&steps.take()?])?;
+        single = begin.elapsed().as_secs_f64();
+    }
+    // At least twice, however long it takes.
+    let ahead = ((limit.as_secs_f64() / 2.0 / single) as u64).clamp(1, AHEAD);
+    let (mut seconds, mut issued) = (Vec::new(), Vec::new());
+    let begin = Instant::now();
+    while seconds.len() < 2 || begin.elapsed() < limit {
+        let begin = Instant::now();
+        let losses: Result<Vec<_>> = (0..ahead).map(|_| steps.take()).collect();
+        let losses = losses?;
+        issued.push(begin.elapsed().as_secs_f64() / ahead as f64);
+        DeviceLosses::read(&losses.iter().collect::<Vec<_>>())?;
+        seconds.push(begin.elapsed().as_secs_f64() / ahead as f64);
+    }
+    let mut phases: [Vec<f64>; PHASES.len()] = Default::default();
+    let begin = Instant::now();
+    while phases[0].len() < 2 || begin.elapsed() < limit {
+        for (all, seconds) in phases.iter_mut().zip(steps.take_in_phases()?) {
+            all.push(seconds);
+        }
+    }
+    let phases = PHASES.into_iter().zip(phases);
+    let gpu = SystemMetrics::new(steps.on_gpu).read_gpu();
+    Ok(StepTimes {
+        batch_size,
+        precision: spec.compute.precision,
+        seconds: Spread::of(seconds),
+        issued: Spread::of(issued),
+        ahead,
+        phases: phases
+            .map(|(name, seconds)| Phase {
+                name: name.to_owned(),
+                seconds: Spread::of(seconds),
+            })
+            .collect(),
+        process_mib: peak_memory_mib(),
+        gpu_mib: gpu.memory_mib,
+    })
+}
+
+/// The peak of this process's resident memory, where the system tells.
+fn peak_memory_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_timed_as_a_whole_and_phase_by_phase() {
+        let mut spec = Spec::default();
+        spec.compute.device = "cpu".into();
+        spec.train.batch_size = 8;
+        let times = measure(&spec, Duration::from_millis(20)).unwrap();
+        assert_eq!(times.batch_size, 8);
+        assert!(times.seconds.samples >= 2 && times.issued.median <= times.seconds.median);
+        let names: Vec<&str> = times.phases.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, PHASES);
+        assert!(times.phases[2].seconds.median > 0.0);
+        assert!(times.process_mib.is_some_and(|mib| mib > 64.0));
+        assert_eq!(times.gpu_mib, None);
+    }
+}
