@@ -21,7 +21,7 @@
 //! - which ranks a process has, of those on several hosts: [`launch`]
 //! - sweeps of many runs: [`sweep`]
 //! - runs as a table, to be listed, chosen, compared and removed: [`catalog`]
-//! - what a machine makes of it, measured: [`measure`]
+//! - what a machine makes of it, measured: [`verify`], [`measure`]
 //! - commands: [`cli`]
 //!
 //! No module imports one that stands above it in docs/ARCHITECTURE.md; a test holds that.
@@ -56,3 +56,4 @@ pub mod supervisor;
 pub mod sweep;
 #[cfg(test)]
 mod testing;
+pub mod verify;

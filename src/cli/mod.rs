@@ -23,6 +23,7 @@ mod show;
 mod stop;
 mod sweep;
 mod trash;
+mod verify;
 mod warm_start;
 mod watch;
 mod which;
@@ -155,6 +156,8 @@ enum Command {
         #[arg(long, conflicts_with = "verbose")]
         json: bool,
     },
+    /// Verify what this machine makes of runboard, by real runs: right values, same bytes, speed, memory
+    Verify(verify::Arguments),
     /// Explain the fields of a spec: what they mean, their defaults and ranges
     Fields(fields::Arguments),
     /// Fetch, import, generate or check images
@@ -550,6 +553,7 @@ impl Cli {
                 verbose,
                 json,
             } => check::check(experiment, *verbose, *json),
+            Command::Verify(arguments) => verify::verify(arguments),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),
             Command::Generate { share } => generate::generate(Cli::command(), share),

@@ -32,6 +32,7 @@ fn modules_import_none_that_stands_after_them() {
         "sweep",
         "catalog",
         "report",
+        "verify",
         "cli",
         "main",
     ]);

@@ -56,7 +56,7 @@ fn names(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
 }
 
 /// Holds the names of a section equal to those that its command has printed, each time it ran; what is told of as a whole may hold anything.
-fn assert_documented(section: &str, printed: &[&Value]) {
+pub fn assert_documented(section: &str, printed: &[&Value]) {
     let documented = documented(section);
     let mut found = BTreeSet::new();
     for value in printed {

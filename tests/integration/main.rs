@@ -39,5 +39,6 @@ mod terminal;
 mod tour;
 mod trash;
 mod until;
+mod verify;
 mod warm_start;
 mod watch;

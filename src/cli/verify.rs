@@ -1,0 +1,53 @@
+//! `runboard verify`: what this machine makes of runboard, in one go.
+
+use super::{data_from_environment, path};
+use crate::verify::{self, Options};
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to verify.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Every answer is written as soon as it is there: DIR/verify.json (docs/json.md), DIR/verify.md, a section for \
+docs/performance.md, and DIR/verify.log, what was done. What does not fit into the time is left out, and so is what needs \
+images of CIFAR-10 or a python with torch where there are none. The exit code is 1 if something is not as it should be.")]
+pub struct Arguments {
+    /// Where the network is computed: cpu, cuda or cuda:N, or auto for the first GPU
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+    /// How long it may take
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    minutes: u64,
+    /// Directory of the answers; it is made, and has none yet
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    out: PathBuf,
+    /// Directory of CIFAR-10's files, to train fast-start on; also taken from RUNBOARD_DATA
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    data: Option<PathBuf>,
+    /// A python with torch and numpy, to time PyTorch beside runboard [default: python3]
+    #[arg(long, value_name = "PYTHON", value_parser = path())]
+    python: Option<PathBuf>,
+    /// Take fewer steps, of smaller batches
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Answers all questions; the exit code says whether all is as it should be.
+pub fn verify(arguments: &Arguments) -> Result<i32> {
+    let given = arguments.data.clone();
+    let data = match given.filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) => Some(directory),
+        None => data_from_environment()?,
+    };
+    let passed = verify::verify(&Options {
+        device: arguments.device.clone(),
+        time: Duration::from_secs(60 * arguments.minutes),
+        out: arguments.out.clone(),
+        data: data.map(std::path::absolute).transpose()?,
+        python: arguments.python.clone(),
+        quick: arguments.quick,
+    })?;
+    Ok(i32::from(!passed))
+}
