@@ -2,7 +2,6 @@
 
 #include <ATen/Context.h>
 
-#include <cstdlib>
 #include <exception>
 
 extern "C" {
@@ -23,10 +22,6 @@ bool runboard_context_set(
     // Operations that have no other way warn, and go on.
     context.setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
     context.setDeterministicFillUninitializedMemory(false);
-    if (deterministic) {
-      // cuBLAS reads it when it is used for the first time.
-      setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
-    }
     return true;
   } catch (const std::exception&) {
     return false;

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use runboard::spec::{Compute, Precision};
+use std::env;
 
 unsafe extern "C" {
     fn runboard_context_set(
@@ -12,6 +13,11 @@ unsafe extern "C" {
     #[cfg(test)]
     fn runboard_context_get() -> i32;
 }
+
+/// cuBLAS reads it when it is used for the first time; with this value its products have the same bits each time
+/// (<https://docs.nvidia.com/cuda/cublas/index.html#results-reproducibility>).
+const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
+const FIXED_WORKSPACE: &str = ":4096:8";
 
 /// Sets, for this process, what `compute.precision` and `compute.deterministic` say. Nothing of it changes what a CPU
 /// computes.
@@ -25,8 +31,12 @@ pub(super) fn set(compute: &Compute) -> Result<()> {
         Precision::Tf32 | Precision::Bf16 => (true, true),
         Precision::Tf32Conv => (false, true),
     };
-    // SAFETY: plain values, to a function that throws nothing and keeps nothing. It may set a variable of the environment,
-    // as no thread reads one yet: processes call this before they start any.
+    if compute.deterministic && env::var_os(WORKSPACE).is_none() {
+        // SAFETY: other Rust code reads variables under the lock that this takes, and libtorch's threads, which would not, do
+        // not compute yet.
+        unsafe { env::set_var(WORKSPACE, FIXED_WORKSPACE) };
+    }
+    // SAFETY: plain values, to a function that throws nothing and keeps nothing.
     if !unsafe { runboard_context_set(products, convolutions, compute.deterministic) } {
         bail!("libtorch refuses compute.precision or compute.deterministic");
     }
