@@ -7,6 +7,9 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// With fewer minutes than this not even a CPU's steps would be done.
+const QUICK_BELOW: u64 = 3;
+
 /// What to verify.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -29,7 +32,7 @@ pub struct Arguments {
     /// A python with torch and numpy, to time PyTorch beside runboard [default: python3]
     #[arg(long, value_name = "PYTHON", value_parser = path())]
     python: Option<PathBuf>,
-    /// Take fewer steps, of smaller batches
+    /// Take fewer steps, of smaller batches, as with fewer than 3 minutes
     #[arg(long)]
     quick: bool,
 }
@@ -47,7 +50,7 @@ pub fn verify(arguments: &Arguments) -> Result<i32> {
         out: arguments.out.clone(),
         data: data.map(std::path::absolute).transpose()?,
         python: arguments.python.clone(),
-        quick: arguments.quick,
+        quick: arguments.quick || arguments.minutes < QUICK_BELOW,
     })?;
     Ok(i32::from(!passed))
 }
