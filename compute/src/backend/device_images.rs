@@ -9,8 +9,7 @@ use runboard::data::{BatchPlan, CHANNELS, Images, SIDE};
 use runboard::spec::{Input, PadMode};
 use tch::Kind;
 
-/// A split's images in a device's memory, as bytes. A step sends a plan of 60 kB instead of a batch of 900 kB, and need
-/// not wait until it has arrived.
+/// A split's images in a device's memory, as bytes. A step needs a plan of 60 kB instead of a batch of 900 kB.
 #[derive(Debug)]
 pub struct DeviceImages {
     /// [images, channel, row, column]; where images are padded, with a black row and column after the last ones.
@@ -38,25 +37,55 @@ impl DeviceImages {
         })
     }
 
+    /// Copy plans to the device, all at once: a copy costs the same time for one as for many.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn send(&self, plans: &[BatchPlan]) -> Result<Vec<DevicePlan>> {
+        let parts = |plan: &BatchPlan| {
+            let BatchPlan {
+                labels,
+                images,
+                rows,
+                columns,
+                cutouts,
+                mixes,
+                ..
+            } = plan;
+            [labels, images, rows, columns, cutouts, mixes]
+                .map(Vec::as_slice)
+                .concat()
+        };
+        let numbers: Vec<Vec<i64>> = plans.iter().map(parts).collect();
+        let transforms: Vec<&[f32]> = plans.iter().map(|plan| &*plan.transforms).collect();
+        let all_numbers = self.copy(&tch::Tensor::f_from_slice(&numbers.concat())?)?;
+        let all_transforms = self.copy(&tch::Tensor::f_from_slice(&transforms.concat())?)?;
+        let (mut at, mut transform_at) = (0, 0);
+        let mut sent = Vec::with_capacity(plans.len());
+        for ((plan, numbers), transforms) in plans.iter().zip(&numbers).zip(transforms) {
+            let (length, transform_length) = (numbers.len() as i64, transforms.len() as i64);
+            sent.push(DevicePlan {
+                images: plan.labels.len(),
+                rows: plan.rows.len(),
+                cutout: plan.cutout,
+                cutmix: plan.cutmix,
+                numbers: all_numbers.f_narrow(0, at, length)?,
+                transforms: all_transforms.f_narrow(0, transform_at, transform_length)?,
+            });
+            at += length;
+            transform_at += transform_length;
+        }
+        Ok(sent)
+    }
+
     /// The batch of a plan: images as [n, crop, crop, 3] and their labels, on the device.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn batch(&self, plan: &BatchPlan) -> Result<(Tensor<4>, Labels)> {
-        let (n, values) = (plan.labels.len(), plan.rows.len());
-        let parts = [
-            &plan.labels,
-            &plan.images,
-            &plan.rows,
-            &plan.columns,
-            &plan.cutouts,
-            &plan.mixes,
-        ];
-        let parts = self.send(&tch::Tensor::f_from_slice(
-            &parts.map(Vec::as_slice).concat(),
-        )?)?;
-        let parts =
-            parts.f_split_with_sizes([n, n, values, values, 2 * n, 3 * n].map(|n| n as i64), 0)?;
+    pub fn batch(&self, plan: &DevicePlan) -> Result<(Tensor<4>, Labels)> {
+        let (n, values) = (plan.images, plan.rows);
+        let sizes = [n, n, values, values, 2 * n, 3 * n].map(|n| n as i64);
+        let parts = plan.numbers.f_split_with_sizes(sizes, 0)?;
         let [labels, images, rows, columns, cutouts, mixes] = &parts[..] else {
             anyhow::bail!("got {} parts of a plan, want 6", parts.len());
         };
@@ -66,8 +95,7 @@ impl DeviceImages {
         // The dimension of channels, between the three that are indexed, comes last: [n, crop, crop, 3].
         let chosen = [Some(&images), None, Some(&rows), Some(&columns)];
         let pixels = self.pixels.f_index(&chosen)?.f_to_kind(Kind::Float)?;
-        let transforms = self.send(&tch::Tensor::f_from_slice(&plan.transforms)?)?;
-        let transforms = transforms.f_view([n, 3, 1, 1, CHANNELS as i64])?;
+        let transforms = plan.transforms.f_view([n, 3, 1, 1, CHANNELS as i64])?;
         let part = |which| transforms.f_select(1, which);
         // The host's `Preprocessor::apply`, with the same roundings.
         let mut input = pixels
@@ -112,13 +140,33 @@ impl DeviceImages {
         Ok(rows.f_logical_and(&columns)?.f_unsqueeze(-1)?)
     }
 
-    /// Copy to the device, which may not be done when this returns: from memory that it cannot read by itself
-    /// the driver takes a copy first
-    /// (<https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html>).
-    fn send(&self, values: &tch::Tensor) -> Result<tch::Tensor> {
+    /// Copy to the device, which may not be done when this returns. A GPU reads by itself what is pinned; of other memory
+    /// the driver takes a copy first (<https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html>).
+    fn copy(&self, values: &tch::Tensor) -> Result<tch::Tensor> {
         let device = self.pixels.device();
+        let pinned = match device {
+            // Not to pin, as where the system allows no more of it, only costs time.
+            tch::Device::Cuda(_) => values.f_pin_memory(device).ok(),
+            _ => None,
+        };
+        let values = pinned.as_ref().unwrap_or(values);
         Ok(values.f_to_device_(device, values.kind(), true, false)?)
     }
+}
+
+/// A [`BatchPlan`] on the device.
+#[derive(Debug)]
+pub struct DevicePlan {
+    /// Images of the batch.
+    images: usize,
+    /// Rows of all their crops together, and as many columns.
+    rows: usize,
+    cutout: usize,
+    cutmix: usize,
+    /// Labels, images, rows, columns, cutouts and mixes, one after the other.
+    numbers: tch::Tensor,
+    /// [n, 3, 3 channels]
+    transforms: tch::Tensor,
 }
 
 fn int_tensor(values: &tch::Tensor) -> Result<Tensor<1, Int>> {
@@ -182,10 +230,14 @@ mod tests {
                 BatchStream::<Batch>::start(images(), &input, batching, seed, 3, 1, 1).unwrap();
             let mut plans =
                 BatchStream::<BatchPlan>::start(images(), &input, batching, seed, 3, 1, 1).unwrap();
-            for _ in 0..4 {
-                let (want, plan) = (batches.next().unwrap(), plans.next().unwrap());
+            let plans: Vec<BatchPlan> = (0..4).map(|_| plans.next().unwrap()).collect();
+            let (first, others) = plans.split_at(1);
+            let mut sent = device_images.send(first).unwrap();
+            sent.extend(device_images.send(others).unwrap());
+            for (plan, sent) in plans.iter().zip(&sent) {
+                let want = batches.next().unwrap();
                 assert_eq!(plan.step, want.step);
-                let (inputs, labels) = device_images.batch(&plan).unwrap();
+                let (inputs, labels) = device_images.batch(sent).unwrap();
                 assert_eq!(inputs.dims(), [size, crop, crop, CHANNELS]);
                 let inputs: Vec<f32> = inputs.into_data().iter::<f32>().collect();
                 assert!(inputs == want.images, "{input:?}");

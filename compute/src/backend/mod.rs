@@ -24,7 +24,7 @@ mod ranks;
 mod tree_sum;
 mod update_rule;
 
-pub use device_images::DeviceImages;
+pub use device_images::{DeviceImages, DevicePlan};
 pub use losses::{DeviceLosses, Losses};
 pub use native::{activations, depends_on_threads, gradients, logits};
 pub use optimizer::Optimizer;

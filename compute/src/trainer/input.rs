@@ -1,13 +1,17 @@
 //! Where a step's batch comes from.
 
-use crate::backend::{self, DeviceImages, Labels};
-use anyhow::Result;
+use crate::backend::{self, DeviceImages, DevicePlan, Labels};
+use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
 use runboard::data::{Batch, BatchPlan, BatchStream, Batching, Images, Share, StreamItem};
 use runboard::spec::Spec;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Plans that are copied to a GPU at once, if they are ready.
+const SENT_AT_ONCE: usize = 100;
 
 /// The batches from some step on: made on the host, or planned there and made on a GPU that holds the images.
 pub(super) enum BatchSource {
@@ -20,6 +24,8 @@ pub(super) enum BatchSource {
     },
     Gpu {
         plans: BatchStream<BatchPlan>,
+        /// The next ones, which the GPU has.
+        sent: VecDeque<DevicePlan>,
         images: DeviceImages,
         /// The places in the whole batches, which are made, to take.
         places: Range<usize>,
@@ -59,7 +65,8 @@ impl BatchSource {
         }
         Ok(BatchSource::Gpu {
             // A square may be from an image of another part.
-            plans: batches(images, spec, Share::WHOLE, first)?,
+            plans: stream(images, spec, Share::WHOLE, first, SENT_AT_ONCE)?,
+            sent: VecDeque::new(),
             images: DeviceImages::new(images, &spec.input, device)?,
             places,
         })
@@ -86,11 +93,19 @@ impl BatchSource {
             }
             BatchSource::Gpu {
                 plans,
+                sent,
                 images,
                 places,
             } => {
-                let plan = plans.next()?;
+                if sent.is_empty() {
+                    let mut next = vec![plans.next()?];
+                    while plans.ready() > 0 && next.len() < SENT_AT_ONCE {
+                        next.push(plans.next()?);
+                    }
+                    sent.extend(images.send(&next)?);
+                }
                 let waited = begin.elapsed();
+                let plan = sent.pop_front().context("no plan was sent")?;
                 let (images, labels) = images.batch(&plan)?;
                 (
                     (
@@ -112,7 +127,7 @@ impl BatchSource {
     pub fn ready(&self) -> usize {
         match self {
             BatchSource::Host { batches, .. } => batches.ready(),
-            BatchSource::Gpu { plans, .. } => plans.ready(),
+            BatchSource::Gpu { plans, sent, .. } => plans.ready() + sent.len(),
         }
     }
 }
@@ -127,6 +142,17 @@ pub(super) fn batches<T: StreamItem>(
     share: Share,
     first: u64,
 ) -> Result<BatchStream<T>> {
+    stream(images, spec, share, first, 0)
+}
+
+/// As [`batches`], with so many ready at least.
+fn stream<T: StreamItem>(
+    images: &Arc<Images>,
+    spec: &Spec,
+    share: Share,
+    first: u64,
+    ready: usize,
+) -> Result<BatchStream<T>> {
     BatchStream::start(
         Arc::clone(images),
         &spec.input,
@@ -136,7 +162,41 @@ pub(super) fn batches<T: StreamItem>(
         },
         spec.seed,
         first,
-        spec.data.prefetch,
+        spec.data.prefetch.max(ready),
         spec.data.workers,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runboard::spec::Seed;
+
+    #[test]
+    fn batches_of_a_device_that_holds_the_images_are_the_hosts_step_by_step() {
+        let mut spec = Spec::default();
+        spec.train.batch_size = 6;
+        (spec.input.cutmix, spec.input.cutout) = (5, 3);
+        let images = Arc::new(Images::noise(Seed(3), 40));
+        let (device, _) = backend::device("compute.device", "cpu").unwrap();
+        let share = Share { rank: 1, ranks: 2 };
+        // The CPU makes them as a GPU would.
+        let of = |gpu| BatchSource::start(&images, &spec, share, 7, &device, gpu).unwrap();
+        let (mut host, mut gpu) = (of(false), of(true));
+        for step in 0..3 * SENT_AT_ONCE {
+            let (host, gpu) = (host.next().unwrap(), gpu.next().unwrap());
+            let pixels = |input: &StepInput| {
+                let images = input.images.clone().into_data();
+                images.iter::<f32>().collect::<Vec<_>>()
+            };
+            assert!(pixels(&host) == pixels(&gpu), "{step}");
+            let labels = |labels: Tensor<1, burn::tensor::Int>| {
+                labels.into_data().iter::<i64>().collect::<Vec<_>>()
+            };
+            assert_eq!(labels(host.labels.own), labels(gpu.labels.own));
+            let mixed = (host.labels.mixed.unwrap(), gpu.labels.mixed.unwrap());
+            assert_eq!(labels(mixed.0), labels(mixed.1));
+            assert_eq!(host.labels.first, gpu.labels.first);
+        }
+    }
 }
