@@ -5,9 +5,9 @@ use super::load::{merge, resolve};
 use super::{Spec, fields};
 use crate::{bail_user, user_error};
 use anyhow::Result;
+use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value};
 use std::path::Path;
-use std::sync::OnceLock;
 
 /// Version of the frozen spec that this program writes. Version 1 is that of files that do not name one. A new field
 /// makes a new version, and has a line in [`ADDED`].
@@ -17,8 +17,6 @@ pub(super) const VERSION: u64 = 4;
 /// program did before. A run goes on as it began, whatever the default is today.
 const ADDED: &[(&str, u64, &str)] = &[
     ("fidelity", 2, "exact"),
-    ("compute.devices", 3, "[]"),
-    ("compute.timeout_secs", 3, "60"), // of no effect
     // libtorch's own setting on a GPU.
     ("compute.precision", 2, "tf32-conv"),
     ("compute.deterministic", 4, "false"),
@@ -36,7 +34,6 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("input.cutmix", 3, "0"),
     ("train.drop_last", 3, "false"),
     ("eval.tta", 3, "none"),
-    ("eval.device", 3, "auto"),
     ("train.divergence_factor", 3, "0"),
     ("optimizer.name", 3, "sgd"),
     ("optimizer.sgd_learning_rate", 3, "0.1"), // of no effect, as betas and epsilon
@@ -78,10 +75,13 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("schedule.peak", 3, "30"),
     ("schedule.warmup", 3, "0"),
     ("schedule.warmup_factor", 3, "0"),
-    // The first files of version 3 lack the section.
+    // The first files of version 3 lack these.
     ("stop.accuracy", 4, "0"),
     ("stop.patience", 4, "0"),
     ("stop.minutes", 4, "0"),
+    ("compute.devices", 4, "[]"),
+    ("compute.timeout_secs", 4, "60"), // of no effect
+    ("eval.device", 4, "auto"),
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.
@@ -111,18 +111,6 @@ pub(super) fn synonyms(path: &str) -> impl Iterator<Item = &'static str> {
         let key = path.strip_prefix(section)?.strip_prefix('.')?;
         let keys = renamed(&fields::join(section, old), false);
         keys.contains(&key).then_some(old)
-    })
-}
-
-/// The top level of the default spec.
-fn default_sections() -> &'static [(String, serde_json::Value)] {
-    static SECTIONS: OnceLock<Vec<(String, serde_json::Value)>> = OnceLock::new();
-    SECTIONS.get_or_init(|| {
-        let json = Spec::default().to_json().unwrap_or_default();
-        let sections = json.as_object().into_iter().flatten();
-        sections
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
     })
 }
 
@@ -189,21 +177,12 @@ impl Spec {
     ///
     /// # Errors
     /// As [`Spec::read_frozen`].
-    pub fn fields_of_frozen_json(
-        path: &Path,
-        mut json: serde_json::Value,
-    ) -> Result<serde_json::Value> {
-        if json.get("version").and_then(serde_json::Value::as_u64) != Some(VERSION) {
+    pub fn fields_of_frozen_json(path: &Path, mut json: Json) -> Result<Json> {
+        if json.get("version").and_then(Json::as_u64) != Some(VERSION) {
             return Self::parse_frozen(path, json.to_string())?.to_json();
         }
         if let Some(fields) = json.as_object_mut() {
             fields.remove("version");
-            // A version's first files may lack the fields that it got last, which then did nothing.
-            for (section, values) in default_sections() {
-                if !fields.contains_key(section) {
-                    fields.insert(section.clone(), values.clone());
-                }
-            }
         }
         Ok(json)
     }
@@ -221,7 +200,7 @@ impl Spec {
     ///
     /// # Errors
     /// As [`Spec::to_yaml`].
-    pub fn to_frozen_json(&self) -> Result<serde_json::Value> {
+    pub fn to_frozen_json(&self) -> Result<Json> {
         let mut json = serde_json::json!({"version": VERSION});
         if let (Some(json), Some(fields)) = (json.as_object_mut(), self.to_json()?.as_object_mut())
         {

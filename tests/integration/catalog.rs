@@ -388,6 +388,52 @@ fn curve_has_the_points_that_tensorboard_reads() {
 }
 
 #[test]
+fn sweep_of_an_earlier_version_is_listed_and_shown() {
+    let project = project(&[]);
+    project.succeed(&["run", "tiny", "--quiet", "--sweep", "seed=1,2"]);
+    let sweep = listed(&project)[0]["run"].as_str().unwrap().to_owned();
+    let told = || {
+        let points = project.succeed(&["list", "--points", "--json"]).out;
+        let rows: Vec<Value> = serde_json::from_str(&points).unwrap();
+        let columns = ["run", "kind", "state", "points_done", "accuracy", "changes"];
+        let rows = rows.iter();
+        let rows: Vec<_> = rows.map(|row| columns.map(|it| row[it].clone())).collect();
+        let chosen = ["list", &sweep, "--where", "compute.timeout_secs=60"];
+        (rows, ids(&project.succeed(&chosen).out).len())
+    };
+    let before = told();
+    assert_eq!((before.0.len(), before.1), (3, 2));
+    assert_eq!(before.0[1][2], "finished");
+    // As they were before several devices could train.
+    let is_later = |line: &&str| {
+        let line = line.trim().replace(['"', ','], "");
+        ["devices: []", "timeout_secs: 60", "device: auto"].contains(&&*line)
+    };
+    let [one, two] = ["001-seed=1", "002-seed=2"].map(|point| format!("runs/{sweep}/{point}"));
+    for path in [
+        format!("runs/{sweep}/sweep.yaml"),
+        format!("{one}/spec.yaml"),
+        format!("{one}/provenance.json"),
+        format!("{two}/spec.yaml"),
+        format!("{two}/provenance.json"),
+    ] {
+        let text = fs::read_to_string(project.path(&path)).unwrap();
+        let (later, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(is_later);
+        assert_eq!(later.len(), 3, "{path}: {text}");
+        // The spec's own; those of the files around it are others.
+        let text = rest.join("\n").replace("version: 4\n", "version: 3\n");
+        let text = text.replace("\"version\": 4,\n", "\"version\": 3,\n");
+        project.write(&path, text + "\n");
+    }
+    assert_eq!(told(), before);
+    for what in [sweep.clone(), format!("{sweep}/2")] {
+        let shown = project.succeed(&["show", &what]).out;
+        assert!(shown.contains("finished"), "{shown}");
+    }
+    project.succeed(&["resume", &sweep, "--quiet"]);
+}
+
+#[test]
 fn sweep_is_one_line_that_opens_with_its_points() {
     let project = project(&[]);
     project.succeed(&[
