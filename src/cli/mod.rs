@@ -316,7 +316,7 @@ impl SessionArgs {
 
 /// Which processes train together. Without these options torchrun's variables say so (RANK, WORLD_SIZE, LOCAL_RANK,
 /// MASTER_ADDR, MASTER_PORT), or else Slurm's, under `srun`.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Several hosts (docs/distributed.md)")]
 struct LaunchArgs {
     /// Number of hosts that train together; each runs this command

@@ -1,14 +1,15 @@
 //! `runboard rerun`: a run once more, from the same spec, data and seed, and whether it becomes the same.
 
-use super::run::{Session, check_until, next_step, provenance, start};
-use super::{RunsArg, SessionArgs, compare, path};
+use super::run::{Session, begun_before, check_until, next_step, provenance, resume, start};
+use super::{LaunchArgs, RunsArg, SessionArgs, compare, path};
 use crate::checkpoint::{self, Difference, write_weights};
 use crate::compute::machine;
 use crate::data::Fingerprint;
 use crate::launch::{Flags, Launch, Origin};
 use crate::overview::count;
 use crate::run::{
-    self, Found, Provenance, Repetition, RunDir, RunState, Statuses, data as run_data, resolve_any,
+    self, Found, Job, Provenance, Repetition, RunDir, RunState, Statuses, data as run_data,
+    resolve_any,
 };
 use crate::spec::{OptimizerName, Precision, Spec};
 use crate::supervisor::display::Verbosity;
@@ -64,6 +65,12 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
     };
     let mut spec = run::read_spec(&origin)?;
     let launch = launch(&origin, &spec)?;
+    let session = arguments.session.session();
+    let job = Job::current();
+    // Of the same name; where that is all the user says, it means the new run by then.
+    if let Some(Found::Run(run)) = begun_before(&runs, &origin.name(), job.as_ref()) {
+        return go_on(&run, arguments.data.as_deref(), session);
+    }
     let device = machine()?.training_devices(&spec.compute, &launch)?;
     machine()?.evaluation_device(&spec)?;
     let folder = arguments.data.as_deref();
@@ -73,7 +80,6 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
     spec.data.folder = std::path::absolute(&folder).context("failed to find the data")?;
     let images = spec.training_images(fingerprint.train_images())?;
     let steps = spec.train.total_steps(images);
-    let session = arguments.session.session();
     check_until(session.until, steps)?;
     let until = session.until.or_else(|| trained(&origin, steps));
     let weights = match origin.initial_weights() {
@@ -107,11 +113,23 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
             write_weights(&run.initial_weights(), weights)?;
         }
         run_data::record(run, &spec.data.folder, fingerprint)?;
+        job.iter().try_for_each(|job| job.record(run))?;
         supervisor::lock(run)
     };
     let yaml = spec.to_frozen_yaml()?;
     let (run, lock) = RunDir::create_with(&runs, &origin.name(), &yaml, &now, prepare)?;
     start(&run, lock, launch, &[], Session { until, ..session })
+}
+
+/// Goes on with a run that this very command has begun, as far as it would have gone.
+fn go_on(run: &RunDir, folder: Option<&Path>, session: Session) -> Result<i32> {
+    let spec = run::read_spec(run)?;
+    let images = spec.training_images(run_data::train_images(run)?)?;
+    let steps = spec.train.total_steps(images);
+    let origin = Provenance::repetition(run).and_then(|it| origin_of(run, &it));
+    let until = session.until.or_else(|| trained(&origin?, steps));
+    let session = Session { until, ..session };
+    resume(run, &[], folder, false, &LaunchArgs::default(), session)
 }
 
 /// How many of these steps a run has trained that was stopped, or failed, before the last one: to train on would remove the
@@ -325,12 +343,19 @@ impl Outcome {
     }
 }
 
-fn compared(run: &RunDir, repetition: &Repetition) -> Compared {
+/// The run that `run` repeats, if it is still there.
+fn origin_of(run: &RunDir, repetition: &Repetition) -> Option<RunDir> {
     let runs = run.path().ancestors().nth(2).unwrap_or(Path::new(""));
     let beside = resolve_any(runs, Path::new(&repetition.run));
-    let origin = match (beside, RunDir::open(Path::new(&repetition.directory))) {
-        (_, Ok(run)) | (Ok(Found::Run(run)), _) => run,
-        _ => return Compared::Gone,
+    match (beside, RunDir::open(Path::new(&repetition.directory))) {
+        (_, Ok(run)) | (Ok(Found::Run(run)), _) => Some(run),
+        _ => None,
+    }
+}
+
+fn compared(run: &RunDir, repetition: &Repetition) -> Compared {
+    let Some(origin) = origin_of(run, repetition) else {
+        return Compared::Gone;
     };
     let list = |run: &RunDir| checkpoint::list(&run.checkpoints()).unwrap_or_default();
     let theirs = list(&origin);

@@ -119,7 +119,7 @@ pub fn run(
 }
 
 /// The run or sweep that this very command has begun before, if its job was started again.
-fn begun_before(runs: &Path, name: &str, job: Option<&Job>) -> Option<Found> {
+pub(super) fn begun_before(runs: &Path, name: &str, job: Option<&Job>) -> Option<Found> {
     let found = job?.begun(runs, name)?;
     console::line(format_args!(
         "this job is started again, and goes on with {}",

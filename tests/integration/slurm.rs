@@ -351,29 +351,18 @@ fn what_slurm_refuses_or_does_not_know_is_an_error() {
     }
 }
 
-#[test]
-fn job_whose_time_is_almost_up_saves_is_requeued_and_goes_on_with_the_same_run() {
-    let cluster = Cluster::new(60, "local");
-    cluster
-        .project
-        .write("experiments/recipe.yaml", recipe(600, 20));
-    cluster.project.write(
-        "job.sh",
-        format!("#!/bin/sh\nexec '{RUNBOARD}' run recipe --quiet\n"),
-    );
-    let run_alone = || cluster.project.run("recipe");
-    cluster.slurm(
-        "sbatch",
-        &[
-            "--job-name=a",
-            cluster.project.path("job.sh").to_str().unwrap(),
-        ],
-    );
+/// Whether the only job, which is to run this command, goes on with its run of the experiment `recipe` after it was
+/// requeued. Returns that run.
+fn requeued(cluster: &Cluster, command: &str) -> PathBuf {
+    let project = &cluster.project;
+    let before = project.newest("recipe");
+    let script = format!("#!/bin/sh\nexec '{RUNBOARD}' {command}\n");
+    project.write("job.sh", script);
+    let script = project.path("job.sh");
+    cluster.slurm("sbatch", &["--job-name=a", script.to_str().unwrap()]);
     let run = wait_for("a checkpoint", || {
-        cluster
-            .project
-            .newest("recipe")
-            .filter(|run| saved(run) > 1)
+        let run = project.newest("recipe").filter(|run| saved(run) > 1);
+        run.filter(|run| before.as_ref() != Some(run))
     });
     let process = cluster.process("1");
     // Slurm may send it to all processes of the job.
@@ -385,19 +374,45 @@ fn job_whose_time_is_almost_up_saves_is_requeued_and_goes_on_with_the_same_run()
     let over = || {
         Some(cluster.job("1", "state")).filter(|state| state == "COMPLETED" || state == "FAILED")
     };
-    assert_eq!(wait_for("the end of the job", over), "COMPLETED");
-    assert_eq!(cluster.job("1", "restarts"), "1");
+    let state = wait_for("the end of the job", over);
     let output = cluster.job("1", "output");
+    assert_eq!(state, "COMPLETED", "{output}");
+    assert_eq!(cluster.job("1", "restarts"), "1");
     for text in [
         "job 1 is requeued: it goes on when Slurm starts it again",
         "this job is started again, and goes on with recipe/",
     ] {
         assert!(output.contains(text), "{output}");
     }
-    let weights = last_weights(&run_alone());
-    fs::remove_dir_all(cluster.project.path("runs")).unwrap();
-    cluster.project.succeed(&["run", "recipe"]);
-    assert!(weights == last_weights(&run_alone()));
+    assert_eq!(project.newest("recipe").as_ref(), Some(&run));
+    run
+}
+
+#[test]
+fn job_whose_time_is_almost_up_saves_is_requeued_and_goes_on_with_the_same_run() {
+    let cluster = Cluster::new(60, "local");
+    let project = &cluster.project;
+    project.write("experiments/recipe.yaml", recipe(600, 20));
+    let weights = last_weights(&requeued(&cluster, "run recipe --quiet"));
+    fs::remove_dir_all(project.path("runs")).unwrap();
+    project.succeed(&["run", "recipe"]);
+    assert!(weights == last_weights(&project.run("recipe")));
+}
+
+#[test]
+fn requeued_job_goes_on_with_its_rerun_as_far_as_the_run_that_it_repeats() {
+    let cluster = Cluster::new(60, "local");
+    let project = &cluster.project;
+    project.write("experiments/recipe.yaml", recipe(600, 20));
+    project.succeed(&["run", "recipe", "--until", "590"]);
+    let origin = project.run("recipe");
+    // By the time it is started again, the latest run is the one that it has begun itself.
+    let run = requeued(&cluster, "rerun recipe --quiet");
+    assert_ne!(run, origin);
+    assert_eq!(checkpoints(&run).pop(), Some(589));
+    assert!(last_weights(&run) == last_weights(&origin));
+    let shown = project.succeed(&["show", "recipe"]).out;
+    assert!(shown.contains("with the same bytes at "), "{shown}");
 }
 
 #[test]
