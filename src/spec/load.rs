@@ -28,7 +28,7 @@ pub struct Experiment {
 }
 
 /// Load an experiment by its name (`baseline` means `baseline.yaml` in the directory `experiments`) or by
-/// the path of a file that ends in `.yaml` or `.yml`; what it extends is looked up in `experiments`.
+/// the path of a file that ends in `.yaml` or `.yml`; what a file extends is looked up beside it, then in `experiments`.
 ///
 /// # Errors
 /// A user error that names file, line, column and field for whatever is wrong with the input.
@@ -125,7 +125,8 @@ fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
     let mut paths = vec![path];
     while let Some(base) = layers[0].extends() {
         let source = &layers[0].source;
-        let path = names::find(&base, experiments)
+        let above = paths.last().map_or(Path::new(""), PathBuf::as_path);
+        let path = names::find_base(&base, above, experiments)
             .map_err(|error| source.error_at("extends", &error.to_string()))?;
         let cyclic = paths.contains(&path);
         paths.push(path.clone());

@@ -1,7 +1,9 @@
 //! Names: of the experiments in a directory, and the nearest one to a misspelt name.
 
+use crate::files::dir_of;
 use crate::{bail_user, user_error};
-use anyhow::Result;
+use anyhow::{Error, Result};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The names of the experiments in a directory, sorted.
@@ -85,27 +87,73 @@ pub(super) fn resolve(path: &Path, experiments: &Path) -> Result<(String, PathBu
 /// The file of the experiment with this name, which must be [`valid`]: so it lies in the directory.
 pub(super) fn find(name: &str, experiments: &Path) -> Result<PathBuf> {
     let path = experiments.join(format!("{name}.yaml"));
-    // Any kind of entry counts as found: what is wrong with it, reading it will say.
-    if path.symlink_metadata().is_ok() {
+    if is_there(&path) {
         return Ok(path);
     }
-    let names = available(experiments)?;
+    Err(not_found(name, None, experiments, &available(experiments)?))
+}
+
+/// The file of the experiment that `file` extends by this [`valid`] name: one beside it, or else one of the experiments.
+pub(super) fn find_base(name: &str, file: &Path, experiments: &Path) -> Result<PathBuf> {
+    let base = format!("{name}.yaml");
+    let mut places = [file.with_file_name(&base), experiments.join(&base)];
+    // One that is called as the experiment that it extends does not mean itself.
+    if places[0] == file {
+        places.reverse();
+    }
+    if let Some(found) = places.into_iter().find(|path| is_there(path)) {
+        return Ok(found);
+    }
+    let directory = dir_of(file);
+    let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
+    if directory == experiments || same(directory, experiments) == Some(true) {
+        return find(name, experiments);
+    }
+    // A directory that is not there has none.
+    let names = [directory, experiments].map(|it| available(it).unwrap_or_default());
+    let names: BTreeSet<String> = names.into_iter().flatten().collect();
+    Err(not_found(
+        name,
+        Some(directory),
+        experiments,
+        &Vec::from_iter(names),
+    ))
+}
+
+/// Any kind of entry counts: what is wrong with it, reading it will say.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// That no experiment has this name in `experiments`, nor in `beside`, and what is near it of those that there are, `names`.
+fn not_found(name: &str, beside: Option<&Path>, experiments: &Path, names: &[String]) -> Error {
     let misnamed = ["yml", "YAML", "YML"].map(|kind| format!("{name}.{kind}"));
-    let misnamed = misnamed
-        .iter()
-        .find(|file| experiments.join(file).is_file());
+    let mut files = beside
+        .into_iter()
+        .chain([experiments])
+        .flat_map(|directory| misnamed.iter().map(move |file| (directory, file)));
+    let misnamed = files.find(|(directory, file)| directory.join(file).is_file());
     let bare = name.strip_suffix(".yaml").or(name.strip_suffix(".yml"));
-    let mut message = format!(
-        "no experiment '{name}' in {}; ",
-        experiments.join("").display()
-    );
-    if let Some(file) = misnamed {
+    let place = |directory: &Path| directory.join("").display().to_string();
+    let mut message = match beside {
+        Some(beside) => format!(
+            "no experiment '{name}' beside this file, in {}, nor in {}; ",
+            place(beside),
+            place(experiments)
+        ),
+        None => format!("no experiment '{name}' in {}; ", place(experiments)),
+    };
+    if let Some((directory, file)) = misnamed {
+        let file = match beside {
+            Some(_) => directory.join(file).display().to_string(),
+            None => file.clone(),
+        };
         message += &format!("there is {file}: rename it to {name}.yaml");
-        bail_user!("{message}");
+        return user_error!("{message}");
     }
     if let Some(bare) = bare.filter(|bare| names.iter().any(|name| name == bare)) {
         message += &format!("want its bare name: {bare}");
-        bail_user!("{message}");
+        return user_error!("{message}");
     }
     if let Some(near) = nearest(name, names.iter().map(String::as_str)) {
         message += &format!("did you mean '{near}'? ");
@@ -114,7 +162,7 @@ pub(super) fn find(name: &str, experiments: &Path) -> Result<PathBuf> {
         true => "there are none".to_owned(),
         false => format!("there are: {}", names.join(", ")),
     };
-    bail_user!("{message}")
+    user_error!("{message}")
 }
 
 /// The candidate within a few typing errors of a word: one for every three letters.

@@ -79,7 +79,7 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "extends",
         Name,
-        "Another experiment of the same directory that this one starts from; fields set here take precedence.",
+        "Another experiment that this one starts from, beside this file or in experiments/; fields set here take precedence.",
     ),
     field(
         "version",

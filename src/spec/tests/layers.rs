@@ -169,6 +169,72 @@ fn file_extends_another_by_name() {
 }
 
 #[test]
+fn base_is_looked_for_beside_the_file_that_extends_it_and_then_among_the_experiments() {
+    let directory = Directory::new(&[
+        ("base.yaml", b"seed: 3\ntrain: {steps: 10}"),
+        ("named.yaml", b"seed: 4"),
+    ]);
+    let beside = directory.0.path().join("beside");
+    fs::create_dir(&beside).unwrap();
+    for (name, text) in [
+        ("near.yaml", "extends: base"),
+        ("top.yaml", "extends: near\ntrain: {log_every: 7}"),
+        ("named.yaml", "extends: named"),
+        ("lost.yaml", "extends: nera"),
+        ("far.yaml", "extends: bsae"),
+        ("misnamed.yaml", "extends: old"),
+        ("old.yml", ""),
+        ("itself.yaml", "extends: itself"),
+    ] {
+        fs::write(beside.join(name), text).unwrap();
+    }
+    let load = |name: &str| directory.load(beside.join(name).to_str().unwrap(), &[]);
+    let spec = load("top.yaml").unwrap();
+    let found = (spec.seed, spec.train.steps, spec.train.log_every);
+    assert_eq!(found, (Seed(3), Some(10), 7));
+    // Its namesake, not itself.
+    assert_eq!(load("named.yaml").unwrap().seed, Seed(4));
+    // Nearer than the experiment of this name.
+    fs::write(beside.join("base.yaml"), "seed: 5").unwrap();
+    assert_eq!(load("near.yaml").unwrap().seed, Seed(5));
+
+    let all = "there are: base, far, itself, lost, misnamed, named, near, top";
+    for (name, message) in [
+        (
+            "lost",
+            format!("no experiment 'nera' beside this file, in beside/, nor in experiments/; did you mean 'near'? {all}"),
+        ),
+        (
+            "far",
+            format!("no experiment 'bsae' beside this file, in beside/, nor in experiments/; did you mean 'base'? {all}"),
+        ),
+        (
+            "misnamed",
+            "no experiment 'old' beside this file, in beside/, nor in experiments/; there is beside/old.yml: rename it \
+             to old.yaml"
+                .to_owned(),
+        ),
+    ] {
+        let want = format!("beside/{name}.yaml:1:10: extends: {message}");
+        assert_eq!(load(&format!("{name}.yaml")).unwrap_err(), want);
+    }
+    assert_eq!(
+        load("itself.yaml").unwrap_err(),
+        "beside/itself.yaml:1:10: cyclic extends: itself -> itself"
+    );
+    // Where there are no experiments at all.
+    fs::remove_dir_all(directory.path("")).unwrap();
+    assert_eq!(load("near.yaml").unwrap().seed, Seed(5));
+    assert_eq!(
+        load("far.yaml").unwrap_err(),
+        format!(
+            "beside/far.yaml:1:10: extends: no experiment 'bsae' beside this file, in beside/, nor in experiments/; \
+                 did you mean 'base'? {all}"
+        )
+    );
+}
+
+#[test]
 fn override_error_names_the_override() {
     for (set, message) in [
         (
