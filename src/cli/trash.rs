@@ -12,6 +12,7 @@ use chrono::{Local, TimeDelta};
 use clap::Args;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// The columns that programs get.
@@ -32,8 +33,11 @@ pub struct RemoveArguments {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    /// Say nothing; without --yes it still asks
+    #[arg(long, short)]
+    quiet: bool,
     /// Write JSON, whose names docs/json.md explains
-    #[arg(long, requires = "yes")]
+    #[arg(long, requires = "yes", conflicts_with = "quiet")]
     json: bool,
 }
 
@@ -64,8 +68,11 @@ pub struct CollectArguments {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    /// Say nothing; without --yes it still asks
+    #[arg(long, short)]
+    quiet: bool,
     /// Write JSON, whose names docs/json.md explains
-    #[arg(long, requires = "yes")]
+    #[arg(long, requires = "yes", conflicts_with = "quiet")]
     json: bool,
 }
 
@@ -73,6 +80,7 @@ pub struct CollectArguments {
 pub fn remove(arguments: &RemoveArguments) -> Result<i32> {
     let runs = arguments.runs.directory()?;
     let trash = Trash::of(&runs);
+    let tell = teller(arguments.quiet);
     let entries = match (&arguments.what[..], arguments.filter.is_given()) {
         ([], false) => bail_user!(
             "which runs? want NAME/TIMESTAMP, or options that choose some, such as --state failed or --where 'accuracy<0.2'"
@@ -84,7 +92,7 @@ pub fn remove(arguments: &RemoveArguments) -> Result<i32> {
         (what, false) => named(&runs, what)?,
     };
     if entries.is_empty() && !arguments.json {
-        console::line("no run is meant by these options; nothing is removed");
+        tell(&"no run is meant by these options; nothing is removed");
         return Ok(0);
     }
     for entry in &entries {
@@ -97,18 +105,18 @@ pub fn remove(arguments: &RemoveArguments) -> Result<i32> {
         }
         return print(removed);
     }
-    entries.iter().map(described).for_each(console::line);
+    entries.iter().for_each(|entry| tell(&described(entry)));
     let size = bytes(entries.iter().filter_map(Entry::size).sum());
     let many = count(entries.len(), "run");
     let question = format!("move {} ({size}) to the trash?", noun(&entries, &many));
     if !arguments.yes && !confirm(&question)? {
-        console::line("nothing is removed");
+        tell(&"nothing is removed");
         return Ok(0);
     }
     for entry in &entries {
         trash.put(entry)?;
     }
-    console::line(format_args!(
+    tell(&format_args!(
         "moved to the trash, {}; `runboard restore RUN` puts back, `runboard gc` deletes",
         runs.join(".trash").display()
     ));
@@ -175,6 +183,7 @@ pub fn collect(arguments: &CollectArguments) -> Result<i32> {
     let runs = arguments.runs.directory()?;
     run::check_directory(&runs)?;
     let trash = Trash::of(&runs);
+    let tell = teller(arguments.quiet);
     let older_than = arguments.older_than.as_deref();
     let older_than = older_than
         .map(|text| age("--older-than", text))
@@ -196,10 +205,10 @@ pub fn collect(arguments: &CollectArguments) -> Result<i32> {
         return print(deleted);
     }
     if there.is_empty() {
-        console::line("nothing in the trash is to be deleted");
+        tell(&"nothing in the trash is to be deleted");
         return Ok(0);
     }
-    there.iter().map(described_in_trash).for_each(console::line);
+    there.iter().for_each(|it| tell(&described_in_trash(it)));
     let size = bytes(
         there
             .iter()
@@ -210,17 +219,25 @@ pub fn collect(arguments: &CollectArguments) -> Result<i32> {
     let many = count(there.len(), "run");
     let question = format!("delete {} ({size}) for good?", noun(entries, &many));
     if !arguments.yes && !confirm(&question)? {
-        console::line("nothing is deleted");
+        tell(&"nothing is deleted");
         return Ok(0);
     }
     for trashed in &there {
         trash.delete(trashed)?;
     }
-    console::line(format_args!(
+    tell(&format_args!(
         "{} deleted, {size} are free again",
         noun(there.iter().map(|it| &it.entry), &many)
     ));
     Ok(0)
+}
+
+/// Says what a person is told, if not `quiet`.
+fn teller(quiet: bool) -> impl Fn(&dyn Display) {
+    move |text| match quiet {
+        true => {}
+        false => console::line(text),
+    }
 }
 
 /// The runs that these names mean, each by a name that means it alone.

@@ -220,9 +220,11 @@ fn collection_deletes_what_is_old_and_keeps_the_best() {
         project.succeed(&["gc", "--yes"]).out,
         "nothing in the trash is to be deleted\n"
     );
-    project.succeed(&["rm", "--yes", &newer, &older]);
-    let refused = project.runboard(&["gc"]);
-    assert_eq!(refused.code, Some(2));
+    let quiet = project.succeed(&["rm", "--yes", "--quiet", &newer, &older]);
+    assert_eq!((&*quiet.out, &*quiet.err), ("", ""));
+    assert_eq!(ids(&project), [""; 0]);
+    let refused = project.runboard(&["gc", "--quiet"]);
+    assert_eq!((refused.code, &*refused.out), (Some(2), ""));
     assert!(refused.err.ends_with("want --yes\n"), "{}", refused.err);
     let nothing = project.succeed(&["gc", "--older-than", "30d", "--yes"]).out;
     assert_eq!(nothing, "nothing in the trash is to be deleted\n");
@@ -257,7 +259,8 @@ fn collection_deletes_what_is_old_and_keeps_the_best() {
         left.contains(best.as_str()) || accuracy(&older) == accuracy(&newer),
         "{left}"
     );
-    project.succeed(&["gc", "--yes"]);
+    assert_eq!(project.succeed(&["gc", "--yes", "--quiet"]).out, "");
     assert!(!project.path("runs/.trash").exists());
+    assert_eq!(project.succeed(&["gc", "-q"]).out, "");
     assert_eq!(ids(&project), [""; 0]);
 }
