@@ -87,9 +87,6 @@ impl Child {
         let parent = process::id();
         let held: Vec<RawFd> = held.iter().map(File::as_raw_fd).collect();
         let prepare = move || {
-            // Ignored under `nohup`, which is meant for the terminal's and not for ours.
-            // SAFETY: no handler is given that could be called.
-            unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
             bind_to_parent(parent, Signal::SIGHUP)?;
             for &file in &held {
                 // SAFETY: a plain system call on a file that is open: it is not closed when the program begins.
@@ -206,13 +203,16 @@ impl Drop for Child {
 }
 
 /// Binds the calling process, which is between fork and exec, to its parent: it gets `end` when the thread there ends that
-/// started it. SIGUSR1 it ignores. It makes plain system calls, and its errors are bare numbers.
+/// started it. SIGHUP and SIGUSR1 are for its parent: it takes the one that this sends, and ignores the other. It makes plain system calls, and its errors are bare numbers.
 ///
 /// # Errors
 /// If the parent has ended already.
 pub(super) fn bind_to_parent(parent: u32, end: Signal) -> io::Result<()> {
-    // Slurm sends it to all processes of a job, of which it is meant for the first one.
+    // Ignored under `nohup`, which is meant for the terminal's and not for ours.
     // SAFETY: no handler is given that could be called.
+    unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+    // Slurm sends it to all processes of a job, of which it is meant for the first one.
+    // SAFETY: as above.
     unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
     prctl::set_pdeathsig(end)?;
     if getppid().as_raw() as u32 != parent {

@@ -48,13 +48,20 @@ impl Hosts {
 
     /// Start the command of a host.
     fn start(&self, command: &str, host: usize, more: &[&str]) -> Child {
+        self.start_by(&[], command, host, more)
+    }
+
+    /// The same by a program that is given it.
+    fn start_by(&self, by: &[&str], command: &str, host: usize, more: &[&str]) -> Child {
         let text = |number: usize| number.to_string();
         let endpoint = format!("127.0.0.1:{}", self.port);
         let (hosts, rank, each) = (text(self.projects.len()), text(host), text(self.ranks_each));
-        let mut arguments = vec![command, "recipe", "--nnodes", &hosts, "--node-rank", &rank];
-        arguments.extend(["--nproc-per-node", &each, "--rdzv-endpoint", &endpoint]);
-        arguments.extend(more);
-        self.projects[host].start(&arguments)
+        let mut words = [by, &[RUNBOARD, command, "recipe"]].concat();
+        words.extend(["--nnodes", &hosts, "--node-rank", &rank]);
+        words.extend(["--nproc-per-node", &each, "--rdzv-endpoint", &endpoint]);
+        words.extend(more);
+        let mut command = self.projects[host].command_of(Path::new(words[0]), &words[1..]);
+        command.spawn().unwrap()
     }
 
     /// Run the command on all hosts, to the end.
@@ -125,6 +132,19 @@ fn hosts_train_one_run_that_the_first_keeps() {
     let four = ["--set", "compute.devices=[cpu, cpu, cpu, cpu]"];
     one_host.succeed(&[&["run", "recipe"][..], &four].concat());
     assert!(last_weights(&run) == last_weights(&one_host.run("recipe")));
+}
+
+#[test]
+fn stop_on_a_host_whose_ranks_nohup_has_started_stops_the_run() {
+    let hosts = Hosts::new(2, 1);
+    let zero = hosts.start("run", 0, &["--set", ENDLESS]);
+    let one = hosts.start_by(&["nohup"], "run", 1, &["--set", ENDLESS]);
+    let run = hosts.under_way();
+    signal(&one, Signal::SIGINT);
+    let [zero, one] = [zero, one].map(end);
+    assert_eq!((zero.code, one.code), (Some(143), Some(130)), "{}", one.err);
+    let step = status(&run, "train").unwrap()["step"].as_u64().unwrap();
+    assert_eq!(checkpoints(&run).pop(), Some(step - 1));
 }
 
 #[test]
