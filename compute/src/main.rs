@@ -9,7 +9,7 @@ use runboard::shutdown::Shutdown;
 use runboard::spec::{Compute, Precision, Spec};
 use runboard::{cli, console, files};
 use runboard_compute::trainer::RankFiles;
-use runboard_compute::{backend, evaluator, trainer};
+use runboard_compute::{backend, evaluator, examination, trainer};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +33,15 @@ enum Command {
     Eval(EvalArgs),
     /// Print versions and GPUs, as JSON
     Machine,
+    /// Print what there is of libraries, driver and GPUs, and how a checkpoint of the device fares, as JSON
+    Examine {
+        /// As a spec's compute.device
+        #[arg(long)]
+        device: String,
+        /// Where to write the checkpoint
+        #[arg(long)]
+        directory: PathBuf,
+    },
     /// Print what `machine` does, then take a few steps of each of the frozen specs on standard input, a JSON array, and print how
     /// fast they are, as JSON
     Pace,
@@ -77,6 +86,9 @@ fn run(arguments: Arguments) -> Result<i32> {
             Ok(evaluator::evaluate(&run, &stop, arguments.once)?.exit_code())
         }
         Command::Machine => answer(&backend::machine()),
+        Command::Examine { device, directory } => {
+            answer(&examination::examine(&device, &directory))
+        }
         Command::Pace => {
             answer(&backend::machine())?;
             let paces = read_specs()?.into_iter();

@@ -1,5 +1,6 @@
-// A stand-in for NVIDIA's management library, for the test in src/trainer/system_metrics.rs. It answers the calls that nvml-wrapper
-// makes for the GPU gauges, in their versions and with their structures, with fixed numbers. It shows that those
+// A stand-in for NVIDIA's management library, for the tests in src/trainer/system_metrics.rs
+// and of the other package in tests/integration/doctor.rs. It answers the calls that nvml-wrapper
+// makes for the GPU gauges and for `runboard doctor`, in their versions and with their structures, with fixed numbers. It shows that those
 // calls go through the real loader and the real calling convention, and what becomes of their answers and errors.
 // It is no proof that NVIDIA's own library answers the same.
 //
@@ -41,6 +42,11 @@ int nvmlSystemGetDriverVersion(char *version, unsigned length) {
     return SUCCESS;
 }
 
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    *version = 13010;
+    return SUCCESS;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *count) {
     *count = plays("two") ? 2 : 1;
     return SUCCESS;
@@ -49,6 +55,19 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **device) {
     if (index >= (plays("two") ? 2 : 1)) return INVALID_ARGUMENT;
     *device = &devices[index];
+    return SUCCESS;
+}
+
+int nvmlDeviceGetName(Device *device, char *name, unsigned length) {
+    if (plays("lost")) return GPU_IS_LOST;
+    strncpy(name, device->index == 1 ? "Another GPU" : "A GPU", length);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCudaComputeCapability(Device *device, int *major, int *minor) {
+    if (plays("lost")) return GPU_IS_LOST;
+    *major = device->index == 1 ? 7 : 9;
+    *minor = device->index == 1 ? 5 : 0;
     return SUCCESS;
 }
 

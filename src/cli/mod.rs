@@ -6,6 +6,7 @@ mod compare;
 pub mod complete;
 mod curve;
 mod data;
+mod doctor;
 mod estimate;
 mod export;
 mod fields;
@@ -156,6 +157,8 @@ enum Command {
         #[arg(long, conflicts_with = "verbose")]
         json: bool,
     },
+    /// Tell what this machine has and what is wrong with it, and test the network on a device
+    Doctor(doctor::Arguments),
     /// Verify what this machine makes of runboard, by real runs: right values, same bytes, speed, memory
     Verify(verify::Arguments),
     /// Explain the fields of a spec: what they mean, their defaults and ranges
@@ -553,6 +556,7 @@ impl Cli {
                 verbose,
                 json,
             } => check::check(experiment, *verbose, *json),
+            Command::Doctor(arguments) => doctor::doctor(arguments),
             Command::Verify(arguments) => verify::verify(arguments),
             Command::Fields(arguments) => fields::fields(arguments),
             Command::Data(command) => data::run(command),

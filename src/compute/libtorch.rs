@@ -141,8 +141,8 @@ fn package(python: &Path) -> Option<Libtorch> {
     Some(Libtorch { directory, version })
 }
 
-/// A libtorch's version, such as `2.11.0+cu130`.
-fn version(directory: &Path) -> Option<String> {
+/// The version of the libtorch in a directory, such as `2.11.0+cu130`, if a file there tells it.
+pub fn version(directory: &Path) -> Option<String> {
     let text = |file: &str| read_small(&directory.join(file), MAX_BYTES).ok();
     let texts = VERSION_FILES.into_iter().filter_map(text);
     let mut versions = texts.filter_map(|text| {

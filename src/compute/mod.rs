@@ -2,6 +2,7 @@
 //! and how fast it trains. runboard itself needs no libtorch and does not load it, so that every command starts at once.
 
 pub mod environment;
+mod examination;
 mod goldens;
 mod libtorch;
 mod machine;
@@ -10,7 +11,9 @@ mod predict;
 mod program;
 mod steps;
 
+pub use examination::{Driver, Examination, Gpu, GpuLibraries, RoundTrip, examine};
 pub use goldens::{Comparison, goldens};
+pub use libtorch::version as libtorch_version;
 pub use machine::{Machine, machine};
 pub use pace::{Pace, Trial};
 pub use predict::{Predictions, Question, predict};

@@ -173,6 +173,12 @@ fn bundle_says_how_it_gets_a_libtorch_where_there_is_none_of_its_version() {
     let run = ["run", "quickstart"];
     fails(&mut machine.command(&[], &run), &format!("{none}{wanted}"));
     assert_eq!(names(&machine.path("home")), [""; 0]);
+    let done = machine.runboard(&[], &["doctor", "--json"]);
+    let found: Value = serde_json::from_str(&done.out).unwrap();
+    let last = found["findings"].as_array().unwrap().last().unwrap();
+    assert_eq!((done.code, &last["found"]), (Some(1), &none.into()));
+    let advice = last["advice"].as_str().unwrap();
+    assert!(advice.starts_with("want one of these: "), "{advice}");
     let old = machine.add_python("old", "2.9.1+cpu");
     let had = format!(
         "{none}: {}/python3 has torch 2.9.1+cpu{wanted}",

@@ -92,6 +92,13 @@ fn json(project: &Project, arguments: &[&str]) -> Value {
 }
 
 #[test]
+fn doctor_tells_programs_what_was_found_and_what_to_do() {
+    let project = Project::new();
+    let found = json(&project, &["doctor", "--device", "cpu", "--json"]);
+    assert_documented("doctor", &[&found]);
+}
+
+#[test]
 fn check_tells_programs_what_a_run_and_a_sweep_will_be() {
     let project = Project::new();
     let sets = [

@@ -11,6 +11,7 @@ mod commands;
 mod data;
 mod devices;
 mod divergence;
+mod doctor;
 mod early_stop;
 mod environment;
 mod evaluations;

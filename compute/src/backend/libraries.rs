@@ -1,10 +1,15 @@
 //! Which libtorch this process has loaded, and its part for NVIDIA's GPUs.
 
-use std::ffi::{CStr, CString};
+use runboard::compute::GpuLibraries;
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::fs;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+/// libtorch's part for NVIDIA's GPUs.
+const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
 /// The directory of the libtorch that is loaded, as the loader found it.
 pub fn directory() -> Option<PathBuf> {
@@ -29,7 +34,7 @@ pub fn load_cuda() -> Result<(), String> {
 }
 
 fn load() -> Result<(), String> {
-    let library = directory().map(|directory| directory.join("libtorch_cuda.so"));
+    let library = directory().map(|directory| directory.join(CUDA_LIBRARY));
     let Some(library) = library.filter(|library| library.exists()) else {
         return Ok(());
     };
@@ -44,6 +49,52 @@ fn load() -> Result<(), String> {
     Err(said.to_string_lossy().into_owned())
 }
 
+/// The versions of NVIDIA's libraries; none where libtorch's part for GPUs is not loaded.
+pub fn of_gpus() -> Option<GpuLibraries> {
+    load_cuda().ok()?;
+    directory().filter(|directory| directory.join(CUDA_LIBRARY).exists())?;
+    Some(GpuLibraries {
+        // Thousands and tens.
+        cuda: told_by(c"cudaRuntimeGetVersion")
+            .map(|version| format!("{}.{}", version / 1000, version % 1000 / 10)),
+        cudnn: cudnn().map(in_hundreds),
+        nccl: told_by(c"ncclGetVersion").map(in_hundreds),
+    })
+}
+
+/// 91900 is 9.19.0.
+fn in_hundreds(version: c_int) -> String {
+    let [major, minor, patch] = [version / 10_000, version / 100 % 100, version % 100];
+    format!("{major}.{minor}.{patch}")
+}
+
+/// What a function of this name writes that is loaded, if it succeeds.
+fn told_by(function: &CStr) -> Option<c_int> {
+    let function = loaded(function)?;
+    // SAFETY: functions of this kind, cudaRuntimeGetVersion and ncclGetVersion, take a pointer to the number and return whether
+    // they have failed (CUDA's and NCCL's references).
+    let function: unsafe extern "C" fn(*mut c_int) -> c_int = unsafe { mem::transmute(function) };
+    let mut version = 0;
+    // SAFETY: as above; the number lives as long as the call.
+    let failed = unsafe { function(&mut version) };
+    (failed == 0).then_some(version)
+}
+
+fn cudnn() -> Option<c_int> {
+    let function = loaded(c"cudnnGetVersion")?;
+    // SAFETY: it takes nothing and returns a number (cuDNN's reference).
+    let function: unsafe extern "C" fn() -> usize = unsafe { mem::transmute(function) };
+    // SAFETY: as above.
+    c_int::try_from(unsafe { function() }).ok()
+}
+
+/// The address of a function of a library that is loaded for all to use.
+fn loaded(function: &CStr) -> Option<*mut c_void> {
+    // SAFETY: a search by a C string, which changes nothing.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, function.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +105,12 @@ mod tests {
         let directory = directory().unwrap();
         assert!(directory.join("libtorch_cpu.so").is_file());
         assert_eq!(load_cuda(), Ok(()));
+        assert_eq!(of_gpus().is_some(), directory.join(CUDA_LIBRARY).exists());
+    }
+
+    #[test]
+    fn version_of_a_library_is_what_its_number_means() {
+        assert_eq!(in_hundreds(91_900), "9.19.0");
+        assert_eq!(in_hundreds(22_809), "2.28.9");
     }
 }

@@ -13,7 +13,7 @@ mod device_images;
 mod dropout;
 pub mod golden;
 pub mod group;
-mod libraries;
+pub mod libraries;
 mod losses;
 mod memory;
 mod muon;

@@ -4,5 +4,12 @@ use super::imports::assert_order;
 
 #[test]
 fn modules_import_none_that_stands_after_them() {
-    assert_order(&["model", "backend", "trainer", "evaluator", "main"]);
+    assert_order(&[
+        "model",
+        "backend",
+        "trainer",
+        "evaluator",
+        "examination",
+        "main",
+    ]);
 }

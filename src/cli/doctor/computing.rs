@@ -1,0 +1,366 @@
+//! libtorch, driver and GPUs, and whether the device computes what it should.
+
+use super::finding::Finding;
+use crate::compute::{
+    Comparison, Driver, Examination, Gpu, GpuLibraries, Machine, RoundTrip, goldens,
+    libtorch_version,
+};
+use crate::hint;
+use crate::overview::bytes;
+use crate::spec::Precision;
+use anyhow::Result;
+use serde_json::json;
+use std::env;
+use std::fs;
+use std::path::Path;
+
+/// Share of a GPU's memory that nobody minds: a desktop's.
+const BUSY: f64 = 0.1;
+
+/// GPUs before Ampere have neither TensorFloat-32 nor bfloat16
+/// (<https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities>).
+const AMPERE: (u32, u32) = (8, 0);
+
+/// PCI's number of the maker of GPUs, and the class of displays and of those without a screen
+/// (<https://pcisig.com/membership/member-companies>, <https://pci-ids.ucw.cz/read/PD/03>).
+const NVIDIA: &str = "0x10de";
+const DISPLAY: &str = "0x03";
+
+/// What was asked for, as a spec's `compute.device`.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub device: &'a str,
+    /// Whether there is an NVIDIA GPU on the machine's bus.
+    pub on_bus: bool,
+}
+
+impl Asked<'_> {
+    /// Whether a GPU that does not work is why runs do not.
+    fn wants_gpu(self) -> bool {
+        self.device.starts_with("cuda")
+    }
+}
+
+/// Whether there is an NVIDIA GPU on the machine's bus, with a driver or without.
+pub fn gpu_on_bus() -> bool {
+    let devices = fs::read_dir("/sys/bus/pci/devices")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut devices = devices.map(|device| device.path());
+    let begins = |path: &Path, file: &str, with: &str| {
+        fs::read_to_string(path.join(file)).is_ok_and(|text| text.starts_with(with))
+    };
+    devices.any(|path| begins(&path, "vendor", NVIDIA) && begins(&path, "class", DISPLAY))
+}
+
+/// What is to be said of a program that does not answer: its error, and what that says is wanted.
+pub fn failed(name: &str, error: &anyhow::Error) -> Finding {
+    let said = format!("{error:#}");
+    let (found, advice) = match said.split_once("; want ") {
+        Some((found, wanted)) => (found, format!("want {wanted}")),
+        None => (
+            said.as_str(),
+            format!(
+                "build it anew ({}), or unpack the bundle anew; what the loader misses is a library of libtorch's or of the system's",
+                hint::make("build")
+                    .unwrap_or_else(|| "`make build` in runboard's directory".to_owned())
+            ),
+        ),
+    };
+    Finding::good(name, found).fails_if(true, advice)
+}
+
+/// Of what the program has found.
+pub fn findings(asked: Asked, examined: &Examination) -> Vec<Finding> {
+    let mut findings = vec![
+        libtorch(examined),
+        driver(asked, &examined.driver, examined.libraries.as_ref()),
+    ];
+    findings.extend(
+        examined
+            .gpus
+            .iter()
+            .enumerate()
+            .map(|(index, it)| gpu(index, it)),
+    );
+    findings.push(device(asked, examined));
+    findings.push(precision(asked, examined));
+    findings.push(nccl(examined.libraries.as_ref()));
+    findings.extend(examined.checkpoint.as_ref().map(checkpoint));
+    findings
+}
+
+fn libtorch(examined: &Examination) -> Finding {
+    let directory = examined.libtorch.as_deref();
+    let version = directory.and_then(Path::parent).and_then(libtorch_version);
+    let built = &examined.machine.libtorch;
+    let shown = version.as_ref().unwrap_or(built);
+    let kind = match (&examined.libraries, &examined.machine.cuda_failure) {
+        (Some(libraries), _) => format!(
+            "with CUDA {} and cuDNN {}",
+            libraries.cuda.as_deref().unwrap_or("of an unknown version"),
+            libraries
+                .cudnn
+                .as_deref()
+                .unwrap_or("of an unknown version")
+        ),
+        (None, Some(failure)) => format!("whose part for GPUs cannot be loaded: {failure}"),
+        (None, None) => "for the CPU".to_owned(),
+    };
+    let place = directory.map_or_else(String::new, |it| format!(", in {}", it.display()));
+    Finding::good("libtorch", format!("{shown} {kind}{place}"))
+        .with(json!({
+            "version": shown,
+            "built_for": built,
+            "directory": directory,
+            "cuda": examined.libraries.as_ref().map(|it| &it.cuda),
+            "cudnn": examined.libraries.as_ref().map(|it| &it.cudnn),
+        }))
+        .note_if(
+            examined.machine.cuda_failure.is_some(),
+            "NVIDIA's libraries are missing where libtorch looks for them, beside it as pip installs them: install torch anew",
+        )
+}
+
+fn driver(
+    asked: Asked,
+    driver: &Result<Driver, String>,
+    libraries: Option<&GpuLibraries>,
+) -> Finding {
+    const NAME: &str = "driver";
+    match driver {
+        Ok(driver) => {
+            let serves = driver.cuda.as_deref();
+            let wanted = libraries.and_then(|libraries| libraries.cuda.as_deref());
+            let shown = serves.map_or_else(String::new, |cuda| format!(", for CUDA up to {cuda}"));
+            let too_old = matches!((major(serves), major(wanted)), (Some(serves), Some(wanted)) if serves < wanted);
+            Finding::good(NAME, format!("NVIDIA's {}{shown}", driver.version))
+                .with(json!({"version": driver.version, "cuda": serves}))
+                .fails_if(
+                    too_old && asked.device != "cpu",
+                    format!(
+                        "libtorch's CUDA is {}: install a newer driver, or the torch 2.11 of a CUDA that this one serves",
+                        wanted.unwrap_or_default()
+                    ),
+                )
+        }
+        Err(error) if asked.on_bus => Finding::good(NAME, format!("none that answers, but an NVIDIA GPU: {error}"))
+            .fails_if(
+                asked.device != "cpu",
+                "install NVIDIA's driver, or load it (`nvidia-smi` tells of it); start a container with `--gpus all`",
+            )
+            .note_if(true, "nothing to do for the CPU"),
+        Err(_) => Finding::good(NAME, "none, and no NVIDIA GPU is seen").fails_if(
+            asked.wants_gpu(),
+            "want an NVIDIA GPU and its driver; start a container with `--gpus all`; or take `--device cpu`",
+        ),
+    }
+}
+
+fn major(version: Option<&str>) -> Option<u32> {
+    version?.split('.').next()?.parse().ok()
+}
+
+fn gpu(index: usize, gpu: &Gpu) -> Finding {
+    let mut found = gpu.name.clone();
+    if let (Some(memory), Some(used)) = (gpu.memory, gpu.memory_used) {
+        found += &format!(", {}, of which {} are in use", bytes(memory), bytes(used));
+    }
+    if let Some((major, minor)) = gpu.compute_capability {
+        found += &format!(", compute capability {major}.{minor}");
+    }
+    let share = match (gpu.memory, gpu.memory_used) {
+        (Some(memory), Some(used)) => used as f64 / memory.max(1) as f64,
+        _ => 0.0,
+    };
+    Finding::good(format!("GPU {index}"), found)
+        .with(json!(gpu))
+        .note_if(gpu.memory.is_none(), "`nvidia-smi` and the kernel's log (`dmesg | grep -i xid`) tell what is wrong with it")
+        .note_if(
+            share > BUSY || gpu.processes.is_some_and(|it| it > 0),
+            "others compute on it, `nvidia-smi` tells who; choose another one by compute.device, or times are useless",
+        )
+}
+
+/// What a run would compute on.
+fn device(asked: Asked, examined: &Examination) -> Finding {
+    let machine = &examined.machine;
+    let chosen = machine.device("--device", asked.device);
+    let (gpus, known) = (machine.gpus, examined.gpus.len());
+    let shown = match &chosen {
+        Ok(device) => device.clone(),
+        Err(error) => error.to_string(),
+    };
+    let unused = asked.device != "cpu" && gpus < known;
+    let values = json!({"device": chosen.as_ref().ok(), "gpus": gpus});
+    Finding::good("device", shown)
+        .with(values)
+        .fails_if(
+            chosen.is_err() || (unused && gpus == 0),
+            remedy(machine, examined),
+        )
+        .note_if(
+            unused,
+            format!(
+                "libtorch sees {gpus} of {known} GPUs: {}",
+                remedy(machine, examined)
+            ),
+        )
+}
+
+/// Why libtorch may see fewer GPUs than there are.
+fn remedy(machine: &Machine, examined: &Examination) -> String {
+    let visible = env::var("CUDA_VISIBLE_DEVICES").ok();
+    match (&machine.cuda_failure, &examined.libraries, visible) {
+        (Some(_), ..) => "see libtorch above".to_owned(),
+        (None, None, _) => format!(
+            "libtorch is one for the CPU: {}",
+            hint::hint(
+                "setup TORCH=cuda",
+                "pip install torch==2.11.0, or LIBTORCH set to one with CUDA"
+            )
+        ),
+        (None, Some(_), Some(visible)) => {
+            format!("CUDA_VISIBLE_DEVICES is {visible:?}: unset it, or name another device")
+        }
+        (None, Some(_), None) => "see the driver above, or name another device".to_owned(),
+    }
+}
+
+/// The GPU that is asked for, as the driver tells of it: where it and libtorch may count otherwise, one of a machine whose GPUs are
+/// the same.
+fn chosen<'a>(asked: Asked, examined: &'a Examination) -> Option<&'a Gpu> {
+    let index = examined.machine.gpu("", asked.device).ok()??;
+    examined.gpus.get(index)
+}
+
+/// What factors of products can be rounded to for speed.
+fn precision(asked: Asked, examined: &Examination) -> Finding {
+    const NAME: &str = "TF32, bf16";
+    let on_gpu = matches!(examined.machine.gpu("", asked.device), Ok(Some(_)));
+    if !on_gpu {
+        return Finding::good(
+            NAME,
+            "for GPUs; on the CPU tf32, the default, is float32, and bf16 is slower than it",
+        )
+        .with(json!({"tf32": false, "bf16": false}));
+    }
+    let known = chosen(asked, examined).and_then(|gpu| gpu.compute_capability);
+    let Some(capability) = known else {
+        return Finding::good(
+            NAME,
+            "not known: the driver does not tell the GPU's compute capability",
+        );
+    };
+    let has = capability >= AMPERE;
+    let found = if has {
+        "the GPU has both"
+    } else {
+        "the GPU has neither"
+    };
+    Finding::good(NAME, found)
+        .with(json!({"tf32": has, "bf16": has}))
+        .note_if(
+            !has,
+            "compute.precision: tf32, the default, is float32 there; leave bf16",
+        )
+}
+
+fn nccl(libraries: Option<&GpuLibraries>) -> Finding {
+    let version = libraries.and_then(|libraries| libraries.nccl.as_deref());
+    let found = match version {
+        Some(version) => {
+            format!("{version}; gradients of several devices are summed by Gloo, without it")
+        }
+        None => "none, and none needed: gradients of several devices are summed by Gloo".to_owned(),
+    };
+    Finding::good("NCCL", found).with(json!({"version": version}))
+}
+
+fn checkpoint(tried: &Result<RoundTrip, String>) -> Finding {
+    const NAME: &str = "checkpoint";
+    match tried {
+        Err(error) => Finding::good(NAME, error.clone()).fails_if(
+            true,
+            "a step of training, or writing and reading its checkpoint, fails: what is found above tells why, or the error's own words",
+        ),
+        Ok(trip) => Finding::good(
+            NAME,
+            format!(
+                "a step's {} written in {:.2} s, verified and read in {:.2} s{}",
+                bytes(trip.bytes),
+                trip.write_seconds,
+                trip.read_seconds,
+                if trip.same { ", the same bits" } else { ", with other bits" }
+            ),
+        )
+        .with(json!(trip))
+        .fails_if(
+            !trip.same,
+            "the disk, the memory or the GPU is faulty: test them before you train here, and try `--device cpu`",
+        ),
+    }
+}
+
+/// The precisions in which a device's arithmetic is compared.
+pub fn precisions(asked: Asked, examined: &Examination) -> Vec<Precision> {
+    let Ok(index) = examined.machine.gpu("", asked.device) else {
+        return Vec::new(); // `device` fails
+    };
+    match index {
+        None => vec![Precision::Float32],
+        Some(_) => vec![Precision::Float32, Precision::Tf32, Precision::Bf16],
+    }
+}
+
+/// Compares what the device computes with golden values.
+pub fn self_test(asked: Asked, precision: Precision) -> Finding {
+    let name = format!("self-test {}", precision.name());
+    match goldens(asked.device, precision) {
+        Err(error) => failed(&name, &error),
+        Ok(comparisons) => compared(name, precision, &comparisons),
+    }
+}
+
+fn compared(name: String, precision: Precision, comparisons: &[Comparison]) -> Finding {
+    let share = |it: &Comparison| {
+        it.deviation
+            .map_or(f64::INFINITY, |deviation| deviation / it.tolerance)
+    };
+    let worst = comparisons
+        .iter()
+        .max_by(|a, b| share(a).total_cmp(&share(b)));
+    let Some(worst) = worst else {
+        return Finding::good(name, "nothing was compared").fails_if(true, "build runboard anew");
+    };
+    let failing = comparisons.iter().filter(|it| !it.passed).count();
+    let deviation = match worst.deviation {
+        Some(deviation) => format!("{deviation:.1e}"),
+        None => "no finite number".to_owned(),
+    };
+    let found = format!(
+        "{} of {} tensors and losses of layers, gradients and updates are TensorFlow's and PyTorch's; the worst, {}, deviates by \
+         {deviation} of {:.1e} allowed",
+        comparisons.len() - failing,
+        comparisons.len(),
+        worst.name,
+        worst.tolerance
+    );
+    Finding::good(name, found)
+        .with(json!({
+            "compared": comparisons.len(),
+            "failing": failing,
+            "worst": worst.name,
+            "deviation": worst.deviation,
+            "tolerance": worst.tolerance,
+        }))
+        .fails_if(
+            failing > 0,
+            format!(
+                "do not train here with compute.precision: {}; driver, libtorch or GPU is faulty: compare with `--device cpu`, update the \
+                 driver, and look for Xid in the kernel's log (`dmesg | grep -i xid`)",
+                precision.name()
+            ),
+        )
+}
