@@ -12,7 +12,14 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a process that can stop may take to do so.
+const STOPS_WITHIN: Duration = Duration::from_millis(200);
+
+/// Between two looks whether it has.
+const POLL: Duration = Duration::from_millis(1);
 
 /// A program while it is timed. It is killed when this is dropped.
 #[derive(Debug)]
@@ -115,11 +122,25 @@ impl SteppedProcess {
     }
 
     fn pause(&self) -> Result<()> {
-        killpg(self.group(), Signal::SIGSTOP).context("failed to stop a process")?;
-        // The kernel reports it when the last thread has stopped.
-        match waitpid(self.group(), Some(WaitPidFlag::WUNTRACED))? {
-            WaitStatus::Stopped(..) => Ok(()),
-            status => bail!("{} has ended: {status:?}", self.name),
+        let signal = |signal| killpg(self.group(), signal).context("failed to stop a process");
+        signal(Signal::SIGSTOP)?;
+        let mut begin = Instant::now();
+        loop {
+            // The kernel reports it when the last thread has stopped.
+            let flags = WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG;
+            match waitpid(self.group(), Some(flags))? {
+                WaitStatus::Stopped(..) => return Ok(()),
+                WaitStatus::StillAlive if begin.elapsed() < STOPS_WITHIN => thread::sleep(POLL),
+                WaitStatus::StillAlive => {
+                    // A process that has just begun another one (vfork) cannot stop before that has become its program,
+                    // which it cannot either, as it is stopped. It may now, and is stopped once more.
+                    signal(Signal::SIGCONT)?;
+                    thread::sleep(POLL);
+                    signal(Signal::SIGSTOP)?;
+                    begin = Instant::now();
+                }
+                status => bail!("{} has ended: {status:?}", self.name),
+            }
         }
     }
 
@@ -133,5 +154,22 @@ impl Drop for SteppedProcess {
         // It may have ended by itself.
         let _ = killpg(self.group(), Signal::SIGKILL);
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_that_starts_others_all_the_time_can_be_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "step=0; while /bin/true; do step=$((step + 1)); echo \"step $step, \"; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let mut process = SteppedProcess::start("shell", command, 1, directory.path()).unwrap();
+        for _ in 0..300 {
+            process.turn(1).unwrap();
+        }
     }
 }
