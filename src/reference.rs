@@ -100,20 +100,22 @@ pub fn deviation(got: &[f32], want: &[f64]) -> f64 {
     if got.len() != want.len() {
         return f64::NAN;
     }
-    let largest = want
+    let magnitude = want
         .iter()
         .fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    let scale = if largest == 0.0 { 1.0 } else { largest };
+    let scale = if magnitude == 0.0 { 1.0 } else { magnitude };
     let differences = got.iter().zip(want).map(|(&g, w)| (f64::from(g) - w).abs());
-    // Not `f64::max`, which passes over NaN.
-    let larger = |largest: f64, d: f64| {
-        if largest.is_nan() || d <= largest {
-            largest
-        } else {
-            d
+    largest(differences) / scale
+}
+
+/// The largest of these values, none of which is negative; 0 of none. Not `f64::max`, which passes over NaN.
+pub fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |largest: f64, value| {
+        match largest.is_nan() || value <= largest {
+            true => largest,
+            false => value,
         }
-    };
-    differences.fold(0.0, larger) / scale
+    })
 }
 
 #[cfg(test)]

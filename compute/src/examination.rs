@@ -30,11 +30,10 @@ pub fn examine(device: &str, directory: &Path) -> Examination {
 }
 
 fn driver(nvml: &Nvml) -> Result<Driver, NvmlError> {
-    // Thousands and tens: 13010 is 13.1.
     let cuda = nvml.sys_cuda_driver_version().ok();
     Ok(Driver {
         version: nvml.sys_driver_version()?,
-        cuda: cuda.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10)),
+        cuda: cuda.map(backend::libraries::cuda_version),
     })
 }
 

@@ -33,6 +33,17 @@ impl Comparison {
     pub fn group(&self) -> &str {
         self.name.split('/').next().unwrap_or_default()
     }
+
+    /// The share of its tolerance that the deviation takes.
+    fn share(&self) -> f64 {
+        self.deviation.unwrap_or(f64::INFINITY) / self.tolerance
+    }
+}
+
+/// The one whose deviation takes the largest share of its tolerance; none of none.
+pub fn worst<'a>(comparisons: impl IntoIterator<Item = &'a Comparison>) -> Option<&'a Comparison> {
+    let comparisons = comparisons.into_iter();
+    comparisons.max_by(|a, b| a.share().total_cmp(&b.share()))
 }
 
 /// All of them, on a device as a spec's `compute.device` names it.

@@ -5,7 +5,7 @@ mod reference;
 mod statistics;
 mod turns;
 
-pub use process::SteppedProcess;
+pub use process::{SteppedProcess, peak_memory_mib};
 pub use reference::{Reference, pytorch};
 pub use statistics::Spread;
 pub use turns::{Timed, TimedCommand, Turns, compare};

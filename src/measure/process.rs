@@ -87,11 +87,7 @@ impl SteppedProcess {
     /// # Errors
     /// The system does not tell.
     pub fn peak_memory(&self) -> Result<f64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-        Ok(kib.with_context(|| format!("no VmHWM in {path}"))? / 1024.0)
+        peak_memory_mib(self.child.id())
     }
 
     fn advance(&mut self, steps: u64) -> Result<u64> {
@@ -147,6 +143,18 @@ impl SteppedProcess {
     fn group(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
+}
+
+/// The peak of a process's resident memory so far, in MiB (`VmHWM` of proc_pid_status(5)).
+///
+/// # Errors
+/// The system does not tell.
+pub fn peak_memory_mib(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    Ok(kib.with_context(|| format!("no VmHWM in {path}"))? / 1024.0)
 }
 
 impl Drop for SteppedProcess {

@@ -4,11 +4,12 @@ use super::Bench;
 use super::answer::Answer;
 use super::programs::{torch, write_experiment};
 use crate::checkpoint::{self, difference};
-use crate::compute::{self, StepTimes, goldens};
+use crate::compute::{self, StepTimes, goldens, worst};
 use crate::data::{self, Fetch, Images, Split};
 use crate::events::{Curve, Point, scalars, tags};
 use crate::measure::{self, TimedCommand, Turns};
 use crate::overview::count;
+use crate::reference::largest;
 use crate::run::{Journal, Role, RunDir, resolve};
 use crate::spec::{self, Override, Precision, Spec};
 use anyhow::{Context, Result};
@@ -26,6 +27,17 @@ pub(super) struct State {
     /// The run of all steps by `compute.deterministic`.
     whole: Option<RunDir>,
     times: Vec<StepTimes>,
+}
+
+impl State {
+    /// The run of all steps, trained with these fields set if no question has had it trained.
+    fn whole(&mut self, bench: &Bench, sets: &[String]) -> Result<RunDir> {
+        if let Some(whole) = &self.whole {
+            return Ok(whole.clone());
+        }
+        let whole = bench.train("whole", &bench.device, sets)?;
+        Ok(self.whole.insert(whole).clone())
+    }
 }
 
 type Ask = fn(&Bench, &mut State) -> Result<Answer>;
@@ -92,22 +104,16 @@ fn golden_values(bench: &Bench, precision: Precision) -> Result<Answer> {
     }
     let shown = |deviation: Option<f64>| deviation.map_or("no number".to_owned(), digits);
     let rows = groups.iter().map(|(group, comparisons)| {
-        let share =
-            |deviation: Option<f64>, tolerance| deviation.unwrap_or(f64::INFINITY) / tolerance;
-        let worst = comparisons.iter().max_by(|a, b| {
-            let (a, b) = (
-                share(a.deviation, a.tolerance),
-                share(b.deviation, b.tolerance),
-            );
-            a.total_cmp(&b)
-        });
-        let worst = worst.map_or([String::new(), String::new(), String::new()], |it| {
-            [
-                shown(it.deviation),
-                it.tolerance.to_string(),
-                it.name.clone(),
-            ]
-        });
+        let worst = worst(comparisons.iter().copied()).map_or(
+            [String::new(), String::new(), String::new()],
+            |it| {
+                [
+                    shown(it.deviation),
+                    it.tolerance.to_string(),
+                    it.name.clone(),
+                ]
+            },
+        );
         let mut row = vec![(*group).to_owned(), comparisons.len().to_string()];
         row.extend(worst);
         row
@@ -187,21 +193,10 @@ fn digits(difference: f64) -> String {
     }
 }
 
-/// Not `f64::max`, which passes over NaN.
-fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    values.fold(0.0, |largest: f64, value| {
-        match largest.is_nan() || value <= largest {
-            true => largest,
-            false => value,
-        }
-    })
-}
-
 /// A run that is stopped half-way and resumed, and one that is not: with `compute.deterministic` they have the same bytes.
 fn resume(bench: &Bench, state: &mut State) -> Result<Answer> {
     let deterministic = ["compute.deterministic=true".to_owned()];
-    let whole = bench.train("whole", &bench.device, &deterministic)?;
-    state.whole = Some(whole.clone());
+    let whole = state.whole(bench, &deterministic)?;
     let half = (bench.scale.steps / 2).to_string();
     bench.start(
         "stopped",
@@ -221,14 +216,9 @@ fn resume(bench: &Bench, state: &mut State) -> Result<Answer> {
 /// The same run once more.
 fn deterministic(bench: &Bench, state: &mut State) -> Result<Answer> {
     let deterministic = ["compute.deterministic=true".to_owned()];
-    let whole = match state.whole.take() {
-        Some(whole) => whole,
-        None => bench.train("whole", &bench.device, &deterministic)?,
-    };
+    let whole = state.whole(bench, &deterministic)?;
     let again = bench.train("again", &bench.device, &deterministic)?;
-    let answer = same_bytes(&whole, &again, "trained twice")?;
-    state.whole = Some(whole);
-    Ok(answer)
+    same_bytes(&whole, &again, "trained twice")
 }
 
 fn same_bytes(one: &RunDir, other: &RunDir, how: &str) -> Result<Answer> {
@@ -317,10 +307,7 @@ fn step_times(bench: &Bench, state: &mut State, precision: Precision) -> Result<
 
 /// The evaluator over the test images, once more when all is in the caches.
 fn evaluation(bench: &Bench, state: &mut State) -> Result<Answer> {
-    let run = match state.whole.take() {
-        Some(run) => run,
-        None => bench.train("whole", &bench.device, &[])?,
-    };
+    let run = state.whole(bench, &[])?;
     let words: [&OsStr; 4] = [
         "eval".as_ref(),
         "--once".as_ref(),
@@ -338,7 +325,6 @@ fn evaluation(bench: &Bench, state: &mut State) -> Result<Answer> {
     let (seconds, accuracy) = (last.seconds, last.accuracy);
     let rate = images as f64 / seconds;
     let values = json!({"images": images, "seconds": seconds, "accuracy": accuracy});
-    state.whole = Some(run);
     Ok(Answer::measured(format!(
         "{images} images in {seconds:.2} s, {rate:.0} images/s, metrics and pictures included"
     ))

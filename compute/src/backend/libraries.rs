@@ -54,12 +54,15 @@ pub fn of_gpus() -> Option<GpuLibraries> {
     load_cuda().ok()?;
     directory().filter(|directory| directory.join(CUDA_LIBRARY).exists())?;
     Some(GpuLibraries {
-        // Thousands and tens.
-        cuda: told_by(c"cudaRuntimeGetVersion")
-            .map(|version| format!("{}.{}", version / 1000, version % 1000 / 10)),
+        cuda: told_by(c"cudaRuntimeGetVersion").map(cuda_version),
         cudnn: cudnn().map(in_hundreds),
         nccl: told_by(c"ncclGetVersion").map(in_hundreds),
     })
+}
+
+/// 13010 is 13.1, of CUDA's libraries and of the driver's.
+pub fn cuda_version(version: c_int) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
 /// 91900 is 9.19.0.
@@ -110,6 +113,7 @@ mod tests {
 
     #[test]
     fn version_of_a_library_is_what_its_number_means() {
+        assert_eq!(cuda_version(13_010), "13.1");
         assert_eq!(in_hundreds(91_900), "9.19.0");
         assert_eq!(in_hundreds(22_809), "2.28.9");
     }

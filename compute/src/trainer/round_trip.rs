@@ -1,14 +1,13 @@
 //! A step of training whose checkpoint is written and read back, to see that device and disk do so.
 
-use super::input::{BatchSource, StepInput};
+use super::steps::Steps;
 use crate::backend::{self, DeviceLosses, Optimizer};
 use crate::model::Network;
 use anyhow::Result;
 use runboard::checkpoint::{self, Checkpoint};
 use runboard::compute::RoundTrip;
-use runboard::data::{Images, Share};
+use runboard::data::Images;
 use runboard::overview;
-use runboard::schedule::Schedule;
 use runboard::spec::Spec;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,21 +23,15 @@ const BATCH: usize = 32;
 pub fn round_trip(device: &str, directory: &Path) -> Result<RoundTrip> {
     let mut spec = Spec::default();
     spec.train.batch_size = BATCH;
-    let (device, name) = backend::device("--device", device)?;
+    spec.compute.device = device.to_owned();
+    let (device, _) = backend::device("--device", device)?;
     backend::prepare(&spec.compute, spec.compute.threads)?;
-    let images = Arc::new(Images::noise(spec.seed, BATCH));
-    let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let mut optimizer = Optimizer::new(&spec, &fresh)?;
-    let mut input = BatchSource::start(&images, &spec, Share::WHOLE, 0, &device, name != "cpu")?;
-    let StepInput { images, labels, .. } = input.next()?;
-    let (losses, gradients) = backend::gradients(optimizer.network(), &spec, 0, images, labels)?;
-    let rates = Schedule::new(&spec, BATCH).rates(0);
-    optimizer.step(0, &gradients, &losses, rates)?;
-    DeviceLosses::read(&[&losses])?; // waits for the device
+    let mut steps = Steps::start(&spec, &Arc::new(Images::noise(spec.seed, BATCH)))?;
+    DeviceLosses::read(&[&steps.take()?])?; // waits for the device
 
     let saved = Checkpoint {
         state: Default::default(),
-        tensors: optimizer.state(),
+        tensors: steps.optimizer().state(),
     };
     let begin = Instant::now();
     let path = checkpoint::save(directory, &saved)?;
@@ -46,6 +39,7 @@ pub fn round_trip(device: &str, directory: &Path) -> Result<RoundTrip> {
     let begin = Instant::now();
     let loaded = checkpoint::load(&path)?;
     let read_seconds = begin.elapsed().as_secs_f64();
+    let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let restored = Optimizer::restore(&spec, &fresh, &loaded.tensors)?;
     Ok(RoundTrip {
         bytes: overview::size(&path),

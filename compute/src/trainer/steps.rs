@@ -8,9 +8,10 @@ use anyhow::Result;
 use burn::tensor::Device;
 use runboard::compute::{Phase, StepTimes};
 use runboard::data::{Images, Share};
-use runboard::measure::Spread;
+use runboard::measure::{Spread, peak_memory_mib};
 use runboard::schedule::Schedule;
 use runboard::spec::Spec;
+use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -160,19 +161,9 @@ pub fn measure(spec: &Spec, limit: Duration) -> Result<StepTimes> {
                 seconds: Spread::of(seconds),
             })
             .collect(),
-        process_mib: peak_memory_mib(),
+        process_mib: peak_memory_mib(process::id()).ok(),
         gpu_mib: gpu.memory_mib,
     })
-}
-
-/// The peak of this process's resident memory, where the system tells.
-fn peak_memory_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib / 1024.0)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use crate::compute::{
     Comparison, Driver, Examination, Gpu, GpuLibraries, Machine, RoundTrip, goldens,
-    libtorch_version,
+    libtorch_version, worst,
 };
 use crate::hint;
 use crate::overview::bytes;
@@ -324,14 +324,7 @@ pub fn self_test(asked: Asked, precision: Precision) -> Finding {
 }
 
 fn compared(name: String, precision: Precision, comparisons: &[Comparison]) -> Finding {
-    let share = |it: &Comparison| {
-        it.deviation
-            .map_or(f64::INFINITY, |deviation| deviation / it.tolerance)
-    };
-    let worst = comparisons
-        .iter()
-        .max_by(|a, b| share(a).total_cmp(&share(b)));
-    let Some(worst) = worst else {
+    let Some(worst) = worst(comparisons) else {
         return Finding::good(name, "nothing was compared").fails_if(true, "build runboard anew");
     };
     let failing = comparisons.iter().filter(|it| !it.passed).count();

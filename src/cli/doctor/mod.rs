@@ -8,6 +8,7 @@ mod machine;
 use self::computing::Asked;
 use self::finding::{Finding, State};
 use super::RunsArg;
+use super::form::print_json;
 use crate::home::Home;
 use crate::overview::{count, wrap};
 use crate::{compute, console};
@@ -118,12 +119,12 @@ impl Report {
             };
             console::output(format_args!("{result}{notes}; looked at in {seconds:.0} s"))?;
         } else {
-            console::output(serde_json::to_string_pretty(&json!({
+            print_json(&json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "passed": failing == 0,
                 "seconds": seconds,
                 "findings": self.findings,
-            }))?)?;
+            }))?;
         }
         Ok(i32::from(failing > 0))
     }
