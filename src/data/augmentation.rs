@@ -22,8 +22,8 @@ pub struct Augmentation {
     pub brightness: f32,
     /// Factor on each channel's distance from its mean over the crop.
     pub contrast: f32,
-    /// First row and column, within the crop, of the square that is cut out.
-    pub cutout: [usize; 2],
+    /// First row and column, within the crop, of the square that is cut out; none where nothing is.
+    pub cutout: Option<[usize; 2]>,
 }
 
 impl Augmentation {
@@ -42,12 +42,10 @@ impl Augmentation {
             mirror: rng.random::<bool>() && input.flip == Flip::Random,
             brightness: uniform(-input.brightness, input.brightness, rng),
             contrast: uniform(input.contrast.lower, input.contrast.upper, rng),
-            cutout: match input.cutout {
-                0 => [0; 2],
-                side => std::array::from_fn(|_| {
-                    rng.random_range(0..=(input.crop - side) as u32) as usize
-                }),
-            },
+            cutout: (input.cutout > 0).then(|| {
+                let last = (input.crop - input.cutout) as u32;
+                std::array::from_fn(|_| rng.random_range(0..=last) as usize)
+            }),
         }
     }
 
@@ -61,7 +59,7 @@ impl Augmentation {
             mirror: false,
             brightness: 0.0,
             contrast: 1.0,
-            cutout: [0; 2],
+            cutout: None,
         }
     }
 
@@ -216,9 +214,11 @@ impl Preprocessor {
                 out.zip(rows).for_each(write_pixel);
             }
         }
-        let (side, [top, left]) = (self.input.cutout, augmentation.cutout);
-        for out in out.chunks_exact_mut(width).skip(top).take(side) {
-            out[left * CHANNELS..][..side * CHANNELS].fill(0.0);
+        if let Some([top, left]) = augmentation.cutout {
+            let side = self.input.cutout;
+            for out in out.chunks_exact_mut(width).skip(top).take(side) {
+                out[left * CHANNELS..][..side * CHANNELS].fill(0.0);
+            }
         }
     }
 
@@ -618,7 +618,7 @@ mod tests {
                 Augmentation::sample(input, &mut rng)
             };
             let augmentation = sample(&input);
-            let [top, left] = augmentation.cutout;
+            let [top, left] = augmentation.cutout.unwrap();
             counts[top * 6 + left] += 1;
             if position >= 100 {
                 continue;

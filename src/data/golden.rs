@@ -60,7 +60,7 @@ fn augmented_images_equal_tensorflows() {
             mirror: mirror == 1.0,
             brightness: brightness as f32,
             contrast: contrast as f32,
-            cutout: [0; 2],
+            cutout: None,
         };
         let standard = Input {
             crop: crop as usize,

@@ -294,7 +294,7 @@ impl BatchBuilder {
                 .extend(transforms.map(|transform| transform.factor));
             plan.transforms
                 .extend(transforms.map(|transform| transform.offset));
-            let [top, left] = augmentation.cutout;
+            let [top, left] = augmentation.cutout.unwrap_or_default();
             plan.cutouts[number] = top as i64;
             plan.cutouts[size + number] = left as i64;
             plan.images.push(index as i64);
@@ -782,5 +782,16 @@ mod tests {
         let batch = evaluation_batch(&images(23), &preprocessor, &view, 20..23);
         assert_eq!(indices(&batch), [20, 21, 22]);
         assert_eq!((batch.step, &batch.labels[..]), (20, &[0, 1, 2][..]));
+    }
+
+    #[test]
+    fn evaluation_batch_has_no_square_cut_out() {
+        let of = |cutout| {
+            let input = Input { cutout, ..plain() };
+            let preprocessor = Preprocessor::new(&input, None);
+            let central = Augmentation::central(&input);
+            evaluation_batch(&images(23), &preprocessor, &central, 20..23)
+        };
+        assert_eq!(of(1), of(0));
     }
 }
