@@ -114,12 +114,7 @@ fn run(arguments: Arguments) -> Result<i32> {
         }
         Command::Predict { checkpoint } => {
             let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;
-            answer(&evaluator::predict(
-                &spec,
-                &checkpoint,
-                statistics,
-                &images,
-            )?)
+            answer(&evaluator::predict(&spec, &checkpoint, statistics, images)?)
         }
     }
 }

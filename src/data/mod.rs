@@ -5,7 +5,7 @@
 //! ```
 //!
 //! This module holds the layout of the files ([`Images`]), augmentation, and the streams of batches
-//! ([`BatchStream`] for training, [`evaluation_batches`]); [`sources`] holds where the files come from: download,
+//! ([`BatchStream`] for training, [`evaluation_batch`]); [`sources`] holds where the files come from: download,
 //! import, generation. Neither knows the network, nor what becomes of a batch.
 
 pub mod augmentation;
@@ -33,6 +33,8 @@ pub use sources::{
     ChangeCounts, Changes, Fetch, Picture, Plan, find, find_pictures, import, plan, prepare,
     synthesize,
 };
-pub use stream::{Batch, BatchPlan, BatchStream, Batching, Share, StreamItem, evaluation_batch};
+pub use stream::{
+    Batch, BatchPlan, BatchStream, Batching, Share, StreamItem, evaluation_batch, evaluation_plan,
+};
 pub use summary::{Summary, check};
 pub use views::{View, views};

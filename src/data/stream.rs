@@ -1,5 +1,5 @@
 //! Batches: an endless, shuffled, augmented stream for training in which batch k is a pure function of
-//! (seed, k), and one pass in order for evaluation.
+//! (seed, k), and one pass in order for evaluation; or plans of them, for a device that holds the images.
 
 use super::augmentation::{Augmentation, Preprocessor, input_len};
 use super::format::{CHANNELS, SIDE};
@@ -27,10 +27,10 @@ pub struct Batch {
     pub mixed_labels: Vec<i64>,
 }
 
-/// How one training batch is made: all that a device which holds the images needs to make it.
+/// How one batch is made: all that a device which holds the images needs to make it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchPlan {
-    /// The step that the batch is for.
+    /// Training: the step that the batch is for. Evaluation: the index of its first image.
     pub step: u64,
     /// Index of each image in the split, [n].
     pub images: Vec<i64>,
@@ -256,49 +256,12 @@ impl BatchBuilder {
     }
 
     fn plan(&mut self, step: u64) -> BatchPlan {
-        let Input {
-            crop,
-            cutout,
-            cutmix,
-            ..
-        } = *self.preprocessor.input();
         let size = self.batching.size;
-        let mut plan = BatchPlan {
-            step,
-            images: Vec::with_capacity(size),
-            rows: Vec::with_capacity(size * crop),
-            columns: Vec::with_capacity(size * crop),
-            transforms: Vec::with_capacity(size * 3 * CHANNELS),
-            cutout,
-            cutouts: vec![0; 2 * size],
-            cutmix,
-            mixes: vec![0; 3 * size],
-            labels: Vec::with_capacity(size),
-        };
-        let at = |place: Option<usize>| place.unwrap_or(SIDE) as i64;
-        for (number, position) in self.positions(step).enumerate() {
+        let mut plan = BatchPlan::new(step, size, self.preprocessor.input());
+        for position in self.positions(step) {
             let index = self.order.at(position);
             let augmentation = self.augmentation(position, index);
-            let pixels = self.images.pixels(index);
-            let transforms = (self.preprocessor).channel_transforms(&augmentation, pixels);
-            let columns = (0..crop).map(|x| at(augmentation.column(x)));
-            match augmentation.mirror {
-                true => plan.columns.extend(columns.rev()),
-                false => plan.columns.extend(columns),
-            }
-            let rows = (0..crop).map(|y| at(augmentation.row(y)));
-            plan.rows.extend(rows);
-            plan.transforms
-                .extend(transforms.map(|transform| transform.pivot));
-            plan.transforms
-                .extend(transforms.map(|transform| transform.factor));
-            plan.transforms
-                .extend(transforms.map(|transform| transform.offset));
-            let [top, left] = augmentation.cutout.unwrap_or_default();
-            plan.cutouts[number] = top as i64;
-            plan.cutouts[size + number] = left as i64;
-            plan.images.push(index as i64);
-            plan.labels.push(self.images.label(index).into());
+            plan.push(&self.images, index, &self.preprocessor, &augmentation);
         }
         for (number, mix) in self.mixes(step).into_iter().enumerate() {
             let [top, left] = mix.corner;
@@ -372,6 +335,57 @@ struct Mix {
     other: usize,
     /// First row and column of the square, in both inputs.
     corner: [usize; 2],
+}
+
+impl BatchPlan {
+    /// One of no images yet; there will be `size`.
+    fn new(step: u64, size: usize, input: &Input) -> Self {
+        let crop = input.crop;
+        BatchPlan {
+            step,
+            images: Vec::with_capacity(size),
+            rows: Vec::with_capacity(size * crop),
+            columns: Vec::with_capacity(size * crop),
+            transforms: Vec::with_capacity(size * 3 * CHANNELS),
+            cutout: input.cutout,
+            cutouts: vec![0; 2 * size],
+            cutmix: input.cutmix,
+            mixes: vec![0; 3 * size],
+            labels: Vec::with_capacity(size),
+        }
+    }
+
+    /// Adds an image of a split by its index.
+    fn push(
+        &mut self,
+        images: &Images,
+        index: usize,
+        preprocessor: &Preprocessor,
+        augmentation: &Augmentation,
+    ) {
+        let (number, size) = (self.images.len(), self.cutouts.len() / 2);
+        let crop = preprocessor.input().crop;
+        let at = |place: Option<usize>| place.unwrap_or(SIDE) as i64;
+        let columns = (0..crop).map(|x| at(augmentation.column(x)));
+        match augmentation.mirror {
+            true => self.columns.extend(columns.rev()),
+            false => self.columns.extend(columns),
+        }
+        let rows = (0..crop).map(|y| at(augmentation.row(y)));
+        self.rows.extend(rows);
+        let transforms = preprocessor.channel_transforms(augmentation, images.pixels(index));
+        self.transforms
+            .extend(transforms.map(|transform| transform.pivot));
+        self.transforms
+            .extend(transforms.map(|transform| transform.factor));
+        self.transforms
+            .extend(transforms.map(|transform| transform.offset));
+        let [top, left] = augmentation.cutout.unwrap_or_default();
+        self.cutouts[number] = top as i64;
+        self.cutouts[size + number] = left as i64;
+        self.images.push(index as i64);
+        self.labels.push(images.label(index).into());
+    }
 }
 
 impl Batch {
@@ -452,6 +466,28 @@ pub fn evaluation_batch(
         *label = images.label(index).into();
     }
     batch
+}
+
+/// [`evaluation_batch`], for a device that holds the images.
+///
+/// # Panics
+/// As [`evaluation_batch`].
+pub fn evaluation_plan(
+    images: &Images,
+    preprocessor: &Preprocessor,
+    view: &Augmentation,
+    indices: Range<usize>,
+) -> BatchPlan {
+    let (first, size) = (indices.start as u64, indices.len());
+    let mut plan = BatchPlan {
+        cutout: 0,
+        cutmix: 0,
+        ..BatchPlan::new(first, size, preprocessor.input())
+    };
+    for index in indices {
+        plan.push(images, index, preprocessor, view);
+    }
+    plan
 }
 
 #[cfg(test)]

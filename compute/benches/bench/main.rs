@@ -12,9 +12,10 @@ mod setting;
 use anyhow::Result;
 use clap::Parser;
 use report::Report;
-use runboard::data::{Augmentation, Images, Preprocessor, Split, evaluation_batch};
+use runboard::data::{Images, Preprocessor, Split};
 use runboard::{console, data};
 use runboard_compute::backend;
+use runboard_compute::evaluator::images::EvaluationImages;
 use runboard_compute::evaluator::metrics::Metrics;
 use runboard_compute::model::Network;
 use setting::{Options, Section, Setting, Work};
@@ -88,22 +89,22 @@ fn multiply(setting: &Setting) -> Result<()> {
 /// Passes over the test images as the evaluator makes them, less its drawing and writing, for ever.
 fn evaluate(setting: &Setting) -> Result<()> {
     let spec = &setting.spec;
-    let (device, _) = backend::device("compute.device", &setting.device)?;
+    let (device, name) = backend::device("compute.device", &setting.device)?;
     backend::prepare(&spec.compute, spec.compute.threads)?;
     let directory = setting.images()?;
     let images = Images::read(&directory, Split::Test)?;
     let classes = data::class_names(&directory)?;
     let preprocessor = Preprocessor::new(&spec.input, None);
-    let view = Augmentation::central(&spec.input);
+    let (count, gpu) = (images.len(), name != "cpu");
+    let mut images = EvaluationImages::new(images, spec, &preprocessor, &device, gpu)?;
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     for step in 0u64.. {
         let mut metrics = Metrics::new(classes.len(), 16);
-        for first in (0..images.len()).step_by(spec.eval.batch_size) {
-            let indices = first..images.len().min(first + spec.eval.batch_size);
-            let batch = evaluation_batch(&images, &preprocessor, &view, indices);
-            let labels = batch.labels.clone();
-            let (pixels, _) = backend::upload(batch.images, batch.labels, spec.input.crop, &device);
-            let logits = backend::logits(&network, spec, pixels)?;
+        for first in (0..count).step_by(spec.eval.batch_size) {
+            let batch = first..count.min(first + spec.eval.batch_size);
+            let labels = batch.clone().map(|at| images.images.label(at).into());
+            let labels: Vec<i64> = labels.collect();
+            let logits = backend::logits(&network, spec, images.inputs(0, batch)?)?;
             metrics.add(&logits, &labels, first)?;
         }
         let accuracy = metrics.accuracy();

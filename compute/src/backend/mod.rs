@@ -37,7 +37,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_tch::TchTensor;
 use runboard::compute::Machine;
-use runboard::data::Batch;
+use runboard::data::{Batch, CHANNELS};
 use runboard::launch::Launch;
 use runboard::spec::Compute;
 use std::ops::Range;
@@ -164,12 +164,17 @@ pub fn upload(
     device: &Device,
 ) -> (Tensor<4>, Tensor<1, Int>) {
     let n = labels.len();
-    let images = TensorData::new(images, [n, side, side, runboard::data::CHANNELS]);
     let labels = TensorData::new(labels, [n]);
     (
-        Tensor::from_data(images, device),
+        upload_images(images, side, device),
         Tensor::from_data(labels, device),
     )
+}
+
+/// Images as [n, side, side, 3], on the device.
+pub fn upload_images(images: Vec<f32>, side: usize, device: &Device) -> Tensor<4> {
+    let n = images.len() / (side * side * CHANNELS);
+    Tensor::from_data(TensorData::new(images, [n, side, side, CHANNELS]), device)
 }
 
 fn not_libtorch<E: std::fmt::Debug>(error: E) -> anyhow::Error {

@@ -4,6 +4,7 @@
 //! which were. A checkpoint's point is in the curve before its line is in the journal, and a point without a
 //! line is removed before the next is written.
 
+pub mod images;
 pub mod metrics;
 mod partial;
 mod predict;
@@ -13,8 +14,8 @@ mod under_way;
 use crate::backend;
 use crate::model::Network;
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
 use chrono::{DateTime, Local};
+use images::EvaluationImages;
 use metrics::Metrics;
 use partial::{PartialEvaluation, Subject};
 pub use predict::predict;
@@ -22,7 +23,7 @@ use reporter::{Evaluated, EvaluationReporter};
 use runboard::checkpoint::queue::EvaluationQueue;
 use runboard::checkpoint::{self, Checkpoint, CheckpointVersion, Lease, TensorGroups, WEIGHTS};
 use runboard::console;
-use runboard::data::{self, Batch, Images, Preprocessor, Split, View, evaluation_batch};
+use runboard::data::{Preprocessor, Split};
 use runboard::error::ExitError;
 use runboard::events::tags;
 use runboard::files;
@@ -95,14 +96,9 @@ pub fn evaluate(run: &RunDir, stop: &Shutdown, once: bool) -> Result<Completion>
 struct Evaluator<'a> {
     run: &'a RunDir,
     spec: Spec,
-    device: Device,
     device_name: String,
-    images: Images,
-    /// Images of the training files that are held out; none if the spec wants none.
-    validation: Option<Images>,
-    preprocessor: Preprocessor,
-    /// Of a test image: the central crop, then the others of test-time augmentation.
-    views: Vec<View>,
+    /// By their number as an [`ImageSet`].
+    sets: Vec<EvaluationImages>,
     /// The classes' names.
     classes: Vec<String>,
     /// The network whose values each checkpoint replaces.
@@ -163,23 +159,22 @@ impl<'a> Evaluator<'a> {
             training.map_or((None, None), |data| (Some(data.images), data.validation));
         let preprocessor = Preprocessor::new(&spec.input, training.as_ref());
         drop(training); // only their mean and deviation are needed
+        let (count, gpu) = (images.len(), device_name != "cpu");
+        let sets = [Some(images), validation].into_iter().flatten();
+        let sets = sets.map(|it| EvaluationImages::new(it, &spec, &preprocessor, &device, gpu));
+        let sets = sets.collect::<Result<_>>()?;
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
         status.process.state = ProcessState::Running;
         status.save(run)?;
         console::timed(format_args!(
-            "evaluating {} on {device_name}: {} images",
+            "evaluating {} on {device_name}: {count} images",
             run.id(),
-            images.len()
         ));
         Ok(Evaluator {
             run,
             queue: EvaluationQueue::new(run, &spec),
-            device,
             device_name,
-            images,
-            validation,
-            preprocessor,
-            views: data::views(spec.eval.tta, &spec.input),
+            sets,
             spec,
             classes,
             network,
@@ -391,7 +386,8 @@ impl<'a> Evaluator<'a> {
                     training_loss: loaded.training_loss,
                     rollbacks: loaded.rollbacks,
                 };
-                reporter.publish(self.run, &evaluated, &self.images)?;
+                let images = &self.sets[ImageSet::Test as usize].images;
+                reporter.publish(self.run, &evaluated, images)?;
                 // The tutorial's line does not say of which one.
                 console::timed(format_args!("scored step {step}"));
                 console::timed(format_args!("precision @ 1 = {:.3}", scores.accuracy));
@@ -449,12 +445,12 @@ impl<'a> Evaluator<'a> {
         loaded: &Loaded,
         stop: &Shutdown,
     ) -> Result<Option<(Scores, Metrics)>> {
-        let (views, validation) = (self.views.len(), self.validation.is_some());
+        let views = self.sets[ImageSet::Test as usize].views.len();
         let mut passes = vec![
             (&loaded.averaged, ImageSet::Test, views),
             (&loaded.raw, ImageSet::Test, 1),
         ];
-        if validation {
+        if self.sets.len() > ImageSet::Validation as usize {
             passes.push((&loaded.averaged, ImageSet::Validation, 1));
         }
         let images = |&(_, set, views): &(_, _, usize)| views * self.images_counted(set);
@@ -513,16 +509,9 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn images_of(&self, set: ImageSet) -> &Images {
-        match (set, &self.validation) {
-            (ImageSet::Validation, Some(images)) => images,
-            _ => &self.images,
-        }
-    }
-
     /// How many images of a set a network is measured with, by one view of each.
     fn images_counted(&self, set: ImageSet) -> usize {
-        let count = self.images_of(set).len();
+        let count = self.sets[set as usize].images.len();
         // The tutorial evaluates whole batches of the training's size and goes round to the first images
         // where they do not come out even: 79 * 128 = 10,112 of 10,000.
         match self.spec.fidelity {
@@ -549,7 +538,7 @@ impl<'a> Evaluator<'a> {
         };
         let (mut seen, mut first) = (0, 0);
         while seen < total {
-            if first == self.images_of(set).len() {
+            if first == self.sets[set as usize].images.len() {
                 first = 0;
             }
             let (mut labels, mut mean) = (Vec::new(), Vec::new());
@@ -560,22 +549,18 @@ impl<'a> Evaluator<'a> {
                 if progress.is_due() {
                     self.show_progress(progress)?;
                 }
-                let images = self.images_of(set);
-                let end = images
-                    .len()
-                    .min(first + batch_size)
-                    .min(first + total - seen);
-                let batch = first..end;
-                labels = batch.clone().map(|at| images.label(at).into()).collect();
+                let set = &mut self.sets[set as usize];
+                let end = set.images.len();
+                let batch = first..end.min(first + batch_size).min(first + total - seen);
+                let label = |at| set.images.label(at).into();
+                labels = batch.clone().map(label).collect();
                 let logits = progress.logits(classes * batch.len(), || {
-                    let view = &self.views[view].augmentation;
-                    let batch = evaluation_batch(images, &self.preprocessor, view, batch);
-                    logits(network, &self.spec, batch, &self.device)
+                    backend::logits(network, &self.spec, set.inputs(view, batch)?)
                 })?;
                 if view == 0 {
                     measured.plain.add(logits, &labels, first)?;
                 }
-                self.views[view].add(logits, &mut mean);
+                set.views[view].add(logits, &mut mean);
                 progress.done += labels.len();
             }
             if let Some(augmented) = &mut measured.augmented {
@@ -618,17 +603,11 @@ fn with_weights(
     network.with_context(|| format!("failed to load checkpoint {}", path.display()))
 }
 
-/// What a network makes of a batch: the logits, [n, classes].
-fn logits(network: &Network, spec: &Spec, batch: Batch, device: &Device) -> Result<Vec<f32>> {
-    let side = spec.input.crop;
-    let (inputs, _) = backend::upload(batch.images, batch.labels, side, device);
-    backend::logits(network, spec, inputs)
-}
-
 /// A set of images that networks are measured on.
 #[derive(Clone, Copy)]
 enum ImageSet {
     Test,
+    /// Images of the training files that are held out; none if the spec wants none.
     Validation,
 }
 

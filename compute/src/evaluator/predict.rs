@@ -1,13 +1,14 @@
 //! What a checkpoint makes of images that have no labels, as the evaluator would.
 
+use super::images::EvaluationImages;
 use super::metrics::probabilities;
-use super::{logits, threads, with_weights};
+use super::{threads, with_weights};
 use crate::backend;
 use crate::model::Network;
 use anyhow::Result;
 use runboard::checkpoint;
 use runboard::compute::Predictions;
-use runboard::data::{self, ChannelStatistics, Images, Preprocessor, evaluation_batch};
+use runboard::data::{ChannelStatistics, Images, Preprocessor};
 use runboard::spec::Spec;
 use runboard::user_error;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub fn predict(
     spec: &Spec,
     checkpoint: &Path,
     statistics: Option<ChannelStatistics>,
-    images: &Images,
+    images: Images,
 ) -> Result<Predictions> {
     let device = backend::machine().evaluation_device(spec)?;
     let (device, device_name) = backend::device("eval.device", &device)?;
@@ -37,14 +38,16 @@ pub fn predict(
     };
     let (network, weights) = load().map_err(|error: anyhow::Error| user_error!("{error:#}"))?;
     let preprocessor = Preprocessor::with_statistics(&spec.input, statistics);
-    let views = data::views(spec.eval.tta, &spec.input);
-    let mut predictions = Vec::with_capacity(images.len());
-    for first in (0..images.len()).step_by(spec.eval.batch_size) {
-        let batch = first..images.len().min(first + spec.eval.batch_size);
+    let (count, gpu) = (images.len(), device_name != "cpu");
+    let mut images = EvaluationImages::new(images, spec, &preprocessor, &device, gpu)?;
+    let mut predictions = Vec::with_capacity(count);
+    for first in (0..count).step_by(spec.eval.batch_size) {
+        let batch = first..count.min(first + spec.eval.batch_size);
         let mut mean: Vec<f32> = Vec::new();
-        for view in &views {
-            let inputs = evaluation_batch(images, &preprocessor, &view.augmentation, batch.clone());
-            view.add(&logits(&network, spec, inputs, &device)?, &mut mean);
+        for view in 0..images.views.len() {
+            let inputs = images.inputs(view, batch.clone())?;
+            let logits = backend::logits(&network, spec, inputs)?;
+            images.views[view].add(&logits, &mut mean);
         }
         let classes = mean.len() / batch.len();
         predictions.extend(mean.chunks_exact(classes).map(probabilities));
@@ -52,7 +55,7 @@ pub fn predict(
     Ok(Predictions {
         device: device_name,
         weights: weights.to_owned(),
-        views: views.len(),
+        views: images.views.len(),
         images: predictions,
     })
 }
