@@ -42,6 +42,7 @@ pub mod hparams;
 pub mod launch;
 pub mod measure;
 pub mod overview;
+pub mod parent;
 pub mod paths;
 pub mod pictures;
 mod proc_stat;

@@ -2,8 +2,8 @@
 //! while others have theirs, so that none takes another's cores, and the machine's noise is the same for all. The
 //! program need not know: runboard's trainer is measured as users run it.
 
+use crate::parent::bind_to_parent;
 use anyhow::{Context, Result, bail};
-use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -48,10 +48,7 @@ impl SteppedProcess {
             .stdout(Stdio::piped())
             .stderr(log)
             .process_group(0);
-        // SAFETY: prctl is a plain system call, allowed between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
-        }
+        bind_to_parent(&mut command, Signal::SIGKILL);
         let mut child = command
             .spawn()
             .with_context(|| format!("failed to start {name}: {command:?}"))?;

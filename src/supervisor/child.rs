@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -10,11 +9,11 @@ use std::process::{self, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, killpg, signal};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 
 use super::log::Log;
+use crate::parent::bind_to_parent;
 use crate::run::{Lock, Process, ProcessDir, Role, RunDir, Status};
 use crate::{compute, paths};
 
@@ -84,10 +83,8 @@ impl Child {
             .stdout(log.open_for_writing()?)
             .stderr(log.open_for_writing()?)
             .process_group(0);
-        let parent = process::id();
         let held: Vec<RawFd> = held.iter().map(File::as_raw_fd).collect();
         let prepare = move || {
-            bind_to_parent(parent, Signal::SIGHUP)?;
             for &file in &held {
                 // SAFETY: a plain system call on a file that is open: it is not closed when the program begins.
                 if unsafe { libc::fcntl(file, libc::F_SETFD, 0) } < 0 {
@@ -103,6 +100,7 @@ impl Child {
         // SAFETY: between fork and exec only async-signal-safe calls are allowed. `prepare` makes plain system calls, and its
         // errors are bare numbers that need no memory.
         unsafe { command.pre_exec(prepare) };
+        bind_to_supervisor(&mut command, Signal::SIGHUP);
         let program = command.get_program().display().to_string();
         let process = command
             .spawn()
@@ -202,23 +200,22 @@ impl Drop for Child {
     }
 }
 
-/// Binds the calling process, which is between fork and exec, to its parent: it gets `end` when the thread there ends that
-/// started it. SIGHUP and SIGUSR1 are for its parent: it takes the one that this sends, and ignores the other. It makes plain system calls, and its errors are bare numbers.
-///
-/// # Errors
-/// If the parent has ended already.
-pub(super) fn bind_to_parent(parent: u32, end: Signal) -> io::Result<()> {
-    // Ignored under `nohup`, which is meant for the terminal's and not for ours.
-    // SAFETY: no handler is given that could be called.
-    unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
-    // Slurm sends it to all processes of a job, of which it is meant for the first one.
-    // SAFETY: as above.
-    unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
-    prctl::set_pdeathsig(end)?;
-    if getppid().as_raw() as u32 != parent {
-        return Err(Errno::ESRCH.into()); // it ended before this one could be bound
-    }
-    Ok(())
+/// Binds the child that a command starts to this thread: it gets `end` when that ends. SIGHUP and SIGUSR1 are for its parent: it
+/// takes the one that this sends, and ignores the other.
+pub(super) fn bind_to_supervisor(command: &mut Command, end: Signal) {
+    let take_signals = || {
+        // Ignored under `nohup`, which is meant for the terminal's and not for ours.
+        // SAFETY: no handler is given that could be called.
+        unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+        // Slurm sends it to all processes of a job, of which it is meant for the first one.
+        // SAFETY: as above.
+        unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `take_signals` makes plain system calls, and its
+    // errors are bare numbers that need no memory.
+    unsafe { command.pre_exec(take_signals) };
+    bind_to_parent(command, end); // now, when the signal is not ignored
 }
 
 /// The command that resumes the run or the sweep in a directory. With the lock of its process, which becomes the standard

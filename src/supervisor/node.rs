@@ -2,7 +2,7 @@
 //! them again when training begins again from the last checkpoint, and ends with them when rank 0 says that training is
 //! over. It keeps no run: its ranks have their spec from a directory of a run's layout that goes with it.
 
-use super::child::{bind_to_parent, describe, exit_code};
+use super::child::{bind_to_supervisor, describe, exit_code};
 use super::restart::{Crash, RestartPolicy};
 use crate::compute;
 use crate::console;
@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -340,11 +340,7 @@ fn start_rank(run: &RunDir, program: &Path, launch: &Launch, began: &Path) -> Re
         .arg(began)
         .stdin(Stdio::null())
         .process_group(0); // a terminal's Ctrl-C reaches the supervisor alone
-    let parent = process::id();
-    let bind = move || bind_to_parent(parent, Signal::SIGKILL); // it has nothing to save
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind_to_parent` makes plain system calls,
-    // and its errors are bare numbers that need no memory.
-    unsafe { command.pre_exec(bind) };
+    bind_to_supervisor(&mut command, Signal::SIGKILL); // it has nothing to save
     Ok(command.spawn()?)
 }
 

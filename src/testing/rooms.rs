@@ -14,6 +14,7 @@ fn modules_import_none_that_stands_after_them() {
         "hint",
         "proc_stat",
         "shutdown",
+        "parent",
         "measure",
         "reference",
         "slurm",

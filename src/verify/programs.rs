@@ -1,9 +1,9 @@
 //! The programs that are asked: runboard itself, in a home of its own, and a python; all of them end with this process.
 
 use crate::files;
+use crate::parent::bind_to_parent;
 use anyhow::{Context, Result, bail};
 use chrono::Local;
-use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::env;
@@ -11,7 +11,6 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -107,10 +106,7 @@ impl Programs {
         self.say(&shown)?;
         let log = || self.log.try_clone().context("failed to write verify.log");
         command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
-        // SAFETY: prctl is a plain system call, allowed between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?));
-        }
+        bind_to_parent(&mut command, Signal::SIGTERM);
         let mut child = command
             .spawn()
             .with_context(|| format!("failed to start {shown}"))?;

@@ -9,8 +9,6 @@ use crate::backend::group::{Group, Hello, Lost, Meeting, Member, Place};
 use crate::backend::{self, DeviceLosses, Optimizer};
 use crate::model::Network;
 use anyhow::{Context, Error, Result, bail};
-use nix::errno::Errno;
-use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::getppid;
 use runboard::checkpoint::Rollback;
@@ -21,6 +19,7 @@ use runboard::data::Share;
 use runboard::error::{self, ExitError, LOST_RANK};
 use runboard::files;
 use runboard::launch::Launch;
+use runboard::parent::bind_to_parent;
 use runboard::paths;
 use runboard::run::{self, Completion, Role, RunDir};
 use runboard::schedule::Schedule;
@@ -30,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fmt};
@@ -130,21 +129,17 @@ fn start_rank(run: &RunDir, role: Role, launch: &Launch, store: Option<&Path>) -
     if let Some(store) = store {
         command.arg("--store").arg(store);
     }
-    let parent = process::id();
-    let bind_to_parent = move || {
+    let ignore_requests = || {
         for stop in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
             // SAFETY: no handler is given that could be called.
             unsafe { signal(stop, SigHandler::SigIgn) }?;
         }
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if getppid().as_raw() as u32 != parent {
-            return Err(Errno::ESRCH.into()); // it ended before this one could be bound
-        }
         Ok(())
     };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind_to_parent` makes plain system calls,
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `ignore_requests` makes plain system calls,
     // and its errors are bare numbers that need no memory.
-    unsafe { command.pre_exec(bind_to_parent) };
+    unsafe { command.pre_exec(ignore_requests) };
+    bind_to_parent(&mut command, Signal::SIGKILL);
     Ok(command.spawn()?)
 }
 
