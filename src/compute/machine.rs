@@ -3,7 +3,7 @@
 use super::program::{self, Asked};
 use crate::launch::Launch;
 use crate::run::Software;
-use crate::spec::{Compute, Spec};
+use crate::spec::{Compute, DeviceName, Spec};
 use crate::{bail_user, hint};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -44,14 +44,11 @@ impl Machine {
     /// A GPU that is not there is the user's error.
     pub fn gpu(&self, field: &str, device: &str) -> Result<Option<usize>> {
         let gpus = self.gpus;
-        let index = match device {
-            "cpu" => None,
-            "auto" => (gpus > 0).then_some(0),
-            "cuda" => Some(0),
-            other => match other.strip_prefix("cuda:").map(str::parse) {
-                Some(Ok(index)) => Some(index),
-                _ => bail_user!("{field}: got '{other}', want auto, cpu, cuda or cuda:N"),
-            },
+        let index = match device.parse() {
+            Ok(DeviceName::Cpu) => None,
+            Ok(DeviceName::Auto) => (gpus > 0).then_some(0),
+            Ok(DeviceName::Gpu(index)) => Some(index),
+            Err(want) => bail_user!("{field}: got '{device}', {want}"),
         };
         match index {
             Some(index) if index >= gpus => bail_user!(

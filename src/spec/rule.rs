@@ -1,5 +1,6 @@
 //! What a single field may hold, and how an error says so.
 
+use super::DeviceName;
 use super::names;
 use serde_yaml::Value;
 use std::fmt;
@@ -116,7 +117,7 @@ impl Rule {
         match self {
             Rule::Text => !text.contains(char::is_control),
             Rule::Directory => !text.is_empty() && !text.contains(char::is_control),
-            Rule::Device => is_device(text),
+            Rule::Device => text.parse::<DeviceName>().is_ok(),
             Rule::Name => names::valid(text),
             Rule::OneOf(choices) | Rule::Switch(choices) => choices.contains(&text),
             _ => false,
@@ -146,16 +147,6 @@ impl Rule {
     }
 }
 
-fn is_device(text: &str) -> bool {
-    match text.strip_prefix("cuda:") {
-        // libtorch numbers devices with a signed byte.
-        Some(index) => {
-            index.bytes().all(|byte| byte.is_ascii_digit()) && index.parse::<i8>().is_ok()
-        }
-        None => ["auto", "cpu", "cuda"].contains(&text),
-    }
-}
-
 /// A scalar as an error message quotes it; long text is shortened.
 pub(crate) fn describe(value: &Value) -> String {
     const LONGEST: usize = 60;
@@ -179,7 +170,7 @@ impl fmt::Display for Rule {
             Rule::Bool => write!(f, "true or false"),
             Rule::Text => write!(f, "one line of text"),
             Rule::Directory => write!(f, "the path of a directory"),
-            Rule::Device => write!(f, "auto, cpu, cuda or cuda:N"),
+            Rule::Device => f.write_str(DeviceName::FORM),
             Rule::Name => write!(f, "the bare name of an experiment, such as baseline"),
             Rule::Version(newest) => write!(
                 f,

@@ -11,6 +11,7 @@ use super::RunsArg;
 use super::form::print_json;
 use crate::home::Home;
 use crate::overview::{count, wrap};
+use crate::spec::DeviceName;
 use crate::{compute, console};
 use anyhow::Result;
 use clap::Args;
@@ -34,14 +35,7 @@ pub struct Arguments {
 
 /// Takes a device as a spec does.
 fn device(text: &str) -> Result<String, String> {
-    let is_indexed = |text: &str| {
-        let index = text.strip_prefix("cuda:");
-        index.is_some_and(|index| index.parse::<u16>().is_ok())
-    };
-    match ["auto", "cpu", "cuda"].contains(&text) || is_indexed(text) {
-        true => Ok(text.to_owned()),
-        false => Err("want auto, cpu, cuda or cuda:N".to_owned()),
-    }
+    text.parse::<DeviceName>().map(|_| text.to_owned())
 }
 
 /// Looks at all of it. Each finding is told when it is there.
@@ -151,16 +145,6 @@ fn lines(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn device_is_one_that_a_spec_may_name() {
-        for good in ["auto", "cpu", "cuda", "cuda:0", "cuda:15"] {
-            assert_eq!(device(good).unwrap(), good);
-        }
-        for bad in ["", "gpu", "cuda:", "cuda:-1", "CPU"] {
-            assert!(device(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn finding_that_is_not_good_says_below_it_what_to_do() {
