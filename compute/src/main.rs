@@ -51,14 +51,14 @@ enum Command {
         #[arg(long)]
         seconds: f64,
     },
-    /// Print how the device's arithmetic compares with TensorFlow's and PyTorch's, as JSON
+    /// Print how the device's arithmetic compares with TensorFlow's and PyTorch's, a line of JSON for each precision
     Golden {
         /// As a spec's `compute.device`
         #[arg(long)]
         device: String,
-        /// As a spec's `compute.precision`
-        #[arg(long, value_parser = precision)]
-        precision: Precision,
+        /// As a spec's `compute.precision`; may be given several times
+        #[arg(long, value_name = "PRECISION", value_parser = precision, required = true)]
+        precision: Vec<Precision>,
     },
     /// Print what a checkpoint makes of the images on standard input, as JSON
     Predict {
@@ -105,12 +105,15 @@ fn run(arguments: Arguments) -> Result<i32> {
         }
         Command::Golden { device, precision } => {
             let (device, _) = backend::device("--device", &device)?;
-            let compute = Compute {
-                precision,
-                ..Compute::default()
-            };
-            backend::prepare(&compute, 0)?;
-            answer(&backend::golden::compare(&device, precision)?)
+            for precision in precision {
+                let compute = Compute {
+                    precision,
+                    ..Compute::default()
+                };
+                backend::prepare(&compute, 0)?;
+                answer(&backend::golden::compare(&device, precision)?)?;
+            }
+            Ok(0)
         }
         Command::Predict { checkpoint } => {
             let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;

@@ -2,7 +2,7 @@
 
 use super::program::Asked;
 use crate::spec::Precision;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// A tensor, or a number, held to what TensorFlow or PyTorch made of the same input.
@@ -46,14 +46,46 @@ pub fn worst<'a>(comparisons: impl IntoIterator<Item = &'a Comparison>) -> Optio
     comparisons.max_by(|a, b| a.share().total_cmp(&b.share()))
 }
 
-/// All of them, on a device as a spec's `compute.device` names it.
-///
-/// # Errors
-/// A user error for a device that is not there; the program's.
-pub fn goldens(device: &str, precision: Precision) -> Result<Vec<Comparison>> {
-    let precision = precision.name();
-    let words = ["golden", "--device", device, "--precision", precision];
-    Asked::start(&words)?.answer(&[])
+/// All of them, on a device as a spec's `compute.device` names it, in each of these precisions. One process compares them, as it
+/// takes its time to start on a GPU, and each is there as soon as it is done. The first error is the last of them: a user error for
+/// a device that is not there; the program's.
+pub fn goldens(device: &str, precisions: &[Precision]) -> Goldens {
+    let mut words = vec!["golden", "--device", device];
+    for precision in precisions {
+        words.extend(["--precision", precision.name()]);
+    }
+    Goldens {
+        program: (!precisions.is_empty()).then(|| Asked::start(&words)),
+        left: precisions.len(),
+    }
+}
+
+/// The comparisons in one precision after the other.
+#[derive(Debug)]
+pub struct Goldens {
+    /// None when it has nothing more to say.
+    program: Option<Result<Asked>>,
+    left: usize,
+}
+
+impl Iterator for Goldens {
+    type Item = Result<Vec<Comparison>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.program.take().map(|program| {
+            let mut program = program?;
+            self.left -= 1;
+            if self.left == 0 {
+                return program.answer(&[]);
+            }
+            let line = program.line()?;
+            if line.is_empty() {
+                return program.answer(&[]); // it has ended, and says why
+            }
+            self.program = Some(Ok(program));
+            serde_json::from_slice(&line).context("failed to read what runboard-compute compares")
+        })
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +98,22 @@ mod tests {
         for precision in [Float32, Tf32, Tf32Conv, Bf16] {
             assert_eq!(serde_json::to_value(precision).unwrap(), precision.name());
         }
+    }
+
+    #[test]
+    fn goldens_are_told_one_by_one_until_the_program_fails() {
+        let goldens = |script, left| {
+            let program = Some(Ok(Asked::fake(script)));
+            let goldens = Goldens { program, left };
+            let counts = goldens.map(|it| it.map(|all| all.len()).map_err(|it| it.to_string()));
+            counts.collect::<Vec<_>>()
+        };
+        let one = r#"[{"name":"lrn","deviation":0.5,"tolerance":1.0,"passed":true}]"#;
+        let both = format!("echo '[]'; echo '{one}'");
+        assert_eq!(goldens(&both, 2), [Ok(0), Ok(1)]);
+        let fails = format!("{both}; echo 'error: no memory' >&2; exit 1");
+        let failed = Err("no memory".to_owned());
+        assert_eq!(goldens(&fails, 4), [Ok(0), Ok(1), failed]);
     }
 
     #[test]

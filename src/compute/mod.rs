@@ -12,7 +12,7 @@ mod program;
 mod steps;
 
 pub use examination::{Driver, Examination, Gpu, GpuLibraries, RoundTrip, examine};
-pub use goldens::{Comparison, goldens, worst};
+pub use goldens::{Comparison, Goldens, goldens, worst};
 pub use libtorch::version as libtorch_version;
 pub use machine::{Machine, machine};
 pub use pace::{Pace, Trial};

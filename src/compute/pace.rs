@@ -34,7 +34,7 @@ impl Trial {
     /// As [`machine`](super::machine()).
     pub fn start() -> Result<Self> {
         let mut program = Asked::start(&["pace"])?;
-        let machine = program.first_line()?;
+        let machine = program.line()?;
         if machine.is_empty() {
             program.answer::<IgnoredAny>(&[])?; // it has ended, and says why
             bail!("runboard-compute pace ended without an answer");

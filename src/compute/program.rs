@@ -115,6 +115,14 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Another program in its place.
+    #[cfg(test)]
+    pub fn fake(script: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Self::spawn(command, "sh".to_owned()).unwrap()
+    }
+
     /// Asks these words. If this is dropped the program ends, as nothing comes on its standard input.
     ///
     /// # Errors
@@ -122,8 +130,13 @@ impl Asked {
     pub fn start(words: &[impl AsRef<OsStr>]) -> Result<Self> {
         let program = path()?;
         let named = format!("{} {}", program.display(), hint::shell(words));
-        let child = command(&program)?
-            .args(words)
+        let mut command = command(&program)?;
+        command.args(words);
+        Self::spawn(command, named)
+    }
+
+    fn spawn(mut command: Command, named: String) -> Result<Self> {
+        let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -132,8 +145,8 @@ impl Asked {
         Ok(Asked { child, named })
     }
 
-    /// The first line that it answers, before it is told more; empty if it ends without one.
-    pub fn first_line(&mut self) -> Result<Vec<u8>> {
+    /// The next line that it answers, before it is told more; empty if it ends without one.
+    pub fn line(&mut self) -> Result<Vec<u8>> {
         let mut line = Vec::new();
         // By the byte, so that the rest is left for others to read.
         for byte in self.child.stdout.iter_mut().flat_map(Read::bytes) {
@@ -145,7 +158,7 @@ impl Asked {
         Ok(line)
     }
 
-    /// What it answers, as JSON, but for a line that was read already, to `input` on its standard input.
+    /// What it answers, as JSON, but for lines that were read already, to `input` on its standard input.
     ///
     /// # Errors
     /// Its own, a user error as such.

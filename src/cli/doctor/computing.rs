@@ -303,24 +303,21 @@ fn checkpoint(tried: &Result<RoundTrip, String>) -> Finding {
     }
 }
 
-/// The precisions in which a device's arithmetic is compared.
-pub fn precisions(asked: Asked, examined: &Examination) -> Vec<Precision> {
-    let Ok(index) = examined.machine.gpu("", asked.device) else {
-        return Vec::new(); // `device` fails
+/// Compares what the device computes with golden values, in each of its precisions.
+pub fn self_tests(asked: Asked, examined: &Examination) -> impl Iterator<Item = Finding> {
+    let precisions: &[_] = match examined.machine.gpu("", asked.device) {
+        Err(_) => &[], // `device` fails
+        Ok(None) => &[Precision::Float32],
+        Ok(Some(_)) => &[Precision::Float32, Precision::Tf32, Precision::Bf16],
     };
-    match index {
-        None => vec![Precision::Float32],
-        Some(_) => vec![Precision::Float32, Precision::Tf32, Precision::Bf16],
-    }
-}
-
-/// Compares what the device computes with golden values.
-pub fn self_test(asked: Asked, precision: Precision) -> Finding {
-    let name = format!("self-test {}", precision.name());
-    match goldens(asked.device, precision) {
-        Err(error) => failed(&name, &error),
-        Ok(comparisons) => compared(name, precision, &comparisons),
-    }
+    let answers = goldens(asked.device, precisions);
+    precisions.iter().zip(answers).map(|(&precision, answer)| {
+        let name = format!("self-test {}", precision.name());
+        match answer {
+            Err(error) => failed(&name, &error),
+            Ok(comparisons) => compared(name, precision, &comparisons),
+        }
+    })
 }
 
 fn compared(name: String, precision: Precision, comparisons: &[Comparison]) -> Finding {

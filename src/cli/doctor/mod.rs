@@ -70,8 +70,8 @@ pub fn doctor(arguments: &Arguments) -> Result<i32> {
         Err(error) => report.add(vec![computing::failed("libtorch", &error)])?,
         Ok(examined) => {
             report.add(computing::findings(asked, &examined))?;
-            for precision in computing::precisions(asked, &examined) {
-                report.add(vec![computing::self_test(asked, precision)])?;
+            for finding in computing::self_tests(asked, &examined) {
+                report.add(vec![finding])?;
             }
         }
     }
