@@ -7,8 +7,8 @@ use nvml_wrapper::{Device, Nvml};
 use runboard::compute::{Driver, Examination, Gpu};
 use std::path::Path;
 
-/// Looks at libraries, driver and GPUs, and tries a checkpoint of the device, if it is there, in `directory`.
-pub fn examine(device: &str, directory: &Path) -> Examination {
+/// Looks at libraries, driver and GPUs, and tries a checkpoint of the device, if it is there, in `directory`, if one is given.
+pub fn examine(device: &str, directory: Option<&Path>) -> Examination {
     let machine = backend::machine();
     let nvml = Nvml::init();
     let told = |error: &NvmlError| error.to_string();
@@ -21,7 +21,7 @@ pub fn examine(device: &str, directory: &Path) -> Examination {
             .map_err(told)
             .and_then(|nvml| driver(nvml).map_err(|it| told(&it))),
         gpus: nvml.as_ref().map(gpus).unwrap_or_default(),
-        checkpoint: is_there.then(|| {
+        checkpoint: directory.filter(|_| is_there).map(|directory| {
             let tried = trainer::round_trip(device, directory);
             tried.map_err(|error| format!("{error:#}"))
         }),

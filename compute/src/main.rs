@@ -38,9 +38,9 @@ enum Command {
         /// As a spec's compute.device
         #[arg(long)]
         device: String,
-        /// Where to write the checkpoint
+        /// Where to write the checkpoint; without it, none is tried
         #[arg(long)]
-        directory: PathBuf,
+        directory: Option<PathBuf>,
     },
     /// Print what `machine` does, then take a few steps of each of the frozen specs on standard input, a JSON array, and print how
     /// fast they are, as JSON
@@ -87,7 +87,7 @@ fn run(arguments: Arguments) -> Result<i32> {
         }
         Command::Machine => answer(&backend::machine()),
         Command::Examine { device, directory } => {
-            answer(&examination::examine(&device, &directory))
+            answer(&examination::examine(&device, directory.as_deref()))
         }
         Command::Pace => {
             answer(&backend::machine())?;

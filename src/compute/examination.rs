@@ -19,7 +19,7 @@ pub struct Examination {
     pub driver: Result<Driver, String>,
     /// The GPUs that the driver knows, whether libtorch sees them or not.
     pub gpus: Vec<Gpu>,
-    /// A checkpoint of the device, if it is there.
+    /// A checkpoint of the device, if that is there and one was asked for.
     pub checkpoint: Option<Result<RoundTrip, String>>,
 }
 
@@ -62,17 +62,24 @@ pub struct RoundTrip {
     pub same: bool,
 }
 
-/// What the program finds. `device` is as a spec's `compute.device`; if it is there, a checkpoint of it is tried in `directory`.
+impl Examination {
+    /// The GPU that a device as a spec's `compute.device` means, as the driver tells of it: where it and libtorch may count
+    /// otherwise, one of a machine whose GPUs are the same.
+    pub fn gpu(&self, device: &str) -> Option<&Gpu> {
+        let index = self.machine.gpu("", device).ok()??;
+        self.gpus.get(index)
+    }
+}
+
+/// What the program finds. `device` is as a spec's `compute.device`; if it is there, a checkpoint of it is tried in `directory`,
+/// where one is given.
 ///
 /// # Errors
 /// If it is missing, of another build, or fails.
-pub fn examine(device: &str, directory: &Path) -> Result<Examination> {
-    let words: [&OsStr; 5] = [
-        "examine".as_ref(),
-        "--device".as_ref(),
-        device.as_ref(),
-        "--directory".as_ref(),
-        directory.as_os_str(),
-    ];
+pub fn examine(device: &str, directory: Option<&Path>) -> Result<Examination> {
+    let mut words: Vec<&OsStr> = vec!["examine".as_ref(), "--device".as_ref(), device.as_ref()];
+    if let Some(directory) = directory {
+        words.extend(["--directory".as_ref(), directory.as_os_str()]);
+    }
     Asked::start(&words)?.answer(&[])
 }

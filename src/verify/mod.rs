@@ -6,7 +6,7 @@ mod programs;
 mod questions;
 mod report;
 
-use crate::compute::{Machine, machine};
+use crate::compute::{Machine, examine};
 use crate::run::Provenance;
 use crate::{bail_user, console, files};
 use answer::Answer;
@@ -87,7 +87,8 @@ impl Scale {
 /// cannot be written.
 pub fn verify(options: &Options) -> Result<bool> {
     let until = Instant::now() + options.time;
-    let machine = machine()?;
+    let examined = examine(&options.device, None)?;
+    let machine = &examined.machine;
     let device = machine.device("--device", &options.device)?;
     if let Some(data) = &options.data
         && !data.is_dir()
@@ -102,7 +103,7 @@ pub fn verify(options: &Options) -> Result<bool> {
     files::make_dir(&options.out)?;
     let software = machine.software(device.clone());
     let provenance = Provenance::collect(Path::new("."), software, None);
-    let mut report = Report::new(provenance, options, &device);
+    let mut report = Report::new(provenance, options, &device, &examined);
     let programs = Programs::new(&options.out, until)?;
     let bench = Bench {
         options,

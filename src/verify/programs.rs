@@ -144,20 +144,6 @@ fn end(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// A GPU's name, as its driver's program tells it.
-pub(super) fn gpu_name(device: &str) -> Option<String> {
-    let index = device.strip_prefix("cuda:")?;
-    let output = Command::new("nvidia-smi")
-        .args(["--query-gpu=name,driver_version", "--format=csv,noheader"])
-        .args(["--id", index])
-        .stdin(Stdio::null())
-        .output();
-    let text = String::from_utf8(output.ok().filter(|it| it.status.success())?.stdout).ok()?;
-    let line = text.lines().next()?.trim();
-    let (name, driver) = line.rsplit_once(", ")?;
-    Some(format!("{name}, driver {driver}"))
-}
-
 /// A python on the path, or this one, that has torch and numpy, and torch's version.
 pub(super) fn torch(python: Option<&Path>) -> Option<(PathBuf, String)> {
     let python = python.map_or_else(|| PathBuf::from("python3"), Path::to_owned);

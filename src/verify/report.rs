@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::answer::{Answer, Outcome};
+use crate::compute::Examination;
 use crate::files::write_atomic;
 use crate::run::Provenance;
 use anyhow::Result;
@@ -47,15 +48,19 @@ struct Entry {
 }
 
 impl Report {
-    pub fn new(provenance: Provenance, options: &Options, device: &str) -> Self {
-        let device_name = match device {
-            "cpu" => provenance.cpu.clone(),
-            gpu => super::programs::gpu_name(gpu).unwrap_or_else(|| gpu.to_owned()),
-        };
+    pub fn new(
+        provenance: Provenance,
+        options: &Options,
+        device: &str,
+        examined: &Examination,
+    ) -> Self {
         Report {
             version: VERSION,
             device: device.to_owned(),
-            device_name,
+            device_name: match device {
+                "cpu" => provenance.cpu.clone(),
+                gpu => gpu_name(gpu, examined),
+            },
             seconds: options.time.as_secs_f64(),
             quick: options.quick,
             finished: false,
@@ -96,6 +101,15 @@ impl Report {
         let json = serde_json::to_vec_pretty(self)?;
         write_atomic(&directory.join(JSON), &json)?;
         write_atomic(&directory.join(MARKDOWN), self.to_string().as_bytes())
+    }
+}
+
+/// A GPU's name and its driver, where that tells them.
+fn gpu_name(device: &str, examined: &Examination) -> String {
+    match (examined.gpu(device), &examined.driver) {
+        (Some(gpu), Ok(driver)) => format!("{}, driver {}", gpu.name, driver.version),
+        (Some(gpu), Err(_)) => gpu.name.clone(),
+        (None, _) => device.to_owned(),
     }
 }
 
@@ -156,4 +170,43 @@ fn capitalised(text: &str) -> String {
         None => Ok(()), // to a String all can be written
     };
     capitalised
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::{Driver, Gpu, Machine};
+
+    #[test]
+    fn gpu_has_its_name_and_its_drivers_version_where_the_driver_tells_them() {
+        let gpu = |name: &str| Gpu {
+            name: name.to_owned(),
+            memory: None,
+            memory_used: None,
+            compute_capability: None,
+            processes: None,
+        };
+        let mut examined = Examination {
+            machine: Machine {
+                burn: String::new(),
+                libtorch: String::new(),
+                target_features: Vec::new(),
+                gpus: 2,
+                cuda_failure: None,
+            },
+            libtorch: None,
+            libraries: None,
+            driver: Ok(Driver {
+                version: "580.1".to_owned(),
+                cuda: None,
+            }),
+            gpus: vec![gpu("NVIDIA A"), gpu("NVIDIA B")],
+            checkpoint: None,
+        };
+        assert_eq!(gpu_name("cuda:1", &examined), "NVIDIA B, driver 580.1");
+        examined.driver = Err("no answer".to_owned());
+        assert_eq!(gpu_name("cuda:1", &examined), "NVIDIA B");
+        examined.gpus.clear();
+        assert_eq!(gpu_name("cuda:1", &examined), "cuda:1");
+    }
 }

@@ -228,13 +228,6 @@ fn remedy(machine: &Machine, examined: &Examination) -> String {
     }
 }
 
-/// The GPU that is asked for, as the driver tells of it: where it and libtorch may count otherwise, one of a machine whose GPUs are
-/// the same.
-fn chosen<'a>(asked: Asked, examined: &'a Examination) -> Option<&'a Gpu> {
-    let index = examined.machine.gpu("", asked.device).ok()??;
-    examined.gpus.get(index)
-}
-
 /// What factors of products can be rounded to for speed.
 fn precision(asked: Asked, examined: &Examination) -> Finding {
     const NAME: &str = "TF32, bf16";
@@ -246,7 +239,9 @@ fn precision(asked: Asked, examined: &Examination) -> Finding {
         )
         .with(json!({"tf32": false, "bf16": false}));
     }
-    let known = chosen(asked, examined).and_then(|gpu| gpu.compute_capability);
+    let known = examined
+        .gpu(asked.device)
+        .and_then(|gpu| gpu.compute_capability);
     let Some(capability) = known else {
         return Finding::good(
             NAME,

@@ -66,7 +66,7 @@ pub fn doctor(arguments: &Arguments) -> Result<i32> {
         (Err(_), Ok(spare)) => spare.path().join("checkpoints"),
         (Err(_), Err(_)) => runs,
     };
-    match compute::examine(asked.device, &place) {
+    match compute::examine(asked.device, Some(&place)) {
         Err(error) => report.add(vec![computing::failed("libtorch", &error)])?,
         Ok(examined) => {
             report.add(computing::findings(asked, &examined))?;
