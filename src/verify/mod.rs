@@ -114,15 +114,10 @@ pub fn verify(options: &Options) -> Result<bool> {
     };
     let mut state = questions::State::default();
     report.write(&options.out)?;
-    for (name, title, ask) in questions::ALL {
+    for (name, title, question) in questions::ALL {
         let begin = Instant::now();
-        let answer = match bench.programs.time_left() {
-            None => Ok(Answer::left_out("no time")),
-            Some(_) => {
-                bench.programs.say(&format!("{name}: {title}"))?;
-                ask(&bench, &mut state)
-            }
-        };
+        bench.programs.say(&format!("{name}: {title}"))?;
+        let answer = question.answer(&bench, &mut state);
         let answer = answer.unwrap_or_else(|error| match programs::is_out_of_time(&error) {
             true => Answer::left_out("no time for all of it"),
             false => Answer::failed(format!("{error:#}")),

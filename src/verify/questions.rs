@@ -40,44 +40,76 @@ impl State {
     }
 }
 
-type Ask = fn(&Bench, &mut State) -> Result<Answer>;
+/// How a question is answered.
+pub(super) enum Question {
+    Ask(fn(&Bench, &mut State) -> Result<Answer>),
+    /// Not yet, as what it asks about is not built, because of this.
+    NotBuilt(&'static str),
+}
 
-/// Name, title and how it is asked.
-pub(super) const ALL: &[(&str, &str, Ask)] = &[
-    ("goldens-float32", "golden values in float32", |bench, _| {
-        golden_values(bench, Precision::Float32)
-    }),
-    ("goldens-tf32", "golden values in tf32", |bench, _| {
-        golden_values(bench, Precision::Tf32)
-    }),
-    ("goldens-bf16", "golden values in bf16", |bench, _| {
-        golden_values(bench, Precision::Bf16)
-    }),
-    ("losses", "losses beside the CPU's", losses),
-    ("resume", "stop and resume", resume),
-    ("deterministic", "the same bytes twice", deterministic),
-    ("ahead", "steps issued ahead of the device", ahead),
-    ("steps-float32", "step time in float32", |bench, state| {
-        step_times(bench, state, Precision::Float32)
-    }),
-    ("steps-tf32", "step time in tf32", |bench, state| {
-        step_times(bench, state, Precision::Tf32)
-    }),
-    ("steps-bf16", "step time in bf16", |bench, state| {
-        step_times(bench, state, Precision::Bf16)
-    }),
-    ("evaluation", "evaluation", evaluation),
-    ("pytorch", "training beside PyTorch", pytorch),
+use Question::{Ask, NotBuilt};
+
+impl Question {
+    /// Its answer, if there is time left for it.
+    pub fn answer(&self, bench: &Bench, state: &mut State) -> Result<Answer> {
+        match self {
+            NotBuilt(why) => Ok(Answer::left_out(format!("not built: {why}"))),
+            Ask(_) if bench.programs.time_left().is_none() => Ok(Answer::left_out("no time")),
+            Ask(ask) => ask(bench, state),
+        }
+    }
+}
+
+/// Name, title and how it is answered.
+pub(super) const ALL: &[(&str, &str, Question)] = &[
+    (
+        "goldens-float32",
+        "golden values in float32",
+        Ask(|bench, _| golden_values(bench, Precision::Float32)),
+    ),
+    (
+        "goldens-tf32",
+        "golden values in tf32",
+        Ask(|bench, _| golden_values(bench, Precision::Tf32)),
+    ),
+    (
+        "goldens-bf16",
+        "golden values in bf16",
+        Ask(|bench, _| golden_values(bench, Precision::Bf16)),
+    ),
+    ("losses", "losses beside the CPU's", Ask(losses)),
+    ("resume", "stop and resume", Ask(resume)),
+    ("deterministic", "the same bytes twice", Ask(deterministic)),
+    ("ahead", "steps issued ahead of the device", Ask(ahead)),
+    (
+        "steps-float32",
+        "step time in float32",
+        Ask(|bench, state| step_times(bench, state, Precision::Float32)),
+    ),
+    (
+        "steps-tf32",
+        "step time in tf32",
+        Ask(|bench, state| step_times(bench, state, Precision::Tf32)),
+    ),
+    (
+        "steps-bf16",
+        "step time in bf16",
+        Ask(|bench, state| step_times(bench, state, Precision::Bf16)),
+    ),
+    ("evaluation", "evaluation", Ask(evaluation)),
+    ("pytorch", "training beside PyTorch", Ask(pytorch)),
     (
         "fast-start",
         "fast-start beside the known curve",
-        fast_start,
+        Ask(fast_start),
     ),
-    ("memory", "peak memory", memory),
-    ("gloo", "two ranks on the device over Gloo", gloo),
-    ("nccl", "one rank over NCCL", |_, _| {
-        Ok(Answer::left_out("not built: ranks meet over Gloo alone"))
-    }),
+    ("memory", "peak memory", Ask(memory)),
+    ("gloo", "two ranks on the device over Gloo", Ask(gloo)),
+    (
+        "nccl",
+        "one rank over NCCL",
+        NotBuilt("ranks meet over Gloo alone"),
+    ),
 ];
 
 /// The scripts that are timed beside runboard, in the program.
@@ -614,5 +646,49 @@ impl Bench<'_> {
         }
         words.extend(more.iter().map(PathBuf::from));
         self.programs.runboard(&words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::programs::Programs;
+    use super::super::{Options, Scale};
+    use super::*;
+    use crate::compute::Machine;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn question_of_what_is_not_built_says_so_also_when_the_time_is_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            device: "cpu".to_owned(),
+            time: Duration::ZERO,
+            out: directory.path().to_owned(),
+            data: None,
+            python: None,
+            quick: true,
+        };
+        let machine = Machine {
+            burn: String::new(),
+            libtorch: String::new(),
+            target_features: Vec::new(),
+            gpus: 0,
+            cuda_failure: None,
+        };
+        let bench = Bench {
+            options: &options,
+            device: "cpu".to_owned(),
+            machine: &machine,
+            programs: Programs::new(directory.path(), Instant::now()).unwrap(),
+            scale: Scale::of(true),
+        };
+        for (name, _, question) in ALL {
+            let answer = question.answer(&bench, &mut State::default()).unwrap();
+            let want = match *name {
+                "nccl" => "not built: ranks meet over Gloo alone",
+                _ => "no time",
+            };
+            assert_eq!(answer.summary, want, "{name}");
+        }
     }
 }
