@@ -1,5 +1,6 @@
 //! Images that stay on the device, and are augmented there.
 
+use super::memory::send;
 use super::{Labels, tch_tensor};
 use anyhow::Result;
 use burn::backend::LibTorch;
@@ -58,8 +59,9 @@ impl DeviceImages {
         };
         let numbers: Vec<Vec<i64>> = plans.iter().map(parts).collect();
         let transforms: Vec<&[f32]> = plans.iter().map(|plan| &*plan.transforms).collect();
-        let all_numbers = self.copy(&tch::Tensor::f_from_slice(&numbers.concat())?)?;
-        let all_transforms = self.copy(&tch::Tensor::f_from_slice(&transforms.concat())?)?;
+        let device = self.pixels.device();
+        let all_numbers = send(&tch::Tensor::f_from_slice(&numbers.concat())?, device)?;
+        let all_transforms = send(&tch::Tensor::f_from_slice(&transforms.concat())?, device)?;
         let (mut at, mut transform_at) = (0, 0);
         let mut sent = Vec::with_capacity(plans.len());
         for ((plan, numbers), transforms) in plans.iter().zip(&numbers).zip(transforms) {
@@ -138,19 +140,6 @@ impl DeviceImages {
         let [rows, columns] = [0, 1].map(|which| inside.f_select(0, which));
         let (rows, columns) = (rows?.f_unsqueeze(-1)?, columns?.f_unsqueeze(-2)?);
         Ok(rows.f_logical_and(&columns)?.f_unsqueeze(-1)?)
-    }
-
-    /// Copy to the device, which may not be done when this returns. A GPU reads by itself what is pinned; of other memory
-    /// the driver takes a copy first (<https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html>).
-    fn copy(&self, values: &tch::Tensor) -> Result<tch::Tensor> {
-        let device = self.pixels.device();
-        let pinned = match device {
-            // Not to pin, as where the system allows no more of it, only costs time.
-            tch::Device::Cuda(_) => values.f_pin_memory(device).ok(),
-            _ => None,
-        };
-        let values = pinned.as_ref().unwrap_or(values);
-        Ok(values.f_to_device_(device, values.kind(), true, false)?)
     }
 }
 

@@ -25,6 +25,22 @@ pub fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
     Ok(Cow::Owned(values))
 }
 
+/// A copy on a device, which may not be done when this returns: nobody waits for it. A GPU reads by itself what is pinned; of
+/// other memory the driver takes a copy first, when the device has done all that was issued before
+/// (<https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html>).
+///
+/// # Errors
+/// libtorch's.
+pub fn send(values: &Tensor, device: Device) -> Result<Tensor> {
+    let pinned = match device {
+        // Not to pin, as where the system allows no more of it, only costs time.
+        Device::Cuda(_) => values.f_pin_memory(device).ok(),
+        _ => None,
+    };
+    let values = pinned.as_ref().unwrap_or(values);
+    Ok(values.f_to_device_(device, values.kind(), true, false)?)
+}
+
 /// Views of values that lie one after the other, in the shapes of some tensors.
 ///
 /// # Errors

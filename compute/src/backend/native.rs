@@ -3,6 +3,7 @@
 use super::cpu::CpuNetwork;
 use super::dropout::Dropout;
 use super::losses::DeviceLosses;
+use super::memory::send;
 use super::{Labels, handles, not_libtorch, tch_tensor, to_host, with_handles};
 use crate::model::{self, LAYERS, NORMS, Network, PARAMETERS, PER_LAYER, POOLS};
 use anyhow::{Result, anyhow};
@@ -298,7 +299,7 @@ fn dropped(x: tch::Tensor, dropout: Option<&Dropout>, layer: usize) -> Result<tc
         return Ok(x);
     };
     let factors = tch::Tensor::f_from_slice(dropout.factors(layer))?.f_view(&x.size()[..])?;
-    Ok(x.f_mul(&factors.f_to_device(x.device())?.f_to_kind(x.kind())?)?)
+    Ok(x.f_mul(&send(&factors, x.device())?.f_to_kind(x.kind())?)?)
 }
 
 fn convolution(

@@ -159,7 +159,7 @@ impl Optimizer {
         losses: &DeviceLosses,
         rates: StepRates,
     ) -> Result<()> {
-        self.all_finite = self.all_finite.f_logical_and(&losses.is_finite()?)?;
+        let _ = self.all_finite.f_logical_and_(&losses.is_finite()?)?;
         let on_cpu = self.all_finite.device() == Device::Cpu;
         if on_cpu && self.all_finite.f_int64_value(&[])? == 0 {
             return Ok(()); // to ask costs nothing here
@@ -190,12 +190,10 @@ impl Optimizer {
         clear_frozen(update, self.frozen)?;
         self.rule.apply(update, weights, count, learning_rate)?;
         clear_frozen(update, self.frozen)?;
-        if self.all_finite.device() == Device::Cpu {
-            let _ = weights.values().f_sub_(update.values())?;
-        } else {
-            let update = zeros_unless(&self.all_finite, update.values())?;
-            let _ = weights.values().f_sub_(&update)?;
+        if self.all_finite.device() != Device::Cpu {
+            clear_unless(&self.all_finite, update.values())?; // a CPU has been asked
         }
+        let _ = weights.values().f_sub_(update.values())?;
         Ok(())
     }
 }
@@ -210,9 +208,10 @@ fn clear_frozen(values: &mut FlatParameters, frozen: [bool; LAYERS.len()]) -> Re
     Ok(())
 }
 
-/// `values`, or zeros if `condition`, a scalar on the same device, is false; zeros even in the place of NaN.
-fn zeros_unless(condition: &Tensor, values: &Tensor) -> Result<Tensor> {
-    Ok(values.f_where_self(condition, &values.f_zeros_like()?)?)
+/// Zeros in the place of all values, also of NaN, if `condition`, a scalar on the same device, is false.
+fn clear_unless(condition: &Tensor, values: &mut Tensor) -> Result<()> {
+    let _ = values.f_masked_fill_(&condition.f_logical_not()?, 0.0)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -289,10 +288,10 @@ mod tests {
 
     #[test]
     fn update_is_zeros_on_a_gpu_that_is_not_asked() {
-        let values = Tensor::from_slice(&[1.0f32, f32::NAN, f32::INFINITY]);
         let of = |all_finite: bool| {
-            let chosen = zeros_unless(&Tensor::from(all_finite), &values).unwrap();
-            Vec::<f32>::try_from(chosen).unwrap()
+            let mut values = Tensor::from_slice(&[1.0f32, f32::NAN, f32::INFINITY]);
+            clear_unless(&Tensor::from(all_finite), &mut values).unwrap();
+            Vec::<f32>::try_from(values).unwrap()
         };
         assert_eq!(of(false), [0.0, 0.0, 0.0]);
         assert!(of(true)[0] == 1.0 && of(true)[1].is_nan() && of(true)[2].is_infinite());
