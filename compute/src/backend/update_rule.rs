@@ -192,8 +192,7 @@ impl UpdateRule {
         let mut weights = gradient.weights();
         for orthogonalizer in &mut self.orthogonalizers {
             if let Some(update) = weights.next() {
-                orthogonalizer.apply(update)?;
-                let _ = update.f_mul_scalar_(rate)?;
+                orthogonalizer.apply(update, rate)?;
             }
         }
         for update in weights {
