@@ -55,6 +55,10 @@ fn measure(setting: &Setting, only: &[Section]) -> Result<()> {
         report.sizes = Some(paired::sizes(setting)?);
         report.write(&setting.out)?;
     }
+    if wanted(Section::Rules) {
+        report.rules = Some(paired::rules(setting)?);
+        report.write(&setting.out)?;
+    }
     if wanted(Section::Scaling) {
         report.scaling = Some(paired::scaling(setting)?);
         report.write(&setting.out)?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use runboard::compute::environment;
 use runboard::measure::{self, Reference, Timed, TimedCommand, Turns};
 use runboard::run::RunDir;
-use runboard::spec::Spec;
+use runboard::spec::{OptimizerName, Spec};
 use runboard_compute::backend;
 use std::process::Command;
 
@@ -51,13 +51,9 @@ pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
     const SIZES: [usize; 4] = [128, 32, 512, 2048];
     let command_of = |size: usize| {
         let slice = (2_560 / size).max(1) as u64;
-        let mut spec = setting.spec.clone();
-        let train = &mut spec.train;
-        train.batch_size = size;
-        train.log_every = slice;
-        const NEVER: u64 = 1_000_000_000;
-        (train.scalars_every, train.histograms_every) = (NEVER, NEVER);
-        (train.images_every, train.checkpoint_every) = (NEVER, NEVER);
+        let mut spec = without_summaries(&setting.spec);
+        spec.train.batch_size = size;
+        spec.train.log_every = slice;
         runboard(setting, &spec, &format!("batch-{size}"), slice)
     };
     let commands = SIZES.into_iter().map(command_of).collect::<Result<_>>()?;
@@ -65,6 +61,35 @@ pub fn sizes(setting: &Setting) -> Result<Vec<(usize, Timed)>> {
         .into_iter()
         .zip(compare(setting, commands, 1)?)
         .collect())
+}
+
+/// runboard with each update rule, without summaries. The first one is plain gradient descent.
+pub fn rules(setting: &Setting) -> Result<Vec<Timed>> {
+    let rules = [
+        ("sgd", OptimizerName::Sgd, 0.0),
+        ("nesterov", OptimizerName::Sgd, 0.9),
+        ("adamw", OptimizerName::Adamw, 0.0),
+        ("muon", OptimizerName::Muon, 0.95),
+    ];
+    let command_of = |(name, rule, momentum)| {
+        let mut spec = without_summaries(&setting.spec);
+        let optimizer = &mut spec.optimizer;
+        (optimizer.name, optimizer.learning_rate) = (rule, 1e-3);
+        (optimizer.momentum, optimizer.nesterov) = (momentum, momentum > 0.0);
+        runboard(setting, &spec, name, setting.slice)
+    };
+    let commands = rules.into_iter().map(command_of).collect::<Result<_>>()?;
+    compare(setting, commands, STEPS_PER_RATIO.div_ceil(setting.slice))
+}
+
+/// What is left of a step's time is the training itself.
+fn without_summaries(spec: &Spec) -> Spec {
+    const NEVER: u64 = 1_000_000_000;
+    let mut spec = spec.clone();
+    let train = &mut spec.train;
+    (train.scalars_every, train.histograms_every) = (NEVER, NEVER);
+    (train.images_every, train.checkpoint_every) = (NEVER, NEVER);
+    spec
 }
 
 /// One process with all threads, and one for each thread that train together.

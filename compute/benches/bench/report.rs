@@ -31,6 +31,7 @@ pub struct Report {
     pub training: Option<Vec<Timed>>,
     pub evaluation: Option<Vec<Timed>>,
     pub sizes: Option<Vec<(usize, Timed)>>,
+    pub rules: Option<Vec<Timed>>,
     pub scaling: Option<Vec<Timed>>,
     pub all_reduce: Option<Vec<Timed>>,
     pub resume: Option<Vec<Resumed>>,
@@ -52,6 +53,7 @@ impl Report {
             training: None,
             evaluation: None,
             sizes: None,
+            rules: None,
             scaling: None,
             all_reduce: None,
             resume: None,
@@ -107,17 +109,11 @@ impl fmt::Display for Report {
                 writeln!(f, "| {size} | {rate:.0} | {step:.1} | {memory:.0} |")?;
             }
         }
+        if let Some(rules) = &self.rules {
+            beside_first(f, "update rule", "sgd", self.batch_size, rules)?;
+        }
         if let Some(scaling) = &self.scaling {
-            writeln!(
-                f,
-                "\n| training step | ms | images/s | one process's time in it |"
-            )?;
-            writeln!(f, "|---|---|---|---|")?;
-            for timed in scaling {
-                let rate = self.batch_size as f64 / timed.seconds.median;
-                let (name, step, ratio) = (&timed.name, timed.seconds.times(1e3), timed.ratio);
-                writeln!(f, "| {name} | {step:.1} | {rate:.0} | {ratio:.3} |")?;
-            }
+            beside_first(f, "training step", "one process", self.batch_size, scaling)?;
         }
         if let Some(all_reduce) = &self.all_reduce {
             let what = "sum of a step's gradients over two processes";
@@ -201,6 +197,24 @@ fn compare(f: &mut fmt::Formatter<'_>, what: &str, images: usize, timed: &[Timed
             f,
             "| {name} | {step:.1} | {rate:.0} | {ratio:.3} | {memory:.0} |"
         )?;
+    }
+    Ok(())
+}
+
+/// Steps of runboard in several ways, of which the first is `first`.
+fn beside_first(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    first: &str,
+    images: usize,
+    timed: &[Timed],
+) -> fmt::Result {
+    writeln!(f, "\n| {what} | ms | images/s | {first}'s time in it |")?;
+    writeln!(f, "|---|---|---|---|")?;
+    for timed in timed {
+        let rate = images as f64 / timed.seconds.median;
+        let (name, step, ratio) = (&timed.name, timed.seconds.times(1e3), timed.ratio);
+        writeln!(f, "| {name} | {step:.1} | {rate:.0} | {ratio:.3} |")?;
     }
     Ok(())
 }

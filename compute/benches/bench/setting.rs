@@ -106,6 +106,8 @@ pub enum Section {
     Evaluation,
     /// Training at several batch sizes
     Sizes,
+    /// Training steps with each update rule
+    Rules,
     /// One process with all threads beside one for each thread that train together
     Scaling,
     /// The sum of a step's gradients over two processes, beside PyTorch's
