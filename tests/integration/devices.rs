@@ -107,6 +107,30 @@ fn ranks_train_as_one_process_does() {
 }
 
 #[test]
+fn two_and_four_ranks_end_with_the_bytes_of_one_process() {
+    let project = project();
+    let train = |name: &str, ranks: usize| {
+        let sets = ["train.batch_size=64", "train.steps=60", &devices(ranks)];
+        train(&project, name, &sets)
+    };
+    let one = last_weights(&train("one", 1));
+    for ranks in [2, 4] {
+        let run = train(&format!("of{ranks}"), ranks);
+        assert!(last_weights(&run) == one, "{ranks} ranks");
+    }
+    // And so does a run whose number of ranks changes on the way.
+    let run = train("half", 1);
+    fs::remove_dir_all(run.join("checkpoints/step-00000059")).unwrap();
+    let done = project.succeed(&with_sets(
+        &["resume", run.to_str().unwrap()],
+        &[&devices(2)],
+    ));
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    assert!(!log.contains("last bits"), "{log}\n{}", done.out);
+    assert!(last_weights(&run) == one);
+}
+
+#[test]
 fn lost_rank_is_named_and_training_goes_on_to_the_same_bytes() {
     let project = project();
     let two = devices(2);

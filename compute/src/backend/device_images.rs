@@ -123,6 +123,7 @@ impl DeviceImages {
                 own: int_tensor(labels)?,
                 mixed,
                 first: 0,
+                batch: plan.images,
             },
         ))
     }

@@ -46,19 +46,6 @@ impl DeviceLosses {
         Ok(DeviceLosses { values, decayed })
     }
 
-    /// All of them, in the order of [`DeviceLosses::with_values`].
-    pub(super) fn values(&self) -> &Tensor {
-        &self.values
-    }
-
-    /// Of the same layers, with these values: the total, the cross-entropy, the accuracy, the decays.
-    pub(super) fn with_values(&self, values: Tensor) -> Self {
-        DeviceLosses {
-            values,
-            decayed: self.decayed.clone(),
-        }
-    }
-
     /// Whether the total is finite: a scalar of its kind `Bool`, on the device.
     pub(super) fn is_finite(&self) -> Result<Tensor> {
         Ok(self.values.f_select(0, 0)?.f_isfinite()?)

@@ -26,7 +26,10 @@ mod update_rule;
 
 pub use device_images::{DeviceImages, DevicePlan};
 pub use losses::{DeviceLosses, Losses};
-pub use native::{activations, depends_on_threads, gradients, logits};
+pub use native::{
+    PartGradients, activations, depends_on_threads, gradients, is_same_in_ranks, logits,
+    part_gradients,
+};
 pub use optimizer::Optimizer;
 pub use ranks::{checksum, mean_over_ranks, take_no_part};
 
@@ -121,6 +124,8 @@ pub struct Labels {
     pub mixed: Option<Tensor<1, Int>>,
     /// The place of the first one in the step's batch, of which this may be a part.
     pub first: usize,
+    /// Images of that batch.
+    pub batch: usize,
 }
 
 impl Labels {
@@ -131,14 +136,20 @@ impl Labels {
             own: part(&self.own),
             mixed: self.mixed.as_ref().map(part),
             first: self.first + places.start,
+            batch: self.batch,
         }
     }
 }
 
 impl From<Tensor<1, Int>> for Labels {
     fn from(own: Tensor<1, Int>) -> Self {
-        let (mixed, first) = (None, 0);
-        Labels { own, mixed, first }
+        let batch = own.dims()[0];
+        Labels {
+            own,
+            mixed: None,
+            first: 0,
+            batch,
+        }
     }
 }
 

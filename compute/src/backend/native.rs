@@ -1,9 +1,9 @@
 //! The network in libtorch's own operations: losses, gradients and logits. Where `cpu` can, it takes their place.
 
-use super::cpu::CpuNetwork;
+use super::cpu::{self, CpuNetwork};
 use super::dropout::Dropout;
 use super::losses::DeviceLosses;
-use super::memory::send;
+use super::memory::{FlatTensors, send};
 use super::{Labels, handles, not_libtorch, tch_tensor, to_host, with_handles};
 use crate::model::{self, LAYERS, NORMS, Network, PARAMETERS, PER_LAYER, POOLS};
 use anyhow::{Result, anyhow};
@@ -13,11 +13,10 @@ use runboard::checkpoint::NamedTensor;
 use runboard::spec::{self, NormName, OptimizerName, Precision, Spec};
 use std::cell::RefCell;
 
-/// The losses and accuracy on the batch of a step, and the gradient of the total loss by every parameter. Which outputs are
-/// left out follows from the spec's seed and the step.
+/// The losses and accuracy on the batch of a step, and the gradient of the total loss by every parameter.
 ///
 /// # Errors
-/// libtorch's, such as memory that does not suffice.
+/// As [`part_gradients`].
 pub fn gradients(
     network: &Network,
     spec: &Spec,
@@ -25,23 +24,31 @@ pub fn gradients(
     images: Tensor<4>,
     labels: impl Into<Labels>,
 ) -> Result<(DeviceLosses, Network)> {
+    part_gradients(network, spec, step, images, labels)?.add_decay(network, spec)
+}
+
+/// The cross-entropy and accuracy on a step's batch or a part of it, and the gradient of the former by every parameter. Which
+/// outputs are left out follows from the spec's seed and the step.
+///
+/// # Errors
+/// libtorch's, such as memory that does not suffice.
+pub fn part_gradients(
+    network: &Network,
+    spec: &Spec,
+    step: u64,
+    images: Tensor<4>,
+    labels: impl Into<Labels>,
+) -> Result<PartGradients> {
     let weights = handles(network)?;
     let images = tch_tensor(images)?;
     let labels = labels.into();
     let first = labels.first;
     let labels = Targets::new(labels, spec)?;
     let dropout = Dropout::new(spec, step, first..first + labels.own.numel());
-    let BatchGradients {
-        cross_entropy,
-        accuracy,
-        decays,
-        gradients,
-    } = match CpuNetwork::of(spec, &images) {
-        Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref())?,
-        None => differentiate(&weights, spec, &images, &labels, dropout.as_ref())?,
-    };
-    let losses = DeviceLosses::new(cross_entropy, accuracy, decays)?;
-    Ok((losses, with_handles(network, gradients)))
+    match CpuNetwork::of(spec, &images) {
+        Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref()),
+        None => differentiate(&weights, spec, &images, &labels, dropout.as_ref()),
+    }
 }
 
 /// [`gradients`] by libtorch's operations, where that computes them by the kernels; without dropout.
@@ -59,21 +66,76 @@ pub(super) fn gradients_beside_kernels(
         return Ok(None);
     }
     let labels = Targets::new(labels.into(), spec)?;
-    let batch = differentiate(&handles(network)?, spec, &images, &labels, None)?;
-    let losses = DeviceLosses::new(batch.cross_entropy, batch.accuracy, batch.decays)?;
-    Ok(Some((losses, with_handles(network, batch.gradients))))
+    let part = differentiate(&handles(network)?, spec, &images, &labels, None)?;
+    part.add_decay(network, spec).map(Some)
 }
 
-/// The losses of a batch and the gradient of their sum.
-pub(super) struct BatchGradients {
+/// The cross-entropy of a batch or of a part of it, and its gradients. The layers' weight decay is still to come: it counts
+/// once, however many parts there are.
+pub struct PartGradients {
     /// The mean, a scalar.
-    pub cross_entropy: tch::Tensor,
+    pub(super) cross_entropy: tch::Tensor,
     /// A scalar.
-    pub accuracy: tch::Tensor,
-    /// Of the layers that have a weight decay, by number: its loss, a scalar.
-    pub decays: Vec<(usize, tch::Tensor)>,
+    pub(super) accuracy: tch::Tensor,
     /// By each parameter.
-    pub gradients: Vec<tch::Tensor>,
+    pub(super) gradients: Gradients,
+}
+
+/// The gradients by the parameters, and where they are.
+pub(super) enum Gradients {
+    Host(FlatTensors),
+    Device(Vec<tch::Tensor>),
+}
+
+impl Gradients {
+    pub fn tensors(&self) -> &[tch::Tensor] {
+        match self {
+            Gradients::Host(flat) => &flat.views,
+            Gradients::Device(tensors) => tensors,
+        }
+    }
+}
+
+impl PartGradients {
+    /// The losses and gradients of a whole batch: add each layer's weight decay, decay * sum(w^2) / 2 (tf.nn.l2_loss), of
+    /// which the gradient is decay * w.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn add_decay(self, network: &Network, spec: &Spec) -> Result<(DeviceLosses, Network)> {
+        let (weights, rates) = (handles(network)?, spec.network.weight_decays());
+        let (decays, gradients) = match self.gradients {
+            Gradients::Host(mut flat) => (
+                cpu::add_decay(&weights, rates, &mut flat.values())?,
+                flat.views,
+            ),
+            Gradients::Device(mut gradients) => {
+                (add_decay(&weights, rates, &mut gradients)?, gradients)
+            }
+        };
+        let losses = DeviceLosses::new(self.cross_entropy, self.accuracy, decays)?;
+        Ok((losses, with_handles(network, gradients)))
+    }
+}
+
+/// In libtorch's operations; the loss of each layer that has a weight decay, with the layer's number.
+fn add_decay(
+    weights: &[tch::Tensor],
+    rates: [f64; LAYERS.len()],
+    gradients: &mut [tch::Tensor],
+) -> Result<Vec<(usize, tch::Tensor)>> {
+    let mut decays = Vec::new();
+    let layers = weights
+        .chunks_exact(PER_LAYER)
+        .zip(gradients.chunks_exact_mut(PER_LAYER));
+    for (layer, ((weights, gradients), decay)) in layers.zip(rates).enumerate() {
+        if decay != 0.0 {
+            let loss = sum_of_squares(&weights[0])?;
+            decays.push((layer, loss.f_mul_scalar(decay / 2.0)?));
+            let _ = gradients[0].f_add_(&weights[0].f_mul_scalar(decay)?)?;
+        }
+    }
+    Ok(decays)
 }
 
 /// The labels of a batch in libtorch's tensors, [n].
@@ -83,6 +145,8 @@ pub(super) struct Targets {
     pub mixed: Option<tch::Tensor>,
     /// How much the own ones then count; the others count the rest.
     pub own_share: f32,
+    /// Images of the whole batch, of which these may be a part.
+    pub batch: usize,
 }
 
 impl Targets {
@@ -92,6 +156,7 @@ impl Targets {
             Ok(primitive.map_err(not_libtorch)?.tensor)
         };
         Ok(Targets {
+            batch: labels.batch,
             own: native(labels.own)?,
             mixed: labels.mixed.map(native).transpose()?,
             own_share: spec.input.own_share() as f32,
@@ -99,14 +164,14 @@ impl Targets {
     }
 }
 
-/// The losses and gradients in libtorch's operations.
+/// The cross-entropy and its gradients in libtorch's operations.
 fn differentiate(
     weights: &[tch::Tensor],
     spec: &Spec,
     images: &tch::Tensor,
     labels: &Targets,
     dropout: Option<&Dropout>,
-) -> Result<BatchGradients> {
+) -> Result<PartGradients> {
     let leaves = tracked(weights)?;
     let logits = forward(&leaves, spec, images, dropout, None)?;
     let smoothing = spec.loss.label_smoothing;
@@ -117,29 +182,16 @@ fn differentiate(
     }
     let accuracy = accuracy(&logits.f_detach()?, &labels.own)?;
     let mut gradients = tch::Tensor::f_run_backward(&[&loss], &leaves, false, false)?;
-    let mut decays = Vec::new();
-    let of_layers = weights
-        .chunks_exact(PER_LAYER)
-        .zip(gradients.chunks_exact_mut(PER_LAYER));
-    let (weight_decays, frozen) = (spec.network.weight_decays(), spec.network.frozen());
-    let of_layers = of_layers.zip(weight_decays.into_iter().zip(frozen));
-    for (layer, ((weights, gradients), (decay, frozen))) in of_layers.enumerate() {
+    let layers = gradients.chunks_exact_mut(PER_LAYER);
+    for (gradients, frozen) in layers.zip(spec.network.frozen()) {
         if frozen {
             let _ = gradients[0].f_zero_()?;
         }
-        if decay != 0.0 {
-            // decay * sum(w^2) / 2, tf.nn.l2_loss, of which the gradient is decay * w
-            let w = &weights[0];
-            let loss = sum_of_squares(w)?;
-            decays.push((layer, loss.f_mul_scalar(decay / 2.0)?));
-            let _ = gradients[0].f_add_(&w.f_mul_scalar(decay)?)?;
-        }
     }
-    Ok(BatchGradients {
+    Ok(PartGradients {
         cross_entropy: loss,
         accuracy,
-        decays,
-        gradients,
+        gradients: Gradients::Device(gradients),
     })
 }
 
@@ -173,6 +225,12 @@ pub(super) fn sum_of_squares(weights: &tch::Tensor) -> Result<tch::Tensor> {
 /// compute the network, or Muon's products.
 pub fn depends_on_threads(spec: &Spec) -> bool {
     !CpuNetwork::supports(spec) || spec.optimizer.name == OptimizerName::Muon
+}
+
+/// Whether the weights of a step on a CPU do not depend on how many processes share its batch either: they add up the sums
+/// of the same parts, and each has a share of the threads.
+pub fn is_same_in_ranks(spec: &Spec, ranks: usize) -> bool {
+    !depends_on_threads(spec) && cpu::is_same_in_ranks(spec.train.batch_size, ranks)
 }
 
 /// Leaves of a new autograd graph on the same memory.
@@ -395,6 +453,7 @@ const MOST_BANDS: usize = 8;
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::tree_sum::tree_sum;
     use super::super::upload;
     use super::*;
     use burn::tensor::{Device, TensorData};
@@ -538,7 +597,13 @@ pub(super) mod tests {
             let scalar = |tensor: &tch::Tensor| tensor.double_value(&[]);
             assert!((scalar(&got.cross_entropy) - scalar(&want.cross_entropy)).abs() < 1e-5);
             assert_eq!(scalar(&got.accuracy), scalar(&want.accuracy));
-            for (index, (got, want)) in got.gradients.iter().zip(&want.gradients).enumerate() {
+            for (index, (got, want)) in got
+                .gradients
+                .tensors()
+                .iter()
+                .zip(want.gradients.tensors())
+                .enumerate()
+            {
                 let (got, want) = (to_host(got).unwrap(), to_host(want).unwrap());
                 assert_close(&got, &want, &format!("parameter {index}"));
             }
@@ -567,9 +632,8 @@ pub(super) mod tests {
                 let (images, own) = upload(pixels.clone(), own, crop, &device);
                 let mixed = mixed.map(|mixed| upload(pixels.clone(), mixed, crop, &device).1);
                 let labels = Labels {
-                    own,
                     mixed,
-                    first: 0,
+                    ..own.into()
                 };
                 let (losses, gradients) = gradients(&network, &spec, 0, images, labels).unwrap();
                 let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
@@ -587,6 +651,46 @@ pub(super) mod tests {
                     .map(|(&own, &other)| mean(own.into(), other.into()) as f32)
                     .collect();
                 assert_close(&got.values, &want, &got.name);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_batch_have_the_sums_of_the_whole_in_two_four_and_eight_processes() {
+        let device = Device::libtorch();
+        let (mut spec, crop) = small();
+        spec.network.dropout = 0.3;
+        for batch in [32, 64, 160] {
+            let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+            let pixels = random(batch * crop * crop * 3, 7);
+            let labels = (0..batch as i64).map(|image| image * image % 10).collect();
+            let (images, labels) = upload(pixels, labels, crop, &device);
+            let labels = Labels::from(labels);
+            let whole = part_gradients(&network, &spec, 0, images.clone(), labels.clone());
+            let floats = |part: &PartGradients| {
+                let tensors = part.gradients.tensors().iter();
+                let tensors = tensors.chain([&part.cross_entropy, &part.accuracy]);
+                let values: Vec<_> = tensors.map(|tensor| to_host(tensor).unwrap()).collect();
+                values.concat()
+            };
+            let whole = floats(&whole.unwrap());
+            for ranks in [2, 4, 8] {
+                assert!(cpu::is_same_in_ranks(batch, ranks));
+                let each = batch / ranks;
+                let part = |rank: usize| {
+                    let places = rank * each..(rank + 1) * each;
+                    let images = images.clone().narrow(0, places.start, each);
+                    let labels = labels.part(&places);
+                    floats(&part_gradients(&network, &spec, 0, images, labels).unwrap())
+                };
+                let mut sums: Vec<f32> = (0..ranks).flat_map(part).collect();
+                tree_sum(&mut sums, whole.len());
+                let mean = sums[..whole.len()].iter().map(|sum| sum / ranks as f32);
+                let mut values = mean.zip(&whole).enumerate();
+                // Of 160 images the mean of the losses is rounded once more.
+                let compared = whole.len() - usize::from(batch == 160) * 2;
+                let differs = values.find(|(place, (got, want))| place < &compared && got != *want);
+                assert_eq!(differs, None, "{batch} images in {ranks} parts");
             }
         }
     }

@@ -1,16 +1,16 @@
 //! What processes that train together do to each step's gradients: the mean over their parts of the batch.
 
 use super::group::Group;
-use super::losses::DeviceLosses;
 use super::memory::{FlatTensors, host};
-use super::{handles, to_host, with_handles};
-use crate::model::{LAYERS, Network};
+use super::native::{Gradients, PartGradients};
+use super::{handles, to_host};
+use crate::model::Network;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// The most losses that a step has: a total, a cross-entropy, an accuracy, the layers' decays.
-const LOSSES: usize = 3 + LAYERS.len();
+/// Values of a step beside its gradients: cross-entropy and accuracy.
+const LOSSES: usize = 2;
 
 /// The gradients and losses of a whole batch, of those of each rank's equal part of it; the same bits on every rank.
 /// `sums` becomes the sum over the ranks, on the same way. Also how long that took, with the wait for the slowest rank.
@@ -19,41 +19,44 @@ const LOSSES: usize = 3 + LAYERS.len();
 /// A rank that does not take part in time, and libtorch's.
 pub fn mean_over_ranks(
     group: &mut Group,
-    gradients: &Network,
-    losses: &DeviceLosses,
+    part: &PartGradients,
     sums: &mut [f32],
-) -> Result<(Network, DeviceLosses, Duration)> {
-    let tensors = handles(gradients)?;
-    let own = losses.values();
+) -> Result<(PartGradients, Duration)> {
+    let tensors = part.gradients.tensors();
     let count: usize = tensors.iter().map(Tensor::numel).sum();
     let mut flat = Vec::with_capacity(count + LOSSES + sums.len());
-    for tensor in tensors.iter().chain([own]) {
+    for tensor in tensors.iter().chain([&part.cross_entropy, &part.accuracy]) {
         flat.extend_from_slice(&host(&tensor.f_to_device(Device::Cpu)?)?);
     }
-    // As many values in every spec: those of a rank that takes no part are no fewer.
-    flat.resize(count + LOSSES, 0.0);
     flat.extend_from_slice(sums);
     let begin = Instant::now();
-    let flat = group.all_reduce(flat)?;
+    let mut flat = group.all_reduce(flat)?;
     let took = begin.elapsed();
     sums.copy_from_slice(&flat[count + LOSSES..]);
     let ranks = group.members().len() as f32;
-    let mut means = FlatTensors::like(&tensors)?;
+    flat.truncate(count + LOSSES);
+    flat.iter_mut().for_each(|sum| *sum /= ranks);
+    let mut gradients = FlatTensors::like(tensors)?;
     let mut rest = &flat[..];
-    for values in means.values() {
+    for values in gradients.values() {
         let (own, later) = rest.split_at(values.len());
+        values.copy_from_slice(own);
         rest = later;
-        for (mean, sum) in values.iter_mut().zip(own) {
-            *mean = sum / ranks;
-        }
     }
-    let on_device = |(mean, like): (Tensor, &Tensor)| mean.f_to_device(like.device());
-    let means = means.views.into_iter().zip(&tensors).map(on_device);
-    let means = means.collect::<Result<Vec<_>, _>>()?;
-    let of_losses: Vec<f32> = rest[..own.numel()].iter().map(|sum| sum / ranks).collect();
-    let of_losses = Tensor::f_from_slice(&of_losses)?.f_view(&own.size()[..])?;
-    let losses = losses.with_values(of_losses.f_to_device(own.device())?);
-    Ok((with_handles(gradients, means), losses, took))
+    let like = &part.cross_entropy;
+    let scalar = |value: f32| Tensor::from(value).f_to_device(like.device());
+    let mean = PartGradients {
+        cross_entropy: scalar(rest[0])?,
+        accuracy: scalar(rest[1])?,
+        gradients: match like.device() {
+            Device::Cpu => Gradients::Host(gradients),
+            device => {
+                let moved = gradients.views.iter().map(|mean| mean.f_to_device(device));
+                Gradients::Device(moved.collect::<Result<_, _>>()?)
+            }
+        },
+    };
+    Ok((mean, took))
 }
 
 /// Take part in [`mean_over_ranks`] without gradients and losses of one's own, with these numbers to sum.

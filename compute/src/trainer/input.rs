@@ -19,8 +19,9 @@ pub(super) enum BatchSource {
         batches: BatchStream<Batch>,
         side: usize,
         device: Device,
-        /// The places in the whole batches.
+        /// The places in the whole batches, of `batch` images.
         places: Range<usize>,
+        batch: usize,
     },
     Gpu {
         plans: BatchStream<BatchPlan>,
@@ -61,6 +62,7 @@ impl BatchSource {
                 side: spec.input.crop,
                 device: device.clone(),
                 places,
+                batch: spec.train.batch_size,
             });
         }
         Ok(BatchSource::Gpu {
@@ -84,12 +86,18 @@ impl BatchSource {
                 side,
                 device,
                 places,
+                batch,
             } => {
-                let batch = batches.next()?;
+                let own = batches.next()?;
                 let waited = begin.elapsed();
-                let (images, labels) = backend::upload_batch(batch, *side, device);
-                let first = places.start;
-                ((images, Labels { first, ..labels }), waited)
+                let (images, labels) = backend::upload_batch(own, *side, device);
+                let (first, batch) = (places.start, *batch);
+                let labels = Labels {
+                    first,
+                    batch,
+                    ..labels
+                };
+                ((images, labels), waited)
             }
             BatchSource::Gpu {
                 plans,
@@ -197,6 +205,7 @@ mod tests {
             let mixed = (host.labels.mixed.unwrap(), gpu.labels.mixed.unwrap());
             assert_eq!(labels(mixed.0), labels(mixed.1));
             assert_eq!(host.labels.first, gpu.labels.first);
+            assert_eq!((host.labels.batch, gpu.labels.batch), (6, 6));
         }
     }
 }

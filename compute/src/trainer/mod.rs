@@ -222,9 +222,13 @@ impl<'a> Trainer<'a> {
         }
         let ranks = launch.world;
         if let Some(before) = status.ranks.filter(|&before| first > 0 && before != ranks) {
-            console::warning(format_args!(
-                "{ranks} devices train, but {before} before: the last bits of the weights depend on the number"
-            ));
+            let on_cpus = device_names.split(", ").all(|device| device == "cpu");
+            let same = |ranks| backend::is_same_in_ranks(spec, ranks);
+            if !(on_cpus && same(ranks) && same(before)) {
+                console::warning(format_args!(
+                    "{ranks} devices train, but {before} before: the last bits of the weights depend on the number"
+                ));
+            }
         }
         status.ranks = Some(ranks);
         status.threads = Some(threads);
@@ -376,17 +380,16 @@ impl<'a> Trainer<'a> {
         } = self.input.next()?;
         let own = labels.own.clone();
         let weights = self.optimizer.network();
-        let part = backend::gradients(weights, self.spec, step, images.clone(), labels)?;
-        let (losses, gradients, times) = match &mut self.ranks {
-            Some(ranks) => {
-                let mean = ranks.mean(weights, &part, waited)?;
-                if mean.asks_to_stop() {
-                    run::request_stop(self.run, stop);
-                }
-                (mean.losses, mean.gradients, mean.times)
+        let mut batch = backend::part_gradients(weights, self.spec, step, images.clone(), labels)?;
+        let mut times = RankTimes::default();
+        if let Some(ranks) = &mut self.ranks {
+            let mean = ranks.mean(weights, &batch, waited)?;
+            if mean.asks_to_stop() {
+                run::request_stop(self.run, stop);
             }
-            None => (part.0, part.1, RankTimes::default()),
-        };
+            (batch, times) = (mean.batch, mean.times);
+        }
+        let (losses, gradients) = batch.add_decay(weights, self.spec)?;
         let rates = self.rates(step);
         let learning_rate = rates.learning_rate;
         self.optimizer.step(step, &gradients, &losses, rates)?;

@@ -6,7 +6,7 @@ use super::input::{BatchSource, StepInput};
 use super::reporter::RankTimes;
 use super::step_rates;
 use crate::backend::group::{Group, Hello, Lost, Meeting, Member, Place};
-use crate::backend::{self, DeviceLosses, Optimizer};
+use crate::backend::{self, Optimizer, PartGradients};
 use crate::model::Network;
 use anyhow::{Context, Error, Result, bail};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -259,8 +259,7 @@ fn compare(step: u64, checksums: &[f32], members: &[Member]) -> Result<()> {
 
 /// The gradients and losses of a whole batch, and what else its step's sum said.
 pub(super) struct Mean {
-    pub losses: DeviceLosses,
-    pub gradients: Network,
+    pub batch: PartGradients,
     pub times: RankTimes,
     notes: Notes,
 }
@@ -346,7 +345,7 @@ impl Ranks {
     pub fn mean(
         &mut self,
         weights: &Network,
-        part: &(DeviceLosses, Network),
+        part: &PartGradients,
         waited: Duration,
     ) -> Result<Mean> {
         self.sum(weights, part, waited, false)
@@ -356,7 +355,7 @@ impl Ranks {
     fn sum(
         &mut self,
         weights: &Network,
-        (losses, gradients): &(DeviceLosses, Network),
+        part: &PartGradients,
         waited: Duration,
         stop: bool,
     ) -> Result<Mean> {
@@ -372,8 +371,8 @@ impl Ranks {
         };
         let own = (rank, checksum, waited.as_secs_f32());
         let mut sums = notes.to_sum(self.group.members().len(), Some(own));
-        let mean = backend::mean_over_ranks(&mut self.group, gradients, losses, &mut sums);
-        let (gradients, losses, all_reduce) = mean.map_err(|error| match rank {
+        let mean = backend::mean_over_ranks(&mut self.group, part, &mut sums);
+        let (batch, all_reduce) = mean.map_err(|error| match rank {
             0 => error,
             _ => lost(error),
         })?;
@@ -389,8 +388,7 @@ impl Ranks {
             waited: waited.collect(),
         };
         Ok(Mean {
-            losses,
-            gradients,
+            batch,
             times,
             notes,
         })
@@ -539,7 +537,7 @@ fn train_until_ending(
                 waited,
             } = input.next()?;
             let weights = optimizer.network();
-            let part = backend::gradients(weights, spec, step, images, labels)?;
+            let part = backend::part_gradients(weights, spec, step, images, labels)?;
             let mean = loop {
                 files.give_sign(&mut sign);
                 let asked = stop.requested().is_some();
@@ -552,7 +550,8 @@ fn train_until_ending(
                 break;
             }
             let rates = step_rates(&schedule, &spec.train, &begin.rollbacks, step);
-            optimizer.step(step, &mean.gradients, &mean.losses, rates)?;
+            let (losses, gradients) = mean.batch.add_decay(weights, spec)?;
+            optimizer.step(step, &gradients, &losses, rates)?;
         }
         Ok(())
     };

@@ -113,8 +113,9 @@ pub(super) const FIELDS: &[Field] = &[
         "compute.devices",
         List(&Device, 0, 64),
         "The devices that train together, such as [cuda:0, cuda:1] or [cpu, cpu]: a process for each takes an equal \
-         part of every batch, and all make the same step. []: compute.device alone. Another number of them \
-         changes the last bits of the results.",
+         part of every batch, and all make the same step. []: compute.device alone. Two, four \
+         or eight CPUs give the results of one with a batch that is a multiple of 32; otherwise another number \
+         changes their last bits.",
     )
     .changeable(),
     field(

@@ -3,23 +3,25 @@
 use super::buffer::Buffer;
 use super::forward::ForwardCache;
 use super::norm::{self, ChannelWindows, NormCache};
-use super::product::{LeftMatrix, multiply};
+use super::product::{LeftMatrix, Sum, multiply};
 use super::weights::{GradientSums, PackedWeights};
 use super::winograd::PLANES;
 use super::{CONV1, CONV2, CpuNetwork, GROUP};
 use pulp::{Simd, WithSimd};
 
 impl CpuNetwork {
-    /// The parts of the pass, each for one thread and its own sums, given the gradient by pool2, [n, features].
+    /// The parts of the pass, each for one thread and its own sums, given the gradient by pool2, [n, features], and the
+    /// images of the whole batch.
     pub fn backward<'a>(
         &'a self,
         weights: &'a PackedWeights<'a>,
         images: &'a [f32],
         cache: &'a ForwardCache,
         gradient: &'a [f32],
+        batch: usize,
     ) -> impl Iterator<Item = Backward<'a>> {
         let mut first = 0;
-        self.parts(images).map(move |images| {
+        self.parts(images, batch).map(move |images| {
             let part = Backward {
                 cpu: self,
                 weights,
@@ -164,12 +166,13 @@ impl WithSimd for Backward<'_> {
                 let left = LeftMatrix::matrix(&backward_points[plane * tiles.rows() * w2..], w2);
                 let right = &weights.conv2_rotated[plane * w1 * w2..][..w1 * w2];
                 let out = &mut products[plane * tiles.rows() * w1..];
-                multiply(simd, left, rows, right, w1, out, false);
+                multiply(simd, left, rows, right, w1, out, Sum::New);
                 let left = LeftMatrix::transposed(&inputs[plane * tiles.rows() * w1..], w1, rows);
                 let right = &outputs[plane * tiles.rows() * w2..][..rows * w2];
                 if !f.frozen[CONV2] {
                     let out = &mut sums.conv2[plane * w1 * w2..][..w1 * w2];
-                    multiply(simd, left, w1, right, w2, out, group > 0);
+                    let sum = if group > 0 { Sum::Added } else { Sum::New };
+                    multiply(simd, left, w1, right, w2, out, sum);
                 }
             }
             let norm1_cache = norm1_cache.chunks_exact(size1 / S::F32_LANES);

@@ -4,7 +4,7 @@
 use super::LANES;
 use super::buffer::Buffer;
 use super::pool::Pool;
-use super::product::{LeftMatrix, multiply};
+use super::product::{LeftMatrix, Sum, multiply};
 use super::winograd::{ImageTiles, KERNEL, PLANES, TILE, kernels_to_points};
 use pulp::{Arch, Simd, WithSimd};
 use runboard::data::CHANNELS;
@@ -200,7 +200,7 @@ impl ImageConvolution {
                 kernels,
                 convolution.width,
                 out,
-                false,
+                Sum::New,
             );
         }
     }

@@ -1,14 +1,15 @@
 //! The dense layers and the loss.
 //!
 //! Their products are the same ones as the convolutions', each shared among the threads by rows of its result. No sum
-//! is: what comes out does not depend on the number of threads. Nothing waits for the gradients by the parameters: they
+//! is: what comes out does not depend on the number of threads. Sums over images are summed up in the convolutions' parts. Nothing waits for the gradients by the parameters: they
 //! are tasks for threads that the convolutions' backward pass leaves idle.
 
 use super::buffer::Buffer;
-use super::product::{LeftMatrix, ROWS, multiply};
+use super::product::{LeftMatrix, ROWS, Sum, multiply};
 use super::tasks::Task;
-use super::{LANES, padded};
+use super::{LANES, padded, part_size};
 use crate::backend::dropout::Dropout;
+use crate::backend::tree_sum::tree_sum;
 use crate::model::PER_LAYER;
 use anyhow::{Context, Result, ensure};
 use pulp::{Arch, Simd, WithSimd};
@@ -44,6 +45,8 @@ pub struct DenseBackward {
     activations: Vec<Buffer>,
     /// The gradient by each layer's outputs, [n, width].
     gradients: Vec<Buffer>,
+    /// Images of a part of the batch.
+    part: usize,
 }
 
 impl<'a> Dense<'a> {
@@ -114,6 +117,7 @@ impl<'a> Dense<'a> {
             features: gradient,
             activations,
             gradients,
+            part: part_size(labels.batch),
         })
     }
 
@@ -127,6 +131,7 @@ impl<'a> Dense<'a> {
         mut to: impl Iterator<Item = &'t mut [f32]>,
     ) -> Vec<Task<'t>> {
         let mut tasks: Vec<Task<'t>> = Vec::new();
+        let images = backward.part;
         for (index, layer) in self.0.iter().enumerate() {
             let gradient = &backward.gradients[index];
             let input: &[f32] = match index {
@@ -142,11 +147,14 @@ impl<'a> Dense<'a> {
                 for (part, out) in parts.enumerate() {
                     let first = part * GRADIENT_ROWS;
                     tasks.push(Box::new(move || {
-                        layer.weight_gradient(&input[first..], width, gradient, out);
+                        let input = &input[first..];
+                        layer.weight_gradient(input, width, gradient, images, out);
                     }));
                 }
             }
-            tasks.push(Box::new(move || layer.bias_gradient(gradient, biases)));
+            tasks.push(Box::new(move || {
+                layer.bias_gradient(gradient, images, biases);
+            }));
         }
         tasks
     }
@@ -169,7 +177,7 @@ impl<'a> Dense<'a> {
                     row: width,
                     ..LeftMatrix::matrix(&input[first * width..], layer.inputs)
                 };
-                product(left, &layer.weights, layer.width, out, true);
+                product(left, &layer.weights, layer.width, out, Sum::Added);
                 if !hidden {
                     return;
                 }
@@ -191,28 +199,42 @@ impl<'a> Dense<'a> {
 }
 
 impl Layer<'_> {
-    fn bias_gradient(&self, gradient: &[f32], sums: &mut [f32]) {
-        sums.fill(0.0);
-        for row in gradient.chunks_exact(self.width) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += value;
+    /// Of parts of so many images.
+    fn bias_gradient(&self, gradient: &[f32], images: usize, to: &mut [f32]) {
+        let parts = gradient.chunks(images * self.width);
+        let mut sums = vec![0.0; parts.len() * self.width];
+        for (sums, rows) in sums.chunks_exact_mut(self.width).zip(parts) {
+            for row in rows.chunks_exact(self.width) {
+                for (sum, value) in sums.iter_mut().zip(row) {
+                    *sum += value;
+                }
             }
         }
+        tree_sum(&mut sums, self.width);
+        to.copy_from_slice(&sums[..self.outputs]);
     }
 
-    /// Some rows of input^T * gradient, [inputs, outputs]; each row of the input, of `width` values, begins with those of
-    /// the first of them.
-    fn weight_gradient(&self, input: &[f32], width: usize, gradient: &[f32], out: &mut [f32]) {
+    /// Some rows of input^T * gradient, [inputs, outputs], of parts of so many images; each row of the input, of `width`
+    /// values, begins with those of the first of them.
+    fn weight_gradient(
+        &self,
+        input: &[f32],
+        width: usize,
+        gradient: &[f32],
+        images: usize,
+        out: &mut [f32],
+    ) {
         let rows = out.len() / self.outputs;
         let left = LeftMatrix {
             step: width,
             ..LeftMatrix::transposed(input, rows, gradient.len() / self.width)
         };
+        let sum = Sum::Tree(images);
         if self.width == self.outputs {
-            return product(left, gradient, self.width, out, false);
+            return product(left, gradient, self.width, out, sum);
         }
         let mut padded = Buffer::stale(rows * self.width);
-        product(left, gradient, self.width, &mut padded, false);
+        product(left, gradient, self.width, &mut padded, sum);
         let rows = padded.chunks_exact(self.width);
         for (to, row) in out.chunks_exact_mut(self.outputs).zip(rows) {
             to.copy_from_slice(&row[..self.outputs]);
@@ -239,7 +261,7 @@ impl Layer<'_> {
                 row: self.width,
                 ..LeftMatrix::matrix(&self.weights[first * self.width..], self.outputs)
             };
-            product(left, &transposed, columns, out, false);
+            product(left, &transposed, columns, out, Sum::New);
         });
         let mut out = match self.inputs == width {
             true => Buffer::stale(n * width),
@@ -263,12 +285,17 @@ pub(in crate::backend) struct HostLabels<'a> {
     pub own: &'a [i64],
     /// With cutmix the labels of the images that the squares are from, and how much the own ones count.
     pub mixed: Option<(&'a [i64], f32)>,
+    /// Images of the whole batch, of which these may be a part.
+    pub batch: usize,
 }
 
 impl<'a> From<&'a [i64]> for HostLabels<'a> {
     fn from(own: &'a [i64]) -> Self {
-        let mixed = None;
-        HostLabels { own, mixed }
+        HostLabels {
+            own,
+            mixed: None,
+            batch: own.len(),
+        }
     }
 }
 
@@ -286,7 +313,9 @@ pub(in crate::backend) fn cross_entropy(
         class.with_context(|| format!("got label {label}, want 0 to {}", classes - 1))
     };
     let n = labels.own.len();
-    let (mut loss, mut hits) = (0.0, 0);
+    let mut hits = 0;
+    let part = part_size(labels.batch);
+    let mut losses = vec![0.0; n.div_ceil(part)];
     for (image, (row, &label)) in logits.chunks_exact_mut(width).zip(labels.own).enumerate() {
         let (row, padding) = row.split_at_mut(classes);
         let label = class(label)?;
@@ -312,7 +341,7 @@ pub(in crate::backend) fn cross_entropy(
             *x = (*x - largest).exp();
             sum += *x;
         }
-        loss += f64::from(sum.ln() - target);
+        losses[image / part] += f64::from(sum.ln() - target);
         for x in row.iter_mut() {
             *x /= sum * n as f32;
         }
@@ -331,8 +360,9 @@ pub(in crate::backend) fn cross_entropy(
         padding.fill(0.0);
     }
     ensure!(n > 0, "a batch of no images");
-    let mean = |sum: f64| (sum / n as f64) as f32;
-    Ok((mean(loss), mean(hits as f64)))
+    let mut losses: Vec<f32> = losses.iter().map(|&loss| loss as f32).collect();
+    tree_sum(&mut losses, 1);
+    Ok((losses[0] / n as f32, hits as f32 / n as f32))
 }
 
 /// The gradient by what went into relu, of that by what came `out` of it and of dropout, which scales what it leaves.
@@ -351,14 +381,14 @@ fn by_rows(out: &mut [f32], columns: usize, work: impl Fn(usize, &mut [f32]) + S
     parts.for_each(|(part, out)| work(part * each, out));
 }
 
-/// out[rows, columns] = left * right, or added to what is there.
-fn product(left: LeftMatrix, right: &[f32], columns: usize, out: &mut [f32], add: bool) {
+/// out[rows, columns] = left * right
+fn product(left: LeftMatrix, right: &[f32], columns: usize, out: &mut [f32], sum: Sum) {
     Arch::new().dispatch(Product {
         left,
         right,
         columns,
         out,
-        add,
+        sum,
     });
 }
 
@@ -367,7 +397,7 @@ struct Product<'a> {
     right: &'a [f32],
     columns: usize,
     out: &'a mut [f32],
-    add: bool,
+    sum: Sum,
 }
 
 impl WithSimd for Product<'_> {
@@ -380,8 +410,8 @@ impl WithSimd for Product<'_> {
             right,
             columns,
             out,
-            add,
+            sum,
         } = self;
-        multiply(simd, left, out.len() / columns, right, columns, out, add);
+        multiply(simd, left, out.len() / columns, right, columns, out, sum);
     }
 }

@@ -19,7 +19,7 @@ mod winograd;
 
 use super::dropout::Dropout;
 use super::memory::{FlatTensors, host};
-use super::native::{BatchGradients, Targets};
+use super::native::{Gradients, PartGradients, Targets};
 use crate::model::{LAYERS, PER_LAYER, same_padding, same_size};
 use anyhow::{Result, anyhow};
 use convolution::Convolution;
@@ -65,7 +65,6 @@ pub struct CpuNetwork {
     pools: [Pool; 2],
     norm: Norm,
     label_smoothing: f32,
-    weight_decays: [f64; LAYERS.len()],
     /// Whether each layer's weights stay as they began, and need no gradient.
     frozen: [bool; LAYERS.len()],
 }
@@ -94,7 +93,6 @@ impl CpuNetwork {
             channels: [spec.conv1.channels, spec.conv2.channels],
             pools: [first, pool(first.output)],
             label_smoothing: whole.loss.label_smoothing,
-            weight_decays: spec.weight_decays(),
             frozen: spec.frozen(),
             norm: Norm {
                 identity: spec.norm.name == NormName::None,
@@ -113,7 +111,7 @@ impl CpuNetwork {
         vectors && float && spec.network.conv2.kernel == winograd::KERNEL
     }
 
-    /// The losses, the accuracy, and the total loss's gradient by every parameter, zeros by the weights that are frozen.
+    /// The cross-entropy, the accuracy, and the former's gradient by every parameter, zeros by the weights that are frozen.
     ///
     /// # Errors
     /// libtorch's.
@@ -123,7 +121,7 @@ impl CpuNetwork {
         images: &Tensor,
         labels: &Targets,
         dropout: Option<&Dropout>,
-    ) -> Result<BatchGradients> {
+    ) -> Result<PartGradients> {
         let images = host(images)?;
         let values = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
         let values: Vec<&[f32]> = values.iter().map(|values| &values[..]).collect();
@@ -137,23 +135,20 @@ impl CpuNetwork {
         let labels = HostLabels {
             own: &own,
             mixed: mixed.as_ref().map(|mixed| (&mixed[..], labels.own_share)),
+            batch: labels.batch,
         };
         // On a thread of the pool: from outside, each phase would begin and end by waking somebody.
-        let losses = rayon::scope(|_| {
+        let (cross_entropy, accuracy) = rayon::scope(|_| {
             self.host_gradients(&values, &images, labels, dropout, gradients.values())
         })?;
-        let decays = losses.decays.into_iter();
-        Ok(BatchGradients {
-            cross_entropy: Tensor::from(losses.cross_entropy),
-            accuracy: Tensor::from(losses.accuracy),
-            decays: decays
-                .map(|(layer, decay)| (layer, Tensor::from(decay)))
-                .collect(),
-            gradients: gradients.views,
+        Ok(PartGradients {
+            cross_entropy: Tensor::from(cross_entropy),
+            accuracy: Tensor::from(accuracy),
+            gradients: Gradients::Host(gradients),
         })
     }
 
-    /// Writes the gradients by the parameters; the losses.
+    /// Writes the gradients by the parameters; the cross-entropy and the accuracy.
     fn host_gradients(
         &self,
         parameters: &[&[f32]],
@@ -161,7 +156,7 @@ impl CpuNetwork {
         labels: HostLabels,
         dropout: Option<&Dropout>,
         mut gradients: Vec<&mut [f32]>,
-    ) -> Result<HostLosses> {
+    ) -> Result<(f32, f32)> {
         let (convolutions, dense) = layers(parameters)?;
         let weights = PackedWeights::pack(self, &convolutions);
         let cache = self.forward(&weights, images);
@@ -175,7 +170,7 @@ impl CpuNetwork {
         }
         let (of_convolutions, of_dense) = gradients.split_at_mut(CONVOLUTIONS * PER_LAYER);
         let parts: Vec<_> = self
-            .backward(&weights, images, &cache, &backward.features)
+            .backward(&weights, images, &cache, &backward.features, labels.batch)
             .collect();
         let mut sums: Vec<Option<GradientSums>> = parts.iter().map(|_| None).collect();
         let convolutions = parts.into_iter().zip(&mut sums);
@@ -198,40 +193,7 @@ impl CpuNetwork {
             };
             GradientSums::unpack(&sums, self, to);
         }
-        Ok(HostLosses {
-            cross_entropy: backward.loss,
-            accuracy: backward.accuracy,
-            decays: self.decay(parameters, &mut gradients),
-        })
-    }
-
-    /// The loss of each layer that has a weight decay, decay * sum(w^2) / 2, added to the gradient: decay * w.
-    fn decay(&self, parameters: &[&[f32]], gradients: &mut [&mut [f32]]) -> Vec<(usize, f32)> {
-        let mut decays = Vec::new();
-        let layers = parameters
-            .chunks_exact(PER_LAYER)
-            .zip(gradients.chunks_exact_mut(PER_LAYER));
-        for (layer, ((weights, gradients), decay)) in layers.zip(self.weight_decays).enumerate() {
-            if decay == 0.0 {
-                continue;
-            }
-            let factor = decay as f32;
-            let add = |(gradients, weights): (&mut [f32], &[f32])| -> f64 {
-                let mut squares = 0.0;
-                for (gradient, weight) in gradients.iter_mut().zip(weights) {
-                    *gradient += weight * factor;
-                    squares += f64::from(*weight).powi(2);
-                }
-                squares
-            };
-            let weights = weights[0].par_chunks(DECAYED);
-            let parts = gradients[0].par_chunks_mut(DECAYED).zip(weights);
-            // Added up here, so that the threads do not matter.
-            let squares: Vec<f64> = parts.map(add).collect();
-            let loss = squares.iter().sum::<f64>() * decay / 2.0;
-            decays.push((layer, loss as f32));
-        }
-        decays
+        Ok((backward.loss, backward.accuracy))
     }
 
     /// The logits, [n, classes].
@@ -297,23 +259,62 @@ impl CpuNetwork {
         (y + winograd::BORDER) * self.tiles().canvas() + winograd::BORDER
     }
 
-    /// The images in [`PARTS`] parts, or fewer if there are few images. The sums over images, and so the gradients'
-    /// last bits, depend on the parts, and therefore the parts on nothing but the number of images.
-    fn parts<'a>(&self, images: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
-        let count = images.len() / self.image_len();
-        let each = count.div_ceil(PARTS);
-        images.chunks(each.next_multiple_of(GROUP) * self.image_len())
+    /// The images in parts, see [`part_size`].
+    fn parts<'a>(&self, images: &'a [f32], batch: usize) -> impl Iterator<Item = &'a [f32]> {
+        images.chunks(part_size(batch) * self.image_len())
     }
+}
+
+/// The images of a part of a batch, of which there are [`PARTS`] or fewer. The sums over images, and so the gradients' last
+/// bits, depend on the parts, and therefore the parts on nothing but the number of images in the whole batch: each of two,
+/// four or eight processes has as many parts of it, where all parts are full, and their sums are those of one process.
+fn part_size(batch: usize) -> usize {
+    batch.div_ceil(PARTS).next_multiple_of(GROUP)
+}
+
+/// Whether the last bits of a step do not depend on the number of processes either that share its batch.
+pub(super) fn is_same_in_ranks(batch: usize, ranks: usize) -> bool {
+    ranks.is_power_of_two() && ranks <= PARTS && batch.is_multiple_of(PARTS * GROUP)
 }
 
 #[cfg(test)]
 mod tests;
 
-/// The losses of [`BatchGradients`], on the host.
-struct HostLosses {
-    cross_entropy: f32,
-    accuracy: f32,
-    decays: Vec<(usize, f32)>,
+/// Add to the gradients that of each layer's weight decay, decay * w; its loss, decay * sum(w^2) / 2, with the layer's number
+/// where there is one.
+///
+/// # Errors
+/// libtorch's.
+pub(super) fn add_decay(
+    parameters: &[Tensor],
+    rates: [f64; LAYERS.len()],
+    gradients: &mut [&mut [f32]],
+) -> Result<Vec<(usize, Tensor)>> {
+    let mut decays = Vec::new();
+    let layers = parameters
+        .chunks_exact(PER_LAYER)
+        .zip(gradients.chunks_exact_mut(PER_LAYER));
+    for (layer, ((parameters, gradients), decay)) in layers.zip(rates).enumerate() {
+        if decay == 0.0 {
+            continue;
+        }
+        let (weights, factor) = (host(&parameters[0])?, decay as f32);
+        let add = |(gradients, weights): (&mut [f32], &[f32])| -> f64 {
+            let mut squares = 0.0;
+            for (gradient, weight) in gradients.iter_mut().zip(weights) {
+                *gradient += weight * factor;
+                squares += f64::from(*weight).powi(2);
+            }
+            squares
+        };
+        let weights = weights.par_chunks(DECAYED);
+        let parts = gradients[0].par_chunks_mut(DECAYED).zip(weights);
+        // Added up here, so that the threads do not matter.
+        let squares: Vec<f64> = parts.map(add).collect();
+        let loss = squares.iter().sum::<f64>() * decay / 2.0;
+        decays.push((layer, Tensor::from(loss as f32)));
+    }
+    Ok(decays)
 }
 
 /// The convolutions' parameters, and the dense layers of the others.

@@ -1,10 +1,13 @@
 //! Products of small matrices that lie in the cache.
 
-use super::LANES;
+use super::{LANES, PARTS};
 use pulp::Simd;
 
 /// Rows of the result that are summed up side by side, where there are so many.
 pub const ROWS: usize = 6;
+
+/// Levels of the tree of sums of [`PARTS`] parts, with the parts themselves.
+const TREE_LEVELS: usize = PARTS.ilog2() as usize + 1;
 
 /// The left factor, read in place: element (i, (s, k)) is `values[i * row + s * segment + k * step]`, for s below
 /// `segments` and k below `depth`. Two indices make up the inner one, so that a window of an image, rows of
@@ -45,8 +48,20 @@ impl<'a> LeftMatrix<'a> {
     }
 }
 
-/// out[rows, cols] = left * right, or added to what is there; right is [segments * depth, cols]. `cols` is a
-/// multiple of [`LANES`].
+/// How the products of an element of the result are summed up.
+#[derive(Clone, Copy)]
+pub enum Sum {
+    /// One after the other.
+    New,
+    /// One after the other, on top of what is there.
+    Added,
+    /// One after the other in parts of so many, [`PARTS`] at most, and the parts' sums as [`tree_sum`] adds them.
+    ///
+    /// [`tree_sum`]: crate::backend::tree_sum::tree_sum
+    Tree(usize),
+}
+
+/// out[rows, cols] = left * right; right is [segments * depth, cols]. `cols` is a multiple of [`LANES`].
 #[inline(always)]
 pub fn multiply<S: Simd>(
     simd: S,
@@ -55,7 +70,7 @@ pub fn multiply<S: Simd>(
     right: &[f32],
     cols: usize,
     out: &mut [f32],
-    add: bool,
+    sum: Sum,
 ) {
     debug_assert!(cols.is_multiple_of(LANES));
     let (right, _) = S::as_simd_f32s(right);
@@ -65,13 +80,13 @@ pub fn multiply<S: Simd>(
     let mut at = 0;
     while at < width {
         if S::F32_LANES == 16 && width - at >= 4 {
-            strip::<S, 4>(simd, left, rows, right, width, at, out, add);
+            strip::<S, 4>(simd, left, rows, right, width, at, out, sum);
             at += 4;
         } else if width - at >= 2 {
-            strip::<S, 2>(simd, left, rows, right, width, at, out, add);
+            strip::<S, 2>(simd, left, rows, right, width, at, out, sum);
             at += 2;
         } else {
-            strip::<S, 1>(simd, left, rows, right, width, at, out, add);
+            strip::<S, 1>(simd, left, rows, right, width, at, out, sum);
             at += 1;
         }
     }
@@ -88,7 +103,7 @@ fn strip<S: Simd, const W: usize>(
     width: usize,
     at: usize,
     out: &mut [S::f32s],
-    add: bool,
+    sum: Sum,
 ) {
     let mut i = 0;
     while i < rows {
@@ -98,9 +113,9 @@ fn strip<S: Simd, const W: usize>(
         };
         let out = &mut out[i * width..];
         i += match rows - i {
-            ROWS.. => tile::<S, ROWS, W>(simd, left, right, width, at, out, add),
-            4.. => tile::<S, 4, W>(simd, left, right, width, at, out, add),
-            _ => tile::<S, 1, W>(simd, left, right, width, at, out, add),
+            ROWS.. => tile::<S, ROWS, W>(simd, left, right, width, at, out, sum),
+            4.. => tile::<S, 4, W>(simd, left, right, width, at, out, sum),
+            _ => tile::<S, 1, W>(simd, left, right, width, at, out, sum),
         };
     }
 }
@@ -114,16 +129,79 @@ fn tile<S: Simd, const R: usize, const W: usize>(
     width: usize,
     at: usize,
     out: &mut [S::f32s],
-    add: bool,
+    sum: Sum,
 ) -> usize {
-    let mut sums = [[simd.splat_f32s(0.0); W]; R];
-    if add {
+    let zeros = [[simd.splat_f32s(0.0); W]; R];
+    let mut sums = zeros;
+    if let Sum::Added = sum {
         for r in 0..R {
             for w in 0..W {
                 sums[r][w] = out[r * width + at + w];
             }
         }
     }
+    if let Sum::Tree(part) = sum {
+        // Of 2^level parts each, where a bit of the number of parts so far is set.
+        let mut waiting = [zeros; TREE_LEVELS];
+        let (mut first, mut count) = (0, 0usize);
+        while first < left.depth {
+            let depth = part.min(left.depth - first);
+            let of_part = LeftMatrix {
+                values: &left.values[first * left.step..],
+                depth,
+                ..left
+            };
+            sums = zeros;
+            accumulate(simd, of_part, &right[first * width..], width, at, &mut sums);
+            let level = count.trailing_ones() as usize;
+            for earlier in &waiting[..level] {
+                add_to(simd, earlier, &mut sums);
+            }
+            waiting[level] = sums;
+            (first, count) = (first + depth, count + 1);
+        }
+        // The latest part has gone into the lowest of them.
+        let lowest = count.trailing_zeros() as usize;
+        for (level, earlier) in waiting.iter().enumerate().skip(lowest + 1) {
+            if count >> level & 1 == 1 {
+                add_to(simd, earlier, &mut sums);
+            }
+        }
+    } else {
+        accumulate(simd, left, right, width, at, &mut sums);
+    }
+    for r in 0..R {
+        for w in 0..W {
+            out[r * width + at + w] = sums[r][w];
+        }
+    }
+    R
+}
+
+/// sums = earlier + sums
+#[inline(always)]
+fn add_to<S: Simd, const R: usize, const W: usize>(
+    simd: S,
+    earlier: &[[S::f32s; W]; R],
+    sums: &mut [[S::f32s; W]; R],
+) {
+    for r in 0..R {
+        for w in 0..W {
+            sums[r][w] = simd.add_f32s(earlier[r][w], sums[r][w]);
+        }
+    }
+}
+
+/// Add the products of `R` rows with `W` vectors of columns from `at` on.
+#[inline(always)]
+fn accumulate<S: Simd, const R: usize, const W: usize>(
+    simd: S,
+    left: LeftMatrix,
+    right: &[S::f32s],
+    width: usize,
+    at: usize,
+    sums: &mut [[S::f32s; W]; R],
+) {
     let mut inner = at;
     for s in 0..left.segments {
         let mut from = s * left.segment;
@@ -140,10 +218,4 @@ fn tile<S: Simd, const R: usize, const W: usize>(
             from += left.step;
         }
     }
-    for r in 0..R {
-        for w in 0..W {
-            out[r * width + at + w] = sums[r][w];
-        }
-    }
-    R
 }

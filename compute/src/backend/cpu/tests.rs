@@ -63,7 +63,9 @@ fn gradients(cpu: &CpuNetwork, weights: &PackedWeights, images: &[f32]) -> Vec<f
     let cache = cpu.forward(weights, images);
     let n = images.len() / cpu.image_len();
     let gradient = random(n * cpu.feature_count(), 1.0);
-    let parts: Vec<_> = cpu.backward(weights, images, &cache, &gradient).collect();
+    let parts: Vec<_> = cpu
+        .backward(weights, images, &cache, &gradient, n)
+        .collect();
     let sums: Vec<_> = parts
         .par_iter()
         .map(|part| Arch::new().dispatch(*part))

@@ -2,7 +2,7 @@
 
 use super::buffer::Buffer;
 use super::winograd::{KERNEL, PLANES, kernels_to_points, points_to_kernels};
-use super::{CONV2, CpuNetwork, LANES, PARTS, padded};
+use super::{CONV2, CpuNetwork, LANES, padded};
 use crate::backend::tree_sum::{tree_sum, tree_sum_by};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -186,26 +186,21 @@ impl WithSimd for ChannelGradient<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let [w1, w2] = self.cpu.widths();
         let vectors = w2 / S::F32_LANES;
-        let mut parts: [&[S::f32s]; PARTS] = [&[]; PARTS];
-        for (values, part) in parts.iter_mut().zip(self.parts) {
-            *values = S::as_simd_f32s(&part.conv2).0;
-        }
-        let parts = &parts[..self.parts.len().min(PARTS)];
+        // Each part's kernels before their sum: processes that share a batch have no other sums to exchange.
         let mut points = Buffer::stale(PLANES * w2);
-        let planes = S::as_mut_simd_f32s(&mut points).0.chunks_exact_mut(vectors);
-        let mut values = [simd.splat_f32s(0.0); PARTS];
-        for (plane, points) in planes.enumerate() {
-            let from = (plane * w1 + self.channel) * vectors;
-            for (vector, point) in points.iter_mut().enumerate() {
-                for (value, part) in values.iter_mut().zip(parts) {
-                    *value = part[from + vector];
-                }
-                tree_sum_by(&mut values[..parts.len()], 1, |sum, value| {
-                    simd.add_f32s(sum, value)
-                });
-                *point = values[0];
+        let mut kernels = Buffer::stale(self.parts.len() * CELLS * w2);
+        for (part, kernels) in self.parts.iter().zip(kernels.chunks_exact_mut(CELLS * w2)) {
+            let part = S::as_simd_f32s(&part.conv2).0;
+            let planes = S::as_mut_simd_f32s(&mut points).0.chunks_exact_mut(vectors);
+            for (plane, points) in planes.enumerate() {
+                points.copy_from_slice(&part[(plane * w1 + self.channel) * vectors..][..vectors]);
             }
+            points_to_kernels(simd, &points, kernels);
         }
-        points_to_kernels(simd, &points, self.kernels);
+        let sums = S::as_mut_simd_f32s(&mut kernels).0;
+        tree_sum_by(sums, CELLS * vectors, |sum, value| {
+            simd.add_f32s(sum, value)
+        });
+        self.kernels.copy_from_slice(&kernels[..CELLS * w2]);
     }
 }
