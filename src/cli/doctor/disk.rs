@@ -165,7 +165,11 @@ fn clock(directory: &Path) -> Result<Finding> {
         Ok(later) => later.as_secs_f64(),
         Err(earlier) => -earlier.duration().as_secs_f64(),
     };
-    Ok(Finding::good("disk clock", format!("{off:+.1} s beside this machine's"))
+    let found = match off.abs() < 0.05 {
+        true => "as this machine's".to_owned(),
+        false => format!("{off:+.1} s beside this machine's"),
+    };
+    Ok(Finding::good("disk clock", found)
         .with(json!({"seconds": off}))
         .note_if(
             off.abs() > CLOCK,
