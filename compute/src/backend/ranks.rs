@@ -30,24 +30,24 @@ pub fn mean_over_ranks(
     }
     flat.extend_from_slice(sums);
     let begin = Instant::now();
-    let mut flat = group.all_reduce(flat)?;
+    let flat = group.all_reduce(flat)?;
     let took = begin.elapsed();
     sums.copy_from_slice(&flat[count + LOSSES..]);
     let ranks = group.members().len() as f32;
-    flat.truncate(count + LOSSES);
-    flat.iter_mut().for_each(|sum| *sum /= ranks);
     let mut gradients = FlatTensors::like(tensors)?;
     let mut rest = &flat[..];
     for values in gradients.values() {
         let (own, later) = rest.split_at(values.len());
-        values.copy_from_slice(own);
+        for (mean, sum) in values.iter_mut().zip(own) {
+            *mean = sum / ranks;
+        }
         rest = later;
     }
     let like = &part.cross_entropy;
-    let scalar = |value: f32| Tensor::from(value).f_to_device(like.device());
-    let mean = PartGradients {
-        cross_entropy: scalar(rest[0])?,
-        accuracy: scalar(rest[1])?,
+    let mean = |sum: f32| Tensor::from(sum / ranks).f_to_device(like.device());
+    let batch = PartGradients {
+        cross_entropy: mean(rest[0])?,
+        accuracy: mean(rest[1])?,
         gradients: match like.device() {
             Device::Cpu => Gradients::Host(gradients),
             device => {
@@ -56,7 +56,7 @@ pub fn mean_over_ranks(
             }
         },
     };
-    Ok((mean, took))
+    Ok((batch, took))
 }
 
 /// Take part in [`mean_over_ranks`] without gradients and losses of one's own, with these numbers to sum.
