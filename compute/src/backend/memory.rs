@@ -76,6 +76,19 @@ impl FlatTensors {
         Ok(FlatTensors { values, views })
     }
 
+    /// All values, one after the other, on the same memory.
+    pub fn flat(&self) -> Tensor {
+        self.values.shallow_clone()
+    }
+
+    /// The tensors on another device, copied at once.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn to_device(&self, device: Device) -> Result<Vec<Tensor>> {
+        views(&self.values.f_to_device(device)?, &self.views)
+    }
+
     /// The values of each.
     pub fn values(&mut self) -> Vec<&mut [f32]> {
         let start = self.values.data_ptr().cast::<f32>();

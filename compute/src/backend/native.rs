@@ -94,6 +94,20 @@ impl Gradients {
             Gradients::Device(tensors) => tensors,
         }
     }
+
+    /// All values, one after the other, where they are.
+    pub fn flat(&self) -> Result<tch::Tensor> {
+        match self {
+            Gradients::Host(flat) => Ok(flat.flat()),
+            Gradients::Device(tensors) => {
+                let flat = tensors.iter().map(|tensor| tensor.f_flatten(0, -1));
+                Ok(tch::Tensor::f_cat(
+                    &flat.collect::<Result<Vec<_>, _>>()?,
+                    0,
+                )?)
+            }
+        }
+    }
 }
 
 impl PartGradients {
@@ -692,6 +706,25 @@ pub(super) mod tests {
                 let differs = values.find(|(place, (got, want))| place < &compared && got != *want);
                 assert_eq!(differs, None, "{batch} images in {ranks} parts");
             }
+        }
+    }
+
+    #[test]
+    fn gradients_lie_one_after_the_other_in_their_own_order_on_both_routes() {
+        let device = Device::libtorch();
+        for kernel in [5, 3] {
+            let (mut spec, crop) = small();
+            spec.network.conv2.kernel = kernel; // by `cpu`, by libtorch's operations
+            let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+            let pixels = random(5 * crop * crop * 3, 7);
+            let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
+            let part = part_gradients(&network, &spec, 0, images, labels).unwrap();
+            let of_each = part.gradients.tensors().iter();
+            let of_each: Vec<_> = of_each.map(|tensor| to_host(tensor).unwrap()).collect();
+            assert_eq!(
+                to_host(&part.gradients.flat().unwrap()).unwrap(),
+                of_each.concat()
+            );
         }
     }
 

@@ -25,7 +25,8 @@ pub fn mean_over_ranks(
     let tensors = part.gradients.tensors();
     let count: usize = tensors.iter().map(Tensor::numel).sum();
     let mut flat = Vec::with_capacity(count + LOSSES + sums.len());
-    for tensor in tensors.iter().chain([&part.cross_entropy, &part.accuracy]) {
+    let losses = Tensor::f_stack(&[&part.cross_entropy, &part.accuracy], 0)?;
+    for tensor in [part.gradients.flat()?, losses] {
         flat.extend_from_slice(&host(&tensor.f_to_device(Device::Cpu)?)?);
     }
     flat.extend_from_slice(sums);
@@ -50,10 +51,7 @@ pub fn mean_over_ranks(
         accuracy: mean(rest[1])?,
         gradients: match like.device() {
             Device::Cpu => Gradients::Host(gradients),
-            device => {
-                let moved = gradients.views.iter().map(|mean| mean.f_to_device(device));
-                Gradients::Device(moved.collect::<Result<_, _>>()?)
-            }
+            device => Gradients::Device(gradients.to_device(device)?),
         },
     };
     Ok((batch, took))
