@@ -1,6 +1,7 @@
 //! The directory of a bundle, if this program is in one: both programs and the experiments, packed by `make bundle` to be used on
 //! a machine where they were not built (docs/gpu.md).
 
+use crate::bail_user;
 use crate::files::read_small;
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -26,7 +27,7 @@ impl Bundle {
     /// The bundle that this program is in; none if it is in a clone or installed.
     ///
     /// # Errors
-    /// If its file cannot be read.
+    /// If its file cannot be read; a user error if it is not what was packed.
     pub fn find() -> Result<Option<Bundle>> {
         let program = env::current_exe().context("failed to find runboard's own binary")?;
         let file = program.with_file_name(FILE);
@@ -35,7 +36,13 @@ impl Bundle {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             bytes => bytes.with_context(failed)?,
         };
-        let mut bundle: Bundle = serde_json::from_slice(&bytes).with_context(failed)?;
+        let mut bundle: Bundle = match serde_json::from_slice(&bytes) {
+            Ok(bundle) => bundle,
+            Err(error) => bail_user!(
+                "{}: {error}; want the file that was packed: unpack the bundle anew",
+                file.display()
+            ),
+        };
         bundle.directory = program.parent().map(Into::into).unwrap_or_default();
         Ok(Some(bundle))
     }

@@ -96,12 +96,13 @@ fn nearest(start: &Path) -> PathBuf {
 
 /// Where a bundle has the shipped experiments, or `make install` puts them, if this is a program of theirs.
 fn installed_experiments() -> Option<PathBuf> {
-    if let Ok(Some(bundle)) = Bundle::find() {
-        return Some(bundle.directory.join(EXPERIMENTS));
-    }
     let program = env::current_exe().ok()?;
-    let prefix = program.parent()?.parent()?;
-    Some(prefix.join("share/runboard/experiments"))
+    let directory = program.parent()?;
+    Some(match Bundle::find() {
+        Ok(None) => directory.parent()?.join("share/runboard/experiments"),
+        // That its file is damaged is said by whoever needs what is in it.
+        Ok(Some(_)) | Err(_) => directory.join(EXPERIMENTS),
+    })
 }
 
 /// Whether a directory holds a YAML file: `experiments/` is a common name, also for something else.

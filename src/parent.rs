@@ -1,11 +1,20 @@
-//! Child processes that end with the thread that started them, however that ends.
+//! Child processes that end with the thread that started them, however that ends, or when this process is asked to stop.
 
+use crate::proc_stat::ProcStat;
+use crate::shutdown::Shutdown;
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getppid};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
+use std::thread;
+use std::time::Duration;
+
+/// How often children are asked to end: of a run the second time ends it without a last checkpoint.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Has the kernel send `end` to the child that `command` starts when the *thread* that starts it ends (PR_SET_PDEATHSIG of
 /// prctl(2)): that must stay for as long as the child is wanted. If this process has ended before, the child ends as well,
@@ -27,6 +36,36 @@ fn bind(command: &mut Command, parent: u32, end: Signal) {
     unsafe { command.pre_exec(bind) };
 }
 
+/// Lets no child of this process live from the moment that a stop is requested: whoever waits for one goes on then, and can ask
+/// `shutdown` why it has ended.
+///
+/// # Errors
+/// If no thread can be started.
+pub fn end_children_on(shutdown: Shutdown) -> Result<()> {
+    let end = move || {
+        while !shutdown.sleep(Duration::from_hours(1)) {}
+        loop {
+            for child in children() {
+                // One that has ended meanwhile needs no signal.
+                let _ = kill(child, Signal::SIGTERM);
+            }
+            thread::sleep(AGAIN);
+        }
+    };
+    let thread = thread::Builder::new().name("children".to_owned());
+    let started = thread.spawn(end);
+    started.map(drop).context("failed to start a thread")
+}
+
+/// The children of this process.
+fn children() -> impl Iterator<Item = Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
+    let own = process::id() as i32;
+    let children = pids.filter(move |&pid| ProcStat::of(pid).is_some_and(|it| it.parent == own));
+    children.map(Pid::from_raw)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +82,17 @@ mod tests {
         let mut child = thread::spawn(start).join().unwrap();
         let end = child.wait().unwrap();
         assert_eq!(end.signal(), Some(Signal::SIGTERM as i32));
+    }
+
+    #[test]
+    fn children_are_those_of_this_process() {
+        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+        let pid = Pid::from_raw(child.id() as i32);
+        let found: Vec<Pid> = children().collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&pid), "{found:?}");
+        assert!(!found.contains(&getppid()), "{found:?}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::home::Home;
 use crate::launch::{Endpoint, Flags, Launch};
 use crate::run::{EvaluationProgress, Found, Journal, RunDir};
 use crate::run::{commands, points, resolve, resolve_any};
-use crate::spec::{self, Experiment, Override, Spec};
+use crate::spec::{self, DeviceName, Experiment, Override, Spec};
 use crate::supervisor::display::Verbosity;
 use crate::{bail_user, compute, console, error, paths};
 use anyhow::{Context, Error, Result};
@@ -386,6 +386,11 @@ impl LaunchArgs {
         };
         Launch::find(&flags, |name| env::var(name).ok(), spec, name)
     }
+}
+
+/// Takes a device as a spec does.
+fn device(text: &str) -> Result<String, String> {
+    text.parse::<DeviceName>().map(|_| text.to_owned())
 }
 
 /// Takes a number of hosts or processes.

@@ -8,8 +8,10 @@ use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{self, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Names the directory of a libtorch, as it does when runboard is built.
 const VARIABLE: &str = "LIBTORCH";
@@ -40,6 +42,12 @@ const VERSION_FILES: [&str; 3] = [
 ];
 const MAX_BYTES: u64 = 1 << 20;
 
+/// How long a python3 may take to answer: on a network's file system the first one takes seconds to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The directory of the libtorch that was found, once it was looked for; none inside where the program knows it itself.
+static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+
 /// A libtorch that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Libtorch {
@@ -52,7 +60,6 @@ struct Libtorch {
 /// # Errors
 /// A user error if there is none, or none of the right version.
 pub(super) fn variable() -> Result<Option<(&'static str, OsString)>> {
-    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     let libtorch = match FOUND.get() {
         Some(found) => found,
         None => {
@@ -76,6 +83,11 @@ pub(super) fn variable() -> Result<Option<(&'static str, OsString)>> {
         value.push(others);
     }
     Ok(Some((LIBRARY_PATH, value)))
+}
+
+/// The directory of the libtorch that [`variable`] has found.
+pub(super) fn found() -> Option<&'static Path> {
+    FOUND.get()?.as_deref()
 }
 
 /// The directory of the libtorch for a bundle: what `LIBTORCH` names, or else the package torch of a python3 on the PATH, or else what
@@ -103,19 +115,18 @@ fn find(bundle: &Bundle) -> Result<PathBuf> {
     }
     let mut others = Vec::new();
     let path = env::var_os("PATH").unwrap_or_default();
-    let pythons = env::split_paths(&path).map(|directory| directory.join("python3"));
-    for python in pythons.filter(|python| python.is_file()) {
-        match package(&python) {
-            Some(torch) if release(&torch.version) == wanted => return Ok(torch.directory),
-            Some(torch) => others.push(format!("{} has torch {}", python.display(), torch.version)),
-            None => {}
-        }
+    for python in pythons(env::split_paths(&path)) {
+        let said = match package(&python, PATIENCE) {
+            Ok(torch) if release(&torch.version) == wanted => return Ok(torch.directory),
+            Ok(torch) => format!("has torch {}", torch.version),
+            Err(why) => why.to_owned(),
+        };
+        others.push(format!("{} {said}", python.display()));
     }
     let packed = bundle.directory.join("libtorch");
     if packed.join(LIBRARY).is_file() {
         return Ok(packed);
     }
-    others.dedup();
     bail_user!(
         "no libtorch {wanted}, which training and evaluation need{}{}; want one of these: the variable {VARIABLE} set to the \
          directory of one, a python3 on the PATH with its package (`pip install torch=={}`), or {}, which \
@@ -127,18 +138,61 @@ fn find(bundle: &Bundle) -> Result<PathBuf> {
     )
 }
 
-/// The package torch of a python3, if it has one with libtorch in it.
-fn package(python: &Path) -> Option<Libtorch> {
+/// The python3 of each of these directories; once, of those that are the same by a link, as `/bin` and `/usr/bin` are.
+fn pythons(directories: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut known = Vec::new();
+    let is_new = |directory: &PathBuf| {
+        let real = directory
+            .canonicalize()
+            .unwrap_or_else(|_| directory.clone());
+        let new = !known.contains(&real);
+        known.push(real);
+        new
+    };
+    let pythons = directories.filter(is_new).map(|it| it.join("python3"));
+    pythons.filter(|python| python.is_file()).collect()
+}
+
+/// The package torch of a python3, or why it has none with libtorch in it.
+fn package(python: &Path, patience: Duration) -> Result<Libtorch, &'static str> {
     let mut ask = Command::new(python);
     ask.args(["-c", ASK_PYTHON])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let output = ask.output().ok()?;
-    let directory = PathBuf::from(OsString::from_vec(output.stdout));
-    let there = !directory.as_os_str().is_empty() && directory.join(LIBRARY).is_file();
-    let version = there.then(|| version(&directory))?;
-    let version = version.unwrap_or_else(|| "of an unknown version".to_owned());
-    Some(Libtorch { directory, version })
+    let child = ask.spawn().map_err(|_| "cannot be started")?;
+    let answer = answer(child, patience)?;
+    if answer.is_empty() {
+        return Err("has no torch");
+    }
+    let directory = PathBuf::from(OsString::from_vec(answer));
+    if !directory.join(LIBRARY).is_file() {
+        return Err("has a torch without lib/libtorch_cpu.so");
+    }
+    let version = version(&directory).unwrap_or_else(|| "of an unknown version".to_owned());
+    Ok(Libtorch { directory, version })
+}
+
+/// What a child prints, which is a path and fits into a pipe, within this time.
+fn answer(mut child: Child, patience: Duration) -> Result<Vec<u8>, &'static str> {
+    let until = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(_)) => break,
+            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(2)),
+            _ => {
+                // It may have ended at last.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("does not answer");
+            }
+        }
+    }
+    let output = child.wait_with_output();
+    let output = output.ok().filter(|output| output.status.success());
+    output
+        .map(|output| output.stdout)
+        .ok_or("fails when it is asked for torch")
 }
 
 /// The version of the libtorch in a directory, such as `2.11.0+cu130`, if a file there tells it.
@@ -171,6 +225,7 @@ fn release(version: &str) -> &str {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn version_is_that_of_a_package_an_archive_or_the_headers() {
@@ -193,6 +248,38 @@ mod tests {
             "from typing import Optional\n\n__all__ = ['__version__']\n__version__ = '2.9.1+cpu'\ncuda: Optional[str] = '13.0'\n",
         );
         assert_eq!(version(place.path()).as_deref(), Some("2.9.1+cpu"));
+    }
+
+    #[test]
+    fn python_without_a_torch_says_why() {
+        let place = tempfile::tempdir().unwrap();
+        let python = place.path().join("python3");
+        let ask = |script: &str, patience: u64| {
+            fs::write(&python, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+            package(&python, Duration::from_millis(patience)).unwrap_err()
+        };
+        const LONG: u64 = 600_000;
+        assert_eq!(ask("exec sleep 3600", 20), "does not answer");
+        assert_eq!(ask("exit 1", LONG), "fails when it is asked for torch");
+        assert_eq!(ask("exit 0", LONG), "has no torch");
+        let without = "has a torch without lib/libtorch_cpu.so";
+        assert_eq!(ask("printf /nonexistent", LONG), without);
+        fs::set_permissions(&python, fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = package(&python, PATIENCE).unwrap_err();
+        assert_eq!(refused, "cannot be started");
+    }
+
+    #[test]
+    fn pythons_are_asked_once_each() {
+        let place = tempfile::tempdir().unwrap();
+        let [first, link, empty] = ["first", "link", "empty"].map(|it| place.path().join(it));
+        fs::create_dir(&first).unwrap();
+        fs::create_dir(&empty).unwrap();
+        symlink(&first, &link).unwrap();
+        fs::write(first.join("python3"), "").unwrap();
+        let found = pythons([empty, first.clone(), link, first.clone()].into_iter());
+        assert_eq!(found, [first.join("python3")]);
     }
 
     #[test]

@@ -17,5 +17,5 @@ pub use libtorch::version as libtorch_version;
 pub use machine::{Machine, machine};
 pub use pace::{Pace, Trial};
 pub use predict::{Predictions, Question, predict};
-pub use program::{BUILD, check_build, path, replace_this_process, supervised};
+pub use program::{BUILD, check_build, path, remedy, replace_this_process, supervised};
 pub use steps::{Phase, StepTimes, steps};

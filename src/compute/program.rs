@@ -1,9 +1,12 @@
 //! Where the program is, how it is started and asked, and that it is of the same build as this one.
 
 use super::{environment, libtorch};
+use crate::bundle::Bundle;
 use crate::files::sha256;
+use crate::parent::bind_to_parent;
 use crate::{bail_user, hint};
 use anyhow::{Context, Error, Result, bail};
+use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use std::env;
 use std::ffi::OsStr;
@@ -11,7 +14,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The program's file, beside runboard's own.
 const NAME: &str = "runboard-compute";
@@ -34,14 +37,25 @@ pub fn path() -> Result<PathBuf> {
     let path = own.with_file_name(NAME);
     if !path.is_file() {
         bail_user!(
-            "no program {}, which trains and evaluates; want it beside {}: {} builds both",
+            "no program {}, which trains and evaluates; want it beside {}: {}",
             path.display(),
             own.display(),
-            hint::make("build")
-                .unwrap_or_else(|| "`make build` in runboard's directory".to_owned())
+            remedy()
         );
     }
     Ok(path)
+}
+
+/// How the program is got back where it is missing or damaged.
+pub fn remedy() -> String {
+    match Bundle::find() {
+        Ok(None) => format!(
+            "{} builds both",
+            hint::make("build")
+                .unwrap_or_else(|| "`make build` in runboard's directory".to_owned())
+        ),
+        _ => "unpack the bundle anew".to_owned(),
+    }
 }
 
 /// What tells the program's file from others: the first digits of its SHA-256, if it can be read.
@@ -123,7 +137,8 @@ impl Asked {
         Self::spawn(command, "sh".to_owned()).unwrap()
     }
 
-    /// Asks these words. If this is dropped the program ends, as nothing comes on its standard input.
+    /// Asks these words. If this is dropped the program ends, as nothing comes on its standard input. It also ends with the
+    /// thread that starts it here.
     ///
     /// # Errors
     /// As [`path`], and if it cannot be started.
@@ -131,7 +146,7 @@ impl Asked {
         let program = path()?;
         let named = format!("{} {}", program.display(), hint::shell(words));
         let mut command = command(&program)?;
-        command.args(words);
+        bind_to_parent(command.args(words), Signal::SIGKILL);
         Self::spawn(command, named)
     }
 
@@ -179,7 +194,10 @@ impl Asked {
                 (Some(crate::error::BAD_INPUT), Some(error)) => bail_user!("{error}"),
                 (_, Some(error)) => bail!("{error}"),
                 // The loader, which found no libtorch, or a signal.
-                (_, None) => bail!("{named} has failed, {}: {said}", output.status),
+                (_, None) => bail!(
+                    "{}",
+                    failure(&named, output.status, libtorch::found(), said)
+                ),
             }
         }
         serde_json::from_slice(&output.stdout)
@@ -187,10 +205,34 @@ impl Asked {
     }
 }
 
+/// How the program has ended without an error of its own, and with which libtorch, if that was looked for.
+fn failure(named: &str, status: ExitStatus, libtorch: Option<&Path>, said: &str) -> String {
+    let libtorch = libtorch.map(|it| format!(", with the libtorch in {}", it.display()));
+    let libtorch = libtorch.unwrap_or_default();
+    let colon = if said.is_empty() { "" } else { ": " };
+    format!("{named} has failed, {status}{libtorch}{colon}{said}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::is_user_error;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn failure_names_the_libtorch_that_was_found_and_what_was_said() {
+        let killed = ExitStatus::from_raw(7);
+        let libtorch = Some(Path::new("/opt/torch"));
+        assert_eq!(
+            failure("x machine", killed, libtorch, ""),
+            "x machine has failed, signal: 7 (SIGBUS), with the libtorch in /opt/torch"
+        );
+        let ended = ExitStatus::from_raw(127 << 8);
+        assert_eq!(
+            failure("x machine", ended, None, "no libc10.so"),
+            "x machine has failed, exit status: 127: no libc10.so"
+        );
+    }
 
     #[test]
     fn build_of_the_starter_must_be_this_one() {

@@ -175,9 +175,11 @@ fn bundle_says_how_it_gets_a_libtorch_where_there_is_none_of_its_version() {
     assert_eq!(names(&machine.path("home")), [""; 0]);
     let done = machine.runboard(&[], &["doctor", "--json"]);
     let found: Value = serde_json::from_str(&done.out).unwrap();
-    let last = found["findings"].as_array().unwrap().last().unwrap();
-    assert_eq!((done.code, &last["found"]), (Some(1), &none.into()));
-    let advice = last["advice"].as_str().unwrap();
+    let mut findings = found["findings"].as_array().unwrap().iter();
+    let looked_for = findings.find(|it| it["name"] == "libtorch").unwrap();
+    assert_eq!((done.code, &looked_for["found"]), (Some(1), &none.into()));
+    assert_eq!(findings.next().unwrap()["name"], "driver");
+    let advice = looked_for["advice"].as_str().unwrap();
     assert!(advice.starts_with("want one of these: "), "{advice}");
     let old = machine.add_python("old", "2.9.1+cpu");
     let had = format!(
@@ -213,4 +215,22 @@ fn bundle_says_how_it_gets_a_libtorch_where_there_is_none_of_its_version() {
     fs::write(torch.join("version.py"), "__version__ = '2.11.0'\n").unwrap();
     let done = Done::of(named(&torch).output().unwrap());
     assert_eq!(done.code, Some(0), "{}", done.err);
+
+    // What a copy that broke off leaves is to be unpacked anew.
+    let program = machine.bundle.join("runboard-compute");
+    fs::rename(&program, machine.path("program")).unwrap();
+    let error = format!(
+        "no program {}, which trains and evaluates; want it beside {}: unpack the bundle anew\n",
+        program.display(),
+        machine.bundle.join("runboard").display()
+    );
+    fails(&mut machine.command(&[], &check), &error);
+    fs::rename(machine.path("program"), &program).unwrap();
+    let about = machine.bundle.join("bundle.json");
+    fs::write(&about, "{").unwrap();
+    let error = format!(
+        "{}: EOF while parsing an object at line 1 column 1; want the file that was packed: unpack the bundle anew\n",
+        about.display()
+    );
+    fails(&mut machine.command(&[], &check), &error);
 }

@@ -1,10 +1,11 @@
 //! `runboard doctor`: what it finds, what it leaves, and how it ends.
 
-use crate::support::{Project, names};
+use crate::support::{Done, Project, names, signal, wait_for};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The findings by their names.
 fn findings(out: &str) -> BTreeMap<String, Value> {
@@ -58,13 +59,35 @@ fn doctor_tells_what_fails_and_what_to_do_and_ends_with_1() {
     assert!(!words.contains("self-test"), "{words}");
 
     project.write("file", "");
-    let done = project.runboard(&["doctor", "--device=cpu", "--json", "--runs=file/runs"]);
-    assert_eq!(done.code, Some(0), "{}", done.out); // in the directory that the file is in
+    let done = project.runboard(&["doctor", "--device=cpu", "--runs=file/runs"]);
+    assert_eq!(done.code, Some(1), "{}", done.out);
+    assert!(done.out.contains("/file is no directory\n"), "{}", done.out);
     let done = project.runboard(&["doctor", "--device=cpu", "--json", "--runs=/proc/runs"]);
     assert_eq!(done.code, Some(1), "{}", done.out);
     let findings = findings(&done.out);
     assert_eq!(findings["disk"]["state"], "fails");
     assert_eq!(findings["checkpoint"]["state"], "good"); // elsewhere
+}
+
+#[test]
+fn doctor_that_is_asked_to_stop_leaves_nothing_and_judges_nothing() {
+    let project = Project::new();
+    let stop = || {
+        let mut command = project.command(&["doctor", "--device=cpu"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = child.spawn().unwrap();
+        let begun = || (names(&project.path("")).len() > 1).then_some(());
+        wait_for("its directory", begun);
+        signal(&child, Signal::SIGTERM);
+        Done::of(child.wait_with_output().unwrap())
+    };
+    // On a busy machine one may have ended before the signal came.
+    let done = wait_for("one that a signal ends", || {
+        Some(stop()).filter(|done| done.code != Some(0))
+    });
+    assert_eq!((done.code, &*done.err), (Some(143), ""), "{}", done.out);
+    assert!(!done.out.contains("FAILS"), "{}", done.out);
+    assert_eq!(names(&project.path("")), ["experiments"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use crate::compute::{
     Comparison, Driver, Examination, Gpu, GpuLibraries, Machine, RoundTrip, goldens,
-    libtorch_version, worst,
+    libtorch_version, remedy, worst,
 };
 use crate::hint;
 use crate::overview::bytes;
@@ -25,6 +25,9 @@ const AMPERE: (u32, u32) = (8, 0);
 /// (<https://pcisig.com/membership/member-companies>, <https://pci-ids.ucw.cz/read/PD/03>).
 const NVIDIA: &str = "0x10de";
 const DISPLAY: &str = "0x03";
+
+/// Where NVIDIA's kernel module tells its version.
+const KERNEL_MODULE: &str = "/proc/driver/nvidia/version";
 
 /// What was asked for, as a spec's `compute.device`.
 #[derive(Clone, Copy, Debug)]
@@ -62,13 +65,37 @@ pub fn failed(name: &str, error: &anyhow::Error) -> Finding {
         None => (
             said.as_str(),
             format!(
-                "build it anew ({}), or unpack the bundle anew; what the loader misses is a library of libtorch's or of the system's",
-                hint::make("build")
-                    .unwrap_or_else(|| "`make build` in runboard's directory".to_owned())
+                "install that libtorch anew, or the program: {}; what the loader misses is a library of libtorch's or of the system's",
+                remedy()
             ),
         ),
     };
     Finding::good(name, found).fails_if(true, advice)
+}
+
+/// Where the program does not answer: why, and what the kernel says of the driver.
+pub fn without_program(asked: Asked, error: &anyhow::Error) -> Vec<Finding> {
+    let text = fs::read_to_string(KERNEL_MODULE);
+    let driver = match text.ok().as_deref().and_then(module_version) {
+        Some(version) => Ok(Driver {
+            version,
+            cuda: None,
+        }),
+        None => Err("its kernel module is not loaded".to_owned()),
+    };
+    vec![
+        failed("libtorch", error),
+        self::driver(asked, &driver, None),
+    ]
+}
+
+/// The version in the kernel's words on NVIDIA's module, such as `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64
+/// 580.95.05  Release Build ...`: the first word of numbers and points.
+fn module_version(text: &str) -> Option<String> {
+    let is_number = |it: &str| it.parse::<u32>().is_ok();
+    let mut words = text.lines().next()?.split_whitespace();
+    let version = words.find(|word| word.contains('.') && word.split('.').all(is_number));
+    version.map(str::to_owned)
 }
 
 /// Of what the program has found.
@@ -113,7 +140,7 @@ fn libtorch(examined: &Examination) -> Finding {
         .with(json!({
             "version": shown,
             "built_for": built,
-            "directory": directory,
+            "directory": directory.map(Path::to_string_lossy),
             "cuda": examined.libraries.as_ref().map(|it| &it.cuda),
             "cudnn": examined.libraries.as_ref().map(|it| &it.cudnn),
         }))
@@ -198,19 +225,19 @@ fn device(asked: Asked, examined: &Examination) -> Finding {
         .with(values)
         .fails_if(
             chosen.is_err() || (unused && gpus == 0),
-            remedy(machine, examined),
+            blind(machine, examined),
         )
         .note_if(
             unused,
             format!(
                 "libtorch sees {gpus} of {known} GPUs: {}",
-                remedy(machine, examined)
+                blind(machine, examined)
             ),
         )
 }
 
 /// Why libtorch may see fewer GPUs than there are.
-fn remedy(machine: &Machine, examined: &Examination) -> String {
+fn blind(machine: &Machine, examined: &Examination) -> String {
     let visible = env::var("CUDA_VISIBLE_DEVICES").ok();
     match (&machine.cuda_failure, &examined.libraries, visible) {
         (Some(_), ..) => "see libtorch above".to_owned(),
@@ -348,4 +375,40 @@ fn compared(name: String, precision: Precision, comparisons: &[Comparison]) -> F
                 precision.name()
             ),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_of_the_kernel_module_is_found_in_its_words() {
+        for (text, want) in [
+            (
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version:  gcc version 12.2.0\n",
+                Some("550.54.15"),
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (root@host)\n",
+                Some("580.95.05"),
+            ),
+            ("", None),
+            ("NVRM version: none\nGCC version: 12.2.0\n", None),
+        ] {
+            assert_eq!(module_version(text).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn driver_is_told_where_the_program_does_not_answer() {
+        let asked = Asked {
+            device: "auto",
+            on_bus: false,
+        };
+        let error = anyhow::anyhow!("no libtorch; want one");
+        let findings = without_program(asked, &error);
+        let names: Vec<_> = findings.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["libtorch", "driver"]);
+        assert_eq!(findings[0].advice.as_deref(), Some("want one"));
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::overview::bytes;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::statfs::{self, FsType, statfs};
 use serde_json::json;
 use std::fs::{self, File, TryLockError};
@@ -48,15 +48,72 @@ const TMPFS: &str = "tmpfs";
 /// Looks at something of a directory's file system.
 type Look = fn(&Path) -> Result<Finding>;
 
-/// A directory for what is tried, in that of the runs or, where there is none yet, in the nearest one above.
-pub fn trial_directory(runs: &Path) -> Result<TempDir> {
-    let absolute = std::path::absolute(runs)?;
-    let place = absolute.ancestors().find(|place| place.is_dir());
-    let place = place.unwrap_or(Path::new("/"));
-    let made = tempfile::Builder::new()
-        .prefix(".runboard-doctor-")
-        .tempdir_in(place);
-    made.with_context(|| format!("nothing can be written in {}", place.display()))
+/// How the names of directories begin for what is tried.
+const PREFIX: &str = ".runboard-doctor-";
+
+/// A directory for what is tried, which is removed in the end.
+pub struct Trial {
+    directory: TempDir,
+    /// Is locked for as long as the directory is used, where the file system has locks.
+    _lock: File,
+}
+
+impl Trial {
+    /// One in the directory of the runs or, where there is none yet, in the nearest one above. Those go that a doctor left
+    /// there who was killed.
+    pub fn new(runs: &Path) -> Result<Self> {
+        let absolute = std::path::absolute(runs)?;
+        let there = |place: &&Path| place.symlink_metadata().is_ok();
+        let place = absolute.ancestors().find(there);
+        let place = place.unwrap_or(Path::new("/"));
+        if !place.is_dir() {
+            bail!("{} is no directory", place.display());
+        }
+        remove_left(place);
+        loop {
+            let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place);
+            let directory = made.map_err(|error| {
+                // Without the name of what cannot be made.
+                anyhow!(
+                    "nothing can be written in {}: {}",
+                    place.display(),
+                    error.kind()
+                )
+            })?;
+            let lock = File::open(directory.path());
+            let lock =
+                lock.with_context(|| format!("nothing can be read in {}", place.display()))?;
+            let _ = lock.lock();
+            // Unlocked, it may have been taken for one that was left.
+            if directory.path().is_dir() {
+                let _lock = lock;
+                return Ok(Trial { directory, _lock });
+            }
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Removes what nobody has locked any more.
+fn remove_left(place: &Path) {
+    let names = fs::read_dir(place).into_iter().flatten().flatten();
+    let left = names.filter(|it| {
+        it.file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes())
+    });
+    for path in left.map(|it| it.path()) {
+        // Another user's cannot be opened.
+        let Ok(lock) = File::open(&path) else {
+            continue;
+        };
+        if lock.try_lock().is_ok() {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
 }
 
 /// Of the file system of `directory`, which is for what is tried.
@@ -86,7 +143,7 @@ fn room(directory: &Path) -> Result<Finding> {
     let place = directory.parent().unwrap_or(directory);
     let found = format!("{} free in {} ({name})", bytes(free), place.display());
     Ok(Finding::good("disk", found)
-        .with(json!({"free": free, "file_system": name, "directory": place}))
+        .with(json!({"free": free, "file_system": name, "directory": place.to_string_lossy()}))
         .fails_if(
             free < LEAST,
             "a run does not fit: free the disk (`runboard gc` deletes what is in the trash), or name another directory by --runs",
@@ -181,11 +238,13 @@ fn clock(directory: &Path) -> Result<Finding> {
 mod tests {
     use super::super::finding::State;
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn disk_is_looked_at_in_the_nearest_directory_above_the_runs_and_left_as_it_was() {
         let place = tempfile::tempdir().unwrap();
-        let trial = trial_directory(&place.path().join("a/runs")).unwrap();
+        let trial = Trial::new(&place.path().join("a/runs")).unwrap();
         assert_eq!(trial.path().parent(), Some(place.path()));
         let findings = findings(trial.path());
         let names: Vec<_> = findings.iter().map(|it| &*it.name).collect();
@@ -195,6 +254,52 @@ mod tests {
         assert!(findings[1].values["bytes_per_second"].as_f64().unwrap() > 0.0);
         drop(trial);
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn trial_removes_what_another_one_left_but_not_what_is_in_use() {
+        let place = tempfile::tempdir().unwrap();
+        let used = Trial::new(place.path()).unwrap();
+        let left = place.path().join(format!("{PREFIX}left"));
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("speed"), "1").unwrap();
+        let other = place.path().join("other");
+        fs::create_dir(&other).unwrap();
+        let trial = Trial::new(place.path()).unwrap();
+        assert!(!left.exists());
+        assert!(used.path().exists() && trial.path().exists() && other.exists());
+    }
+
+    #[test]
+    fn directory_whose_name_is_no_text_is_looked_at() {
+        let place = tempfile::tempdir().unwrap();
+        let runs = place.path().join(OsStr::from_bytes(b"r\xff"));
+        fs::create_dir(&runs).unwrap();
+        let trial = Trial::new(&runs).unwrap();
+        let room = room(trial.path()).unwrap();
+        let shown = room.values["directory"].as_str().unwrap();
+        assert!(shown.ends_with("/r\u{fffd}"), "{shown}");
+    }
+
+    #[test]
+    fn runs_in_what_is_no_directory_fail() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        for runs in [file.clone(), file.join("runs")] {
+            let error = Trial::new(&runs).err().unwrap();
+            assert_eq!(
+                error.to_string(),
+                format!("{} is no directory", file.display())
+            );
+        }
+        let error = Trial::new(Path::new("/proc/runs")).err().unwrap();
+        let said = error.to_string();
+        assert!(
+            said.starts_with("nothing can be written in /proc: "),
+            "{said}"
+        );
+        assert!(!said.contains(PREFIX), "{said}");
     }
 
     #[test]

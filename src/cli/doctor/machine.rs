@@ -44,7 +44,7 @@ fn cores() -> Finding {
     let load = System::load_average().one;
     Finding::good(
         "cores",
-        format!("{}, of which {load:.1} were busy in the last minute", count(cores, "core")),
+        format!("{}; a load of {load:.1} in the last minute", count(cores, "core")),
     )
     .with(json!({"cores": cores, "load": load}))
     .note_if(

@@ -7,16 +7,20 @@ mod machine;
 
 use self::computing::Asked;
 use self::finding::{Finding, State};
-use super::RunsArg;
 use super::form::print_json;
+use super::{RunsArg, device};
 use crate::home::Home;
 use crate::overview::{count, wrap};
-use crate::spec::DeviceName;
+use crate::parent::end_children_on;
+use crate::shutdown::Shutdown;
 use crate::{compute, console};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the signal that has ended a child, such as Ctrl-C, may take to come here as well.
+const SIGNAL: Duration = Duration::from_millis(200);
 
 /// Columns of the findings where the output is no terminal, and at most.
 const COLUMNS: usize = 120;
@@ -33,27 +37,35 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Takes a device as a spec does.
-fn device(text: &str) -> Result<String, String> {
-    text.parse::<DeviceName>().map(|_| text.to_owned())
-}
-
-/// Looks at all of it. Each finding is told when it is there.
+/// Looks at all of it. Each finding is told when it is there. A signal ends it, and leaves nothing.
 pub fn doctor(arguments: &Arguments) -> Result<i32> {
-    let begin = Instant::now();
+    let shutdown = Shutdown::on_signals()?;
+    end_children_on(shutdown.clone())?;
     let mut report = Report {
+        begin: Instant::now(),
         findings: Vec::new(),
         told: !arguments.json,
     };
+    look(arguments, &shutdown, &mut report)?;
+    match shutdown.requested() {
+        Some(signal) => Ok(128 + signal),
+        None => report.end(),
+    }
+}
+
+fn look(arguments: &Arguments, shutdown: &Shutdown, report: &mut Report) -> Result<()> {
     report.add(machine::findings(&Home::find()?))?;
     let runs = arguments.runs.directory()?;
-    let trial = disk::trial_directory(&runs);
+    let trial = disk::Trial::new(&runs);
     match &trial {
         Ok(trial) => report.add(disk::findings(trial.path()))?,
         Err(error) => report.add(vec![Finding::good("disk", format!("{error:#}")).fails_if(
             true,
             "want a directory that you may write in: name one by --runs or RUNBOARD_HOME",
         )])?,
+    }
+    if shutdown.requested().is_some() {
+        return Ok(());
     }
     let asked = Asked {
         device: &arguments.device,
@@ -67,19 +79,24 @@ pub fn doctor(arguments: &Arguments) -> Result<i32> {
         (Err(_), Err(_)) => runs,
     };
     match compute::examine(asked.device, Some(&place)) {
-        Err(error) => report.add(vec![computing::failed("libtorch", &error)])?,
+        Err(_) if shutdown.sleep(SIGNAL) => {}
+        Err(error) => report.add(computing::without_program(asked, &error))?,
         Ok(examined) => {
             report.add(computing::findings(asked, &examined))?;
             for finding in computing::self_tests(asked, &examined) {
+                if finding.state != State::Good && shutdown.sleep(SIGNAL) {
+                    break;
+                }
                 report.add(vec![finding])?;
             }
         }
     }
-    report.end(begin.elapsed().as_secs_f64())
+    Ok(())
 }
 
 /// What was found so far.
 struct Report {
+    begin: Instant,
     findings: Vec<Finding>,
     /// Whether it is told in lines, as it comes.
     told: bool,
@@ -97,7 +114,8 @@ impl Report {
     }
 
     /// Tells what came of it, and the exit code of that.
-    fn end(self, seconds: f64) -> Result<i32> {
+    fn end(self) -> Result<i32> {
+        let seconds = self.begin.elapsed().as_secs_f64();
         let number = |state| self.findings.iter().filter(|it| it.state == state).count();
         let failing = number(State::Fails);
         if self.told {
