@@ -1,7 +1,7 @@
 //! `runboard verify`: what this machine makes of runboard, in one go.
 
-use super::{data_from_environment, path};
-use crate::verify::{self, Options};
+use super::{data_from_environment, device, path};
+use crate::verify::{self, End, Options};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -18,12 +18,12 @@ docs/performance.md, and DIR/verify.log, what was done. What does not fit into t
 images of CIFAR-10 or a python with torch where there are none. The exit code is 1 if something is not as it should be.")]
 pub struct Arguments {
     /// Where the network is computed: cpu, cuda or cuda:N, or auto for the first GPU
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     device: String,
     /// How long it may take
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    #[arg(long, value_name = "N", default_value_t = 8, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..=1_440))]
     minutes: u64,
-    /// Directory of the answers; it is made, and has none yet
+    /// Directory of the answers, which is made; one with answers of another time is refused
     #[arg(long, value_name = "DIR", value_parser = path())]
     out: PathBuf,
     /// Directory of CIFAR-10's files, to train fast-start on; also taken from RUNBOARD_DATA
@@ -44,7 +44,7 @@ pub fn verify(arguments: &Arguments) -> Result<i32> {
         Some(directory) => Some(directory),
         None => data_from_environment()?,
     };
-    let passed = verify::verify(&Options {
+    let end = verify::verify(&Options {
         device: arguments.device.clone(),
         time: Duration::from_secs(60 * arguments.minutes),
         out: arguments.out.clone(),
@@ -52,5 +52,9 @@ pub fn verify(arguments: &Arguments) -> Result<i32> {
         python: arguments.python.clone(),
         quick: arguments.quick || arguments.minutes < QUICK_BELOW,
     })?;
-    Ok(i32::from(!passed))
+    Ok(match end {
+        End::Passed => 0,
+        End::Failed => 1,
+        End::Stopped(signal) => 128 + signal,
+    })
 }

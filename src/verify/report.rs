@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::answer::{Answer, Outcome};
+use super::questions;
 use crate::compute::Examination;
 use crate::files::write_atomic;
 use crate::run::Provenance;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 /// The files' names.
 pub(super) const JSON: &str = "verify.json";
-const MARKDOWN: &str = "verify.md";
+pub(super) const MARKDOWN: &str = "verify.md";
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
@@ -96,6 +97,32 @@ impl Report {
         self.answers.iter().any(failed)
     }
 
+    /// What came of how many questions: `3 passed, 1 left out`.
+    pub fn came_to(&self) -> String {
+        let outcomes = [
+            Outcome::Passed,
+            Outcome::Failed,
+            Outcome::Measured,
+            Outcome::LeftOut,
+        ];
+        let number = |outcome| {
+            self.answers
+                .iter()
+                .filter(|it| it.outcome == outcome)
+                .count()
+        };
+        let counts = outcomes.map(|outcome| (number(outcome), outcome.word()));
+        let told: Vec<_> = counts
+            .iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, word)| format!("{number} {word}"))
+            .collect();
+        match told.is_empty() {
+            true => "no answer".to_owned(),
+            false => told.join(", "),
+        }
+    }
+
     /// Writes both files, each whole at any moment.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self)?;
@@ -129,6 +156,13 @@ impl fmt::Display for Report {
             provenance.cores,
             provenance.cpu
         )?;
+        if !self.finished {
+            let (answered, all) = (self.answers.len(), questions::ALL.len());
+            writeln!(
+                f,
+                "\nNot finished: {answered} of {all} questions are answered."
+            )?;
+        }
         let rows = self.answers.iter().map(|answer| {
             let cells = [answer.title, answer.outcome.word(), &answer.summary];
             cells.map(str::to_owned).to_vec()

@@ -1,11 +1,15 @@
 //! `runboard verify`: every answer on the CPU, and what a kill leaves.
 
 use crate::json::assert_documented;
-use crate::support::{Project, children, pid, wait_for};
+use crate::support::{Done, Project, children, names, pid, signal, wait_for};
+use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 /// Plenty of time, small work, and no PyTorch, whatever this machine has.
 const QUICK: [&str; 8] = [
@@ -112,6 +116,12 @@ fn verify_answers_every_question_on_the_cpu() {
 
     let page = fs::read_to_string(project.path("answers/verify.md")).unwrap();
     assert!(page.starts_with("## On "), "{page}");
+    assert!(!page.contains("Not finished"), "{page}");
+    let last = done.out.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "7 passed, 7 measured, 2 left out; answers/verify.md has all of it"
+    );
     for (name, outcome) in want {
         let title = of(name)["title"].as_str().unwrap();
         let word = outcome.replace('_', " ");
@@ -183,7 +193,7 @@ fn verify_refuses_what_is_not_there_and_makes_nothing() {
         ),
         (
             ["--device", "gpu", "--minutes", "1"],
-            "--device: got 'gpu', want auto, cpu, cuda or cuda:N",
+            "invalid value 'gpu' for '--device <DEVICE>': want auto, cpu, cuda or cuda:N",
         ),
         (
             ["--device", "cpu", "--data", "nowhere"],
@@ -193,10 +203,78 @@ fn verify_refuses_what_is_not_there_and_makes_nothing() {
             ["--device", "cpu", "--minutes", "0"],
             "invalid value '0' for '--minutes <N>'",
         ),
+        (
+            ["--device", "cpu", "--minutes", "-1"],
+            "invalid value '-1' for '--minutes <N>'",
+        ),
     ] {
         let done = project.runboard(&[&["verify", "--out", "answers"], &arguments[..]].concat());
         assert_eq!(done.code, Some(2), "{arguments:?}: {}", done.err);
         assert!(done.err.contains(want), "{arguments:?}: {}", done.err);
         assert!(!project.path("answers").exists());
     }
+}
+
+#[test]
+fn verify_refuses_a_place_that_cannot_be_its_directory() {
+    let project = Project::new();
+    project.write("file", "");
+    for out in ["file", "file/answers"] {
+        let done = project.runboard(&["verify", "--device=cpu", "--out", out]);
+        let said = format!(
+            "error: --out: no directory can be made at {out}: a file is in the way; want another place\n"
+        );
+        assert_eq!((done.code, &*done.err), (Some(2), &*said));
+    }
+    project.write("mine/work/precious", "");
+    let done = project.runboard(&["verify", "--device=cpu", "--out=mine"]);
+    assert_eq!(done.code, Some(2), "{}", done.err);
+    let said = "/mine/work is there already, of another verify or for something else; want a directory without it\n";
+    assert!(done.err.ends_with(said), "{}", done.err);
+    assert_eq!(names(&project.path("mine")), ["work"]);
+    assert_eq!(names(&project.path("mine/work")), ["precious"]);
+    let odd = OsStr::from_bytes(b"answers\xff");
+    let mut command = project.command(&["verify", "--device=cpu", "--out"]);
+    let done = Done::of(command.arg(odd).output().unwrap());
+    assert_eq!(done.code, Some(2), "{}", done.err);
+    assert!(
+        done.err.contains("want a place whose name is UTF-8"),
+        "{}",
+        done.err
+    );
+    assert!(!project.path("").join(odd).exists());
+}
+
+#[test]
+fn verify_that_is_asked_to_stop_ends_its_programs_and_keeps_its_answers_alone() {
+    let project = Project::new();
+    let mut command = project.command(&[&QUICK[..], &["--python", "/nowhere"]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = child.spawn().unwrap();
+    let begun = || {
+        let log = fs::read_to_string(project.path("answers/verify.log")).ok()?;
+        let under_way = children(pid(&child));
+        (log.contains("losses: ") && !under_way.is_empty()).then_some(under_way)
+    };
+    let processes = wait_for("the first run", begun);
+    signal(&child, Signal::SIGTERM);
+    let done = Done::of(child.wait_with_output().unwrap());
+    assert_eq!(done.code, Some(143), "{}{}", done.out, done.err);
+    let last = done.out.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "stopped after 3 passed; answers/verify.md has all of it"
+    );
+    assert!(!done.out.contains("FAILED"), "{}", done.out);
+    for process in processes {
+        assert!(!Path::new(&format!("/proc/{process}")).exists());
+    }
+    let want = ["verify.json", "verify.log", "verify.md"];
+    assert_eq!(names(&project.path("answers")), want);
+    let answers = answers(&project).unwrap();
+    assert_eq!(outcomes(&answers).len(), 3);
+    assert_eq!(answers["finished"], false);
+    let page = fs::read_to_string(project.path("answers/verify.md")).unwrap();
+    let said = "\nNot finished: 3 of 16 questions are answered.\n";
+    assert!(page.contains(said), "{page}");
 }
