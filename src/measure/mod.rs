@@ -6,6 +6,6 @@ mod statistics;
 mod turns;
 
 pub use process::{SteppedProcess, peak_memory_mib};
-pub use reference::{Reference, pytorch};
+pub use reference::{Reference, pytorch, pytorch_fast};
 pub use statistics::Spread;
 pub use turns::{Timed, TimedCommand, Turns, compare};

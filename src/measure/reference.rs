@@ -67,3 +67,15 @@ pub fn pytorch(python: &Path, device: &str) -> Vec<Reference> {
     }
     all
 }
+
+/// The recipe of the experiment `fast` in PyTorch on this device.
+pub fn pytorch_fast(python: &Path, device: &str) -> Reference {
+    let arguments = ["--device", device, "--steps", "1000000000"];
+    Reference {
+        name: "pytorch-fast",
+        python: python.to_owned(),
+        script: "torch_fast.py",
+        arguments: arguments.map(str::to_owned).to_vec(),
+        evaluates: false,
+    }
+}

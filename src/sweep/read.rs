@@ -9,7 +9,7 @@ use super::enumerate::MAX_POINTS;
 use super::hints;
 use super::random::{Distribution, multiple, multiples, value};
 use crate::spec::{
-    DISTRIBUTIONS, Field, Node, Numbers, Section, Seed, describe, nearest, sweep_keys,
+    DISTRIBUTIONS, DeviceName, Field, Node, Numbers, Section, Seed, describe, nearest, sweep_keys,
     sweep_refusal,
 };
 use anyhow::Result;
@@ -596,11 +596,10 @@ fn devices(node: &Node) -> Result<Vec<String>> {
     let mut devices = Vec::new();
     for item in items {
         let text = item.value.as_str().unwrap_or_default();
-        let gpu = text.strip_prefix("cuda:").map(str::parse::<u8>);
-        let device = match gpu {
-            Some(Ok(index)) => format!("cuda:{index}"),
-            _ if text == "cpu" => text.to_owned(),
-            _ => {
+        let device = match text.parse() {
+            Ok(DeviceName::Cpu) => text.to_owned(),
+            Ok(DeviceName::Gpu(index)) => format!("cuda:{index}"),
+            Ok(DeviceName::Auto) | Err(_) => {
                 let found = describe(item.value);
                 return Err(item.error(format!("got {found}, want cpu or cuda:N")));
             }

@@ -625,6 +625,15 @@ fn mistake_in_a_sweep_is_told_with_its_place_and_what_to_write() {
             "1:29: sweep.devices: got \"gpu\", want cpu or cuda:N",
         ),
         (
+            "{seeds: 2, devices: ['cuda:+1']}",
+            "1:29: sweep.devices: got \"cuda:+1\", want cpu or cuda:N",
+        ),
+        (
+            "{seeds: 2, devices: [cuda, 'cuda:0']}",
+            "1:35: sweep.devices: got cuda:0 twice, want it once: it is given to one run at a \
+                                             time",
+        ),
+        (
             "{seeds: 2, devices: [cpu, cpu]}",
             "1:34: sweep.devices: got cpu twice, want it once: it is given to one run at a \
                                              time",

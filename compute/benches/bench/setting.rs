@@ -182,7 +182,11 @@ impl Options {
     /// Those whose environment is given and that are asked for.
     fn references(&self) -> Vec<Reference> {
         let torch = self.torch.as_deref();
-        let mut all = torch.map_or(Vec::new(), |python| measure::pytorch(python, &self.device));
+        let of_torch = |python| match &*self.experiment {
+            "fast" => vec![measure::pytorch_fast(python, &self.device)],
+            _ => measure::pytorch(python, &self.device),
+        };
+        let mut all = torch.map_or(Vec::new(), of_torch);
         if self.device == "cpu" {
             all.extend(self.tensorflow.clone().map(|python| Reference {
                 name: "tensorflow",
