@@ -20,18 +20,11 @@ const STEPS_ON_GPU: &[usize] = &[2, 3];
 /// Added to the norm that divides.
 const EPSILON: f64 = 1e-7;
 
-/// Rows of a symmetric product that the CPU makes at a time, see [`symmetric`]. Fewer would save more of
-/// its operations, but each product is then of too few.
-const ROWS: i64 = 96;
-
 /// Orthogonalises the weights of a layer; it holds the memory of its products.
 ///
 /// With G = X X^T a step is X' = P X, P = a I + b G + c G^2, and G' = P G P. All of them are polynomials of the first
 /// G, so the steps need X only at their beginning and at their end: X becomes Q X, Q the product of all P. For local3,
 /// six times as wide as high, these are 0.44 of the operations of the iteration on X itself.
-///
-/// G and what becomes of it are symmetric, and made so. Q is symmetric but for its rounding errors, the largest of which
-/// meet zeros of X; mirrored, they would not.
 #[derive(Debug)]
 pub(super) struct Orthogonalizer {
     /// G: [short, short]
@@ -48,8 +41,6 @@ pub(super) struct Orthogonalizer {
     scale: f64,
     /// How many steps are made at a time.
     counts: &'static [usize],
-    /// Rows of a symmetric product that are made at a time.
-    rows: i64,
 }
 
 /// The weights as a matrix that is not higher than wide, on the same memory.
@@ -89,10 +80,6 @@ impl Orthogonalizer {
                 Device::Cpu => STEPS,
                 _ => STEPS_ON_GPU,
             },
-            rows: match weights.device() {
-                Device::Cpu => ROWS,
-                _ => short,
-            },
         })
     }
 
@@ -110,19 +97,17 @@ impl Orthogonalizer {
             product,
             scale,
             counts,
-            rows,
         } = self;
-        let rows = *rows;
         let mut x = matrix(update)?;
         let norm = x.f_norm()?.f_add_scalar_(EPSILON)?;
         for (round, count) in counts.iter().enumerate() {
-            symmetric(gram, &x, &x.f_tr()?, rows)?;
+            let _ = x.f_mm_out(gram, &x.f_tr()?)?;
             if round == 0 {
                 // Of X over its norm.
                 let _ = gram.f_div_(&norm)?.f_div_(&norm)?;
             }
             for number in 0..*count {
-                symmetric(step, gram, gram, rows)?;
+                let _ = gram.f_mm_out(step, gram)?;
                 let _ = step.f_mul_scalar_(c)?;
                 let _ = gram.f_mul_scalar_out(spare, b)?;
                 let _ = step.f_add_(spare)?;
@@ -134,8 +119,8 @@ impl Orthogonalizer {
                     mem::swap(steps, spare);
                 }
                 if number + 1 < *count {
-                    symmetric(spare, step, gram, rows)?;
-                    symmetric(gram, spare, step, rows)?;
+                    let _ = step.f_mm_out(spare, gram)?;
+                    let _ = spare.f_mm_out(gram, step)?;
                 }
             }
             if round == 0 {
@@ -149,34 +134,6 @@ impl Orthogonalizer {
         }
         Ok(())
     }
-}
-
-/// The product of two matrices, where that is symmetric: so many rows at a time, from the diagonal on, and what is below
-/// it copied: with four bands 0.63 of the operations.
-fn symmetric(product: &mut Tensor, left: &Tensor, right: &Tensor, rows: i64) -> Result<()> {
-    let size = product.size()[0];
-    let mut first = 0;
-    while first < size {
-        let count = rows.min(size - first);
-        let below = first + count;
-        let band = product
-            .f_narrow(0, first, count)?
-            .f_narrow(1, first, size - first)?;
-        let (left, right) = (
-            left.f_narrow(0, first, count)?,
-            right.f_narrow(1, first, size - first)?,
-        );
-        let _ = left.f_mm_out(&band, &right)?;
-        if below < size {
-            let above = band.f_narrow(1, count, size - below)?;
-            let mut mirrored = product
-                .f_narrow(0, below, size - below)?
-                .f_narrow(1, first, count)?;
-            mirrored.f_copy_(&above.f_tr()?)?;
-        }
-        first = below;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -213,18 +170,14 @@ mod tests {
             convolution,
         ];
         for (number, weights) in matrices.iter().enumerate() {
-            for (counts, rows) in [(STEPS, ROWS), (STEPS, 24), (STEPS_ON_GPU, 64)] {
+            for counts in [STEPS, STEPS_ON_GPU] {
                 let mut orthogonalizer = Orthogonalizer::of(weights).unwrap();
                 orthogonalizer.counts = counts;
-                orthogonalizer.rows = rows;
                 let mut update = weights.copy();
                 orthogonalizer.apply(&mut update, 0.5).unwrap();
                 let found = matrix(&update).unwrap() / (0.5 * orthogonalizer.scale);
                 let difference = (found - iterated(weights)).abs().max().double_value(&[]);
-                assert!(
-                    difference < 2e-5,
-                    "{number}, {counts:?}, {rows}: {difference}"
-                );
+                assert!(difference < 2e-5, "{number}, {counts:?}: {difference}");
             }
         }
     }
