@@ -290,15 +290,27 @@ pub(super) fn add_decay(
     rates: [f64; LAYERS.len()],
     gradients: &mut [&mut [f32]],
 ) -> Result<Vec<(usize, Tensor)>> {
+    let weights = parameters.chunks_exact(PER_LAYER).map(|it| host(&it[0]));
+    let weights: Vec<Cow<[f32]>> = weights.collect::<Result<_>>()?;
+    // On a thread of the pool, as the passes are.
+    let decays = rayon::scope(|_| host_decay(&weights, rates, gradients));
+    let tensor = |(layer, loss)| (layer, Tensor::from(loss));
+    Ok(decays.into_iter().map(tensor).collect())
+}
+
+/// As [`add_decay`], of each layer's weights.
+fn host_decay(
+    weights: &[Cow<[f32]>],
+    rates: [f64; LAYERS.len()],
+    gradients: &mut [&mut [f32]],
+) -> Vec<(usize, f32)> {
     let mut decays = Vec::new();
-    let layers = parameters
-        .chunks_exact(PER_LAYER)
-        .zip(gradients.chunks_exact_mut(PER_LAYER));
-    for (layer, ((parameters, gradients), decay)) in layers.zip(rates).enumerate() {
+    let layers = weights.iter().zip(gradients.chunks_exact_mut(PER_LAYER));
+    for (layer, ((weights, gradients), decay)) in layers.zip(rates).enumerate() {
         if decay == 0.0 {
             continue;
         }
-        let (weights, factor) = (host(&parameters[0])?, decay as f32);
+        let factor = decay as f32;
         let add = |(gradients, weights): (&mut [f32], &[f32])| -> f64 {
             let mut squares = 0.0;
             for (gradient, weight) in gradients.iter_mut().zip(weights) {
@@ -312,9 +324,9 @@ pub(super) fn add_decay(
         // Added up here, so that the threads do not matter.
         let squares: Vec<f64> = parts.map(add).collect();
         let loss = squares.iter().sum::<f64>() * decay / 2.0;
-        decays.push((layer, Tensor::from(loss as f32)));
+        decays.push((layer, loss as f32));
     }
-    Ok(decays)
+    decays
 }
 
 /// The convolutions' parameters, and the dense layers of the others.
