@@ -1,8 +1,9 @@
 //! The dense layers and the loss.
 //!
 //! Their products are the same ones as the convolutions', each shared among the threads by rows of its result. No sum
-//! is: what comes out does not depend on the number of threads. Sums over images are summed up in the convolutions' parts. Nothing waits for the gradients by the parameters: they
-//! are tasks for threads that the convolutions' backward pass leaves idle.
+//! is: what comes out does not depend on the number of threads. Sums over images are summed up in the convolutions' parts.
+//! Nothing waits for the gradients by the parameters: they are tasks for threads that the convolutions' backward pass
+//! leaves idle.
 
 use super::buffer::Buffer;
 use super::product::{LeftMatrix, ROWS, Sum, multiply};
