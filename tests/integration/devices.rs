@@ -6,7 +6,7 @@ use crate::support::{
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runboard::checkpoint;
+use runboard::checkpoint::{self, TensorGroups};
 use serde_json::Value;
 use std::fs;
 use std::iter::zip;
@@ -28,6 +28,26 @@ fn train(project: &Project, name: &str, sets: &[&str]) -> PathBuf {
     let run = project.prepare("recipe", &format!("{name}/20260101-000000"), sets);
     project.succeed(&["train", "--run", run.to_str().unwrap()]);
     run
+}
+
+/// All tensors of the last checkpoint.
+fn last_tensors(run: &Path) -> TensorGroups {
+    let last = checkpoints(run).pop().expect("a checkpoint");
+    let last = run.join(format!("checkpoints/step-{last:08}"));
+    checkpoint::load(&last).unwrap().tensors
+}
+
+/// What so many ranks made of the weights is what one process makes of them, to 1e-4.
+fn assert_close(got: &TensorGroups, wanted: &TensorGroups, ranks: usize) {
+    assert!(got.keys().eq(wanted.keys()));
+    for (group, tensors) in wanted {
+        for (want, got) in zip(tensors, &got[group]) {
+            for (want, got) in zip(&want.values, &got.values) {
+                let off = (want - got).abs();
+                assert!(off < 1e-4, "{ranks} ranks: {group} is off by {off}");
+            }
+        }
+    }
 }
 
 /// The processes of the ranks but the first.
@@ -59,11 +79,7 @@ fn ranks_train_as_one_process_does() {
         train(&project, name, &sets)
     };
     let one = train("one", 1);
-    let weights = |run: &Path| {
-        let last = run.join("checkpoints/step-00000199");
-        checkpoint::load(&last).unwrap().tensors
-    };
-    let wanted = weights(&one);
+    let wanted = last_tensors(&one);
     let last_loss = |run: &Path| status(run, "train").unwrap()["loss"].as_f64().unwrap();
     for ranks in 2..=4 {
         let run = train(&format!("of{ranks}"), ranks);
@@ -86,24 +102,26 @@ fn ranks_train_as_one_process_does() {
                 assert_eq!(has(&curves, &tag), (1..ranks).contains(&rank), "{tag}");
             }
         }
-        let got = weights(&run);
-        assert_eq!(
-            got.keys().collect::<Vec<_>>(),
-            wanted.keys().collect::<Vec<_>>()
-        );
-        for (group, tensors) in &wanted {
-            for (want, got) in zip(tensors, &got[group]) {
-                for (want, got) in zip(&want.values, &got.values) {
-                    let off = (want - got).abs();
-                    assert!(off < 1e-4, "{ranks} ranks: {group} is off by {off}");
-                }
-            }
-        }
+        assert_close(&last_tensors(&run), &wanted, ranks);
         assert!(names(&run).contains(&"train-1.log".to_owned()));
     }
     // The same number of ranks has the same bits.
     let again = train("again", 3);
     assert!(last_weights(&again) == last_weights(&project.run("of3")));
+}
+
+#[test]
+fn ranks_train_as_one_process_does_where_libtorch_computes() {
+    let project = project();
+    let train = |name: &str, ranks: usize| {
+        let kernel = "network.conv2.kernel=3";
+        let sets = ["train.steps=20", kernel, &devices(ranks)];
+        last_tensors(&train(&project, name, &sets))
+    };
+    let one = train("one", 1);
+    for ranks in [2, 3] {
+        assert_close(&train(&format!("of{ranks}"), ranks), &one, ranks);
+    }
 }
 
 #[test]

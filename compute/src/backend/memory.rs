@@ -57,8 +57,12 @@ pub fn views(values: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
     Ok(views)
 }
 
+/// Zeros after the last value of [`FlatTensors`]: so many ranks, less one, may share them evenly.
+const ROOM: usize = 1023;
+
 /// Tensors of floats on the host, one after the other in memory.
 pub struct FlatTensors {
+    /// The values, and [`ROOM`] zeros.
     values: Tensor,
     /// Views of the values in the tensors' shapes.
     pub views: Vec<Tensor>,
@@ -71,33 +75,48 @@ impl FlatTensors {
     /// libtorch's.
     pub fn like(tensors: &[Tensor]) -> Result<Self> {
         let len: usize = tensors.iter().map(Tensor::numel).sum();
-        let values = Tensor::f_empty([len as i64], (Kind::Float, Device::Cpu))?;
+        let values = Tensor::f_empty([(len + ROOM) as i64], (Kind::Float, Device::Cpu))?;
+        let _ = values.f_narrow(0, len as i64, ROOM as i64)?.f_zero_()?;
         let views = views(&values, tensors)?;
         Ok(FlatTensors { values, views })
     }
 
-    /// All values, one after the other, on the same memory.
-    pub fn flat(&self) -> Tensor {
-        self.values.shallow_clone()
-    }
-
-    /// The tensors on another device, copied at once.
+    /// The values of the first tensors, so many, on the same memory.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn to_device(&self, device: Device) -> Result<Vec<Tensor>> {
-        views(&self.values.f_to_device(device)?, &self.views)
+    pub fn head(&self, tensors: usize) -> Result<Tensor> {
+        let len: usize = self.views[..tensors].iter().map(Tensor::numel).sum();
+        Ok(self.values.f_narrow(0, 0, len as i64)?)
+    }
+
+    /// All values, one after the other, on the same memory.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn flat(&self) -> Result<Tensor> {
+        self.head(self.views.len())
+    }
+
+    /// The values from a tensor on, on the same memory, and zeros up to the next number that is divisible so.
+    ///
+    /// # Errors
+    /// More ranks than there is room for, and libtorch's.
+    pub fn tail(&self, first: usize, ranks: usize) -> Result<Tensor> {
+        let sizes: Vec<usize> = self.views.iter().map(Tensor::numel).collect();
+        let (before, own) = sizes.split_at(first);
+        let (start, len) = (before.iter().sum::<usize>(), own.iter().sum::<usize>());
+        let len = len.next_multiple_of(ranks);
+        Ok(self.values.f_narrow(0, start as i64, len as i64)?)
     }
 
     /// The values of each.
     pub fn values(&mut self) -> Vec<&mut [f32]> {
         let start = self.values.data_ptr().cast::<f32>();
         let len = self.values.numel();
-        if len == 0 {
-            return Vec::new();
-        }
-        // SAFETY: a tensor of this struct's own, made as `len` floats in a row; `&mut self` keeps others from it, and the
-        // views give no access to its memory without unsafe code or a `&mut` of this struct.
+        // SAFETY: a tensor of this struct's own, made as `len` floats in a row; `&mut self` keeps others from it, and tensors
+        // on its memory give no access to it without unsafe code. `Group::start_mean`, which has such code, writes only
+        // what nobody has a slice of any more.
         let mut rest = unsafe { slice::from_raw_parts_mut(start, len) };
         let mut values = Vec::with_capacity(self.views.len());
         for view in &self.views {

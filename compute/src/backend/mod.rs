@@ -31,7 +31,7 @@ pub use native::{
     part_gradients,
 };
 pub use optimizer::Optimizer;
-pub use ranks::{checksum, mean_over_ranks, take_no_part};
+pub use ranks::{batch_gradients, checksum};
 
 use crate::model::{Network, PARAMETERS};
 use anyhow::{Context, Result, anyhow};

@@ -1,6 +1,6 @@
 //! The network in libtorch's own operations: losses, gradients and logits. Where `cpu` can, it takes their place.
 
-use super::cpu::{self, CpuNetwork};
+use super::cpu::{self, CpuNetwork, DenseFirst};
 use super::dropout::Dropout;
 use super::losses::DeviceLosses;
 use super::memory::{FlatTensors, send};
@@ -39,14 +39,26 @@ pub fn part_gradients(
     images: Tensor<4>,
     labels: impl Into<Labels>,
 ) -> Result<PartGradients> {
+    part_gradients_in_turn(network, spec, step, images, labels.into(), None)
+}
+
+/// As [`part_gradients`]. Where the CPU's kernels compute, `first` takes those by the dense layers' parameters, nine tenths of
+/// all, before the others are computed.
+pub(super) fn part_gradients_in_turn(
+    network: &Network,
+    spec: &Spec,
+    step: u64,
+    images: Tensor<4>,
+    labels: Labels,
+    first: Option<DenseFirst>,
+) -> Result<PartGradients> {
     let weights = handles(network)?;
     let images = tch_tensor(images)?;
-    let labels = labels.into();
-    let first = labels.first;
+    let place = labels.first;
     let labels = Targets::new(labels, spec)?;
-    let dropout = Dropout::new(spec, step, first..first + labels.own.numel());
+    let dropout = Dropout::new(spec, step, place..place + labels.own.numel());
     match CpuNetwork::of(spec, &images) {
-        Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref()),
+        Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref(), first),
         None => differentiate(&weights, spec, &images, &labels, dropout.as_ref()),
     }
 }
@@ -98,7 +110,7 @@ impl Gradients {
     /// All values, one after the other, where they are.
     pub fn flat(&self) -> Result<tch::Tensor> {
         match self {
-            Gradients::Host(flat) => Ok(flat.flat()),
+            Gradients::Host(flat) => flat.flat(),
             Gradients::Device(tensors) => {
                 let flat = tensors.iter().map(|tensor| tensor.f_flatten(0, -1));
                 Ok(tch::Tensor::f_cat(
@@ -614,7 +626,7 @@ pub(super) mod tests {
             let (weights, images) = (handles(&network).unwrap(), tch_tensor(images).unwrap());
             let dropout = Dropout::new(&spec, 7, 0..5);
             let cpu = CpuNetwork::of(&spec, &images).unwrap();
-            let got = cpu.gradients(&weights, &images, &labels, dropout.as_ref());
+            let got = cpu.gradients(&weights, &images, &labels, dropout.as_ref(), None);
             let want = differentiate(&weights, &spec, &images, &labels, dropout.as_ref());
             let (got, want) = (got.unwrap(), want.unwrap());
             let scalar = |tensor: &tch::Tensor| tensor.double_value(&[]);
@@ -632,7 +644,7 @@ pub(super) mod tests {
             }
             // Another step leaves out other outputs.
             let other = Dropout::new(&spec, 8, 0..5);
-            let other = cpu.gradients(&weights, &images, &labels, other.as_ref());
+            let other = cpu.gradients(&weights, &images, &labels, other.as_ref(), None);
             let other = other.unwrap().cross_entropy;
             assert_ne!(scalar(&other), scalar(&got.cross_entropy));
         }
@@ -731,6 +743,47 @@ pub(super) mod tests {
                 of_each.concat()
             );
         }
+    }
+
+    #[test]
+    fn gradients_of_the_dense_layers_come_first_and_are_those_of_all() {
+        let device = Device::libtorch();
+        let (spec, crop) = small();
+        let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+        let pixels = random(5 * crop * crop * 3, 7);
+        let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
+        let of = |first: Option<DenseFirst>| {
+            let (images, labels) = (images.clone(), labels.clone().into());
+            let part = part_gradients_in_turn(&network, &spec, 0, images, labels, first)?;
+            to_host(&part.gradients.flat()?)
+        };
+        let all = of(None).unwrap();
+        let [.., local3] = &network.named()[..=cpu::DENSE] else {
+            panic!("no dense layer")
+        };
+        assert_eq!(local3.name, "local3/weights");
+        for ranks in [2, 3, 7] {
+            let mut dense = Vec::new();
+            let mut take = |values: tch::Tensor| {
+                dense = to_host(&values)?;
+                Ok(())
+            };
+            let take = &mut take;
+            assert!(of(Some(DenseFirst { ranks, take })).unwrap() == all);
+            assert!(dense.len().is_multiple_of(ranks));
+            let convolutions: usize = network.named()[..cpu::DENSE]
+                .iter()
+                .map(|it| it.values.len())
+                .sum();
+            let (own, padding) = dense.split_at(all.len() - convolutions);
+            assert!(own == &all[convolutions..] && padding.iter().all(|&it| it == 0.0));
+        }
+        let refuse = &mut |_| Err(anyhow!("the cable is cut"));
+        let refused = of(Some(DenseFirst {
+            ranks: 2,
+            take: refuse,
+        }));
+        assert_eq!(refused.unwrap_err().to_string(), "the cable is cut");
     }
 
     #[test]

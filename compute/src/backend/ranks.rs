@@ -1,72 +1,156 @@
 //! What processes that train together do to each step's gradients: the mean over their parts of the batch.
 
-use super::group::Group;
-use super::memory::{FlatTensors, host};
-use super::native::{Gradients, PartGradients};
-use super::{handles, to_host};
+use super::cpu::{DENSE, DenseFirst};
+use super::group::{Group, PendingMean};
+use super::memory::{FlatTensors, views};
+use super::native::{Gradients, PartGradients, part_gradients_in_turn};
+use super::{Labels, handles, to_host};
 use crate::model::Network;
 use anyhow::Result;
+use burn::tensor::Tensor as BurnTensor;
+use runboard::spec::Spec;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// Values of a step beside its gradients: cross-entropy and accuracy.
-const LOSSES: usize = 2;
-
-/// The gradients and losses of a whole batch, of those of each rank's equal part of it; the same bits on every rank.
-/// `sums` becomes the sum over the ranks, on the same way. Also how long that took, with the wait for the slowest rank.
+/// The gradients and losses of the whole batch of a step, of which this rank computes those of its equal part, `images` and
+/// `labels`; the same bits on every rank. Also how long it waited for the others and for the sums. `None` if there is no such
+/// step.
+///
+/// Where the CPU's kernels compute, the dense layers' gradients travel while the convolutions' are computed.
+///
+/// `begins` is called before anything is summed: it waits until all ranks make the step, and answers with `false` if they
+/// do not.
 ///
 /// # Errors
-/// A rank that does not take part in time, and libtorch's.
-pub fn mean_over_ranks(
+/// A rank that does not take part in time, those of `begins`, and libtorch's.
+pub fn batch_gradients(
     group: &mut Group,
-    part: &PartGradients,
-    sums: &mut [f32],
-) -> Result<(PartGradients, Duration)> {
-    let tensors = part.gradients.tensors();
-    let count: usize = tensors.iter().map(Tensor::numel).sum();
-    let mut flat = Vec::with_capacity(count + LOSSES + sums.len());
-    let losses = Tensor::f_stack(&[&part.cross_entropy, &part.accuracy], 0)?;
-    for tensor in [part.gradients.flat()?, losses] {
-        flat.extend_from_slice(&host(&tensor.f_to_device(Device::Cpu)?)?);
-    }
-    flat.extend_from_slice(sums);
-    let begin = Instant::now();
-    let flat = group.all_reduce(flat)?;
-    let took = begin.elapsed();
-    sums.copy_from_slice(&flat[count + LOSSES..]);
-    let ranks = group.members().len() as f32;
-    let mut gradients = FlatTensors::like(tensors)?;
-    let mut rest = &flat[..];
-    for values in gradients.values() {
-        let (own, later) = rest.split_at(values.len());
-        for (mean, sum) in values.iter_mut().zip(own) {
-            *mean = sum / ranks;
-        }
-        rest = later;
-    }
-    let like = &part.cross_entropy;
-    let mean = |sum: f32| Tensor::from(sum / ranks).f_to_device(like.device());
-    let batch = PartGradients {
-        cross_entropy: mean(rest[0])?,
-        accuracy: mean(rest[1])?,
-        gradients: match like.device() {
-            Device::Cpu => Gradients::Host(gradients),
-            device => Gradients::Device(gradients.to_device(device)?),
-        },
+    network: &Network,
+    spec: &Spec,
+    step: u64,
+    (images, labels): (BurnTensor<4>, Labels),
+    begins: impl FnOnce(&mut Group) -> Result<bool> + Send,
+) -> Result<Option<(PartGradients, Duration)>> {
+    let ranks = group.members().len();
+    let mut sums = Sums {
+        group,
+        begins: Some(begins),
+        is_step: true,
+        waited: Duration::ZERO,
+        dense: None,
     };
-    Ok((batch, took))
+    let take = &mut |dense| sums.start_dense(dense);
+    let first = Some(DenseFirst { ranks, take });
+    let part = part_gradients_in_turn(network, spec, step, images, labels, first)?;
+    sums.begin()?;
+    if !sums.is_step {
+        return Ok(None);
+    }
+    let batch = sums.finish(part)?;
+    Ok(Some((batch, sums.waited)))
 }
 
-/// Take part in [`mean_over_ranks`] without gradients and losses of one's own, with these numbers to sum.
-///
-/// # Errors
-/// As [`mean_over_ranks`].
-pub fn take_no_part(group: &mut Group, network: &Network, sums: &[f32]) -> Result<()> {
-    let gradients: usize = handles(network)?.iter().map(Tensor::numel).sum();
-    let mut flat = vec![0.0; gradients + LOSSES];
-    flat.extend_from_slice(sums);
-    group.all_reduce(flat)?;
-    Ok(())
+/// A step's sums over the ranks.
+struct Sums<'a, F> {
+    group: &'a mut Group,
+    /// That of [`batch_gradients`], until it was called.
+    begins: Option<F>,
+    /// What it answered.
+    is_step: bool,
+    /// How long this rank waited.
+    waited: Duration,
+    /// The dense layers' gradients, while they travel.
+    dense: Option<PendingMean>,
+}
+
+impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
+    /// Wait until all ranks make this step, if that has not been done.
+    fn begin(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        if let Some(begins) = self.begins.take() {
+            self.is_step = begins(self.group)?;
+        }
+        self.waited += begin.elapsed();
+        Ok(())
+    }
+
+    /// Start the sum of the dense layers' gradients.
+    fn start_dense(&mut self, dense: Tensor) -> Result<()> {
+        self.begin()?;
+        if self.is_step {
+            self.dense = Some(self.group.start_mean(dense)?);
+        }
+        Ok(())
+    }
+
+    /// The mean of the parts.
+    fn finish(&mut self, part: PartGradients) -> Result<PartGradients> {
+        let device = part.cross_entropy.device();
+        let losses = to_host(&Tensor::f_stack(&[&part.cross_entropy, &part.accuracy], 0)?)?;
+        let ([cross_entropy, accuracy], gradients) = match (part.gradients, self.dense.take()) {
+            (Gradients::Host(flat), Some(dense)) => self.finish_dense(flat, dense, &losses)?,
+            (gradients, _) => self.mean_of_all(&gradients, losses, device)?,
+        };
+        let scalar = |value| Tensor::from(value).f_to_device(device);
+        Ok(PartGradients {
+            cross_entropy: scalar(cross_entropy)?,
+            accuracy: scalar(accuracy)?,
+            gradients,
+        })
+    }
+
+    /// While the dense layers' gradients travel: those of the convolutions, and the losses.
+    fn finish_dense(
+        &mut self,
+        mut gradients: FlatTensors,
+        dense: PendingMean,
+        losses: &[f32],
+    ) -> Result<([f32; 2], Gradients)> {
+        let mut values = to_host(&gradients.head(DENSE)?)?;
+        values.extend_from_slice(losses);
+        let begin = Instant::now();
+        let sum = self.group.start_sum(values);
+        self.group.finish_mean(dense)?;
+        let sums = self.group.finish_sum(sum)?;
+        self.waited += begin.elapsed();
+        let mut means = self.means(&sums);
+        for values in gradients.values().into_iter().take(DENSE) {
+            values.iter_mut().zip(&mut means).for_each(|(to, mean)| *to = mean);
+        }
+        let losses = [(); 2].map(|()| means.next().unwrap_or(f32::NAN));
+        Ok((losses, Gradients::Host(gradients)))
+    }
+
+    /// All at once, by way of the host.
+    fn mean_of_all(
+        &mut self,
+        gradients: &Gradients,
+        losses: Vec<f32>,
+        device: Device,
+    ) -> Result<([f32; 2], Gradients)> {
+        let flat = gradients.flat()?;
+        let len = flat.size()[0];
+        let padding = (len as usize).next_multiple_of(self.group.members().len()) as i64 - len;
+        // A copy, also on the host: who has the gradients of the part has them alone.
+        let flat = flat.f_constant_pad_nd([0, padding])?.f_to_device(Device::Cpu)?;
+        let begin = Instant::now();
+        let mean = self.group.start_mean(flat.shallow_clone())?;
+        let sum = self.group.start_sum(losses);
+        self.group.finish_mean(mean)?;
+        let sums = self.group.finish_sum(sum)?;
+        self.waited += begin.elapsed();
+        let mut means = self.means(&sums);
+        let losses = [(); 2].map(|()| means.next().unwrap_or(f32::NAN));
+        let flat = flat.f_narrow(0, 0, len)?.f_to_device(device)?;
+        let gradients = views(&flat, gradients.tensors())?;
+        Ok((losses, Gradients::Device(gradients)))
+    }
+
+    /// Of sums over the ranks.
+    fn means<'s>(&self, sums: &'s [f32]) -> impl Iterator<Item = f32> + use<'s, F> {
+        let ranks = self.group.members().len() as f32;
+        sums.iter().map(move |sum| sum / ranks)
+    }
 }
 
 /// A number of 16 bits that almost surely differs where the weights do. Sums of it are exact in a float.

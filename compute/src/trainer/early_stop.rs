@@ -74,7 +74,7 @@ impl Trainer<'_> {
             self.status.waits_for_score = true;
             self.save_heartbeat()?;
             if let Some(ranks) = &mut self.ranks {
-                ranks.keep_alive(self.optimizer.network());
+                ranks.keep_alive();
             }
             stop.sleep(LOOK);
         }

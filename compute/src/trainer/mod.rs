@@ -360,7 +360,7 @@ impl<'a> Trainer<'a> {
     /// Let the other ranks go, if there are any.
     fn end_ranks(&mut self, ending: &Ending) {
         if let Some(ranks) = self.ranks.take() {
-            ranks.end(self.optimizer.network(), ending);
+            ranks.end(ending);
         }
     }
 
@@ -380,15 +380,22 @@ impl<'a> Trainer<'a> {
         } = self.input.next()?;
         let own = labels.own.clone();
         let weights = self.optimizer.network();
-        let mut batch = backend::part_gradients(weights, self.spec, step, images.clone(), labels)?;
-        let mut times = RankTimes::default();
-        if let Some(ranks) = &mut self.ranks {
-            let mean = ranks.mean(weights, &batch, waited)?;
-            if mean.asks_to_stop() {
-                run::request_stop(self.run, stop);
+        let part = (images.clone(), labels);
+        let (batch, times) = match &mut self.ranks {
+            Some(ranks) => {
+                let mean = ranks.gradients(weights, self.spec, part, waited, || false)?;
+                let mean = mean.context("rank 0 alone says when training is over")?;
+                if mean.asks_to_stop {
+                    run::request_stop(self.run, stop);
+                }
+                (mean.batch, mean.times)
             }
-            (batch, times) = (mean.batch, mean.times);
-        }
+            None => {
+                let (images, labels) = part;
+                let batch = backend::part_gradients(weights, self.spec, step, images, labels)?;
+                (batch, RankTimes::default())
+            }
+        };
         let (losses, gradients) = batch.add_decay(weights, self.spec)?;
         let rates = self.rates(step);
         let learning_rate = rates.learning_rate;

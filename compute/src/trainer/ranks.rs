@@ -6,9 +6,10 @@ use super::input::{BatchSource, StepInput};
 use super::reporter::RankTimes;
 use super::step_rates;
 use crate::backend::group::{Group, Hello, Lost, Meeting, Member, Place};
-use crate::backend::{self, Optimizer, PartGradients};
+use crate::backend::{self, Labels, Optimizer, PartGradients};
 use crate::model::Network;
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
+use burn::tensor::Tensor;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::getppid;
 use runboard::checkpoint::Rollback;
@@ -151,6 +152,8 @@ pub(super) struct Ranks {
     group: Group,
     /// The step whose gradients are summed next.
     next: u64,
+    /// Whether all ranks make it, and this one has not yet all sums of it.
+    is_summing: bool,
     /// The first step not to make.
     end: u64,
     /// Between two checkpoints.
@@ -195,14 +198,14 @@ impl Ending {
     }
 }
 
-/// What the sums of a step say beside gradients and losses. A sum is positive if any rank says so.
+/// What the ranks say before the sums of a step, in one of their own. It is positive if any rank says so.
 #[derive(Clone, Copy, Debug, Default)]
 struct Notes {
     /// A rank's supervisor was asked to stop.
     stop: bool,
     /// Rank 0 makes no more steps.
     over: bool,
-    /// Rank 0 makes the step later: it is alive, and this sum is of no use.
+    /// Rank 0 makes the step later, and is alive: they say it all again.
     later: bool,
 }
 
@@ -257,18 +260,12 @@ fn compare(step: u64, checksums: &[f32], members: &[Member]) -> Result<()> {
     Ok(())
 }
 
-/// The gradients and losses of a whole batch, and what else its step's sum said.
+/// The gradients and losses of a whole batch, and what the ranks said of its step.
 pub(super) struct Mean {
     pub batch: PartGradients,
     pub times: RankTimes,
-    notes: Notes,
-}
-
-impl Mean {
     /// Whether a rank asks for training to stop.
-    pub fn asks_to_stop(&self) -> bool {
-        self.notes.stop
-    }
+    pub asks_to_stop: bool,
 }
 
 /// The error of a rank that cannot go on because another one does not.
@@ -330,6 +327,7 @@ impl Ranks {
             _processes: Some(processes),
             group,
             next: beginning.first,
+            is_summing: false,
             end: beginning.end,
             checkpoint_every: spec.train.checkpoint_every,
             patience: timeout(spec, launch),
@@ -337,93 +335,106 @@ impl Ranks {
         })
     }
 
-    /// The gradients and losses of the whole batch of the next step, of those of this rank's part, which `waited` so long
-    /// for its images. Every now and then, compare the weights.
+    /// The gradients and losses of the whole batch of the next step, of which this rank computes those of its part, `images`
+    /// and `labels`, for which it `waited` so long. Every now and then, compare the weights. `None` if rank 0 makes no more
+    /// steps.
+    ///
+    /// `asked` says whether this rank's supervisor was asked to stop, each time that the ranks tell one another.
     ///
     /// # Errors
-    /// A rank that is lost, and weights that differ.
-    pub fn mean(
+    /// A rank that is lost, weights that differ, and libtorch's.
+    pub fn gradients(
         &mut self,
         weights: &Network,
-        part: &PartGradients,
+        spec: &Spec,
+        (images, labels): (Tensor<4>, Labels),
         waited: Duration,
-    ) -> Result<Mean> {
-        self.sum(weights, part, waited, false)
-    }
-
-    /// As [`Ranks::mean`]; `stop` is whether this rank's supervisor was asked to.
-    fn sum(
-        &mut self,
-        weights: &Network,
-        part: &PartGradients,
-        waited: Duration,
-        stop: bool,
-    ) -> Result<Mean> {
+        mut asked: impl FnMut() -> bool + Send,
+    ) -> Result<Option<Mean>> {
         let (step, rank) = (self.next, self.group.rank());
         let after_checkpoint = step % self.checkpoint_every == 1 % self.checkpoint_every;
         let mut checksum = 0.0;
         if after_checkpoint || step.is_multiple_of(COMPARE_EVERY) {
             checksum = f32::from(backend::checksum(weights)?);
         }
-        let notes = Notes {
-            stop,
-            ..Notes::default()
-        };
         let own = (rank, checksum, waited.as_secs_f32());
-        let mut sums = notes.to_sum(self.group.members().len(), Some(own));
-        let mean = backend::mean_over_ranks(&mut self.group, part, &mut sums);
-        let (batch, all_reduce) = mean.map_err(|error| match rank {
-            0 => error,
-            _ => lost(error),
-        })?;
-        self.heard = Instant::now();
-        let (notes, checksums, waits) = Notes::of_sums(&sums);
-        if !notes.over && !notes.later {
-            self.next += 1;
-            compare(step, checksums, self.group.members())?;
-        }
-        let waited = waits.iter().map(|&wait| Duration::from_secs_f32(wait));
-        let times = RankTimes {
-            all_reduce,
-            waited: waited.collect(),
+        let mut tell = move |group: &mut Group| {
+            let notes = Notes {
+                stop: asked(),
+                ..Notes::default()
+            };
+            group.start_sum(notes.to_sum(group.members().len(), Some(own)))
         };
-        Ok(Mean {
+        let mut told = tell(&mut self.group);
+        let (mut stop, mut waits, is_summing) = (false, Vec::new(), &mut self.is_summing);
+        let begins = |group: &mut Group| loop {
+            let sums = group.finish_sum(told)?;
+            let (notes, checksums, all_waits) = Notes::of_sums(&sums);
+            if notes.later {
+                told = tell(group);
+                continue;
+            }
+            if !notes.over {
+                compare(step, checksums, group.members())?;
+                (stop, *is_summing) = (notes.stop, true);
+                waits = all_waits.iter().copied().map(Duration::from_secs_f32).collect();
+            }
+            return Ok(!notes.over);
+        };
+        let batch = (images, labels);
+        let batch = backend::batch_gradients(&mut self.group, weights, spec, step, batch, begins);
+        let batch = batch.map_err(|error| match rank {
+            1.. if self.group.has_ended() => lost(error),
+            _ => error,
+        })?;
+        self.is_summing = false;
+        self.heard = Instant::now();
+        let Some((batch, all_reduce)) = batch else {
+            return Ok(None);
+        };
+        self.next += 1;
+        Ok(Some(Mean {
             batch,
-            times,
-            notes,
-        })
+            times: RankTimes {
+                all_reduce,
+                waited: waits,
+            },
+            asks_to_stop: stop,
+        }))
     }
 
-    /// Take part in a step's sum with these notes alone.
-    fn tell(&mut self, weights: &Network, notes: Notes) -> Result<()> {
+    /// In the place of a step, tell the others these notes.
+    fn tell(&mut self, notes: Notes) -> Result<()> {
         let sums = notes.to_sum(self.group.members().len(), None);
-        backend::take_no_part(&mut self.group, weights, &sums)
+        self.group.all_reduce(sums)?;
+        Ok(())
     }
 
     /// On rank 0: let the others know now and then that it is alive, while it waits for something else than a step. That
     /// one of them is lost is for the next step to say.
-    pub fn keep_alive(&mut self, weights: &Network) {
+    pub fn keep_alive(&mut self) {
         if self.next < self.end && self.heard.elapsed() >= self.patience / SIGNS_OF_LIFE {
             let later = Notes {
                 later: true,
                 ..Notes::default()
             };
-            let _ = self.tell(weights, later);
+            let _ = self.tell(later);
             self.heard = Instant::now();
         }
     }
 
     /// On rank 0: tell the others how training ends, and let them go. What one of them cannot hear any more changes
     /// nothing: its supervisor finds out.
-    pub fn end(mut self, weights: &Network, ending: &Ending) {
+    pub fn end(mut self, ending: &Ending) {
         let mut tell = || {
+            ensure!(!self.is_summing, "the others wait for the sums of a step");
             if self.next < self.end {
-                // They have made their part of the next step, or are about to.
+                // They are in the next step, or about to begin it.
                 let over = Notes {
                     over: true,
                     ..Notes::default()
                 };
-                self.tell(weights, over)?;
+                self.tell(over)?;
             }
             self.group.broadcast(serde_json::to_vec(ending)?)?;
             self.group.barrier()
@@ -511,6 +522,7 @@ fn train_until_ending(
         _processes: None,
         group,
         next: begin.first,
+        is_summing: false,
         end: begin.end,
         checkpoint_every: spec.train.checkpoint_every,
         patience: timeout(spec, launch),
@@ -537,18 +549,14 @@ fn train_until_ending(
                 waited,
             } = input.next()?;
             let weights = optimizer.network();
-            let part = backend::part_gradients(weights, spec, step, images, labels)?;
-            let mean = loop {
+            let asked = || {
                 files.give_sign(&mut sign);
-                let asked = stop.requested().is_some();
-                let mean = ranks_of.sum(weights, &part, waited, asked)?;
-                if !mean.notes.later {
-                    break mean;
-                }
+                stop.requested().is_some()
             };
-            if mean.notes.over {
+            let part = (images, labels);
+            let Some(mean) = ranks_of.gradients(weights, spec, part, waited, asked)? else {
                 break;
-            }
+            };
             let rates = step_rates(&schedule, &spec.train, &begin.rollbacks, step);
             let (losses, gradients) = mean.batch.add_decay(weights, spec)?;
             optimizer.step(step, &gradients, &losses, rates)?;

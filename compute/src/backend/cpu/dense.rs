@@ -129,8 +129,9 @@ impl<'a> Dense<'a> {
         features: &'t [f32],
         backward: &'t DenseBackward,
         frozen: &[bool],
-        mut to: impl Iterator<Item = &'t mut [f32]>,
+        to: Vec<&'t mut [f32]>,
     ) -> Vec<Task<'t>> {
+        let mut to = to.into_iter();
         let mut tasks: Vec<Task<'t>> = Vec::new();
         let images = backward.part;
         for (index, layer) in self.0.iter().enumerate() {

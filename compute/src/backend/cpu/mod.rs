@@ -32,6 +32,7 @@ use rayon::prelude::*;
 use runboard::data::CHANNELS;
 use runboard::spec::{NormName, Precision, Spec};
 use std::borrow::Cow;
+use std::mem;
 use tasks::Task;
 use tch::Tensor;
 use weights::{ConvolutionParameters, GradientSums, PackedWeights};
@@ -45,6 +46,9 @@ const CONVOLUTIONS: usize = 2;
 const CONV1: usize = 0;
 const CONV2: usize = 1;
 
+/// The first of the dense layers' parameters.
+pub(super) const DENSE: usize = CONVOLUTIONS * PER_LAYER;
+
 /// Images whose tiles go through a product together: enough for it to be worth while, and few enough for the
 /// cache.
 const GROUP: usize = 4;
@@ -55,6 +59,14 @@ const DECAYED: usize = 1 << 14;
 /// Parts of a batch, each the work of one thread: enough for many threads, and few enough that to add up their sums
 /// costs little.
 const PARTS: usize = 8;
+
+/// What to do with the gradients by the dense layers' parameters while the convolutions' are computed.
+pub(in crate::backend) struct DenseFirst<'a> {
+    /// How many shares of equal length they are to have.
+    pub ranks: usize,
+    /// Takes them where they are, in a row, with zeros behind them. Nobody here reads or writes them any more.
+    pub take: &'a mut (dyn FnMut(Tensor) -> Result<()> + Send),
+}
 
 /// The layers' sizes.
 #[derive(Clone, Copy, Debug)]
@@ -114,13 +126,14 @@ impl CpuNetwork {
     /// The cross-entropy, the accuracy, and the former's gradient by every parameter, zeros by the weights that are frozen.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch's, and those of what takes gradients first.
     pub fn gradients(
         &self,
         parameters: &[Tensor],
         images: &Tensor,
         labels: &Targets,
         dropout: Option<&Dropout>,
+        first: Option<DenseFirst>,
     ) -> Result<PartGradients> {
         let images = host(images)?;
         let values = parameters.iter().map(host).collect::<Result<Vec<_>>>()?;
@@ -137,9 +150,14 @@ impl CpuNetwork {
             mixed: mixed.as_ref().map(|mixed| (&mixed[..], labels.own_share)),
             batch: labels.batch,
         };
+        let first = first.map(|first| -> Result<_> {
+            let dense = gradients.tail(DENSE, first.ranks)?;
+            Ok(move || (first.take)(dense))
+        });
+        let first = first.transpose()?;
         // On a thread of the pool: from outside, each phase would begin and end by waking somebody.
         let (cross_entropy, accuracy) = rayon::scope(|_| {
-            self.host_gradients(&values, &images, labels, dropout, gradients.values())
+            self.host_gradients(&values, &images, labels, dropout, gradients.values(), first)
         })?;
         Ok(PartGradients {
             cross_entropy: Tensor::from(cross_entropy),
@@ -148,7 +166,8 @@ impl CpuNetwork {
         })
     }
 
-    /// Writes the gradients by the parameters; the cross-entropy and the accuracy.
+    /// Writes the gradients by the parameters; the cross-entropy and the accuracy. `dense_first` is to be called once those by
+    /// the dense layers' parameters are there, before the convolutions' are computed.
     fn host_gradients(
         &self,
         parameters: &[&[f32]],
@@ -156,6 +175,7 @@ impl CpuNetwork {
         labels: HostLabels,
         dropout: Option<&Dropout>,
         mut gradients: Vec<&mut [f32]>,
+        dense_first: Option<impl FnOnce() -> Result<()>>,
     ) -> Result<(f32, f32)> {
         let (convolutions, dense) = layers(parameters)?;
         let weights = PackedWeights::pack(self, &convolutions);
@@ -168,7 +188,13 @@ impl CpuNetwork {
                 gradients[0].fill(0.0);
             }
         }
-        let (of_convolutions, of_dense) = gradients.split_at_mut(CONVOLUTIONS * PER_LAYER);
+        let of_dense = gradients.split_off(DENSE);
+        let frozen = &self.frozen[CONVOLUTIONS..];
+        let mut of_dense = dense.parameter_gradients(features, &backward, frozen, of_dense);
+        if let Some(dense_first) = dense_first {
+            tasks::run(mem::take(&mut of_dense));
+            dense_first()?;
+        }
         let parts: Vec<_> = self
             .backward(&weights, images, &cache, &backward.features, labels.batch)
             .collect();
@@ -179,12 +205,10 @@ impl CpuNetwork {
                 Box::new(move || *sums = Some(Arch::new().dispatch(part)))
             })
             .collect();
-        let of_dense = of_dense.iter_mut().map(|values| &mut **values);
-        let frozen = &self.frozen[CONVOLUTIONS..];
-        tasks.extend(dense.parameter_gradients(features, &backward, frozen, of_dense));
+        tasks.extend(of_dense);
         tasks::run(tasks);
         let sums: Vec<GradientSums> = sums.into_iter().flatten().collect();
-        if let [conv1, bias1, conv2, bias2] = of_convolutions {
+        if let [conv1, bias1, conv2, bias2] = &mut gradients[..] {
             let to = ConvolutionParameters {
                 conv1: &mut **conv1,
                 bias1: &mut **bias1,

@@ -145,7 +145,7 @@ fn dense_layers_are_the_same_for_every_number_of_threads() {
             let backward = dense.backward(&features, labels, 0.0, None).unwrap();
             let mut gradients = parameters.clone();
             let to = gradients.iter_mut().map(|values| &mut values[..]);
-            tasks::run(dense.parameter_gradients(&features, &backward, &[false; 3], to));
+            tasks::run(dense.parameter_gradients(&features, &backward, &[false; 3], to.collect()));
             (backward.loss, backward.features.to_vec(), gradients)
         })
     };

@@ -1,8 +1,8 @@
 // libtorch's process groups (c10d: a store, and Gloo's collective operations) as C functions, for ffi.rs.
 //
 // Every function that can fail returns whether it succeeded; if not, the first line of what was wrong is in `error`.
-// No exception leaves this file. What goes over the network lies in tensors of the group, never in the caller's
-// memory: an operation that failed may leave Gloo's threads with it.
+// No exception leaves this file. What goes over the network lies in tensors, whose memory Gloo shares in owning: an
+// operation that failed may leave its threads with it.
 
 #include <c10/util/Flags.h>
 #include <c10/util/Logging.h>
@@ -33,7 +33,7 @@ struct Store {
 
 struct Gloo {
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
-  // Bytes, or floats as bytes; each as long as the longest operation so far.
+  // Bytes of a broadcast, and floats of an exchange as bytes; each as long as the longest operation so far.
   at::Tensor input;
   at::Tensor output;
 };
@@ -170,23 +170,22 @@ bool runboard_gloo_reserve(Gloo* gloo, int64_t input, int64_t output, uint8_t** 
   });
 }
 
-// The input's first `count` floats are those for rank 0, the next ones those for rank 1 and so on; in the output lie
-// those of rank 0 for this rank, those of rank 1 for it and so on.
-bool runboard_gloo_all_to_all(Gloo* gloo, int64_t count, ErrorText error) {
+// The first part of `values`, of equal parts for each rank, is for rank 0, the next one for rank 1 and so on; in the output
+// lie that of rank 0 for this rank, that of rank 1 for it and so on.
+bool runboard_gloo_all_to_all(Gloo* gloo, const at::Tensor* values, ErrorText error) {
   return guarded(error, [&] {
-    const int64_t all = count * gloo->group->getSize();
-    at::Tensor input = floats(gloo->input, all);
-    at::Tensor output = floats(gloo->output, all);
+    at::Tensor input = *values;
+    at::Tensor output = floats(gloo->output, input.numel());
     std::vector<int64_t> even;
     gloo->group->alltoall_base(output, input, even, even)->wait();
   });
 }
 
-// The input becomes the first `count` floats of rank 0's output, then those of rank 1's and so on.
-bool runboard_gloo_all_gather(Gloo* gloo, int64_t count, ErrorText error) {
+// `values` become the first floats of rank 0's output, as many as there are for each rank, then those of rank 1's and so on.
+bool runboard_gloo_all_gather(Gloo* gloo, const at::Tensor* values, ErrorText error) {
   return guarded(error, [&] {
-    at::Tensor own = floats(gloo->output, count);
-    at::Tensor all = floats(gloo->input, count * gloo->group->getSize());
+    at::Tensor all = *values;
+    at::Tensor own = floats(gloo->output, all.numel() / gloo->group->getSize());
     gloo->group->_allgather_base(all, own)->wait();
   });
 }

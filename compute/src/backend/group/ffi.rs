@@ -1,7 +1,7 @@
 //! The functions of c10d.cpp, safe to call: all unsafe code of process groups.
 
 use anyhow::{Result, bail};
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +9,7 @@ use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::time::Duration;
+use tch::{Device, Kind, Tensor};
 
 /// c10d.cpp's `Store`.
 #[repr(C)]
@@ -98,8 +99,16 @@ unsafe extern "C" {
         output_bytes: *mut *mut u8,
         error: RawError,
     ) -> bool;
-    fn runboard_gloo_all_to_all(gloo: *mut RawGloo, count: i64, error: RawError) -> bool;
-    fn runboard_gloo_all_gather(gloo: *mut RawGloo, count: i64, error: RawError) -> bool;
+    fn runboard_gloo_all_to_all(
+        gloo: *mut RawGloo,
+        values: *const c_void,
+        error: RawError,
+    ) -> bool;
+    fn runboard_gloo_all_gather(
+        gloo: *mut RawGloo,
+        values: *const c_void,
+        error: RawError,
+    ) -> bool;
     fn runboard_gloo_broadcast(gloo: *mut RawGloo, length: i64, error: RawError) -> bool;
     fn runboard_gloo_barrier(gloo: *mut RawGloo, error: RawError) -> bool;
 }
@@ -271,10 +280,7 @@ impl Drop for Store {
 }
 
 /// A group of Gloo's, whose operations end with an error at its timeout. After one there is no other.
-pub struct Gloo {
-    raw: NonNull<RawGloo>,
-    world: usize,
-}
+pub struct Gloo(NonNull<RawGloo>);
 
 impl Gloo {
     /// A group of `world` ranks that listens at `address` alone and finds the others by the store.
@@ -306,10 +312,10 @@ impl Gloo {
         let Some(raw) = NonNull::new(raw) else {
             bail!("c10d made no group");
         };
-        Ok(Gloo { raw, world })
+        Ok(Gloo(raw))
     }
 
-    /// The memory that operations read and that they write, at least so many bytes of each. The contents stay from
+    /// The memory that a broadcast replaces and that an exchange writes, at least so many bytes of each. The contents stay from
     /// one call to the next with the same lengths.
     pub fn memory(&mut self, input: usize, output: usize) -> Result<(&mut [u8], &mut [u8])> {
         let (mut at_input, mut at_output) = (ptr::null_mut(), ptr::null_mut());
@@ -318,7 +324,7 @@ impl Gloo {
             // SAFETY: the group lives as long as self; both pointers are written.
             unsafe {
                 runboard_gloo_reserve(
-                    self.raw.as_ptr(),
+                    self.0.as_ptr(),
                     lengths.0,
                     lengths.1,
                     &mut at_input,
@@ -341,23 +347,25 @@ impl Gloo {
         })
     }
 
-    /// Exchange `count` floats with each rank: the input has those for rank 0 first, the output those of rank 0.
-    pub fn all_to_all(&mut self, count: usize) -> Result<()> {
-        let bytes = self.bytes(count) * self.world;
-        self.memory(bytes, bytes)?;
-        let count = i64::try_from(count)?;
-        // SAFETY: the group lives as long as self, and its memory was made long enough.
-        call(|error| unsafe { runboard_gloo_all_to_all(self.raw.as_ptr(), count, error) })
+    /// Exchange floats with each rank, as many with one as with another: the first ones are for rank 0, and the first of the
+    /// output are those of rank 0.
+    pub fn all_to_all(&mut self, values: &SharedFloats) -> Result<()> {
+        self.memory(0, values.bytes())?;
+        // SAFETY: the group lives as long as self, and its output was made long enough; the tensor lives until the call
+        // returns, and whoever goes on with its memory shares in owning it.
+        call(|error| unsafe {
+            runboard_gloo_all_to_all(self.0.as_ptr(), values.raw(), error)
+        })
     }
 
-    /// Gather the output's first `count` floats of each rank in the input, those of rank 0 first: what was made of an
-    /// exchange goes back without a copy.
-    pub fn all_gather(&mut self, count: usize) -> Result<()> {
-        let bytes = self.bytes(count);
-        self.memory(bytes * self.world, bytes)?;
-        let count = i64::try_from(count)?;
-        // SAFETY: the group lives as long as self, and its memory was made long enough.
-        call(|error| unsafe { runboard_gloo_all_gather(self.raw.as_ptr(), count, error) })
+    /// Gather the output's first floats of each rank, those of rank 0 first: what was made of an exchange goes back to where
+    /// it came from.
+    pub fn all_gather(&mut self, values: &SharedFloats) -> Result<()> {
+        self.memory(0, values.bytes())?;
+        // SAFETY: as in all_to_all; `SharedFloats` says why the values may be written.
+        call(|error| unsafe {
+            runboard_gloo_all_gather(self.0.as_ptr(), values.raw(), error)
+        })
     }
 
     /// Replace the input's first bytes by those of rank 0.
@@ -365,24 +373,53 @@ impl Gloo {
         self.memory(length, 0)?;
         let length = i64::try_from(length)?;
         // SAFETY: the group lives as long as self, and its memory was made long enough.
-        call(|error| unsafe { runboard_gloo_broadcast(self.raw.as_ptr(), length, error) })
+        call(|error| unsafe { runboard_gloo_broadcast(self.0.as_ptr(), length, error) })
     }
 
     /// Wait for all ranks.
     pub fn barrier(&mut self) -> Result<()> {
         // SAFETY: the group lives as long as self.
-        call(|error| unsafe { runboard_gloo_barrier(self.raw.as_ptr(), error) })
-    }
-
-    fn bytes(&self, count: usize) -> usize {
-        count * size_of::<f32>()
+        call(|error| unsafe { runboard_gloo_barrier(self.0.as_ptr(), error) })
     }
 }
 
 impl Drop for Gloo {
     fn drop(&mut self) {
         // SAFETY: c10d.cpp made it, and nothing else frees it.
-        unsafe { runboard_gloo_free(self.raw.as_ptr()) }
+        unsafe { runboard_gloo_free(self.0.as_ptr()) }
+    }
+}
+
+/// Floats in a row on the host that an operation reads and writes where they are.
+pub struct SharedFloats(Tensor);
+
+impl SharedFloats {
+    /// The tensor's. Until the operation has ended nobody may read or write its memory; after one that failed, nobody ever.
+    ///
+    /// # Errors
+    /// Values of another kind, on a device, or not in a row, and those that are not to be divided by the number of ranks.
+    pub fn new(values: Tensor, ranks: usize) -> Result<Self> {
+        let in_a_row = values.kind() == Kind::Float
+            && values.device() == Device::Cpu
+            && values.is_contiguous();
+        if !in_a_row || !values.numel().is_multiple_of(ranks) {
+            bail!("to sum over {ranks} ranks takes floats in a row on the host, as many for each");
+        }
+        Ok(SharedFloats(values))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.numel()
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * size_of::<f32>()
+    }
+
+    /// The C++ tensor.
+    fn raw(&self) -> *const c_void {
+        self.0.as_ptr().cast()
     }
 }
 

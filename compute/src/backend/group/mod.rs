@@ -2,7 +2,8 @@
 //!
 //! Ranks meet by a store (`meeting`), build a group and then sum, send and wait together. A sum's additions have a fixed
 //! order, so it has the same bits on every rank and in every run. Whatever a rank does not do in time is an error on all
-//! others that names it (`failure`), never a hang: calls that may not return are made on a thread of their own (`worker`).
+//! others that names it (`failure`), never a hang: calls that may not return are made on a thread of their own (`worker`),
+//! while the caller may compute.
 //!
 //! c10d.cpp and ffi.rs hold all that is C++ and unsafe.
 
@@ -19,14 +20,15 @@ pub use meeting::{Hello, Lost, Meeting, Member, Place};
 use super::tree_sum::tree_sum;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use failure::{Blame, End};
-use ffi::{Gloo, Store};
+use ffi::{Gloo, SharedFloats, Store};
 use meeting::{Meetup, Party};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use worker::Worker;
+use tch::{Device, Kind, Tensor};
+use worker::{Pending, Worker};
 
 /// How much longer than its own timeout libtorch may take to say that something took too long.
 const SLACK: Duration = Duration::from_secs(2);
@@ -54,11 +56,19 @@ pub struct Group {
     ended: Option<String>,
 }
 
+/// A sum that is under way.
+pub struct PendingSum(Pending<Result<Vec<f32>>>);
+
+/// Means that are under way.
+pub(super) struct PendingMean(Pending<Result<()>>);
+
 /// What the group's thread holds.
 #[derive(Default)]
 struct Links {
     gloo: Option<Gloo>,
     store: Option<Store>,
+    /// Whether an operation has failed: there are no more, also of those that are under way.
+    failed: bool,
 }
 
 impl Links {
@@ -67,7 +77,8 @@ impl Links {
     }
 
     fn gloo(&mut self) -> Result<&mut Gloo> {
-        self.gloo.as_mut().context("there is no group")
+        let gloo = self.gloo.as_mut().filter(|_| !self.failed);
+        gloo.context("there is no group")
     }
 }
 
@@ -137,20 +148,66 @@ impl Group {
         &self.members
     }
 
+    /// Whether an operation has failed, so that there are no others.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// The sum of each value over all ranks. The additions' order is that of [`tree_sum`].
     ///
     /// # Errors
     /// A rank that does not take part in time.
-    pub fn all_reduce(&mut self, mut values: Vec<f32>) -> Result<Vec<f32>> {
-        let world = self.members.len();
-        if world == 1 || values.is_empty() {
-            return Ok(values);
-        }
+    pub fn all_reduce(&mut self, values: Vec<f32>) -> Result<Vec<f32>> {
+        let sum = self.start_sum(values);
+        self.finish_sum(sum)
+    }
+
+    /// Start [`Group::all_reduce`]; [`Group::finish_sum`] waits for it.
+    pub fn start_sum(&mut self, mut values: Vec<f32>) -> PendingSum {
+        let (world, count) = (self.members.len(), values.len());
+        let length = count.next_multiple_of(world) as i64;
         let sum = move |links: &mut Links| {
-            all_reduce(links.gloo()?, world, &mut values)?;
+            if world == 1 || values.is_empty() {
+                return Ok(values);
+            }
+            let shared = Tensor::f_zeros([length], (Kind::Float, Device::Cpu))?;
+            let mut own = shared.f_narrow(0, 0, count as i64)?;
+            own.f_copy_(&Tensor::f_from_slice(&values)?)?;
+            reduce(links.gloo()?, world, &SharedFloats::new(shared, world)?, 1.0)?;
+            own.f_copy_data(&mut values, count)?;
             Ok(values)
         };
-        self.run(sum).context("failed to sum over the ranks")
+        PendingSum(self.start(sum))
+    }
+
+    /// Wait for a sum.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub fn finish_sum(&mut self, sum: PendingSum) -> Result<Vec<f32>> {
+        let sums = self.finish(sum.0);
+        sums.context("failed to sum over the ranks")
+    }
+
+    /// Start to replace floats in a row on the host by their means over all ranks, where they are; the order is that of the
+    /// sums. Whoever holds the tensor leaves it alone until [`Group::finish_mean`] returns, and for good if that fails.
+    ///
+    /// # Errors
+    /// Floats that do not lie so, or are not as many for each rank.
+    pub(super) fn start_mean(&mut self, values: Tensor) -> Result<PendingMean> {
+        let world = self.members.len();
+        let values = SharedFloats::new(values, world)?;
+        let mean = move |links: &mut Links| reduce(links.gloo()?, world, &values, world as f32);
+        Ok(PendingMean(self.start(mean)))
+    }
+
+    /// Wait for means.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub(super) fn finish_mean(&mut self, mean: PendingMean) -> Result<()> {
+        let mean = self.finish(mean.0);
+        mean.context("failed to sum over the ranks")
     }
 
     /// Replace the bytes by those of rank 0, whatever their number there.
@@ -186,10 +243,28 @@ impl Group {
         &mut self,
         operation: impl FnOnce(&mut Links) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let pending = self.start(operation);
+        self.finish(pending)
+    }
+
+    /// Start an operation, after those before it.
+    fn start<T: Send + 'static>(
+        &mut self,
+        operation: impl FnOnce(&mut Links) -> Result<T> + Send + 'static,
+    ) -> Pending<Result<T>> {
+        self.worker.start_call(|links| {
+            let result = operation(links);
+            links.failed |= result.is_err();
+            result
+        })
+    }
+
+    /// Wait for an operation. They are waited for in the order in which they were started.
+    fn finish<T>(&mut self, operation: Pending<Result<T>>) -> Result<T> {
         if let Some(why) = &self.ended {
             bail!("{why}");
         }
-        let end = match self.worker.call(self.timeout + SLACK, operation) {
+        let end = match operation.wait(self.timeout + SLACK) {
             Some(Ok(value)) => return Ok(value),
             Some(Err(error)) => End::of(&format!("{error:#}"), &self.addresses),
             None => {
@@ -321,23 +396,19 @@ fn end_in(links: &mut Links, end: &End, rank: usize, world: usize) -> Result<Bla
     }
 }
 
-/// Sum over the ranks: each sums a share of the values, and all gather the shares. That sends as little as any way to
-/// sum does, and no two ranks can come to different bits.
-fn all_reduce(gloo: &mut Gloo, world: usize, values: &mut [f32]) -> Result<()> {
-    let share = values.len().div_ceil(world);
-    let (all, bytes) = (share * world, share * world * size_of::<f32>());
-    let (input, _) = gloo.memory(bytes, bytes)?;
-    let input: &mut [f32] = bytemuck::cast_slice_mut(input);
-    input[..values.len()].copy_from_slice(values);
-    input[values.len()..all].fill(0.0);
-    gloo.all_to_all(share)?;
-    let (_, output) = gloo.memory(bytes, bytes)?;
-    tree_sum(bytemuck::cast_slice_mut(output), share);
-    gloo.all_gather(share)?;
-    let (input, _) = gloo.memory(bytes, bytes)?;
-    let sums: &[f32] = bytemuck::cast_slice(input);
-    values.copy_from_slice(&sums[..values.len()]);
-    Ok(())
+/// Sum over the ranks and divide, in place: each does so with a share of the values, and all gather the shares. That sends as
+/// little as any way to sum does, and no two ranks can come to different bits.
+fn reduce(gloo: &mut Gloo, world: usize, values: &SharedFloats, divisor: f32) -> Result<()> {
+    gloo.all_to_all(values)?;
+    let bytes = values.len() * size_of::<f32>();
+    let (_, output) = gloo.memory(0, bytes)?;
+    let output: &mut [f32] = bytemuck::cast_slice_mut(output);
+    let share = values.len() / world;
+    tree_sum(output, share);
+    if divisor != 1.0 {
+        output[..share].iter_mut().for_each(|sum| *sum /= divisor);
+    }
+    gloo.all_gather(values)
 }
 
 /// So many bytes of rank 0.

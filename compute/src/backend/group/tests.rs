@@ -147,6 +147,23 @@ fn obey(orders: Orders) -> Result<()> {
                 let sums = group.all_reduce(values(orders.rank, length))?;
                 println!("\n> sum {}", hash(&sums));
             }
+            // All under way at once.
+            let started = LENGTHS.map(|length| {
+                let mut own = values(orders.rank, length);
+                own.resize(length.next_multiple_of(orders.world), 0.0);
+                let own = Tensor::from_slice(&own);
+                let sum = group.start_sum(values(orders.rank, length));
+                let mean = group.start_mean(own.shallow_clone());
+                (length, own, sum, mean)
+            });
+            for (length, own, sum, mean) in started {
+                let sums = group.finish_sum(sum)?;
+                group.finish_mean(mean?)?;
+                let means = &Vec::<f32>::try_from(own)?[..length];
+                println!("\n> sum {} mean {}", hash(&sums), hash(means));
+            }
+            let uneven = Tensor::from_slice(&vec![1.0_f32; orders.world + 1]);
+            println!("\n> uneven {}", group.start_mean(uneven).is_err());
             for length in LENGTHS {
                 let own = vec![u8::try_from(orders.rank + 1)?; length * (orders.rank + 1)];
                 let bytes = group.broadcast(own)?;
@@ -156,16 +173,24 @@ fn obey(orders: Orders) -> Result<()> {
             group.barrier()?;
         }
         Act::Loop => loop {
-            group.all_reduce(vec![1.0; 1000])?;
+            step(&mut group)?;
             println!("\n> step");
         },
         Act::Leave => {
-            group.all_reduce(vec![1.0; 1000])?;
+            step(&mut group)?;
             group.leave("the disk is full");
         }
     }
     println!("\n> done");
     Ok(())
+}
+
+/// Two operations that are under way at once.
+fn step(group: &mut Group) -> Result<()> {
+    let sum = group.start_sum(vec![1.0; 1000]);
+    let mean = group.start_mean(Tensor::ones([12_000], (Kind::Float, Device::Cpu)))?;
+    group.finish_sum(sum)?;
+    group.finish_mean(mean)
 }
 
 /// A process that is a rank; killed at the end of the test.
@@ -304,19 +329,27 @@ fn looping(store: Store, directory: &Path, world: usize, timeout: Duration) -> V
 }
 
 #[test]
-fn sums_have_the_bits_of_the_tree_on_every_rank_and_bytes_are_those_of_rank_0() {
+fn sums_and_means_have_the_bits_of_the_tree_on_every_rank_and_bytes_are_those_of_rank_0() {
     for (world, store) in [(2, Store::File), (3, Store::Tcp), (4, Store::File)] {
         let directory = tempfile::tempdir().unwrap();
         let orders = (0..world).map(|rank| orders(Act::All, rank, world));
         for mut rank in start(store, directory.path(), orders.collect()) {
             rank.expect("connected");
-            for length in LENGTHS {
-                let mut parts = (0..world)
-                    .flat_map(|rank| values(rank, length))
-                    .collect::<Vec<_>>();
+            let sums = LENGTHS.map(|length| {
+                let parts = (0..world).flat_map(|rank| values(rank, length));
+                let mut parts = parts.collect::<Vec<_>>();
                 tree_sum(&mut parts, length);
-                rank.expect(&format!("sum {}", hash(&parts[..length])));
+                parts.truncate(length);
+                parts
+            });
+            for sums in &sums {
+                rank.expect(&format!("sum {}", hash(sums)));
             }
+            for sums in &sums {
+                let means: Vec<f32> = sums.iter().map(|sum| sum / world as f32).collect();
+                rank.expect(&format!("sum {} mean {}", hash(sums), hash(&means)));
+            }
+            rank.expect("uneven true");
             for _ in 0..=LENGTHS.len() {
                 rank.expect("bytes true");
             }

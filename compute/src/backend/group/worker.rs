@@ -1,7 +1,7 @@
 //! A thread that makes calls which may never return, so that who asked for them waits so long and no longer.
 
 use anyhow::{Context, Result};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -36,13 +36,32 @@ impl<S: Default + 'static> Worker<S> {
         limit: Duration,
         call: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Option<T> {
+        self.start_call(call).wait(limit)
+    }
+
+    /// Make a call after those before it, while this thread goes on.
+    pub fn start_call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Pending<T> {
         let (sender, result) = mpsc::sync_channel(1);
         let job = move |state: &mut S| {
             // Who asked may be gone.
             let _ = sender.send(call(state));
         };
-        self.0.send(Box::new(job)).ok()?;
-        result.recv_timeout(limit).ok()
+        // If the thread is gone, so is the sender, and the wait ends at once.
+        let _ = self.0.send(Box::new(job));
+        Pending(result)
+    }
+}
+
+/// A call that is being made.
+pub struct Pending<T>(Receiver<T>);
+
+impl<T> Pending<T> {
+    /// What it returns; `None` as of [`Worker::call`].
+    pub fn wait(self, limit: Duration) -> Option<T> {
+        self.0.recv_timeout(limit).ok()
     }
 }
 
@@ -59,7 +78,9 @@ mod tests {
             *state
         };
         assert_eq!(worker.call(long, add), Some(1));
-        assert_eq!(worker.call(long, add), Some(2));
+        let [second, third] = [worker.start_call(add), worker.start_call(add)];
+        assert_eq!(third.wait(long), Some(3));
+        assert_eq!(second.wait(long), Some(2));
         let (_open, never) = mpsc::channel::<()>();
         let hang = move |_: &mut u32| never.recv().is_ok();
         assert_eq!(worker.call(Duration::from_millis(10), hang), None);
