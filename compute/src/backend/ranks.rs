@@ -115,7 +115,10 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
         self.waited += begin.elapsed();
         let mut means = self.means(&sums);
         for values in gradients.values().into_iter().take(DENSE) {
-            values.iter_mut().zip(&mut means).for_each(|(to, mean)| *to = mean);
+            values
+                .iter_mut()
+                .zip(&mut means)
+                .for_each(|(to, mean)| *to = mean);
         }
         let losses = [(); 2].map(|()| means.next().unwrap_or(f32::NAN));
         Ok((losses, Gradients::Host(gradients)))
@@ -132,7 +135,9 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
         let len = flat.size()[0];
         let padding = (len as usize).next_multiple_of(self.group.members().len()) as i64 - len;
         // A copy, also on the host: who has the gradients of the part has them alone.
-        let flat = flat.f_constant_pad_nd([0, padding])?.f_to_device(Device::Cpu)?;
+        let flat = flat
+            .f_constant_pad_nd([0, padding])?
+            .f_to_device(Device::Cpu)?;
         let begin = Instant::now();
         let mean = self.group.start_mean(flat.shallow_clone())?;
         let sum = self.group.start_sum(losses);

@@ -377,7 +377,11 @@ impl Ranks {
             if !notes.over {
                 compare(step, checksums, group.members())?;
                 (stop, *is_summing) = (notes.stop, true);
-                waits = all_waits.iter().copied().map(Duration::from_secs_f32).collect();
+                waits = all_waits
+                    .iter()
+                    .copied()
+                    .map(Duration::from_secs_f32)
+                    .collect();
             }
             return Ok(!notes.over);
         };

@@ -99,16 +99,10 @@ unsafe extern "C" {
         output_bytes: *mut *mut u8,
         error: RawError,
     ) -> bool;
-    fn runboard_gloo_all_to_all(
-        gloo: *mut RawGloo,
-        values: *const c_void,
-        error: RawError,
-    ) -> bool;
-    fn runboard_gloo_all_gather(
-        gloo: *mut RawGloo,
-        values: *const c_void,
-        error: RawError,
-    ) -> bool;
+    fn runboard_gloo_all_to_all(gloo: *mut RawGloo, values: *const c_void, error: RawError)
+    -> bool;
+    fn runboard_gloo_all_gather(gloo: *mut RawGloo, values: *const c_void, error: RawError)
+    -> bool;
     fn runboard_gloo_broadcast(gloo: *mut RawGloo, length: i64, error: RawError) -> bool;
     fn runboard_gloo_barrier(gloo: *mut RawGloo, error: RawError) -> bool;
 }
@@ -353,9 +347,7 @@ impl Gloo {
         self.memory(0, values.bytes())?;
         // SAFETY: the group lives as long as self, and its output was made long enough; the tensor lives until the call
         // returns, and whoever goes on with its memory shares in owning it.
-        call(|error| unsafe {
-            runboard_gloo_all_to_all(self.0.as_ptr(), values.raw(), error)
-        })
+        call(|error| unsafe { runboard_gloo_all_to_all(self.0.as_ptr(), values.raw(), error) })
     }
 
     /// Gather the output's first floats of each rank, those of rank 0 first: what was made of an exchange goes back to where
@@ -363,9 +355,7 @@ impl Gloo {
     pub fn all_gather(&mut self, values: &SharedFloats) -> Result<()> {
         self.memory(0, values.bytes())?;
         // SAFETY: as in all_to_all; `SharedFloats` says why the values may be written.
-        call(|error| unsafe {
-            runboard_gloo_all_gather(self.0.as_ptr(), values.raw(), error)
-        })
+        call(|error| unsafe { runboard_gloo_all_gather(self.0.as_ptr(), values.raw(), error) })
     }
 
     /// Replace the input's first bytes by those of rank 0.

@@ -173,7 +173,12 @@ impl Group {
             let shared = Tensor::f_zeros([length], (Kind::Float, Device::Cpu))?;
             let mut own = shared.f_narrow(0, 0, count as i64)?;
             own.f_copy_(&Tensor::f_from_slice(&values)?)?;
-            reduce(links.gloo()?, world, &SharedFloats::new(shared, world)?, 1.0)?;
+            reduce(
+                links.gloo()?,
+                world,
+                &SharedFloats::new(shared, world)?,
+                1.0,
+            )?;
             own.f_copy_data(&mut values, count)?;
             Ok(values)
         };
