@@ -92,18 +92,41 @@ fn without_summaries(spec: &Spec) -> Spec {
     spec
 }
 
-/// One process with all threads, and one for each thread that train together.
+/// One process with all threads; one for each thread that train together; and as many that each train their part of the
+/// batch for themselves, of which the first is timed: what is lost to them is not lost to the sum.
 pub fn scaling(setting: &Setting) -> Result<Vec<Timed>> {
     let threads = setting.threads;
     let mut together = setting.spec.clone();
     together.compute.devices = vec!["cpu".to_owned(); threads];
+    let mut apart = setting.spec.clone();
+    apart.train.batch_size /= threads;
+    apart.compute.threads = 1;
     let slice = setting.slice;
+    let runs = (0..threads).map(|number| setting.create_run(&format!("apart-{number}"), &apart));
+    let mut side_by_side = Command::new("sh");
+    side_by_side
+        .args(["-c", SIDE_BY_SIDE])
+        .arg(&setting.runboard);
+    for run in runs.collect::<Result<Vec<_>>>()? {
+        side_by_side.arg(run.path());
+    }
     let commands = vec![
         runboard(setting, &setting.spec, "one-process", slice)?,
         runboard(setting, &together, "a-process-a-thread", slice)?,
+        TimedCommand {
+            name: "a-process-a-thread-without-sums".into(),
+            command: supervised(side_by_side),
+            scale: 1.0,
+            slice,
+        },
     ];
     compare(setting, commands, STEPS_PER_RATIO.div_ceil(slice))
 }
+
+/// A shell's: train in all of these run directories, and show the first one's output.
+const SIDE_BY_SIDE: &str = r#"first=$1; shift
+for run in "$@"; do "$0" train --run "$run" >/dev/null & done
+exec "$0" train --run "$first""#;
 
 /// Sums of as many floats as a step's gradients over two processes of one thread. The first is runboard's.
 pub fn all_reduce(setting: &Setting) -> Result<Vec<Timed>> {

@@ -36,6 +36,8 @@ struct Gloo {
   // Bytes of a broadcast, and floats of an exchange as bytes; each as long as the longest operation so far.
   at::Tensor input;
   at::Tensor output;
+  // Of the next exchange. All ranks make the same ones in the same order.
+  int tag = 0;
 };
 
 // Where to write an error's text.
@@ -80,6 +82,32 @@ at::Tensor& reserve(at::Tensor& tensor, int64_t length) {
 // The first `count` floats of bytes.
 at::Tensor floats(const at::Tensor& bytes, int64_t count) {
   return bytes.narrow(0, 0, count * static_cast<int64_t>(sizeof(float))).view(at::kFloat);
+}
+
+// Send a part to each rank and receive one of each. So the values go from where they lie to where they belong: Gloo's own
+// all-gather makes two copies of them on the way, and hands each operation to another thread.
+void exchange(Gloo& gloo, const std::vector<at::Tensor>& to, const std::vector<at::Tensor>& from) {
+  const int ranks = gloo.group->getSize();
+  const int own = gloo.group->getRank();
+  const int tag = gloo.tag;
+  gloo.tag = (tag + 1) % (1 << 30);
+  std::vector<c10::intrusive_ptr<c10d::Work>> works;
+  for (int rank = 0; rank < ranks; ++rank) {
+    if (rank != own) {
+      std::vector<at::Tensor> part{from[rank]};
+      works.push_back(gloo.group->recv(part, rank, tag));
+    }
+  }
+  for (int rank = 0; rank < ranks; ++rank) {
+    if (rank != own) {
+      std::vector<at::Tensor> part{to[rank]};
+      works.push_back(gloo.group->send(part, rank, tag));
+    }
+  }
+  std::memcpy(from[own].data_ptr(), to[own].data_ptr(), to[own].nbytes());
+  for (const auto& work : works) {
+    work->wait();
+  }
 }
 
 } // namespace
@@ -151,7 +179,7 @@ bool runboard_gloo_new(Store* store, int rank, int world, const char* address, i
     options->threads = 1;
     options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address, /*lazyInit=*/false));
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, world, options);
-    *gloo = new Gloo{std::move(group), {}, {}};
+    *gloo = new Gloo{std::move(group), {}, {}, 0};
   });
 }
 
@@ -174,19 +202,18 @@ bool runboard_gloo_reserve(Gloo* gloo, int64_t input, int64_t output, uint8_t** 
 // lie that of rank 0 for this rank, that of rank 1 for it and so on.
 bool runboard_gloo_all_to_all(Gloo* gloo, const at::Tensor* values, ErrorText error) {
   return guarded(error, [&] {
-    at::Tensor input = *values;
-    at::Tensor output = floats(gloo->output, input.numel());
-    std::vector<int64_t> even;
-    gloo->group->alltoall_base(output, input, even, even)->wait();
+    const std::vector<at::Tensor> parts = values->chunk(gloo->group->getSize());
+    const std::vector<at::Tensor> output = floats(gloo->output, values->numel()).chunk(gloo->group->getSize());
+    exchange(*gloo, parts, output);
   });
 }
 
-// `values` become the first floats of rank 0's output, as many as there are for each rank, then those of rank 1's and so on.
+// The parts of `values` become the first part of each rank's output.
 bool runboard_gloo_all_gather(Gloo* gloo, const at::Tensor* values, ErrorText error) {
   return guarded(error, [&] {
-    at::Tensor all = *values;
-    at::Tensor own = floats(gloo->output, all.numel() / gloo->group->getSize());
-    gloo->group->_allgather_base(all, own)->wait();
+    const int ranks = gloo->group->getSize();
+    const at::Tensor own = floats(gloo->output, values->numel() / ranks);
+    exchange(*gloo, std::vector<at::Tensor>(ranks, own), values->chunk(ranks));
   });
 }
 

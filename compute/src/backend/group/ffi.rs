@@ -403,6 +403,11 @@ impl SharedFloats {
         self.0.numel()
     }
 
+    /// Copy all to a slice of that length.
+    pub fn copy_to(&self, values: &mut [f32]) -> Result<()> {
+        Ok(self.0.f_copy_data(values, self.len())?)
+    }
+
     fn bytes(&self) -> usize {
         self.len() * size_of::<f32>()
     }

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 use worker::{Pending, Worker};
 
 /// How much longer than its own timeout libtorch may take to say that something took too long.
@@ -165,21 +165,14 @@ impl Group {
     /// Start [`Group::all_reduce`]; [`Group::finish_sum`] waits for it.
     pub fn start_sum(&mut self, mut values: Vec<f32>) -> PendingSum {
         let (world, count) = (self.members.len(), values.len());
-        let length = count.next_multiple_of(world) as i64;
         let sum = move |links: &mut Links| {
-            if world == 1 || values.is_empty() {
-                return Ok(values);
+            if world > 1 && count > 0 {
+                values.resize(count.next_multiple_of(world), 0.0);
+                let shared = SharedFloats::new(Tensor::f_from_slice(&values)?, world)?;
+                reduce(links.gloo()?, world, &shared, 1.0)?;
+                shared.copy_to(&mut values)?;
+                values.truncate(count);
             }
-            let shared = Tensor::f_zeros([length], (Kind::Float, Device::Cpu))?;
-            let mut own = shared.f_narrow(0, 0, count as i64)?;
-            own.f_copy_(&Tensor::f_from_slice(&values)?)?;
-            reduce(
-                links.gloo()?,
-                world,
-                &SharedFloats::new(shared, world)?,
-                1.0,
-            )?;
-            own.f_copy_data(&mut values, count)?;
             Ok(values)
         };
         PendingSum(self.start(sum))

@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::{env, fs, iter};
+use tch::{Device, Kind};
 
 /// What a rank is told to do, by the environment.
 const VARIABLE: &str = "RUNBOARD_TEST_RANK";
