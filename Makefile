@@ -34,7 +34,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm test-torchrun fuzz soak check spec-docs bench bench-list bench-reference install bundle uninstall clean named
+.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm test-torchrun fuzz soak check spec-docs bench bench-list bench-hosts bench-reference install bundle uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -118,6 +118,9 @@ bench: setup ## time a training step, its parts and a resume, PyTorch and Tensor
 
 bench-list: ## time list, compare, show and report over 3,000 runs
 	@cargo bench --quiet --package runboard --bench commands -- $(ARGS)
+
+bench-hosts: build ## time training on two hosts with 1 Gbit/s between them (root; ARGS="--rate 10gbit")
+	@$(PYTHON) benches/hosts.py $(RUNBOARD) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 bench-reference: ## install the PyTorch and TensorFlow that make bench compares with
 	@$(PYTHON) tools/setup.py venv $(BENCH_TORCH) torch==2.11.0 numpy safetensors==0.8.0 pillow==13.0.0 tensorboard==2.21.0 'setuptools<81'
