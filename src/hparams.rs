@@ -26,6 +26,7 @@ const OMITTED: &[&str] = &[
     "compute.device",
     "compute.devices",
     "compute.timeout_secs",
+    "compute.elastic",
     "compute.threads",
     "data.folder",
     "data.download",

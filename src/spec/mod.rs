@@ -165,6 +165,8 @@ pub struct Compute {
     pub devices: Vec<String>,
     /// How long these processes wait for one another, in seconds.
     pub timeout_secs: u64,
+    /// Whether training goes on without those that do not come back after a loss.
+    pub elastic: bool,
     /// Threads of the arithmetic; 0 means one for each core.
     pub threads: usize,
     /// Of the products in convolutions and dense layers.
@@ -179,6 +181,7 @@ impl Default for Compute {
             device: "auto".into(),
             devices: Vec::new(),
             timeout_secs: 60,
+            elastic: false,
             threads: 0,
             precision: Precision::default(),
             deterministic: false,

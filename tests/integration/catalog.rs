@@ -407,7 +407,13 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
     // As they were before several devices could train.
     let is_later = |line: &&str| {
         let line = line.trim().replace(['"', ','], "");
-        ["devices: []", "timeout_secs: 60", "device: auto"].contains(&&*line)
+        let later = [
+            "devices: []",
+            "timeout_secs: 60",
+            "elastic: false",
+            "device: auto",
+        ];
+        later.contains(&&*line)
     };
     let [one, two] = ["001-seed=1", "002-seed=2"].map(|point| format!("runs/{sweep}/{point}"));
     for path in [
@@ -419,10 +425,10 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
     ] {
         let text = fs::read_to_string(project.path(&path)).unwrap();
         let (later, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(is_later);
-        assert_eq!(later.len(), 3, "{path}: {text}");
+        assert_eq!(later.len(), 4, "{path}: {text}");
         // The spec's own; those of the files around it are others.
-        let text = rest.join("\n").replace("version: 4\n", "version: 3\n");
-        let text = text.replace("\"version\": 4,\n", "\"version\": 3,\n");
+        let text = rest.join("\n").replace("version: 5\n", "version: 3\n");
+        let text = text.replace("    \"version\": 5,\n", "    \"version\": 3,\n");
         project.write(&path, text + "\n");
     }
     assert_eq!(told(), before);

@@ -12,6 +12,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::thread;
+use std::time::Duration;
 use walkdir::WalkDir;
 
 /// What a launcher adds to the environment.
@@ -221,6 +223,43 @@ fn rank_that_another_host_loses_is_named_and_all_begin_again() {
         assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     }
     assert!(last_weights(&run) == last_weights(&whole.projects[0].run("recipe")));
+}
+
+#[test]
+fn elastic_training_goes_on_without_a_host_that_is_off_and_with_it_after_a_resume() {
+    let hosts = Hosts::new(2, 1);
+    let elastic = ["compute.elastic=true", "compute.timeout_secs=5"];
+    let sets = ["--set", ENDLESS, "--set", elastic[0], "--set", elastic[1]];
+    let [zero, one] = [0, 1].map(|host| hosts.start("run", host, &sets));
+    let run = hosts.under_way();
+    signal(&one, Signal::SIGKILL); // and its rank with it
+    one.wait_with_output().unwrap();
+    let ranks = || status(&run, "train").and_then(|status| status["ranks"].as_u64());
+    wait_for("training with one rank", || {
+        (ranks() == Some(1)).then_some(())
+    });
+    let before = checkpoints(&run).pop();
+    wait_for("a new checkpoint", || {
+        (checkpoints(&run).pop() > before).then_some(())
+    });
+    signal(&zero, Signal::SIGINT);
+    let zero = end(zero);
+    assert_eq!(zero.code, Some(130), "{}", zero.err);
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    let told = "training goes on with 1 of 2 ranks, as compute.elastic says: rank 0 on ";
+    assert!(log.contains(told), "{log}");
+    let steps = format!("train.steps={}", checkpoints(&run).pop().unwrap() + 11);
+    let sets = ["--set", &steps, "--set", elastic[0], "--set", elastic[1]];
+    let [zero, one] = [("resume", 0), ("run", 1)].map(|(command, host)| {
+        let started = hosts.start(command, host, &sets);
+        // Longer than the spec's timeout: a resume waits for all.
+        thread::sleep(Duration::from_secs(if host == 0 { 8 } else { 0 }));
+        started
+    });
+    for done in [zero, one].map(end) {
+        assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    }
+    assert_eq!(ranks(), Some(2));
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub fn work(setting: &Setting, store: Option<PathBuf>) -> Result<()> {
         timeout: LIMIT,
         hello: Hello::default(),
         lost: None,
+        fewer: None,
         starter: None,
     })?;
     let mut values = vec![0.0; floats(&setting.spec)];

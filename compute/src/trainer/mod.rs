@@ -220,17 +220,6 @@ impl<'a> Trainer<'a> {
                 ));
             }
         }
-        let ranks = launch.world;
-        if let Some(before) = status.ranks.filter(|&before| first > 0 && before != ranks) {
-            let on_cpus = device_names.split(", ").all(|device| device == "cpu");
-            let same = |ranks| backend::is_same_in_ranks(spec, ranks);
-            if !(on_cpus && same(ranks) && same(before)) {
-                console::warning(format_args!(
-                    "{ranks} devices train, but {before} before: the last bits of the weights depend on the number"
-                ));
-            }
-        }
-        status.ranks = Some(ranks);
         status.threads = Some(threads);
         status.smoothed_loss = None; // that of a session, or from a rollback on
         status.device = Some(device_names.clone());
@@ -270,9 +259,20 @@ impl<'a> Trainer<'a> {
             }
             (ranks, _) => ranks?,
         };
+        let world = ranks.as_ref().map_or(1, Ranks::count);
+        if let Some(before) = status.ranks.filter(|&before| first > 0 && before != world) {
+            let on_cpus = device_names.split(", ").all(|device| device == "cpu");
+            let same = |ranks| backend::is_same_in_ranks(spec, ranks);
+            if !(on_cpus && same(world) && same(before)) {
+                console::warning(format_args!(
+                    "{world} devices train, but {before} before: the last bits of the weights depend on the number"
+                ));
+            }
+        }
+        status.ranks = Some(world);
         let share = Share {
             rank: 0,
-            ranks: launch.world,
+            ranks: world,
         };
         let input = BatchSource::start(&images, spec, share, first, &device, gpu)?;
         let events = run.events(Role::TRAIN);

@@ -5,7 +5,7 @@
 use super::input::{BatchSource, StepInput};
 use super::reporter::RankTimes;
 use super::step_rates;
-use crate::backend::group::{Group, Hello, Lost, Meeting, Member, Place};
+use crate::backend::group::{Fewer, Group, Hello, Lost, Meeting, Member, Place};
 use crate::backend::{self, Labels, Optimizer, PartGradients};
 use crate::model::Network;
 use anyhow::{Context, Error, Result, bail, ensure};
@@ -22,7 +22,7 @@ use runboard::files;
 use runboard::launch::Launch;
 use runboard::parent::bind_to_parent;
 use runboard::paths;
-use runboard::run::{self, Completion, Role, RunDir};
+use runboard::run::{self, Completion, Role, RunDir, Status, SupervisorStatus};
 use runboard::schedule::Schedule;
 use runboard::shutdown::Shutdown;
 use runboard::spec::Spec;
@@ -302,10 +302,14 @@ impl Ranks {
         optimizer: &Optimizer,
         stop: &Shutdown,
     ) -> Result<Self> {
+        let fewer = fewer(run, spec);
         let (children, stop) = (Arc::clone(&processes.children), stop.clone());
         let lost = move || {
             if stop.requested().is_some() {
                 return Some("training was asked to stop before all ranks had come".to_owned());
+            }
+            if fewer.is_some() {
+                return None; // it is waited for as one of another host
             }
             let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
             children.iter_mut().find_map(|(role, child)| {
@@ -318,7 +322,20 @@ impl Ranks {
             })
         };
         let store = processes.store();
-        let mut group = connect(run, spec, launch, store.as_deref(), Some(Box::new(lost)))?;
+        let waits = RankZero {
+            lost: Box::new(lost),
+            fewer,
+        };
+        let mut group = connect(run, spec, launch, store.as_deref(), Some(waits))?;
+        if group.members().len() < launch.world {
+            let members: Vec<String> = group.members().iter().map(Member::to_string).collect();
+            console::warning(format_args!(
+                "training goes on with {} of {} ranks, as compute.elastic says: {}",
+                members.len(),
+                launch.world,
+                members.join(", ")
+            ));
+        }
         let state = optimizer.state();
         group.broadcast(serde_json::to_vec(&(beginning, shapes(&state)))?)?;
         let values = state.values().flatten().flat_map(|tensor| &tensor.values);
@@ -333,6 +350,11 @@ impl Ranks {
             patience: timeout(spec, launch),
             heard: Instant::now(),
         })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.group.members().len()
     }
 
     /// The gradients and losses of the whole batch of the next step, of which this rank computes those of its part, `images`
@@ -513,12 +535,12 @@ fn train_until_ending(
     files: RankFiles,
     stop: &Shutdown,
 ) -> Result<Ending> {
-    let (rank, ranks) = (launch.rank, launch.world);
     let (device, name) = backend::training_device(&spec.compute, launch)?;
     backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
     let images = Arc::new(run::data::read_training(run, spec)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let mut group = connect(run, spec, launch, files.store, None)?;
+    let (rank, ranks) = (group.rank(), group.members().len());
     let (begin, shapes): (Beginning, Shapes) =
         serde_json::from_slice(&group.broadcast(Vec::new()).map_err(lost)?)?;
     let values = group.broadcast(Vec::new()).map_err(lost)?;
@@ -574,13 +596,30 @@ fn train_until_ending(
     ranks_of.ending()
 }
 
-/// Meet the other ranks; `lost` says whether one of them cannot come any more.
+/// How rank 0 waits for the others.
+struct RankZero {
+    /// Says whether one of them cannot come any more.
+    lost: Lost,
+    fewer: Option<Fewer>,
+}
+
+/// How training goes on with fewer ranks, where the spec lets it and it was started again after a loss.
+fn fewer(run: &RunDir, spec: &Spec) -> Option<Fewer> {
+    let status = SupervisorStatus::load(run).ok().flatten();
+    let again = status.is_some_and(|status| status.alive(run) && status.restarts.train > 0);
+    (spec.compute.elastic && again).then_some(Fewer {
+        wait: Duration::from_secs(spec.compute.timeout_secs),
+        batch: spec.train.batch_size,
+    })
+}
+
+/// Meet the other ranks.
 fn connect(
     run: &RunDir,
     spec: &Spec,
     launch: &Launch,
     store: Option<&Path>,
-    lost: Option<Lost>,
+    waits: Option<RankZero>,
 ) -> Result<Group> {
     let place = match (&launch.rendezvous, store) {
         (Some(rendezvous), _) if launch.leads() => {
@@ -601,6 +640,7 @@ fn connect(
         (None, None) => bail!("there is no place to meet"),
     };
     let rendezvous = launch.rendezvous.as_ref();
+    let (lost, fewer) = waits.map(|waits| (waits.lost, waits.fewer)).unzip();
     let host = System::host_name().unwrap_or_default();
     Group::connect(Meeting {
         place,
@@ -610,6 +650,7 @@ fn connect(
         timeout: timeout(spec, launch),
         hello: hello(run, spec)?,
         lost,
+        fewer: fewer.flatten(),
         starter: Some(format!("{host} {}", getppid())),
     })
 }

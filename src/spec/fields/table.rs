@@ -126,6 +126,12 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .changeable(),
     field(
+        "compute.elastic",
+        Bool,
+        "Whether training that is started again because a process was lost goes on with fewer, those that have come within          compute.timeout_secs. Otherwise it waits for all.",
+    )
+    .changeable(),
+    field(
         "compute.threads",
         THREADS,
         "Threads of the arithmetic, shared out among compute.devices. 0: one for each core. Results do not depend on the number, but for \

@@ -6,6 +6,9 @@ use super::*;
 const FIRST: &str = include_str!("testdata/frozen-1.yaml");
 const SECOND: &str = include_str!("testdata/frozen-2.yaml");
 
+/// The first line of those that this program writes.
+const CURRENT: &str = "version: 5\n";
+
 fn read(text: &str) -> Result<Spec, String> {
     let directory = Directory::new(&[("spec.yaml", text.as_bytes())]);
     Spec::read_frozen(&directory.path("spec.yaml")).map_err(|error| directory.message(&error))
@@ -100,8 +103,9 @@ fn frozen_spec_keeps_the_fields_that_it_has_whatever_its_version() {
 fn frozen_spec_of_version_3_from_before_the_section_stop_is_read() {
     let spec = Spec::default();
     let mut yaml = spec.to_frozen_yaml().unwrap();
-    yaml = yaml.replace("version: 4\n", "version: 3\n");
+    yaml = yaml.replace(CURRENT, "version: 3\n");
     yaml = yaml.replace("  deterministic: false\n", "");
+    yaml = yaml.replace("  elastic: false\n", "");
     let (begin, end) = (yaml.find("stop:\n").unwrap(), yaml.find("eval:\n").unwrap());
     yaml.replace_range(begin..end, "");
     assert_eq!(read(&yaml).unwrap(), spec);
@@ -111,12 +115,13 @@ fn frozen_spec_of_version_3_from_before_the_section_stop_is_read() {
 fn frozen_spec_of_version_3_from_before_several_devices_is_read() {
     let spec = Spec::default();
     let yaml = spec.to_frozen_yaml().unwrap();
-    let mut yaml = yaml.replace("version: 4\n", "version: 3\n");
+    let mut yaml = yaml.replace(CURRENT, "version: 3\n");
     let mut json = spec.to_frozen_json().unwrap();
     json["version"] = 3.into();
     for (section, key, line) in [
         ("compute", "devices", "  devices: []\n"),
         ("compute", "timeout_secs", "  timeout_secs: 60\n"),
+        ("compute", "elastic", "  elastic: false\n"),
         ("eval", "device", "  device: auto\n"),
     ] {
         let at = yaml.find(&format!("\n{section}:\n")).unwrap();
@@ -182,9 +187,6 @@ fn experiment_may_be_a_copy_of_a_frozen_spec_but_has_no_old_names() {
 fn frozen_spec_has_its_version_in_the_first_line_and_nowhere_else() {
     let spec = Spec::default();
     let yaml = spec.to_yaml().unwrap();
-    assert_eq!(
-        spec.to_frozen_yaml().unwrap(),
-        format!("version: 4\n{yaml}")
-    );
+    assert_eq!(spec.to_frozen_yaml().unwrap(), format!("{CURRENT}{yaml}"));
     assert!(!yaml.contains("version"));
 }

@@ -52,9 +52,28 @@ pub struct Meeting {
     pub hello: Hello,
     /// On rank 0, how to notice that a rank cannot come any more.
     pub lost: Option<Lost>,
+    /// On rank 0, whether it may begin without those that do not come, and how.
+    pub fewer: Option<Fewer>,
     /// Who started this process, and starts another one in its place if it ends; `None` if nobody does. Who has the same
     /// rank and was started by another is one too many.
     pub starter: Option<String>,
+}
+
+/// How rank 0 begins without ranks that do not come.
+#[derive(Clone, Copy, Debug)]
+pub struct Fewer {
+    /// How long it waits for them.
+    pub wait: Duration,
+    /// The images of a batch, of which each rank has an equal part.
+    pub batch: usize,
+}
+
+impl Fewer {
+    /// How many of so many ranks can begin.
+    fn most(self, ranks: usize) -> usize {
+        let fits = |count: &usize| self.batch.is_multiple_of(*count);
+        (1..=ranks).rev().find(fits).unwrap_or(1)
+    }
 }
 
 /// Where the store is, by which ranks find one another.
@@ -199,8 +218,8 @@ impl Introduction {
 /// What rank 0 tells all others.
 #[derive(Debug, Serialize, Deserialize)]
 enum Verdict {
-    /// All are there and fit.
-    Go(Vec<Member>),
+    /// These begin, of so many that there were to be: all, or fewer.
+    Go(usize, Vec<Member>),
     /// Some do not fit.
     Differ(String),
     /// Some did not come.
@@ -208,9 +227,10 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn result(self) -> Result<Vec<Member>> {
+    /// How many ranks there were to be, and those that begin.
+    fn result(self) -> Result<(usize, Vec<Member>)> {
         match self {
-            Verdict::Go(members) => Ok(members),
+            Verdict::Go(world, members) => Ok((world, members)),
             Verdict::Differ(text) => Err(user_error!("{text}")),
             Verdict::Missing(text) => Err(anyhow!(text)),
         }
@@ -223,12 +243,14 @@ pub(super) struct Party {
     limit: Duration,
     deadline: Instant,
     lost: Option<Lost>,
+    fewer: Option<Fewer>,
 }
 
 impl Party {
     pub(super) fn new(meeting: &mut Meeting) -> Self {
         Party {
             lost: meeting.lost.take(),
+            fewer: meeting.fewer,
             introduction: Introduction {
                 member: Member::own(meeting.rank),
                 world: meeting.world,
@@ -253,7 +275,7 @@ impl Party {
                 Ok(Meetup {
                     members: self
                         .meet(&store)?
-                        .context("the group in this store has begun")?,
+                        .context("the group in this store has begun without this rank")?,
                     store,
                     address: Ipv4Addr::LOCALHOST.into(),
                     reopened: Place::File(path),
@@ -281,7 +303,7 @@ impl Party {
                 Ok(Meetup {
                     members: self
                         .meet(&store)?
-                        .context("the group in this store has begun")?,
+                        .context("the group in this store has begun without this rank")?,
                     store,
                     address: address.ip(),
                     reopened: Place::Remote(reopened),
@@ -427,16 +449,16 @@ impl Party {
             if result.is_err() {
                 self.wait_until_heard(store)?;
             }
-            return result.map(Some);
+            return Ok(Some(result?.1));
         }
-        let members = self.wait_for_verdict(store)?.result()?;
-        if members.len() <= member.rank {
-            let (zero, ranks) = (&members[0], members.len());
+        let (ranks, members) = self.wait_for_verdict(store)?.result()?;
+        if ranks <= member.rank {
+            let zero = &members[0];
             return Err(user_error!(
                 "{member} is one of {world} ranks, {zero} is one of {ranks} ranks"
             ));
         }
-        Ok(Some(members))
+        Ok(members.iter().any(|it| it == member).then_some(members))
     }
 
     /// Who has a rank. It may have taken it and not have introduced itself yet.
@@ -464,6 +486,7 @@ impl Party {
     fn judge(&self, store: &Store) -> Result<Verdict> {
         let own = &self.introduction;
         let mut came: Vec<Option<Introduction>> = vec![None; own.world];
+        let began = Instant::now();
         loop {
             for (rank, came) in came.iter_mut().enumerate() {
                 if came.is_none() {
@@ -480,10 +503,19 @@ impl Party {
                 let members =
                     (0..own.world).map(|rank| Ok(introduction(store, rank)?.map(|it| it.member)));
                 let members: Result<Vec<Option<Member>>> = members.collect();
-                return Ok(Verdict::Go(members?.into_iter().flatten().collect()));
+                let members = members?.into_iter().flatten().collect();
+                return Ok(Verdict::Go(own.world, members));
             }
             if let Some(lost) = self.lost.as_ref().and_then(|lost| lost()) {
                 return Ok(Verdict::Missing(lost));
+            }
+            if let Some(fewer) = self.fewer
+                && began.elapsed() >= fewer.wait
+            {
+                let there = came.into_iter().flatten().map(|it| it.member);
+                let mut members: Vec<Member> = there.collect();
+                members.truncate(fewer.most(members.len()));
+                return Ok(Verdict::Go(own.world, members));
             }
             if Instant::now() >= self.deadline {
                 return Ok(Verdict::Missing(self.missing(store)));

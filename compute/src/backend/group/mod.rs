@@ -15,7 +15,7 @@ mod sockets;
 mod tests;
 mod worker;
 
-pub use meeting::{Hello, Lost, Meeting, Member, Place};
+pub use meeting::{Fewer, Hello, Lost, Meeting, Member, Place};
 
 use super::tree_sum::tree_sum;
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -83,7 +83,8 @@ impl Links {
 }
 
 impl Group {
-    /// Meet the other ranks and connect to them.
+    /// Meet the other ranks and connect to them. Where rank 0 may begin with fewer, this process's rank in the group is its
+    /// place among those that begin.
     ///
     /// # Errors
     /// Ranks that are about to do different things, or more of them than there should be, are a user's error on all
@@ -118,6 +119,10 @@ impl Group {
         let late = || anyhow!("{name} does not answer within {seconds} s");
         let met = met.unwrap_or_else(|| Err(late()));
         let (members, address, reopened) = met.context("failed to meet the other ranks")?;
+        let is_own = |member: &Member| member.rank == rank;
+        let own = members.iter().position(is_own);
+        let rank = own.context("the ranks have begun without this one")?;
+        let world = members.len();
         if address.is_unspecified() {
             bail!("a group listens at one address of this host, not at all of them ({address})");
         }

@@ -33,6 +33,8 @@ struct Orders {
     /// What the run is called.
     id: String,
     starter: Option<String>,
+    /// Of `Fewer`.
+    fewer: Option<(Duration, usize)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -133,6 +135,7 @@ fn obey(orders: Orders) -> Result<()> {
         timeout: orders.timeout,
         hello: orders.hello,
         lost: None,
+        fewer: orders.fewer.map(|(wait, batch)| Fewer { wait, batch }),
         starter: orders.starter,
     })?;
     println!("\n> connected");
@@ -284,6 +287,7 @@ fn orders(act: Act, rank: usize, world: usize) -> Orders {
         hello: hello(["1", "2", "3"]),
         id: "a run".into(),
         starter: None,
+        fewer: None,
     }
 }
 
@@ -355,6 +359,36 @@ fn sums_and_means_have_the_bits_of_the_tree_on_every_rank_and_bytes_are_those_of
                 rank.expect("bytes true");
             }
             rank.expect("done");
+        }
+    }
+}
+
+#[test]
+fn ranks_begin_without_one_that_does_not_come_where_rank_0_may() {
+    // Of four ranks number 1 is missing, and three cannot share a batch of 8 images.
+    for (store, batch, begin) in [(Store::File, 12, 3), (Store::Tcp, 8, 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = [0, 2, 3].map(|rank| Orders {
+            fewer: Some((Duration::from_secs(2), batch)),
+            join_timeout: SHORT,
+            starter: Some("the same".into()),
+            ..orders(Act::All, rank, 4)
+        });
+        let mut ranks = start(store, directory.path(), orders.to_vec());
+        let without = ranks.split_off(begin);
+        for rank in &mut ranks {
+            rank.expect("connected");
+            for length in LENGTHS {
+                let parts = [0, 2, 3].into_iter().take(begin);
+                let mut parts = parts
+                    .flat_map(|rank| values(rank, length))
+                    .collect::<Vec<_>>();
+                tree_sum(&mut parts, length);
+                rank.expect(&format!("sum {}", hash(&parts[..length])));
+            }
+        }
+        for mut rank in without {
+            assert!(rank.error().contains("rank 0"));
         }
     }
 }
