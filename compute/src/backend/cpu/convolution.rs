@@ -241,7 +241,7 @@ fn add_windows<S: Simd, const N: usize>(
             totals[i] = simd.mul_add_e_f32s(gradient, cells, totals[i]);
         }
     }
-    for (sum, total) in sums.iter_mut().zip(totals) {
-        *sum = simd.add_f32s(*sum, total);
+    for (sum, total) in sums.iter_mut().zip(&totals) {
+        *sum = simd.add_f32s(*sum, *total);
     }
 }

@@ -105,6 +105,10 @@ fn strip<S: Simd, const W: usize>(
     out: &mut [S::f32s],
     sum: Sum,
 ) {
+    let mut waiting = None;
+    if let Sum::Tree(_) = sum {
+        waiting = Some([[[simd.splat_f32s(0.0); W]; ROWS]; TREE_LEVELS]);
+    }
     let mut i = 0;
     while i < rows {
         let left = LeftMatrix {
@@ -113,15 +117,17 @@ fn strip<S: Simd, const W: usize>(
         };
         let out = &mut out[i * width..];
         i += match rows - i {
-            ROWS.. => tile::<S, ROWS, W>(simd, left, right, width, at, out, sum),
-            4.. => tile::<S, 4, W>(simd, left, right, width, at, out, sum),
-            _ => tile::<S, 1, W>(simd, left, right, width, at, out, sum),
+            ROWS.. => tile::<S, ROWS, W>(simd, left, right, width, at, out, sum, &mut waiting),
+            4.. => tile::<S, 4, W>(simd, left, right, width, at, out, sum, &mut waiting),
+            _ => tile::<S, 1, W>(simd, left, right, width, at, out, sum, &mut waiting),
         };
     }
 }
 
-/// `R` rows of `W` vectors, accumulated in registers; the number of rows.
+/// `R` rows of `W` vectors, accumulated in registers; the number of rows. A tree's sums are in `waiting`, of 2^level parts each,
+/// where a bit of the number of parts so far is set.
 #[inline(always)]
+#[expect(clippy::too_many_arguments)]
 fn tile<S: Simd, const R: usize, const W: usize>(
     simd: S,
     left: LeftMatrix,
@@ -130,6 +136,7 @@ fn tile<S: Simd, const R: usize, const W: usize>(
     at: usize,
     out: &mut [S::f32s],
     sum: Sum,
+    waiting: &mut Option<[[[S::f32s; W]; ROWS]; TREE_LEVELS]>,
 ) -> usize {
     let zeros = [[simd.splat_f32s(0.0); W]; R];
     let mut sums = zeros;
@@ -140,9 +147,7 @@ fn tile<S: Simd, const R: usize, const W: usize>(
             }
         }
     }
-    if let Sum::Tree(part) = sum {
-        // Of 2^level parts each, where a bit of the number of parts so far is set.
-        let mut waiting = [zeros; TREE_LEVELS];
+    if let (Sum::Tree(part), Some(waiting)) = (sum, waiting) {
         let (mut first, mut count) = (0, 0usize);
         while first < left.depth {
             let depth = part.min(left.depth - first);
@@ -157,7 +162,7 @@ fn tile<S: Simd, const R: usize, const W: usize>(
             for earlier in &waiting[..level] {
                 add_to(simd, earlier, &mut sums);
             }
-            waiting[level] = sums;
+            waiting[level][..R].copy_from_slice(&sums);
             (first, count) = (first + depth, count + 1);
         }
         // The latest part has gone into the lowest of them.
@@ -182,7 +187,7 @@ fn tile<S: Simd, const R: usize, const W: usize>(
 #[inline(always)]
 fn add_to<S: Simd, const R: usize, const W: usize>(
     simd: S,
-    earlier: &[[S::f32s; W]; R],
+    earlier: &[[S::f32s; W]; ROWS],
     sums: &mut [[S::f32s; W]; R],
 ) {
     for r in 0..R {

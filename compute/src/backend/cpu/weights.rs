@@ -187,15 +187,10 @@ impl WithSimd for ChannelGradient<'_> {
         let [w1, w2] = self.cpu.widths();
         let vectors = w2 / S::F32_LANES;
         // Each part's kernels before their sum: processes that share a batch have no other sums to exchange.
-        let mut points = Buffer::stale(PLANES * w2);
         let mut kernels = Buffer::stale(self.parts.len() * CELLS * w2);
         for (part, kernels) in self.parts.iter().zip(kernels.chunks_exact_mut(CELLS * w2)) {
-            let part = S::as_simd_f32s(&part.conv2).0;
-            let planes = S::as_mut_simd_f32s(&mut points).0.chunks_exact_mut(vectors);
-            for (plane, points) in planes.enumerate() {
-                points.copy_from_slice(&part[(plane * w1 + self.channel) * vectors..][..vectors]);
-            }
-            points_to_kernels(simd, &points, kernels);
+            let points = &part.conv2[self.channel * w2..];
+            points_to_kernels(simd, points, w1 * w2, kernels);
         }
         let sums = S::as_mut_simd_f32s(&mut kernels).0;
         tree_sum_by(sums, CELLS * vectors, |sum, value| {

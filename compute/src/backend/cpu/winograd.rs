@@ -95,11 +95,11 @@ impl<const O: usize> Transform<POINTS, O> for Output {
         let mut powers = [1f32; 3];
         let pairs = [[x[1], x[2]], [x[3], x[4]], [x[5], x[6]]];
         for (k, output) in outputs.iter_mut().enumerate() {
-            for (power, [plus, minus]) in powers.iter_mut().zip(pairs) {
+            for (power, [plus, minus]) in powers.iter_mut().zip(&pairs) {
                 let part = if k % 2 == 0 {
-                    simd.add_f32s(plus, minus)
+                    simd.add_f32s(*plus, *minus)
                 } else {
-                    simd.sub_f32s(plus, minus)
+                    simd.sub_f32s(*plus, *minus)
                 };
                 *output = simd.mul_add_e_f32s(simd.splat_f32s(*power), part, *output);
             }
@@ -129,28 +129,30 @@ impl Grid {
     }
 }
 
-/// Transform a grid of vectors along both dimensions.
+/// Transform a grid of vectors along both dimensions. `columns` holds it between them: the caller's, as to clear it each time
+/// would take a tenth of a transform.
 #[inline(always)]
 fn transform_2d<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
     simd: S,
     (from, from_grid): (&[S::f32s], Grid),
     (to, to_grid): (&mut [S::f32s], Grid),
+    columns: &mut [[S::f32s; I]; O],
 ) {
     let zero = simd.splat_f32s(0.0);
-    let mut columns = [[zero; I]; O];
     for x in 0..I {
         let mut column = [zero; I];
         for (y, cell) in column.iter_mut().enumerate() {
             *cell = from[y * from_grid.row + x * from_grid.column];
         }
         let column = T::apply(simd, column);
-        for (row, cell) in columns.iter_mut().zip(column) {
-            row[x] = cell;
+        for (row, cell) in columns.iter_mut().zip(&column) {
+            row[x] = *cell;
         }
     }
-    for (y, row) in columns.into_iter().enumerate() {
-        for (x, cell) in T::apply(simd, row).into_iter().enumerate() {
-            to[y * to_grid.row + x * to_grid.column] = cell;
+    // By reference: an array that is moved into an iterator is copied.
+    for (y, row) in columns.iter().enumerate() {
+        for (x, cell) in T::apply(simd, *row).iter().enumerate() {
+            to[y * to_grid.row + x * to_grid.column] = *cell;
         }
     }
 }
@@ -228,6 +230,7 @@ impl WinogradTiles {
         let canvas = S::as_simd_f32s(canvas).0;
         let points = S::as_mut_simd_f32s(points).0;
         let grids = (Grid::of(self.canvas(), vectors), self.planes(vectors));
+        let mut columns = [[simd.splat_f32s(0.0); I]; POINTS];
         for tile in 0..self.each() {
             let y = tile / self.side * TILE + border;
             let x = tile % self.side * TILE + border;
@@ -238,6 +241,7 @@ impl WinogradTiles {
                     simd,
                     (&from[vector..], grids.0),
                     (&mut to[vector..], grids.1),
+                    &mut columns,
                 );
             }
         }
@@ -257,6 +261,7 @@ impl WinogradTiles {
         let points = S::as_simd_f32s(points).0;
         let out = S::as_mut_simd_f32s(out).0;
         let grids = (self.planes(vectors), Grid::of(self.outputs_side(), vectors));
+        let mut columns = [[simd.splat_f32s(0.0); POINTS]; TILE];
         for tile in 0..self.each() {
             let (y, x) = (tile / self.side * TILE, tile % self.side * TILE);
             let from = &points[(image * self.each() + tile) * vectors..];
@@ -266,6 +271,7 @@ impl WinogradTiles {
                     simd,
                     (&from[vector..], grids.0),
                     (&mut to[vector..], grids.1),
+                    &mut columns,
                 );
             }
         }
@@ -326,11 +332,13 @@ impl ImageTiles {
         let grid = Grid::of(POINTS, vectors);
         let cells = S::as_simd_f32s(&self.cells).0;
         let points = S::as_mut_simd_f32s(&mut self.points).0;
+        let mut columns = [[simd.splat_f32s(0.0); POINTS]; POINTS];
         for vector in 0..vectors {
             transform_2d::<S, Input, POINTS, POINTS>(
                 simd,
                 (&cells[vector..], grid),
                 (&mut points[vector..], grid),
+                &mut columns,
             );
         }
         for (point, values) in self.points.chunks_exact(width).enumerate() {
@@ -349,7 +357,10 @@ impl ImageTiles {
         let each = LANES / S::F32_LANES;
         let vectors = kernels.len() / BLOCK * each;
         let out = S::as_mut_simd_f32s(out).0;
-        let mut own = [simd.splat_f32s(0.0); TILE_POINTS];
+        let zero = simd.splat_f32s(0.0);
+        let mut own = [zero; TILE_POINTS];
+        let (mut rows, mut outputs) = ([[[zero; POINTS]; TILE]; 2], [[[zero; TILE]; TILE]; 2]);
+        let (mut row, mut output) = ([[[zero; POINTS]; TILE]; 1], [[[zero; TILE]; TILE]; 1]);
         for (block, kernels) in kernels.chunks_exact(BLOCK).enumerate() {
             let kernels = S::as_simd_f32s(kernels).0;
             for vector in 0..each {
@@ -360,14 +371,14 @@ impl ImageTiles {
                 let mut pairs = self.tiles.chunks_exact(2);
                 for (pair, tiles) in (&mut pairs).enumerate() {
                     if let [left, right] = tiles {
-                        let outputs = tile_outputs(simd, &own, [left, right]);
-                        self.put(outputs[0], 2 * pair, out, vectors);
-                        self.put(outputs[1], 2 * pair + 1, out, vectors);
+                        tile_outputs(simd, &own, [left, right], &mut rows, &mut outputs);
+                        self.put(&outputs[0], 2 * pair, out, vectors);
+                        self.put(&outputs[1], 2 * pair + 1, out, vectors);
                     }
                 }
                 if let [last] = pairs.remainder() {
-                    let [outputs] = tile_outputs(simd, &own, [last]);
-                    self.put(outputs, self.tiles.len() - 1, out, vectors);
+                    tile_outputs(simd, &own, [last], &mut row, &mut output);
+                    self.put(&output[0], self.tiles.len() - 1, out, vectors);
                 }
             }
         }
@@ -375,7 +386,7 @@ impl ImageTiles {
 
     /// Put a tile's outputs to their places; between two cells lie `vectors`.
     #[inline(always)]
-    fn put<V: Copy>(&self, tile: [[V; TILE]; TILE], at: usize, out: &mut [V], vectors: usize) {
+    fn put<V: Copy>(&self, tile: &[[V; TILE]; TILE], at: usize, out: &mut [V], vectors: usize) {
         let (y, x) = (at / self.side * TILE, at % self.side * TILE);
         for (row, values) in tile.iter().enumerate() {
             let start = ((y + row) * self.side * TILE + x) * vectors;
@@ -387,15 +398,16 @@ impl ImageTiles {
     }
 }
 
-/// The outputs of `N` tiles by a vector of kernels: [tile, y, x].
+/// The outputs of `N` tiles by a vector of kernels: [tile, y, x]. `rows` holds them in between, as in [`transform_2d`].
 #[inline(always)]
 fn tile_outputs<S: Simd, const N: usize>(
     simd: S,
     kernels: &[S::f32s; TILE_POINTS],
     tiles: [&[f32; TILE_POINTS]; N],
-) -> [[[S::f32s; TILE]; TILE]; N] {
+    rows: &mut [[[S::f32s; POINTS]; TILE]; N],
+    outputs: &mut [[[S::f32s; TILE]; TILE]; N],
+) {
     let zero = simd.splat_f32s(0.0);
-    let mut rows = [[[zero; POINTS]; TILE]; N];
     for x in 0..POINTS {
         let mut columns = [[zero; POINTS]; N];
         for y in 0..POINTS {
@@ -407,20 +419,18 @@ fn tile_outputs<S: Simd, const N: usize>(
                 }
             }
         }
-        for (rows, column) in rows.iter_mut().zip(columns) {
-            let outputs: [S::f32s; TILE] = Output::apply(simd, column);
-            for (row, output) in rows.iter_mut().zip(outputs) {
-                row[x] = output;
+        for (rows, column) in rows.iter_mut().zip(&columns) {
+            let outputs: [S::f32s; TILE] = Output::apply(simd, *column);
+            for (row, output) in rows.iter_mut().zip(&outputs) {
+                row[x] = *output;
             }
         }
     }
-    let mut outputs = [[[zero; TILE]; TILE]; N];
-    for (outputs, rows) in outputs.iter_mut().zip(rows) {
+    for (outputs, rows) in outputs.iter_mut().zip(&*rows) {
         for (outputs, row) in outputs.iter_mut().zip(rows) {
-            *outputs = Output::apply(simd, row);
+            *outputs = Output::apply(simd, *row);
         }
     }
-    outputs
 }
 
 /// Kernels [row, column, value] to their points; `stride` values lie between two points, of which the first begins
@@ -440,11 +450,15 @@ pub fn kernels_to_points<S: Simd>(simd: S, kernels: &[f32], points: &mut [f32], 
     );
 }
 
-/// Sums of products of points [point, value] to the gradient by the kernels, [row, column, value].
+/// Sums of products of points to the gradient by the kernels, [row, column, value]; `stride` values lie between two points, of
+/// which the first begins `points`.
 #[inline(always)]
-pub fn points_to_kernels<S: Simd>(simd: S, points: &[f32], kernels: &mut [f32]) {
-    let vectors = points.len() / PLANES / S::F32_LANES;
-    let grids = (Grid::of(POINTS, vectors), Grid::of(KERNEL, vectors));
+pub fn points_to_kernels<S: Simd>(simd: S, points: &[f32], stride: usize, kernels: &mut [f32]) {
+    let vectors = kernels.len() / (KERNEL * KERNEL) / S::F32_LANES;
+    let grids = (
+        Grid::of(POINTS, stride / S::F32_LANES),
+        Grid::of(KERNEL, vectors),
+    );
     transform_kernels::<S, Output, POINTS, KERNEL>(
         simd,
         vectors,
@@ -462,11 +476,13 @@ fn transform_kernels<S: Simd, T: Transform<I, O>, const I: usize, const O: usize
 ) {
     let from = S::as_simd_f32s(from).0;
     let to = S::as_mut_simd_f32s(to).0;
+    let mut columns = [[simd.splat_f32s(0.0); I]; O];
     for vector in 0..vectors {
         transform_2d::<S, T, I, O>(
             simd,
             (&from[vector..], from_grid),
             (&mut to[vector..], to_grid),
+            &mut columns,
         );
     }
 }
