@@ -201,6 +201,28 @@ def test(first, second):
     demand(state == "failed", f"the trainer's state is {state}")
     second.cable("up")
 
+    say("with compute.elastic the first host goes on alone, and with the second one after a resume")
+    former = first.run()
+    elastic = ["--set", "compute.elastic=true"]
+    zero = first.launch("run", *endpoint, "--interface", "cable", "--quiet", *elastic)
+    second.launch("run", *endpoint, *elastic)
+    another_run(first, former)
+    second.cable("down")
+    second.kill_all()
+    ranks = lambda: status(first.run()).get("ranks")
+    wait_for("training with one rank", lambda: ranks() == 1, NOTICED)
+    progress(first, first.checkpoints()[-1], "a checkpoint of the first host alone")
+    demand("training goes on with 1 of 2 ranks, as compute.elastic says: rank 0 on host-0 (pid " in text(zero), text(zero))
+    os.kill(next(pid for pid in first.pids() if is_command(pid, "run")), signal.SIGTERM)
+    ended(zero, 143, "rank 0's host")
+    second.cable("up")
+    steps = ["--set", f"train.steps={first.checkpoints()[-1] + 500}"]
+    zero = first.launch("resume", *endpoint, "--interface", "cable", "--quiet", *steps)
+    one = second.launch("run", *endpoint, *elastic, *steps)
+    ended(zero, 0, "rank 0's host")
+    ended(one, 0, "the second host")
+    demand(ranks() == 2, f"{ranks()} ranks trained after the resume")
+
     say("a first host that is gone for good ends the second")
     former = first.run()
     first.launch("run", *endpoint, "--interface", "cable", "--quiet")

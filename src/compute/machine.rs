@@ -84,19 +84,32 @@ impl Machine {
     /// # Errors
     /// As [`Machine::gpu`].
     pub fn training_devices(&self, compute: &Compute, launch: &Launch) -> Result<String> {
-        let name = |index| {
+        let names = self.own_devices(compute, launch)?.join(", ");
+        Ok(match launch.world - launch.count {
+            0 => names,
+            others => format!("{names} and those of {others} other ranks"),
+        })
+    }
+
+    /// Whether all ranks are known to train on CPUs; those of other processes are not known.
+    ///
+    /// # Errors
+    /// As [`Machine::gpu`].
+    pub fn trains_on_cpus(&self, compute: &Compute, launch: &Launch) -> Result<bool> {
+        let own = self.own_devices(compute, launch)?;
+        Ok(launch.world == launch.count && own.iter().all(|device| device == "cpu"))
+    }
+
+    /// The device of each of this process's ranks.
+    fn own_devices(&self, compute: &Compute, launch: &Launch) -> Result<Vec<String>> {
+        let device = |index| {
             let rank = launch.of_rank(index);
             self.device(
                 &rank.device_field(compute),
                 &rank.device(compute, self.gpus),
             )
         };
-        let names: Result<Vec<String>> = (0..launch.count).map(name).collect();
-        let names = names?.join(", ");
-        Ok(match launch.world - launch.count {
-            0 => names,
-            others => format!("{names} and those of {others} other ranks"),
-        })
+        (0..launch.count).map(device).collect()
     }
 
     /// The device of the evaluator, for people: where nothing names one and several devices train, the last GPU that does
@@ -170,7 +183,15 @@ mod tests {
         let mut launch = Launch::on_one_host(2);
         let names = |launch: &_| with_gpus(2).training_devices(&compute, launch).unwrap();
         assert_eq!(names(&launch), "cuda:1, cpu");
+        let on_cpus = |compute: &_, launch: &_| with_gpus(2).trains_on_cpus(compute, launch);
+        assert!(!on_cpus(&compute, &launch).unwrap());
+        let cpus = Compute {
+            devices: vec!["cpu".to_owned(); 2],
+            ..Compute::default()
+        };
+        assert!(on_cpus(&cpus, &launch).unwrap());
         launch.world = 6;
+        assert!(!on_cpus(&cpus, &launch).unwrap());
         assert_eq!(names(&launch), "cuda:1, cpu and those of 4 other ranks");
     }
 

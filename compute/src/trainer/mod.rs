@@ -188,7 +188,8 @@ impl<'a> Trainer<'a> {
         status.steps = spec.train.steps.unwrap_or(status.steps);
         status.save(run)?;
         let (device, device_name) = backend::training_device(&spec.compute, launch)?;
-        let device_names = backend::machine().training_devices(&spec.compute, launch)?;
+        let machine = backend::machine();
+        let device_names = machine.training_devices(&spec.compute, launch)?;
         let processes = RankProcesses::start(run, launch)?;
         let threads = backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
         let TrainingData {
@@ -261,7 +262,7 @@ impl<'a> Trainer<'a> {
         };
         let world = ranks.as_ref().map_or(1, Ranks::count);
         if let Some(before) = status.ranks.filter(|&before| first > 0 && before != world) {
-            let on_cpus = device_names.split(", ").all(|device| device == "cpu");
+            let on_cpus = machine.trains_on_cpus(&spec.compute, launch)?;
             let same = |ranks| backend::is_same_in_ranks(spec, ranks);
             if !(on_cpus && same(world) && same(before)) {
                 console::warning(format_args!(
