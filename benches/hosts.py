@@ -13,6 +13,7 @@ import pathlib
 import statistics
 import subprocess
 import tempfile
+import time
 
 STEPS = 401
 EVERY = 100
@@ -45,15 +46,22 @@ def train(runboard, names, data, directory):
     sets = {"compute.threads": 1, "train.steps": STEPS, "train.scalars_every": EVERY, "train.log_every": EVERY,
             "train.histograms_every": STEPS, "train.images_every": STEPS, "train.checkpoint_every": STEPS}
     sets = [word for field, value in sets.items() for word in ("--set", f"{field}={value}")]
-    processes = []
+    processes, logs = [], [directory / f"{number}.log" for number in range(len(names))]
     for number, name in enumerate(names):
         command = [runboard, "run", "baseline", "--runs", directory / str(number), *(["--data", data] if data else []), *sets,
                    "--nnodes", "2", "--node-rank", str(number), "--rdzv-endpoint", f"{address(0)}:29500"]
-        log = open(directory / f"{number}.log", "w")
-        processes.append(subprocess.Popen(["ip", "netns", "exec", name, *command], stdout=log, stderr=log))
-    for number, process in enumerate(processes):
-        if process.wait() != 0:
-            raise SystemExit((directory / f"{number}.log").read_text())
+        with open(logs[number], "w") as log:
+            processes.append(subprocess.Popen(["ip", "netns", "exec", name, *command], stdout=log, stderr=log))
+    try:
+        while any(process.poll() is None for process in processes):
+            time.sleep(0.1)
+            for process, log in zip(processes, logs):
+                if process.poll():
+                    raise SystemExit(log.read_text())
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
     times = {}
     for what, tag in TAGS.items():
         out = subprocess.run([runboard, "curve", "baseline", "--runs", directory / "0", "--tag", tag, "--csv"],

@@ -44,7 +44,7 @@ pub use registry::{
 pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use status::{
     Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, SweepStatus,
-    TrainStatus, Trend,
+    TrainStatus, Trend, is_started_again,
 };
 pub use stop_request::{StopRequests, request_stop};
 

@@ -144,6 +144,12 @@ pub struct SupervisorStatus {
     pub seconds_before: f64,
 }
 
+/// Whether the supervisor that works here has started training again.
+pub fn is_started_again(run: &ProcessDir) -> bool {
+    let status = SupervisorStatus::load(run).ok().flatten();
+    status.is_some_and(|status| status.alive(run) && status.restarts.train > 0)
+}
+
 impl SupervisorStatus {
     /// That of a supervisor which begins, after the session that `before` is of.
     pub fn new(process: Process, before: Option<&Self>) -> Self {
@@ -252,6 +258,9 @@ pub struct TrainStatus {
     /// How many processes train together; `None` before they do for the first time.
     #[serde(default)]
     pub ranks: Option<usize>,
+    /// Whether one of them was lost and has not come back.
+    #[serde(default)]
+    pub lost_rank: bool,
     /// What computes, as people are told.
     #[serde(default)]
     pub device: Option<String>,
@@ -295,6 +304,7 @@ impl TrainStatus {
             examples_per_sec: None,
             threads: None,
             ranks: None,
+            lost_rank: false,
             device: None,
             first: None,
             learning_rate: None,

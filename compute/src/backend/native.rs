@@ -100,6 +100,7 @@ pub(super) enum Gradients {
 }
 
 impl Gradients {
+    #[cfg(test)]
     pub fn tensors(&self) -> &[tch::Tensor] {
         match self {
             Gradients::Host(flat) => &flat.views,

@@ -10,7 +10,7 @@ use anyhow::Result;
 use burn::tensor::Tensor as BurnTensor;
 use runboard::spec::Spec;
 use std::time::{Duration, Instant};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// The gradients and losses of the whole batch of a step, of which this rank computes those of its equal part, `images` and
 /// `labels`; the same bits on every rank. Also how long it waited for the others and for the sums. `None` if there is no such
@@ -83,78 +83,52 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
         Ok(())
     }
 
-    /// The mean of the parts.
+    /// The mean of the parts. Ranks on different devices make the same sums: of the dense layers' gradients, and of the
+    /// convolutions' and the losses.
     fn finish(&mut self, part: PartGradients) -> Result<PartGradients> {
         let device = part.cross_entropy.device();
         let losses = to_host(&Tensor::f_stack(&[&part.cross_entropy, &part.accuracy], 0)?)?;
-        let ([cross_entropy, accuracy], gradients) = match (part.gradients, self.dense.take()) {
-            (Gradients::Host(flat), Some(dense)) => self.finish_dense(flat, dense, &losses)?,
-            (gradients, _) => self.mean_of_all(&gradients, losses, device)?,
+        let on_host = matches!(part.gradients, Gradients::Host(_));
+        let mut gradients = match part.gradients {
+            Gradients::Host(flat) => flat,
+            Gradients::Device(ref tensors) => {
+                let host = FlatTensors::like(tensors)?;
+                host.flat()?.f_copy_(&part.gradients.flat()?)?;
+                host
+            }
         };
-        let scalar = |value| Tensor::from(value).f_to_device(device);
-        Ok(PartGradients {
-            cross_entropy: scalar(cross_entropy)?,
-            accuracy: scalar(accuracy)?,
-            gradients,
-        })
-    }
-
-    /// While the dense layers' gradients travel: those of the convolutions, and the losses.
-    fn finish_dense(
-        &mut self,
-        mut gradients: FlatTensors,
-        dense: PendingMean,
-        losses: &[f32],
-    ) -> Result<([f32; 2], Gradients)> {
         let mut values = to_host(&gradients.head(DENSE)?)?;
-        values.extend_from_slice(losses);
+        values.extend_from_slice(&losses);
         let begin = Instant::now();
+        let dense = match self.dense.take() {
+            Some(dense) => dense,
+            None => {
+                let ranks = self.group.members().len();
+                self.group.start_mean(gradients.tail(DENSE, ranks)?)?
+            }
+        };
         let sum = self.group.start_sum(values);
         self.group.finish_mean(dense)?;
         let sums = self.group.finish_sum(sum)?;
         self.waited += begin.elapsed();
-        let mut means = self.means(&sums);
-        for values in gradients.values().into_iter().take(DENSE) {
-            values
-                .iter_mut()
-                .zip(&mut means)
-                .for_each(|(to, mean)| *to = mean);
-        }
-        let losses = [(); 2].map(|()| means.next().unwrap_or(f32::NAN));
-        Ok((losses, Gradients::Host(gradients)))
-    }
-
-    /// All at once, by way of the host.
-    fn mean_of_all(
-        &mut self,
-        gradients: &Gradients,
-        losses: Vec<f32>,
-        device: Device,
-    ) -> Result<([f32; 2], Gradients)> {
-        let flat = gradients.flat()?;
-        let len = flat.size()[0];
-        let padding = (len as usize).next_multiple_of(self.group.members().len()) as i64 - len;
-        // A copy, also on the host: who has the gradients of the part has them alone.
-        let flat = flat
-            .f_constant_pad_nd([0, padding])?
-            .f_to_device(Device::Cpu)?;
-        let begin = Instant::now();
-        let mean = self.group.start_mean(flat.shallow_clone())?;
-        let sum = self.group.start_sum(losses);
-        self.group.finish_mean(mean)?;
-        let sums = self.group.finish_sum(sum)?;
-        self.waited += begin.elapsed();
-        let mut means = self.means(&sums);
-        let losses = [(); 2].map(|()| means.next().unwrap_or(f32::NAN));
-        let flat = flat.f_narrow(0, 0, len)?.f_to_device(device)?;
-        let gradients = views(&flat, gradients.tensors())?;
-        Ok((losses, Gradients::Device(gradients)))
-    }
-
-    /// Of sums over the ranks.
-    fn means<'s>(&self, sums: &'s [f32]) -> impl Iterator<Item = f32> + use<'s, F> {
         let ranks = self.group.members().len() as f32;
-        sums.iter().map(move |sum| sum / ranks)
+        let mut means = sums.iter().map(|sum| sum / ranks);
+        for values in gradients.values().into_iter().take(DENSE) {
+            let pairs = values.iter_mut().zip(&mut means);
+            pairs.for_each(|(to, mean)| *to = mean);
+        }
+        let mut loss = || Tensor::from(means.next().unwrap_or(f32::NAN)).f_to_device(device);
+        Ok(PartGradients {
+            cross_entropy: loss()?,
+            accuracy: loss()?,
+            gradients: match on_host {
+                true => Gradients::Host(gradients),
+                false => {
+                    let flat = gradients.flat()?.f_to_device(device)?;
+                    Gradients::Device(views(&flat, &gradients.views)?)
+                }
+            },
+        })
     }
 }
 

@@ -76,6 +76,7 @@ pub fn train(
         steps: before.as_ref().map_or(0, |status| status.steps),
         seconds: before.as_ref().map_or(0.0, |status| status.seconds),
         threads: before.as_ref().and_then(|status| status.threads),
+        lost_rank: before.as_ref().is_some_and(|status| status.lost_rank),
         ranks: before.and_then(|status| status.ranks),
         until,
         ..TrainStatus::new(Process::current())
@@ -117,6 +118,8 @@ fn train_with_rollbacks(
             },
             Err(Err(error)) => Err(error),
         };
+        let ranks = trainer.ranks.as_ref();
+        trainer.status.lost_rank |= ranks.is_some_and(Ranks::has_lost);
         trainer.end_ranks(&Ending::of(&result));
         return result;
     }
@@ -190,7 +193,8 @@ impl<'a> Trainer<'a> {
         let (device, device_name) = backend::training_device(&spec.compute, launch)?;
         let machine = backend::machine();
         let device_names = machine.training_devices(&spec.compute, launch)?;
-        let processes = RankProcesses::start(run, launch)?;
+        let was_lost = status.lost_rank && run::is_started_again(run);
+        let processes = RankProcesses::start(run, launch, was_lost)?;
         let threads = backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
         let TrainingData {
             images, classes, ..
@@ -271,6 +275,14 @@ impl<'a> Trainer<'a> {
             }
         }
         status.ranks = Some(world);
+        status.lost_rank = world < launch.world;
+        if world < launch.world {
+            let there = Launch {
+                world: world.max(launch.count),
+                ..launch.clone()
+            };
+            status.device = Some(machine.training_devices(&spec.compute, &there)?);
+        }
         let share = Share {
             rank: 0,
             ranks: world,

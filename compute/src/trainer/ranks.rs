@@ -22,7 +22,7 @@ use runboard::files;
 use runboard::launch::Launch;
 use runboard::parent::bind_to_parent;
 use runboard::paths;
-use runboard::run::{self, Completion, Role, RunDir, Status, SupervisorStatus};
+use runboard::run::{self, Completion, Role, RunDir};
 use runboard::schedule::Schedule;
 use runboard::shutdown::Shutdown;
 use runboard::spec::Spec;
@@ -59,6 +59,8 @@ pub(super) struct RankProcesses {
     children: Arc<Mutex<Vec<(Role, Child)>>>,
     /// Where ranks of one host meet: no other user can open it. None where they meet those of others.
     directory: Option<TempDir>,
+    /// Whether training was started because a rank, of any host, was lost.
+    was_lost: bool,
 }
 
 impl RankProcesses {
@@ -66,7 +68,7 @@ impl RankProcesses {
     ///
     /// # Errors
     /// The system's.
-    pub fn start(run: &RunDir, launch: &Launch) -> Result<Option<Self>> {
+    pub fn start(run: &RunDir, launch: &Launch, was_lost: bool) -> Result<Option<Self>> {
         if launch.world == 1 {
             return Ok(None);
         }
@@ -77,6 +79,7 @@ impl RankProcesses {
         let processes = RankProcesses {
             children: Arc::default(),
             directory,
+            was_lost,
         };
         for index in 1..launch.count {
             let launch = launch.of_rank(index);
@@ -152,7 +155,7 @@ pub(super) struct Ranks {
     group: Group,
     /// The step whose gradients are summed next.
     next: u64,
-    /// Whether all ranks make it, and this one has not yet all sums of it.
+    /// Whether this rank has begun to tell the others that it makes it, and has not yet all sums of it.
     is_summing: bool,
     /// The first step not to make.
     end: u64,
@@ -289,7 +292,8 @@ fn lost(error: Error) -> Error {
 type Shapes = Vec<(String, Vec<(String, Vec<usize>)>)>;
 
 impl Ranks {
-    /// Meet the ranks that were started, and tell them what training begins with.
+    /// Meet the ranks that were started, and tell them what training begins with. Where one of them was lost before and has not come
+    /// back, the spec may let training begin with fewer.
     ///
     /// # Errors
     /// A rank that has died or differs; a request to stop while this one waits for the others.
@@ -302,7 +306,10 @@ impl Ranks {
         optimizer: &Optimizer,
         stop: &Shutdown,
     ) -> Result<Self> {
-        let fewer = fewer(run, spec);
+        let fewer = (spec.compute.elastic && processes.was_lost).then_some(Fewer {
+            wait: Duration::from_secs(spec.compute.timeout_secs),
+            batch: spec.train.batch_size,
+        });
         let (children, stop) = (Arc::clone(&processes.children), stop.clone());
         let lost = move || {
             if stop.requested().is_some() {
@@ -357,6 +364,11 @@ impl Ranks {
         self.group.members().len()
     }
 
+    /// Whether one of them was lost.
+    pub fn has_lost(&self) -> bool {
+        self.group.has_ended()
+    }
+
     /// The gradients and losses of the whole batch of the next step, of which this rank computes those of its part, `images`
     /// and `labels`, for which it `waited` so long. Every now and then, compare the weights. `None` if rank 0 makes no more
     /// steps.
@@ -387,28 +399,36 @@ impl Ranks {
             };
             group.start_sum(notes.to_sum(group.members().len(), Some(own)))
         };
-        let mut told = tell(&mut self.group);
-        let (mut stop, mut waits, is_summing) = (false, Vec::new(), &mut self.is_summing);
-        let begins = |group: &mut Group| loop {
-            let sums = group.finish_sum(told)?;
-            let (notes, checksums, all_waits) = Notes::of_sums(&sums);
-            if notes.later {
-                told = tell(group);
-                continue;
-            }
-            if !notes.over {
+        self.is_summing = true;
+        let mut told = Some(tell(&mut self.group));
+        let (mut stop, mut waits) = (false, Vec::new());
+        let begins = |group: &mut Group| {
+            while let Some(sum) = told.take() {
+                let sums = group.finish_sum(sum)?;
+                let (notes, checksums, all_waits) = Notes::of_sums(&sums);
+                if notes.over {
+                    return Ok(false);
+                }
+                if notes.later {
+                    told = Some(tell(group));
+                    continue;
+                }
                 compare(step, checksums, group.members())?;
-                (stop, *is_summing) = (notes.stop, true);
-                waits = all_waits
-                    .iter()
-                    .copied()
-                    .map(Duration::from_secs_f32)
-                    .collect();
+                stop = notes.stop;
+                let all_waits = all_waits.iter().copied().map(Duration::from_secs_f32);
+                let ranks = group.members().iter().map(|member| member.rank);
+                waits = ranks.zip(all_waits).collect();
             }
-            return Ok(!notes.over);
+            Ok(true)
         };
         let batch = (images, labels);
         let batch = backend::batch_gradients(&mut self.group, weights, spec, step, batch, begins);
+        if batch.is_err()
+            && let Some(told) = told
+        {
+            // So that the others can hear next why this rank leaves.
+            let _ = self.group.finish_sum(told);
+        }
         let batch = batch.map_err(|error| match rank {
             1.. if self.group.has_ended() => lost(error),
             _ => error,
@@ -563,7 +583,9 @@ fn train_until_ending(
         let (share, gpu) = (Share { rank, ranks }, name != "cpu");
         let mut input = BatchSource::start(&images, spec, share, begin.first, &device, gpu)?;
         console::timed(format_args!(
-            "rank {rank} of {ranks} trains on {name}, steps {} to {}",
+            "rank {} of {} trains on {name}, steps {} to {}",
+            launch.rank,
+            launch.world,
             begin.first,
             begin.end.saturating_sub(1)
         ));
@@ -601,16 +623,6 @@ struct RankZero {
     /// Says whether one of them cannot come any more.
     lost: Lost,
     fewer: Option<Fewer>,
-}
-
-/// How training goes on with fewer ranks, where the spec lets it and it was started again after a loss.
-fn fewer(run: &RunDir, spec: &Spec) -> Option<Fewer> {
-    let status = SupervisorStatus::load(run).ok().flatten();
-    let again = status.is_some_and(|status| status.alive(run) && status.restarts.train > 0);
-    (spec.compute.elastic && again).then_some(Fewer {
-        wait: Duration::from_secs(spec.compute.timeout_secs),
-        batch: spec.train.batch_size,
-    })
 }
 
 /// Meet the other ranks.

@@ -128,7 +128,8 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "compute.elastic",
         Bool,
-        "Whether training that is started again because a process was lost goes on with fewer, those that have come within          compute.timeout_secs. Otherwise it waits for all.",
+        "Whether training that is started again because the process of a rank was lost goes on without those that do not \
+         come back within compute.timeout_secs. Otherwise it waits for all. The same on all hosts.",
     )
     .changeable(),
     field(

@@ -156,8 +156,8 @@ fn frozen_spec_that_lacks_a_field_of_its_version_is_refused() {
 #[test]
 fn frozen_spec_of_a_later_version_or_with_an_unknown_field_is_refused() {
     assert_eq!(
-        read(&SECOND.replace("version: 2", "version: 5")).unwrap_err(),
-        "experiments/spec.yaml:1:10: version: got 5, want a version from 1 to 4 (a newer runboard reads later ones)"
+        read(&SECOND.replace("version: 2", "version: 6")).unwrap_err(),
+        "experiments/spec.yaml:1:10: version: got 6, want a version from 1 to 5 (a newer runboard reads later ones)"
     );
     let unknown = read(&SECOND.replace("  restarts: 3", "  restart: 3")).unwrap_err();
     assert!(

@@ -4,7 +4,8 @@
 
 use super::ffi::Store;
 use super::worker::Worker;
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
+use runboard::console;
 use runboard::error::is_user_error;
 use runboard::launch::address::route_to;
 use runboard::launch::{Endpoint, Rendezvous};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, process, thread};
 use sysinfo::System;
@@ -62,7 +64,7 @@ pub struct Meeting {
 /// How rank 0 begins without ranks that do not come.
 #[derive(Clone, Copy, Debug)]
 pub struct Fewer {
-    /// How long it waits for them.
+    /// How long it waits for them, and `join_timeout` at most.
     pub wait: Duration,
     /// The images of a batch, of which each rank has an equal part.
     pub batch: usize,
@@ -227,6 +229,16 @@ enum Verdict {
 }
 
 impl Verdict {
+    /// Whether a rank that there was to be does not begin.
+    fn leaves_out(&self, rank: usize) -> bool {
+        match self {
+            Verdict::Go(world, members) => {
+                rank < *world && members.iter().all(|member| member.rank != rank)
+            }
+            Verdict::Differ(_) | Verdict::Missing(_) => false,
+        }
+    }
+
     /// How many ranks there were to be, and those that begin.
     fn result(self) -> Result<(usize, Vec<Member>)> {
         match self {
@@ -237,11 +249,30 @@ impl Verdict {
     }
 }
 
+/// Until when a rank waits for the others, as who waits for the rank sees it too.
+#[derive(Clone)]
+pub(super) struct Deadline(Arc<Mutex<Instant>>);
+
+impl Deadline {
+    fn at(instant: Instant) -> Self {
+        Deadline(Arc::new(Mutex::new(instant)))
+    }
+
+    pub(super) fn get(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, instant: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = instant;
+    }
+}
+
 /// Who this rank is to the others, and until when it waits for them.
 pub(super) struct Party {
     introduction: Introduction,
     limit: Duration,
-    deadline: Instant,
+    /// Begins again whenever the others are seen to train without this rank.
+    deadline: Deadline,
     lost: Option<Lost>,
     fewer: Option<Fewer>,
 }
@@ -258,8 +289,13 @@ impl Party {
                 starter: meeting.starter.clone(),
             },
             limit: meeting.join_timeout,
-            deadline: Instant::now() + meeting.join_timeout,
+            deadline: Deadline::at(Instant::now() + meeting.join_timeout),
         }
+    }
+
+    /// Until when it waits for them.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.deadline.clone()
     }
 
     /// Meet the others at this place.
@@ -273,9 +309,7 @@ impl Party {
             Place::File(path) => {
                 let store = Store::open(&path, world, self.limit)?;
                 Ok(Meetup {
-                    members: self
-                        .meet(&store)?
-                        .context("the group in this store has begun without this rank")?,
+                    members: self.meet(&store)?.only()?,
                     store,
                     address: Ipv4Addr::LOCALHOST.into(),
                     reopened: Place::File(path),
@@ -301,9 +335,7 @@ impl Party {
                     ..rendezvous
                 };
                 Ok(Meetup {
-                    members: self
-                        .meet(&store)?
-                        .context("the group in this store has begun without this rank")?,
+                    members: self.meet(&store)?.only()?,
                     store,
                     address: address.ip(),
                     reopened: Place::Remote(reopened),
@@ -316,20 +348,32 @@ impl Party {
     /// Meet in rank 0's store. One whose ranks have begun, or have failed to meet, goes with its process: rank 0 makes
     /// another one when it begins again.
     fn join(&self, rendezvous: Rendezvous) -> Result<Meetup> {
-        let mut last = None;
+        let (mut last, mut said) = (None, false);
         loop {
-            let meet = || {
+            let mut meet = || {
                 // Rank 0 is at another port when it begins again, if torchrun's store tells where.
                 let (there, deadline) = match rendezvous.agent_store {
                     true => (self.told(&rendezvous)?, Instant::now()),
-                    false => (rendezvous.clone(), self.deadline),
+                    false => (rendezvous.clone(), self.deadline.get()),
                 };
                 let address = there.reach(deadline)?;
                 let store = self.store_at(address, &there)?;
                 self.check_run(&store, &there)?;
                 let named = there.own_address()?;
-                let Some(members) = self.meet(&store)? else {
-                    return Ok(None);
+                let members = match self.meet(&store)? {
+                    Met::Members(members) => members,
+                    Met::Begun => return Ok(None),
+                    Met::LeftOut => {
+                        self.deadline.set(Instant::now() + self.limit);
+                        if !said {
+                            let rank = self.introduction.member.rank;
+                            console::timed(format_args!(
+                                "training goes on without rank {rank}, which waits until it is started again"
+                            ));
+                        }
+                        said = true;
+                        return Ok(None);
+                    }
                 };
                 Ok(Some(Meetup {
                     store,
@@ -343,12 +387,12 @@ impl Party {
                 Ok(None) => {}
                 Err(error) if is_user_error(&error) => return Err(error),
                 // One that was there before says more than that nobody answers any more.
-                Err(error) if Instant::now() >= self.deadline => {
+                Err(error) if Instant::now() >= self.deadline.get() => {
                     return Err(last.unwrap_or(error));
                 }
                 Err(error) => last = Some(error),
             }
-            if Instant::now() >= self.deadline {
+            if Instant::now() >= self.deadline.get() {
                 let (seconds, endpoint) = (self.limit.as_secs_f64(), &rendezvous.endpoint);
                 return Err(last.unwrap_or_else(|| {
                     anyhow!("rank 0 at {endpoint} did not begin again within {seconds} s")
@@ -360,7 +404,10 @@ impl Party {
 
     /// How long this rank still waits for others, and at least a moment.
     fn left(&self) -> Duration {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self
+            .deadline
+            .get()
+            .saturating_duration_since(Instant::now());
         left.max(AGAIN)
     }
 
@@ -381,7 +428,7 @@ impl Party {
     /// torchrun's store, as soon as that answers.
     fn agent_store(&self, rendezvous: &Rendezvous) -> Result<Store> {
         let endpoint = &rendezvous.endpoint;
-        let open = || Store::join(rendezvous.reach(self.deadline)?, self.left());
+        let open = || Store::join(rendezvous.reach(self.deadline.get())?, self.left());
         open().with_context(|| format!("torchrun's store at {endpoint} does not answer"))
     }
 
@@ -398,7 +445,7 @@ impl Party {
                     ..rendezvous.clone()
                 });
             }
-            if Instant::now() >= self.deadline {
+            if Instant::now() >= self.deadline.get() {
                 let (seconds, endpoint) = (self.limit.as_secs_f64(), &rendezvous.endpoint);
                 return Err(anyhow!(
                     "rank 0 has not said in torchrun's store at {endpoint} within {seconds} s where it listens"
@@ -414,7 +461,7 @@ impl Party {
         let theirs = loop {
             match store.get("id")? {
                 Some(theirs) => break String::from_utf8_lossy(&theirs).into_owned(),
-                None if Instant::now() < self.deadline => thread::sleep(POLL),
+                None if Instant::now() < self.deadline.get() => thread::sleep(POLL),
                 None => return Err(anyhow!("{endpoint} has a store that is not runboard's")),
             }
         };
@@ -427,17 +474,21 @@ impl Party {
         Ok(())
     }
 
-    /// Meet the others; returns all ranks in order, or none if they have begun without this process.
-    fn meet(&self, store: &Store) -> Result<Option<Vec<Member>>> {
+    /// Meet the others.
+    fn meet(&self, store: &Store) -> Result<Met> {
         let Introduction { member, world, .. } = &self.introduction;
         if store.add(&format!("taken/{}", member.rank), 1)? > 1 {
+            let verdict = verdict(store)?;
+            if verdict.is_some_and(|verdict| verdict.leaves_out(member.rank)) {
+                return Ok(Met::LeftOut);
+            }
             let former = self.wait_for_introduction(store, member.rank);
             match former {
                 Some(former) if self.introduction.replaces(&former) => {}
                 former => return Err(self.taken(former)),
             }
             if store.get("verdict")?.is_some() {
-                return Ok(None);
+                return Ok(Met::Begun);
             }
         }
         let introduction = serde_json::to_vec(&self.introduction)?;
@@ -449,7 +500,7 @@ impl Party {
             if result.is_err() {
                 self.wait_until_heard(store)?;
             }
-            return Ok(Some(result?.1));
+            return Ok(Met::Members(result?.1));
         }
         let (ranks, members) = self.wait_for_verdict(store)?.result()?;
         if ranks <= member.rank {
@@ -458,7 +509,11 @@ impl Party {
                 "{member} is one of {world} ranks, {zero} is one of {ranks} ranks"
             ));
         }
-        Ok(members.iter().any(|it| it == member).then_some(members))
+        Ok(match members.iter().find(|it| it.rank == member.rank) {
+            Some(own) if own == member => Met::Members(members),
+            Some(_) => Met::Begun,
+            None => Met::LeftOut,
+        })
     }
 
     /// Who has a rank. It may have taken it and not have introduced itself yet.
@@ -466,7 +521,7 @@ impl Party {
         loop {
             match introduction(store, rank) {
                 Ok(Some(introduction)) => return Some(introduction),
-                Ok(None) if Instant::now() < self.deadline => thread::sleep(POLL),
+                Ok(None) if Instant::now() < self.deadline.get() => thread::sleep(POLL),
                 _ => return None,
             }
         }
@@ -498,26 +553,25 @@ impl Party {
             if !differences.is_empty() {
                 return Ok(Verdict::Differ(differences.join("; ")));
             }
-            if came.iter().all(Option::is_some) {
+            let all = came.iter().all(Option::is_some);
+            let late = Instant::now() >= self.deadline.get();
+            let begins = |fewer: &Fewer| all || late || began.elapsed() >= fewer.wait;
+            let fewer = self.fewer.filter(begins);
+            if all || fewer.is_some() {
                 // Once more, as some may have been replaced.
                 let members =
                     (0..own.world).map(|rank| Ok(introduction(store, rank)?.map(|it| it.member)));
                 let members: Result<Vec<Option<Member>>> = members.collect();
-                let members = members?.into_iter().flatten().collect();
+                let mut members: Vec<Member> = members?.into_iter().flatten().collect();
+                if let Some(fewer) = fewer {
+                    members.truncate(fewer.most(members.len()));
+                }
                 return Ok(Verdict::Go(own.world, members));
             }
             if let Some(lost) = self.lost.as_ref().and_then(|lost| lost()) {
                 return Ok(Verdict::Missing(lost));
             }
-            if let Some(fewer) = self.fewer
-                && began.elapsed() >= fewer.wait
-            {
-                let there = came.into_iter().flatten().map(|it| it.member);
-                let mut members: Vec<Member> = there.collect();
-                members.truncate(fewer.most(members.len()));
-                return Ok(Verdict::Go(own.world, members));
-            }
-            if Instant::now() >= self.deadline {
+            if late {
                 return Ok(Verdict::Missing(self.missing(store)));
             }
             thread::sleep(POLL);
@@ -526,11 +580,11 @@ impl Party {
 
     fn wait_for_verdict(&self, store: &Store) -> Result<Verdict> {
         loop {
-            if let Some(verdict) = store.get("verdict")? {
+            if let Some(verdict) = verdict(store)? {
                 store.add("heard", 1)?;
-                return Ok(serde_json::from_slice(&verdict)?);
+                return Ok(verdict);
             }
-            if Instant::now() >= self.deadline {
+            if Instant::now() >= self.deadline.get() {
                 return Ok(Verdict::Missing(self.missing(store)));
             }
             thread::sleep(POLL);
@@ -564,6 +618,34 @@ impl Party {
             ),
         }
     }
+}
+
+/// What became of a meeting.
+enum Met {
+    /// These begin, this process among them.
+    Members(Vec<Member>),
+    /// The ranks have begun with the process that was there before this one.
+    Begun,
+    /// They have begun without this rank.
+    LeftOut,
+}
+
+impl Met {
+    /// The members, where there is no other meeting to wait for.
+    fn only(self) -> Result<Vec<Member>> {
+        match self {
+            Met::Members(members) => Ok(members),
+            Met::Begun | Met::LeftOut => {
+                bail!("the group in this store has begun without this process")
+            }
+        }
+    }
+}
+
+/// What rank 0 has told all others, if it has.
+fn verdict(store: &Store) -> Result<Option<Verdict>> {
+    let verdict = store.get("verdict")?;
+    Ok(verdict.map(|it| serde_json::from_slice(&it)).transpose()?)
 }
 
 /// Under which rank 0 says in torchrun's store where it listens.

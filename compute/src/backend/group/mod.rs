@@ -101,6 +101,7 @@ impl Group {
             bail!("there is no rank {rank} among {world}, want 0 to world - 1");
         }
         let party = Party::new(&mut meeting);
+        let deadline = party.deadline();
         let place = meeting.place;
         let name = place.to_string();
         let worker = Worker::start()?;
@@ -114,7 +115,15 @@ impl Group {
             links.store = Some(store);
             Ok((members, address, reopened))
         };
-        let met = worker.call(join_timeout + SLACK + meeting::HEARD, meet);
+        let met = worker.start_call(meet);
+        let met = loop {
+            let until = deadline.get() + SLACK + meeting::HEARD;
+            let left = until.saturating_duration_since(Instant::now());
+            let met = met.wait(left);
+            if met.is_some() || Instant::now() >= deadline.get() + SLACK + meeting::HEARD {
+                break met;
+            }
+        };
         let seconds = join_timeout.as_secs_f64();
         let late = || anyhow!("{name} does not answer within {seconds} s");
         let met = met.unwrap_or_else(|| Err(late()));

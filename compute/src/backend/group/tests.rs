@@ -154,7 +154,7 @@ fn obey(orders: Orders) -> Result<()> {
             // All under way at once.
             let started = LENGTHS.map(|length| {
                 let mut own = values(orders.rank, length);
-                own.resize(length.next_multiple_of(orders.world), 0.0);
+                own.resize(length.next_multiple_of(group.members().len()), 0.0);
                 let own = Tensor::from_slice(&own);
                 let sum = group.start_sum(values(orders.rank, length));
                 let mean = group.start_mean(own.shallow_clone());
@@ -166,7 +166,7 @@ fn obey(orders: Orders) -> Result<()> {
                 let means = &Vec::<f32>::try_from(own)?[..length];
                 println!("\n> sum {} mean {}", hash(&sums), hash(means));
             }
-            let uneven = Tensor::from_slice(&vec![1.0_f32; orders.world + 1]);
+            let uneven = Tensor::from_slice(&vec![1.0_f32; group.members().len() + 1]);
             println!("\n> uneven {}", group.start_mean(uneven).is_err());
             for length in LENGTHS {
                 let own = vec![u8::try_from(orders.rank + 1)?; length * (orders.rank + 1)];
@@ -365,30 +365,51 @@ fn sums_and_means_have_the_bits_of_the_tree_on_every_rank_and_bytes_are_those_of
 
 #[test]
 fn ranks_begin_without_one_that_does_not_come_where_rank_0_may() {
-    // Of four ranks number 1 is missing, and three cannot share a batch of 8 images.
-    for (store, batch, begin) in [(Store::File, 12, 3), (Store::Tcp, 8, 2)] {
+    // Of four ranks number 1 is missing. Three share a batch of 12 images, and two of them one of 8.
+    let mut groups = Vec::new();
+    for (store, batch, begin) in [
+        (Store::File, 12, 3),
+        (Store::File, 8, 2),
+        (Store::Tcp, 12, 3),
+        (Store::Tcp, 8, 2),
+    ] {
         let directory = tempfile::tempdir().unwrap();
         let orders = [0, 2, 3].map(|rank| Orders {
-            fewer: Some((Duration::from_secs(2), batch)),
-            join_timeout: SHORT,
+            fewer: Some((SHORT, batch)),
             starter: Some("the same".into()),
             ..orders(Act::All, rank, 4)
         });
-        let mut ranks = start(store, directory.path(), orders.to_vec());
+        let ranks = start(store, directory.path(), orders.to_vec());
+        groups.push((store, begin, ranks, directory));
+    }
+    for (store, begin, mut ranks, _directory) in groups {
         let without = ranks.split_off(begin);
         for rank in &mut ranks {
             rank.expect("connected");
             for length in LENGTHS {
                 let parts = [0, 2, 3].into_iter().take(begin);
-                let mut parts = parts
-                    .flat_map(|rank| values(rank, length))
-                    .collect::<Vec<_>>();
+                let parts = parts.flat_map(|rank| values(rank, length));
+                let mut parts = parts.collect::<Vec<_>>();
                 tree_sum(&mut parts, length);
                 rank.expect(&format!("sum {}", hash(&parts[..length])));
             }
         }
+        for rank in &mut ranks {
+            let mut last = String::new();
+            while let Some(line) = rank.next() {
+                last = line;
+            }
+            assert_eq!(last, "done");
+        }
         for mut rank in without {
-            assert!(rank.error().contains("rank 0"));
+            match store {
+                Store::File => assert_eq!(
+                    rank.error(),
+                    "1: failed to meet the other ranks: the group in this store has begun without this process"
+                ),
+                // It waits for another store at this address, as long as somebody has one there and longer.
+                Store::Tcp => rank.signal(Signal::SIGKILL),
+            }
         }
     }
 }

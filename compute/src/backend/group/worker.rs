@@ -59,8 +59,8 @@ impl<S: Default + 'static> Worker<S> {
 pub struct Pending<T>(Receiver<T>);
 
 impl<T> Pending<T> {
-    /// What it returns; `None` as of [`Worker::call`].
-    pub fn wait(self, limit: Duration) -> Option<T> {
+    /// What it returns; `None` if it has not within the limit, or the thread is lost.
+    pub fn wait(&self, limit: Duration) -> Option<T> {
         self.0.recv_timeout(limit).ok()
     }
 }

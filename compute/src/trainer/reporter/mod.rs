@@ -44,16 +44,19 @@ pub struct StepOutput {
 pub struct RankTimes {
     /// How long the sum over the ranks took, with the wait for the slowest.
     pub all_reduce: Duration,
-    /// How long each rank waited for its part of the batch, in order.
-    pub waited: Vec<Duration>,
+    /// How long each rank, by its number, waited for its part of the batch.
+    pub waited: Vec<(usize, Duration)>,
 }
 
 impl RankTimes {
     /// Add those of another step.
     fn add(&mut self, step: &Self) {
         self.all_reduce += step.all_reduce;
-        self.waited.resize(step.waited.len(), Duration::ZERO);
-        for (sum, waited) in self.waited.iter_mut().zip(&step.waited) {
+        if self.waited.is_empty() {
+            self.waited.clone_from(&step.waited);
+            return;
+        }
+        for ((_, sum), (_, waited)) in self.waited.iter_mut().zip(&step.waited) {
             *sum += *waited;
         }
     }
@@ -285,7 +288,7 @@ impl Reporter {
             let all_reduce = milliseconds(ranks.all_reduce);
             summaries.scalar(&tags::ALL_REDUCE_TIME.tag(), all_reduce);
         }
-        for (rank, waited) in ranks.waited.into_iter().enumerate().skip(1) {
+        for (rank, waited) in ranks.waited.into_iter().skip(1) {
             let tag = tags::RANK_INPUT_TIME.of(&rank.to_string());
             summaries.scalar(&tag, milliseconds(waited));
         }
