@@ -37,7 +37,7 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
-    /// Those of `runboard run`. A step waits for the other ranks for `timeout_secs` at most, and is over then.
+    /// Those of `runboard run`. Each sum of a step waits for the other ranks for `timeout_secs` at most.
     pub fn new(restarts: u32, timeout_secs: u64) -> Self {
         NodeOptions {
             restarts,
