@@ -1,8 +1,8 @@
 //! `compute.devices`: several processes that train together as one would.
 
 use crate::support::{
-    Project, at_work, checkpoints, children, end, hold, last_weights, names, recipe, saved, signal,
-    status, tensorboard_reads, wait_for, with_sets,
+    Project, at_work, checkpoints, children, end, hold, last_checkpoint, last_weights, names,
+    recipe, saved, signal, status, tensorboard_reads, wait_for, with_sets,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -32,9 +32,7 @@ fn train(project: &Project, name: &str, sets: &[&str]) -> PathBuf {
 
 /// All tensors of the last checkpoint.
 fn last_tensors(run: &Path) -> TensorGroups {
-    let last = checkpoints(run).pop().expect("a checkpoint");
-    let last = run.join(format!("checkpoints/step-{last:08}"));
-    checkpoint::load(&last).unwrap().tensors
+    checkpoint::load(&last_checkpoint(run)).unwrap().tensors
 }
 
 /// What so many ranks made of the weights is what one process makes of them, to 1e-4.

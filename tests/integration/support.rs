@@ -407,10 +407,15 @@ pub fn steps(curve: &Value) -> Vec<u64> {
     points.map(|point| point[0].as_u64().unwrap()).collect()
 }
 
+/// The directory of the last checkpoint.
+pub fn last_checkpoint(run: &Path) -> PathBuf {
+    let last = checkpoints(run).pop().expect("a checkpoint");
+    run.join(format!("checkpoints/step-{last:08}"))
+}
+
 /// The last checkpoint's files of tensors and its state: names and bytes.
 pub fn last_weights(run: &Path) -> Vec<(String, Vec<u8>)> {
-    let last = checkpoints(run).pop().expect("a checkpoint");
-    let last = run.join(format!("checkpoints/step-{last:08}"));
+    let last = last_checkpoint(run);
     let files = names(&last).into_iter();
     let files = files.filter(|name| name.ends_with(".safetensors") || name == "state.json");
     files

@@ -103,10 +103,8 @@ impl FlatTensors {
     /// # Errors
     /// More ranks than there is room for, and libtorch's.
     pub fn tail(&self, first: usize, ranks: usize) -> Result<Tensor> {
-        let sizes: Vec<usize> = self.views.iter().map(Tensor::numel).collect();
-        let (before, own) = sizes.split_at(first);
-        let (start, len) = (before.iter().sum::<usize>(), own.iter().sum::<usize>());
-        let len = len.next_multiple_of(ranks);
+        let start = self.head(first)?.numel();
+        let len = (self.flat()?.numel() - start).next_multiple_of(ranks);
         Ok(self.values.f_narrow(0, start as i64, len as i64)?)
     }
 

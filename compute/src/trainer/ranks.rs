@@ -329,11 +329,8 @@ impl Ranks {
             })
         };
         let store = processes.store();
-        let waits = RankZero {
-            lost: Box::new(lost),
-            fewer,
-        };
-        let mut group = connect(run, spec, launch, store.as_deref(), Some(waits))?;
+        let lost = Some(Box::new(lost) as Lost);
+        let mut group = connect(run, spec, launch, store.as_deref(), lost, fewer)?;
         if group.members().len() < launch.world {
             let members: Vec<String> = group.members().iter().map(Member::to_string).collect();
             console::warning(format_args!(
@@ -559,7 +556,7 @@ fn train_until_ending(
     backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
     let images = Arc::new(run::data::read_training(run, spec)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let mut group = connect(run, spec, launch, files.store, None)?;
+    let mut group = connect(run, spec, launch, files.store, None, None)?;
     let (rank, ranks) = (group.rank(), group.members().len());
     let (begin, shapes): (Beginning, Shapes) =
         serde_json::from_slice(&group.broadcast(Vec::new()).map_err(lost)?)?;
@@ -618,20 +615,14 @@ fn train_until_ending(
     ranks_of.ending()
 }
 
-/// How rank 0 waits for the others.
-struct RankZero {
-    /// Says whether one of them cannot come any more.
-    lost: Lost,
-    fewer: Option<Fewer>,
-}
-
-/// Meet the other ranks.
+/// Meet the other ranks. On rank 0 `lost` says whether one of them cannot come any more, and `fewer` how it begins without.
 fn connect(
     run: &RunDir,
     spec: &Spec,
     launch: &Launch,
     store: Option<&Path>,
-    waits: Option<RankZero>,
+    lost: Option<Lost>,
+    fewer: Option<Fewer>,
 ) -> Result<Group> {
     let place = match (&launch.rendezvous, store) {
         (Some(rendezvous), _) if launch.leads() => {
@@ -652,7 +643,6 @@ fn connect(
         (None, None) => bail!("there is no place to meet"),
     };
     let rendezvous = launch.rendezvous.as_ref();
-    let (lost, fewer) = waits.map(|waits| (waits.lost, waits.fewer)).unzip();
     let host = System::host_name().unwrap_or_default();
     Group::connect(Meeting {
         place,
@@ -662,7 +652,7 @@ fn connect(
         timeout: timeout(spec, launch),
         hello: hello(run, spec)?,
         lost,
-        fewer: fewer.flatten(),
+        fewer,
         starter: Some(format!("{host} {}", getppid())),
     })
 }

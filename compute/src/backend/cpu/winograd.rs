@@ -129,8 +129,8 @@ impl Grid {
     }
 }
 
-/// Transform a grid of vectors along both dimensions. `columns` holds it between them: the caller's, as to clear it each time
-/// would take a tenth of a transform.
+/// Transform a grid of vectors along both dimensions. `columns` holds it between them: the caller's, which so
+/// is not cleared for each grid.
 #[inline(always)]
 fn transform_2d<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
     simd: S,

@@ -115,12 +115,13 @@ impl Group {
             links.store = Some(store);
             Ok((members, address, reopened))
         };
-        let met = worker.start_call(meet);
+        let pending = worker.start_call(meet);
         let met = loop {
-            let until = deadline.get() + SLACK + meeting::HEARD;
+            let until = deadline.get();
             let left = until.saturating_duration_since(Instant::now());
-            let met = met.wait(left);
-            if met.is_some() || Instant::now() >= deadline.get() + SLACK + meeting::HEARD {
+            let met = pending.wait(left + SLACK + meeting::HEARD);
+            // Put off meanwhile, it is waited for on.
+            if met.is_some() || deadline.get() == until {
                 break met;
             }
         };

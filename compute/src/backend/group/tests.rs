@@ -238,13 +238,19 @@ impl RankProcess {
 
     /// The error with which it ends: its exit code and text.
     fn error(&mut self) -> String {
+        let last = self.last();
+        last.strip_prefix("error ")
+            .unwrap_or_else(|| panic!("no error: {last}"))
+            .to_owned()
+    }
+
+    /// The last that it says.
+    fn last(&mut self) -> String {
         let mut last = String::new();
         while let Some(line) = self.next() {
             last = line;
         }
-        last.strip_prefix("error ")
-            .unwrap_or_else(|| panic!("no error: {last}"))
-            .to_owned()
+        last
     }
 
     fn signal(&self, signal: Signal) {
@@ -395,11 +401,7 @@ fn ranks_begin_without_one_that_does_not_come_where_rank_0_may() {
             }
         }
         for rank in &mut ranks {
-            let mut last = String::new();
-            while let Some(line) = rank.next() {
-                last = line;
-            }
-            assert_eq!(last, "done");
+            assert_eq!(rank.last(), "done");
         }
         for mut rank in without {
             match store {
