@@ -26,6 +26,7 @@ const OMITTED: &[&str] = &[
     "compute.device",
     "compute.devices",
     "compute.timeout_secs",
+    "compute.process_group",
     "compute.elastic",
     "compute.threads",
     "data.folder",

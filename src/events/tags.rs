@@ -151,7 +151,7 @@ table! {
     COMPUTE_TIME = Trainer, Scalars, "time/compute_ms",
         "Mean time of a step's forward and backward pass and update, in milliseconds.", measured;
     ALL_REDUCE_TIME = Trainer, Scalars, "time/allreduce_ms",
-        "Where several processes train together: mean time that a step waited for the sum of the gradients over them and for the slowest of them, in milliseconds.", measured;
+        "Where several processes train together: mean time that a step waited for the sum of the gradients over them and for the slowest of them, in milliseconds; where GPUs sum, also how long the GPU was at it.", measured;
     RANK_INPUT_TIME = Trainer, Scalars, "time/input_ms (rank {rank})",
         "As time/input_ms, which is of the first process, of another one that trains with it.", measured;
     PREFETCH_FULL = Trainer, Scalars, "prefetch/fraction_full",

@@ -35,7 +35,7 @@ pub use labels::{Labels, Note, check_tag};
 pub use lock::Lock;
 pub(crate) use lock::{Holder, LockState};
 pub use point::{record_swept_fields, swept_fields};
-pub use process::{Process, ProcessState};
+pub use process::{Process, ProcessState, boot};
 pub use process_dir::{ProcessDir, SWEEP};
 pub use provenance::{Git, Provenance, Repetition, Software, WeightsOrigin};
 pub use registry::{

@@ -234,7 +234,7 @@ impl Process {
 }
 
 /// The kernel's own name of this boot of this machine (random(4)), which containers share.
-fn boot() -> Option<String> {
+pub fn boot() -> Option<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())
 }

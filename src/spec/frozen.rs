@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Version of the frozen spec that this program writes. Version 1 is that of files that do not name one. A new field
 /// makes a new version, and has a line in [`ADDED`].
-pub(super) const VERSION: u64 = 5;
+pub(super) const VERSION: u64 = 6;
 
 /// Fields that version 1 began without: the first version whose files all have them, and the value that does what the
 /// program did before. A run goes on as it began, whatever the default is today.
@@ -83,6 +83,7 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("compute.timeout_secs", 4, "60"), // of no effect
     ("eval.device", 4, "auto"),
     ("compute.elastic", 5, "false"),
+    ("compute.process_group", 6, "gloo"),
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.

@@ -165,6 +165,8 @@ pub struct Compute {
     pub devices: Vec<String>,
     /// How long these processes wait for one another, in seconds.
     pub timeout_secs: u64,
+    /// By what they sum their gradients.
+    pub process_group: ProcessGroup,
     /// Whether training goes on without those that do not come back after a loss.
     pub elastic: bool,
     /// Threads of the arithmetic; 0 means one for each core.
@@ -181,6 +183,7 @@ impl Default for Compute {
             device: "auto".into(),
             devices: Vec::new(),
             timeout_secs: 60,
+            process_group: ProcessGroup::default(),
             elastic: false,
             threads: 0,
             precision: Precision::default(),
@@ -194,6 +197,19 @@ impl Compute {
     pub fn ranks(&self) -> usize {
         self.devices.len().max(1)
     }
+}
+
+/// By what the processes that train together sum their gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessGroup {
+    /// NCCL where each has a GPU of its own, else Gloo.
+    #[default]
+    Auto,
+    /// Through the hosts' memory.
+    Gloo,
+    /// Between the GPUs.
+    Nccl,
 }
 
 /// What the factors of the network's products are rounded to. Sums, weights, losses and the update are float32

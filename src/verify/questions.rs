@@ -41,75 +41,42 @@ impl State {
 }
 
 /// How a question is answered.
-pub(super) enum Question {
-    Ask(fn(&Bench, &mut State) -> Result<Answer>),
-    /// Not yet, as what it asks about is not built, because of this.
-    NotBuilt(&'static str),
-}
-
-use Question::{Ask, NotBuilt};
-
-impl Question {
-    /// Its answer, if there is time left for it.
-    pub fn answer(&self, bench: &Bench, state: &mut State) -> Result<Answer> {
-        match self {
-            NotBuilt(why) => Ok(Answer::left_out(format!("not built: {why}"))),
-            Ask(_) if bench.programs.time_left().is_none() => Ok(Answer::left_out("no time")),
-            Ask(ask) => ask(bench, state),
-        }
-    }
-}
+pub(super) type Question = fn(&Bench, &mut State) -> Result<Answer>;
 
 /// Name, title and how it is answered.
 pub(super) const ALL: &[(&str, &str, Question)] = &[
-    (
-        "goldens-float32",
-        "golden values in float32",
-        Ask(|bench, _| golden_values(bench, Precision::Float32)),
-    ),
-    (
-        "goldens-tf32",
-        "golden values in tf32",
-        Ask(|bench, _| golden_values(bench, Precision::Tf32)),
-    ),
-    (
-        "goldens-bf16",
-        "golden values in bf16",
-        Ask(|bench, _| golden_values(bench, Precision::Bf16)),
-    ),
-    ("losses", "losses beside the CPU's", Ask(losses)),
-    ("resume", "stop and resume", Ask(resume)),
-    ("deterministic", "the same bytes twice", Ask(deterministic)),
-    ("ahead", "steps issued ahead of the device", Ask(ahead)),
-    (
-        "steps-float32",
-        "step time in float32",
-        Ask(|bench, state| step_times(bench, state, Precision::Float32)),
-    ),
-    (
-        "steps-tf32",
-        "step time in tf32",
-        Ask(|bench, state| step_times(bench, state, Precision::Tf32)),
-    ),
-    (
-        "steps-bf16",
-        "step time in bf16",
-        Ask(|bench, state| step_times(bench, state, Precision::Bf16)),
-    ),
-    ("evaluation", "evaluation", Ask(evaluation)),
-    ("pytorch", "training beside PyTorch", Ask(pytorch)),
+    ("goldens-float32", "golden values in float32", |bench, _| {
+        golden_values(bench, Precision::Float32)
+    }),
+    ("goldens-tf32", "golden values in tf32", |bench, _| {
+        golden_values(bench, Precision::Tf32)
+    }),
+    ("goldens-bf16", "golden values in bf16", |bench, _| {
+        golden_values(bench, Precision::Bf16)
+    }),
+    ("losses", "losses beside the CPU's", losses),
+    ("resume", "stop and resume", resume),
+    ("deterministic", "the same bytes twice", deterministic),
+    ("ahead", "steps issued ahead of the device", ahead),
+    ("steps-float32", "step time in float32", |bench, state| {
+        step_times(bench, state, Precision::Float32)
+    }),
+    ("steps-tf32", "step time in tf32", |bench, state| {
+        step_times(bench, state, Precision::Tf32)
+    }),
+    ("steps-bf16", "step time in bf16", |bench, state| {
+        step_times(bench, state, Precision::Bf16)
+    }),
+    ("evaluation", "evaluation", evaluation),
+    ("pytorch", "training beside PyTorch", pytorch),
     (
         "fast-start",
         "fast-start beside the known curve",
-        Ask(fast_start),
+        fast_start,
     ),
-    ("memory", "peak memory", Ask(memory)),
-    ("gloo", "two ranks on the device over Gloo", Ask(gloo)),
-    (
-        "nccl",
-        "one rank over NCCL",
-        NotBuilt("ranks meet over Gloo alone"),
-    ),
+    ("memory", "peak memory", memory),
+    ("gloo", "two ranks on the device over Gloo", gloo),
+    ("nccl", "GPUs over NCCL", nccl),
 ];
 
 /// The scripts that are timed beside runboard, in the program.
@@ -534,20 +501,59 @@ fn memory(_: &Bench, state: &mut State) -> Result<Answer> {
 
 /// Two processes on the device, each with half of every batch.
 fn gloo(bench: &Bench, state: &mut State) -> Result<Answer> {
-    let own = match &state.losses {
-        Some(own) => own.clone(),
+    let own = float32_losses(bench, state)?;
+    let device = &bench.device;
+    let sets = [
+        format!("compute.devices=[{device}, {device}]"),
+        "compute.process_group=gloo".to_owned(),
+        "compute.precision=float32".to_owned(),
+    ];
+    ranks(bench, &own, "ranks", &sets)
+}
+
+/// As many ranks as there are GPUs, up to eight; where there is one GPU, a sum over itself.
+fn nccl(bench: &Bench, state: &mut State) -> Result<Answer> {
+    let gpus = bench.machine.gpus.min(8);
+    if bench.device == "cpu" {
+        return Ok(Answer::left_out("for GPUs"));
+    }
+    if gpus > 1 {
+        let own = float32_losses(bench, state)?;
+        let devices: Vec<String> = (0..gpus).map(|index| format!("cuda:{index}")).collect();
+        let sets = [
+            format!("compute.devices=[{}]", devices.join(", ")),
+            "compute.process_group=nccl".to_owned(),
+            "compute.precision=float32".to_owned(),
+        ];
+        return ranks(bench, &own, "gpus", &sets);
+    }
+    let examined = compute::examine(&bench.device, None)?;
+    Ok(match examined.nccl_sum {
+        Some(Ok(seconds)) => {
+            let ms = seconds * 1e3;
+            let summary = format!("one GPU: {ms:.3} ms for a sum of the gradients over itself");
+            Answer::judged(true, summary).with_values(json!({"sum_ms": ms}))
+        }
+        Some(Err(error)) => Answer::judged(false, error),
+        None => Answer::left_out("for GPUs"),
+    })
+}
+
+/// The loss of each step on the device in float32, of one process.
+fn float32_losses(bench: &Bench, state: &State) -> Result<Curve> {
+    match &state.losses {
+        Some(own) => Ok(own.clone()),
         None => loss_curve(&bench.train(
             "device",
             &bench.device,
             &["compute.precision=float32".to_owned()],
-        )?)?,
-    };
-    let device = &bench.device;
-    let sets = [
-        format!("compute.devices=[{device}, {device}]"),
-        "compute.precision=float32".to_owned(),
-    ];
-    let run = bench.train("ranks", device, &sets)?;
+        )?),
+    }
+}
+
+/// Train in several processes, and compare with the losses of one.
+fn ranks(bench: &Bench, own: &Curve, name: &str, sets: &[String]) -> Result<Answer> {
+    let run = bench.train(name, &bench.device, sets)?;
     let both = loss_curve(&run)?;
     let pairs = own.iter().zip(&both).take(FIRST);
     let first = largest(pairs.map(|(one, two)| f64::from((two.value / one.value - 1.0).abs())));
@@ -646,49 +652,5 @@ impl Bench<'_> {
         }
         words.extend(more.iter().map(PathBuf::from));
         self.programs.runboard(&words)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::programs::Programs;
-    use super::super::{Options, Scale};
-    use super::*;
-    use crate::compute::Machine;
-    use std::time::{Duration, Instant};
-
-    #[test]
-    fn question_of_what_is_not_built_says_so_also_when_the_time_is_up() {
-        let directory = tempfile::tempdir().unwrap();
-        let options = Options {
-            device: "cpu".to_owned(),
-            time: Duration::ZERO,
-            out: directory.path().to_owned(),
-            data: None,
-            python: None,
-            quick: true,
-        };
-        let machine = Machine {
-            burn: String::new(),
-            libtorch: String::new(),
-            target_features: Vec::new(),
-            gpus: 0,
-            cuda_failure: None,
-        };
-        let bench = Bench {
-            options: &options,
-            device: "cpu".to_owned(),
-            machine: &machine,
-            programs: Programs::new(directory.path(), Instant::now()).unwrap(),
-            scale: Scale::of(true),
-        };
-        for (name, _, question) in ALL {
-            let answer = question.answer(&bench, &mut State::default()).unwrap();
-            let want = match *name {
-                "nccl" => "not built: ranks meet over Gloo alone",
-                _ => "no time",
-            };
-            assert_eq!(answer.summary, want, "{name}");
-        }
     }
 }

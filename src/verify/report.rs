@@ -235,6 +235,7 @@ mod tests {
                 cuda: None,
             }),
             gpus: vec![gpu("NVIDIA A"), gpu("NVIDIA B")],
+            nccl_sum: None,
             checkpoint: None,
         };
         assert_eq!(gpu_name("cuda:1", &examined), "NVIDIA B, driver 580.1");

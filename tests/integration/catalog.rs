@@ -411,6 +411,7 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
             "devices: []",
             "timeout_secs: 60",
             "elastic: false",
+            "process_group: auto",
             "device: auto",
         ];
         later.contains(&&*line)
@@ -425,9 +426,9 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
     ] {
         let text = fs::read_to_string(project.path(&path)).unwrap();
         let (later, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(is_later);
-        assert_eq!(later.len(), 4, "{path}: {text}");
+        assert_eq!(later.len(), 5, "{path}: {text}");
         // The spec's own; those of the files around it are others.
-        let text = rest.join("\n").replace("version: 5\n", "version: 3\n");
+        let text = rest.join("\n").replace("version: 6\n", "version: 3\n");
         let text = text.replace("    \"version\": 5,\n", "    \"version\": 3,\n");
         project.write(&path, text + "\n");
     }

@@ -92,7 +92,7 @@ fn cudnn() -> Option<c_int> {
 }
 
 /// The address of a function of a library that is loaded for all to use.
-fn loaded(function: &CStr) -> Option<*mut c_void> {
+pub(super) fn loaded(function: &CStr) -> Option<*mut c_void> {
     // SAFETY: a search by a C string, which changes nothing.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, function.as_ptr()) };
     (!found.is_null()).then_some(found)

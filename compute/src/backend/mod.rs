@@ -215,6 +215,16 @@ fn handles(network: &Network) -> Result<Vec<tch::Tensor>> {
         .context("failed to reach the parameters")
 }
 
+/// The device that a network is on.
+///
+/// # Errors
+/// That its parameters are not libtorch's.
+pub fn device_of(network: &Network) -> Result<tch::Device> {
+    let handles = handles(network)?;
+    let first = handles.first().context("a network without parameters")?;
+    Ok(first.device())
+}
+
 struct CollectHandles(Vec<Result<tch::Tensor>>);
 
 impl ModuleVisitor for CollectHandles {

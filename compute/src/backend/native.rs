@@ -108,6 +108,13 @@ impl Gradients {
         }
     }
 
+    pub fn into_tensors(self) -> Vec<tch::Tensor> {
+        match self {
+            Gradients::Host(flat) => flat.views,
+            Gradients::Device(tensors) => tensors,
+        }
+    }
+
     /// All values, one after the other, where they are.
     pub fn flat(&self) -> Result<tch::Tensor> {
         match self {

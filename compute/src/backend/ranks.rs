@@ -6,17 +6,18 @@ use super::memory::{FlatTensors, views};
 use super::native::{Gradients, PartGradients, part_gradients_in_turn};
 use super::{Labels, handles, to_host};
 use crate::model::Network;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::tensor::Tensor as BurnTensor;
 use runboard::spec::Spec;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// The gradients and losses of the whole batch of a step, of which this rank computes those of its equal part, `images` and
-/// `labels`; the same bits on every rank. Also how long it waited for the others and for the sums. `None` if there is no such
-/// step.
+/// `labels`; the same bits on every rank. Also how long it waited for the others and for the sums; where GPUs sum, for those of the
+/// step before. `None` if there is no such step.
 ///
-/// Where the CPU's kernels compute, the dense layers' gradients travel while the convolutions' are computed.
+/// Where the CPU's kernels compute, the dense layers' gradients travel while the convolutions' are computed. Where GPUs sum,
+/// what is returned is of use once [`Group::settle`] has succeeded.
 ///
 /// `begins` is called before anything is summed: it waits until all ranks make the step, and answers with `false` if they
 /// do not.
@@ -46,7 +47,10 @@ pub fn batch_gradients(
     if !sums.is_step {
         return Ok(None);
     }
-    let batch = sums.finish(part)?;
+    let batch = match sums.group.is_on_gpus() {
+        true => sums.finish_on_gpus(part)?,
+        false => sums.finish(part)?,
+    };
     Ok(Some((batch, sums.waited)))
 }
 
@@ -128,6 +132,26 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
                     Gradients::Device(views(&flat, &gradients.views)?)
                 }
             },
+        })
+    }
+}
+
+impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
+    /// The mean of the parts, on the GPU, which is not waited for.
+    fn finish_on_gpus(&mut self, part: PartGradients) -> Result<PartGradients> {
+        let mut tensors = part.gradients.into_tensors();
+        tensors.extend([part.cross_entropy.f_detach()?, part.accuracy]);
+        let flat = tensors.iter().map(|tensor| tensor.f_flatten(0, -1));
+        let mut flat = Tensor::f_cat(&flat.collect::<Result<Vec<_>, _>>()?, 0)?;
+        self.group.sum_on_gpus(&flat)?;
+        let _ = flat.f_div_scalar_(self.group.members().len() as f64)?;
+        self.waited += self.group.take_time_on_gpus();
+        let mut means = views(&flat, &tensors)?;
+        let mut loss = || means.pop().context("a loss is missing");
+        Ok(PartGradients {
+            accuracy: loss()?,
+            cross_entropy: loss()?,
+            gradients: Gradients::Device(means),
         })
     }
 }

@@ -438,6 +438,9 @@ impl<'a> Trainer<'a> {
     /// Read the losses that are still on the device. If one is not finite, the weights are still those before its step;
     /// if they explode, those after the last step.
     fn read_losses(&mut self) -> Result<()> {
+        if let Some(ranks) = &mut self.ranks {
+            ranks.settle()?;
+        }
         let pending = mem::take(&mut self.pending);
         let losses: Vec<&DeviceLosses> = pending.iter().map(|pending| &pending.losses).collect();
         for (pending, losses) in pending.iter().zip(DeviceLosses::read(&losses)?) {

@@ -12,12 +12,13 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use burn::tensor::Tensor;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::getppid;
+use runboard::bail_user;
 use runboard::checkpoint::Rollback;
 use runboard::checkpoint::{NamedTensor, TensorGroups};
 use runboard::compute::BUILD;
 use runboard::console;
 use runboard::data::Share;
-use runboard::error::{self, ExitError, LOST_RANK};
+use runboard::error::{self, ExitError, LOST_RANK, is_user_error};
 use runboard::files;
 use runboard::launch::Launch;
 use runboard::parent::bind_to_parent;
@@ -25,7 +26,7 @@ use runboard::paths;
 use runboard::run::{self, Completion, Role, RunDir};
 use runboard::schedule::Schedule;
 use runboard::shutdown::Shutdown;
-use runboard::spec::Spec;
+use runboard::spec::{ProcessGroup, Spec};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -340,6 +341,7 @@ impl Ranks {
                 members.join(", ")
             ));
         }
+        meet_on_gpus(&mut group, spec, optimizer.network())?;
         let state = optimizer.state();
         group.broadcast(serde_json::to_vec(&(beginning, shapes(&state)))?)?;
         let values = state.values().flatten().flat_map(|tensor| &tensor.values);
@@ -359,6 +361,14 @@ impl Ranks {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.group.members().len()
+    }
+
+    /// Wait until the GPUs' sums have come, before anything of them is read.
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub fn settle(&mut self) -> Result<()> {
+        self.group.settle()
     }
 
     /// Whether one of them was lost.
@@ -557,6 +567,10 @@ fn train_until_ending(
     let images = Arc::new(run::data::read_training(run, spec)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let mut group = connect(run, spec, launch, files.store, None, None)?;
+    meet_on_gpus(&mut group, spec, &fresh).map_err(|error| match is_user_error(&error) {
+        true => error,
+        false => lost(error),
+    })?;
     let (rank, ranks) = (group.rank(), group.members().len());
     let (begin, shapes): (Beginning, Shapes) =
         serde_json::from_slice(&group.broadcast(Vec::new()).map_err(lost)?)?;
@@ -655,6 +669,30 @@ fn connect(
         fewer,
         starter: Some(format!("{host} {}", getppid())),
     })
+}
+
+/// Let the ranks' GPUs sum the gradients, if the spec leaves that open or wants it.
+///
+/// # Errors
+/// That it wants what cannot be; a rank that is lost.
+fn meet_on_gpus(group: &mut Group, spec: &Spec, network: &Network) -> Result<()> {
+    let wanted = spec.compute.process_group;
+    if wanted == ProcessGroup::Gloo {
+        return Ok(());
+    }
+    let device = backend::device_of(network)?;
+    let Err(why) = group.meet_on_gpus(device)? else {
+        return Ok(());
+    };
+    if wanted == ProcessGroup::Nccl {
+        bail_user!("compute.process_group: got nccl, want auto or gloo: {why}");
+    }
+    if device.is_cuda() && group.rank() == 0 {
+        console::warning(format_args!(
+            "gradients are summed through the hosts' memory (Gloo), not between the GPUs (NCCL): {why}"
+        ));
+    }
+    Ok(())
 }
 
 /// What all ranks must have in common: all but where a host has the images, and what it computes with.

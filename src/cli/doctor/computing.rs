@@ -113,7 +113,7 @@ pub fn findings(asked: Asked, examined: &Examination) -> Vec<Finding> {
     );
     findings.push(device(asked, examined));
     findings.push(precision(asked, examined));
-    findings.push(nccl(examined.libraries.as_ref()));
+    findings.push(nccl(examined));
     findings.extend(examined.checkpoint.as_ref().map(checkpoint));
     findings
 }
@@ -289,15 +289,26 @@ fn precision(asked: Asked, examined: &Examination) -> Finding {
         )
 }
 
-fn nccl(libraries: Option<&GpuLibraries>) -> Finding {
+/// By what the gradients of several GPUs are summed.
+fn nccl(examined: &Examination) -> Finding {
+    let libraries = examined.libraries.as_ref();
     let version = libraries.and_then(|libraries| libraries.nccl.as_deref());
-    let found = match version {
-        Some(version) => {
-            format!("{version}; gradients of several devices are summed by Gloo, without it")
+    let shown = version.unwrap_or("of an unknown version");
+    let found = match &examined.nccl_sum {
+        None => "for GPUs; the gradients of several CPUs are summed by Gloo".to_owned(),
+        Some(Ok(seconds)) => {
+            let ms = seconds * 1e3;
+            format!("{shown}, a sum of the gradients over this GPU alone takes {ms:.3} ms")
         }
-        None => "none, and none needed: gradients of several devices are summed by Gloo".to_owned(),
+        Some(Err(error)) => format!("{shown}: {error}"),
     };
-    Finding::good("NCCL", found).with(json!({"version": version}))
+    let seconds = examined.nccl_sum.as_ref().and_then(|sum| sum.as_ref().ok());
+    Finding::good("NCCL", found)
+        .with(json!({"version": version, "sum_seconds": seconds}))
+        .note_if(
+            matches!(examined.nccl_sum, Some(Err(_))),
+            "several GPUs sum their gradients by Gloo then, through the host's memory; NCCL_DEBUG=INFO shows more",
+        )
 }
 
 fn checkpoint(tried: &Result<RoundTrip, String>) -> Finding {

@@ -126,6 +126,13 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .changeable(),
     field(
+        "compute.process_group",
+        OneOf(&["auto", "gloo", "nccl"]),
+        "By what several devices sum their gradients. nccl: between the GPUs, of which each process has one of its own. gloo: through the hosts' \
+         memory. auto: nccl where it is possible, else gloo. CPUs use gloo. The same on all hosts.",
+    )
+    .changeable(),
+    field(
         "compute.elastic",
         Bool,
         "Whether training that is started again because the process of a rank was lost goes on without those that do not \

@@ -7,7 +7,7 @@ const FIRST: &str = include_str!("testdata/frozen-1.yaml");
 const SECOND: &str = include_str!("testdata/frozen-2.yaml");
 
 /// The first line of those that this program writes.
-const CURRENT: &str = "version: 5\n";
+const CURRENT: &str = "version: 6\n";
 
 fn read(text: &str) -> Result<Spec, String> {
     let directory = Directory::new(&[("spec.yaml", text.as_bytes())]);
@@ -101,11 +101,13 @@ fn frozen_spec_keeps_the_fields_that_it_has_whatever_its_version() {
 
 #[test]
 fn frozen_spec_of_version_3_from_before_the_section_stop_is_read() {
-    let spec = Spec::default();
+    let mut spec = Spec::default();
     let mut yaml = spec.to_frozen_yaml().unwrap();
     yaml = yaml.replace(CURRENT, "version: 3\n");
     yaml = yaml.replace("  deterministic: false\n", "");
     yaml = yaml.replace("  elastic: false\n", "");
+    yaml = yaml.replace("  process_group: auto\n", "");
+    spec.compute.process_group = ProcessGroup::Gloo;
     let (begin, end) = (yaml.find("stop:\n").unwrap(), yaml.find("eval:\n").unwrap());
     yaml.replace_range(begin..end, "");
     assert_eq!(read(&yaml).unwrap(), spec);
@@ -113,7 +115,7 @@ fn frozen_spec_of_version_3_from_before_the_section_stop_is_read() {
 
 #[test]
 fn frozen_spec_of_version_3_from_before_several_devices_is_read() {
-    let spec = Spec::default();
+    let mut spec = Spec::default();
     let yaml = spec.to_frozen_yaml().unwrap();
     let mut yaml = yaml.replace(CURRENT, "version: 3\n");
     let mut json = spec.to_frozen_json().unwrap();
@@ -122,6 +124,7 @@ fn frozen_spec_of_version_3_from_before_several_devices_is_read() {
         ("compute", "devices", "  devices: []\n"),
         ("compute", "timeout_secs", "  timeout_secs: 60\n"),
         ("compute", "elastic", "  elastic: false\n"),
+        ("compute", "process_group", "  process_group: auto\n"),
         ("eval", "device", "  device: auto\n"),
     ] {
         let at = yaml.find(&format!("\n{section}:\n")).unwrap();
@@ -129,6 +132,7 @@ fn frozen_spec_of_version_3_from_before_several_devices_is_read() {
         yaml.replace_range(at..at + line.len(), "");
         json[section].as_object_mut().unwrap().remove(key).unwrap();
     }
+    spec.compute.process_group = ProcessGroup::Gloo;
     assert_eq!(read(&yaml).unwrap(), spec);
     let fields = Spec::fields_of_frozen_json(Path::new("provenance.json"), json).unwrap();
     assert_eq!(fields, spec.to_json().unwrap());
@@ -157,7 +161,7 @@ fn frozen_spec_that_lacks_a_field_of_its_version_is_refused() {
 fn frozen_spec_of_a_later_version_or_with_an_unknown_field_is_refused() {
     assert_eq!(
         read(&SECOND.replace("version: 2", "version: 6")).unwrap_err(),
-        "experiments/spec.yaml:1:10: version: got 6, want a version from 1 to 5 (a newer runboard reads later ones)"
+        "experiments/spec.yaml:1:10: version: got 7, want a version from 1 to 6 (a newer runboard reads later ones)"
     );
     let unknown = read(&SECOND.replace("  restarts: 3", "  restart: 3")).unwrap_err();
     assert!(

@@ -7,6 +7,7 @@ use super::meeting::Member;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 
 /// Why a rank's part in the group is over.
@@ -21,6 +22,20 @@ pub enum End {
     /// It left by itself, with this reason.
     Left(String),
 }
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Closed(Some(rank)) => write!(f, "the connection to rank {rank} is closed"),
+            End::Closed(None) => f.write_str("a connection is closed"),
+            End::TimedOut => f.write_str("timed out"),
+            End::Failed(text) | End::Left(text) => f.write_str(text),
+        }
+    }
+}
+
+/// For operations that know what their error means; of the others [`End::of`] tells it.
+impl std::error::Error for End {}
 
 impl End {
     /// What an operation's error says; `addresses` has the ends of all connections.

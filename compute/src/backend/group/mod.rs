@@ -1,33 +1,42 @@
-//! Processes that train together: libtorch's process groups (c10d), with Gloo over TCP.
+//! Processes that train together: libtorch's process groups (c10d), with Gloo over TCP, and NCCL between GPUs.
 //!
 //! Ranks meet by a store (`meeting`), build a group and then sum, send and wait together. A sum's additions have a fixed
 //! order, so it has the same bits on every rank and in every run. Whatever a rank does not do in time is an error on all
 //! others that names it (`failure`), never a hang: calls that may not return are made on a thread of their own (`worker`),
 //! while the caller may compute.
 //!
-//! c10d.cpp and ffi.rs hold all that is C++ and unsafe.
+//! c10d.cpp and ffi.rs hold all that is C++ and its calls, nccl.rs those of NCCL.
 
 mod failure;
 mod ffi;
 mod meeting;
+mod nccl;
 mod sockets;
+#[cfg(test)]
+mod stand_in;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub use meeting::{Fewer, Hello, Lost, Meeting, Member, Place};
 
+pub use nccl::time_alone;
+
 use super::tree_sum::tree_sum;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use failure::{Blame, End};
 use ffi::{Gloo, SharedFloats, Store};
 use meeting::{Meetup, Party};
+use nccl::{Card, Communicator, Gpu, GpuFloats, UniqueId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sockets::Socket;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tch::Tensor;
+use tch::{Device, Tensor};
 use worker::{Pending, Worker};
 
 /// How much longer than its own timeout libtorch may take to say that something took too long.
@@ -35,6 +44,9 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// How long a rank whose operation took too long waits for the others to say so too. Those that do not are to blame.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long it may take at least until the ranks' GPUs have found one another.
+const GPUS_MEET: Duration = Duration::from_secs(60);
 
 /// Between two looks into the store.
 const POLL: Duration = Duration::from_millis(10);
@@ -52,6 +64,12 @@ pub struct Group {
     timeout: Duration,
     /// The ranks' ends of the connections.
     addresses: HashMap<SocketAddr, usize>,
+    /// Whether the ranks' GPUs sum.
+    on_gpus: bool,
+    /// A sum that they are at: before the next operation is waited for, this one is.
+    summing: Option<Pending<Result<Duration>>>,
+    /// How long the GPU was at its sums, as far as nobody has asked.
+    summed: Duration,
     /// Why there are no more operations.
     ended: Option<String>,
 }
@@ -65,7 +83,11 @@ pub(super) struct PendingMean(Pending<Result<()>>);
 /// What the group's thread holds.
 #[derive(Default)]
 struct Links {
+    /// First, so that a GPU's sum ends before the others notice.
+    nccl: Option<Communicator>,
     gloo: Option<Gloo>,
+    /// Those of Gloo's.
+    sockets: Vec<Socket>,
     store: Option<Store>,
     /// Whether an operation has failed: there are no more, also of those that are under way.
     failed: bool,
@@ -79,6 +101,11 @@ impl Links {
     fn gloo(&mut self) -> Result<&mut Gloo> {
         let gloo = self.gloo.as_mut().filter(|_| !self.failed);
         gloo.context("there is no group")
+    }
+
+    fn nccl(&self) -> Result<&Communicator> {
+        let nccl = self.nccl.as_ref().filter(|_| !self.failed);
+        nccl.context("the GPUs have not met")
     }
 }
 
@@ -143,6 +170,9 @@ impl Group {
             members,
             timeout,
             addresses: HashMap::new(),
+            on_gpus: false,
+            summing: None,
+            summed: Duration::ZERO,
             ended: None,
         };
         let build =
@@ -223,6 +253,74 @@ impl Group {
         mean.context("failed to sum over the ranks")
     }
 
+    /// Let the ranks' GPUs sum by NCCL, if each rank has one of its own, this one `device`. All ranks call it. Otherwise, on all
+    /// of them, why not.
+    ///
+    /// # Errors
+    /// A rank that does not take part in time.
+    pub fn meet_on_gpus(&mut self, device: Device) -> Result<Result<(), String>> {
+        let gpu = Gpu::of(device);
+        self.meet_on(gpu)
+    }
+
+    fn meet_on(&mut self, gpu: Result<Gpu, String>) -> Result<Result<(), String>> {
+        let (rank, members, timeout) = (self.rank, self.members.clone(), self.timeout);
+        let meet = move |links: &mut Links| meet_on(links, gpu, rank, &members, timeout);
+        let pending = self.start(meet);
+        let met = self.finish_within(pending, timeout.max(GPUS_MEET));
+        let met = met.context("failed to bring the ranks' GPUs together")?;
+        self.on_gpus = met.is_ok();
+        Ok(met)
+    }
+
+    /// Whether the ranks' GPUs sum.
+    pub fn is_on_gpus(&self) -> bool {
+        self.on_gpus
+    }
+
+    /// Replace floats in a row on this rank's GPU by their sums over all ranks. Work that the GPU is given later finds them;
+    /// [`Group::settle`] says whether they came.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub(super) fn sum_on_gpus(&mut self, values: &Tensor) -> Result<()> {
+        let (floats, timeout) = (GpuFloats::new(values)?, self.timeout);
+        let addresses = self.addresses.clone();
+        let issue = move |links: &mut Links| {
+            links.nccl()?.sum(&floats)?;
+            Ok(floats)
+        };
+        let floats = self.run(issue).context("failed to sum over the ranks")?;
+        let wait = move |links: &mut Links| {
+            let lost = || {
+                let remote = sockets::lost(&links.sockets)?;
+                Some(End::Closed(addresses.get(&remote).copied()))
+            };
+            let waited = links.nccl()?.wait(timeout, lost);
+            if waited.is_err() {
+                links.nccl = None; // who waits for the GPU now goes on
+            }
+            drop(floats);
+            waited
+        };
+        self.summing = Some(self.start(wait));
+        Ok(())
+    }
+
+    /// Wait until the GPUs' sum has come, if they are at one. What a GPU has computed since is of no use if this fails.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub fn settle(&mut self) -> Result<()> {
+        let settled = self.finish_summing();
+        settled.context("failed to sum over the ranks")
+    }
+
+    /// How long the GPU was at sums, with its waiting for the others, since this was asked before.
+    pub(super) fn take_time_on_gpus(&mut self) -> Duration {
+        std::mem::take(&mut self.summed)
+    }
+
     /// Replace the bytes by those of rank 0, whatever their number there.
     ///
     /// # Errors
@@ -274,12 +372,28 @@ impl Group {
 
     /// Wait for an operation. They are waited for in the order in which they were started.
     fn finish<T>(&mut self, operation: Pending<Result<T>>) -> Result<T> {
+        self.finish_summing()?;
+        self.finish_within(operation, self.timeout)
+    }
+
+    fn finish_summing(&mut self) -> Result<()> {
+        if let Some(summing) = self.summing.take() {
+            let summed = self.finish_within(summing, self.timeout)?;
+            self.summed += summed;
+        }
+        Ok(())
+    }
+
+    fn finish_within<T>(&mut self, operation: Pending<Result<T>>, timeout: Duration) -> Result<T> {
         if let Some(why) = &self.ended {
             bail!("{why}");
         }
-        let end = match operation.wait(self.timeout + SLACK) {
+        let end = match operation.wait(timeout + SLACK) {
             Some(Ok(value)) => return Ok(value),
-            Some(Err(error)) => End::of(&format!("{error:#}"), &self.addresses),
+            Some(Err(error)) => match error.downcast_ref::<End>() {
+                Some(end) => end.clone(),
+                None => End::of(&format!("{error:#}"), &self.addresses),
+            },
             None => {
                 // The thread is lost. What it holds of the group closes with the process.
                 self.reopen();
@@ -343,38 +457,108 @@ fn build(
     // Which sockets are new tells only if one group is built at a time.
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let before: HashSet<_> = sockets::open().into_iter().collect();
+    let before: HashSet<u64> = sockets::open().iter().map(|it| it.inode).collect();
     let store = links.store.as_ref().context("there is no store")?;
     let gloo = Gloo::new(store, rank, world, address, timeout)?;
     let own: Vec<_> = sockets::open()
         .into_iter()
-        .filter(|it| !before.contains(it))
+        .filter(|it| !before.contains(&it.inode))
         .collect();
     drop(one);
     links.gloo = Some(gloo);
+    links.sockets.clone_from(&own);
     // A child process would keep the connections open, and hide from the others that this one is dead.
     for socket in &own {
         ffi::close_on_exec(socket.descriptor);
     }
-    let key = |rank| format!("addresses/{rank}");
     let own: HashSet<SocketAddr> = own.iter().map(|socket| socket.local).collect();
-    let store = links.store()?;
-    store.set(&key(rank), &serde_json::to_vec(&own)?)?;
+    let all = exchange(links.store()?, "addresses", rank, world, &own, timeout)?;
+    let ends = all.into_iter().enumerate();
+    let ends = ends.flat_map(|(rank, theirs)| theirs.into_iter().map(move |it| (it, rank)));
+    Ok(ends.collect())
+}
+
+/// What each rank says of a thing, in order. All say something of it, once.
+fn exchange<T: Serialize + DeserializeOwned>(
+    store: &Store,
+    what: &str,
+    rank: usize,
+    world: usize,
+    own: &T,
+    timeout: Duration,
+) -> Result<Vec<T>> {
+    let key = |rank| format!("{what}/{rank}");
+    store.set(&key(rank), &serde_json::to_vec(own)?)?;
     let deadline = Instant::now() + timeout;
-    let mut addresses = HashMap::new();
-    for rank in 0..world {
-        let theirs = loop {
-            if let Some(value) = store.get(&key(rank))? {
-                break serde_json::from_slice::<HashSet<SocketAddr>>(&value)?;
-            }
-            if Instant::now() >= deadline {
-                bail!("Timed out waiting for rank {rank}");
-            }
-            thread::sleep(POLL);
-        };
-        addresses.extend(theirs.into_iter().map(|address| (address, rank)));
+    let said = |rank| loop {
+        if let Some(value) = store.get(&key(rank))? {
+            return Ok(serde_json::from_slice(&value)?);
+        }
+        if Instant::now() >= deadline {
+            bail!("Timed out waiting for rank {rank}");
+        }
+        thread::sleep(POLL);
+    };
+    (0..world).map(said).collect()
+}
+
+/// See [`Group::meet_on_gpus`]. What one rank cannot do all learn, so that all or none do it.
+fn meet_on(
+    links: &mut Links,
+    gpu: Result<Gpu, String>,
+    rank: usize,
+    members: &[Member],
+    timeout: Duration,
+) -> Result<Result<(), String>> {
+    let store = links.store()?;
+    let world = members.len();
+    let text = |error: Error| format!("{error:#}");
+    let card = gpu.clone().and_then(|gpu| gpu.card().map_err(text));
+    let cards = exchange(store, "card", rank, world, &card, timeout)?;
+    if let Some(why) = obstacle(&cards, members) {
+        return Ok(Err(why));
     }
-    Ok(addresses)
+    let id = match &gpu {
+        Ok(gpu) if rank == 0 => gpu.unique_id().map(|id| id.0.to_vec()).map_err(text),
+        _ => Ok(Vec::new()),
+    };
+    let ids = exchange(store, "nccl id", rank, world, &id, timeout)?;
+    let id: Result<Vec<u8>, String> = ids.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
+    let made = id.and_then(|id| {
+        let id = UniqueId(id.try_into().map_err(|_| "rank 0 gave no id".to_owned())?);
+        Communicator::new(gpu?, id, rank, world).map_err(text)
+    });
+    let outcome = made.as_ref().map(|_| ()).map_err(Clone::clone);
+    let outcomes = exchange(store, "nccl", rank, world, &outcome, timeout)?;
+    let failures = outcomes.into_iter().zip(members);
+    let failure = failures.filter_map(|(outcome, member)| Some((member, outcome.err()?)));
+    if let Some((member, why)) = failure.into_iter().next() {
+        return Ok(Err(format!("{member}: {why}")));
+    }
+    links.nccl = made.ok();
+    Ok(Ok(()))
+}
+
+/// Why these ranks' GPUs cannot sum by NCCL, which wants one version and a GPU for each rank.
+fn obstacle(cards: &[Result<Card, String>], members: &[Member]) -> Option<String> {
+    let mut before: Vec<(&Card, &Member)> = Vec::new();
+    for (card, member) in cards.iter().zip(members) {
+        let card = match card {
+            Ok(card) => card,
+            Err(why) => return Some(format!("{member} {why}")),
+        };
+        for (other, with) in &before {
+            if other.place == card.place {
+                return Some(format!("{with} and {member} are on one GPU"));
+            }
+            if other.version != card.version {
+                let (one, two) = (other.version, card.version);
+                return Some(format!("{with} has NCCL {one}, {member} has {two}"));
+            }
+        }
+        before.push((card, member));
+    }
+    None
 }
 
 /// See [`Group::end`].
@@ -384,6 +568,7 @@ fn end_in(links: &mut Links, end: &End, rank: usize, world: usize) -> Result<Bla
     let known = links.store().and_then(|store| failure::ends(store, world));
     let told = links.store().and_then(|store| end.tell(store, rank));
     // Now the others notice.
+    links.nccl = None;
     links.gloo = None;
     told?;
     let store = links.store()?;

@@ -1,19 +1,21 @@
 //! The TCP sockets of this process, from /proc (<https://docs.kernel.org/networking/proc_net_tcp.html>).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 
 /// A TCP socket of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct Socket {
     /// Its number as a file, which no later socket of the system has for long.
-    inode: u64,
+    pub inode: u64,
     /// Its file descriptor.
     pub descriptor: RawFd,
     /// Where it listens, or its end of a connection.
     pub local: SocketAddr,
+    /// The other end of a connection, as long as that stands.
+    pub remote: Option<SocketAddr>,
 }
 
 /// All that are open now. What cannot be read is left out.
@@ -29,20 +31,36 @@ pub fn open() -> Vec<Socket> {
         let link = fs::read_link(entry.path()).ok()?;
         let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
         let inode = inode.parse().ok()?;
+        let &(local, remote) = addresses.get(&inode)?;
         Some(Socket {
             inode,
             descriptor: entry.file_name().to_str()?.parse().ok()?,
-            local: *addresses.get(&inode)?,
+            local,
+            remote,
         })
     };
     descriptors.filter_map(socket).collect()
 }
 
-/// Inode and local address of a line such as `0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 0 0 4711 ...`.
-fn parse(line: &str) -> Option<(u64, SocketAddr)> {
+/// The other end of one of these connections that has closed it since.
+pub fn lost(connections: &[Socket]) -> Option<SocketAddr> {
+    let stands = open().into_iter().filter(|socket| socket.remote.is_some());
+    let stands: HashSet<u64> = stands.map(|socket| socket.inode).collect();
+    let closed = |socket: &&Socket| socket.remote.is_some() && !stands.contains(&socket.inode);
+    connections.iter().find(closed)?.remote
+}
+
+/// Inode and addresses of a line such as `0: 0100007F:1F90 0100007F:A1B2 01 0:0 0:0 0 0 0 4711 ...`; that of the other end in
+/// state 1 alone, a connection that neither side has closed (include/net/tcp_states.h).
+fn parse(line: &str) -> Option<(u64, (SocketAddr, Option<SocketAddr>))> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let local = address(words.get(1)?)?;
-    Some((words.get(9)?.parse().ok()?, local))
+    let remote = address(words.get(2)?)?;
+    let stands = *words.get(3)? == "01";
+    Some((
+        words.get(9)?.parse().ok()?,
+        (local, stands.then_some(remote)),
+    ))
 }
 
 /// The kernel writes an address as words of 32 bits, each as the number that its bytes are on this machine.
@@ -68,8 +86,10 @@ fn address(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn open_sockets_have_their_descriptor_and_address() {
@@ -84,7 +104,28 @@ mod tests {
                 .filter(|socket| socket.descriptor == listener.as_raw_fd())
                 .collect();
             assert_eq!(own.len(), 1);
-            assert_eq!(own[0].local, local);
+            assert_eq!((own[0].local, own[0].remote), (local, None));
         }
+    }
+
+    #[test]
+    fn connection_that_the_other_end_closes_is_lost() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let near = TcpStream::connect(address).unwrap();
+        let far = listener.accept().unwrap();
+        let is_near = |socket: &Socket| socket.descriptor == near.as_raw_fd();
+        let own: Vec<Socket> = open().into_iter().filter(is_near).collect();
+        assert_eq!(own[0].remote, Some(address));
+        assert_eq!(lost(&own), None);
+        drop(far);
+        // The kernel brings the news when it has time.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while lost(&own).is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(lost(&own), Some(address));
+        drop(near);
+        assert_eq!(lost(&own), Some(address));
     }
 }

@@ -1,14 +1,19 @@
 //! Groups of real processes: this test binary, started once for each rank.
 
+use super::super::native::tests::small;
+use super::super::{batch_gradients, to_host, upload};
 use super::*;
+use crate::model::Network;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runboard::launch::Rendezvous;
+use runboard::spec::Seed;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::{env, fs, iter};
 use tch::{Device, Kind};
 
@@ -57,6 +62,12 @@ enum Act {
     Loop,
     /// Leave after the first sum.
     Leave,
+    /// Sum on the stand-in of a GPU at this place, of this version, which may refuse, and show the means.
+    Gpu(Option<i32>, i32, bool),
+    /// Compute a step's gradients by libtorch's operations, and show their means by Gloo and by the stand-in of a GPU.
+    Gradients,
+    /// Sum so often on the stand-in of a GPU, and then leave the others alone with the next sum.
+    GpuLoop(usize),
 }
 
 const LENGTHS: [usize; 5] = [1, 2, 5, 1000, 70_001];
@@ -184,8 +195,78 @@ fn obey(orders: Orders) -> Result<()> {
             step(&mut group)?;
             group.leave("the disk is full");
         }
+        Act::Gpu(index, version, refuses) => {
+            stand_in::VERSION.store(version, Ordering::Relaxed);
+            stand_in::REFUSES.store(refuses, Ordering::Relaxed);
+            let gpu = index.map(stand_in::gpu);
+            let met = group.meet_on(gpu.ok_or_else(|| "computes on the CPU".to_owned()))?;
+            println!("\n> met {met:?}");
+            let lengths = if group.is_on_gpus() {
+                &LENGTHS[..]
+            } else {
+                &[]
+            };
+            for &length in lengths {
+                let own = Tensor::from_slice(&values(orders.rank, length));
+                mean_on_gpus(&mut group, &own)?;
+                let means = Vec::<f32>::try_from(own)?;
+                println!("\n> mean {}", hash(&means));
+            }
+            println!("\n> sum {:?}", group.all_reduce(vec![1.0])?);
+            println!("\n> time {:?}", group.take_time_on_gpus());
+            group.barrier()?;
+        }
+        Act::Gradients => {
+            let (mut spec, crop) = small();
+            spec.network.conv2.kernel = 3; // which no kernels of ours compute
+            let device = burn::tensor::Device::libtorch();
+            let network = Network::init(&spec.network, crop, Seed(1), &device);
+            let pixels = (0..4 * crop * crop * 3).map(|at| ((at * 7 + orders.rank) % 13) as f32);
+            let labels = vec![0, 9, i64::try_from(orders.rank)?, 4];
+            let (images, labels) = upload(pixels.collect(), labels, crop, &device);
+            stand_in::WAITS.store(true, Ordering::Relaxed);
+            for on_gpus in [false, true] {
+                if on_gpus {
+                    let gpu = stand_in::gpu(i32::try_from(orders.rank)?);
+                    group.meet_on(Ok(gpu))?.map_err(Error::msg)?;
+                }
+                let batch = (images.clone(), labels.clone().into());
+                let begins = |_: &mut Group| Ok(true);
+                let step = batch_gradients(&mut group, &network, &spec, 0, batch, begins)?;
+                let (means, _) = step.context("no step")?;
+                group.settle()?;
+                let losses = [&means.cross_entropy, &means.accuracy];
+                let mut all = to_host(&Tensor::f_stack(&losses, 0)?)?;
+                all.extend(to_host(&means.gradients.flat()?)?);
+                println!("\n> gradients {} {}", all.len(), hash(&all));
+            }
+            group.barrier()?;
+        }
+        Act::GpuLoop(steps) => {
+            let met = group.meet_on(Ok(stand_in::gpu(i32::try_from(orders.rank)?)))?;
+            met.map_err(Error::msg)?;
+            for _ in 0..steps {
+                group.all_reduce(vec![1.0])?;
+                mean_on_gpus(
+                    &mut group,
+                    &Tensor::ones([1000], (Kind::Float, Device::Cpu)),
+                )?;
+            }
+            group.all_reduce(vec![1.0])?;
+            println!("\n> alone");
+            thread::sleep(LONG);
+        }
     }
     println!("\n> done");
+    Ok(())
+}
+
+/// The stand-in computes beside libtorch, which here divides on the host: only when the sum is there.
+fn mean_on_gpus(group: &mut Group, values: &Tensor) -> Result<()> {
+    group.sum_on_gpus(values)?;
+    group.settle()?;
+    let mut values = values.shallow_clone();
+    let _ = values.f_div_scalar_(group.members().len() as f64)?;
     Ok(())
 }
 
@@ -412,6 +493,111 @@ fn ranks_begin_without_one_that_does_not_come_where_rank_0_may() {
                 // It waits for another store at this address, as long as somebody has one there and longer.
                 Store::Tcp => rank.signal(Signal::SIGKILL),
             }
+        }
+    }
+}
+
+#[test]
+fn gpus_of_their_own_sum_and_others_say_on_all_ranks_why_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let gpu = |index| Act::Gpu(Some(index), 22_809, false);
+    let cases: [(&[Act], &str); 5] = [
+        (&[gpu(0), gpu(1), gpu(2)], ""),
+        (&[gpu(0), gpu(1), gpu(0)], "0 and 2 are on one GPU"),
+        (&[gpu(0), Act::Gpu(None, 0, false)], "1 computes on the CPU"),
+        (
+            &[gpu(0), Act::Gpu(Some(1), 22_707, false)],
+            "0 has NCCL 22809, 1 has 22707",
+        ),
+        (
+            &[gpu(0), Act::Gpu(Some(1), 22_809, true)],
+            "1: NCCL: internal error: the stand-in refuses",
+        ),
+    ];
+    for (place, (acts, why)) in cases.into_iter().enumerate() {
+        let directory = directory.path().join(place.to_string());
+        fs::create_dir(&directory).unwrap();
+        let world = acts.len();
+        let ranks = acts.iter().enumerate();
+        let all = ranks.map(|(rank, &act)| orders(act, rank, world));
+        let mut ranks = start(Store::File, &directory, all.collect());
+        let names: Vec<String> = (0..world).map(|rank| ranks[rank].name(rank)).collect();
+        for rank in &mut ranks {
+            rank.expect("connected");
+            if why.is_empty() {
+                rank.expect("met Ok(())");
+                for length in LENGTHS {
+                    let parts: Vec<Vec<f32>> = (0..world).map(|it| values(it, length)).collect();
+                    let sum = |at: usize| parts.iter().map(|part| part[at]).sum::<f32>();
+                    let means = (0..length).map(|at| sum(at) / world as f32);
+                    rank.expect(&format!("mean {}", hash(&means.collect::<Vec<f32>>())));
+                }
+            } else {
+                let said = rank.next().unwrap();
+                let said = names.iter().enumerate().fold(said, |said, (rank, name)| {
+                    said.replace(name, &rank.to_string())
+                });
+                assert_eq!(said, format!("met Err({why:?})"));
+            }
+            rank.expect(&format!("sum [{}.0]", world));
+            let sums = if why.is_empty() { LENGTHS.len() } else { 0 };
+            let time = Duration::from_micros(500) * u32::try_from(sums).unwrap();
+            rank.expect(&format!("time {time:?}"));
+            rank.expect("done");
+        }
+    }
+}
+
+#[test]
+fn gradients_summed_on_gpus_are_those_summed_by_gloo() {
+    let directory = tempfile::tempdir().unwrap();
+    let both = [0, 1].map(|rank| orders(Act::Gradients, rank, 2));
+    let mut ranks = start(Store::File, directory.path(), both.to_vec());
+    let [one, other] = [0, 1].map(|rank| {
+        ranks[rank].expect("connected");
+        let said = [ranks[rank].next().unwrap(), ranks[rank].next().unwrap()];
+        ranks[rank].expect("done");
+        said
+    });
+    assert!(one[0].starts_with("gradients "), "{}", one[0]);
+    assert_eq!(one[0], one[1]);
+    assert_eq!(one, other);
+}
+
+#[test]
+fn sum_on_gpus_that_a_rank_is_missing_from_is_an_error_which_names_it() {
+    let cases = (0..3).flat_map(|missing| {
+        [(Signal::SIGKILL, LONG), (Signal::SIGSTOP, SHORT)].map(|how| (missing, how))
+    });
+    // All wait at once.
+    let groups = cases.map(|(missing, (signal, timeout))| {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = (0..3).map(|rank| Orders {
+            timeout,
+            ..orders(
+                Act::GpuLoop(if rank == missing { 3 } else { 1000 }),
+                rank,
+                3,
+            )
+        });
+        let mut ranks = start(Store::File, directory.path(), orders.collect());
+        for rank in &mut ranks {
+            rank.expect("connected");
+        }
+        ranks[missing].expect("alone");
+        ranks[missing].signal(signal);
+        (missing, ranks, directory)
+    });
+    for (missing, mut ranks, _directory) in groups.collect::<Vec<_>>() {
+        let name = ranks[missing].name(missing);
+        let others = ranks.iter_mut().enumerate();
+        for (_, rank) in others.filter(|(rank, _)| *rank != missing) {
+            let error = rank.error();
+            assert!(error.contains(&name), "{error}");
+            assert!(
+                error.starts_with("1: failed to sum over the ranks: "),
+                "{error}"
+            );
         }
     }
 }

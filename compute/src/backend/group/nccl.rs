@@ -1,0 +1,329 @@
+//! Sums over the ranks' GPUs by NCCL, between the GPUs themselves. It comes with libtorch's part for NVIDIA's GPUs.
+//!
+//! These are NCCL's own C functions, found by name where that part is loaded, and not c10d's ProcessGroupNCCL: its code is
+//! in libtorch_cuda.so, with which a program that also serves a libtorch without that part cannot be linked (`libraries`).
+//!
+//! <https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/api.html>,
+//! <https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__EVENT.html>
+
+use super::super::libraries;
+use super::failure::End;
+use anyhow::{Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::mem;
+use std::ptr;
+use std::thread;
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
+
+/// Between two looks at whether a sum is done, which takes about as long as this at least.
+const POLL: Duration = Duration::from_micros(20);
+
+/// Between two looks at whether the other ranks are there.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// `ncclFloat32` and `ncclSum` of nccl.h.
+const FLOAT32: c_int = 7;
+const SUM: c_int = 0;
+
+/// `ncclInProgress` of nccl.h: none of a communicator's operations has failed.
+const IN_PROGRESS: c_int = 7;
+
+/// `cudaErrorNotReady` of driver_types.h: what was issued before an event is not done.
+const NOT_READY: c_int = 600;
+
+/// The stream that libtorch issues to, as nothing here chooses another.
+const STREAM: *mut c_void = ptr::null_mut();
+
+/// `ncclUniqueId`, by which the ranks of a communicator find one another.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct UniqueId(pub [u8; 128]);
+
+macro_rules! functions {
+    ($($(#[$doc:meta])* $name:ident = $symbol:literal: fn($($argument:ty),*) -> $result:ty;)*) => {
+        /// Functions of NCCL and of CUDA's runtime.
+        #[derive(Clone, Copy)]
+        pub(super) struct Functions {
+            $($(#[$doc])* pub $name: unsafe extern "C" fn($($argument),*) -> $result,)*
+        }
+
+        impl Functions {
+            /// Those that are loaded; the name of one that is not, if one is missing.
+            fn loaded() -> Result<Self, &'static str> {
+                Ok(Functions {
+                    $($name: {
+                        let function = libraries::loaded($symbol);
+                        let function = function.ok_or($symbol.to_str().unwrap_or_default())?;
+                        // SAFETY: the function of this name has these arguments and this result (nccl.h of NCCL 2,
+                        // cuda_runtime_api.h of CUDA 12 and 13).
+                        unsafe { mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> $result>(function) }
+                    },)*
+                })
+            }
+        }
+    };
+}
+
+functions! {
+    version = c"ncclGetVersion": fn(*mut c_int) -> c_int;
+    unique_id = c"ncclGetUniqueId": fn(*mut UniqueId) -> c_int;
+    init = c"ncclCommInitRank": fn(*mut *mut c_void, c_int, UniqueId, c_int) -> c_int;
+    all_reduce = c"ncclAllReduce": fn(*const c_void, *mut c_void, usize, c_int, c_int, *mut c_void, *mut c_void) -> c_int;
+    async_error = c"ncclCommGetAsyncError": fn(*mut c_void, *mut c_int) -> c_int;
+    abort = c"ncclCommAbort": fn(*mut c_void) -> c_int;
+    /// What a number of NCCL's means.
+    nccl_error = c"ncclGetErrorString": fn(c_int) -> *const c_char;
+    /// What NCCL says of the last error of this process.
+    last_error = c"ncclGetLastError": fn(*mut c_void) -> *const c_char;
+    set_device = c"cudaSetDevice": fn(c_int) -> c_int;
+    bus_id = c"cudaDeviceGetPCIBusId": fn(*mut c_char, c_int, c_int) -> c_int;
+    new_event = c"cudaEventCreateWithFlags": fn(*mut *mut c_void, c_uint) -> c_int;
+    record = c"cudaEventRecord": fn(*mut c_void, *mut c_void) -> c_int;
+    query = c"cudaEventQuery": fn(*mut c_void) -> c_int;
+    elapsed = c"cudaEventElapsedTime": fn(*mut f32, *mut c_void, *mut c_void) -> c_int;
+    destroy_event = c"cudaEventDestroy": fn(*mut c_void) -> c_int;
+    /// What a number of CUDA's means.
+    cuda_error = c"cudaGetErrorString": fn(c_int) -> *const c_char;
+    /// Forgets this thread's last error.
+    forget_error = c"cudaGetLastError": fn() -> c_int;
+}
+
+/// A GPU of this host, and the functions by which to use it.
+#[derive(Clone, Copy)]
+pub(super) struct Gpu {
+    pub functions: Functions,
+    /// libtorch's number of it.
+    pub index: c_int,
+}
+
+/// A GPU as the ranks compare it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Card {
+    /// Of NCCL, as `22809`.
+    pub version: i32,
+    /// The same for all ranks on one GPU: its host's boot, and its place on the bus there.
+    pub place: String,
+}
+
+impl Gpu {
+    /// That of a device.
+    ///
+    /// # Errors
+    /// In a sentence's words, why NCCL cannot be used there.
+    pub fn of(device: Device) -> Result<Self, String> {
+        let Device::Cuda(index) = device else {
+            return Err("computes on the CPU".to_owned());
+        };
+        libraries::load_cuda()?;
+        let functions = Functions::loaded();
+        let functions =
+            functions.map_err(|missing| format!("has no NCCL, as it lacks {missing}"))?;
+        let index = c_int::try_from(index).map_err(|error| error.to_string())?;
+        Ok(Gpu { functions, index })
+    }
+
+    /// As the ranks compare it.
+    pub fn card(&self) -> Result<Card> {
+        let (mut version, mut bus) = (0, [0_u8; 32]);
+        // SAFETY: it writes a number.
+        self.nccl(unsafe { (self.functions.version)(&mut version) })?;
+        let length = c_int::try_from(bus.len())?;
+        // SAFETY: it writes at most so many bytes, the last of which is 0.
+        self.cuda(unsafe { (self.functions.bus_id)(bus.as_mut_ptr().cast(), length, self.index) })?;
+        let bus = CStr::from_bytes_until_nul(&bus)?.to_string_lossy();
+        let boot = runboard::run::boot().unwrap_or_default();
+        let place = format!("{boot} {bus}");
+        Ok(Card { version, place })
+    }
+
+    /// A name for a new communicator.
+    pub fn unique_id(&self) -> Result<UniqueId> {
+        let mut id = UniqueId([0; 128]);
+        // SAFETY: it writes an id of that length.
+        self.nccl(unsafe { (self.functions.unique_id)(&mut id) })?;
+        Ok(id)
+    }
+
+    /// The error of a number that NCCL returned, if it is one.
+    fn nccl(&self, status: c_int) -> Result<()> {
+        if status == 0 || status == IN_PROGRESS {
+            return Ok(());
+        }
+        // SAFETY: both return C strings that nobody frees, and the second one none at most; a communicator is not needed.
+        let (kind, said) = unsafe {
+            let said = (self.functions.last_error)(ptr::null_mut());
+            (text((self.functions.nccl_error)(status)), text(said))
+        };
+        let said = said.lines().next().unwrap_or_default();
+        match said.is_empty() {
+            true => bail!("NCCL: {kind}"),
+            false => bail!("NCCL: {kind}: {said}"),
+        }
+    }
+
+    /// The error of a number that CUDA returned, if it is one.
+    fn cuda(&self, status: c_int) -> Result<()> {
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: it returns a C string that nobody frees.
+        bail!("CUDA: {}", unsafe {
+            text((self.functions.cuda_error)(status))
+        });
+    }
+}
+
+/// # Safety
+/// `text` is a C string or none.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller says so.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_string_lossy().into_owned()
+}
+
+/// The ranks' GPUs, as one of them sees them. It is used on the thread that made it.
+pub(super) struct Communicator {
+    gpu: Gpu,
+    raw: *mut c_void,
+    /// Before and after a sum.
+    events: [*mut c_void; 2],
+}
+
+impl Communicator {
+    /// That of `world` ranks, of which this is one; all make it at once. It may wait for them without end.
+    pub fn new(gpu: Gpu, id: UniqueId, rank: usize, world: usize) -> Result<Self> {
+        let (rank, ranks) = (c_int::try_from(rank)?, c_int::try_from(world)?);
+        let functions = gpu.functions;
+        // SAFETY: a plain number, and it is that of this thread alone.
+        gpu.cuda(unsafe { (functions.set_device)(gpu.index) })?;
+        let mut own = Communicator {
+            gpu,
+            raw: ptr::null_mut(),
+            events: [ptr::null_mut(); 2],
+        };
+        for event in &mut own.events {
+            // SAFETY: it writes a pointer. Without flags it takes the time.
+            gpu.cuda(unsafe { (functions.new_event)(event, 0) })?;
+        }
+        // SAFETY: it writes a pointer.
+        gpu.nccl(unsafe { (functions.init)(&mut own.raw, ranks, id, rank) })?;
+        Ok(own)
+    }
+
+    /// Issue the sum over the ranks, in place of the floats; what is issued to the GPU later finds it done.
+    pub fn sum(&self, values: &GpuFloats) -> Result<()> {
+        let (functions, [begin, end]) = (self.gpu.functions, self.events);
+        let floats = values.0.data_ptr();
+        // SAFETY: both events are this communicator's, and so is the stream's device that of this thread.
+        self.gpu
+            .cuda(unsafe { (functions.record)(begin, STREAM) })?;
+        let length = values.0.numel();
+        // SAFETY: so many floats in a row, of this GPU's memory, which libtorch gives to others only after what was issued
+        // to this stream before (its allocator keeps that order).
+        let status = unsafe {
+            (functions.all_reduce)(floats, floats, length, FLOAT32, SUM, self.raw, STREAM)
+        };
+        self.gpu.nccl(status)?;
+        // SAFETY: as above.
+        self.gpu.cuda(unsafe { (functions.record)(end, STREAM) })
+    }
+
+    /// Wait for the last sum; how long the GPU was at it, with its waiting for the others. `lost` tells of a rank that is gone.
+    ///
+    /// # Errors
+    /// Nothing ends a sum that a rank is missing from: whoever gets an error drops this.
+    pub fn wait(&self, limit: Duration, lost: impl Fn() -> Option<End>) -> Result<Duration> {
+        let (functions, [begin, end]) = (self.gpu.functions, self.events);
+        let (start, mut looked) = (Instant::now(), Instant::now());
+        loop {
+            // SAFETY: the event is this communicator's.
+            let status = unsafe { (functions.query)(end) };
+            if status != NOT_READY {
+                self.gpu.cuda(status)?;
+                break;
+            }
+            // SAFETY: it takes nothing. That a sum is not done yet is no error that others should find.
+            unsafe { (functions.forget_error)() };
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                let mut failed = 0;
+                // SAFETY: the communicator is there; it writes a number.
+                self.gpu
+                    .nccl(unsafe { (functions.async_error)(self.raw, &mut failed) })?;
+                if let Some(end) = lost() {
+                    return Err(end.into());
+                }
+                self.gpu.nccl(failed)?;
+                if start.elapsed() >= limit {
+                    return Err(End::TimedOut.into());
+                }
+            }
+            thread::sleep(POLL);
+        }
+        let mut milliseconds = 0_f32;
+        // SAFETY: both events are recorded and done; it writes a number.
+        self.gpu
+            .cuda(unsafe { (functions.elapsed)(&mut milliseconds, begin, end) })?;
+        Ok(Duration::from_secs_f32(milliseconds.max(0.0) / 1e3))
+    }
+}
+
+impl Drop for Communicator {
+    /// What the GPU is still at ends, whatever the others do.
+    fn drop(&mut self) {
+        // SAFETY: this communicator and its events were made by these functions, and nobody uses them later. Aborting needs no
+        // other rank, and after a sum that is done it only frees.
+        unsafe {
+            if !self.raw.is_null() {
+                (self.gpu.functions.abort)(self.raw);
+            }
+            for event in self.events.into_iter().filter(|event| !event.is_null()) {
+                (self.gpu.functions.destroy_event)(event);
+            }
+        }
+    }
+}
+
+/// Floats in a row in a GPU's memory, which a sum replaces.
+pub(super) struct GpuFloats(Tensor);
+
+impl GpuFloats {
+    /// The tensor's, on the same memory.
+    ///
+    /// # Errors
+    /// Values of another kind, or not in a row.
+    pub fn new(values: &Tensor) -> Result<Self> {
+        if values.kind() != Kind::Float || !values.is_contiguous() {
+            bail!("to sum over the ranks' GPUs takes floats in a row");
+        }
+        Ok(GpuFloats(values.shallow_clone()))
+    }
+}
+
+/// How long a sum of so many floats over one rank takes on a GPU, by libtorch's number, in seconds. Its first ones are not timed.
+///
+/// # Errors
+/// Why it fails, or that it changes the values.
+pub fn time_alone(gpu: usize, floats: usize) -> Result<f64> {
+    let device = Device::Cuda(gpu);
+    let gpu = Gpu::of(device);
+    let gpu = gpu.map_err(|why| anyhow!("this process {why}"))?;
+    let communicator = Communicator::new(gpu, gpu.unique_id()?, 0, 1)?;
+    let values = Tensor::f_ones([i64::try_from(floats)?], (Kind::Float, device))?;
+    let shared = GpuFloats::new(&values)?;
+    let mut time = Duration::ZERO;
+    for _ in 0..3 {
+        communicator.sum(&shared)?;
+        time = communicator.wait(Duration::from_secs(60), || None)?;
+    }
+    let sum = values.f_sum(Kind::Double)?.f_double_value(&[])?;
+    if sum != floats as f64 {
+        bail!("{floats} ones summed over one rank add up to {sum}");
+    }
+    Ok(time.as_secs_f64())
+}
