@@ -7,5 +7,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     files::ignore_sigxfsz();
     cli::complete::answer();
-    cli::exit_code(cli::Cli::parse().run())
+    cli::exit_code(cli::Cli::parse().run()).into()
 }

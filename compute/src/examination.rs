@@ -1,12 +1,11 @@
 //! What this program finds where it runs, for `runboard doctor`.
 
 use crate::backend;
-use crate::backend::group::time_alone;
+use crate::backend::group::begins_alone;
 use crate::trainer;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 use runboard::compute::{Driver, Examination, Gpu};
-use runboard::spec::Spec;
 use std::path::Path;
 
 /// Looks at libraries, driver and GPUs, and tries a checkpoint of the device, if it is there, in `directory`, if one is given.
@@ -23,22 +22,15 @@ pub fn examine(device: &str, directory: Option<&Path>) -> Examination {
             .map_err(told)
             .and_then(|nvml| driver(nvml).map_err(|it| told(&it))),
         gpus: nvml.as_ref().map(gpus).unwrap_or_default(),
-        nccl_sum: machine.gpu("", device).ok().flatten().map(nccl_sum),
         checkpoint: directory.filter(|_| is_there).map(|directory| {
             let tried = trainer::round_trip(device, directory);
             tried.map_err(|error| format!("{error:#}"))
         }),
+        nccl: directory
+            .and_then(|_| machine.gpu("", device).ok()?)
+            .map(|gpu| begins_alone(gpu).map_err(|error| format!("{error:#}"))),
         machine,
     }
-}
-
-fn nccl_sum(gpu: usize) -> Result<f64, String> {
-    let spec = Spec::default();
-    let shapes = spec.network.parameter_shapes(spec.input.crop);
-    let floats = shapes
-        .iter()
-        .map(|(_, shape)| shape.iter().product::<usize>());
-    time_alone(gpu, floats.sum()).map_err(|error| format!("{error:#}"))
 }
 
 fn driver(nvml: &Nvml) -> Result<Driver, NvmlError> {

@@ -72,7 +72,9 @@ fn main() -> ExitCode {
     files::ignore_sigxfsz();
     // What `ps`, `killall` and the like know a process by; without it they show another name, no more.
     let _ = prctl::set_name(c"runboard");
-    cli::exit_code(compute::check_build().and_then(|()| run(Arguments::parse())))
+    let code = cli::exit_code(compute::check_build().and_then(|()| run(Arguments::parse())));
+    backend::group::end_if_lost(code);
+    code.into()
 }
 
 fn run(arguments: Arguments) -> Result<i32> {

@@ -47,7 +47,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// The variable that names the directory of the images.
 const DATA_VARIABLE: &str = "RUNBOARD_DATA";
@@ -571,12 +570,12 @@ impl Cli {
 }
 
 /// The exit code of a command that ended like this; what went wrong is printed, with its causes.
-pub fn exit_code(result: Result<i32>) -> ExitCode {
+pub fn exit_code(result: Result<i32>) -> u8 {
     let code = result.unwrap_or_else(|error| {
         console::stderr_line(format_args!("error: {error:#}"));
         error::exit_code(&error)
     });
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    u8::try_from(code).unwrap_or(1)
 }
 
 #[cfg(test)]

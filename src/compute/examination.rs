@@ -19,10 +19,10 @@ pub struct Examination {
     pub driver: Result<Driver, String>,
     /// The GPUs that the driver knows, whether libtorch sees them or not.
     pub gpus: Vec<Gpu>,
-    /// How long NCCL takes on the device for a sum of the network's gradients over one rank, in seconds, if that is a GPU.
-    pub nccl_sum: Option<Result<f64, String>>,
     /// A checkpoint of the device, if that is there and one was asked for.
     pub checkpoint: Option<Result<RoundTrip, String>>,
+    /// Whether NCCL begins on the device, or why it does not, if that is a GPU and a checkpoint of it is tried.
+    pub nccl: Option<Result<(), String>>,
 }
 
 /// Versions of NVIDIA's libraries, as `13.0`; none of one that is not loaded.

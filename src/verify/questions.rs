@@ -1,7 +1,7 @@
 //! The questions, in the order of what their answers are worth.
 
 use super::Bench;
-use super::answer::Answer;
+use super::answer::{Answer, Outcome};
 use super::programs::{torch, write_experiment};
 use crate::checkpoint::{self, difference};
 use crate::compute::{self, StepTimes, goldens, worst};
@@ -511,12 +511,16 @@ fn gloo(bench: &Bench, state: &mut State) -> Result<Answer> {
     ranks(bench, &own, "ranks", &sets)
 }
 
-/// As many ranks as there are GPUs, up to eight; where there is one GPU, a sum over itself.
+/// A rank on each GPU, up to eight and as many as share a batch evenly. On one GPU, whether NCCL begins.
 fn nccl(bench: &Bench, state: &mut State) -> Result<Answer> {
-    let gpus = bench.machine.gpus.min(8);
     if bench.device == "cpu" {
         return Ok(Answer::left_out("for GPUs"));
     }
+    let gpus = (1..=bench.machine.gpus.min(8)).rev();
+    let gpus = gpus
+        .into_iter()
+        .find(|gpus| bench.scale.batch_size.is_multiple_of(*gpus));
+    let gpus = gpus.unwrap_or(1);
     if gpus > 1 {
         let own = float32_losses(bench, state)?;
         let devices: Vec<String> = (0..gpus).map(|index| format!("cuda:{index}")).collect();
@@ -527,13 +531,13 @@ fn nccl(bench: &Bench, state: &mut State) -> Result<Answer> {
         ];
         return ranks(bench, &own, "gpus", &sets);
     }
-    let examined = compute::examine(&bench.device, None)?;
-    Ok(match examined.nccl_sum {
-        Some(Ok(seconds)) => {
-            let ms = seconds * 1e3;
-            let summary = format!("one GPU: {ms:.3} ms for a sum of the gradients over itself");
-            Answer::judged(true, summary).with_values(json!({"sum_ms": ms}))
-        }
+    let work = bench.programs.directory();
+    let examined = compute::examine(&bench.device, Some(work))?;
+    Ok(match examined.nccl {
+        Some(Ok(())) => Answer::new(
+            Outcome::Measured,
+            "begins on the one GPU that there is, where it has nothing to sum",
+        ),
         Some(Err(error)) => Answer::judged(false, error),
         None => Answer::left_out("for GPUs"),
     })

@@ -235,8 +235,8 @@ mod tests {
                 cuda: None,
             }),
             gpus: vec![gpu("NVIDIA A"), gpu("NVIDIA B")],
-            nccl_sum: None,
             checkpoint: None,
+            nccl: None,
         };
         assert_eq!(gpu_name("cuda:1", &examined), "NVIDIA B, driver 580.1");
         examined.driver = Err("no answer".to_owned());

@@ -428,9 +428,11 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
         let (later, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(is_later);
         assert_eq!(later.len(), 5, "{path}: {text}");
         // The spec's own; those of the files around it are others.
-        let text = rest.join("\n").replace("version: 6\n", "version: 3\n");
-        let text = text.replace("    \"version\": 5,\n", "    \"version\": 3,\n");
-        project.write(&path, text + "\n");
+        let now = rest.join("\n");
+        let then = now.replace("version: 6\n", "version: 3\n");
+        let then = then.replace("\"version\": 6\n", "\"version\": 3\n");
+        assert_ne!(then, now, "{path}");
+        project.write(&path, then + "\n");
     }
     assert_eq!(told(), before);
     for what in [sweep.clone(), format!("{sweep}/2")] {

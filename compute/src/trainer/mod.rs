@@ -191,8 +191,7 @@ impl<'a> Trainer<'a> {
         status.steps = spec.train.steps.unwrap_or(status.steps);
         status.save(run)?;
         let (device, device_name) = backend::training_device(&spec.compute, launch)?;
-        let machine = backend::machine();
-        let device_names = machine.training_devices(&spec.compute, launch)?;
+        let device_names = backend::machine().training_devices(&spec.compute, launch)?;
         let was_lost = status.lost_rank && run::is_started_again(run);
         let processes = RankProcesses::start(run, launch, was_lost)?;
         let threads = backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
@@ -213,16 +212,8 @@ impl<'a> Trainer<'a> {
         let mut queue = EvaluationQueue::new(run, spec);
         if first > 0 {
             retain(run, spec, &mut queue); // which an earlier session may not have come to
-            if let Some(before) = status.threads.filter(|&before| before != threads)
-                && device_name == "cpu"
-                && backend::depends_on_threads(spec)
-            {
-                let set = [format!("compute.threads={before}")];
-                console::warning(format_args!(
-                    "{threads} threads, but {before} before: with this network, precision and optimizer the last bits of \
-                     the weights depend on the number; to go on with {before}: {}",
-                    commands::resume_with_sets(run, &set)
-                ));
+            if device_name == "cpu" {
+                warn_of_threads(run, spec, status.threads, threads);
             }
         }
         status.threads = Some(threads);
@@ -230,28 +221,12 @@ impl<'a> Trainer<'a> {
         status.device = Some(device_names.clone());
         status.first = Some(first);
         status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();
-        let (id, count, steps, target) = (run.id(), images.len(), status.steps, status.target());
-        let asked = match target < steps {
-            true => format!(" (--until {target} of {steps})"),
-            false => String::new(),
-        };
-        if first < target {
-            let last = target - 1;
-            console::timed(format_args!(
-                "training {id} on {device_names}: {count} images, steps {first} to {last}{asked}"
-            ));
-        } else if asked.is_empty() {
-            console::timed(format_args!("{id} is trained already, all {steps} steps"));
-        } else {
-            console::timed(format_args!(
-                "{id} is trained that far already, {first} steps{asked}"
-            ));
-        }
+        announce(run, status, first, images.len(), &device_names);
         let gpu = device_name != "cpu";
         let loss_limit = LossLimit::new(&spec.train, &state);
         let beginning = Beginning {
             first,
-            end: target,
+            end: status.target(),
             rollbacks: rollbacks.as_ref().unwrap_or(&state.rollbacks).clone(),
         };
         let lead =
@@ -265,24 +240,7 @@ impl<'a> Trainer<'a> {
             (ranks, _) => ranks?,
         };
         let world = ranks.as_ref().map_or(1, Ranks::count);
-        if let Some(before) = status.ranks.filter(|&before| first > 0 && before != world) {
-            let on_cpus = machine.trains_on_cpus(&spec.compute, launch)?;
-            let same = |ranks| backend::is_same_in_ranks(spec, ranks);
-            if !(on_cpus && same(world) && same(before)) {
-                console::warning(format_args!(
-                    "{world} devices train, but {before} before: the last bits of the weights depend on the number"
-                ));
-            }
-        }
-        status.ranks = Some(world);
-        status.lost_rank = world < launch.world;
-        if world < launch.world {
-            let there = Launch {
-                world: world.max(launch.count),
-                ..launch.clone()
-            };
-            status.device = Some(machine.training_devices(&spec.compute, &there)?);
-        }
+        note_ranks(status, spec, launch, first, world)?;
         let share = Share {
             rank: 0,
             ranks: world,
@@ -578,6 +536,70 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
+}
+
+/// Warn that another number of threads than `before` changes the last bits of the weights, where it does.
+fn warn_of_threads(run: &RunDir, spec: &Spec, before: Option<usize>, threads: usize) {
+    let other = before.filter(|&before| before != threads && backend::depends_on_threads(spec));
+    if let Some(before) = other {
+        let set = [format!("compute.threads={before}")];
+        console::warning(format_args!(
+            "{threads} threads, but {before} before: with this network, precision and optimizer the last bits of \
+             the weights depend on the number; to go on with {before}: {}",
+            commands::resume_with_sets(run, &set)
+        ));
+    }
+}
+
+/// Say what this session trains, from step `first` on.
+fn announce(run: &RunDir, status: &TrainStatus, first: u64, images: usize, devices: &str) {
+    let (id, steps, target) = (run.id(), status.steps, status.target());
+    let asked = match target < steps {
+        true => format!(" (--until {target} of {steps})"),
+        false => String::new(),
+    };
+    if first < target {
+        let last = target - 1;
+        console::timed(format_args!(
+            "training {id} on {devices}: {images} images, steps {first} to {last}{asked}"
+        ));
+    } else if asked.is_empty() {
+        console::timed(format_args!("{id} is trained already, all {steps} steps"));
+    } else {
+        console::timed(format_args!(
+            "{id} is trained that far already, {first} steps{asked}"
+        ));
+    }
+}
+
+/// Note that so many ranks train from step `first` on, and warn if another number before them makes a difference.
+fn note_ranks(
+    status: &mut TrainStatus,
+    spec: &Spec,
+    launch: &Launch,
+    first: u64,
+    world: usize,
+) -> Result<()> {
+    let machine = backend::machine();
+    if let Some(before) = status.ranks.filter(|&before| first > 0 && before != world) {
+        let on_cpus = machine.trains_on_cpus(&spec.compute, launch)?;
+        let same = |ranks| backend::is_same_in_ranks(spec, ranks);
+        if !(on_cpus && same(world) && same(before)) {
+            console::warning(format_args!(
+                "{world} devices train, but {before} before: the last bits of the weights depend on the number"
+            ));
+        }
+    }
+    status.ranks = Some(world);
+    status.lost_rank = world < launch.world;
+    if world < launch.world {
+        let there = Launch {
+            world: world.max(launch.count),
+            ..launch.clone()
+        };
+        status.device = Some(machine.training_devices(&spec.compute, &there)?);
+    }
+    Ok(())
 }
 
 /// The schedule's rates of a step, the learning rate lowered by every rollback.

@@ -129,7 +129,7 @@ pub(super) const FIELDS: &[Field] = &[
         "compute.process_group",
         OneOf(&["auto", "gloo", "nccl"]),
         "By what several devices sum their gradients. nccl: between the GPUs, of which each process has one of its own. gloo: through the hosts' \
-         memory. auto: nccl where it is possible, else gloo. CPUs use gloo. The same on all hosts.",
+         memory. auto: nccl where it is possible and compute.deterministic is false, else gloo. CPUs use gloo. The same on all hosts.",
     )
     .changeable(),
     field(

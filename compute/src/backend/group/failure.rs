@@ -127,7 +127,16 @@ impl Blame {
                 }
                 Some(End::Closed(None) | End::TimedOut) => {
                     let silent = |rank: &usize| ends[*rank].is_none();
-                    ((0..ends.len()).filter(silent).collect(), Why::Silent)
+                    let silent: Vec<usize> = (0..ends.len()).filter(silent).collect();
+                    // If all have spoken, the first of those that knew why.
+                    let known = ends.iter().enumerate().find_map(|(rank, end)| match end {
+                        Some(End::Failed(text) | End::Left(text)) => Some((rank, text)),
+                        _ => None,
+                    });
+                    match known.filter(|_| silent.is_empty()) {
+                        Some((rank, text)) => (vec![rank], Why::Said(text.clone())),
+                        None => (silent, Why::Silent),
+                    }
                 }
                 Some(End::Failed(text) | End::Left(text)) => (vec![rank], Why::Said(text.clone())),
             };

@@ -418,6 +418,12 @@ impl SharedFloats {
     }
 }
 
+/// End the process without what is to be done before.
+pub fn end(code: i32) -> ! {
+    // SAFETY: it takes a plain number, and nothing of this process goes on.
+    unsafe { libc::_exit(code) }
+}
+
 /// Close a file descriptor in programs that this process starts.
 pub fn close_on_exec(descriptor: RawFd) {
     // SAFETY: fcntl takes plain numbers here, and refuses a descriptor that is none.

@@ -1,7 +1,7 @@
 //! Processes that train together: libtorch's process groups (c10d), with Gloo over TCP, and NCCL between GPUs.
 //!
-//! Ranks meet by a store (`meeting`), build a group and then sum, send and wait together. A sum's additions have a fixed
-//! order, so it has the same bits on every rank and in every run. Whatever a rank does not do in time is an error on all
+//! Ranks meet by a store (`meeting`), build a group and then sum, send and wait together. The additions of Gloo's sums have a
+//! fixed order, so they have the same bits on every rank and in every run; those of NCCL's are in an order of its own. Whatever a rank does not do in time is an error on all
 //! others that names it (`failure`), never a hang: calls that may not return are made on a thread of their own (`worker`),
 //! while the caller may compute.
 //!
@@ -9,6 +9,7 @@
 
 mod failure;
 mod ffi;
+mod gpus;
 mod meeting;
 mod nccl;
 mod sockets;
@@ -20,19 +21,21 @@ mod worker;
 
 pub use meeting::{Fewer, Hello, Lost, Meeting, Member, Place};
 
-pub use nccl::time_alone;
+pub use gpus::Apart;
+pub use nccl::begins_alone;
 
 use super::tree_sum::tree_sum;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use failure::{Blame, End};
 use ffi::{Gloo, SharedFloats, Store};
 use meeting::{Meetup, Party};
-use nccl::{Card, Communicator, Gpu, GpuFloats, UniqueId};
+use nccl::{Communicator, Gpu, GpuFloats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sockets::Socket;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +53,17 @@ const GPUS_MEET: Duration = Duration::from_secs(60);
 
 /// Between two looks into the store.
 const POLL: Duration = Duration::from_millis(10);
+
+/// Whether a thread of a group's waits for something that does not come.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// End this process, which has nothing left to do, at once if a thread of a group's is lost: what libtorch and CUDA do when a
+/// process ends might wait for the same.
+pub fn end_if_lost(code: u8) {
+    if LOST.load(Ordering::Relaxed) {
+        ffi::end(code.into());
+    }
+}
 
 /// The processes that train together, as one of them sees it.
 ///
@@ -83,10 +97,9 @@ pub(super) struct PendingMean(Pending<Result<()>>);
 /// What the group's thread holds.
 #[derive(Default)]
 struct Links {
-    /// First, so that a GPU's sum ends before the others notice.
     nccl: Option<Communicator>,
     gloo: Option<Gloo>,
-    /// Those of Gloo's.
+    /// The connections of Gloo's.
     sockets: Vec<Socket>,
     store: Option<Store>,
     /// Whether an operation has failed: there are no more, also of those that are under way.
@@ -258,16 +271,17 @@ impl Group {
     ///
     /// # Errors
     /// A rank that does not take part in time.
-    pub fn meet_on_gpus(&mut self, device: Device) -> Result<Result<(), String>> {
+    pub fn meet_on_gpus(&mut self, device: Device) -> Result<Result<(), Apart>> {
         let gpu = Gpu::of(device);
         self.meet_on(gpu)
     }
 
-    fn meet_on(&mut self, gpu: Result<Gpu, String>) -> Result<Result<(), String>> {
-        let (rank, members, timeout) = (self.rank, self.members.clone(), self.timeout);
-        let meet = move |links: &mut Links| meet_on(links, gpu, rank, &members, timeout);
+    fn meet_on(&mut self, gpu: Result<Gpu, String>) -> Result<Result<(), Apart>> {
+        let (rank, members) = (self.rank, self.members.clone());
+        let limit = self.timeout.max(GPUS_MEET);
+        let meet = move |links: &mut Links| gpus::meet(links, gpu, rank, &members, limit);
         let pending = self.start(meet);
-        let met = self.finish_within(pending, timeout.max(GPUS_MEET));
+        let met = self.finish_within(pending, limit);
         let met = met.context("failed to bring the ranks' GPUs together")?;
         self.on_gpus = met.is_ok();
         Ok(met)
@@ -312,7 +326,10 @@ impl Group {
     /// # Errors
     /// As [`Group::all_reduce`].
     pub fn settle(&mut self) -> Result<()> {
-        let settled = self.finish_summing();
+        let settled = match &self.ended {
+            Some(why) => Err(anyhow!("{why}")),
+            None => self.finish_summing(),
+        };
         settled.context("failed to sum over the ranks")
     }
 
@@ -333,6 +350,21 @@ impl Group {
             broadcast(gloo, &bytes, usize::try_from(length)?)
         };
         self.run(send).context("failed to get what rank 0 has")
+    }
+
+    /// Sum on GPUs no more. All ranks call it, before any of them leaves.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub fn leave_gpus(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.on_gpus) {
+            return Ok(());
+        }
+        let close = |links: &mut Links| {
+            links.nccl.take().map(Communicator::close);
+            Ok(())
+        };
+        self.run(close).context("failed to end NCCL")
     }
 
     /// Wait until all ranks are here.
@@ -396,6 +428,7 @@ impl Group {
             },
             None => {
                 // The thread is lost. What it holds of the group closes with the process.
+                LOST.store(true, Ordering::Relaxed);
                 self.reopen();
                 End::TimedOut
             }
@@ -457,25 +490,35 @@ fn build(
     // Which sockets are new tells only if one group is built at a time.
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let before: HashSet<u64> = sockets::open().iter().map(|it| it.inode).collect();
+    let before: HashSet<u64> = sockets::open()?.iter().map(|it| it.inode).collect();
     let store = links.store.as_ref().context("there is no store")?;
     let gloo = Gloo::new(store, rank, world, address, timeout)?;
-    let own: Vec<_> = sockets::open()
+    let own: Vec<_> = sockets::open()?
         .into_iter()
         .filter(|it| !before.contains(&it.inode))
         .collect();
     drop(one);
     links.gloo = Some(gloo);
-    links.sockets.clone_from(&own);
     // A child process would keep the connections open, and hide from the others that this one is dead.
     for socket in &own {
         ffi::close_on_exec(socket.descriptor);
     }
-    let own: HashSet<SocketAddr> = own.iter().map(|socket| socket.local).collect();
-    let all = exchange(links.store()?, "addresses", rank, world, &own, timeout)?;
+    let addresses: HashSet<SocketAddr> = own.iter().map(|socket| socket.local).collect();
+    let all = exchange(
+        links.store()?,
+        "addresses",
+        rank,
+        world,
+        &addresses,
+        timeout,
+    )?;
     let ends = all.into_iter().enumerate();
     let ends = ends.flat_map(|(rank, theirs)| theirs.into_iter().map(move |it| (it, rank)));
-    Ok(ends.collect())
+    let ends: HashMap<SocketAddr, usize> = ends.collect();
+    // Others may have come to the store meanwhile.
+    let is_ours = |socket: &Socket| socket.remote.is_some_and(|it| ends.contains_key(&it));
+    links.sockets = own.into_iter().filter(is_ours).collect();
+    Ok(ends)
 }
 
 /// What each rank says of a thing, in order. All say something of it, once.
@@ -487,78 +530,28 @@ fn exchange<T: Serialize + DeserializeOwned>(
     own: &T,
     timeout: Duration,
 ) -> Result<Vec<T>> {
-    let key = |rank| format!("{what}/{rank}");
-    store.set(&key(rank), &serde_json::to_vec(own)?)?;
+    store.set(&key(what, rank), &serde_json::to_vec(own)?)?;
     let deadline = Instant::now() + timeout;
-    let said = |rank| loop {
-        if let Some(value) = store.get(&key(rank))? {
-            return Ok(serde_json::from_slice(&value)?);
+    let wait = |rank| loop {
+        if let Some(value) = said(store, what, rank)? {
+            return Ok(value);
         }
         if Instant::now() >= deadline {
             bail!("Timed out waiting for rank {rank}");
         }
         thread::sleep(POLL);
     };
-    (0..world).map(said).collect()
+    (0..world).map(wait).collect()
 }
 
-/// See [`Group::meet_on_gpus`]. What one rank cannot do all learn, so that all or none do it.
-fn meet_on(
-    links: &mut Links,
-    gpu: Result<Gpu, String>,
-    rank: usize,
-    members: &[Member],
-    timeout: Duration,
-) -> Result<Result<(), String>> {
-    let store = links.store()?;
-    let world = members.len();
-    let text = |error: Error| format!("{error:#}");
-    let card = gpu.clone().and_then(|gpu| gpu.card().map_err(text));
-    let cards = exchange(store, "card", rank, world, &card, timeout)?;
-    if let Some(why) = obstacle(&cards, members) {
-        return Ok(Err(why));
-    }
-    let id = match &gpu {
-        Ok(gpu) if rank == 0 => gpu.unique_id().map(|id| id.0.to_vec()).map_err(text),
-        _ => Ok(Vec::new()),
-    };
-    let ids = exchange(store, "nccl id", rank, world, &id, timeout)?;
-    let id: Result<Vec<u8>, String> = ids.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
-    let made = id.and_then(|id| {
-        let id = UniqueId(id.try_into().map_err(|_| "rank 0 gave no id".to_owned())?);
-        Communicator::new(gpu?, id, rank, world).map_err(text)
-    });
-    let outcome = made.as_ref().map(|_| ()).map_err(Clone::clone);
-    let outcomes = exchange(store, "nccl", rank, world, &outcome, timeout)?;
-    let failures = outcomes.into_iter().zip(members);
-    let failure = failures.filter_map(|(outcome, member)| Some((member, outcome.err()?)));
-    if let Some((member, why)) = failure.into_iter().next() {
-        return Ok(Err(format!("{member}: {why}")));
-    }
-    links.nccl = made.ok();
-    Ok(Ok(()))
+/// What a rank says of a thing, if it has.
+fn said<T: DeserializeOwned>(store: &Store, what: &str, rank: usize) -> Result<Option<T>> {
+    let value = store.get(&key(what, rank))?;
+    Ok(value.map(|it| serde_json::from_slice(&it)).transpose()?)
 }
 
-/// Why these ranks' GPUs cannot sum by NCCL, which wants one version and a GPU for each rank.
-fn obstacle(cards: &[Result<Card, String>], members: &[Member]) -> Option<String> {
-    let mut before: Vec<(&Card, &Member)> = Vec::new();
-    for (card, member) in cards.iter().zip(members) {
-        let card = match card {
-            Ok(card) => card,
-            Err(why) => return Some(format!("{member} {why}")),
-        };
-        for (other, with) in &before {
-            if other.place == card.place {
-                return Some(format!("{with} and {member} are on one GPU"));
-            }
-            if other.version != card.version {
-                let (one, two) = (other.version, card.version);
-                return Some(format!("{with} has NCCL {one}, {member} has {two}"));
-            }
-        }
-        before.push((card, member));
-    }
-    None
+fn key(what: &str, rank: usize) -> String {
+    format!("{what}/{rank}")
 }
 
 /// See [`Group::end`].
@@ -568,8 +561,8 @@ fn end_in(links: &mut Links, end: &End, rank: usize, world: usize) -> Result<Bla
     let known = links.store().and_then(|store| failure::ends(store, world));
     let told = links.store().and_then(|store| end.tell(store, rank));
     // Now the others notice.
-    links.nccl = None;
     links.gloo = None;
+    links.nccl = None;
     told?;
     let store = links.store()?;
     let mut known = known.unwrap_or_else(|_| vec![None; world]);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::mem;
 use std::ptr;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -23,12 +24,21 @@ const POLL: Duration = Duration::from_micros(20);
 /// Between two looks at whether the other ranks are there.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long it may take until it is known which rank an error of NCCL's comes from.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long NCCL may take on one GPU alone.
+const ALONE: Duration = Duration::from_secs(30);
+
 /// `ncclFloat32` and `ncclSum` of nccl.h.
 const FLOAT32: c_int = 7;
 const SUM: c_int = 0;
 
-/// `ncclInProgress` of nccl.h: none of a communicator's operations has failed.
+/// `ncclInProgress` of nccl.h: none of a communicator's operations has failed so far.
 const IN_PROGRESS: c_int = 7;
+
+/// `ncclSystemError` and `ncclRemoteError` of nccl.h: a connection or a process is gone.
+const GONE: [c_int; 2] = [2, 6];
 
 /// `cudaErrorNotReady` of driver_types.h: what was issued before an event is not done.
 const NOT_READY: c_int = 600;
@@ -96,6 +106,8 @@ pub(super) struct Gpu {
     pub functions: Functions,
     /// libtorch's number of it.
     pub index: c_int,
+    /// Where its memory is.
+    pub device: Device,
 }
 
 /// A GPU as the ranks compare it.
@@ -121,7 +133,11 @@ impl Gpu {
         let functions =
             functions.map_err(|missing| format!("has no NCCL, as it lacks {missing}"))?;
         let index = c_int::try_from(index).map_err(|error| error.to_string())?;
-        Ok(Gpu { functions, index })
+        Ok(Gpu {
+            functions,
+            index,
+            device,
+        })
     }
 
     /// As the ranks compare it.
@@ -148,7 +164,7 @@ impl Gpu {
 
     /// The error of a number that NCCL returned, if it is one.
     fn nccl(&self, status: c_int) -> Result<()> {
-        if status == 0 || status == IN_PROGRESS {
+        if status == 0 {
             return Ok(());
         }
         // SAFETY: both return C strings that nobody frees, and the second one none at most; a communicator is not needed.
@@ -195,9 +211,8 @@ pub(super) struct Communicator {
 }
 
 impl Communicator {
-    /// That of `world` ranks, of which this is one; all make it at once. It may wait for them without end.
-    pub fn new(gpu: Gpu, id: UniqueId, rank: usize, world: usize) -> Result<Self> {
-        let (rank, ranks) = (c_int::try_from(rank)?, c_int::try_from(world)?);
+    /// One that is not connected yet.
+    pub fn new(gpu: Gpu) -> Result<Self> {
         let functions = gpu.functions;
         // SAFETY: a plain number, and it is that of this thread alone.
         gpu.cuda(unsafe { (functions.set_device)(gpu.index) })?;
@@ -210,9 +225,41 @@ impl Communicator {
             // SAFETY: it writes a pointer. Without flags it takes the time.
             gpu.cuda(unsafe { (functions.new_event)(event, 0) })?;
         }
-        // SAFETY: it writes a pointer.
-        gpu.nccl(unsafe { (functions.init)(&mut own.raw, ranks, id, rank) })?;
         Ok(own)
+    }
+
+    /// Connect to `world` ranks, of which this is one; all do so at once. It may wait for them without end.
+    pub fn connect(&mut self, id: UniqueId, rank: usize, world: usize) -> Result<()> {
+        let (rank, ranks) = (c_int::try_from(rank)?, c_int::try_from(world)?);
+        let functions = self.gpu.functions;
+        // SAFETY: it writes a pointer.
+        self.gpu
+            .nccl(unsafe { (functions.init)(&mut self.raw, ranks, id, rank) })
+    }
+
+    /// Make a first sum, for which NCCL opens its connections; it may wait without end, too. `ones` becomes the number of ranks.
+    pub fn try_sum(
+        &self,
+        ones: &Tensor,
+        world: usize,
+        limit: Duration,
+        lost: impl Fn() -> Option<End>,
+    ) -> Result<()> {
+        self.sum(&GpuFloats::new(ones)?)?;
+        self.wait(limit, lost)?;
+        let [least, most] = [ones.f_min()?, ones.f_max()?];
+        let [least, most] = [least.f_double_value(&[])?, most.f_double_value(&[])?];
+        if least != world as f64 || most != least {
+            bail!("NCCL: {world} ranks' ones add up to {least} to {most}");
+        }
+        Ok(())
+    }
+
+    /// End it while all ranks still answer.
+    pub fn close(mut self) {
+        // SAFETY: this communicator was made by these functions, and nobody uses it later.
+        unsafe { (self.gpu.functions.abort)(self.raw) };
+        self.raw = ptr::null_mut();
     }
 
     /// Issue the sum over the ranks, in place of the floats; what is issued to the GPU later finds it done.
@@ -244,7 +291,8 @@ impl Communicator {
             // SAFETY: the event is this communicator's.
             let status = unsafe { (functions.query)(end) };
             if status != NOT_READY {
-                self.gpu.cuda(status)?;
+                let end = |error| End::Failed(format!("{error:#}"));
+                self.gpu.cuda(status).map_err(end)?;
                 break;
             }
             // SAFETY: it takes nothing. That a sum is not done yet is no error that others should find.
@@ -258,7 +306,11 @@ impl Communicator {
                 if let Some(end) = lost() {
                     return Err(end.into());
                 }
-                self.gpu.nccl(failed)?;
+                if failed != IN_PROGRESS
+                    && let Err(error) = self.gpu.nccl(failed)
+                {
+                    return Err(failure(failed, &error, lost).into());
+                }
                 if start.elapsed() >= limit {
                     return Err(End::TimedOut.into());
                 }
@@ -273,19 +325,56 @@ impl Communicator {
     }
 }
 
-impl Drop for Communicator {
+/// What an asynchronous error of NCCL's means. The connection that tells which rank is gone may close a little later.
+fn failure(status: c_int, error: &anyhow::Error, lost: impl Fn() -> Option<End>) -> End {
+    let deadline = Instant::now() + GRACE;
+    while Instant::now() < deadline {
+        if let Some(end) = lost() {
+            return end;
+        }
+        thread::sleep(LOOK);
+    }
+    match GONE.contains(&status) {
+        true => End::Closed(None),
+        false => End::Failed(format!("{error:#}")),
+    }
+}
+
+/// What is left of a communicator that nobody uses any more.
+struct Remains {
+    functions: Functions,
+    raw: *mut c_void,
+    events: [*mut c_void; 2],
+}
+
+// SAFETY: NCCL may abort a communicator from any thread, and nobody else has it.
+unsafe impl Send for Remains {}
+
+impl Remains {
     /// What the GPU is still at ends, whatever the others do.
-    fn drop(&mut self) {
-        // SAFETY: this communicator and its events were made by these functions, and nobody uses them later. Aborting needs no
-        // other rank, and after a sum that is done it only frees.
+    fn abort(self) {
+        // SAFETY: communicator and events were made by these functions, and nobody uses them later.
         unsafe {
             if !self.raw.is_null() {
-                (self.gpu.functions.abort)(self.raw);
+                (self.functions.abort)(self.raw);
             }
             for event in self.events.into_iter().filter(|event| !event.is_null()) {
-                (self.gpu.functions.destroy_event)(event);
+                (self.functions.destroy_event)(event);
             }
         }
+    }
+}
+
+impl Drop for Communicator {
+    /// On a thread of its own, as NCCL may take long to abort, or for ever: who drops it goes on.
+    fn drop(&mut self) {
+        let remains = Remains {
+            functions: self.gpu.functions,
+            raw: self.raw,
+            events: self.events,
+        };
+        // Without a thread it is left to the end of the process.
+        let _ = thread::Builder::new().spawn(move || remains.abort());
     }
 }
 
@@ -305,25 +394,24 @@ impl GpuFloats {
     }
 }
 
-/// How long a sum of so many floats over one rank takes on a GPU, by libtorch's number, in seconds. Its first ones are not timed.
+/// Whether NCCL begins on a GPU, by libtorch's number, with one rank. That has nothing to sum.
 ///
 /// # Errors
-/// Why it fails, or that it changes the values.
-pub fn time_alone(gpu: usize, floats: usize) -> Result<f64> {
-    let device = Device::Cuda(gpu);
-    let gpu = Gpu::of(device);
-    let gpu = gpu.map_err(|why| anyhow!("this process {why}"))?;
-    let communicator = Communicator::new(gpu, gpu.unique_id()?, 0, 1)?;
-    let values = Tensor::f_ones([i64::try_from(floats)?], (Kind::Float, device))?;
-    let shared = GpuFloats::new(&values)?;
-    let mut time = Duration::ZERO;
-    for _ in 0..3 {
-        communicator.sum(&shared)?;
-        time = communicator.wait(Duration::from_secs(60), || None)?;
-    }
-    let sum = values.f_sum(Kind::Double)?.f_double_value(&[])?;
-    if sum != floats as f64 {
-        bail!("{floats} ones summed over one rank add up to {sum}");
-    }
-    Ok(time.as_secs_f64())
+/// Why it does not, or that it takes longer than [`ALONE`].
+pub fn begins_alone(gpu: usize) -> Result<()> {
+    let (sender, begun) = mpsc::channel();
+    let begin = move || {
+        let begin = || {
+            let gpu = Gpu::of(Device::Cuda(gpu));
+            let gpu = gpu.map_err(|why| anyhow!("this process {why}"))?;
+            let mut communicator = Communicator::new(gpu)?;
+            communicator.connect(gpu.unique_id()?, 0, 1)?;
+            communicator.close();
+            Ok(())
+        };
+        let _ = sender.send(begin()); // who asked may be gone
+    };
+    thread::Builder::new().spawn(begin)?;
+    let begun = begun.recv_timeout(ALONE);
+    begun.unwrap_or_else(|_| bail!("NCCL does not begin within {} s", ALONE.as_secs()))
 }

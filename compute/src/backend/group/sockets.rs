@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 
@@ -18,15 +19,20 @@ pub struct Socket {
     pub remote: Option<SocketAddr>,
 }
 
-/// All that are open now. What cannot be read is left out.
-pub fn open() -> Vec<Socket> {
+/// All that are open now; what closes meanwhile may be left out.
+///
+/// # Errors
+/// The system's, if it does not tell which there are.
+pub fn open() -> io::Result<Vec<Socket>> {
     let mut addresses = HashMap::new();
     for table in ["tcp", "tcp6"] {
-        let text = fs::read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default();
+        let text = match fs::read_to_string(format!("/proc/self/net/{table}")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue, // without IPv6
+            text => text?,
+        };
         addresses.extend(text.lines().filter_map(parse));
     }
-    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten();
-    let descriptors = descriptors.flatten();
+    let descriptors = fs::read_dir("/proc/self/fd")?.flatten();
     let socket = |entry: fs::DirEntry| {
         let link = fs::read_link(entry.path()).ok()?;
         let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
@@ -39,12 +45,15 @@ pub fn open() -> Vec<Socket> {
             remote,
         })
     };
-    descriptors.filter_map(socket).collect()
+    Ok(descriptors.filter_map(socket).collect())
 }
 
 /// The other end of one of these connections that has closed it since.
 pub fn lost(connections: &[Socket]) -> Option<SocketAddr> {
-    let stands = open().into_iter().filter(|socket| socket.remote.is_some());
+    let stands = open()
+        .ok()?
+        .into_iter()
+        .filter(|socket| socket.remote.is_some());
     let stands: HashSet<u64> = stands.map(|socket| socket.inode).collect();
     let closed = |socket: &&Socket| socket.remote.is_some() && !stands.contains(&socket.inode);
     connections.iter().find(closed)?.remote
@@ -100,6 +109,7 @@ mod tests {
             };
             let local = listener.local_addr().unwrap();
             let own: Vec<Socket> = open()
+                .unwrap()
                 .into_iter()
                 .filter(|socket| socket.descriptor == listener.as_raw_fd())
                 .collect();
@@ -115,7 +125,7 @@ mod tests {
         let near = TcpStream::connect(address).unwrap();
         let far = listener.accept().unwrap();
         let is_near = |socket: &Socket| socket.descriptor == near.as_raw_fd();
-        let own: Vec<Socket> = open().into_iter().filter(is_near).collect();
+        let own: Vec<Socket> = open().unwrap().into_iter().filter(is_near).collect();
         assert_eq!(own[0].remote, Some(address));
         assert_eq!(lost(&own), None);
         drop(far);

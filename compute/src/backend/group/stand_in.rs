@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use tch::Device;
 
 /// What a process's stand-in says of itself.
 pub static VERSION: AtomicI32 = AtomicI32::new(22_809);
@@ -58,6 +59,7 @@ pub fn gpu(index: c_int) -> Gpu {
             forget_error,
         },
         index,
+        device: Device::Cpu,
     }
 }
 

@@ -62,6 +62,8 @@ enum Act {
     Loop,
     /// Leave after the first sum.
     Leave,
+    /// Leave between the sum of a step and its mean, for which the others wait.
+    LeaveWithin,
     /// Sum on the stand-in of a GPU at this place, of this version, which may refuse, and show the means.
     Gpu(Option<i32>, i32, bool),
     /// Compute a step's gradients by libtorch's operations, and show their means by Gloo and by the stand-in of a GPU.
@@ -152,7 +154,7 @@ fn obey(orders: Orders) -> Result<()> {
     println!("\n> connected");
     match orders.act {
         Act::Connect => {
-            for socket in sockets::open() {
+            for socket in sockets::open()? {
                 println!("\n> local {}", socket.local);
             }
             group.barrier()?;
@@ -195,6 +197,10 @@ fn obey(orders: Orders) -> Result<()> {
             step(&mut group)?;
             group.leave("the disk is full");
         }
+        Act::LeaveWithin => {
+            group.all_reduce(vec![1.0; 1000])?;
+            group.leave("the disk is full");
+        }
         Act::Gpu(index, version, refuses) => {
             stand_in::VERSION.store(version, Ordering::Relaxed);
             stand_in::REFUSES.store(refuses, Ordering::Relaxed);
@@ -228,7 +234,8 @@ fn obey(orders: Orders) -> Result<()> {
             for on_gpus in [false, true] {
                 if on_gpus {
                     let gpu = stand_in::gpu(i32::try_from(orders.rank)?);
-                    group.meet_on(Ok(gpu))?.map_err(Error::msg)?;
+                    let met = group.meet_on(Ok(gpu))?;
+                    assert_eq!(met, Ok(()));
                 }
                 let batch = (images.clone(), labels.clone().into());
                 let begins = |_: &mut Group| Ok(true);
@@ -244,7 +251,7 @@ fn obey(orders: Orders) -> Result<()> {
         }
         Act::GpuLoop(steps) => {
             let met = group.meet_on(Ok(stand_in::gpu(i32::try_from(orders.rank)?)))?;
-            met.map_err(Error::msg)?;
+            assert_eq!(met, Ok(()));
             for _ in 0..steps {
                 group.all_reduce(vec![1.0])?;
                 mean_on_gpus(
@@ -503,15 +510,21 @@ fn gpus_of_their_own_sum_and_others_say_on_all_ranks_why_not() {
     let gpu = |index| Act::Gpu(Some(index), 22_809, false);
     let cases: [(&[Act], &str); 5] = [
         (&[gpu(0), gpu(1), gpu(2)], ""),
-        (&[gpu(0), gpu(1), gpu(0)], "0 and 2 are on one GPU"),
-        (&[gpu(0), Act::Gpu(None, 0, false)], "1 computes on the CPU"),
+        (
+            &[gpu(0), gpu(1), gpu(0)],
+            "Unfit(\"0 and 2 are on one GPU\")",
+        ),
+        (
+            &[gpu(0), Act::Gpu(None, 0, false)],
+            "Unfit(\"1 computes on the CPU\")",
+        ),
         (
             &[gpu(0), Act::Gpu(Some(1), 22_707, false)],
-            "0 has NCCL 22809, 1 has 22707",
+            "Unfit(\"0 has NCCL 22809, 1 has 22707\")",
         ),
         (
             &[gpu(0), Act::Gpu(Some(1), 22_809, true)],
-            "1: NCCL: internal error: the stand-in refuses",
+            "Failed(\"1: NCCL: internal error: the stand-in refuses\")",
         ),
     ];
     for (place, (acts, why)) in cases.into_iter().enumerate() {
@@ -537,7 +550,7 @@ fn gpus_of_their_own_sum_and_others_say_on_all_ranks_why_not() {
                 let said = names.iter().enumerate().fold(said, |said, (rank, name)| {
                     said.replace(name, &rank.to_string())
                 });
-                assert_eq!(said, format!("met Err({why:?})"));
+                assert_eq!(said, format!("met Err({why})"));
             }
             rank.expect(&format!("sum [{}.0]", world));
             let sums = if why.is_empty() { LENGTHS.len() } else { 0 };
@@ -686,14 +699,11 @@ fn stopped_rank_is_named_by_all_others_in_time() {
 #[test]
 fn rank_that_leaves_gives_its_reason() {
     for store in STORES {
-        for leaving in [0, 1] {
+        let cases = [0, 1].map(|rank| [(rank, Act::Leave), (rank, Act::LeaveWithin)]);
+        for (leaving, leave) in cases.into_iter().flatten() {
             let directory = tempfile::tempdir().unwrap();
             let act = |rank| {
-                if rank == leaving {
-                    Act::Leave
-                } else {
-                    Act::Loop
-                }
+                if rank == leaving { leave } else { Act::Loop }
             };
             let orders = (0..2).map(|rank| orders(act(rank), rank, 2));
             let mut ranks = start(store, directory.path(), orders.collect());
