@@ -367,6 +367,9 @@ mod tests {
     #[test]
     fn process_that_its_parent_froze_ends_with_it() {
         if env::var_os(PLAYER).is_some() {
+            // As if these tests were not started by `nohup`.
+            // SAFETY: it is no handler that could be called.
+            unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }.unwrap();
             prctl::set_pdeathsig(Signal::SIGHUP).unwrap();
             let shutdown = Shutdown::on_signals().unwrap();
             eprintln!("ready");

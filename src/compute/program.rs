@@ -121,8 +121,9 @@ pub fn replace_this_process() -> Result<i32> {
     Err(Error::new(error).context(format!("failed to start {}", program.display())))
 }
 
-/// Where NCCL writes (<https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html>); by default its standard output.
-const NCCL_LOG: &str = "NCCL_DEBUG_FILE";
+/// What NCCL writes (<https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html>), which would be among the words of an
+/// answer.
+const NCCL_LOG: &str = "NCCL_DEBUG";
 
 /// The program while it is asked.
 #[derive(Debug)]
@@ -149,10 +150,7 @@ impl Asked {
         let program = path()?;
         let named = format!("{} {}", program.display(), hint::shell(words));
         let mut command = command(&program)?;
-        // NCCL's own words, which NCCL_DEBUG asks for, would be among those of the answer.
-        if env::var_os(NCCL_LOG).is_none() {
-            command.env(NCCL_LOG, "/dev/stderr");
-        }
+        command.env_remove(NCCL_LOG);
         bind_to_parent(command.args(words), Signal::SIGKILL);
         Self::spawn(command, named)
     }

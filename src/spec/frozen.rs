@@ -83,7 +83,7 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("compute.timeout_secs", 4, "60"), // of no effect
     ("eval.device", 4, "auto"),
     ("compute.elastic", 5, "false"),
-    ("compute.process_group", 6, "auto"),
+    ("compute.process_group", 6, "auto"), // no run of several GPUs is older
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.

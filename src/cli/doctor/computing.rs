@@ -304,7 +304,7 @@ fn nccl(examined: &Examination) -> Finding {
         .with(json!({"version": version, "begins": begins}))
         .note_if(
             begins == Some(false),
-            "several GPUs sum their gradients by Gloo then, through the host's memory; with NCCL_DEBUG=INFO in the environment a run's train.log says more",
+            "several GPUs sum their gradients by Gloo then, through the host's memory; NCCL_DEBUG=INFO in the environment of a run tells more",
         )
 }
 

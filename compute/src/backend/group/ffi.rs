@@ -418,10 +418,13 @@ impl SharedFloats {
     }
 }
 
-/// End the process without what is to be done before.
+/// End the process without what is to be done before, but for what C's streams hold, such as NCCL's words.
 pub fn end(code: i32) -> ! {
-    // SAFETY: it takes a plain number, and nothing of this process goes on.
-    unsafe { libc::_exit(code) }
+    // SAFETY: none means all streams; a plain number, and nothing of this process goes on.
+    unsafe {
+        libc::fflush(ptr::null_mut());
+        libc::_exit(code)
+    }
 }
 
 /// Close a file descriptor in programs that this process starts.

@@ -1,25 +1,27 @@
-//! How the ranks' GPUs come together.
+//! How the ranks' GPUs come together: what one of them cannot do all learn, so that all or none do it.
 
 use super::failure::End;
 use super::meeting::Member;
-use super::nccl::{Card, Communicator, Gpu, UniqueId};
-use super::{Links, exchange, said};
-use anyhow::{Context, Error, Result, anyhow};
-use std::cell::RefCell;
+use super::nccl::{self, Card, Communicator, Gpu, UniqueId};
+use super::{Group, Links, sockets};
+use anyhow::{Context, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tch::{Kind, Tensor};
+
+/// How long it may take at least until NCCL has made the first sum.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many floats the first sum has: about as many as a step's, as NCCL opens its connections for a sum of a size.
 const FIRST_SUM: i64 = 1 << 20;
 
-/// The key under which each rank says whether it has met the others.
-const OUTCOME: &str = "nccl";
+/// Letters of a reason that the others are told.
+const REASON: usize = 300;
 
-/// Which rank has failed, and why.
-type Failure = (usize, String);
-
-/// Whether a rank has met the others.
-type Outcome = Result<(), Failure>;
+/// A key that is in the store once a rank has not met the others, for those that wait for it meanwhile.
+const FAILED: &str = "nccl failed";
 
 /// Why the ranks' GPUs do not sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,74 +32,110 @@ pub enum Apart {
     Failed(String),
 }
 
-/// See [`Group::meet_on_gpus`](super::Group::meet_on_gpus). What one rank cannot do all learn, so that all or none do it.
-pub(super) fn meet(
-    links: &mut Links,
-    gpu: Result<Gpu, String>,
-    rank: usize,
-    members: &[Member],
-    limit: Duration,
-) -> Result<Result<(), Apart>> {
-    let (store, world) = (links.store()?, members.len());
-    let text = |error: Error| format!("{error:#}");
-    let card = gpu.clone().and_then(|gpu| gpu.card().map_err(text));
-    let cards = exchange(store, "card", rank, world, &card, limit)?;
-    if let Some(why) = obstacle(&cards, members) {
+/// Why a rank has not met the others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Failure {
+    why: String,
+    /// Whether it may be that of another rank.
+    is_of_others: bool,
+}
+
+impl Failure {
+    fn of(error: &Error) -> Self {
+        Failure {
+            why: format!("{error:#}").chars().take(REASON).collect(),
+            is_of_others: nccl::is_of_others(error),
+        }
+    }
+}
+
+/// See [`Group::meet_on_gpus`].
+pub(super) fn meet(group: &mut Group, gpu: Result<Gpu, String>) -> Result<Result<(), Apart>> {
+    let card = gpu.clone().and_then(|gpu| {
+        let card = gpu.card();
+        card.map_err(|error| Failure::of(&error).why)
+    });
+    let cards = group.gather(&card)?;
+    if let Some(why) = obstacle(&cards, group.members()) {
         return Ok(Err(Apart::Unfit(why)));
     }
-    let failed = |(rank, why): &Failure| Apart::Failed(format!("{}: {why}", members[*rank]));
+    let (rank, world) = (group.rank(), group.members().len());
     // All that a rank can fail at alone comes before that for which the others would wait.
-    let made = gpu.and_then(|gpu| {
-        let id = match rank {
-            0 => gpu.unique_id().map_err(text)?.0.to_vec(),
-            _ => Vec::new(),
-        };
-        let ones = Tensor::f_ones([FIRST_SUM], (Kind::Float, gpu.device));
-        let ones = ones.map_err(|error| text(error.into()))?;
-        Ok((id, ones, Communicator::new(gpu).map_err(text)?))
-    });
-    let made = made.map_err(|why| (rank, why));
-    let id = made.as_ref().map(|(id, ..)| id.clone());
-    let ids = exchange(
-        store,
-        "nccl id",
-        rank,
-        world,
-        &id.map_err(Clone::clone),
-        limit,
-    )?;
-    if let Some(failure) = failure(&ids) {
-        return Ok(Err(failed(failure)));
+    let prepare = move |links: &mut Links| {
+        let id = gpu.map_err(Error::msg).and_then(|gpu| {
+            links.nccl = Some(Communicator::new(gpu)?);
+            match rank {
+                0 => Ok(gpu.unique_id()?.0.to_vec()),
+                _ => Ok(Vec::new()),
+            }
+        });
+        Ok(id.map_err(|error| Failure::of(&error)))
+    };
+    let id: Result<Vec<u8>, Failure> = group.run(prepare)?;
+    let ids = group.gather(&id)?;
+    if let Some(apart) = apart(&ids, group.members()) {
+        group.run(forget)?;
+        return Ok(Err(apart));
     }
-    let (_, ones, mut communicator) = made.map_err(|(_, why)| anyhow!(why))?;
     let id = ids.into_iter().next().and_then(Result::ok);
     let id = id.and_then(|id| id.try_into().ok());
     let id = UniqueId(id.context("rank 0 has given no id of NCCL's")?);
-    // Whoever waits for a rank that has failed hears of it.
-    let told = RefCell::new(None);
-    let lost = || {
-        let of_all = (0..world).map(|rank| said(store, OUTCOME, rank).ok()?);
-        let of_all: Vec<Outcome> = of_all.flatten().collect();
-        let failure = failure(&of_all)?.clone();
-        let end = End::Failed(failure.1.clone());
-        told.replace(Some(failure));
-        Some(end)
+    let (limit, addresses) = (group.timeout.max(FIRST_TIMEOUT), group.addresses.clone());
+    let connect = move |links: &mut Links| {
+        let met = first_sum(links, id, (rank, world), limit, &addresses);
+        if met.is_err() {
+            links.nccl = None;
+            links.store()?.set(FAILED, b"1")?;
+        }
+        Ok(met.map_err(|error| Failure::of(&error)))
     };
-    let met = communicator
-        .connect(id, rank, world)
-        .and_then(|()| communicator.try_sum(&ones, world, limit, lost));
-    let own = met.map_err(|error| told.take().unwrap_or_else(|| (rank, text(error))));
-    let outcomes: Vec<Outcome> = exchange(store, OUTCOME, rank, world, &own, limit)?;
-    if let Some(failure) = failure(&outcomes) {
-        return Ok(Err(failed(failure)));
+    let connecting = group.start(connect);
+    let outcome = group.finish_within(connecting, limit, None)?;
+    // The others may wait where they do not hear of it, as NCCL connects: then this rank's reason counts.
+    let end = outcome.as_ref().err();
+    let end = end.map(|failure| End::Failed(failure.why.clone()));
+    let outcomes = group.gather_or(&outcome, end)?;
+    let apart = apart(&outcomes, group.members());
+    if apart.is_some() {
+        group.run(forget)?;
     }
-    links.nccl = Some(communicator);
-    Ok(Ok(()))
+    Ok(apart.map_or(Ok(()), Err))
 }
 
-/// The first of the ranks' failures.
-fn failure<T>(outcomes: &[Result<T, Failure>]) -> Option<&Failure> {
-    outcomes.iter().find_map(|outcome| outcome.as_ref().err())
+fn forget(links: &mut Links) -> Result<()> {
+    links.nccl = None;
+    Ok(())
+}
+
+/// Connect to the other ranks, and sum once.
+fn first_sum(
+    links: &mut Links,
+    id: UniqueId,
+    (rank, world): (usize, usize),
+    limit: Duration,
+    addresses: &HashMap<SocketAddr, usize>,
+) -> Result<()> {
+    let (own, store) = (&links.sockets, links.store.as_ref());
+    let communicator = links.nccl.as_mut().context("there is no GPU")?;
+    communicator.connect(id, rank, world)?;
+    let ones = Tensor::f_ones([FIRST_SUM], (Kind::Float, communicator.device()))?;
+    let has_failed = || store?.get(FAILED).ok()?.map(|_| End::Closed(None));
+    let lost = || lost(own, addresses).or_else(has_failed);
+    communicator.try_sum(&ones, world, limit, lost)
+}
+
+/// The rank that is gone, by its connection, if one is.
+pub(super) fn lost(own: &[sockets::Socket], addresses: &HashMap<SocketAddr, usize>) -> Option<End> {
+    let remote = sockets::lost(own)?;
+    Some(End::Closed(addresses.get(&remote).copied()))
+}
+
+/// That a rank has failed, if one has: the first one with a reason of its own.
+fn apart<T>(outcomes: &[Result<T, Failure>], members: &[Member]) -> Option<Apart> {
+    let failures = outcomes.iter().zip(members);
+    let failures = failures.filter_map(|(outcome, member)| Some((outcome.as_ref().err()?, member)));
+    let (failure, member) = failures.min_by_key(|(failure, _)| failure.is_of_others)?;
+    Some(Apart::Failed(format!("{member}: {}", failure.why)))
 }
 
 /// Why these ranks' GPUs cannot sum by NCCL, which wants one version and a GPU for each rank.

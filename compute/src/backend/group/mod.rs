@@ -25,7 +25,7 @@ pub use gpus::Apart;
 pub use nccl::begins_alone;
 
 use super::tree_sum::tree_sum;
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use failure::{Blame, End};
 use ffi::{Gloo, SharedFloats, Store};
 use meeting::{Meetup, Party};
@@ -48,8 +48,8 @@ const SLACK: Duration = Duration::from_secs(2);
 /// How long a rank whose operation took too long waits for the others to say so too. Those that do not are to blame.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long it may take at least until the ranks' GPUs have found one another.
-const GPUS_MEET: Duration = Duration::from_secs(60);
+/// So many bytes at most a rank tells the others at once.
+const SAID: usize = 2048;
 
 /// Between two looks into the store.
 const POLL: Duration = Duration::from_millis(10);
@@ -60,9 +60,14 @@ static LOST: AtomicBool = AtomicBool::new(false);
 /// End this process, which has nothing left to do, at once if a thread of a group's is lost: what libtorch and CUDA do when a
 /// process ends might wait for the same.
 pub fn end_if_lost(code: u8) {
-    if LOST.load(Ordering::Relaxed) {
+    if LOST.load(Ordering::Relaxed) || nccl::is_aborting() {
         ffi::end(code.into());
     }
+}
+
+/// Note that a thread waits for something that does not come.
+fn lose_thread() {
+    LOST.store(true, Ordering::Relaxed);
 }
 
 /// The processes that train together, as one of them sees it.
@@ -277,14 +282,42 @@ impl Group {
     }
 
     fn meet_on(&mut self, gpu: Result<Gpu, String>) -> Result<Result<(), Apart>> {
-        let (rank, members) = (self.rank, self.members.clone());
-        let limit = self.timeout.max(GPUS_MEET);
-        let meet = move |links: &mut Links| gpus::meet(links, gpu, rank, &members, limit);
-        let pending = self.start(meet);
-        let met = self.finish_within(pending, limit);
+        let met = gpus::meet(self, gpu);
         let met = met.context("failed to bring the ranks' GPUs together")?;
         self.on_gpus = met.is_ok();
         Ok(met)
+    }
+
+    /// What each rank says, in order; of this one `own`.
+    fn gather<T: Serialize + DeserializeOwned>(&mut self, own: &T) -> Result<Vec<T>> {
+        self.gather_or(own, None)
+    }
+
+    /// As [`Group::gather`]; if that fails, this rank has ended by `end`.
+    fn gather_or<T: Serialize + DeserializeOwned>(
+        &mut self,
+        own: &T,
+        end: Option<End>,
+    ) -> Result<Vec<T>> {
+        let (rank, world) = (self.rank, self.members.len());
+        let said = serde_json::to_vec(own)?;
+        ensure!(
+            said.len() <= SAID,
+            "{} bytes to say, want {SAID}",
+            said.len()
+        );
+        // A sum in which each rank has a place of its own: bytes are exact in floats, and so are zeros added to them.
+        let mut places = vec![0.0; world * SAID];
+        let place = places[rank * SAID..].iter_mut().zip(&said);
+        place.for_each(|(place, byte)| *place = f32::from(*byte));
+        let sum = self.start_sum(places);
+        let sums = self.finish_within(sum.0, self.timeout, end)?;
+        let all = sums.chunks_exact(SAID).map(|place| {
+            let bytes = place.iter().take_while(|byte| **byte != 0.0);
+            let bytes: Vec<u8> = bytes.map(|byte| *byte as u8).collect();
+            Ok(serde_json::from_slice(&bytes)?)
+        });
+        all.collect()
     }
 
     /// Whether the ranks' GPUs sum.
@@ -300,22 +333,23 @@ impl Group {
     pub(super) fn sum_on_gpus(&mut self, values: &Tensor) -> Result<()> {
         let (floats, timeout) = (GpuFloats::new(values)?, self.timeout);
         let addresses = self.addresses.clone();
+        let known = addresses.clone();
         let issue = move |links: &mut Links| {
-            links.nccl()?.sum(&floats)?;
+            let lost = || gpus::lost(&links.sockets, &known);
+            let issued = links.nccl()?.sum(&floats);
+            issued.map_err(|error| nccl::end_of(&error, lost))?;
             Ok(floats)
         };
         let floats = self.run(issue).context("failed to sum over the ranks")?;
         let wait = move |links: &mut Links| {
-            let lost = || {
-                let remote = sockets::lost(&links.sockets)?;
-                Some(End::Closed(addresses.get(&remote).copied()))
-            };
+            let lost = || gpus::lost(&links.sockets, &addresses);
             let waited = links.nccl()?.wait(timeout, lost);
+            let waited = waited.map_err(|error| nccl::end_of(&error, lost));
             if waited.is_err() {
                 links.nccl = None; // who waits for the GPU now goes on
             }
             drop(floats);
-            waited
+            Ok(waited?)
         };
         self.summing = Some(self.start(wait));
         Ok(())
@@ -360,6 +394,7 @@ impl Group {
         if !std::mem::take(&mut self.on_gpus) {
             return Ok(());
         }
+        self.barrier()?; // the last sum of each is done
         let close = |links: &mut Links| {
             links.nccl.take().map(Communicator::close);
             Ok(())
@@ -405,22 +440,28 @@ impl Group {
     /// Wait for an operation. They are waited for in the order in which they were started.
     fn finish<T>(&mut self, operation: Pending<Result<T>>) -> Result<T> {
         self.finish_summing()?;
-        self.finish_within(operation, self.timeout)
+        self.finish_within(operation, self.timeout, None)
     }
 
     fn finish_summing(&mut self) -> Result<()> {
         if let Some(summing) = self.summing.take() {
-            let summed = self.finish_within(summing, self.timeout)?;
+            let summed = self.finish_within(summing, self.timeout, None)?;
             self.summed += summed;
         }
         Ok(())
     }
 
-    fn finish_within<T>(&mut self, operation: Pending<Result<T>>, timeout: Duration) -> Result<T> {
+    /// Wait for an operation so long; if it fails, this rank has ended by `end`, or by what the error means.
+    fn finish_within<T>(
+        &mut self,
+        operation: Pending<Result<T>>,
+        timeout: Duration,
+        end: Option<End>,
+    ) -> Result<T> {
         if let Some(why) = &self.ended {
             bail!("{why}");
         }
-        let end = match operation.wait(timeout + SLACK) {
+        let meant = match operation.wait(timeout + SLACK) {
             Some(Ok(value)) => return Ok(value),
             Some(Err(error)) => match error.downcast_ref::<End>() {
                 Some(end) => end.clone(),
@@ -428,12 +469,12 @@ impl Group {
             },
             None => {
                 // The thread is lost. What it holds of the group closes with the process.
-                LOST.store(true, Ordering::Relaxed);
+                lose_thread();
                 self.reopen();
                 End::TimedOut
             }
         };
-        Err(self.fail(end))
+        Err(self.fail(end.unwrap_or(meant)))
     }
 
     /// Another connection to the store, on another thread.
@@ -469,7 +510,11 @@ impl Group {
         self.ended = Some("this rank has left".to_owned());
         let (rank, world) = (self.rank, self.members.len());
         let wait = move |links: &mut Links| end_in(links, &end, rank, world);
-        self.worker.call(GRACE + SLACK, wait)?.ok()
+        let ended = self.worker.call(GRACE + SLACK, wait);
+        if ended.is_none() {
+            lose_thread();
+        }
+        ended?.ok()
     }
 }
 
@@ -490,10 +535,12 @@ fn build(
     // Which sockets are new tells only if one group is built at a time.
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let before: HashSet<u64> = sockets::open()?.iter().map(|it| it.inode).collect();
+    // Without the system's table errors name no ranks.
+    let open = || sockets::open().unwrap_or_default();
+    let before: HashSet<u64> = open().iter().map(|it| it.inode).collect();
     let store = links.store.as_ref().context("there is no store")?;
     let gloo = Gloo::new(store, rank, world, address, timeout)?;
-    let own: Vec<_> = sockets::open()?
+    let own: Vec<_> = open()
         .into_iter()
         .filter(|it| !before.contains(&it.inode))
         .collect();
@@ -504,54 +551,27 @@ fn build(
         ffi::close_on_exec(socket.descriptor);
     }
     let addresses: HashSet<SocketAddr> = own.iter().map(|socket| socket.local).collect();
-    let all = exchange(
-        links.store()?,
-        "addresses",
-        rank,
-        world,
-        &addresses,
-        timeout,
-    )?;
-    let ends = all.into_iter().enumerate();
-    let ends = ends.flat_map(|(rank, theirs)| theirs.into_iter().map(move |it| (it, rank)));
-    let ends: HashMap<SocketAddr, usize> = ends.collect();
+    let key = |rank| format!("addresses/{rank}");
+    let store = links.store()?;
+    store.set(&key(rank), &serde_json::to_vec(&addresses)?)?;
+    let deadline = Instant::now() + timeout;
+    let mut ends = HashMap::new();
+    for rank in 0..world {
+        let theirs = loop {
+            if let Some(value) = store.get(&key(rank))? {
+                break serde_json::from_slice::<HashSet<SocketAddr>>(&value)?;
+            }
+            if Instant::now() >= deadline {
+                bail!("Timed out waiting for rank {rank}");
+            }
+            thread::sleep(POLL);
+        };
+        ends.extend(theirs.into_iter().map(|address| (address, rank)));
+    }
     // Others may have come to the store meanwhile.
     let is_ours = |socket: &Socket| socket.remote.is_some_and(|it| ends.contains_key(&it));
     links.sockets = own.into_iter().filter(is_ours).collect();
     Ok(ends)
-}
-
-/// What each rank says of a thing, in order. All say something of it, once.
-fn exchange<T: Serialize + DeserializeOwned>(
-    store: &Store,
-    what: &str,
-    rank: usize,
-    world: usize,
-    own: &T,
-    timeout: Duration,
-) -> Result<Vec<T>> {
-    store.set(&key(what, rank), &serde_json::to_vec(own)?)?;
-    let deadline = Instant::now() + timeout;
-    let wait = |rank| loop {
-        if let Some(value) = said(store, what, rank)? {
-            return Ok(value);
-        }
-        if Instant::now() >= deadline {
-            bail!("Timed out waiting for rank {rank}");
-        }
-        thread::sleep(POLL);
-    };
-    (0..world).map(wait).collect()
-}
-
-/// What a rank says of a thing, if it has.
-fn said<T: DeserializeOwned>(store: &Store, what: &str, rank: usize) -> Result<Option<T>> {
-    let value = store.get(&key(what, rank))?;
-    Ok(value.map(|it| serde_json::from_slice(&it)).transpose()?)
-}
-
-fn key(what: &str, rank: usize) -> String {
-    format!("{what}/{rank}")
 }
 
 /// See [`Group::end`].

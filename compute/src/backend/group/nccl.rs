@@ -8,11 +8,14 @@
 
 use super::super::libraries;
 use super::failure::End;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Error, Result, anyhow, bail};
+use runboard::console;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fmt;
 use std::mem;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,7 +28,7 @@ const POLL: Duration = Duration::from_micros(20);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long it may take until it is known which rank an error of NCCL's comes from.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long NCCL may take on one GPU alone.
 const ALONE: Duration = Duration::from_secs(30);
@@ -37,8 +40,26 @@ const SUM: c_int = 0;
 /// `ncclInProgress` of nccl.h: none of a communicator's operations has failed so far.
 const IN_PROGRESS: c_int = 7;
 
-/// `ncclSystemError` and `ncclRemoteError` of nccl.h: a connection or a process is gone.
-const GONE: [c_int; 2] = [2, 6];
+/// `ncclRemoteError` of nccl.h: another process has failed, or the network to it.
+const REMOTE: c_int = 6;
+
+/// Communicators that are being aborted.
+static ABORTING: AtomicUsize = AtomicUsize::new(0);
+
+/// An error of NCCL's.
+#[derive(Debug)]
+struct NcclError {
+    status: c_int,
+    text: String,
+}
+
+impl fmt::Display for NcclError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NCCL: {}", self.text)
+    }
+}
+
+impl std::error::Error for NcclError {}
 
 /// `cudaErrorNotReady` of driver_types.h: what was issued before an event is not done.
 const NOT_READY: c_int = 600;
@@ -173,10 +194,11 @@ impl Gpu {
             (text((self.functions.nccl_error)(status)), text(said))
         };
         let said = said.lines().next().unwrap_or_default();
-        match said.is_empty() {
-            true => bail!("NCCL: {kind}"),
-            false => bail!("NCCL: {kind}: {said}"),
-        }
+        let text = match said.is_empty() {
+            true => kind,
+            false => format!("{kind}: {said}"),
+        };
+        Err(NcclError { status, text }.into())
     }
 
     /// The error of a number that CUDA returned, if it is one.
@@ -208,6 +230,8 @@ pub(super) struct Communicator {
     raw: *mut c_void,
     /// Before and after a sum.
     events: [*mut c_void; 2],
+    /// Whether all of this is to be freed.
+    is_open: bool,
 }
 
 impl Communicator {
@@ -220,12 +244,18 @@ impl Communicator {
             gpu,
             raw: ptr::null_mut(),
             events: [ptr::null_mut(); 2],
+            is_open: true,
         };
         for event in &mut own.events {
             // SAFETY: it writes a pointer. Without flags it takes the time.
             gpu.cuda(unsafe { (functions.new_event)(event, 0) })?;
         }
         Ok(own)
+    }
+
+    /// Where its memory is.
+    pub fn device(&self) -> Device {
+        self.gpu.device
     }
 
     /// Connect to `world` ranks, of which this is one; all do so at once. It may wait for them without end.
@@ -257,9 +287,16 @@ impl Communicator {
 
     /// End it while all ranks still answer.
     pub fn close(mut self) {
-        // SAFETY: this communicator was made by these functions, and nobody uses it later.
-        unsafe { (self.gpu.functions.abort)(self.raw) };
-        self.raw = ptr::null_mut();
+        self.remains().abort();
+    }
+
+    fn remains(&mut self) -> Remains {
+        self.is_open = false;
+        Remains {
+            gpu: self.gpu,
+            raw: self.raw,
+            events: self.events,
+        }
     }
 
     /// Issue the sum over the ranks, in place of the floats; what is issued to the GPU later finds it done.
@@ -291,8 +328,7 @@ impl Communicator {
             // SAFETY: the event is this communicator's.
             let status = unsafe { (functions.query)(end) };
             if status != NOT_READY {
-                let end = |error| End::Failed(format!("{error:#}"));
-                self.gpu.cuda(status).map_err(end)?;
+                self.gpu.cuda(status)?;
                 break;
             }
             // SAFETY: it takes nothing. That a sum is not done yet is no error that others should find.
@@ -306,10 +342,8 @@ impl Communicator {
                 if let Some(end) = lost() {
                     return Err(end.into());
                 }
-                if failed != IN_PROGRESS
-                    && let Err(error) = self.gpu.nccl(failed)
-                {
-                    return Err(failure(failed, &error, lost).into());
+                if failed != IN_PROGRESS {
+                    self.gpu.nccl(failed)?;
                 }
                 if start.elapsed() >= limit {
                     return Err(End::TimedOut.into());
@@ -325,8 +359,16 @@ impl Communicator {
     }
 }
 
-/// What an asynchronous error of NCCL's means. The connection that tells which rank is gone may close a little later.
-fn failure(status: c_int, error: &anyhow::Error, lost: impl Fn() -> Option<End>) -> End {
+/// What an error of a communicator's means. Of NCCL's own another rank may be the reason, and the connection that tells which
+/// one may close a little later.
+pub(super) fn end_of(error: &Error, lost: impl Fn() -> Option<End>) -> End {
+    if let Some(end) = error.downcast_ref::<End>() {
+        return end.clone();
+    }
+    let Some(of_nccl) = error.downcast_ref::<NcclError>() else {
+        return End::Failed(format!("{error:#}"));
+    };
+    console::warning(format_args!("{of_nccl}"));
     let deadline = Instant::now() + GRACE;
     while Instant::now() < deadline {
         if let Some(end) = lost() {
@@ -334,15 +376,26 @@ fn failure(status: c_int, error: &anyhow::Error, lost: impl Fn() -> Option<End>)
         }
         thread::sleep(LOOK);
     }
-    match GONE.contains(&status) {
-        true => End::Closed(None),
-        false => End::Failed(format!("{error:#}")),
+    match of_nccl.status {
+        REMOTE => End::Closed(None),
+        _ => End::Failed(of_nccl.to_string()),
     }
+}
+
+/// Whether an error of a communicator's says no more than that another rank has one.
+pub(super) fn is_of_others(error: &Error) -> bool {
+    let of_nccl = error.downcast_ref::<NcclError>();
+    error.is::<End>() || of_nccl.is_some_and(|error| error.status == REMOTE)
+}
+
+/// Whether a communicator is being aborted, which may take for ever.
+pub(super) fn is_aborting() -> bool {
+    ABORTING.load(Ordering::SeqCst) > 0
 }
 
 /// What is left of a communicator that nobody uses any more.
 struct Remains {
-    functions: Functions,
+    gpu: Gpu,
     raw: *mut c_void,
     events: [*mut c_void; 2],
 }
@@ -353,28 +406,31 @@ unsafe impl Send for Remains {}
 impl Remains {
     /// What the GPU is still at ends, whatever the others do.
     fn abort(self) {
-        // SAFETY: communicator and events were made by these functions, and nobody uses them later.
+        ABORTING.fetch_add(1, Ordering::SeqCst);
+        let functions = self.gpu.functions;
+        // SAFETY: communicator and events were made by these functions, and nobody uses them later. The device is that of this
+        // thread alone.
         unsafe {
+            (functions.set_device)(self.gpu.index);
             if !self.raw.is_null() {
-                (self.functions.abort)(self.raw);
+                (functions.abort)(self.raw);
             }
             for event in self.events.into_iter().filter(|event| !event.is_null()) {
-                (self.functions.destroy_event)(event);
+                (functions.destroy_event)(event);
             }
         }
+        ABORTING.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Communicator {
     /// On a thread of its own, as NCCL may take long to abort, or for ever: who drops it goes on.
     fn drop(&mut self) {
-        let remains = Remains {
-            functions: self.gpu.functions,
-            raw: self.raw,
-            events: self.events,
-        };
-        // Without a thread it is left to the end of the process.
-        let _ = thread::Builder::new().spawn(move || remains.abort());
+        if self.is_open {
+            let remains = self.remains();
+            // Without a thread it is left to the end of the process.
+            let _ = thread::Builder::new().spawn(move || remains.abort());
+        }
     }
 }
 
@@ -413,5 +469,8 @@ pub fn begins_alone(gpu: usize) -> Result<()> {
     };
     thread::Builder::new().spawn(begin)?;
     let begun = begun.recv_timeout(ALONE);
-    begun.unwrap_or_else(|_| bail!("NCCL does not begin within {} s", ALONE.as_secs()))
+    begun.unwrap_or_else(|_| {
+        super::lose_thread();
+        bail!("NCCL does not begin within {} s", ALONE.as_secs())
+    })
 }

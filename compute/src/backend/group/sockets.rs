@@ -5,6 +5,11 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
+use std::thread;
+use std::time::Duration;
+
+/// Between two looks at the system's table.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// A TCP socket of this process.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +53,15 @@ pub fn open() -> io::Result<Vec<Socket>> {
     Ok(descriptors.filter_map(socket).collect())
 }
 
-/// The other end of one of these connections that has closed it since.
+/// The other end of one of these connections that has closed it since. The system's table may change while it is read, so two
+/// looks must say so.
 pub fn lost(connections: &[Socket]) -> Option<SocketAddr> {
+    let first = closed(connections)?;
+    thread::sleep(AGAIN);
+    closed(connections).filter(|second| *second == first)
+}
+
+fn closed(connections: &[Socket]) -> Option<SocketAddr> {
     let stands = open()
         .ok()?
         .into_iter()
@@ -97,8 +109,7 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
-    use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     #[test]
     fn open_sockets_have_their_descriptor_and_address() {

@@ -80,6 +80,10 @@ pub fn meet_on_gpus(group: &mut Group, spec: &Spec, network: &Network) -> Result
     let Err(apart) = group.meet_on_gpus(device)? else {
         return Ok(());
     };
+    if wanted == ProcessGroup::Nccl {
+        // Nobody leaves before all know why.
+        group.barrier()?;
+    }
     let why = match (apart, wanted) {
         (Apart::Unfit(why), ProcessGroup::Nccl) => {
             bail_user!("compute.process_group: got nccl, want auto or gloo: {why}")
