@@ -396,7 +396,9 @@ impl Group {
         }
         self.barrier()?; // the last sum of each is done
         let close = |links: &mut Links| {
-            links.nccl.take().map(Communicator::close);
+            if let Some(communicator) = links.nccl.take() {
+                communicator.close();
+            }
             Ok(())
         };
         self.run(close).context("failed to end NCCL")

@@ -220,6 +220,8 @@ fn obey(orders: Orders) -> Result<()> {
             }
             println!("\n> sum {:?}", group.all_reduce(vec![1.0])?);
             println!("\n> time {:?}", group.take_time_on_gpus());
+            group.leave_gpus()?;
+            println!("\n> on GPUs {}", group.is_on_gpus());
             group.barrier()?;
         }
         Act::Gradients => {
@@ -556,6 +558,7 @@ fn gpus_of_their_own_sum_and_others_say_on_all_ranks_why_not() {
             let sums = if why.is_empty() { LENGTHS.len() } else { 0 };
             let time = Duration::from_micros(500) * u32::try_from(sums).unwrap();
             rank.expect(&format!("time {time:?}"));
+            rank.expect("on GPUs false");
             rank.expect("done");
         }
     }
