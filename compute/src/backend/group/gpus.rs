@@ -92,8 +92,8 @@ pub(super) fn meet(group: &mut Group, gpu: Result<Gpu, String>) -> Result<Result
     let connecting = group.start(connect);
     let outcome = group.finish_within(connecting, limit, None)?;
     // The others may wait where they do not hear of it, as NCCL connects: then this rank's reason counts.
-    let end = outcome.as_ref().err();
-    let end = end.map(|failure| End::Failed(failure.why.clone()));
+    let own = outcome.as_ref().err().filter(|it| !it.is_of_others);
+    let end = own.map(|failure| End::Failed(failure.why.clone()));
     let outcomes = group.gather_or(&outcome, end)?;
     let apart = apart(&outcomes, group.members());
     if apart.is_some() {
