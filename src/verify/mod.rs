@@ -138,10 +138,7 @@ pub fn verify(options: &Options) -> Result<End> {
     for (name, title, question) in questions::ALL {
         let begin = Instant::now();
         bench.programs.say(&format!("{name}: {title}"))?;
-        let answer = match bench.programs.time_left() {
-            None => Ok(Answer::left_out("no time")),
-            Some(_) => question(&bench, &mut state),
-        };
+        let answer = questions::answer(*question, &bench, &mut state);
         // What it ends is no answer.
         let interrupted = match &answer {
             Ok(answer) if answer.outcome != Outcome::Failed => shutdown.requested().is_some(),

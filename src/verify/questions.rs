@@ -43,6 +43,14 @@ impl State {
 /// How a question is answered.
 pub(super) type Question = fn(&Bench, &mut State) -> Result<Answer>;
 
+/// The answer to a question, if there is time left for it.
+pub(super) fn answer(question: Question, bench: &Bench, state: &mut State) -> Result<Answer> {
+    match bench.programs.time_left() {
+        None => Ok(Answer::left_out("no time")),
+        Some(_) => question(bench, state),
+    }
+}
+
 /// Name, title and how it is answered.
 pub(super) const ALL: &[(&str, &str, Question)] = &[
     ("goldens-float32", "golden values in float32", |bench, _| {
@@ -516,10 +524,8 @@ fn nccl(bench: &Bench, state: &mut State) -> Result<Answer> {
     if bench.device == "cpu" {
         return Ok(Answer::left_out("for GPUs"));
     }
-    let gpus = (1..=bench.machine.gpus.min(8)).rev();
-    let gpus = gpus
-        .into_iter()
-        .find(|gpus| bench.scale.batch_size.is_multiple_of(*gpus));
+    let share = |gpus: &usize| bench.scale.batch_size.is_multiple_of(*gpus);
+    let gpus = (1..=bench.machine.gpus.min(8)).rev().find(share);
     let gpus = gpus.unwrap_or(1);
     if gpus > 1 {
         let own = float32_losses(bench, state)?;
@@ -656,5 +662,45 @@ impl Bench<'_> {
         }
         words.extend(more.iter().map(PathBuf::from));
         self.programs.runboard(&words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::programs::Programs;
+    use super::super::{Options, Scale};
+    use super::*;
+    use crate::compute::Machine;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn every_question_is_left_out_when_the_time_is_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options {
+            device: "cpu".to_owned(),
+            time: Duration::ZERO,
+            out: directory.path().to_owned(),
+            data: None,
+            python: None,
+            quick: true,
+        };
+        let machine = Machine {
+            burn: String::new(),
+            libtorch: String::new(),
+            target_features: Vec::new(),
+            gpus: 0,
+            cuda_failure: None,
+        };
+        let bench = Bench {
+            options: &options,
+            device: "cpu".to_owned(),
+            machine: &machine,
+            programs: Programs::new(directory.path(), Instant::now()).unwrap(),
+            scale: Scale::of(true),
+        };
+        for (name, _, question) in ALL {
+            let answer = answer(*question, &bench, &mut State::default()).unwrap();
+            assert_eq!(answer.summary, "no time", "{name}");
+        }
     }
 }

@@ -41,6 +41,15 @@ pub fn send(values: &Tensor, device: Device) -> Result<Tensor> {
     Ok(values.f_to_device_(device, values.kind(), true, false)?)
 }
 
+/// Each one in a row; a copy only of what does not lie so.
+///
+/// # Errors
+/// libtorch's.
+pub fn flattened(tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    let flat = tensors.iter().map(|tensor| tensor.f_flatten(0, -1));
+    Ok(flat.collect::<Result<Vec<_>, _>>()?)
+}
+
 /// Views of values that lie one after the other, in the shapes of some tensors.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use super::cpu::{self, CpuNetwork, DenseFirst};
 use super::dropout::Dropout;
 use super::losses::DeviceLosses;
-use super::memory::{FlatTensors, send};
+use super::memory::{FlatTensors, flattened, send};
 use super::{Labels, handles, not_libtorch, tch_tensor, to_host, with_handles};
 use crate::model::{self, LAYERS, NORMS, Network, PARAMETERS, PER_LAYER, POOLS};
 use anyhow::{Result, anyhow};
@@ -119,13 +119,7 @@ impl Gradients {
     pub fn flat(&self) -> Result<tch::Tensor> {
         match self {
             Gradients::Host(flat) => flat.flat(),
-            Gradients::Device(tensors) => {
-                let flat = tensors.iter().map(|tensor| tensor.f_flatten(0, -1));
-                Ok(tch::Tensor::f_cat(
-                    &flat.collect::<Result<Vec<_>, _>>()?,
-                    0,
-                )?)
-            }
+            Gradients::Device(tensors) => Ok(tch::Tensor::f_cat(&flattened(tensors)?, 0)?),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A network's parameters one after the other in memory, so that a step changes all of them at once.
 
+use super::memory::flattened;
 use super::{handles, memory, with_handles};
 use crate::model::{Network, PER_LAYER};
 use anyhow::Result;
@@ -82,10 +83,4 @@ impl FlatParameters {
     pub fn biases(&mut self) -> impl Iterator<Item = &mut Tensor> {
         self.views.iter_mut().skip(1).step_by(PER_LAYER)
     }
-}
-
-/// Each one in a row; a copy only of what does not lie so.
-fn flattened(handles: &[Tensor]) -> Result<Vec<Tensor>> {
-    let flat = handles.iter().map(|handle| handle.f_flatten(0, -1));
-    Ok(flat.collect::<Result<Vec<_>, _>>()?)
 }

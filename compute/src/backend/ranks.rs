@@ -2,7 +2,7 @@
 
 use super::cpu::{DENSE, DenseFirst};
 use super::group::{Group, PendingMean};
-use super::memory::{FlatTensors, views};
+use super::memory::{FlatTensors, flattened, views};
 use super::native::{Gradients, PartGradients, part_gradients_in_turn};
 use super::{Labels, handles, to_host};
 use crate::model::Network;
@@ -143,8 +143,7 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
     fn finish_on_gpus(&mut self, part: PartGradients) -> Result<PartGradients> {
         let mut tensors = part.gradients.into_tensors();
         tensors.extend([part.cross_entropy.f_detach()?, part.accuracy]);
-        let flat = tensors.iter().map(|tensor| tensor.f_flatten(0, -1));
-        let mut flat = Tensor::f_cat(&flat.collect::<Result<Vec<_>, _>>()?, 0)?;
+        let mut flat = Tensor::f_cat(&flattened(&tensors)?, 0)?;
         self.group.sum_on_gpus(&flat)?;
         let _ = flat.f_div_scalar_(self.group.members().len() as f64)?;
         self.waited += self.group.take_time_on_gpus();

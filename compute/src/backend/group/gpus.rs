@@ -3,11 +3,9 @@
 use super::failure::End;
 use super::meeting::Member;
 use super::nccl::{self, Card, Communicator, Gpu, UniqueId};
-use super::{Group, Links, sockets};
+use super::{Group, Links};
 use anyhow::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 use tch::{Kind, Tensor};
 
@@ -80,9 +78,9 @@ pub(super) fn meet(group: &mut Group, gpu: Result<Gpu, String>) -> Result<Result
     let id = ids.into_iter().next().and_then(Result::ok);
     let id = id.and_then(|id| id.try_into().ok());
     let id = UniqueId(id.context("rank 0 has given no id of NCCL's")?);
-    let (limit, addresses) = (group.timeout.max(FIRST_TIMEOUT), group.addresses.clone());
+    let limit = group.timeout.max(FIRST_TIMEOUT);
     let connect = move |links: &mut Links| {
-        let met = first_sum(links, id, (rank, world), limit, &addresses);
+        let met = first_sum(links, id, (rank, world), limit);
         if met.is_err() {
             links.nccl = None;
             links.store()?.set(FAILED, b"1")?;
@@ -113,21 +111,14 @@ fn first_sum(
     id: UniqueId,
     (rank, world): (usize, usize),
     limit: Duration,
-    addresses: &HashMap<SocketAddr, usize>,
 ) -> Result<()> {
-    let (own, store) = (&links.sockets, links.store.as_ref());
     let communicator = links.nccl.as_mut().context("there is no GPU")?;
     communicator.connect(id, rank, world)?;
+    let (communicator, store) = (links.nccl()?, links.store()?);
     let ones = Tensor::f_ones([FIRST_SUM], (Kind::Float, communicator.device()))?;
-    let has_failed = || store?.get(FAILED).ok()?.map(|_| End::Closed(None));
-    let lost = || lost(own, addresses).or_else(has_failed);
+    let has_failed = || store.get(FAILED).ok()?.map(|_| End::Closed(None));
+    let lost = || links.lost().or_else(has_failed);
     communicator.try_sum(&ones, world, limit, lost)
-}
-
-/// The rank that is gone, by its connection, if one is.
-pub(super) fn lost(own: &[sockets::Socket], addresses: &HashMap<SocketAddr, usize>) -> Option<End> {
-    let remote = sockets::lost(own)?;
-    Some(End::Closed(addresses.get(&remote).copied()))
 }
 
 /// That a rank has failed, if one has: the first one with a reason of its own.

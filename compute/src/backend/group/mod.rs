@@ -104,8 +104,8 @@ pub(super) struct PendingMean(Pending<Result<()>>);
 struct Links {
     nccl: Option<Communicator>,
     gloo: Option<Gloo>,
-    /// The connections of Gloo's.
-    sockets: Vec<Socket>,
+    /// The connections of Gloo's, each with the rank at its other end.
+    connections: Vec<(Socket, usize)>,
     store: Option<Store>,
     /// Whether an operation has failed: there are no more, also of those that are under way.
     failed: bool,
@@ -119,6 +119,11 @@ impl Links {
     fn gloo(&mut self) -> Result<&mut Gloo> {
         let gloo = self.gloo.as_mut().filter(|_| !self.failed);
         gloo.context("there is no group")
+    }
+
+    /// The rank that is gone, by its connection, if one is.
+    fn lost(&self) -> Option<End> {
+        sockets::lost(&self.connections).map(|rank| End::Closed(Some(rank)))
     }
 
     fn nccl(&self) -> Result<&Communicator> {
@@ -332,19 +337,15 @@ impl Group {
     /// As [`Group::all_reduce`].
     pub(super) fn sum_on_gpus(&mut self, values: &Tensor) -> Result<()> {
         let (floats, timeout) = (GpuFloats::new(values)?, self.timeout);
-        let addresses = self.addresses.clone();
-        let known = addresses.clone();
         let issue = move |links: &mut Links| {
-            let lost = || gpus::lost(&links.sockets, &known);
             let issued = links.nccl()?.sum(&floats);
-            issued.map_err(|error| nccl::end_of(&error, lost))?;
+            issued.map_err(|error| nccl::end_of(&error, || links.lost()))?;
             Ok(floats)
         };
         let floats = self.run(issue).context("failed to sum over the ranks")?;
         let wait = move |links: &mut Links| {
-            let lost = || gpus::lost(&links.sockets, &addresses);
-            let waited = links.nccl()?.wait(timeout, lost);
-            let waited = waited.map_err(|error| nccl::end_of(&error, lost));
+            let waited = links.nccl()?.wait(timeout, || links.lost());
+            let waited = waited.map_err(|error| nccl::end_of(&error, || links.lost()));
             if waited.is_err() {
                 links.nccl = None; // who waits for the GPU now goes on
             }
@@ -571,8 +572,8 @@ fn build(
         ends.extend(theirs.into_iter().map(|address| (address, rank)));
     }
     // Others may have come to the store meanwhile.
-    let is_ours = |socket: &Socket| socket.remote.is_some_and(|it| ends.contains_key(&it));
-    links.sockets = own.into_iter().filter(is_ours).collect();
+    let with_rank = |socket: Socket| Some((socket, *ends.get(&socket.remote?)?));
+    links.connections = own.into_iter().filter_map(with_rank).collect();
     Ok(ends)
 }
 

@@ -53,22 +53,22 @@ pub fn open() -> io::Result<Vec<Socket>> {
     Ok(descriptors.filter_map(socket).collect())
 }
 
-/// The other end of one of these connections that has closed it since. The system's table may change while it is read, so two
+/// The rank at the other end of one of these connections that has closed it since. The system's table may change while it is read, so two
 /// looks must say so.
-pub fn lost(connections: &[Socket]) -> Option<SocketAddr> {
+pub fn lost(connections: &[(Socket, usize)]) -> Option<usize> {
     let first = closed(connections)?;
     thread::sleep(AGAIN);
     closed(connections).filter(|second| *second == first)
 }
 
-fn closed(connections: &[Socket]) -> Option<SocketAddr> {
+fn closed(connections: &[(Socket, usize)]) -> Option<usize> {
     let stands = open()
         .ok()?
         .into_iter()
         .filter(|socket| socket.remote.is_some());
     let stands: HashSet<u64> = stands.map(|socket| socket.inode).collect();
-    let closed = |socket: &&Socket| socket.remote.is_some() && !stands.contains(&socket.inode);
-    connections.iter().find(closed)?.remote
+    let closed = |(socket, _): &&(Socket, usize)| !stands.contains(&socket.inode);
+    connections.iter().find(closed).map(|(_, rank)| *rank)
 }
 
 /// Inode and addresses of a line such as `0: 0100007F:1F90 0100007F:A1B2 01 0:0 0:0 0 0 0 4711 ...`; that of the other end in
@@ -138,6 +138,7 @@ mod tests {
         let is_near = |socket: &Socket| socket.descriptor == near.as_raw_fd();
         let own: Vec<Socket> = open().unwrap().into_iter().filter(is_near).collect();
         assert_eq!(own[0].remote, Some(address));
+        let own = [(own[0], 7)];
         assert_eq!(lost(&own), None);
         drop(far);
         // The kernel brings the news when it has time.
@@ -145,8 +146,8 @@ mod tests {
         while lost(&own).is_none() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(lost(&own), Some(address));
+        assert_eq!(lost(&own), Some(7));
         drop(near);
-        assert_eq!(lost(&own), Some(address));
+        assert_eq!(lost(&own), Some(7));
     }
 }
