@@ -42,7 +42,11 @@ fn main() {
 /// libtorch's process groups and its settings as C functions. The libraries that they need are those that torch-sys names.
 fn compile(libtorch: &Path) {
     let group = Path::new("src/backend/group");
-    let sources = [group.join("c10d.cpp"), "src/backend/context.cpp".into()];
+    let sources = [
+        group.join("c10d.cpp"),
+        "src/backend/context.cpp".into(),
+        "src/backend/gpu.cpp".into(),
+    ];
     for source in sources.iter().chain([&group.join("gloo")]) {
         println!("cargo:rerun-if-changed={}", source.display());
     }

@@ -9,7 +9,7 @@ use runboard::checkpoint::{self, Checkpoint};
 use runboard::data::{Batch, BatchStream, Batching, Images, Split};
 use runboard::measure::Spread;
 use runboard::spec::Spec;
-use runboard_compute::backend::{self, DeviceLosses, Optimizer};
+use runboard_compute::backend::{self, DeviceLosses, Optimizer, Recorder};
 use runboard_compute::model::Network;
 use runboard_compute::trainer::reporter::{RankTimes, Reporter, StepOutput};
 use runboard_compute::trainer::steps::{PHASES, Steps};
@@ -74,8 +74,14 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let averages = Default::default();
     let mut reporter = Reporter::start(directory.path(), spec, 0, averages, &classes, false)?;
     let (pixels, labels) = upload(spec, &batch, &device);
-    let (losses, gradients) =
-        backend::gradients(&network, spec, 0, pixels.clone(), labels.clone())?;
+    let (losses, gradients) = backend::gradients(
+        &network,
+        spec,
+        0,
+        pixels.clone(),
+        labels.clone(),
+        &mut Recorder::default(),
+    )?;
     reporter.record_losses(DeviceLosses::read(&[&losses])?[0]);
     let optimizer = Optimizer::new(spec, &network)?;
     let output = StepOutput {

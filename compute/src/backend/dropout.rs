@@ -49,6 +49,11 @@ impl Dropout {
         &self.factors[layer]
     }
 
+    /// The factors of each layer that has it, the first one first.
+    pub fn layers(&self) -> impl Iterator<Item = &[f32]> {
+        self.factors.iter().map(Vec::as_slice)
+    }
+
     /// The factor of what is not left out.
     pub fn scale(&self) -> f32 {
         self.scale

@@ -1,6 +1,7 @@
 //! The memory of libtorch's tensors as slices: parameters and images are read where they are, and gradients written to where
 //! the optimizer takes them from.
 
+use super::gpu::pinned;
 use anyhow::Result;
 use std::borrow::Cow;
 use std::slice;
@@ -34,7 +35,7 @@ pub fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
 pub fn send(values: &Tensor, device: Device) -> Result<Tensor> {
     let pinned = match device {
         // Not to pin, as where the system allows no more of it, only costs time.
-        Device::Cuda(_) => values.f_pin_memory(device).ok(),
+        Device::Cuda(_) => pinned(values),
         _ => None,
     };
     let values = pinned.as_ref().unwrap_or(values);

@@ -12,6 +12,7 @@ mod cpu;
 mod device_images;
 mod dropout;
 pub mod golden;
+mod gpu;
 pub mod group;
 pub mod libraries;
 mod losses;
@@ -21,6 +22,7 @@ mod native;
 mod optimizer;
 mod parameters;
 mod ranks;
+mod recorder;
 mod tree_sum;
 mod update_rule;
 
@@ -32,6 +34,7 @@ pub use native::{
 };
 pub use optimizer::Optimizer;
 pub use ranks::{batch_gradients, checksum};
+pub use recorder::Recorder;
 
 use crate::model::{Network, PARAMETERS};
 use anyhow::{Context, Result, anyhow};

@@ -39,6 +39,8 @@ pub(super) struct Orthogonalizer {
     product: Tensor,
     /// sqrt(max(1, outputs / inputs))
     scale: f64,
+    /// What the update is multiplied by, a scalar on the device: a graph has its place, and not its value.
+    factor: Tensor,
     /// How many steps are made at a time.
     counts: &'static [usize],
 }
@@ -76,6 +78,7 @@ impl Orthogonalizer {
             spare: square()?,
             product,
             scale: (outputs as f64 / inputs).max(1.0).sqrt(),
+            factor: Tensor::f_zeros([], (weights.kind(), weights.device()))?,
             counts: match weights.device() {
                 Device::Cpu => STEPS,
                 _ => STEPS_ON_GPU,
@@ -83,11 +86,20 @@ impl Orthogonalizer {
         })
     }
 
-    /// Replace U S V^T by about U V^T times `rate` times sqrt(max(1, outputs / inputs)), in place.
+    /// The rate by which [`Orthogonalizer::apply`] multiplies from now on.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn apply(&mut self, update: &mut Tensor, rate: f64) -> Result<()> {
+    pub fn set_rate(&mut self, rate: f64) -> Result<()> {
+        let _ = self.factor.f_fill_(self.scale * rate)?;
+        Ok(())
+    }
+
+    /// Replace U S V^T by about U V^T times the rate times sqrt(max(1, outputs / inputs)), in place.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn apply(&mut self, update: &Tensor) -> Result<()> {
         let (a, b, c) = COEFFICIENTS;
         let Orthogonalizer {
             gram,
@@ -95,7 +107,8 @@ impl Orthogonalizer {
             steps,
             spare,
             product,
-            scale,
+            scale: _,
+            factor,
             counts,
         } = self;
         let mut x = matrix(update)?;
@@ -127,7 +140,7 @@ impl Orthogonalizer {
                 let _ = steps.f_div_(&norm)?;
             }
             if round + 1 == counts.len() {
-                let _ = steps.f_mul_scalar_(*scale * rate)?;
+                let _ = steps.f_mul_(factor)?;
             }
             let _ = steps.f_mm_out(product, &x)?;
             x.f_copy_(product)?;
@@ -173,8 +186,9 @@ mod tests {
             for counts in [STEPS, STEPS_ON_GPU] {
                 let mut orthogonalizer = Orthogonalizer::of(weights).unwrap();
                 orthogonalizer.counts = counts;
-                let mut update = weights.copy();
-                orthogonalizer.apply(&mut update, 0.5).unwrap();
+                let update = weights.copy();
+                orthogonalizer.set_rate(0.5).unwrap();
+                orthogonalizer.apply(&update).unwrap();
                 let found = matrix(&update).unwrap() / (0.5 * orthogonalizer.scale);
                 let difference = (found - iterated(weights)).abs().max().double_value(&[]);
                 assert!(difference < 2e-5, "{number}, {counts:?}: {difference}");

@@ -4,9 +4,10 @@ use super::cpu::{self, CpuNetwork, DenseFirst};
 use super::dropout::Dropout;
 use super::losses::DeviceLosses;
 use super::memory::{FlatTensors, flattened, send};
+use super::recorder::Recorder;
 use super::{Labels, handles, not_libtorch, tch_tensor, to_host, with_handles};
 use crate::model::{self, LAYERS, NORMS, Network, PARAMETERS, PER_LAYER, POOLS};
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
 use runboard::checkpoint::NamedTensor;
@@ -23,12 +24,13 @@ pub fn gradients(
     step: u64,
     images: Tensor<4>,
     labels: impl Into<Labels>,
+    recorder: &mut Recorder,
 ) -> Result<(DeviceLosses, Network)> {
-    part_gradients(network, spec, step, images, labels)?.add_decay(network, spec)
+    part_gradients(network, spec, step, images, labels, recorder)?.add_decay(network, spec)
 }
 
 /// The cross-entropy and accuracy on a step's batch or a part of it, and the gradient of the former by every parameter. Which
-/// outputs are left out follows from the spec's seed and the step.
+/// outputs are left out follows from the spec's seed and the step. What a GPU makes holds until the next call with this recorder.
 ///
 /// # Errors
 /// libtorch's, such as memory that does not suffice.
@@ -38,8 +40,9 @@ pub fn part_gradients(
     step: u64,
     images: Tensor<4>,
     labels: impl Into<Labels>,
+    recorder: &mut Recorder,
 ) -> Result<PartGradients> {
-    part_gradients_in_turn(network, spec, step, images, labels.into(), None)
+    part_gradients_in_turn(network, spec, step, images, labels.into(), recorder, None)
 }
 
 /// As [`part_gradients`]. Where the CPU's kernels compute, `first` takes those by the dense layers' parameters, nine tenths of
@@ -50,6 +53,7 @@ pub(super) fn part_gradients_in_turn(
     step: u64,
     images: Tensor<4>,
     labels: Labels,
+    recorder: &mut Recorder,
     first: Option<DenseFirst>,
 ) -> Result<PartGradients> {
     let weights = handles(network)?;
@@ -59,8 +63,43 @@ pub(super) fn part_gradients_in_turn(
     let dropout = Dropout::new(spec, step, place..place + labels.own.numel());
     match CpuNetwork::of(spec, &images) {
         Some(cpu) => cpu.gradients(&weights, &images, &labels, dropout.as_ref(), first),
-        None => differentiate(&weights, spec, &images, &labels, dropout.as_ref()),
+        None => differentiate_recorded(&weights, spec, &images, &labels, dropout, recorder),
     }
+}
+
+/// [`differentiate`], issued by a recorder.
+fn differentiate_recorded(
+    weights: &[tch::Tensor],
+    spec: &Spec,
+    images: &tch::Tensor,
+    labels: &Targets,
+    dropout: Option<Dropout>,
+    recorder: &mut Recorder,
+) -> Result<PartGradients> {
+    let factors = dropout_factors(dropout.as_ref(), images.device())?;
+    let mut inputs = vec![images.shallow_clone(), labels.own.shallow_clone()];
+    inputs.extend(labels.mixed.as_ref().map(tch::Tensor::shallow_clone));
+    let labelled = inputs.len();
+    inputs.extend(factors);
+    let compute = |inputs: &[tch::Tensor]| {
+        let labels = Targets {
+            own: inputs[1].shallow_clone(),
+            mixed: inputs[2..labelled].first().map(tch::Tensor::shallow_clone),
+            ..*labels
+        };
+        let part = differentiate(weights, spec, &inputs[0], &labels, &inputs[labelled..])?;
+        let mut outputs = vec![part.cross_entropy.f_detach()?, part.accuracy];
+        outputs.extend(part.gradients.into_tensors());
+        Ok(outputs)
+    };
+    let lasting: Vec<&tch::Tensor> = weights.iter().collect();
+    let mut outputs = recorder.run(&lasting, &inputs, compute)?.into_iter();
+    let mut next = || outputs.next().context("a loss is missing");
+    Ok(PartGradients {
+        cross_entropy: next()?,
+        accuracy: next()?,
+        gradients: Gradients::Device(outputs.collect()),
+    })
 }
 
 /// [`gradients`] by libtorch's operations, where that computes them by the kernels; without dropout.
@@ -78,7 +117,7 @@ pub(super) fn gradients_beside_kernels(
         return Ok(None);
     }
     let labels = Targets::new(labels.into(), spec)?;
-    let part = differentiate(&handles(network)?, spec, &images, &labels, None)?;
+    let part = differentiate(&handles(network)?, spec, &images, &labels, &[])?;
     part.add_decay(network, spec).map(Some)
 }
 
@@ -198,7 +237,7 @@ fn differentiate(
     spec: &Spec,
     images: &tch::Tensor,
     labels: &Targets,
-    dropout: Option<&Dropout>,
+    dropout: &[tch::Tensor],
 ) -> Result<PartGradients> {
     let leaves = tracked(weights)?;
     let logits = forward(&leaves, spec, images, dropout, None)?;
@@ -232,7 +271,7 @@ pub fn logits(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<f
     let (weights, images) = (handles(network)?, tch_tensor(images)?);
     let logits = match CpuNetwork::of(spec, &images) {
         Some(cpu) => cpu.logits(&weights, &images)?,
-        None => forward(&weights, spec, &images, None, None)?,
+        None => forward(&weights, spec, &images, &[], None)?,
     };
     to_host(&logits)
 }
@@ -301,7 +340,7 @@ pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<
     let _guard = tch::no_grad_guard();
     let mut layers = Vec::new();
     let images = tch_tensor(images)?;
-    let _logits = forward(&handles(network)?, spec, &images, None, Some(&mut layers))?;
+    let _logits = forward(&handles(network)?, spec, &images, &[], Some(&mut layers))?;
     let named = |(name, x): (&str, tch::Tensor)| -> Result<NamedTensor> {
         let x = match x.dim() {
             4 => x.f_permute([0, 2, 3, 1])?,
@@ -319,12 +358,13 @@ pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<
 /// Where the layers' outputs are put, if anywhere.
 type Captures<'a> = Option<&'a mut Vec<(&'static str, tch::Tensor)>>;
 
-/// The network in libtorch's operations; memory is channels-last throughout.
+/// The network in libtorch's operations; memory is channels-last throughout. `dropout` are the factors of the outputs of
+/// local3 and local4, or none.
 fn forward(
     weights: &[tch::Tensor],
     spec: &Spec,
     images: &tch::Tensor,
-    dropout: Option<&Dropout>,
+    dropout: &[tch::Tensor],
     mut captures: Captures,
 ) -> Result<tch::Tensor> {
     let kind = match spec.compute.precision {
@@ -369,10 +409,10 @@ fn forward(
     capture(pool2, &x);
     let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
     let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
-    let x = dropped(x, dropout, 0)?;
+    let x = dropped(x, dropout.first())?;
     capture(local3, &x);
     let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
-    let x = dropped(x, dropout, 1)?;
+    let x = dropped(x, dropout.get(1))?;
     capture(local4, &x);
     let x = sb.f_addmm(&x, sw)?; // [n, 10]
     capture(softmax_linear, &x);
@@ -380,12 +420,19 @@ fn forward(
 }
 
 /// A dense layer's output without what a training step leaves out.
-fn dropped(x: tch::Tensor, dropout: Option<&Dropout>, layer: usize) -> Result<tch::Tensor> {
-    let Some(dropout) = dropout else {
+fn dropped(x: tch::Tensor, factors: Option<&tch::Tensor>) -> Result<tch::Tensor> {
+    let Some(factors) = factors else {
         return Ok(x);
     };
-    let factors = tch::Tensor::f_from_slice(dropout.factors(layer))?.f_view(&x.size()[..])?;
-    Ok(x.f_mul(&send(&factors, x.device())?.f_to_kind(x.kind())?)?)
+    let factors = factors.f_view(&x.size()[..])?;
+    Ok(x.f_mul(&factors.f_to_kind(x.kind())?)?)
+}
+
+/// The factors of each layer that has dropout, on the device.
+fn dropout_factors(dropout: Option<&Dropout>, device: tch::Device) -> Result<Vec<tch::Tensor>> {
+    let layers = dropout.into_iter().flat_map(Dropout::layers);
+    let sent = layers.map(|factors| send(&tch::Tensor::f_from_slice(factors)?, device));
+    sent.collect()
 }
 
 fn convolution(
@@ -422,9 +469,9 @@ pub(super) fn local_response_norm(x: &tch::Tensor, spec: &spec::Norm) -> Result<
         return Ok(x.shallow_clone());
     }
     let band = band(x, spec)?;
-    let sum = x
-        .f_square()?
-        .f_conv2d::<&tch::Tensor>(&band, None, [1, 1], [0, 0], [1, 1], 1)?;
+    // Channels are last in memory: neither permutation copies.
+    let squares = x.f_square()?.f_permute([0, 2, 3, 1])?;
+    let sum = squares.f_matmul(&band)?.f_permute([0, 3, 1, 2])?;
     // Near its bias, the base needs more digits than a factor of a product.
     let base = sum.f_to_kind(tch::Kind::Float)?.f_add_scalar(spec.bias)?;
     let scale = if spec.beta == 0.75 {
@@ -451,7 +498,8 @@ struct BandShape {
     device: tch::Device,
 }
 
-/// The matrix of [`local_response_norm`], as a convolution of 1 x 1: [channels, channels, 1, 1], made once.
+/// The matrix of [`local_response_norm`], [channels, channels], made once. A graph reads it where it is: it stays while the
+/// network that it is of is trained.
 fn band(x: &tch::Tensor, spec: &spec::Norm) -> Result<tch::Tensor> {
     let shape = BandShape {
         channels: x.size()[1],
@@ -468,8 +516,7 @@ fn band(x: &tch::Tensor, spec: &spec::Norm) -> Result<tch::Tensor> {
         let band = tch::Tensor::f_ones([channels, channels], (shape.kind, shape.device))?
             .f_tril(shape.radius)?
             .f_triu(-shape.radius)?
-            .f_mul_scalar(shape.alpha)?
-            .f_reshape([channels, channels, 1, 1])?;
+            .f_mul_scalar(shape.alpha)?;
         bands.truncate(MOST_BANDS - 1);
         bands.insert(0, (shape, band.shallow_clone()));
         Ok(band)
@@ -551,7 +598,15 @@ pub(super) mod tests {
             let truth = labels.clone();
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
             let fast = logits(&network, &spec, images.clone()).unwrap();
-            let (losses, fast_gradients) = gradients(&network, &spec, 0, images, targets).unwrap();
+            let (losses, fast_gradients) = gradients(
+                &network,
+                &spec,
+                0,
+                images,
+                targets,
+                &mut Recorder::default(),
+            )
+            .unwrap();
             let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
 
             let tracked = Device::libtorch().autodiff();
@@ -627,9 +682,10 @@ pub(super) mod tests {
             let labels = Targets::new(labels.into(), &spec).unwrap();
             let (weights, images) = (handles(&network).unwrap(), tch_tensor(images).unwrap());
             let dropout = Dropout::new(&spec, 7, 0..5);
+            let factors = dropout_factors(dropout.as_ref(), images.device()).unwrap();
             let cpu = CpuNetwork::of(&spec, &images).unwrap();
             let got = cpu.gradients(&weights, &images, &labels, dropout.as_ref(), None);
-            let want = differentiate(&weights, &spec, &images, &labels, dropout.as_ref());
+            let want = differentiate(&weights, &spec, &images, &labels, &factors);
             let (got, want) = (got.unwrap(), want.unwrap());
             let scalar = |tensor: &tch::Tensor| tensor.double_value(&[]);
             assert!((scalar(&got.cross_entropy) - scalar(&want.cross_entropy)).abs() < 1e-5);
@@ -670,7 +726,9 @@ pub(super) mod tests {
                     mixed,
                     ..own.into()
                 };
-                let (losses, gradients) = gradients(&network, &spec, 0, images, labels).unwrap();
+                let (losses, gradients) =
+                    gradients(&network, &spec, 0, images, labels, &mut Recorder::default())
+                        .unwrap();
                 let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
                 (losses.cross_entropy, gradients.named())
             };
@@ -701,7 +759,14 @@ pub(super) mod tests {
             let labels = (0..batch as i64).map(|image| image * image % 10).collect();
             let (images, labels) = upload(pixels, labels, crop, &device);
             let labels = Labels::from(labels);
-            let whole = part_gradients(&network, &spec, 0, images.clone(), labels.clone());
+            let whole = part_gradients(
+                &network,
+                &spec,
+                0,
+                images.clone(),
+                labels.clone(),
+                &mut Recorder::default(),
+            );
             let floats = |part: &PartGradients| {
                 let tensors = part.gradients.tensors().iter();
                 let tensors = tensors.chain([&part.cross_entropy, &part.accuracy]);
@@ -716,7 +781,17 @@ pub(super) mod tests {
                     let places = rank * each..(rank + 1) * each;
                     let images = images.clone().narrow(0, places.start, each);
                     let labels = labels.part(&places);
-                    floats(&part_gradients(&network, &spec, 0, images, labels).unwrap())
+                    floats(
+                        &part_gradients(
+                            &network,
+                            &spec,
+                            0,
+                            images,
+                            labels,
+                            &mut Recorder::default(),
+                        )
+                        .unwrap(),
+                    )
                 };
                 let mut sums: Vec<f32> = (0..ranks).flat_map(part).collect();
                 tree_sum(&mut sums, whole.len());
@@ -737,7 +812,8 @@ pub(super) mod tests {
             let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
             let pixels = random(5 * crop * crop * 3, 7);
             let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
-            let part = part_gradients(&network, &spec, 0, images, labels).unwrap();
+            let part = part_gradients(&network, &spec, 0, images, labels, &mut Recorder::default())
+                .unwrap();
             let of_each = part.gradients.tensors().iter();
             let of_each: Vec<_> = of_each.map(|tensor| to_host(tensor).unwrap()).collect();
             assert_eq!(
@@ -756,7 +832,15 @@ pub(super) mod tests {
         let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
         let of = |first: Option<DenseFirst>| {
             let (images, labels) = (images.clone(), labels.clone().into());
-            let part = part_gradients_in_turn(&network, &spec, 0, images, labels, first)?;
+            let part = part_gradients_in_turn(
+                &network,
+                &spec,
+                0,
+                images,
+                labels,
+                &mut Recorder::default(),
+                first,
+            )?;
             to_host(&part.gradients.flat()?)
         };
         let all = of(None).unwrap();
@@ -796,7 +880,8 @@ pub(super) mod tests {
             let of = |spec: &Spec| {
                 let pixels = random(5 * crop * crop * 3, 7);
                 let (images, labels) = upload(pixels, vec![0, 9, 4, 4, 2], crop, &device);
-                let (_, gradients) = gradients(&network, spec, 0, images, labels).unwrap();
+                let (_, gradients) =
+                    gradients(&network, spec, 0, images, labels, &mut Recorder::default()).unwrap();
                 gradients.named()
             };
             let all = of(&spec);
@@ -856,7 +941,15 @@ pub(super) mod tests {
             spec.compute.precision = precision;
             let (images, targets) = upload(pixels.clone(), labels.clone(), crop, &device);
             let logits = logits(&network, &spec, images.clone()).unwrap();
-            let (losses, gradients) = gradients(&network, &spec, 0, images, targets).unwrap();
+            let (losses, gradients) = gradients(
+                &network,
+                &spec,
+                0,
+                images,
+                targets,
+                &mut Recorder::default(),
+            )
+            .unwrap();
             let losses = DeviceLosses::read(&[&losses]).unwrap()[0];
             (logits, losses, gradients.named())
         };

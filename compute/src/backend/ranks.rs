@@ -4,6 +4,7 @@ use super::cpu::{DENSE, DenseFirst};
 use super::group::{Group, PendingMean};
 use super::memory::{FlatTensors, flattened, views};
 use super::native::{Gradients, PartGradients, part_gradients_in_turn};
+use super::recorder::Recorder;
 use super::{Labels, handles, to_host};
 use crate::model::Network;
 use anyhow::{Context, Result};
@@ -30,6 +31,7 @@ pub fn batch_gradients(
     spec: &Spec,
     step: u64,
     (images, labels): (BurnTensor<4>, Labels),
+    recorder: &mut Recorder,
     begins: impl FnOnce(&mut Group) -> Result<bool> + Send,
 ) -> Result<Option<(PartGradients, Duration)>> {
     let ranks = group.members().len();
@@ -42,7 +44,7 @@ pub fn batch_gradients(
     };
     let take = &mut |dense| sums.start_dense(dense);
     let first = Some(DenseFirst { ranks, take });
-    let part = part_gradients_in_turn(network, spec, step, images, labels, first)?;
+    let part = part_gradients_in_turn(network, spec, step, images, labels, recorder, first)?;
     sums.begin()?;
     if !sums.is_step {
         return Ok(None);

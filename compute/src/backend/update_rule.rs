@@ -6,6 +6,7 @@
 use super::muon::Orthogonalizer;
 use super::native::sum_of_squares;
 use super::parameters::FlatParameters;
+use super::recorder::Recorder;
 use crate::model::{LAYERS, Network};
 use anyhow::Result;
 use runboard::checkpoint::{self, TensorGroups};
@@ -30,6 +31,8 @@ pub(super) struct UpdateRule {
     momentum: Tensor,
     /// Of the layers that Muon takes, from the first one on.
     orthogonalizers: Vec<Orthogonalizer>,
+    /// Issues what they do.
+    recorder: Recorder,
 }
 
 /// The groups of tensors that the rule remembers.
@@ -81,6 +84,7 @@ impl UpdateRule {
             memory,
             momentum: scalar(spec.momentum, device)?,
             orthogonalizers,
+            recorder: Recorder::default(),
             spec: spec.clone(),
         })
     }
@@ -191,10 +195,16 @@ impl UpdateRule {
         }
         let mut weights = gradient.weights();
         for orthogonalizer in &mut self.orthogonalizers {
-            if let Some(update) = weights.next() {
-                orthogonalizer.apply(update, rate)?;
-            }
+            orthogonalizer.set_rate(rate)?;
         }
+        let matrices: Vec<&Tensor> = weights.by_ref().take(matrices).map(|it| &*it).collect();
+        let orthogonalizers = &mut self.orthogonalizers;
+        self.recorder.run(&matrices, &[], |_| {
+            for (orthogonalizer, update) in orthogonalizers.iter_mut().zip(&matrices) {
+                orthogonalizer.apply(update)?;
+            }
+            Ok(Vec::new())
+        })?;
         for update in weights {
             let _ = update.f_mul_scalar_(sgd_rate)?;
         }

@@ -13,7 +13,7 @@ pub mod steps;
 pub mod system_metrics;
 mod timer;
 
-use crate::backend::{self, DeviceLosses, Losses, Optimizer};
+use crate::backend::{self, DeviceLosses, Losses, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::{Context, Error, Result};
 pub use ranks::{RankFiles, train_rank};
@@ -148,6 +148,7 @@ struct Trainer<'a> {
     /// The first step of this session.
     first: u64,
     optimizer: Optimizer,
+    recorder: Recorder,
     /// Losses that nobody has read yet: to read them is to wait for the device.
     pending: Vec<PendingLosses>,
     /// How many of them there may be.
@@ -269,6 +270,7 @@ impl<'a> Trainer<'a> {
             ranks,
             first,
             optimizer,
+            recorder: Recorder::default(),
             pending: Vec::new(),
             max_pending: if gpu { MAX_PENDING } else { 1 },
             losses: Losses::default(),
@@ -363,7 +365,9 @@ impl<'a> Trainer<'a> {
             }
             None => {
                 let (images, labels) = part;
-                let batch = backend::part_gradients(weights, self.spec, step, images, labels)?;
+                let recorder = &mut self.recorder;
+                let batch =
+                    backend::part_gradients(weights, self.spec, step, images, labels, recorder)?;
                 (batch, RankTimes::default())
             }
         };

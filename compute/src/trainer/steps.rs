@@ -2,7 +2,7 @@
 
 use super::input::{BatchSource, StepInput};
 use super::system_metrics::SystemMetrics;
-use crate::backend::{self, DeviceLosses, Optimizer};
+use crate::backend::{self, DeviceLosses, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::Result;
 use burn::tensor::Device;
@@ -23,8 +23,9 @@ pub const PHASES: [&str; 4] = [
     "update and moving average",
 ];
 
-/// Steps before the clock runs: threads start, memory is touched for the first time, a GPU chooses its kernels.
-const WARM_UP: u64 = 3;
+/// Steps before the clock runs: threads start, memory is touched for the first time, a GPU chooses its kernels and its
+/// operations are recorded.
+const WARM_UP: u64 = 5;
 
 /// Steps that a GPU is given before it is waited for.
 const AHEAD: u64 = 10;
@@ -39,6 +40,7 @@ pub struct Steps<'a> {
     on_gpu: bool,
     input: BatchSource,
     optimizer: Optimizer,
+    recorder: Recorder,
     schedule: Schedule,
     /// The next one.
     step: u64,
@@ -55,6 +57,7 @@ impl<'a> Steps<'a> {
         let on_gpu = name != "cpu";
         Ok(Steps {
             optimizer: Optimizer::new(spec, &network)?,
+            recorder: Recorder::default(),
             input: BatchSource::start(images, spec, Share::WHOLE, 0, &device, on_gpu)?,
             schedule: Schedule::new(spec, images.len()),
             spec,
@@ -71,8 +74,14 @@ impl<'a> Steps<'a> {
     pub fn take(&mut self) -> Result<DeviceLosses> {
         let StepInput { images, labels, .. } = self.input.next()?;
         let weights = self.optimizer.network();
-        let (losses, gradients) =
-            backend::gradients(weights, self.spec, self.step, images, labels)?;
+        let (losses, gradients) = backend::gradients(
+            weights,
+            self.spec,
+            self.step,
+            images,
+            labels,
+            &mut self.recorder,
+        )?;
         let rates = self.schedule.rates(self.step);
         self.optimizer.step(self.step, &gradients, &losses, rates)?;
         self.step += 1;
@@ -93,8 +102,14 @@ impl<'a> Steps<'a> {
         self.device.sync()?;
         let there = begin.elapsed();
         let weights = self.optimizer.network();
-        let (losses, gradients) =
-            backend::gradients(weights, self.spec, self.step, images, labels)?;
+        let (losses, gradients) = backend::gradients(
+            weights,
+            self.spec,
+            self.step,
+            images,
+            labels,
+            &mut self.recorder,
+        )?;
         self.device.sync()?;
         let computed = begin.elapsed();
         let rates = self.schedule.rates(self.step);

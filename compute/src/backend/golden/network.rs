@@ -2,7 +2,7 @@
 
 use super::{Comparisons, NETWORK};
 use crate::backend::native::{self, activations, gradients, logits};
-use crate::backend::{DeviceLosses, Optimizer, upload};
+use crate::backend::{DeviceLosses, Optimizer, Recorder, upload};
 use crate::model::Network;
 use anyhow::{Result, bail};
 use burn::tensor::{Device, Int, Tensor as Burn};
@@ -126,7 +126,14 @@ impl Comparisons {
     /// Losses and gradients as training has them, and by libtorch's operations where that is something else.
     fn losses(&mut self, case: &Case) -> Result<()> {
         let (images, labels) = case.batch()?;
-        let own = gradients(&case.network, &case.spec, 0, images, labels)?;
+        let own = gradients(
+            &case.network,
+            &case.spec,
+            0,
+            images,
+            labels,
+            &mut Recorder::default(),
+        )?;
         self.losses_of(case, "", own)?;
         let (images, labels) = case.batch()?;
         match native::gradients_beside_kernels(&case.network, &case.spec, images, labels)? {
@@ -162,10 +169,18 @@ impl Comparisons {
         let spec = Spec::default();
         let schedule = Schedule::new(&spec, 50_000);
         let mut optimizer = Optimizer::new(&spec, &case.network)?;
+        // On a GPU the last steps are issued as a graph.
+        let mut recorder = Recorder::default();
         for step in 0..5 {
             let (images, labels) = case.batch()?;
-            let (losses, gradient_network) =
-                gradients(optimizer.network(), &case.spec, 0, images, labels)?;
+            let (losses, gradient_network) = gradients(
+                optimizer.network(),
+                &case.spec,
+                0,
+                images,
+                labels,
+                &mut recorder,
+            )?;
             let rates = schedule.rates(step);
             optimizer.step(step, &gradient_network, &losses, rates)?;
             if let 0 | 4 = step {

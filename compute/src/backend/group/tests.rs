@@ -1,7 +1,7 @@
 //! Groups of real processes: this test binary, started once for each rank.
 
 use super::super::native::tests::small;
-use super::super::{batch_gradients, to_host, upload};
+use super::super::{Recorder, batch_gradients, to_host, upload};
 use super::*;
 use crate::model::Network;
 use nix::sys::signal::{Signal, kill};
@@ -241,7 +241,15 @@ fn obey(orders: Orders) -> Result<()> {
                 }
                 let batch = (images.clone(), labels.clone().into());
                 let begins = |_: &mut Group| Ok(true);
-                let step = batch_gradients(&mut group, &network, &spec, 0, batch, begins)?;
+                let step = batch_gradients(
+                    &mut group,
+                    &network,
+                    &spec,
+                    0,
+                    batch,
+                    &mut Recorder::default(),
+                    begins,
+                )?;
                 let (means, _) = step.context("no step")?;
                 group.settle()?;
                 let losses = [&means.cross_entropy, &means.accuracy];

@@ -15,7 +15,7 @@ pub(super) use session::{Beginning, Ending};
 
 use super::reporter::RankTimes;
 use crate::backend::group::{Fewer, Group, Lost, Member};
-use crate::backend::{self, Labels, Optimizer, PartGradients};
+use crate::backend::{self, Labels, Optimizer, PartGradients, Recorder};
 use crate::model::Network;
 use anyhow::{Error, Result, ensure};
 use burn::tensor::Tensor;
@@ -43,6 +43,7 @@ pub(super) struct Ranks {
     /// as an error.
     _processes: Option<RankProcesses>,
     group: Group,
+    recorder: Recorder,
     /// The step whose gradients are summed next.
     next: u64,
     /// Whether this rank has begun to tell the others that it makes it, and has not yet all sums of it.
@@ -129,6 +130,7 @@ impl Ranks {
         Ok(Ranks {
             _processes: Some(processes),
             group,
+            recorder: Recorder::default(),
             next: beginning.first,
             is_summing: false,
             end: beginning.end,
@@ -211,7 +213,8 @@ impl Ranks {
             Ok(true)
         };
         let batch = (images, labels);
-        let batch = backend::batch_gradients(&mut self.group, weights, spec, step, batch, begins);
+        let (group, recorder) = (&mut self.group, &mut self.recorder);
+        let batch = backend::batch_gradients(group, weights, spec, step, batch, recorder, begins);
         if batch.is_err()
             && let Some(told) = told
         {

@@ -5,7 +5,7 @@ use super::super::step_rates;
 use super::meeting::{connect, meet_on_gpus, timeout};
 use super::session::{Beginning, Ending, Shapes, tensors};
 use super::{LostRank, Ranks, lost};
-use crate::backend::{self, Optimizer};
+use crate::backend::{self, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::Result;
 use runboard::console;
@@ -96,6 +96,7 @@ fn train_until_ending(
     let mut ranks_of = Ranks {
         _processes: None,
         group,
+        recorder: Recorder::default(),
         next: begin.first,
         is_summing: false,
         end: begin.end,

@@ -1,0 +1,152 @@
+// CUDA graphs and pinned memory as C functions, for gpu.rs.
+//
+// libtorch's CUDAGraph (ATen/cuda/CUDAGraph.h) is found by name in what libtorch's part for GPUs has loaded: its header
+// needs CUDA's, and one program serves a libtorch with that part and one without. Its functions are C++'s, called as the
+// Itanium C++ ABI has it (https://itanium-cxx-abi.github.io/cxx-abi/abi.html): a member takes the object's address first.
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Stream.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace {
+
+// at::MempoolId_t; {0, 0} is a pool of the graph's own.
+using Pool = std::pair<unsigned long long, unsigned long long>;
+
+// cudaStreamCaptureModeThreadLocal: what other threads do of what a capture forbids, such as to pin memory, does not end it.
+constexpr int THREAD_LOCAL = 1;
+
+void* loaded(const char* symbol) {
+  void* found = dlsym(RTLD_DEFAULT, symbol);
+  if (found == nullptr) {
+    throw std::runtime_error(std::string("libtorch has no ") + symbol);
+  }
+  return found;
+}
+
+template <typename F>
+F function(const char* symbol) {
+  return reinterpret_cast<F>(loaded(symbol));
+}
+
+struct Functions {
+  void (*construct)(void*, bool);
+  void (*destroy)(void*);
+  void (*capture_begin)(void*, Pool, int);
+  void (*capture_end)(void*);
+  void (*replay)(void*);
+};
+
+const Functions& functions() {
+  static const Functions functions = {
+      function<void (*)(void*, bool)>("_ZN2at4cuda9CUDAGraphC1Eb"),
+      function<void (*)(void*)>("_ZN2at4cuda9CUDAGraphD1Ev"),
+      function<void (*)(void*, Pool, int)>("_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode"),
+      function<void (*)(void*)>("_ZN2at4cuda9CUDAGraph11capture_endEv"),
+      function<void (*)(void*)>("_ZN2at4cuda9CUDAGraph6replayEv"),
+  };
+  return functions;
+}
+
+struct Graph {
+  // A CUDAGraph, which has some 200 bytes in libtorch 2.11.
+  alignas(std::max_align_t) std::byte object[4096];
+  c10::Device device;
+  // Where operations went before the capture.
+  c10::Stream before;
+};
+
+const c10::impl::DeviceGuardImplInterface* guard() {
+  return c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA);
+}
+
+// The first line of what is wrong, in the caller's memory.
+void tell(char* error, size_t capacity, const char* what) noexcept {
+  const size_t length = std::min(std::strcspn(what, "\n"), capacity - 1);
+  std::memcpy(error, what, length);
+  error[length] = '\0';
+}
+
+template <typename F>
+bool guarded(char* error, size_t capacity, F body) noexcept {
+  try {
+    body();
+    return true;
+  } catch (const std::exception& exception) {
+    tell(error, capacity, exception.what());
+  } catch (...) {
+    tell(error, capacity, "an exception without a text");
+  }
+  return false;
+}
+
+} // namespace
+
+extern "C" {
+
+// From here on the operations of this thread on this GPU are recorded, and not done.
+bool runboard_graph_begin(int index, Graph** graph, char* error, size_t capacity) noexcept {
+  return guarded(error, capacity, [&] {
+    const Functions& call = functions();
+    const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+    guard()->setDevice(device);
+    guard()->synchronizeDevice(device.index());
+    // Nothing can be recorded on the stream that is the default.
+    const c10::Stream stream = guard()->getStreamFromGlobalPool(device, false);
+    auto* made = new Graph{{}, device, guard()->exchangeStream(stream)};
+    bool constructed = false;
+    try {
+      call.construct(made->object, false);
+      constructed = true;
+      call.capture_begin(made->object, Pool(0, 0), THREAD_LOCAL);
+    } catch (...) {
+      guard()->exchangeStream(made->before);
+      if (constructed) {
+        call.destroy(made->object);
+      }
+      delete made;
+      throw;
+    }
+    *graph = made;
+  });
+}
+
+// Once after a begin that succeeded, whether what was recorded succeeded or not.
+bool runboard_graph_end(Graph* graph, char* error, size_t capacity) noexcept {
+  const bool ended = guarded(error, capacity, [&] { functions().capture_end(graph->object); });
+  guard()->exchangeStream(graph->before);
+  return ended;
+}
+
+// Does what was recorded, on the same memory; nobody waits for it.
+bool runboard_graph_replay(Graph* graph, char* error, size_t capacity) noexcept {
+  return guarded(error, capacity, [&] { functions().replay(graph->object); });
+}
+
+void runboard_graph_free(Graph* graph) noexcept {
+  char error[1];
+  guarded(error, sizeof error, [&] { functions().destroy(graph->object); });
+  delete graph;
+}
+
+// A copy in memory that a GPU reads by itself. tch's function of that name passes an argument that libtorch warns of each time.
+at::Tensor* runboard_pinned(const at::Tensor* values) noexcept {
+  try {
+    return new at::Tensor(values->pin_memory());
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+} // extern "C"
