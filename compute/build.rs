@@ -14,6 +14,11 @@ fn main() {
         "cargo:rustc-env=RUNBOARD_LIBTORCH={}",
         version(Path::new(&libtorch))
     );
+    // burn-tch looks when it is built, and panics at the first tensor on a GPU where it found none.
+    println!(
+        "cargo:rustc-env=RUNBOARD_FOR_GPUS={}",
+        Path::new(&libtorch).join("lib/libtorch_cuda.so").exists()
+    );
     println!(
         "cargo:rustc-env=RUNBOARD_TARGET_FEATURES={}",
         env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default()
@@ -69,15 +74,18 @@ fn places(libtorch: &Path) -> Vec<PathBuf> {
     // First: from where a program was installed, the next one is a directory that is none of ours.
     let mut places = vec![PathBuf::from("$ORIGIN/../lib/runboard")];
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
-    let own = Path::new(&package).join("../libtorch").canonicalize();
-    if own.is_ok_and(|own| {
-        libtorch
-            .canonicalize()
-            .is_ok_and(|libtorch| libtorch == own)
-    }) {
+    let own = Path::new(&package).join("../libtorch");
+    let same = |one: &Path, other: &Path| {
+        let (one, other) = (one.canonicalize(), other.canonicalize());
+        one.is_ok_and(|one| other.is_ok_and(|other| one == other))
+    };
+    // `build` is what tools/setup.py shows crates of it, and nothing to run with.
+    if same(&own.join("build"), libtorch) || same(&own, libtorch) {
         places.push(PathBuf::from("$ORIGIN/../../libtorch/lib")); // from target/release
+        places.push(own.canonicalize().unwrap_or(own).join("lib"));
+    } else {
+        places.push(libtorch.join("lib"));
     }
-    places.push(libtorch.join("lib"));
     places
 }
 

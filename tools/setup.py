@@ -10,6 +10,9 @@ libtorch's layouts:
   cuda  about 5 GB on disk: the whole wheel with NVIDIA's libraries, in a virtual environment.
   auto  cuda where an NVIDIA driver is loaded, else cpu; an installed layout is kept (default).
 
+In libtorch/build, with either, is what crates are shown of it when they are built: the same, and with the CPU layout
+an empty libtorch_cuda.so. Without one burn-tch makes a program that refuses GPUs, with whatever libtorch it runs.
+
 libtorch is built beside its directory and renamed into place, and a virtual environment is stamped at
 the end, so an interrupted set-up leaves nothing that looks complete.
 """
@@ -127,6 +130,23 @@ def install_cuda(scratch):
     return fresh
 
 
+def show_crates():
+    """The directory that LIBTORCH names in .cargo/config.toml: links to what is in libtorch, and an empty libtorch_cuda.so if
+    that has none. No program asks the loader for it."""
+    if (TARGET / "build").exists():
+        return
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=TARGET) as scratch:
+        build = Path(scratch) / "build"
+        lib = build / "lib"
+        lib.mkdir(parents=True)
+        (build / "include").symlink_to("../include")
+        for file in sorted((TARGET / "lib").iterdir()):
+            (lib / file.name).symlink_to(Path("../../lib", file.name))
+        if not (TARGET / "lib/libtorch_cuda.so").exists():
+            run("gcc", "-shared", "-o", lib / "libtorch_cuda.so", "-x", "c", os.devnull)
+        build.rename(TARGET / "build")
+
+
 def forget_build():
     """torch-sys looks at the layout only when it is built, so a changed layout needs it built again."""
     if (ROOT / "target").exists():
@@ -145,18 +165,18 @@ def install_libtorch(wanted="auto"):
     if wanted == "auto":
         layout = have.split()[0] if have else "cuda" if driver_loaded() else "cpu"
     stamp = f"{layout} {TORCH}"
-    if have == stamp:
-        return
-    with tempfile.TemporaryDirectory(prefix=".libtorch-", dir=ROOT) as scratch:
-        scratch = Path(scratch)
-        fresh = install_cpu(scratch) if layout == "cpu" else install_cuda(scratch)
-        (fresh / "runboard-layout").write_text(stamp + "\n")
-        if TARGET.exists():
-            shutil.rmtree(TARGET)
-        fresh.rename(TARGET)
-    if have:
-        forget_build()
-    say(f"libtorch {TORCH} ({layout}) is in {TARGET}")
+    if have != stamp:
+        with tempfile.TemporaryDirectory(prefix=".libtorch-", dir=ROOT) as scratch:
+            scratch = Path(scratch)
+            fresh = install_cpu(scratch) if layout == "cpu" else install_cuda(scratch)
+            (fresh / "runboard-layout").write_text(stamp + "\n")
+            if TARGET.exists():
+                shutil.rmtree(TARGET)
+            fresh.rename(TARGET)
+        if have:
+            forget_build()
+        say(f"libtorch {TORCH} ({layout}) is in {TARGET}")
+    show_crates()
 
 
 def install_debian(command, package):

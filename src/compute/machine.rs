@@ -56,7 +56,7 @@ impl Machine {
                 if gpus > 0 {
                     format!(" or cuda:0 to cuda:{}", gpus - 1)
                 } else if let Some(failure) = &self.cuda_failure {
-                    format!(", or NVIDIA's libraries where libtorch finds them: {failure}")
+                    format!(", or libtorch's part for GPUs, which cannot be used: {failure}")
                 } else if index == 0 {
                     let libtorch =
                         hint::make("setup TORCH=cuda").map(|make| format!(" (`{make}`)"));

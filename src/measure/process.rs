@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,12 +35,18 @@ pub struct SteppedProcess {
 }
 
 impl SteppedProcess {
-    /// Start a program, let it take at least `warm_up` steps, and stop it until its first turn. What it writes on
-    /// standard error goes into `directory`.
+    /// Start a program, let it take at least `warm_up` steps, and stop it until its first turn; `None` if it is not so far after
+    /// `patience`. What it writes on standard error goes into `directory`.
     ///
     /// # Errors
     /// It cannot be started, or ends.
-    pub fn start(name: &str, mut command: Command, warm_up: u64, directory: &Path) -> Result<Self> {
+    pub fn start(
+        name: &str,
+        mut command: Command,
+        warm_up: u64,
+        patience: Option<Duration>,
+        directory: &Path,
+    ) -> Result<Option<Self>> {
         let errors = directory.join(format!("{name}.log"));
         let log = File::create(&errors)
             .with_context(|| format!("failed to create {}", errors.display()))?;
@@ -60,10 +67,25 @@ impl SteppedProcess {
             errors,
             step: 0,
         };
-        process.step = process.next_step()?;
-        process.advance(warm_up)?;
-        process.pause()?;
-        Ok(process)
+        let warm = match patience {
+            None => process.warm_up(warm_up),
+            Some(patience) => {
+                let group = process.group();
+                let warmed = || process.warm_up(warm_up);
+                let Some(warm) = unless_killed(group, patience, warmed) else {
+                    return Ok(None);
+                };
+                warm
+            }
+        };
+        warm?;
+        Ok(Some(process))
+    }
+
+    fn warm_up(&mut self, steps: u64) -> Result<()> {
+        self.step = self.next_step()?;
+        self.advance(steps)?;
+        self.pause()
     }
 
     /// Go on for at least `steps` steps, to a line that prints one, and stop again: seconds a step.
@@ -142,6 +164,24 @@ impl SteppedProcess {
     }
 }
 
+/// What `wait` returns, which waits for processes of this group; `None` if it took longer than `patience`, and they were killed.
+fn unless_killed<T>(group: Pid, patience: Duration, wait: impl FnOnce() -> T) -> Option<T> {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let watch = scope.spawn(move || {
+            let late = is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            if late {
+                let _ = killpg(group, Signal::SIGKILL); // it may have ended
+            }
+            late
+        });
+        let waited = wait();
+        drop(done);
+        let late = watch.join().unwrap_or(false);
+        (!late).then_some(waited)
+    })
+}
+
 /// The peak of a process's resident memory so far, in MiB (`VmHWM` of proc_pid_status(5)).
 ///
 /// # Errors
@@ -172,7 +212,8 @@ mod tests {
         let script = "step=0; while /bin/true; do step=$((step + 1)); echo \"step $step, \"; done";
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let mut process = SteppedProcess::start("shell", command, 1, directory.path()).unwrap();
+        let process = SteppedProcess::start("shell", command, 1, None, directory.path());
+        let mut process = process.unwrap().unwrap();
         for _ in 0..300 {
             process.turn(1).unwrap();
         }

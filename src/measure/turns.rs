@@ -2,7 +2,7 @@
 
 use super::process::SteppedProcess;
 use super::statistics::Spread;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::Command;
@@ -47,17 +47,17 @@ pub struct Turns {
     pub rounds: u64,
     /// Over how many of them a ratio is formed.
     pub per_ratio: u64,
-    /// No round begins after that, but for those of the first ratio.
+    /// No round begins after that, but for those of the first ratio. A program has half of the time that is left to warm up.
     pub until: Option<Instant>,
     /// Where the programs' standard errors go.
     pub logs: PathBuf,
 }
 
 /// Start all, then let them take turns; a ratio to the first is formed of the sums of so many turns. `say` is told how far
-/// it is.
+/// it is. Programs but the first for whose warm-up there is no time are left out.
 ///
 /// # Errors
-/// A program cannot be started, or ends.
+/// A program cannot be started, or ends; there is no time for the first one's warm-up.
 pub fn compare(
     turns: &Turns,
     commands: Vec<TimedCommand>,
@@ -81,8 +81,14 @@ pub fn compare(
             name,
         };
         let warm_up = turns.warm_up * slice;
-        let process = SteppedProcess::start(&timed.name, command, warm_up, &turns.logs)?;
-        processes.push((process, timed, scale, slice));
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        let patience = turns.until.map(|until| left(until) / 2);
+        let started = SteppedProcess::start(&timed.name, command, warm_up, patience, &turns.logs)?;
+        match started {
+            Some(process) => processes.push((process, timed, scale, slice)),
+            None if processes.is_empty() => bail!("no time for {} to warm up", timed.name),
+            None => say(&format!("{} is left out: no time to warm up", timed.name)),
+        }
     }
     let rounds = turns.rounds.next_multiple_of(turns.per_ratio);
     for round in 1..=rounds {
@@ -114,4 +120,51 @@ pub fn compare(
         all.push(timed);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn shell(name: &str, script: &str) -> TimedCommand {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        TimedCommand {
+            name: name.to_owned(),
+            command,
+            scale: 1.0,
+            slice: 1,
+        }
+    }
+
+    #[test]
+    fn program_that_is_not_warm_in_time_is_left_out_unless_it_is_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let turns = |seconds| Turns {
+            warm_up: 1,
+            rounds: 2,
+            per_ratio: 1,
+            until: Some(Instant::now() + Duration::from_secs(seconds)),
+            logs: directory.path().to_owned(),
+        };
+        let steps = "while :; do step=$((step + 1)); echo \"step $step, \"; sleep 0.001; done";
+        let slow = "sleep 600";
+        let mut said = Vec::new();
+        let commands = vec![
+            shell("one", steps),
+            shell("slow", slow),
+            shell("two", steps),
+        ];
+        let timed = compare(&turns(6), commands, |line| said.push(line.to_owned())).unwrap();
+        let names: Vec<&str> = timed.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["one", "two"]);
+        assert!(
+            said.contains(&"slow is left out: no time to warm up".to_owned()),
+            "{said:?}"
+        );
+        let commands = vec![shell("slow", slow), shell("one", steps)];
+        let error = compare(&turns(1), commands, |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "no time for slow to warm up");
+    }
 }

@@ -402,7 +402,12 @@ fn pytorch(bench: &Bench, _: &mut State) -> Result<Answer> {
         until: Some(bench.programs.until()),
         logs: work.to_owned(),
     };
+    let names: Vec<String> = commands.iter().map(|it| it.name.clone()).collect();
     let timed = measure::compare(&turns, commands, |line| drop(bench.programs.say(line)))?;
+    let late = names
+        .into_iter()
+        .filter(|name| timed.iter().all(|timed| timed.name != *name));
+    let late: Vec<String> = late.collect();
     let rows = timed.iter().map(|timed| {
         let rate = spec.train.batch_size as f64 / timed.seconds.median;
         vec![
@@ -417,12 +422,15 @@ fn pytorch(bench: &Bench, _: &mut State) -> Result<Answer> {
         .iter()
         .skip(1)
         .max_by(|a, b| a.ratio.median.total_cmp(&b.ratio.median));
-    let summary = fastest.map_or(String::new(), |it| {
+    let mut summary = fastest.map_or(String::new(), |it| {
         format!(
             "runboard's step takes {:.3} of the time of {}, torch {version}",
             it.ratio.median, it.name
         )
     });
+    if !late.is_empty() {
+        summary += &format!("; no time for {} to warm up", late.join(", "));
+    }
     let head = [
         "training step",
         "ms",

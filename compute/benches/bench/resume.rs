@@ -48,7 +48,8 @@ pub fn measure(setting: &Setting) -> Result<Vec<Resumed>> {
     for round in 0..setting.warm_up + rounds {
         for (run, _, seconds) in &mut runs {
             let begin = Instant::now();
-            let trainer = SteppedProcess::start("resume", trainer(setting, run), 0, &setting.out)?;
+            let trainer =
+                SteppedProcess::start("resume", trainer(setting, run), 0, None, &setting.out)?;
             let took = begin.elapsed().as_secs_f64();
             drop(trainer);
             eprintln!("round {round}: {} {took:.2} s", run.name());

@@ -93,6 +93,17 @@ bool guarded(char* error, size_t capacity, F body) noexcept {
 
 } // namespace
 
+// burn-tch calls these two when a program starts, for a linker to keep libtorch_cuda.so. This program loads that by itself,
+// where it is (libraries.rs), and has them here for burn-tch alone: a program that took them from there would need it.
+namespace at::cuda {
+[[gnu::visibility("hidden")]] void* getCurrentCUDABlasHandle() {
+  return nullptr;
+}
+[[gnu::visibility("hidden")]] int warp_size() {
+  return 0;
+}
+} // namespace at::cuda
+
 extern "C" {
 
 // From here on the operations of this thread on this GPU are recorded, and not done.

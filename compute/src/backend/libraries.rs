@@ -11,6 +11,10 @@ use std::sync::OnceLock;
 /// libtorch's part for NVIDIA's GPUs.
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
+/// Whether burn-tch makes tensors on a GPU: it panics at the first one if there was no such part when it was built, with whatever
+/// libtorch it runs. tools/setup.py shows it one.
+const FOR_GPUS: bool = matches!(env!("RUNBOARD_FOR_GPUS").as_bytes(), b"true");
+
 /// The directory of the libtorch that is loaded, as the loader found it.
 pub fn directory() -> Option<PathBuf> {
     // A line for each part of each library that is mapped, which ends in its path (man 5 proc_pid_maps).
@@ -38,6 +42,11 @@ fn load() -> Result<(), String> {
     let Some(library) = library.filter(|library| library.exists()) else {
         return Ok(());
     };
+    if !FOR_GPUS {
+        return Err(
+            "this program refuses GPUs, as it was built with a libtorch that has no libtorch_cuda.so".to_owned(),
+        );
+    }
     let path = CString::new(library.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
     // SAFETY: libtorch's own library, whose constructors may run at any time; the name is a C string.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
@@ -107,6 +116,11 @@ mod tests {
         tch::get_num_threads();
         let directory = directory().unwrap();
         assert!(directory.join("libtorch_cpu.so").is_file());
+        assert_eq!(
+            env!("RUNBOARD_FOR_GPUS"),
+            "true",
+            "`make setup` shows crates a libtorch_cuda.so"
+        );
         assert_eq!(load_cuda(), Ok(()));
         assert_eq!(of_gpus().is_some(), directory.join(CUDA_LIBRARY).exists());
     }

@@ -80,7 +80,8 @@ impl Tolerances {
                 gradients: 0.5,
                 losses: 0.01,
                 zeros: 0.12,
-                weights: 0.1,
+                // After five steps: an H200 comes to 0.15, AVX-512 to less than 0.1.
+                weights: if on_gpu { 0.25 } else { 0.1 },
                 // They are TensorFloat-32 on a GPU.
                 products: if on_gpu { 0.02 } else { 1e-5 },
                 ..float
