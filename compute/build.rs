@@ -14,10 +14,14 @@ fn main() {
         "cargo:rustc-env=RUNBOARD_LIBTORCH={}",
         version(Path::new(&libtorch))
     );
+    let place = match libtorch.is_empty() {
+        true => Path::new("/usr"),
+        false => Path::new(&libtorch),
+    };
     // burn-tch looks when it is built, and panics at the first tensor on a GPU where it found none.
     println!(
         "cargo:rustc-env=RUNBOARD_FOR_GPUS={}",
-        Path::new(&libtorch).join("lib/libtorch_cuda.so").exists()
+        place.join("lib/libtorch_cuda.so").exists()
     );
     println!(
         "cargo:rustc-env=RUNBOARD_TARGET_FEATURES={}",

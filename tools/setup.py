@@ -131,9 +131,12 @@ def install_cuda(scratch):
 
 
 def show_crates():
-    """The directory that LIBTORCH names in .cargo/config.toml: links to what is in libtorch, and an empty libtorch_cuda.so if
-    that has none. No program asks the loader for it."""
+    """The directory that LIBTORCH names in .cargo/config.toml: libtorch itself; or links to what is in it, and an empty
+    libtorch_cuda.so, which no program asks the loader for."""
     if (TARGET / "build").exists():
+        return
+    if (TARGET / "lib/libtorch_cuda.so").exists():
+        (TARGET / "build").symlink_to(".")
         return
     with tempfile.TemporaryDirectory(prefix=".build-", dir=TARGET) as scratch:
         build = Path(scratch) / "build"
@@ -142,13 +145,12 @@ def show_crates():
         (build / "include").symlink_to("../include")
         for file in sorted((TARGET / "lib").iterdir()):
             (lib / file.name).symlink_to(Path("../../lib", file.name))
-        if not (TARGET / "lib/libtorch_cuda.so").exists():
-            run("gcc", "-shared", "-o", lib / "libtorch_cuda.so", "-x", "c", os.devnull)
+        run("gcc", "-shared", "-o", lib / "libtorch_cuda.so", "-x", "c", os.devnull)
         build.rename(TARGET / "build")
 
 
 def forget_build():
-    """torch-sys looks at the layout only when it is built, so a changed layout needs it built again."""
+    """torch-sys is built for the headers that were there."""
     if (ROOT / "target").exists():
         say("the layout changed: the libtorch crates will be built again")
         run("cargo", "clean", "--release", "-p", "torch-sys", "-p", "burn-tch", cwd=ROOT)

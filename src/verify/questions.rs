@@ -404,10 +404,11 @@ fn pytorch(bench: &Bench, _: &mut State) -> Result<Answer> {
     };
     let names: Vec<String> = commands.iter().map(|it| it.name.clone()).collect();
     let timed = measure::compare(&turns, commands, |line| drop(bench.programs.say(line)))?;
-    let late = names
-        .into_iter()
-        .filter(|name| timed.iter().all(|timed| timed.name != *name));
-    let late: Vec<String> = late.collect();
+    if timed.is_empty() {
+        return Ok(Answer::left_out("no time"));
+    }
+    let is_timed = |name: &String| timed.iter().any(|timed| timed.name == *name);
+    let late: Vec<String> = names.into_iter().filter(|name| !is_timed(name)).collect();
     let rows = timed.iter().map(|timed| {
         let rate = spec.train.batch_size as f64 / timed.seconds.median;
         vec![
@@ -422,15 +423,15 @@ fn pytorch(bench: &Bench, _: &mut State) -> Result<Answer> {
         .iter()
         .skip(1)
         .max_by(|a, b| a.ratio.median.total_cmp(&b.ratio.median));
-    let mut summary = fastest.map_or(String::new(), |it| {
+    let ratio = fastest.map(|it| {
         format!(
             "runboard's step takes {:.3} of the time of {}, torch {version}",
             it.ratio.median, it.name
         )
     });
-    if !late.is_empty() {
-        summary += &format!("; no time for {} to warm up", late.join(", "));
-    }
+    let left_out =
+        (!late.is_empty()).then(|| format!("no time for {} to warm up", late.join(", ")));
+    let summary: Vec<String> = ratio.into_iter().chain(left_out).collect();
     let head = [
         "training step",
         "ms",
@@ -438,9 +439,9 @@ fn pytorch(bench: &Bench, _: &mut State) -> Result<Answer> {
         "runboard's time in it",
         "peak memory, MiB",
     ];
-    Ok(Answer::measured(summary)
+    Ok(Answer::measured(summary.join("; "))
         .with_table(&head, rows)
-        .with_values(json!({"torch": version, "timed": timed})))
+        .with_values(json!({"torch": version, "timed": timed, "left_out": late})))
 }
 
 fn fast_start(bench: &Bench, _: &mut State) -> Result<Answer> {

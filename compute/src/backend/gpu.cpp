@@ -5,6 +5,7 @@
 // Itanium C++ ABI has it (https://itanium-cxx-abi.github.io/cxx-abi/abi.html): a member takes the object's address first.
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <dlfcn.h>
@@ -71,6 +72,15 @@ const c10::impl::DeviceGuardImplInterface* guard() {
   return c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA);
 }
 
+// What the steps before a capture have left in the allocator: a graph takes memory of its own, and a capture gives none back.
+void give_back_memory() noexcept {
+  try {
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
+  } catch (const std::exception&) {
+    // It stays where it is.
+  }
+}
+
 // The first line of what is wrong, in the caller's memory.
 void tell(char* error, size_t capacity, const char* what) noexcept {
   const size_t length = std::min(std::strcspn(what, "\n"), capacity - 1);
@@ -106,34 +116,31 @@ namespace at::cuda {
 
 extern "C" {
 
-// From here on the operations of this thread on this GPU are recorded, and not done.
+// From here on what this thread issues on this GPU is recorded, and not done, and so is what autograd's thread issues for it, which
+// takes this thread's stream.
 bool runboard_graph_begin(int index, Graph** graph, char* error, size_t capacity) noexcept {
   return guarded(error, capacity, [&] {
     const Functions& call = functions();
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
     guard()->setDevice(device);
     guard()->synchronizeDevice(device.index());
+    give_back_memory();
     // Nothing can be recorded on the stream that is the default.
     const c10::Stream stream = guard()->getStreamFromGlobalPool(device, false);
     auto* made = new Graph{{}, device, guard()->exchangeStream(stream)};
-    bool constructed = false;
     try {
       call.construct(made->object, false);
-      constructed = true;
       call.capture_begin(made->object, Pool(0, 0), THREAD_LOCAL);
     } catch (...) {
       guard()->exchangeStream(made->before);
-      if (constructed) {
-        call.destroy(made->object);
-      }
-      delete made;
-      throw;
+      throw; // the graph stays: libtorch's allocator may ask it for what it was to record
     }
     *graph = made;
   });
 }
 
-// Once after a begin that succeeded, whether what was recorded succeeded or not.
+// Once after a begin that succeeded, whether what was recorded succeeded or not. A graph that fails to end is not to be freed:
+// libtorch's allocator goes on asking it whether its capture is on.
 bool runboard_graph_end(Graph* graph, char* error, size_t capacity) noexcept {
   const bool ended = guarded(error, capacity, [&] { functions().capture_end(graph->object); });
   guard()->exchangeStream(graph->before);

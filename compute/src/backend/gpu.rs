@@ -55,15 +55,14 @@ impl Graph {
         let Some(graph) = NonNull::new(graph) else {
             bail!("libtorch made no graph");
         };
-        let graph = Graph(graph); // it is freed, whatever comes
         let outputs = operations();
         // SAFETY: a graph that began and has not ended; the text's place lives until the call returns.
         let ended =
-            call(|text, capacity| unsafe { runboard_graph_end(graph.0.as_ptr(), text, capacity) });
-        // What the operations say is the reason of what libtorch says at the end.
+            call(|text, capacity| unsafe { runboard_graph_end(graph.as_ptr(), text, capacity) });
+        // What the operations say is the reason of what libtorch says at the end. A graph that has not ended well is left where it is.
         let outputs = outputs?;
         ended?;
-        Ok((graph, outputs))
+        Ok((Graph(graph), outputs))
     }
 
     /// Issue what was recorded, on the same memory. Nobody waits for it.

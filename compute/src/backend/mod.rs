@@ -34,7 +34,7 @@ pub use native::{
 };
 pub use optimizer::Optimizer;
 pub use ranks::{batch_gradients, checksum};
-pub use recorder::Recorder;
+pub use recorder::{CALLS_TO_RECORD, Recorder};
 
 use crate::model::{Network, PARAMETERS};
 use anyhow::{Context, Result, anyhow};

@@ -6,47 +6,62 @@
 use super::gpu::Graph;
 use anyhow::Result;
 use runboard::console;
-use tch::{Device, Tensor};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use tch::{Device, Kind, Tensor};
 
 /// How often operations are issued one by one first: cuDNN chooses its algorithms, and libraries take their memory, both of
 /// which cannot be recorded.
 const WARM_UP: u32 = 3;
 
+/// The calls of [`Recorder::run`] after which all take the same time: the warm-up, and the one that records.
+pub const CALLS_TO_RECORD: u64 = WARM_UP as u64 + 1;
+
+/// Whether a recording has failed in this process. libtorch's allocator is not as it was then, and nothing more is recorded.
+static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+
 /// Issues operations again and again, on a GPU as a graph.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// So often more, one by one.
-    WarmUp(u32),
-    Recorded(Recording),
-    /// One by one for ever.
-    Plain,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        State::WarmUp(WARM_UP)
-    }
+    /// Of the last call.
+    operands: Operands,
+    /// So many calls have had those, or more.
+    calls: u32,
+    recording: Option<Recording>,
 }
 
 #[derive(Debug)]
 struct Recording {
     graph: Graph,
-    /// Where the lasting operands were.
-    places: Vec<usize>,
     /// Which the operations read in the inputs' place.
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
 }
 
+/// What operations are on, and a graph of them is for.
+#[derive(Debug, Default, PartialEq)]
+struct Operands {
+    /// Where the lasting ones are.
+    places: Vec<usize>,
+    /// What the inputs are like.
+    inputs: Vec<(Vec<i64>, Kind)>,
+}
+
+impl Operands {
+    fn of(lasting: &[&Tensor], inputs: &[Tensor]) -> Self {
+        let places = lasting.iter().map(|it| it.data_ptr() as usize);
+        let inputs = inputs.iter().map(|it| (it.size(), it.kind()));
+        Operands {
+            places: places.collect(),
+            inputs: inputs.collect(),
+        }
+    }
+}
+
 impl Recorder {
     /// The outputs of operations on these tensors: `lasting` ones stay where they are from call to call, such as weights, and
     /// the operations may change them; `inputs` may be others each time, of the same shapes. `compute` is given the inputs, must
-    /// issue the same operations each time, and must not wait for the device.
+    /// issue the same operations each time, and must not wait for the device. What else it reads stays where it is.
     ///
     /// The outputs hold until the next call, which overwrites them.
     ///
@@ -62,60 +77,49 @@ impl Recorder {
         let Device::Cuda(gpu) = device else {
             return compute(inputs);
         };
-        let places: Vec<usize> = lasting.iter().map(|it| it.data_ptr() as usize).collect();
-        match &mut self.state {
-            State::WarmUp(0) => self.record(gpu, places, inputs, &mut compute)?,
-            State::WarmUp(left) => *left -= 1,
-            State::Recorded(recording) if !recording.serves(&places, inputs) => {
-                self.state = State::default();
-            }
-            State::Recorded(_) | State::Plain => {}
+        let operands = Operands::of(lasting, inputs);
+        if operands != self.operands {
+            *self = Recorder {
+                operands,
+                ..Recorder::default()
+            };
         }
-        match &mut self.state {
-            State::Recorded(recording) => recording.replay(inputs),
-            State::WarmUp(_) | State::Plain => compute(inputs),
+        if self.recording.is_none() && self.calls == WARM_UP && !HAS_FAILED.load(Relaxed) {
+            self.recording = record(gpu, inputs, &mut compute)?;
         }
-    }
-
-    /// Record the operations, which are not done by this. Where they cannot be recorded, they are issued one by one as before.
-    fn record(
-        &mut self,
-        gpu: usize,
-        places: Vec<usize>,
-        inputs: &[Tensor],
-        compute: &mut impl FnMut(&[Tensor]) -> Result<Vec<Tensor>>,
-    ) -> Result<()> {
-        let own = inputs.iter().map(Tensor::f_zeros_like);
-        let inputs = own.collect::<Result<Vec<_>, _>>()?;
-        self.state = match Graph::record(gpu, || compute(&inputs)) {
-            Ok((graph, outputs)) => State::Recorded(Recording {
-                graph,
-                places,
-                inputs,
-                outputs,
-            }),
-            Err(error) => {
-                console::warning(format_args!(
-                    "the GPU's operations are issued one by one, as they cannot be recorded as a graph: {error:#}"
-                ));
-                State::Plain
-            }
-        };
-        Ok(())
+        self.calls = self.calls.saturating_add(1);
+        match &mut self.recording {
+            Some(recording) => recording.replay(inputs),
+            None => compute(inputs),
+        }
     }
 }
 
-impl Recording {
-    /// Whether these are operands as those that were recorded.
-    fn serves(&self, places: &[usize], inputs: &[Tensor]) -> bool {
-        let same = |(own, other): (&Tensor, &Tensor)| {
-            own.size() == other.size() && own.kind() == other.kind()
-        };
-        self.places == places
-            && self.inputs.len() == inputs.len()
-            && self.inputs.iter().zip(inputs).all(same)
-    }
+/// Record operations, which are not done by this; none where they cannot be recorded.
+fn record(
+    gpu: usize,
+    inputs: &[Tensor],
+    compute: &mut impl FnMut(&[Tensor]) -> Result<Vec<Tensor>>,
+) -> Result<Option<Recording>> {
+    let own = inputs.iter().map(Tensor::f_zeros_like);
+    let inputs = own.collect::<Result<Vec<_>, _>>()?;
+    Ok(match Graph::record(gpu, || compute(&inputs)) {
+        Ok((graph, outputs)) => Some(Recording {
+            graph,
+            inputs,
+            outputs,
+        }),
+        Err(error) => {
+            HAS_FAILED.store(true, Relaxed);
+            console::warning(format_args!(
+                "the GPU's operations are issued one by one, as they cannot be recorded as a graph: {error:#}"
+            ));
+            None
+        }
+    })
+}
 
+impl Recording {
     fn replay(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         for (own, other) in self.inputs.iter_mut().zip(inputs) {
             own.f_copy_(other)?;

@@ -10,8 +10,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Steps before the clock runs: threads start, memory is touched for the first time, a GPU chooses its kernels.
-const WARM_UP: u64 = 2;
 /// Steps that are timed at most, and how long it goes on for.
 const MAX_STEPS: u64 = 20;
 const ENOUGH: Duration = Duration::from_millis(800);
@@ -40,12 +38,13 @@ pub fn measure(spec: &Spec) -> Result<Option<Pace>> {
     let mut steps = Steps::start(&spec, &images)?;
     let mut begin = Instant::now();
     let mut timed = 0;
-    for step in 0..WARM_UP + MAX_STEPS {
+    let warm_up = steps.warm_up();
+    for step in 0..warm_up + MAX_STEPS {
         DeviceLosses::read(&[&steps.take()?])?; // waits for the device
-        if step + 1 == WARM_UP {
+        if step + 1 == warm_up {
             begin = Instant::now();
         }
-        timed = (step + 1).saturating_sub(WARM_UP);
+        timed = (step + 1).saturating_sub(warm_up);
         if timed > 0 && begin.elapsed() >= ENOUGH {
             break;
         }

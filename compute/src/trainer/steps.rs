@@ -2,7 +2,7 @@
 
 use super::input::{BatchSource, StepInput};
 use super::system_metrics::SystemMetrics;
-use crate::backend::{self, DeviceLosses, Optimizer, Recorder};
+use crate::backend::{self, CALLS_TO_RECORD, DeviceLosses, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::Result;
 use burn::tensor::Device;
@@ -23,9 +23,8 @@ pub const PHASES: [&str; 4] = [
     "update and moving average",
 ];
 
-/// Steps before the clock runs: threads start, memory is touched for the first time, a GPU chooses its kernels and its
-/// operations are recorded.
-const WARM_UP: u64 = 5;
+/// Steps before the clock runs: threads start, memory is touched for the first time.
+const WARM_UP: u64 = 3;
 
 /// Steps that a GPU is given before it is waited for.
 const AHEAD: u64 = 10;
@@ -65,6 +64,15 @@ impl<'a> Steps<'a> {
             on_gpu,
             step: 0,
         })
+    }
+
+    /// Steps before the clock may run: what a GPU is given is recorded, that of an update last.
+    pub fn warm_up(&self) -> u64 {
+        let updates = self.spec.optimizer.gradient_accumulation;
+        match self.on_gpu {
+            true => CALLS_TO_RECORD * updates + 1,
+            false => WARM_UP,
+        }
     }
 
     /// Take a step. A GPU may not have done it when this returns: to read the losses is to wait for it.
@@ -138,7 +146,7 @@ pub fn measure(spec: &Spec, limit: Duration) -> Result<StepTimes> {
     let images = Arc::new(Images::noise(spec.seed, IMAGES.max(2 * batch_size)));
     let mut steps = Steps::start(spec, &images)?;
     let mut single = 0.0;
-    for _ in 0..WARM_UP {
+    for _ in 0..steps.warm_up() {
         let begin = Instant::now();
         DeviceLosses::read(&[&steps.take()?])?;
         single = begin.elapsed().as_secs_f64();

@@ -64,7 +64,7 @@ impl std::error::Error for NcclError {}
 /// `cudaErrorNotReady` of driver_types.h: what was issued before an event is not done.
 const NOT_READY: c_int = 600;
 
-/// The stream that libtorch issues to, as nothing here chooses another.
+/// The stream that libtorch issues to. Only while a graph is recorded is it another one, and nothing is summed then.
 const STREAM: *mut c_void = ptr::null_mut();
 
 /// `ncclUniqueId`, by which the ranks of a communicator find one another.
