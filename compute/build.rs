@@ -56,7 +56,8 @@ fn compile(libtorch: &Path) {
         "src/backend/context.cpp".into(),
         "src/backend/gpu.cpp".into(),
     ];
-    for source in sources.iter().chain([&group.join("gloo")]) {
+    let headers = [group.join("gloo"), "src/backend/guarded.hpp".into()];
+    for source in sources.iter().chain(&headers) {
         println!("cargo:rerun-if-changed={}", source.display());
     }
     let mut build = cc::Build::new();

@@ -4,23 +4,24 @@
 // needs CUDA's, and one program serves a libtorch with that part and one without. Its functions are C++'s, called as the
 // Itanium C++ ABI has it (https://itanium-cxx-abi.github.io/cxx-abi/abi.html): a member takes the object's address first.
 
+#include "guarded.hpp"
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <exception>
-#include <new>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace {
+
+using runboard::ErrorText;
+using runboard::guarded;
 
 // at::MempoolId_t; {0, 0} is a pool of the graph's own.
 using Pool = std::pair<unsigned long long, unsigned long long>;
@@ -63,7 +64,6 @@ const Functions& functions() {
 struct Graph {
   // A CUDAGraph, which has some 200 bytes in libtorch 2.11.
   alignas(std::max_align_t) std::byte object[4096];
-  c10::Device device;
   // Where operations went before the capture.
   c10::Stream before;
 };
@@ -79,26 +79,6 @@ void give_back_memory() noexcept {
   } catch (const std::exception&) {
     // It stays where it is.
   }
-}
-
-// The first line of what is wrong, in the caller's memory.
-void tell(char* error, size_t capacity, const char* what) noexcept {
-  const size_t length = std::min(std::strcspn(what, "\n"), capacity - 1);
-  std::memcpy(error, what, length);
-  error[length] = '\0';
-}
-
-template <typename F>
-bool guarded(char* error, size_t capacity, F body) noexcept {
-  try {
-    body();
-    return true;
-  } catch (const std::exception& exception) {
-    tell(error, capacity, exception.what());
-  } catch (...) {
-    tell(error, capacity, "an exception without a text");
-  }
-  return false;
 }
 
 } // namespace
@@ -118,8 +98,8 @@ extern "C" {
 
 // From here on what this thread issues on this GPU is recorded, and not done, and so is what autograd's thread issues for it, which
 // takes this thread's stream.
-bool runboard_graph_begin(int index, Graph** graph, char* error, size_t capacity) noexcept {
-  return guarded(error, capacity, [&] {
+bool runboard_graph_begin(int index, Graph** graph, ErrorText error) noexcept {
+  return guarded(error, [&] {
     const Functions& call = functions();
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
     guard()->setDevice(device);
@@ -127,7 +107,7 @@ bool runboard_graph_begin(int index, Graph** graph, char* error, size_t capacity
     give_back_memory();
     // Nothing can be recorded on the stream that is the default.
     const c10::Stream stream = guard()->getStreamFromGlobalPool(device, false);
-    auto* made = new Graph{{}, device, guard()->exchangeStream(stream)};
+    auto* made = new Graph{{}, guard()->exchangeStream(stream)};
     try {
       call.construct(made->object, false);
       call.capture_begin(made->object, Pool(0, 0), THREAD_LOCAL);
@@ -141,20 +121,20 @@ bool runboard_graph_begin(int index, Graph** graph, char* error, size_t capacity
 
 // Once after a begin that succeeded, whether what was recorded succeeded or not. A graph that fails to end is not to be freed:
 // libtorch's allocator goes on asking it whether its capture is on.
-bool runboard_graph_end(Graph* graph, char* error, size_t capacity) noexcept {
-  const bool ended = guarded(error, capacity, [&] { functions().capture_end(graph->object); });
+bool runboard_graph_end(Graph* graph, ErrorText error) noexcept {
+  const bool ended = guarded(error, [&] { functions().capture_end(graph->object); });
   guard()->exchangeStream(graph->before);
   return ended;
 }
 
 // Does what was recorded, on the same memory; nobody waits for it.
-bool runboard_graph_replay(Graph* graph, char* error, size_t capacity) noexcept {
-  return guarded(error, capacity, [&] { functions().replay(graph->object); });
+bool runboard_graph_replay(Graph* graph, ErrorText error) noexcept {
+  return guarded(error, [&] { functions().replay(graph->object); });
 }
 
 void runboard_graph_free(Graph* graph) noexcept {
-  char error[1];
-  guarded(error, sizeof error, [&] { functions().destroy(graph->object); });
+  char text[1];
+  guarded(ErrorText{text, sizeof text}, [&] { functions().destroy(graph->object); });
   delete graph;
 }
 

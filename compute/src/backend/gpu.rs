@@ -1,7 +1,8 @@
 //! The functions of gpu.cpp, safe to call: CUDA graphs and pinned memory.
 
+use super::guarded::{RawError, call};
 use anyhow::{Result, bail};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use tch::Tensor;
 
@@ -12,27 +13,11 @@ struct RawGraph {
 }
 
 unsafe extern "C" {
-    fn runboard_graph_begin(
-        gpu: c_int,
-        graph: *mut *mut RawGraph,
-        error: *mut c_char,
-        capacity: usize,
-    ) -> bool;
-    fn runboard_graph_end(graph: *mut RawGraph, error: *mut c_char, capacity: usize) -> bool;
-    fn runboard_graph_replay(graph: *mut RawGraph, error: *mut c_char, capacity: usize) -> bool;
+    fn runboard_graph_begin(gpu: c_int, graph: *mut *mut RawGraph, error: RawError) -> bool;
+    fn runboard_graph_end(graph: *mut RawGraph, error: RawError) -> bool;
+    fn runboard_graph_replay(graph: *mut RawGraph, error: RawError) -> bool;
     fn runboard_graph_free(graph: *mut RawGraph);
     fn runboard_pinned(values: *const c_void) -> *mut c_void;
-}
-
-/// Calls a function with room for the text of an error.
-fn call(function: impl FnOnce(*mut c_char, usize) -> bool) -> Result<()> {
-    let mut text = [0 as c_char; 1024];
-    if function(text.as_mut_ptr(), text.len()) {
-        return Ok(());
-    }
-    // SAFETY: the array ends in a zero at the latest, as gpu.cpp writes one after its text.
-    let text = unsafe { CStr::from_ptr(text.as_ptr()) };
-    bail!("{}", text.to_string_lossy());
 }
 
 /// Operations on a GPU that were recorded, and the memory of what they made.
@@ -51,14 +36,13 @@ impl Graph {
         let mut graph = ptr::null_mut();
         let gpu = c_int::try_from(gpu)?;
         // SAFETY: the graph's place and the text's live until the call returns.
-        call(|text, capacity| unsafe { runboard_graph_begin(gpu, &mut graph, text, capacity) })?;
+        call(|error| unsafe { runboard_graph_begin(gpu, &mut graph, error) })?;
         let Some(graph) = NonNull::new(graph) else {
             bail!("libtorch made no graph");
         };
         let outputs = operations();
         // SAFETY: a graph that began and has not ended; the text's place lives until the call returns.
-        let ended =
-            call(|text, capacity| unsafe { runboard_graph_end(graph.as_ptr(), text, capacity) });
+        let ended = call(|error| unsafe { runboard_graph_end(graph.as_ptr(), error) });
         // What the operations say is the reason of what libtorch says at the end. A graph that has not ended well is left where it is.
         let outputs = outputs?;
         ended?;
@@ -71,7 +55,7 @@ impl Graph {
     /// libtorch's.
     pub fn replay(&mut self) -> Result<()> {
         // SAFETY: a graph that has ended, see `record`; the text's place lives until the call returns.
-        call(|text, capacity| unsafe { runboard_graph_replay(self.0.as_ptr(), text, capacity) })
+        call(|error| unsafe { runboard_graph_replay(self.0.as_ptr(), error) })
     }
 }
 

@@ -14,6 +14,7 @@ mod dropout;
 pub mod golden;
 mod gpu;
 pub mod group;
+mod guarded;
 pub mod libraries;
 mod losses;
 mod memory;

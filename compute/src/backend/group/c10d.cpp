@@ -4,6 +4,8 @@
 // No exception leaves this file. What goes over the network lies in tensors, whose memory Gloo shares in owning: an
 // operation that failed may leave its threads with it.
 
+#include "../guarded.hpp"
+
 #include <c10/util/Flags.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -25,6 +27,7 @@ C10_DECLARE_int(caffe2_log_level);
 
 namespace {
 
+using runboard::ErrorText;
 using std::chrono::milliseconds;
 
 struct Store {
@@ -40,35 +43,15 @@ struct Gloo {
   int tag = 0;
 };
 
-// Where to write an error's text.
-struct ErrorText {
-  char* text;
-  size_t capacity;
-
-  void set(const char* what) const noexcept {
-    // c10's errors go on with a backtrace.
-    const size_t line = std::strcspn(what, "\n");
-    const size_t length = std::min(line, capacity - 1);
-    std::memcpy(text, what, length);
-    text[length] = '\0';
-  }
-};
-
 template <typename F>
-bool guarded(ErrorText error, F body) noexcept {
-  try {
+bool quietly_guarded(ErrorText error, F body) noexcept {
+  return runboard::guarded(error, [&] {
     // What libtorch logs of an error, with a backtrace, is in the error too.
     if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
       FLAGS_caffe2_log_level = c10::GLOG_FATAL;
     }
     body();
-    return true;
-  } catch (const std::exception& exception) {
-    error.set(exception.what());
-  } catch (...) {
-    error.set("an exception without a text");
-  }
-  return false;
+  });
 }
 
 // At least `length` bytes, and one, as no bytes have no address.
@@ -116,7 +99,7 @@ extern "C" {
 
 // A store in the process of rank 0, which takes over the listening socket, also if it fails.
 bool runboard_store_serve(int socket, uint16_t port, const char* host, int64_t timeout_ms, Store** store, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = true;
@@ -128,7 +111,7 @@ bool runboard_store_serve(int socket, uint16_t port, const char* host, int64_t t
 }
 
 bool runboard_store_join(uint16_t port, const char* host, int64_t timeout_ms, Store** store, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     c10d::TCPStoreOptions options;
     options.port = port;
     options.waitWorkers = false;
@@ -138,7 +121,7 @@ bool runboard_store_join(uint16_t port, const char* host, int64_t timeout_ms, St
 }
 
 bool runboard_store_open(const char* path, int world, int64_t timeout_ms, Store** store, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     auto file = c10::make_intrusive<c10d::FileStore>(path, world);
     file->setTimeout(milliseconds(timeout_ms));
     *store = new Store{std::move(file)};
@@ -153,20 +136,20 @@ void runboard_store_free(Store* store) {
 }
 
 bool runboard_store_set(Store* store, const char* key, const uint8_t* value, size_t length, ErrorText error) {
-  return guarded(error, [&] { store->store->set(key, std::vector<uint8_t>(value, value + length)); });
+  return quietly_guarded(error, [&] { store->store->set(key, std::vector<uint8_t>(value, value + length)); });
 }
 
 bool runboard_store_add(Store* store, const char* key, int64_t* value, ErrorText error) {
-  return guarded(error, [&] { *value = store->store->add(key, *value); });
+  return quietly_guarded(error, [&] { *value = store->store->add(key, *value); });
 }
 
 bool runboard_store_has(Store* store, const char* key, bool* has, ErrorText error) {
-  return guarded(error, [&] { *has = store->store->check({key}); });
+  return quietly_guarded(error, [&] { *has = store->store->check({key}); });
 }
 
 // The value's length is in `length`, and as much of it as there is room for in `value`.
 bool runboard_store_get(Store* store, const char* key, uint8_t* value, size_t capacity, size_t* length, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     const std::vector<uint8_t> found = store->store->get(key);
     *length = found.size();
     std::copy_n(found.begin(), std::min(found.size(), capacity), value);
@@ -174,7 +157,7 @@ bool runboard_store_get(Store* store, const char* key, uint8_t* value, size_t ca
 }
 
 bool runboard_gloo_new(Store* store, int rank, int world, const char* address, int64_t timeout_ms, Gloo** gloo, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout_ms));
     options->threads = 1;
     options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address, /*lazyInit=*/false));
@@ -192,7 +175,7 @@ void runboard_gloo_free(Gloo* gloo) {
 
 // Room for `input` and `output` bytes; both stay where they are until the next call.
 bool runboard_gloo_reserve(Gloo* gloo, int64_t input, int64_t output, uint8_t** in, uint8_t** out, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     *in = reserve(gloo->input, input).data_ptr<uint8_t>();
     *out = reserve(gloo->output, output).data_ptr<uint8_t>();
   });
@@ -201,7 +184,7 @@ bool runboard_gloo_reserve(Gloo* gloo, int64_t input, int64_t output, uint8_t** 
 // The first part of `values`, of equal parts for each rank, is for rank 0, the next one for rank 1 and so on; in the output
 // lie that of rank 0 for this rank, that of rank 1 for it and so on.
 bool runboard_gloo_all_to_all(Gloo* gloo, const at::Tensor* values, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     const std::vector<at::Tensor> parts = values->chunk(gloo->group->getSize());
     const std::vector<at::Tensor> output = floats(gloo->output, values->numel()).chunk(gloo->group->getSize());
     exchange(*gloo, parts, output);
@@ -210,7 +193,7 @@ bool runboard_gloo_all_to_all(Gloo* gloo, const at::Tensor* values, ErrorText er
 
 // The parts of `values` become the first part of each rank's output.
 bool runboard_gloo_all_gather(Gloo* gloo, const at::Tensor* values, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     const int ranks = gloo->group->getSize();
     const at::Tensor own = floats(gloo->output, values->numel() / ranks);
     exchange(*gloo, std::vector<at::Tensor>(ranks, own), values->chunk(ranks));
@@ -219,14 +202,14 @@ bool runboard_gloo_all_gather(Gloo* gloo, const at::Tensor* values, ErrorText er
 
 // The input's first `length` bytes become those of rank 0.
 bool runboard_gloo_broadcast(Gloo* gloo, int64_t length, ErrorText error) {
-  return guarded(error, [&] {
+  return quietly_guarded(error, [&] {
     std::vector<at::Tensor> tensors{gloo->input.narrow(0, 0, length)};
     gloo->group->broadcast(tensors)->wait();
   });
 }
 
 bool runboard_gloo_barrier(Gloo* gloo, ErrorText error) {
-  return guarded(error, [&] { gloo->group->barrier()->wait(); });
+  return quietly_guarded(error, [&] { gloo->group->barrier()->wait(); });
 }
 
 } // extern "C"

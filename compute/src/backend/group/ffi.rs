@@ -1,5 +1,6 @@
 //! The functions of c10d.cpp, safe to call: all unsafe code of process groups.
 
+use super::super::guarded::{RawError, call};
 use anyhow::{Result, bail};
 use std::ffi::{CString, c_char, c_void};
 use std::net::{SocketAddr, TcpListener};
@@ -21,13 +22,6 @@ struct RawStore {
 #[repr(C)]
 struct RawGloo {
     _opaque: [u8; 0],
-}
-
-/// c10d.cpp's `ErrorText`.
-#[repr(C)]
-struct RawError {
-    text: *mut c_char,
-    capacity: usize,
 }
 
 unsafe extern "C" {
@@ -105,32 +99,6 @@ unsafe extern "C" {
     -> bool;
     fn runboard_gloo_broadcast(gloo: *mut RawGloo, length: i64, error: RawError) -> bool;
     fn runboard_gloo_barrier(gloo: *mut RawGloo, error: RawError) -> bool;
-}
-
-/// Call a function of c10d.cpp with room for an error's text.
-fn call(function: impl FnOnce(RawError) -> bool) -> Result<()> {
-    let mut text = [0_u8; 1024];
-    let error = RawError {
-        text: text.as_mut_ptr().cast(),
-        capacity: text.len(),
-    };
-    if function(error) {
-        return Ok(());
-    }
-    let end = text.iter().position(|&byte| byte == 0);
-    let text = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]);
-    bail!("{}", without_source(&text));
-}
-
-/// An error's text without the place in libtorch's or Gloo's source, `[/pytorch/.../pair.cc:547] `, before it.
-fn without_source(text: &str) -> &str {
-    let place = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("] "));
-    match place {
-        Some((place, rest)) if place.contains('/') => rest,
-        _ => text,
-    }
 }
 
 /// A host or address as c10d wants it.
@@ -432,22 +400,5 @@ pub fn close_on_exec(descriptor: RawFd) {
     // SAFETY: fcntl takes plain numbers here, and refuses a descriptor that is none.
     unsafe {
         libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn error_text_loses_the_place_in_the_source_alone() {
-        let closed = "Connection closed by peer [127.0.0.1]:4321";
-        let text = format!("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] {closed}");
-        assert_eq!(without_source(&text), closed);
-        assert_eq!(without_source(closed), closed);
-        assert_eq!(
-            without_source("[127.0.0.1]:1 refuses"),
-            "[127.0.0.1]:1 refuses"
-        );
     }
 }
