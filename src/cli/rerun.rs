@@ -11,7 +11,7 @@ use crate::run::{
     self, Found, Job, Provenance, Repetition, RunDir, RunState, Statuses, data as run_data,
     resolve_any,
 };
-use crate::spec::{OptimizerName, Precision, Spec};
+use crate::spec::{Precision, Spec};
 use crate::supervisor::display::Verbosity;
 use crate::{bail_user, catalog, console, shutdown, supervisor};
 use anyhow::{Context, Result};
@@ -219,11 +219,10 @@ fn repetition(
         }
     }
     // As the README says of runs that are resumed.
-    let depends_on_threads = spec.compute.precision == Precision::Bf16
-        || spec.optimizer.name == OptimizerName::Muon
-        || spec.network.conv2.kernel != 5;
+    let depends_on_threads =
+        spec.compute.precision == Precision::Bf16 || spec.network.conv2.kernel != 5;
     if depends_on_threads && spec.compute.threads == 0 && differing.contains(&"cores") {
-        doubts.push("in bf16, with Muon or with another second kernel than 5 x 5 the last bits depend on the number of threads".to_owned());
+        doubts.push("in bf16 or with another second kernel than 5 x 5 the last bits depend on the number of threads".to_owned());
     }
     for change in sessions.iter().flat_map(|session| &session.changes) {
         let [from, to] = change.as_yaml();

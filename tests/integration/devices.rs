@@ -125,9 +125,10 @@ fn ranks_train_as_one_process_does_where_libtorch_computes() {
 #[test]
 fn two_and_four_ranks_end_with_the_bytes_of_one_process() {
     let project = project();
+    let train_with = |name: &str, sets: &[&str]| train(&project, name, sets);
     let train = |name: &str, ranks: usize| {
         let sets = ["train.batch_size=64", "train.steps=60", &devices(ranks)];
-        train(&project, name, &sets)
+        train_with(name, &sets)
     };
     let one = last_weights(&train("one", 1));
     for ranks in [2, 4] {
@@ -144,6 +145,17 @@ fn two_and_four_ranks_end_with_the_bytes_of_one_process() {
     let log = fs::read_to_string(run.join("train.log")).unwrap();
     assert!(!log.contains("last bits"), "{log}\n{}", done.out);
     assert!(last_weights(&run) == one);
+
+    // Muon's products are made by each rank, with the threads that it has.
+    let muon = |name: &str, ranks: usize| {
+        let sets = [
+            "train.batch_size=64",
+            "optimizer.name=muon",
+            &devices(ranks),
+        ];
+        last_weights(&train_with(name, &sets))
+    };
+    assert!(muon("muon-of2", 2) == muon("muon-of1", 1));
 }
 
 #[test]

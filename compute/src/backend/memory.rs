@@ -2,7 +2,7 @@
 //! the optimizer takes them from.
 
 use super::gpu::pinned;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::borrow::Cow;
 use std::slice;
 use tch::{Device, Kind, Tensor};
@@ -24,6 +24,25 @@ pub fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
     let mut values = vec![0.0; len];
     tensor.f_copy_data(&mut values, len)?;
     Ok(Cow::Owned(values))
+}
+
+/// A tensor's values, row by row, to be changed in place.
+///
+/// # Errors
+/// A tensor whose values do not lie so in the host's memory.
+pub fn host_mut(tensor: &mut Tensor) -> Result<&mut [f32]> {
+    let is_plain = tensor.kind() == Kind::Float && tensor.device() == Device::Cpu;
+    ensure!(
+        is_plain && tensor.is_contiguous(),
+        "not floats in a row on the CPU"
+    );
+    let len = tensor.numel();
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    // SAFETY: contiguous, of this kind and on this device: `len` floats from there on. They live as long as the tensor. Others
+    // on its memory are views of the same `FlatParameters`, which the tensor is borrowed from as `&mut`.
+    Ok(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), len) })
 }
 
 /// A copy on a device, which may not be done when this returns: nobody waits for it. A GPU reads by itself what is pinned; of

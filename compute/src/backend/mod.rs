@@ -20,6 +20,7 @@ mod losses;
 mod memory;
 mod muon;
 mod native;
+mod newton_schulz;
 mod optimizer;
 mod parameters;
 mod ranks;

@@ -1,30 +1,83 @@
-//! Muon's orthogonalisation of a matrix by Newton and Schulz's iteration.
-//!
-//! Source: Keller Jordan, <https://kellerjordan.github.io/posts/muon/> and the function `zeropower_via_newtonschulz5`
-//! of <https://github.com/KellerJordan/Muon>. His is in bfloat16; this is in float32, in the form of Zhang, Amsel, Chen
-//! and Dao, <https://dao-lab.ai/blog/2026/gram-newton-schulz>.
+//! Muon's orthogonalisation of the layers' updates: by the network's own products on a CPU, by libtorch's operations on other
+//! devices. `newton_schulz` has the formula and its source.
 
+use super::cpu;
+use super::memory::host_mut;
+use super::newton_schulz::{COEFFICIENTS, EPSILON, STEPS};
+use super::recorder::Recorder;
 use anyhow::Result;
 use std::mem;
 use tch::{Device, Tensor};
 
-/// The polynomial a x + b x^3 + c x^5, which drives every singular value towards 1.
-const COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
+/// How many of the steps libtorch's operations make at a time: after so many on G the matrix is brought up to date, and G with
+/// it. Errors in small eigenvalues of G grow with each step, and TF32, which a GPU may multiply in, begins with larger ones.
+/// Once after the second step is what Zhang et al. found to do for half precision.
+const STEPS_AT_A_TIME: [usize; 2] = [2, STEPS - 2];
 
-/// How often it is applied: after so many steps on G the matrix is brought up to date, and G with it. Errors in small
-/// eigenvalues of G grow with each step, and TF32, which a GPU may multiply in, begins with larger ones. Once after the
-/// second step is what Zhang et al. found to do for half precision.
-const STEPS: &[usize] = &[5];
-const STEPS_ON_GPU: &[usize] = &[2, 3];
+/// Orthogonalises the updates of some layers.
+#[derive(Debug)]
+pub(super) enum Orthogonalizers {
+    Host,
+    Device {
+        /// One for each layer.
+        layers: Vec<Orthogonalizer>,
+        /// Issues what they do.
+        recorder: Recorder,
+    },
+}
 
-/// Added to the norm that divides.
-const EPSILON: f64 = 1e-7;
+impl Orthogonalizers {
+    /// Of layers with these weights.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of(weights: &[&mut Tensor]) -> Result<Self> {
+        let on_host = |weights: &&mut Tensor| weights.device() == Device::Cpu;
+        if cpu::has_vectors() && weights.iter().all(on_host) {
+            return Ok(Orthogonalizers::Host);
+        }
+        let layers = weights.iter().map(|weights| Orthogonalizer::of(weights));
+        Ok(Orthogonalizers::Device {
+            layers: layers.collect::<Result<_>>()?,
+            recorder: Recorder::default(),
+        })
+    }
 
-/// Orthogonalises the weights of a layer; it holds the memory of its products.
-///
-/// With G = X X^T a step is X' = P X, P = a I + b G + c G^2, and G' = P G P. All of them are polynomials of the first
-/// G, so the steps need X only at their beginning and at their end: X becomes Q X, Q the product of all P. For local3,
-/// six times as wide as high, these are 0.44 of the operations of the iteration on X itself.
+    /// Replace each update U S V^T by about U V^T times the rate times sqrt(max(1, outputs / inputs)), in place.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn apply(&mut self, updates: &mut [&mut Tensor], rate: f64) -> Result<()> {
+        match self {
+            Orthogonalizers::Host => {
+                let updates = updates.iter_mut().map(|update| -> Result<_> {
+                    Ok(cpu::Update {
+                        rows: update.size()[0] as usize,
+                        factor: (scale(update) * rate) as f32,
+                        values: host_mut(update)?,
+                    })
+                });
+                cpu::orthogonalize(updates.collect::<Result<_>>()?);
+                Ok(())
+            }
+            Orthogonalizers::Device { layers, recorder } => {
+                for layer in layers.iter_mut() {
+                    layer.set_rate(rate)?;
+                }
+                let updates: Vec<&Tensor> = updates.iter().map(|update| &**update).collect();
+                recorder.run(&updates, &[], |_| {
+                    for (layer, update) in layers.iter_mut().zip(&updates) {
+                        layer.apply(update)?;
+                    }
+                    Ok(Vec::new())
+                })?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Orthogonalises the update of a layer by libtorch's operations; it holds the memory of its products.
 #[derive(Debug)]
 pub(super) struct Orthogonalizer {
     /// G: [short, short]
@@ -37,12 +90,9 @@ pub(super) struct Orthogonalizer {
     spare: Tensor,
     /// [short, long], laid out as the matrix is
     product: Tensor,
-    /// sqrt(max(1, outputs / inputs))
     scale: f64,
     /// What the update is multiplied by, a scalar on the device: a graph has its place, and not its value.
     factor: Tensor,
-    /// How many steps are made at a time.
-    counts: &'static [usize],
 }
 
 /// The weights as a matrix that is not higher than wide, on the same memory.
@@ -59,47 +109,37 @@ fn matrix(weights: &Tensor) -> Result<Tensor> {
     })
 }
 
+/// sqrt(max(1, outputs / inputs))
+fn scale(weights: &Tensor) -> f64 {
+    let size = weights.size();
+    let outputs = if weights.dim() == 4 { size[0] } else { size[1] } as f64;
+    let inputs = weights.numel() as f64 / outputs;
+    (outputs / inputs).max(1.0).sqrt()
+}
+
 impl Orthogonalizer {
-    /// Of weights of this shape.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn of(weights: &Tensor) -> Result<Self> {
+    fn of(weights: &Tensor) -> Result<Self> {
         let product = matrix(&weights.f_empty_like()?)?;
         let short = product.size()[0];
         let square = || Tensor::f_zeros([short, short], (weights.kind(), weights.device()));
-        let size = weights.size();
-        let outputs = if weights.dim() == 4 { size[0] } else { size[1] };
-        let inputs = weights.numel() as f64 / outputs as f64;
         Ok(Orthogonalizer {
             gram: square()?,
             step: square()?,
             steps: square()?,
             spare: square()?,
             product,
-            scale: (outputs as f64 / inputs).max(1.0).sqrt(),
+            scale: scale(weights),
             factor: Tensor::f_zeros([], (weights.kind(), weights.device()))?,
-            counts: match weights.device() {
-                Device::Cpu => STEPS,
-                _ => STEPS_ON_GPU,
-            },
         })
     }
 
     /// The rate by which [`Orthogonalizer::apply`] multiplies from now on.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn set_rate(&mut self, rate: f64) -> Result<()> {
+    fn set_rate(&mut self, rate: f64) -> Result<()> {
         let _ = self.factor.f_fill_(self.scale * rate)?;
         Ok(())
     }
 
-    /// Replace U S V^T by about U V^T times the rate times sqrt(max(1, outputs / inputs)), in place.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn apply(&mut self, update: &Tensor) -> Result<()> {
+    fn apply(&mut self, update: &Tensor) -> Result<()> {
         let (a, b, c) = COEFFICIENTS;
         let Orthogonalizer {
             gram,
@@ -109,11 +149,10 @@ impl Orthogonalizer {
             product,
             scale: _,
             factor,
-            counts,
         } = self;
         let mut x = matrix(update)?;
         let norm = x.f_norm()?.f_add_scalar_(EPSILON)?;
-        for (round, count) in counts.iter().enumerate() {
+        for (round, count) in STEPS_AT_A_TIME.iter().enumerate() {
             let _ = x.f_mm_out(gram, &x.f_tr()?)?;
             if round == 0 {
                 // Of X over its norm.
@@ -139,7 +178,7 @@ impl Orthogonalizer {
             if round == 0 {
                 let _ = steps.f_div_(&norm)?;
             }
-            if round + 1 == counts.len() {
+            if round + 1 == STEPS_AT_A_TIME.len() {
                 let _ = steps.f_mul_(factor)?;
             }
             let _ = steps.f_mm_out(product, &x)?;
@@ -160,7 +199,7 @@ mod tests {
         let weights = weights.to_kind(Kind::Double);
         let mut x = matrix(&weights).unwrap();
         x /= x.norm() + EPSILON;
-        for _ in 0..STEPS.iter().sum() {
+        for _ in 0..STEPS {
             let gram = x.mm(&x.tr());
             let polynomial = &gram * b + gram.mm(&gram) * c;
             x = &x * a + polynomial.mm(&x);
@@ -168,30 +207,46 @@ mod tests {
         x
     }
 
-    #[test]
-    fn orthogonalizer_follows_newton_and_schulz_on_wide_high_thin_and_empty_matrices() {
+    /// Wide, high, square, empty, thin, of sizes that are no multiples, and with more outputs than inputs.
+    fn updates() -> Vec<Tensor> {
         tch::manual_seed(1);
         let options = (Kind::Float, Device::Cpu);
         // Of rank 5: 59 of its singular values are 0.
         let thin = Tensor::randn([64, 5], options).mm(&Tensor::randn([5, 300], options));
-        let convolution = Tensor::randn([16, 4, 5, 5], options) * 1e-6;
-        let matrices = [
+        vec![
             Tensor::randn([300, 64], options),
             Tensor::randn([64, 64], options),
             Tensor::zeros([64, 300], options),
             thin,
-            convolution,
-        ];
-        for (number, weights) in matrices.iter().enumerate() {
-            for counts in [STEPS, STEPS_ON_GPU] {
-                let mut orthogonalizer = Orthogonalizer::of(weights).unwrap();
-                orthogonalizer.counts = counts;
-                let update = weights.copy();
-                orthogonalizer.set_rate(0.5).unwrap();
-                orthogonalizer.apply(&update).unwrap();
-                let found = matrix(&update).unwrap() / (0.5 * orthogonalizer.scale);
-                let difference = (found - iterated(weights)).abs().max().double_value(&[]);
-                assert!(difference < 2e-5, "{number}, {counts:?}: {difference}");
+            Tensor::randn([16, 4, 5, 5], options) * 1e-6,
+            Tensor::randn([130, 3, 5, 5], options),
+            Tensor::randn([500, 192], options) * 1e3,
+            Tensor::randn([50, 200], options),
+        ]
+    }
+
+    #[test]
+    fn orthogonalizers_follow_newton_and_schulz_on_matrices_of_all_shapes() {
+        let on_device = |updates: &[&mut Tensor]| Orthogonalizers::Device {
+            layers: updates
+                .iter()
+                .map(|it| Orthogonalizer::of(it).unwrap())
+                .collect(),
+            recorder: Recorder::default(),
+        };
+        for is_host in [true, false] {
+            let mut found = updates();
+            let mut places: Vec<&mut Tensor> = found.iter_mut().collect();
+            let mut orthogonalizers = match is_host {
+                true => Orthogonalizers::of(&places).unwrap(),
+                false => on_device(&places),
+            };
+            assert_eq!(matches!(orthogonalizers, Orthogonalizers::Host), is_host);
+            orthogonalizers.apply(&mut places, 0.5).unwrap();
+            for (number, (found, update)) in found.iter().zip(updates()).enumerate() {
+                let found = matrix(found).unwrap() / (0.5 * scale(found));
+                let difference = (found - iterated(&update)).abs().max().double_value(&[]);
+                assert!(difference < 2e-5, "{number}, {is_host}: {difference}");
             }
         }
     }

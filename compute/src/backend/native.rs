@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
 use runboard::checkpoint::NamedTensor;
-use runboard::spec::{self, NormName, OptimizerName, Precision, Spec};
+use runboard::spec::{self, NormName, Precision, Spec};
 use std::cell::RefCell;
 
 /// The losses and accuracy on the batch of a step, and the gradient of the total loss by every parameter.
@@ -288,10 +288,10 @@ pub(super) fn sum_of_squares(weights: &tch::Tensor) -> Result<tch::Tensor> {
     Ok(channels.f_sum(tch::Kind::Float)?)
 }
 
-/// Whether the last bits of a step on a CPU depend on the number of threads: so they do where libtorch's operations
-/// compute the network, or Muon's products.
+/// Whether the last bits of a step on a CPU depend on the number of threads: so they do where libtorch's operations compute the
+/// network.
 pub fn depends_on_threads(spec: &Spec) -> bool {
-    !CpuNetwork::supports(spec) || spec.optimizer.name == OptimizerName::Muon
+    !CpuNetwork::supports(spec)
 }
 
 /// Whether the weights of a step on a CPU do not depend on how many processes share its batch either: they add up the sums

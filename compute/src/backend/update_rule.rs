@@ -3,10 +3,9 @@
 //! Everything happens in place, in the gradient's memory and the rule's own: a step allocates nothing of the
 //! parameters' size.
 
-use super::muon::Orthogonalizer;
+use super::muon::Orthogonalizers;
 use super::native::sum_of_squares;
 use super::parameters::FlatParameters;
-use super::recorder::Recorder;
 use crate::model::{LAYERS, Network};
 use anyhow::Result;
 use runboard::checkpoint::{self, TensorGroups};
@@ -17,6 +16,9 @@ use tch::{Device, Kind, Tensor};
 const MOMENTUM: &str = "momentum";
 const FIRST_MOMENT: &str = "first_moment";
 const SECOND_MOMENT: &str = "second_moment";
+
+/// The layers whose weights Muon takes, from the first one on.
+const MUON_LAYERS: usize = LAYERS.len() - 1;
 
 /// torch.nn.utils.clip_grad_norm_ adds this to the norm that it divides by.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -29,10 +31,8 @@ pub(super) struct UpdateRule {
     memory: Vec<FlatParameters>,
     /// A scalar on the device.
     momentum: Tensor,
-    /// Of the layers that Muon takes, from the first one on.
-    orthogonalizers: Vec<Orthogonalizer>,
-    /// Issues what they do.
-    recorder: Recorder,
+    /// Of the layers that Muon takes, see [`MUON_LAYERS`]; none with another rule.
+    orthogonalizers: Option<Orthogonalizers>,
 }
 
 /// The groups of tensors that the rule remembers.
@@ -74,17 +74,17 @@ impl UpdateRule {
     ) -> Result<Self> {
         let mut like = FlatParameters::of(like)?;
         let device = like.values().device();
-        let mut orthogonalizers = Vec::new();
-        if spec.name == OptimizerName::Muon {
-            for weights in like.weights().take(LAYERS.len() - 1) {
-                orthogonalizers.push(Orthogonalizer::of(weights)?);
+        let orthogonalizers = match spec.name {
+            OptimizerName::Muon => {
+                let layers: Vec<&mut Tensor> = like.weights().take(MUON_LAYERS).collect();
+                Some(Orthogonalizers::of(&layers)?)
             }
-        }
+            OptimizerName::Sgd | OptimizerName::Adamw => None,
+        };
         Ok(UpdateRule {
             memory,
             momentum: scalar(spec.momentum, device)?,
             orthogonalizers,
-            recorder: Recorder::default(),
             spec: spec.clone(),
         })
     }
@@ -119,7 +119,7 @@ impl UpdateRule {
                 let schedule = learning_rate / self.spec.learning_rate;
                 let sgd_rate = self.spec.sgd_learning_rate * schedule;
                 self.muon(gradient, learning_rate, sgd_rate)?;
-                rates[LAYERS.len() - 1] = sgd_rate;
+                rates[MUON_LAYERS] = sgd_rate;
             }
         }
         if self.spec.bias_rate_factor != 1.0 {
@@ -176,10 +176,9 @@ impl UpdateRule {
     /// * orthogonalised average, with Nesterov of momentum * average + (1 - momentum) * gradient. SGD on the rest.
     fn muon(&mut self, gradient: &mut FlatParameters, rate: f64, sgd_rate: f64) -> Result<()> {
         let (beta, nesterov) = (self.spec.momentum, self.spec.nesterov);
-        let matrices = self.orthogonalizers.len();
         if let [memory] = &mut self.memory[..] {
             let mut layers = gradient.weights().zip(memory.weights());
-            for (gradient, average) in layers.by_ref().take(matrices) {
+            for (gradient, average) in layers.by_ref().take(MUON_LAYERS) {
                 let _ = average.f_lerp_(gradient, 1.0 - beta)?;
                 match nesterov {
                     true => drop(gradient.f_lerp_(average, beta)?),
@@ -194,17 +193,10 @@ impl UpdateRule {
             }
         }
         let mut weights = gradient.weights();
-        for orthogonalizer in &mut self.orthogonalizers {
-            orthogonalizer.set_rate(rate)?;
+        let mut updates: Vec<&mut Tensor> = weights.by_ref().take(MUON_LAYERS).collect();
+        if let Some(orthogonalizers) = &mut self.orthogonalizers {
+            orthogonalizers.apply(&mut updates, rate)?;
         }
-        let matrices: Vec<&Tensor> = weights.by_ref().take(matrices).map(|it| &*it).collect();
-        let orthogonalizers = &mut self.orthogonalizers;
-        self.recorder.run(&matrices, &[], |_| {
-            for (orthogonalizer, update) in orthogonalizers.iter_mut().zip(&matrices) {
-                orthogonalizer.apply(update)?;
-            }
-            Ok(Vec::new())
-        })?;
         for update in weights {
             let _ = update.f_mul_scalar_(sgd_rate)?;
         }

@@ -548,8 +548,8 @@ fn warn_of_threads(run: &RunDir, spec: &Spec, before: Option<usize>, threads: us
     if let Some(before) = other {
         let set = [format!("compute.threads={before}")];
         console::warning(format_args!(
-            "{threads} threads, but {before} before: with this network, precision and optimizer the last bits of \
-             the weights depend on the number; to go on with {before}: {}",
+            "{threads} threads, but {before} before: with this network and precision the last bits of the \
+             weights depend on the number; to go on with {before}: {}",
             commands::resume_with_sets(run, &set)
         ));
     }

@@ -143,8 +143,7 @@ pub(super) const FIELDS: &[Field] = &[
         "compute.threads",
         THREADS,
         "Threads of the arithmetic, shared out among compute.devices. 0: one for each core. Results do not depend on the number, but for \
-         the last bits of a network on the CPU in bf16, with another network.conv2.kernel than 5, or with \
-         optimizer.name muon.",
+         the last bits of a network on the CPU in bf16 or with another network.conv2.kernel than 5.",
     )
     .changeable(),
     field(

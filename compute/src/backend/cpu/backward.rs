@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::forward::ForwardCache;
 use super::norm::{self, ChannelWindows, NormCache};
-use super::product::{LeftMatrix, Sum, multiply};
+use super::product::{LeftMatrix, RightMatrix, Sum, multiply};
 use super::weights::{GradientSums, PackedWeights};
 use super::winograd::PLANES;
 use super::{CONV1, CONV2, CpuNetwork, GROUP};
@@ -166,12 +166,14 @@ impl WithSimd for Backward<'_> {
                 let left = LeftMatrix::matrix(&backward_points[plane * tiles.rows() * w2..], w2);
                 let right = &weights.conv2_rotated[plane * w1 * w2..][..w1 * w2];
                 let out = &mut products[plane * tiles.rows() * w1..];
+                let right = RightMatrix::matrix(right, w1);
                 multiply(simd, left, rows, right, w1, out, Sum::New);
                 let left = LeftMatrix::transposed(&inputs[plane * tiles.rows() * w1..], w1, rows);
                 let right = &outputs[plane * tiles.rows() * w2..][..rows * w2];
                 if !f.frozen[CONV2] {
                     let out = &mut sums.conv2[plane * w1 * w2..][..w1 * w2];
                     let sum = if group > 0 { Sum::Added } else { Sum::New };
+                    let right = RightMatrix::matrix(right, w2);
                     multiply(simd, left, w1, right, w2, out, sum);
                 }
             }

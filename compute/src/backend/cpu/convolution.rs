@@ -4,7 +4,7 @@
 use super::LANES;
 use super::buffer::Buffer;
 use super::pool::Pool;
-use super::product::{LeftMatrix, Sum, multiply};
+use super::product::{LeftMatrix, RightMatrix, Sum, multiply};
 use super::winograd::{ImageTiles, KERNEL, PLANES, TILE, kernels_to_points};
 use pulp::{Arch, Simd, WithSimd};
 use runboard::data::CHANNELS;
@@ -197,7 +197,7 @@ impl ImageConvolution {
                 simd,
                 window,
                 convolution.side,
-                kernels,
+                RightMatrix::matrix(kernels, convolution.width),
                 convolution.width,
                 out,
                 Sum::New,

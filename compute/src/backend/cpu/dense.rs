@@ -6,7 +6,7 @@
 //! leaves idle.
 
 use super::buffer::Buffer;
-use super::product::{LeftMatrix, ROWS, Sum, multiply};
+use super::product::{LeftMatrix, ROWS, RightMatrix, Sum, multiply};
 use super::tasks::Task;
 use super::{LANES, padded, part_size};
 use crate::backend::dropout::Dropout;
@@ -414,6 +414,7 @@ impl WithSimd for Product<'_> {
             out,
             sum,
         } = self;
+        let right = RightMatrix::matrix(right, columns);
         multiply(simd, left, out.len() / columns, right, columns, out, sum);
     }
 }

@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::convolution::ImageConvolution;
 use super::norm::{self, ChannelWindows};
-use super::product::{LeftMatrix, Sum, multiply};
+use super::product::{LeftMatrix, RightMatrix, Sum, multiply};
 use super::weights::PackedWeights;
 use super::winograd::PLANES;
 use super::{CpuNetwork, GROUP};
@@ -152,6 +152,7 @@ impl WithSimd for Forward<'_> {
         for (plane, product) in planes.enumerate() {
             let left = LeftMatrix::matrix(&points[plane * tiles.rows() * w1..], w1);
             let right = &weights.conv2[plane * w1 * w2..][..w1 * w2];
+            let right = RightMatrix::matrix(right, w2);
             multiply(simd, left, rows, right, w2, product, Sum::New);
         }
         let outputs = features

@@ -11,6 +11,7 @@ mod convolution;
 mod dense;
 mod forward;
 mod norm;
+mod orthogonal;
 mod pool;
 mod product;
 mod tasks;
@@ -26,6 +27,7 @@ use convolution::Convolution;
 pub(super) use dense::cross_entropy;
 use dense::{Dense, HostLabels};
 use norm::Norm;
+pub(super) use orthogonal::{Update, orthogonalize};
 use pool::Pool;
 use pulp::Arch;
 use rayon::prelude::*;
@@ -118,9 +120,8 @@ impl CpuNetwork {
 
     /// Whether it computes this network on a CPU.
     pub fn supports(spec: &Spec) -> bool {
-        let vectors = !matches!(Arch::new(), Arch::Scalar);
         let float = spec.compute.precision != Precision::Bf16;
-        vectors && float && spec.network.conv2.kernel == winograd::KERNEL
+        has_vectors() && float && spec.network.conv2.kernel == winograd::KERNEL
     }
 
     /// The cross-entropy, the accuracy, and the former's gradient by every parameter, zeros by the weights that are frozen.
@@ -287,6 +288,11 @@ impl CpuNetwork {
     fn parts<'a>(&self, images: &'a [f32], batch: usize) -> impl Iterator<Item = &'a [f32]> {
         images.chunks(part_size(batch) * self.image_len())
     }
+}
+
+/// Whether this processor has vector instructions that are used here.
+pub(super) fn has_vectors() -> bool {
+    !matches!(Arch::new(), Arch::Scalar)
 }
 
 /// The images of a part of a batch, of which there are [`PARTS`] or fewer. The sums over images, and so the gradients' last

@@ -48,6 +48,20 @@ impl<'a> LeftMatrix<'a> {
     }
 }
 
+/// The right factor: rows of as many values as the result has columns, which begin `row` apart.
+#[derive(Clone, Copy)]
+pub struct RightMatrix<'a> {
+    pub values: &'a [f32],
+    pub row: usize,
+}
+
+impl<'a> RightMatrix<'a> {
+    /// A plain matrix [depth, cols].
+    pub fn matrix(values: &'a [f32], cols: usize) -> Self {
+        RightMatrix { values, row: cols }
+    }
+}
+
 /// How the products of an element of the result are summed up.
 #[derive(Clone, Copy)]
 pub enum Sum {
@@ -61,19 +75,23 @@ pub enum Sum {
     Tree(usize),
 }
 
-/// out[rows, cols] = left * right; right is [segments * depth, cols]. `cols` is a multiple of [`LANES`].
+/// out[rows, cols] = left * right; right is [segments * depth, cols]. `cols` and `right.row` are multiples of [`LANES`].
 #[inline(always)]
 pub fn multiply<S: Simd>(
     simd: S,
     left: LeftMatrix,
     rows: usize,
-    right: &[f32],
+    right: RightMatrix,
     cols: usize,
     out: &mut [f32],
     sum: Sum,
 ) {
-    debug_assert!(cols.is_multiple_of(LANES));
-    let (right, _) = S::as_simd_f32s(right);
+    debug_assert!(cols.is_multiple_of(LANES) && right.row.is_multiple_of(LANES));
+    let (values, _) = S::as_simd_f32s(right.values);
+    let right = Vectors {
+        values,
+        width: right.row / S::F32_LANES,
+    };
     let (out, _) = S::as_mut_simd_f32s(out);
     let width = cols / S::F32_LANES;
     // As many accumulators as registers allow beside a row of the right factor: 6 x 4 of 32, or 6 x 2 of 16.
@@ -92,6 +110,14 @@ pub fn multiply<S: Simd>(
     }
 }
 
+/// The right factor in vectors.
+#[derive(Clone, Copy)]
+struct Vectors<'a, V> {
+    values: &'a [V],
+    /// From one row to the next.
+    width: usize,
+}
+
 /// `W` vectors of columns from `at` on.
 #[inline(always)]
 #[expect(clippy::too_many_arguments)]
@@ -99,7 +125,7 @@ fn strip<S: Simd, const W: usize>(
     simd: S,
     left: LeftMatrix,
     rows: usize,
-    right: &[S::f32s],
+    right: Vectors<S::f32s>,
     width: usize,
     at: usize,
     out: &mut [S::f32s],
@@ -131,7 +157,7 @@ fn strip<S: Simd, const W: usize>(
 fn tile<S: Simd, const R: usize, const W: usize>(
     simd: S,
     left: LeftMatrix,
-    right: &[S::f32s],
+    right: Vectors<S::f32s>,
     width: usize,
     at: usize,
     out: &mut [S::f32s],
@@ -157,7 +183,11 @@ fn tile<S: Simd, const R: usize, const W: usize>(
                 ..left
             };
             sums = zeros;
-            accumulate(simd, of_part, &right[first * width..], width, at, &mut sums);
+            let right = Vectors {
+                values: &right.values[first * right.width..],
+                ..right
+            };
+            accumulate(simd, of_part, right, at, &mut sums);
             let level = count.trailing_ones() as usize;
             for earlier in &waiting[..level] {
                 add_to(simd, earlier, &mut sums);
@@ -173,7 +203,7 @@ fn tile<S: Simd, const R: usize, const W: usize>(
             }
         }
     } else {
-        accumulate(simd, left, right, width, at, &mut sums);
+        accumulate(simd, left, right, at, &mut sums);
     }
     for r in 0..R {
         for w in 0..W {
@@ -202,8 +232,7 @@ fn add_to<S: Simd, const R: usize, const W: usize>(
 fn accumulate<S: Simd, const R: usize, const W: usize>(
     simd: S,
     left: LeftMatrix,
-    right: &[S::f32s],
-    width: usize,
+    right: Vectors<S::f32s>,
     at: usize,
     sums: &mut [[S::f32s; W]; R],
 ) {
@@ -211,7 +240,7 @@ fn accumulate<S: Simd, const R: usize, const W: usize>(
     for s in 0..left.segments {
         let mut from = s * left.segment;
         for _ in 0..left.depth {
-            let factors = &right[inner..inner + W];
+            let factors = &right.values[inner..inner + W];
             let values = &left.values[from..from + (R - 1) * left.row + 1];
             for r in 0..R {
                 let value = simd.splat_f32s(values[r * left.row]);
@@ -219,7 +248,7 @@ fn accumulate<S: Simd, const R: usize, const W: usize>(
                     sums[r][w] = simd.mul_add_e_f32s(value, factors[w], sums[r][w]);
                 }
             }
-            inner += width;
+            inner += right.width;
             from += left.step;
         }
     }
