@@ -34,7 +34,8 @@ pub use sources::{
     synthesize,
 };
 pub use stream::{
-    Batch, BatchPlan, BatchStream, Batching, Share, StreamItem, evaluation_batch, evaluation_plan,
+    Batch, BatchBuilder, BatchPlan, BatchStream, Batching, Share, StreamItem, evaluation_batch,
+    evaluation_plan,
 };
 pub use summary::{Summary, check};
 pub use views::{View, views};

@@ -236,6 +236,11 @@ impl BatchBuilder {
         })
     }
 
+    /// Side of the images that it makes.
+    pub fn crop(&self) -> usize {
+        self.preprocessor.input().crop
+    }
+
     /// The augmentation of image `index` at its position of the stream.
     fn augmentation(&self, position: u64, index: usize) -> Augmentation {
         let input = self.preprocessor.input();
@@ -272,7 +277,8 @@ impl BatchBuilder {
         plan
     }
 
-    fn batch(&mut self, step: u64) -> Batch {
+    /// The batch of a step.
+    pub fn batch(&mut self, step: u64) -> Batch {
         let places = self.batching.share.places(self.batching.size);
         let mut batch = Batch::zeros(step, places.len(), self.preprocessor.input());
         let first = self.positions(step).start;

@@ -158,8 +158,9 @@ impl From<Tensor<1, Int>> for Labels {
     }
 }
 
-/// A batch's images and labels, on the device.
-pub fn upload_batch(batch: Batch, side: usize, device: &Device) -> (Tensor<4>, Labels) {
+/// A batch's images and labels, in tensors on the host.
+pub fn host_batch(batch: Batch, side: usize) -> (Tensor<4>, Labels) {
+    let device = &Device::libtorch();
     let mixed = (!batch.mixed_labels.is_empty()).then(|| {
         let n = batch.mixed_labels.len();
         Tensor::from_data(TensorData::new(batch.mixed_labels, [n]), device)

@@ -1,10 +1,14 @@
 //! A network's parameters one after the other in memory, so that a step changes all of them at once.
 
-use super::memory::flattened;
+use super::memory::{flattened, host, host_mut};
 use super::{handles, memory, with_handles};
 use crate::model::{Network, PER_LAYER};
 use anyhow::Result;
-use tch::Tensor;
+use rayon::prelude::*;
+use tch::{Device, Tensor};
+
+/// Values that are a thread's work at a time when they are copied.
+const COPIED: usize = 1 << 16;
 
 /// One value for each parameter: weights, their moving average, a gradient, or what else an optimizer remembers.
 #[derive(Debug)]
@@ -49,7 +53,21 @@ impl FlatParameters {
     /// # Errors
     /// libtorch's.
     pub fn copy(&mut self, network: &Network) -> Result<()> {
-        let _ = Tensor::f_cat_out(&self.values, &flattened(&handles(network)?)?, 0)?;
+        let from = handles(network)?;
+        if self.values.device() != Device::Cpu {
+            let _ = Tensor::f_cat_out(&self.values, &flattened(&from)?, 0)?;
+            return Ok(());
+        }
+        // libtorch's is the work of one thread.
+        let to = self.views.iter_mut().map(host_mut);
+        let pairs = to.zip(from.iter().map(host));
+        let pairs = pairs.map(|(to, from)| Ok((to?, from?)));
+        let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
+        pairs.into_par_iter().for_each(|(to, from)| {
+            let to = to.par_chunks_mut(COPIED);
+            to.zip(from.par_chunks(COPIED))
+                .for_each(|(to, from)| to.copy_from_slice(from));
+        });
         Ok(())
     }
 

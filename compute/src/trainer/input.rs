@@ -3,7 +3,7 @@
 use crate::backend::{self, DeviceImages, DevicePlan, Labels};
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
-use runboard::data::{Batch, BatchPlan, BatchStream, Batching, Images, Share, StreamItem};
+use runboard::data::{BatchBuilder, BatchPlan, BatchStream, Batching, Images, Share, StreamItem};
 use runboard::spec::Spec;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,9 +16,7 @@ const SENT_AT_ONCE: usize = 100;
 /// The batches from some step on: made on the host, or planned there and made on a GPU that holds the images.
 pub(super) enum BatchSource {
     Host {
-        batches: BatchStream<Batch>,
-        side: usize,
-        device: Device,
+        batches: BatchStream<HostBatch>,
         /// The places in the whole batches, of `batch` images.
         places: Range<usize>,
         batch: usize,
@@ -31,6 +29,20 @@ pub(super) enum BatchSource {
         /// The places in the whole batches, which are made, to take.
         places: Range<usize>,
     },
+}
+
+/// A batch in tensors on the host, which the threads that prepare it make.
+pub(super) struct HostBatch {
+    images: Tensor<4>,
+    labels: Labels,
+}
+
+impl StreamItem for HostBatch {
+    fn build(builder: &mut BatchBuilder, step: u64) -> Self {
+        let side = builder.crop();
+        let (images, labels) = backend::host_batch(builder.batch(step), side);
+        HostBatch { images, labels }
+    }
 }
 
 /// What a step takes in, on the device.
@@ -59,8 +71,6 @@ impl BatchSource {
         if !gpu {
             return Ok(BatchSource::Host {
                 batches: batches(images, spec, share, first)?,
-                side: spec.input.crop,
-                device: device.clone(),
                 places,
                 batch: spec.train.batch_size,
             });
@@ -83,14 +93,11 @@ impl BatchSource {
         let ((images, labels), waited) = match self {
             BatchSource::Host {
                 batches,
-                side,
-                device,
                 places,
                 batch,
             } => {
-                let own = batches.next()?;
+                let HostBatch { images, labels } = batches.next()?;
                 let waited = begin.elapsed();
-                let (images, labels) = backend::upload_batch(own, *side, device);
                 let (first, batch) = (places.start, *batch);
                 let labels = Labels {
                     first,

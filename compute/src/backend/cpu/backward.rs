@@ -94,6 +94,7 @@ impl WithSimd for Backward<'_> {
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
         let mut sums = GradientSums::of(f);
+        let mut conv2_sums = Buffer::stale(PLANES * w1 * w2);
         let mut canvas = convolution.canvas();
         let mut norm1 = Buffer::zeros(tiles.canvas().pow(2) * w1);
         let mut pool1_gradient = Buffer::stale(size1);
@@ -171,7 +172,7 @@ impl WithSimd for Backward<'_> {
                 let left = LeftMatrix::transposed(&inputs[plane * tiles.rows() * w1..], w1, rows);
                 let right = &outputs[plane * tiles.rows() * w2..][..rows * w2];
                 if !f.frozen[CONV2] {
-                    let out = &mut sums.conv2[plane * w1 * w2..][..w1 * w2];
+                    let out = &mut conv2_sums[plane * w1 * w2..][..w1 * w2];
                     let sum = if group > 0 { Sum::Added } else { Sum::New };
                     let right = RightMatrix::matrix(right, w2);
                     multiply(simd, left, w1, right, w2, out, sum);
@@ -214,6 +215,9 @@ impl WithSimd for Backward<'_> {
                     &mut sums.conv1,
                 );
             }
+        }
+        if !f.frozen[CONV2] {
+            sums.set_conv2(simd, f, &conv2_sums);
         }
         sums
     }

@@ -341,13 +341,9 @@ fn host_decay(
             continue;
         }
         let factor = decay as f32;
-        let add = |(gradients, weights): (&mut [f32], &[f32])| -> f64 {
-            let mut squares = 0.0;
-            for (gradient, weight) in gradients.iter_mut().zip(weights) {
-                *gradient += weight * factor;
-                squares += f64::from(*weight).powi(2);
-            }
-            squares
+        let arch = Arch::new();
+        let add = |(gradients, weights): (&mut [f32], &[f32])| {
+            arch.dispatch(|| add_weights(gradients, weights, factor))
         };
         let weights = weights.par_chunks(DECAYED);
         let parts = gradients[0].par_chunks_mut(DECAYED).zip(weights);
@@ -357,6 +353,21 @@ fn host_decay(
         decays.push((layer, loss as f32));
     }
     decays
+}
+
+/// Add the weights times a factor to the gradients; the sum of the weights' squares. One sum for all would wait for each addition.
+#[inline(always)]
+fn add_weights(gradients: &mut [f32], weights: &[f32], factor: f32) -> f64 {
+    let mut squares = [0.0; LANES];
+    let rows = gradients.chunks_mut(LANES).zip(weights.chunks(LANES));
+    for (gradients, weights) in rows {
+        let pairs = gradients.iter_mut().zip(weights).zip(&mut squares);
+        for ((gradient, weight), square) in pairs {
+            *gradient += weight * factor;
+            *square += f64::from(*weight) * f64::from(*weight);
+        }
+    }
+    squares.iter().sum()
 }
 
 /// The convolutions' parameters, and the dense layers of the others.

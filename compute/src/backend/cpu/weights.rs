@@ -40,7 +40,7 @@ pub struct GradientSums {
     pub conv1: Buffer,
     /// [out]
     pub bias1: Buffer,
-    /// [point, in, out]; the first product is to be written, not added
+    /// [in, cell, out]
     pub conv2: Buffer,
     /// [out]
     pub bias2: Buffer,
@@ -106,18 +106,28 @@ impl<F: Fn(usize, &mut [f32])> WithSimd for KernelsToPoints<F> {
 }
 
 impl GradientSums {
-    /// Zeros, but for what a first product is written into.
+    /// Zeros, but for what [`GradientSums::set_conv2`] sets.
     pub fn of(cpu: &CpuNetwork) -> Self {
         let [w1, w2] = cpu.widths();
         let conv2 = match cpu.frozen[CONV2] {
-            true => Buffer::zeros(PLANES * w1 * w2),
-            false => Buffer::stale(PLANES * w1 * w2),
+            true => Buffer::zeros,
+            false => Buffer::stale,
         };
         GradientSums {
             conv1: Buffer::zeros(cpu.convolution().gradient_len()),
             bias1: Buffer::zeros(w1),
-            conv2,
+            conv2: conv2(cpu.channels[0] * CELLS * w2),
             bias2: Buffer::zeros(w2),
+        }
+    }
+
+    /// Put the second convolution's sums in their place: points [point, in, out].
+    #[inline(always)]
+    pub fn set_conv2<S: Simd>(&mut self, simd: S, cpu: &CpuNetwork, points: &[f32]) {
+        let [w1, w2] = cpu.widths();
+        let channels = self.conv2.chunks_exact_mut(CELLS * w2).enumerate();
+        for (channel, kernels) in channels {
+            points_to_kernels(simd, &points[channel * w2..], w1 * w2, kernels);
         }
     }
 
@@ -126,8 +136,10 @@ impl GradientSums {
         let (first, [_, w2], [c1, c2]) = (cpu.convolution(), cpu.widths(), cpu.channels);
         let total = |values: fn(&GradientSums) -> &Buffer| {
             let length = parts.first().map_or(0, |part| values(part).len());
-            let all = parts.iter().flat_map(|part| values(part).iter());
-            let mut sums: Vec<f32> = all.copied().collect();
+            let mut sums = Vec::with_capacity(parts.len() * length);
+            for part in parts {
+                sums.extend_from_slice(values(part));
+            }
             tree_sum(&mut sums, length);
             sums.truncate(length);
             sums
@@ -146,16 +158,17 @@ impl GradientSums {
         to.bias1.copy_from_slice(&total(|part| &part.bias1)[..c1]);
         to.bias2.copy_from_slice(&total(|part| &part.bias2)[..c2]);
 
-        let mut kernels = Buffer::stale(c1 * CELLS * w2); // [in, cell, out]
+        let len = CELLS * w2;
+        let mut kernels = Buffer::stale(c1 * len); // [in, cell, out]
         let arch = Arch::new();
-        let channels = kernels.par_chunks_mut(CELLS * w2).enumerate();
+        let channels = kernels.par_chunks_mut(len).enumerate();
         channels.with_min_len(4).for_each(|(channel, kernels)| {
-            arch.dispatch(ChannelGradient {
-                cpu,
-                parts,
-                channel,
-                kernels,
-            });
+            let mut sums = Buffer::stale(parts.len() * len);
+            for (to, part) in sums.chunks_exact_mut(len).zip(parts) {
+                to.copy_from_slice(&part.conv2[channel * len..][..len]);
+            }
+            arch.dispatch(|| tree_sum_by(&mut sums, len, |sum, value| sum + value));
+            kernels.copy_from_slice(&sums[..len]);
         });
         // A row of vectors at a time, of which each goes to as many places.
         let blocks = to.conv2.par_chunks_mut(LANES * c1 * CELLS).enumerate();
@@ -167,35 +180,5 @@ impl GradientSums {
                 }
             }
         });
-    }
-}
-
-/// The gradient by the second convolution's kernels of one of its inputs.
-struct ChannelGradient<'a> {
-    cpu: &'a CpuNetwork,
-    parts: &'a [GradientSums],
-    channel: usize,
-    /// [cell, out]
-    kernels: &'a mut [f32],
-}
-
-impl WithSimd for ChannelGradient<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let [w1, w2] = self.cpu.widths();
-        let vectors = w2 / S::F32_LANES;
-        // Each part's kernels before their sum: processes that share a batch have no other sums to exchange.
-        let mut kernels = Buffer::stale(self.parts.len() * CELLS * w2);
-        for (part, kernels) in self.parts.iter().zip(kernels.chunks_exact_mut(CELLS * w2)) {
-            let points = &part.conv2[self.channel * w2..];
-            points_to_kernels(simd, points, w1 * w2, kernels);
-        }
-        let sums = S::as_mut_simd_f32s(&mut kernels).0;
-        tree_sum_by(sums, CELLS * vectors, |sum, value| {
-            simd.add_f32s(sum, value)
-        });
-        self.kernels.copy_from_slice(&kernels[..CELLS * w2]);
     }
 }
