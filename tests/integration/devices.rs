@@ -146,11 +146,15 @@ fn two_and_four_ranks_end_with_the_bytes_of_one_process() {
     assert!(!log.contains("last bits"), "{log}\n{}", done.out);
     assert!(last_weights(&run) == one);
 
-    // Muon's products are made by each rank, with the threads that it has.
+    // Muon's products are made by each rank, with the threads that it has: four, or two.
     let muon = |name: &str, ranks: usize| {
         let sets = [
             "train.batch_size=64",
+            "train.steps=20",
             "optimizer.name=muon",
+            "network.local3.units=200",
+            "network.local4.units=130",
+            "compute.threads=4",
             &devices(ranks),
         ];
         last_weights(&train_with(name, &sets))

@@ -376,6 +376,15 @@ fn number_of_threads_changes_no_bit() {
         assert!(!done.out.contains("warning"), "{}", done.out);
         assert!(last_weights(&run) == last_weights(&whole));
     }
+    let muon = |threads: &str| {
+        let name = format!("muon-{threads}");
+        let threads = format!("compute.threads={threads}");
+        let sets = [&wide[..], &["optimizer.name=muon", &threads]].concat();
+        let run = project.fresh(&name, &sets);
+        project.succeed(&["train", "--run", run.to_str().unwrap()]);
+        last_weights(&run)
+    };
+    assert!(muon("3") == muon("1"));
 }
 
 #[test]

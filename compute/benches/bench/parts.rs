@@ -6,11 +6,12 @@ use anyhow::Result;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use runboard::checkpoint::{self, Checkpoint};
-use runboard::data::{Batch, BatchStream, Batching, Images, Split};
+use runboard::data::{Batch, BatchStream, Batching, Images, Split, StreamItem};
 use runboard::measure::Spread;
 use runboard::spec::Spec;
 use runboard_compute::backend::{self, DeviceLosses, Optimizer, Recorder};
 use runboard_compute::model::Network;
+use runboard_compute::trainer::HostBatch;
 use runboard_compute::trainer::reporter::{RankTimes, Reporter, StepOutput};
 use runboard_compute::trainer::steps::{PHASES, Steps};
 use serde::Serialize;
@@ -59,12 +60,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let directory = tempfile::tempdir_in(&setting.out)?;
 
-    let stream = |prefetch, workers| {
-        let (input, seed) = (&spec.input, spec.seed);
-        let size = Batching::from(&spec.train);
-        BatchStream::start(Arc::clone(&images), input, size, seed, 0, prefetch, workers)
-    };
-    let batch = stream(1, 1)?.next()?;
+    let batch: Batch = stream(spec, &images)?.next()?;
     let mut parts = step(spec, &images)?;
 
     let train = &spec.train;
@@ -121,7 +117,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Part>> {
         || checkpoint::load(&path).map(drop),
     )?);
 
-    let mut batches = stream(1, 1)?;
+    let mut batches = stream::<HostBatch>(spec, &images)?;
     parts.push(timed(
         "input of a batch, one core",
         Cadence::Batch,
@@ -181,6 +177,12 @@ fn generic(spec: &Spec, device: &Device, batch: &Batch) -> Result<Part> {
             Ok(device.sync()?)
         },
     )
+}
+
+/// Batches of a thread of their own.
+fn stream<T: StreamItem>(spec: &Spec, images: &Arc<Images>) -> Result<BatchStream<T>> {
+    let size = Batching::from(&spec.train);
+    BatchStream::start(Arc::clone(images), &spec.input, size, spec.seed, 0, 1, 1)
 }
 
 fn upload(

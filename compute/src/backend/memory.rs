@@ -26,23 +26,26 @@ pub fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
     Ok(Cow::Owned(values))
 }
 
-/// A tensor's values, row by row, to be changed in place.
+/// A tensor on the host with a copy of these values. libtorch's own way fills it with zeros first, and that with all of its
+/// threads.
 ///
 /// # Errors
-/// A tensor whose values do not lie so in the host's memory.
-pub fn host_mut(tensor: &mut Tensor) -> Result<&mut [f32]> {
-    let is_plain = tensor.kind() == Kind::Float && tensor.device() == Device::Cpu;
+/// Another number of values than the shape has, and libtorch's.
+pub fn tensor_of(values: &[f32], shape: &[usize]) -> Result<Tensor> {
+    let len: usize = shape.iter().product();
     ensure!(
-        is_plain && tensor.is_contiguous(),
-        "not floats in a row on the CPU"
+        values.len() == len,
+        "got {} values, want {len}",
+        values.len()
     );
-    let len = tensor.numel();
-    if len == 0 {
-        return Ok(&mut []);
+    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+    let tensor = Tensor::f_empty(&shape, (Kind::Float, Device::Cpu))?;
+    if len > 0 {
+        // SAFETY: a new tensor, made as `len` floats in a row, which nobody else has.
+        let to = unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), len) };
+        to.copy_from_slice(values);
     }
-    // SAFETY: contiguous, of this kind and on this device: `len` floats from there on. They live as long as the tensor. Others
-    // on its memory are views of the same `FlatParameters`, which the tensor is borrowed from as `&mut`.
-    Ok(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), len) })
+    Ok(tensor)
 }
 
 /// A copy on a device, which may not be done when this returns: nobody waits for it. A GPU reads by itself what is pinned; of
@@ -139,18 +142,30 @@ impl FlatTensors {
 
     /// The values of each.
     pub fn values(&mut self) -> Vec<&mut [f32]> {
-        let start = self.values.data_ptr().cast::<f32>();
-        let len = self.values.numel();
         // SAFETY: a tensor of this struct's own, made as `len` floats in a row; `&mut self` keeps others from it, and tensors
-        // on its memory give no access to it without unsafe code. `Group::start_mean`, which has such code, writes only
-        // what nobody has a slice of any more.
-        let mut rest = unsafe { slice::from_raw_parts_mut(start, len) };
-        let mut values = Vec::with_capacity(self.views.len());
-        for view in &self.views {
-            let (own, later) = rest.split_at_mut(view.numel());
-            values.push(own);
-            rest = later;
-        }
-        values
+        // on its memory are given values by libtorch alone. `Group::start_mean`, which has unsafe code, writes only what nobody
+        // has a slice of any more.
+        unsafe { split(&mut self.values, &self.views) }
     }
+}
+
+/// The memory of a tensor of floats in a row on the host, cut into as many values as each of some tensors has, one after the
+/// other.
+///
+/// # Safety
+/// Nobody else reads or writes that memory while the slices are there.
+///
+/// # Panics
+/// The tensors have more values than the memory.
+pub unsafe fn split<'a>(values: &'a mut Tensor, like: &[Tensor]) -> Vec<&'a mut [f32]> {
+    let start = values.data_ptr().cast::<f32>();
+    // SAFETY: so many floats from there on, which live as long as the tensor; the rest is the caller's promise.
+    let mut rest = unsafe { slice::from_raw_parts_mut(start, values.numel()) };
+    let mut parts = Vec::with_capacity(like.len());
+    for tensor in like {
+        let (own, later) = rest.split_at_mut(tensor.numel());
+        parts.push(own);
+        rest = later;
+    }
+    parts
 }

@@ -158,19 +158,20 @@ impl From<Tensor<1, Int>> for Labels {
     }
 }
 
-/// A batch's images and labels, in tensors on the host.
-pub fn host_batch(batch: Batch, side: usize) -> (Tensor<4>, Labels) {
-    let device = &Device::libtorch();
-    let mixed = (!batch.mixed_labels.is_empty()).then(|| {
-        let n = batch.mixed_labels.len();
-        Tensor::from_data(TensorData::new(batch.mixed_labels, [n]), device)
-    });
-    let (images, own) = upload(batch.images, batch.labels, side, device);
+/// A batch's images and labels in tensors on the host, as if it were a whole batch.
+///
+/// # Errors
+/// Another number of values than such images have, and libtorch's.
+pub fn host_batch(batch: &Batch, side: usize) -> Result<(Tensor<4>, Labels)> {
+    let device = Device::libtorch();
+    let labels = |labels: &[i64]| Tensor::from_data(TensorData::from(labels), &device);
+    let images = memory::tensor_of(&batch.images, &[batch.labels.len(), side, side, CHANNELS])?;
+    let mixed = &batch.mixed_labels[..];
     let labels = Labels {
-        mixed,
-        ..own.into()
+        mixed: (!mixed.is_empty()).then(|| labels(mixed)),
+        ..labels(&batch.labels).into()
     };
-    (images, labels)
+    Ok((from_tch(images), labels))
 }
 
 /// Images as [n, side, side, 3] and labels as [n], on the device.
@@ -203,6 +204,10 @@ fn tch_tensor<const D: usize>(tensor: Tensor<D>) -> Result<tch::Tensor> {
         .try_into_primitive::<LibTorch>()
         .map_err(not_libtorch)?;
     Ok(primitive.tensor)
+}
+
+fn from_tch<const D: usize>(tensor: tch::Tensor) -> Tensor<D> {
+    Tensor::from_primitive::<LibTorch>(TchTensor::new(tensor))
 }
 
 /// The values on the host, row by row.
@@ -249,9 +254,7 @@ struct ReplaceHandles(std::vec::IntoIter<tch::Tensor>);
 impl ModuleMapper for ReplaceHandles {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.0.next() {
-            Some(native) => {
-                param.map(|_| Tensor::from_primitive::<LibTorch>(TchTensor::new(native)))
-            }
+            Some(native) => param.map(|_| from_tch(native)),
             None => param,
         }
     }

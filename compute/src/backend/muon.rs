@@ -1,20 +1,24 @@
-//! Muon's orthogonalisation of the layers' updates: by the network's own products on a CPU, by libtorch's operations on other
-//! devices. `newton_schulz` has the formula and its source.
+//! Muon's orthogonalisation of the layers' updates: on a CPU with vector instructions by the network's own products, elsewhere
+//! by libtorch's operations. `newton_schulz` has the formula and its source.
 
 use super::cpu;
-use super::memory::host_mut;
 use super::newton_schulz::{COEFFICIENTS, EPSILON, STEPS};
+use super::parameters::FlatParameters;
 use super::recorder::Recorder;
+use crate::model::{LAYERS, PER_LAYER};
 use anyhow::Result;
 use std::mem;
-use tch::{Device, Tensor};
+use tch::Tensor;
+
+/// The layers whose weights Muon takes, from the first one on.
+pub(super) const MUON_LAYERS: usize = LAYERS.len() - 1;
 
 /// How many of the steps libtorch's operations make at a time: after so many on G the matrix is brought up to date, and G with
 /// it. Errors in small eigenvalues of G grow with each step, and TF32, which a GPU may multiply in, begins with larger ones.
 /// Once after the second step is what Zhang et al. found to do for half precision.
 const STEPS_AT_A_TIME: [usize; 2] = [2, STEPS - 2];
 
-/// Orthogonalises the updates of some layers.
+/// Orthogonalises the updates of the layers that Muon takes.
 #[derive(Debug)]
 pub(super) enum Orthogonalizers {
     Host,
@@ -27,53 +31,60 @@ pub(super) enum Orthogonalizers {
 }
 
 impl Orthogonalizers {
-    /// Of layers with these weights.
+    /// Of updates like these parameters.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn of(weights: &[&mut Tensor]) -> Result<Self> {
-        let on_host = |weights: &&mut Tensor| weights.device() == Device::Cpu;
-        if cpu::has_vectors() && weights.iter().all(on_host) {
-            return Ok(Orthogonalizers::Host);
+    pub fn of(like: &mut FlatParameters) -> Result<Self> {
+        match cpu::has_vectors() && like.is_on_host() {
+            true => Ok(Orthogonalizers::Host),
+            false => Self::on_device(like),
         }
-        let layers = weights.iter().map(|weights| Orthogonalizer::of(weights));
+    }
+
+    fn on_device(like: &mut FlatParameters) -> Result<Self> {
+        let weights = like.weights().take(MUON_LAYERS);
+        let layers = weights.map(|weights| Orthogonalizer::of(weights));
         Ok(Orthogonalizers::Device {
             layers: layers.collect::<Result<_>>()?,
             recorder: Recorder::default(),
         })
     }
 
-    /// Replace each update U S V^T by about U V^T times the rate times sqrt(max(1, outputs / inputs)), in place.
+    /// Replace each layer's U S V^T by about U V^T times the rate times sqrt(max(1, outputs / inputs)), in place.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn apply(&mut self, updates: &mut [&mut Tensor], rate: f64) -> Result<()> {
+    pub fn apply(&mut self, updates: &mut FlatParameters, rate: f64) -> Result<()> {
         match self {
             Orthogonalizers::Host => {
-                let updates = updates.iter_mut().map(|update| -> Result<_> {
-                    Ok(cpu::Update {
-                        rows: update.size()[0] as usize,
-                        factor: (scale(update) * rate) as f32,
-                        values: host_mut(update)?,
-                    })
-                });
-                cpu::orthogonalize(updates.collect::<Result<_>>()?);
-                Ok(())
+                let shape = |weights: &mut Tensor| (weights.size()[0] as usize, scale(weights));
+                let shapes: Vec<_> = updates.weights().take(MUON_LAYERS).map(shape).collect();
+                let weights = updates.host_values()?.into_iter().step_by(PER_LAYER);
+                let updates = weights
+                    .zip(shapes)
+                    .map(|(values, (rows, scale))| cpu::Update {
+                        values,
+                        rows,
+                        factor: (scale * rate) as f32,
+                    });
+                cpu::orthogonalize(updates.collect());
             }
             Orthogonalizers::Device { layers, recorder } => {
                 for layer in layers.iter_mut() {
                     layer.set_rate(rate)?;
                 }
-                let updates: Vec<&Tensor> = updates.iter().map(|update| &**update).collect();
+                let updates = updates.weights().take(MUON_LAYERS);
+                let updates: Vec<&Tensor> = updates.map(|weights| &*weights).collect();
                 recorder.run(&updates, &[], |_| {
                     for (layer, update) in layers.iter_mut().zip(&updates) {
                         layer.apply(update)?;
                     }
                     Ok(Vec::new())
                 })?;
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 
@@ -190,8 +201,11 @@ impl Orthogonalizer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::native::tests::small;
     use super::*;
-    use tch::Kind;
+    use crate::model::Network;
+    use runboard::spec;
+    use tch::{Device, Kind};
 
     /// The iteration on the matrix itself, in float64.
     fn iterated(weights: &Tensor) -> Tensor {
@@ -207,47 +221,107 @@ mod tests {
         x
     }
 
-    /// Wide, high, square, empty, thin, of sizes that are no multiples, and with more outputs than inputs.
-    fn updates() -> Vec<Tensor> {
+    /// What the host's products make of each with a rate of 0.5, or libtorch's operations.
+    fn orthogonalized(matrices: &[Tensor], on_host: bool) -> Vec<Tensor> {
+        matrices
+            .iter()
+            .map(|matrix| {
+                let found = matrix.copy();
+                match on_host {
+                    true => {
+                        let mut values = Vec::<f32>::try_from(found.flatten(0, -1)).unwrap();
+                        cpu::orthogonalize(vec![cpu::Update {
+                            values: &mut values,
+                            rows: matrix.size()[0] as usize,
+                            factor: (scale(matrix) * 0.5) as f32,
+                        }]);
+                        Tensor::from_slice(&values).view(&matrix.size()[..])
+                    }
+                    false => {
+                        let mut layer = Orthogonalizer::of(matrix).unwrap();
+                        layer.set_rate(0.5).unwrap();
+                        layer.apply(&found).unwrap();
+                        found
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// Wide, high, square, empty, thin, as long as local3 is, of sizes that are no multiples, and with more outputs than inputs.
+    fn matrices() -> Vec<Tensor> {
         tch::manual_seed(1);
         let options = (Kind::Float, Device::Cpu);
-        // Of rank 5: 59 of its singular values are 0.
-        let thin = Tensor::randn([64, 5], options).mm(&Tensor::randn([5, 300], options));
+        // Of rank 5, so that the other singular values are 0.
+        let thin = |rows, columns| {
+            Tensor::randn([rows, 5], options).mm(&Tensor::randn([5, columns], options))
+        };
         vec![
             Tensor::randn([300, 64], options),
             Tensor::randn([64, 64], options),
             Tensor::zeros([64, 300], options),
-            thin,
+            thin(64, 300),
             Tensor::randn([16, 4, 5, 5], options) * 1e-6,
             Tensor::randn([130, 3, 5, 5], options),
             Tensor::randn([500, 192], options) * 1e3,
             Tensor::randn([50, 200], options),
+            Tensor::randn([2304, 384], options),
+            thin(2304, 128),
         ]
     }
 
     #[test]
     fn orthogonalizers_follow_newton_and_schulz_on_matrices_of_all_shapes() {
-        let on_device = |updates: &[&mut Tensor]| Orthogonalizers::Device {
-            layers: updates
-                .iter()
-                .map(|it| Orthogonalizer::of(it).unwrap())
-                .collect(),
-            recorder: Recorder::default(),
-        };
-        for is_host in [true, false] {
-            let mut found = updates();
-            let mut places: Vec<&mut Tensor> = found.iter_mut().collect();
-            let mut orthogonalizers = match is_host {
-                true => Orthogonalizers::of(&places).unwrap(),
-                false => on_device(&places),
-            };
-            assert_eq!(matches!(orthogonalizers, Orthogonalizers::Host), is_host);
-            orthogonalizers.apply(&mut places, 0.5).unwrap();
-            for (number, (found, update)) in found.iter().zip(updates()).enumerate() {
+        for on_host in [true, false] {
+            let found = orthogonalized(&matrices(), on_host);
+            for (number, (found, update)) in found.iter().zip(matrices()).enumerate() {
                 let found = matrix(found).unwrap() / (0.5 * scale(found));
                 let difference = (found - iterated(&update)).abs().max().double_value(&[]);
-                assert!(difference < 2e-5, "{number}, {is_host}: {difference}");
+                assert!(difference < 2e-5, "{number}, {on_host}: {difference}");
             }
         }
+    }
+
+    #[test]
+    fn orthogonalizers_of_both_routes_make_the_same_of_a_network() {
+        let (spec, crop) = small();
+        let device = burn::tensor::Device::libtorch();
+        let network = Network::init(&spec.network, crop, spec::Seed(3), &device);
+        let of = |make: fn(&mut FlatParameters) -> Result<Orthogonalizers>| {
+            let mut updates = FlatParameters::of(&network).unwrap();
+            let mut orthogonalizers = make(&mut updates).unwrap();
+            orthogonalizers.apply(&mut updates, 0.5).unwrap();
+            let is_host = matches!(orthogonalizers, Orthogonalizers::Host);
+            (updates.network().named(), is_host)
+        };
+        let ((host, true), (other, false)) =
+            (of(Orthogonalizers::of), of(Orthogonalizers::on_device))
+        else {
+            panic!("not the routes that were asked for");
+        };
+        let before = network.named();
+        let muons = MUON_LAYERS * PER_LAYER;
+        for (index, (host, other)) in host.iter().zip(&other).enumerate() {
+            let is_taken = index < muons && index.is_multiple_of(PER_LAYER);
+            assert_eq!(
+                host.values != before[index].values,
+                is_taken,
+                "{}",
+                host.name
+            );
+            for (host, other) in host.values.iter().zip(&other.values) {
+                assert!((host - other).abs() < 1e-4, "{index}: {host} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn orthogonalizer_makes_a_layer_of_one_nan_nan_and_no_other() {
+        let fine = Tensor::randn([70, 130], (Kind::Float, Device::Cpu));
+        let broken = fine.copy();
+        let _ = broken.get(3).get(7).fill_(f64::NAN);
+        let found = orthogonalized(&[broken, fine], true);
+        assert!(found[0].isnan().all().int64_value(&[]) == 1);
+        assert!(found[1].isfinite().all().int64_value(&[]) == 1);
     }
 }

@@ -1,9 +1,9 @@
 //! A network's parameters one after the other in memory, so that a step changes all of them at once.
 
-use super::memory::{flattened, host, host_mut};
+use super::memory::{flattened, host};
 use super::{handles, memory, with_handles};
 use crate::model::{Network, PER_LAYER};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use tch::{Device, Tensor};
 
@@ -54,16 +54,29 @@ impl FlatParameters {
     /// libtorch's.
     pub fn copy(&mut self, network: &Network) -> Result<()> {
         let from = handles(network)?;
-        if self.values.device() != Device::Cpu {
+        let in_a_row = |tensor: &Tensor| {
+            tensor.is_contiguous() && tensor.device() == Device::Cpu && tensor.numel() > 0
+        };
+        if !self.is_on_host() || !from.iter().all(in_a_row) {
             let _ = Tensor::f_cat_out(&self.values, &flattened(&from)?, 0)?;
             return Ok(());
         }
+        if from
+            .iter()
+            .map(Tensor::data_ptr)
+            .eq(self.views.iter().map(Tensor::data_ptr))
+        {
+            return Ok(()); // its own
+        }
         // libtorch's is the work of one thread.
-        let to = self.views.iter_mut().map(host_mut);
-        let pairs = to.zip(from.iter().map(host));
-        let pairs = pairs.map(|(to, from)| Ok((to?, from?)));
-        let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
-        pairs.into_par_iter().for_each(|(to, from)| {
+        let from: Vec<_> = from.iter().map(host).collect::<Result<_>>()?;
+        let to = self.host_values()?;
+        let lengths = from.iter().map(|values| values.len());
+        ensure!(
+            lengths.eq(to.iter().map(|values| values.len())),
+            "got a network of other sizes"
+        );
+        to.into_par_iter().zip(from).for_each(|(to, from)| {
             let to = to.par_chunks_mut(COPIED);
             to.zip(from.par_chunks(COPIED))
                 .for_each(|(to, from)| to.copy_from_slice(from));
@@ -85,6 +98,22 @@ impl FlatParameters {
     /// The network, on the same memory.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Whether they are in the host's memory.
+    pub fn is_on_host(&self) -> bool {
+        self.values.device() == Device::Cpu
+    }
+
+    /// The values of each parameter, in the host's memory.
+    ///
+    /// # Errors
+    /// They are not there.
+    pub fn host_values(&mut self) -> Result<Vec<&mut [f32]>> {
+        ensure!(self.is_on_host(), "parameters are not in the host's memory");
+        // SAFETY: a tensor of this struct's own, made as floats in a row; `&mut self` keeps others from it, and networks on its
+        // memory are given values by libtorch alone, in operations that the owner of this struct issues.
+        Ok(unsafe { memory::split(&mut self.values, &self.views) })
     }
 
     /// All values; to change them in place is to change the network's.

@@ -3,11 +3,11 @@
 //! Everything happens in place, in the gradient's memory and the rule's own: a step allocates nothing of the
 //! parameters' size.
 
-use super::muon::Orthogonalizers;
+use super::muon::{MUON_LAYERS, Orthogonalizers};
 use super::native::sum_of_squares;
 use super::parameters::FlatParameters;
 use crate::model::{LAYERS, Network};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use runboard::checkpoint::{self, TensorGroups};
 use runboard::spec::{self, OptimizerName};
 use tch::{Device, Kind, Tensor};
@@ -16,9 +16,6 @@ use tch::{Device, Kind, Tensor};
 const MOMENTUM: &str = "momentum";
 const FIRST_MOMENT: &str = "first_moment";
 const SECOND_MOMENT: &str = "second_moment";
-
-/// The layers whose weights Muon takes, from the first one on.
-const MUON_LAYERS: usize = LAYERS.len() - 1;
 
 /// torch.nn.utils.clip_grad_norm_ adds this to the norm that it divides by.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -31,7 +28,7 @@ pub(super) struct UpdateRule {
     memory: Vec<FlatParameters>,
     /// A scalar on the device.
     momentum: Tensor,
-    /// Of the layers that Muon takes, see [`MUON_LAYERS`]; none with another rule.
+    /// Of the layers that Muon takes, none with another rule.
     orthogonalizers: Option<Orthogonalizers>,
 }
 
@@ -75,10 +72,7 @@ impl UpdateRule {
         let mut like = FlatParameters::of(like)?;
         let device = like.values().device();
         let orthogonalizers = match spec.name {
-            OptimizerName::Muon => {
-                let layers: Vec<&mut Tensor> = like.weights().take(MUON_LAYERS).collect();
-                Some(Orthogonalizers::of(&layers)?)
-            }
+            OptimizerName::Muon => Some(Orthogonalizers::of(&mut like)?),
             OptimizerName::Sgd | OptimizerName::Adamw => None,
         };
         Ok(UpdateRule {
@@ -192,12 +186,11 @@ impl UpdateRule {
                 momentum(gradient, sum, &self.momentum, nesterov)?;
             }
         }
-        let mut weights = gradient.weights();
-        let mut updates: Vec<&mut Tensor> = weights.by_ref().take(MUON_LAYERS).collect();
-        if let Some(orthogonalizers) = &mut self.orthogonalizers {
-            orthogonalizers.apply(&mut updates, rate)?;
-        }
-        for update in weights {
+        let orthogonalizers = self.orthogonalizers.as_mut();
+        orthogonalizers
+            .context("no orthogonaliser")?
+            .apply(gradient, rate)?;
+        for update in gradient.weights().skip(MUON_LAYERS) {
             let _ = update.f_mul_scalar_(sgd_rate)?;
         }
         for update in gradient.biases() {

@@ -31,17 +31,13 @@ pub(super) enum BatchSource {
     },
 }
 
-/// A batch in tensors on the host, which the threads that prepare it make.
-pub(super) struct HostBatch {
-    images: Tensor<4>,
-    labels: Labels,
-}
+/// A rank's part of a batch in tensors on the host, which the threads that prepare it make.
+pub struct HostBatch(Result<(Tensor<4>, Labels)>);
 
 impl StreamItem for HostBatch {
     fn build(builder: &mut BatchBuilder, step: u64) -> Self {
         let side = builder.crop();
-        let (images, labels) = backend::host_batch(builder.batch(step), side);
-        HostBatch { images, labels }
+        HostBatch(backend::host_batch(&builder.batch(step), side))
     }
 }
 
@@ -96,7 +92,7 @@ impl BatchSource {
                 places,
                 batch,
             } => {
-                let HostBatch { images, labels } = batches.next()?;
+                let (images, labels) = batches.next()?.0?;
                 let waited = begin.elapsed();
                 let (first, batch) = (places.start, *batch);
                 let labels = Labels {

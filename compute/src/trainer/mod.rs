@@ -16,6 +16,7 @@ mod timer;
 use crate::backend::{self, DeviceLosses, Losses, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::{Context, Error, Result};
+pub use input::HostBatch;
 pub use ranks::{RankFiles, train_rank};
 pub use round_trip::round_trip;
 use runboard::checkpoint::queue::EvaluationQueue;

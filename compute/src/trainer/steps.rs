@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// The phases of a step, in their order.
 pub const PHASES: [&str; 4] = [
     "waiting for the batch",
-    "upload",
+    "batch on the device",
     "forward and backward",
     "update and moving average",
 ];

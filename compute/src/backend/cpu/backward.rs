@@ -94,7 +94,10 @@ impl WithSimd for Backward<'_> {
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
         let mut sums = GradientSums::of(f);
-        let mut conv2_sums = Buffer::stale(PLANES * w1 * w2);
+        let mut conv2_sums = match f.frozen[CONV2] {
+            true => Buffer::stale(0),
+            false => Buffer::stale(PLANES * w1 * w2),
+        };
         let mut canvas = convolution.canvas();
         let mut norm1 = Buffer::zeros(tiles.canvas().pow(2) * w1);
         let mut pool1_gradient = Buffer::stale(size1);

@@ -19,7 +19,7 @@ const BLOCK_LEN: usize = BLOCK * BLOCK;
 /// Rows of the right factor that a product goes through at a time: 32 KiB of each block of columns.
 const DEPTH: usize = 128;
 
-/// Rows of X that are a thread's work at a time at the end.
+/// Rows of X^T that are a thread's work at a time at the end.
 const LAST_ROWS: usize = 8 * ROWS;
 
 /// The update of a layer, as a matrix.
