@@ -27,7 +27,8 @@ use crate::{bail_user, console, files, hint, user_error};
 /// How long those who ask whether a lock is held are waited for; they need a moment, unless they are frozen.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a process that was killed may hold its locks after its first thread has ended: until its last one has.
+/// How long a process that was killed may hold its locks: until its last thread has ended, and what it was writing is on the
+/// disk.
 const KILLED_ENDS: Duration = Duration::from_secs(3);
 
 /// After this time a process that has just taken a lock has written who it is.
@@ -137,6 +138,9 @@ impl Lock {
                         shown(Self::holder(directory, role))
                     ),
                     LockState::Foreign if Instant::now() < deadline => {} // the look has taken its time
+                    LockState::Held if is_ending(directory, role) && Instant::now() < deadline => {
+                        thread::sleep(Duration::from_millis(10));
+                    }
                     LockState::Foreign => return Err(locked_by_another_program(directory, role)),
                     _ => bail_user!(
                         "{} is already running ({}, {})",
@@ -271,6 +275,11 @@ fn read(directory: &ProcessDir, role: Role) -> Option<String> {
 fn holding_process(directory: &ProcessDir, role: Role) -> Option<Process> {
     let text = read(directory, role)?;
     serde_json::from_str(text.lines().nth(1)?).ok()
+}
+
+/// Whether the process that took the role's lock last was killed, or ends by itself, and only has to free what it holds.
+fn is_ending(directory: &ProcessDir, role: Role) -> bool {
+    holding_process(directory, role).is_some_and(|process| process.is_ending(directory))
 }
 
 /// What it means that the role's lock file is locked exclusively.
@@ -527,6 +536,32 @@ mod tests {
         }
         let _again = Lock::take(&run, Role::Supervisor).unwrap();
         assert_ne!(Lock::holder(&run, Role::Supervisor), Some(before));
+    }
+
+    #[test]
+    fn lock_of_a_process_that_was_just_killed_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let lock = Lock::take(&run, Role::Supervisor).unwrap();
+        // The more memory it has, the longer the kernel takes to end it: this one keeps all that it reads.
+        let mut child = Command::new("tail")
+            .arg("/dev/zero")
+            .stdin(lock.as_stdin().unwrap())
+            .spawn()
+            .unwrap();
+        lock.hand_over(&Process::of(child.id()));
+        let resident = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kib = line.and_then(|kib| kib.split_whitespace().next()?.parse::<u64>().ok());
+            kib.unwrap_or(0)
+        };
+        while resident() < 400 << 10 {
+            thread::yield_now();
+        }
+        child.kill().unwrap();
+        Lock::take(&run, Role::Supervisor).unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

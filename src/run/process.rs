@@ -176,6 +176,11 @@ impl Process {
         self.stat(directory).is_some_and(|stat| stat.is_frozen())
     }
 
+    /// Whether the process is there, as [`Process::exists`], and is about to end, killed say: it does no work any more.
+    pub(super) fn is_ending(&self, directory: &ProcessDir) -> bool {
+        self.stat(directory).is_some_and(|stat| stat.is_ending())
+    }
+
     /// Whether the process, which is there, ignores SIGHUP, as `nohup` starts it.
     pub(crate) fn ignores_hangup(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();

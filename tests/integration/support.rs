@@ -295,13 +295,17 @@ pub fn hold(pid: Pid) {
     wait_until_held(pid);
 }
 
-/// Wait until something halts a process, with all of its threads: the kernel takes it for stopped only then.
+/// Wait until something halts a process, with all of its threads: the kernel takes it for stopped only then. Or until it ends.
 pub fn wait_until_held(pid: Pid) {
     wait_for("a process to halt", || {
-        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        let mut threads = threads.map(|thread| thread.unwrap().path().join("stat"));
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+        let mut threads = threads
+            .flatten()
+            .flatten()
+            .map(|thread| thread.path().join("stat"));
+        let halted = |fields: Vec<String>| ["T", "Z", "X"].contains(&fields[0].as_str());
         threads
-            .all(|stat| fields_of_stat(&stat).is_none_or(|fields| fields[0] == "T"))
+            .all(|stat| fields_of_stat(&stat).is_none_or(halted))
             .then_some(())
     });
 }
@@ -339,12 +343,22 @@ pub fn running(run: &Path, role: &str) -> Option<Pid> {
     at_work(&status).filter(|_| status["process"]["state"] == "running")
 }
 
-/// Kill every process of a run.
+/// Kill every process of a run, also those that its supervisor has just started.
 pub fn kill_all(run: &Path) {
-    for role in ["supervisor", "train", "eval"] {
-        if let Some(pid) = status(run, role).as_ref().and_then(at_work) {
-            let _ = kill(pid, Signal::SIGKILL);
-        }
+    let at_work = |role: &str| status(run, role).as_ref().and_then(at_work);
+    let supervisor = at_work("supervisor");
+    if let Some(pid) = supervisor
+        && kill(pid, Signal::SIGSTOP).is_ok()
+    {
+        wait_until_held(pid); // so that it starts no other one
+    }
+    let started = supervisor.into_iter().flat_map(children);
+    let known = ["supervisor", "train", "eval"]
+        .into_iter()
+        .filter_map(at_work);
+    let pids: Vec<Pid> = started.chain(known).collect();
+    for pid in pids {
+        let _ = kill(pid, Signal::SIGKILL);
     }
 }
 
