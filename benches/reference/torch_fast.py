@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""The recipe of experiments/fast.yaml in PyTorch, to be timed beside runboard (CPU or one GPU).
+"""The recipe of experiments/fast.yaml, or of fast-256 and fast-3750, in PyTorch, to be timed beside runboard (CPU or one GPU).
 
     pip install torch==2.11.0 numpy
-    torch_fast.py --data DIR [--device cpu|cuda] [--batch-size N] [--threads N] [--steps N] [--every N] [--seed N]
+    torch_fast.py --data DIR [--device cpu|cuda] [--batch-size N] [--rate R] [--ema D] [--threads N] [--steps N] [--every N]
+                  [--seed N]
+
+fast-3750 is --batch-size 256 --rate 0.03 --ema 0.98 --steps 3750.
 
 DIR holds CIFAR-10's binary files. Same network, input, update rule, schedule, average and views at evaluation as the
 experiment; what is random differs. LRN's window is a convolution with a band matrix and memory is channels-last, which is
@@ -15,7 +18,7 @@ import torch, torch.nn.functional as F
 
 # experiments/fast.yaml
 CROP, PAD = 32, 2
-RATE, SGD_RATE, MOMENTUM, DECAY, EMA = 0.02, 0.02, 0.95, 0.1, 0.99
+MOMENTUM, DECAY = 0.95, 0.1
 L2 = {2: 0.002, 3: 0.002}  # of local3 and local4
 WARMUP = 0.1  # of the steps, then a line to zero
 
@@ -23,6 +26,8 @@ a = argparse.ArgumentParser()
 a.add_argument("--data", required=True)
 a.add_argument("--device", default="cpu")
 a.add_argument("--batch-size", type=int, default=128)
+a.add_argument("--rate", type=float, default=0.02, help="of Muon and of SGD for the rest")
+a.add_argument("--ema", type=float, default=0.99)
 a.add_argument("--threads", type=int, default=os.cpu_count())
 a.add_argument("--steps", type=int, default=10_000)
 a.add_argument("--every", type=int, default=1_000_000)
@@ -124,7 +129,7 @@ def orthogonal(update):
 @torch.no_grad()
 def update(grads, factor):
     for at, (p, m, g) in enumerate(zip(params, memory, grads)):
-        rate = (RATE if at < 4 else SGD_RATE) * factor
+        rate = a.rate * factor
         if at < 4:
             m.lerp_(g, 1 - MOMENTUM)
             change = orthogonal(g.lerp(m, MOMENTUM))
@@ -177,7 +182,7 @@ for step in range(a.steps):
     total = loss + sum(decay / 2 * params[at].square().sum() for at, decay in L2.items())
     update(torch.autograd.grad(total, params), factor)
     with torch.no_grad():
-        torch._foreach_lerp_(average, params, 1 - min(EMA, (2 + step) / (11 + step)))
+        torch._foreach_lerp_(average, params, 1 - min(a.ema, (2 + step) / (11 + step)))
     last = step + 1 == a.steps
     if (step + 1) % 10 == 0 or last:
         value = loss.item()

@@ -161,17 +161,28 @@ impl From<Tensor<1, Int>> for Labels {
 /// A batch's images and labels in tensors on the host, as if it were a whole batch.
 ///
 /// # Errors
-/// Another number of values than such images have, and libtorch's.
+/// As [`host_images`].
 pub fn host_batch(batch: &Batch, side: usize) -> Result<(Tensor<4>, Labels)> {
     let device = Device::libtorch();
     let labels = |labels: &[i64]| Tensor::from_data(TensorData::from(labels), &device);
-    let images = memory::tensor_of(&batch.images, &[batch.labels.len(), side, side, CHANNELS])?;
     let mixed = &batch.mixed_labels[..];
     let labels = Labels {
         mixed: (!mixed.is_empty()).then(|| labels(mixed)),
         ..labels(&batch.labels).into()
     };
-    Ok((from_tch(images), labels))
+    Ok((host_images(&batch.images, side)?, labels))
+}
+
+/// Images as [n, side, side, 3], in a tensor on the host.
+///
+/// # Errors
+/// Another number of values than such images have, and libtorch's.
+pub fn host_images(images: &[f32], side: usize) -> Result<Tensor<4>> {
+    let n = images.len() / (side * side * CHANNELS);
+    Ok(from_tch(memory::tensor_of(
+        images,
+        &[n, side, side, CHANNELS],
+    )?))
 }
 
 /// Images as [n, side, side, 3] and labels as [n], on the device.
@@ -182,17 +193,12 @@ pub fn upload(
     device: &Device,
 ) -> (Tensor<4>, Tensor<1, Int>) {
     let n = labels.len();
+    let images = TensorData::new(images, [n, side, side, CHANNELS]);
     let labels = TensorData::new(labels, [n]);
     (
-        upload_images(images, side, device),
+        Tensor::from_data(images, device),
         Tensor::from_data(labels, device),
     )
-}
-
-/// Images as [n, side, side, 3], on the device.
-pub fn upload_images(images: Vec<f32>, side: usize, device: &Device) -> Tensor<4> {
-    let n = images.len() / (side * side * CHANNELS);
-    Tensor::from_data(TensorData::new(images, [n, side, side, CHANNELS]), device)
 }
 
 fn not_libtorch<E: std::fmt::Debug>(error: E) -> anyhow::Error {

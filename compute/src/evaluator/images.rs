@@ -17,7 +17,6 @@ pub struct EvaluationImages {
     /// The central crop, then the others of test-time augmentation.
     pub views: Vec<View>,
     preprocessor: Preprocessor,
-    device: Device,
     on_gpu: Option<OnGpu>,
 }
 
@@ -52,7 +51,6 @@ impl EvaluationImages {
             images,
             views: data::views(spec.eval.tta, &spec.input),
             preprocessor: preprocessor.clone(),
-            device: device.clone(),
         })
     }
 
@@ -69,7 +67,7 @@ impl EvaluationImages {
         let Some(gpu) = &mut self.on_gpu else {
             let side = preprocessor.input().crop;
             let batch = evaluation_batch(images, preprocessor, augmentation, batch);
-            return Ok(backend::upload_images(batch.images, side, &self.device));
+            return backend::host_images(&batch.images, side);
         };
         let key = (view, batch.clone());
         if !gpu.plans.contains_key(&key) {

@@ -80,19 +80,7 @@ impl<'a> Steps<'a> {
     /// # Errors
     /// libtorch's.
     pub fn take(&mut self) -> Result<DeviceLosses> {
-        let StepInput { images, labels, .. } = self.input.next()?;
-        let weights = self.optimizer.network();
-        let (losses, gradients) = backend::gradients(
-            weights,
-            self.spec,
-            self.step,
-            images,
-            labels,
-            &mut self.recorder,
-        )?;
-        let rates = self.schedule.rates(self.step);
-        self.optimizer.step(self.step, &gradients, &losses, rates)?;
-        self.step += 1;
+        let (losses, _) = self.take_through(|_| Ok(()))?;
         Ok(losses)
     }
 
@@ -102,13 +90,32 @@ impl<'a> Steps<'a> {
     /// libtorch's.
     pub fn take_in_phases(&mut self) -> Result<[f64; PHASES.len()]> {
         let begin = Instant::now();
+        let mut ends = Vec::with_capacity(PHASES.len());
+        let (_, waited) = self.take_through(|device| {
+            device.sync()?;
+            ends.push(begin.elapsed());
+            Ok(())
+        })?;
+        let mut phases = [waited.as_secs_f64(); PHASES.len()];
+        let mut before = waited;
+        for (phase, end) in phases[1..].iter_mut().zip(ends) {
+            *phase = (end - before).as_secs_f64();
+            before = end;
+        }
+        Ok(phases)
+    }
+
+    /// Take a step; `passed` is called after each of its [`PHASES`] but the first, which is returned beside the losses.
+    fn take_through(
+        &mut self,
+        mut passed: impl FnMut(&Device) -> Result<()>,
+    ) -> Result<(DeviceLosses, Duration)> {
         let StepInput {
             images,
             labels,
             waited,
         } = self.input.next()?;
-        self.device.sync()?;
-        let there = begin.elapsed();
+        passed(&self.device)?;
         let weights = self.optimizer.network();
         let (losses, gradients) = backend::gradients(
             weights,
@@ -118,15 +125,12 @@ impl<'a> Steps<'a> {
             labels,
             &mut self.recorder,
         )?;
-        self.device.sync()?;
-        let computed = begin.elapsed();
+        passed(&self.device)?;
         let rates = self.schedule.rates(self.step);
         self.optimizer.step(self.step, &gradients, &losses, rates)?;
-        self.device.sync()?;
-        let updated = begin.elapsed();
+        passed(&self.device)?;
         self.step += 1;
-        let phases = [waited, there - waited, computed - there, updated - computed];
-        Ok(phases.map(|phase| phase.as_secs_f64()))
+        Ok((losses, waited))
     }
 
     /// The optimizer with what it has come to.
