@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn process_that_is_killed_is_ending_before_it_has_ended() {
-        // As the kernel writes it of `sh -c 'exec -a "a) b" sleep 9'`, up to field 31.
+        // A line as proc_pid_stat(5) has it, of a program named `a) b`, up to a few fields after the 31st.
         let of = |flags: u64, pending: u64| {
             let rest = format!("S 12 13 13 34816 13 {flags} 96 0 0 0 0 0 0 0 20 0 1 0 5061 9 5");
             let memory = "18446744073709551615 1 2 3 0 0";

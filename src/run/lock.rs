@@ -129,6 +129,12 @@ impl Lock {
                     break;
                 }
                 Err(Refusal::Shared) => return Err(locked_by_another_program(directory, role)),
+                // Before its state is asked for: it may have ended by then.
+                Err(Refusal::Exclusive)
+                    if is_ending(directory, role) && Instant::now() < deadline =>
+                {
+                    thread::sleep(Duration::from_millis(10));
+                }
                 Err(Refusal::Exclusive) => match state_of_held(directory, role, &file) {
                     LockState::Linked => bail_user!(
                         "{} is a hard link to that of a run that is running ({}, {}): this directory shares its files; copy \
@@ -138,9 +144,6 @@ impl Lock {
                         shown(Self::holder(directory, role))
                     ),
                     LockState::Foreign if Instant::now() < deadline => {} // the look has taken its time
-                    LockState::Held if is_ending(directory, role) && Instant::now() < deadline => {
-                        thread::sleep(Duration::from_millis(10));
-                    }
                     LockState::Foreign => return Err(locked_by_another_program(directory, role)),
                     _ => bail_user!(
                         "{} is already running ({}, {})",
@@ -362,6 +365,7 @@ fn lock_exclusively(file: &File, limit: Duration) -> Result<(), Refusal> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
+    use crate::measure::peak_memory_mib;
     use crate::run::RunDir;
     use crate::run::{Process, Status, TrainStatus, provenance};
     use std::collections::HashSet;
@@ -550,13 +554,7 @@ mod tests {
             .spawn()
             .unwrap();
         lock.hand_over(&Process::of(child.id()));
-        let resident = || {
-            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kib = line.and_then(|kib| kib.split_whitespace().next()?.parse::<u64>().ok());
-            kib.unwrap_or(0)
-        };
-        while resident() < 400 << 10 {
+        while peak_memory_mib(child.id()).unwrap() < 400.0 {
             thread::yield_now();
         }
         child.kill().unwrap();

@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use runboard::events::tags;
 use serde_json::Value;
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -295,19 +295,22 @@ pub fn hold(pid: Pid) {
     wait_until_held(pid);
 }
 
-/// Wait until something halts a process, with all of its threads: the kernel takes it for stopped only then. Or until it ends.
+/// Wait until something halts a process, with all of its threads: the kernel takes it for stopped only then.
 pub fn wait_until_held(pid: Pid) {
     wait_for("a process to halt", || {
-        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
-        let mut threads = threads
-            .flatten()
-            .flatten()
-            .map(|thread| thread.path().join("stat"));
-        let halted = |fields: Vec<String>| ["T", "Z", "X"].contains(&fields[0].as_str());
-        threads
-            .all(|stat| fields_of_stat(&stat).is_none_or(halted))
-            .then_some(())
+        threads_are(pid, &["T"]).unwrap().then_some(())
     });
+}
+
+/// Whether each thread of a process, which is there, is in one of these states of proc_pid_stat(5).
+fn threads_are(pid: Pid, states: &[&str]) -> io::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let fields = fields_of_stat(&thread?.path().join("stat"));
+        if fields.is_some_and(|fields| !states.contains(&fields[0].as_str())) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The fields of `/proc/PID/stat` from the third one on: the state.
@@ -345,18 +348,18 @@ pub fn running(run: &Path, role: &str) -> Option<Pid> {
 
 /// Kill every process of a run, also those that its supervisor has just started.
 pub fn kill_all(run: &Path) {
-    let at_work = |role: &str| status(run, role).as_ref().and_then(at_work);
-    let supervisor = at_work("supervisor");
-    if let Some(pid) = supervisor
-        && kill(pid, Signal::SIGSTOP).is_ok()
-    {
-        wait_until_held(pid); // so that it starts no other one
+    let process = |role: &str| status(run, role).as_ref().and_then(at_work);
+    let supervisor = process("supervisor");
+    if let Some(pid) = supervisor {
+        let _ = kill(pid, Signal::SIGSTOP); // so that it starts no other one
+        wait_for("the supervisor to halt or to end", || {
+            let halted = threads_are(pid, &["T", "Z", "X"]);
+            halted.unwrap_or(true).then_some(()) // no threads: it is gone
+        });
     }
-    let started = supervisor.into_iter().flat_map(children);
-    let known = ["supervisor", "train", "eval"]
-        .into_iter()
-        .filter_map(at_work);
-    let pids: Vec<Pid> = started.chain(known).collect();
+    let mut pids: Vec<Pid> = supervisor.into_iter().flat_map(children).collect();
+    pids.extend(supervisor);
+    pids.extend(["train", "eval"].into_iter().filter_map(process));
     for pid in pids {
         let _ = kill(pid, Signal::SIGKILL);
     }

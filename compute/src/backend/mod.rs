@@ -161,28 +161,17 @@ impl From<Tensor<1, Int>> for Labels {
 /// A batch's images and labels in tensors on the host, as if it were a whole batch.
 ///
 /// # Errors
-/// As [`host_images`].
+/// Another number of values than such images have, and libtorch's.
 pub fn host_batch(batch: &Batch, side: usize) -> Result<(Tensor<4>, Labels)> {
     let device = Device::libtorch();
     let labels = |labels: &[i64]| Tensor::from_data(TensorData::from(labels), &device);
+    let images = memory::tensor_of(&batch.images, &[batch.labels.len(), side, side, CHANNELS])?;
     let mixed = &batch.mixed_labels[..];
     let labels = Labels {
         mixed: (!mixed.is_empty()).then(|| labels(mixed)),
         ..labels(&batch.labels).into()
     };
-    Ok((host_images(&batch.images, side)?, labels))
-}
-
-/// Images as [n, side, side, 3], in a tensor on the host.
-///
-/// # Errors
-/// Another number of values than such images have, and libtorch's.
-pub fn host_images(images: &[f32], side: usize) -> Result<Tensor<4>> {
-    let n = images.len() / (side * side * CHANNELS);
-    Ok(from_tch(memory::tensor_of(
-        images,
-        &[n, side, side, CHANNELS],
-    )?))
+    Ok((from_tch(images), labels))
 }
 
 /// Images as [n, side, side, 3] and labels as [n], on the device.

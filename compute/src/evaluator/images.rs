@@ -67,7 +67,7 @@ impl EvaluationImages {
         let Some(gpu) = &mut self.on_gpu else {
             let side = preprocessor.input().crop;
             let batch = evaluation_batch(images, preprocessor, augmentation, batch);
-            return backend::host_images(&batch.images, side);
+            return Ok(backend::host_batch(&batch, side)?.0);
         };
         let key = (view, batch.clone());
         if !gpu.plans.contains_key(&key) {
