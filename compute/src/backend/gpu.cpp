@@ -1,4 +1,4 @@
-// CUDA graphs and pinned memory as C functions, for gpu.rs.
+// CUDA graphs, streams and pinned memory as C functions, for gpu.rs.
 //
 // libtorch's CUDAGraph (ATen/cuda/CUDAGraph.h) is found by name in what libtorch's part for GPUs has loaded: its header
 // needs CUDA's, and one program serves a libtorch with that part and one without. Its functions are C++'s, called as the
@@ -8,15 +8,18 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <dlfcn.h>
 
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -70,6 +73,18 @@ struct Graph {
 
 const c10::impl::DeviceGuardImplInterface* guard() {
   return c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA);
+}
+
+// Streams of one GPU, each with an event to wait by.
+struct Streams {
+  c10::Device device;
+  std::vector<std::pair<c10::Stream, c10::Event>> streams;
+};
+
+// What is issued on `later` from now on comes after what was issued on `earlier`.
+void wait(c10::Stream later, c10::Stream earlier, c10::Event& event) {
+  event.record(earlier);
+  event.block(later);
 }
 
 // What the steps before a capture have left in the allocator: a graph takes memory of its own, and a capture gives none back.
@@ -136,6 +151,48 @@ void runboard_graph_free(Graph* graph) noexcept {
   char text[1];
   guarded(ErrorText{text, sizeof text}, [&] { functions().destroy(graph->object); });
   delete graph;
+}
+
+bool runboard_streams_make(int index, int count, Streams** streams, ErrorText error) noexcept {
+  return guarded(error, [&] {
+    const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+    auto made = std::make_unique<Streams>(Streams{device, {}});
+    for (int number = 0; number < count; ++number) {
+      made->streams.emplace_back(guard()->getStreamFromGlobalPool(device, false), c10::DeviceType::CUDA);
+    }
+    *streams = made.release();
+  });
+}
+
+// From here on this thread issues on the stream of this number, after all that it has issued; `before` is where it did so far.
+bool runboard_stream_enter(Streams* streams, int number, c10::Stream** before, ErrorText error) noexcept {
+  return guarded(error, [&] {
+    auto& [stream, event] = streams->streams.at(number);
+    auto current = std::make_unique<c10::Stream>(guard()->getStream(streams->device));
+    wait(stream, *current, event);
+    guard()->exchangeStream(stream);
+    *before = current.release();
+  });
+}
+
+void runboard_stream_leave(c10::Stream* before) noexcept {
+  char text[1];
+  guarded(ErrorText{text, sizeof text}, [&] { guard()->exchangeStream(*before); });
+  delete before;
+}
+
+// What this thread issues from now on comes after all that is issued on the streams.
+bool runboard_streams_join(Streams* streams, ErrorText error) noexcept {
+  return guarded(error, [&] {
+    const c10::Stream current = guard()->getStream(streams->device);
+    for (auto& [stream, event] : streams->streams) {
+      wait(current, stream, event);
+    }
+  });
+}
+
+void runboard_streams_free(Streams* streams) noexcept {
+  delete streams;
 }
 
 // A copy in memory that a GPU reads by itself. tch's function of that name passes an argument that libtorch warns of each time.

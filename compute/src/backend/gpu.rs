@@ -1,14 +1,26 @@
-//! The functions of gpu.cpp, safe to call: CUDA graphs and pinned memory.
+//! The functions of gpu.cpp, safe to call: CUDA graphs, streams and pinned memory.
 
 use super::guarded::{RawError, call};
 use anyhow::{Result, bail};
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// gpu.cpp's `Graph`.
 #[repr(C)]
 struct RawGraph {
+    _opaque: [u8; 0],
+}
+
+/// gpu.cpp's `Streams`.
+#[repr(C)]
+struct RawStreams {
+    _opaque: [u8; 0],
+}
+
+/// c10's `Stream`.
+#[repr(C)]
+struct RawStream {
     _opaque: [u8; 0],
 }
 
@@ -17,6 +29,21 @@ unsafe extern "C" {
     fn runboard_graph_end(graph: *mut RawGraph, error: RawError) -> bool;
     fn runboard_graph_replay(graph: *mut RawGraph, error: RawError) -> bool;
     fn runboard_graph_free(graph: *mut RawGraph);
+    fn runboard_streams_make(
+        gpu: c_int,
+        count: c_int,
+        streams: *mut *mut RawStreams,
+        error: RawError,
+    ) -> bool;
+    fn runboard_stream_enter(
+        streams: *mut RawStreams,
+        number: c_int,
+        before: *mut *mut RawStream,
+        error: RawError,
+    ) -> bool;
+    fn runboard_stream_leave(before: *mut RawStream);
+    fn runboard_streams_join(streams: *mut RawStreams, error: RawError) -> bool;
+    fn runboard_streams_free(streams: *mut RawStreams);
     fn runboard_pinned(values: *const c_void) -> *mut c_void;
 }
 
@@ -63,6 +90,82 @@ impl Drop for Graph {
     fn drop(&mut self) {
         // SAFETY: made by `runboard_graph_begin`, and freed here alone.
         unsafe { runboard_graph_free(self.0.as_ptr()) }
+    }
+}
+
+/// Streams of a GPU: what is issued on one does not wait for what is issued on another. Of a CPU there are none.
+#[derive(Debug)]
+pub(super) struct Streams(Option<NonNull<RawStreams>>);
+
+// SAFETY: streams are of no thread's own: any may issue on them, and `&mut` keeps them from doing so at once.
+unsafe impl Send for Streams {}
+
+impl Streams {
+    /// So many of a device.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of(device: Device, count: usize) -> Result<Self> {
+        let Device::Cuda(gpu) = device else {
+            return Ok(Streams(None));
+        };
+        let (gpu, count) = (c_int::try_from(gpu)?, c_int::try_from(count)?);
+        let mut streams = ptr::null_mut();
+        // SAFETY: the streams' place and the text's live until the call returns.
+        call(|error| unsafe { runboard_streams_make(gpu, count, &mut streams, error) })?;
+        Ok(Streams(NonNull::new(streams)))
+    }
+
+    /// Issue the operations on each of these on a stream of its own: all after what was issued before, and before what is
+    /// issued afterwards. On a CPU one after the other.
+    ///
+    /// # Errors
+    /// Those of `operations`, and libtorch's, such as of more than there are streams.
+    pub fn issue<T>(
+        &mut self,
+        each: impl IntoIterator<Item = T>,
+        mut operations: impl FnMut(T) -> Result<()>,
+    ) -> Result<()> {
+        for (number, one) in each.into_iter().enumerate() {
+            let _entered = self.enter(number)?;
+            operations(one)?;
+        }
+        if let Some(streams) = self.0 {
+            // SAFETY: made by `of` and not freed; the text's place lives until the call returns.
+            call(|error| unsafe { runboard_streams_join(streams.as_ptr(), error) })?;
+        }
+        Ok(())
+    }
+
+    /// Issue on this stream until what is given back is dropped.
+    fn enter(&self, number: usize) -> Result<Option<Entered>> {
+        let Some(streams) = self.0 else {
+            return Ok(None);
+        };
+        let (streams, number) = (streams.as_ptr(), c_int::try_from(number)?);
+        let mut before = ptr::null_mut();
+        // SAFETY: made by `of` and not freed; the places live until the call returns.
+        call(|error| unsafe { runboard_stream_enter(streams, number, &mut before, error) })?;
+        Ok(NonNull::new(before).map(Entered))
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        if let Some(streams) = self.0 {
+            // SAFETY: made by `of`, and freed here alone.
+            unsafe { runboard_streams_free(streams.as_ptr()) }
+        }
+    }
+}
+
+/// That this thread issues on another stream than before.
+struct Entered(NonNull<RawStream>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // SAFETY: made by `runboard_stream_enter`, and freed here alone.
+        unsafe { runboard_stream_leave(self.0.as_ptr()) }
     }
 }
 

@@ -2,6 +2,7 @@
 //! by libtorch's operations. `newton_schulz` has the formula and its source.
 
 use super::cpu;
+use super::gpu::Streams;
 use super::newton_schulz::{COEFFICIENTS, EPSILON, STEPS};
 use super::parameters::FlatParameters;
 use super::recorder::Recorder;
@@ -25,6 +26,8 @@ pub(super) enum Orthogonalizers {
     Device {
         /// One for each layer.
         layers: Vec<Orthogonalizer>,
+        /// They do not wait for one another.
+        streams: Streams,
         /// Issues what they do.
         recorder: Recorder,
     },
@@ -43,10 +46,12 @@ impl Orthogonalizers {
     }
 
     fn on_device(like: &mut FlatParameters) -> Result<Self> {
+        let streams = Streams::of(like.values().device(), MUON_LAYERS)?;
         let weights = like.weights().take(MUON_LAYERS);
         let layers = weights.map(|weights| Orthogonalizer::of(weights));
         Ok(Orthogonalizers::Device {
             layers: layers.collect::<Result<_>>()?,
+            streams,
             recorder: Recorder::default(),
         })
     }
@@ -70,16 +75,19 @@ impl Orthogonalizers {
                     });
                 cpu::orthogonalize(updates.collect());
             }
-            Orthogonalizers::Device { layers, recorder } => {
+            Orthogonalizers::Device {
+                layers,
+                streams,
+                recorder,
+            } => {
                 for layer in layers.iter_mut() {
                     layer.set_rate(rate)?;
                 }
                 let updates = updates.weights().take(MUON_LAYERS);
                 let updates: Vec<&Tensor> = updates.map(|weights| &*weights).collect();
                 recorder.run(&updates, &[], |_| {
-                    for (layer, update) in layers.iter_mut().zip(&updates) {
-                        layer.apply(update)?;
-                    }
+                    let layers = layers.iter_mut().zip(&updates);
+                    streams.issue(layers, |(layer, update)| layer.apply(update))?;
                     Ok(Vec::new())
                 })?;
             }
@@ -101,8 +109,10 @@ pub(super) struct Orthogonalizer {
     spare: Tensor,
     /// [short, long], laid out as the matrix is
     product: Tensor,
+    /// b / sqrt(c), a scalar on the device
+    linear: Tensor,
     scale: f64,
-    /// What the update is multiplied by, a scalar on the device: a graph has its place, and not its value.
+    /// What c^(1/4) U V^T is multiplied by in the end, a scalar on the device: a graph has its place, and not its value.
     factor: Tensor,
 }
 
@@ -132,69 +142,66 @@ impl Orthogonalizer {
     fn of(weights: &Tensor) -> Result<Self> {
         let product = matrix(&weights.f_empty_like()?)?;
         let short = product.size()[0];
-        let square = || Tensor::f_zeros([short, short], (weights.kind(), weights.device()));
+        let (_, b, c) = COEFFICIENTS;
+        let options = (weights.kind(), weights.device());
+        let square = || Tensor::f_zeros([short, short], options);
         Ok(Orthogonalizer {
             gram: square()?,
             step: square()?,
             steps: square()?,
             spare: square()?,
             product,
+            linear: Tensor::f_full([], b / c.sqrt(), options)?,
             scale: scale(weights),
-            factor: Tensor::f_zeros([], (weights.kind(), weights.device()))?,
+            factor: Tensor::f_zeros([], options)?,
         })
     }
 
     /// The rate by which [`Orthogonalizer::apply`] multiplies from now on.
     fn set_rate(&mut self, rate: f64) -> Result<()> {
-        let _ = self.factor.f_fill_(self.scale * rate)?;
+        let (_, _, c) = COEFFICIENTS;
+        let _ = self.factor.f_fill_(self.scale * rate * c.powf(-0.25))?;
         Ok(())
     }
 
+    /// Newton and Schulz's steps on c^(1/4) X in X's place, whose G is sqrt(c) times that of X and P = a I + b / sqrt(c) G + G^2:
+    /// on a GPU each operation is a kernel of its own, and this takes fewer of them. G' = P G P keeps the factor to the end.
     fn apply(&mut self, update: &Tensor) -> Result<()> {
-        let (a, b, c) = COEFFICIENTS;
+        let (a, _, c) = COEFFICIENTS;
+        let mut x = matrix(update)?;
+        let mut norm = x.f_norm()?.f_add_scalar_(EPSILON)?;
+        let _ = x.f_div_(&norm.f_mul_scalar_(c.powf(-0.25))?)?;
         let Orthogonalizer {
             gram,
             step,
             steps,
             spare,
             product,
+            linear,
             scale: _,
             factor,
         } = self;
-        let mut x = matrix(update)?;
-        let norm = x.f_norm()?.f_add_scalar_(EPSILON)?;
-        for (round, count) in STEPS_AT_A_TIME.iter().enumerate() {
-            let _ = x.f_mm_out(gram, &x.f_tr()?)?;
-            if round == 0 {
-                // Of X over its norm.
-                let _ = gram.f_div_(&norm)?.f_div_(&norm)?;
-            }
-            for number in 0..*count {
-                let _ = gram.f_mm_out(step, gram)?;
-                let _ = step.f_mul_scalar_(c)?;
-                let _ = gram.f_mul_scalar_out(spare, b)?;
-                let _ = step.f_add_(spare)?;
+        for (count, before, after) in [
+            (STEPS_AT_A_TIME[0], &x, &*product),
+            (STEPS_AT_A_TIME[1], &*product, &x),
+        ] {
+            let _ = before.f_mm_out(gram, &before.f_tr()?)?;
+            for number in 0..count {
+                let _ = gram.f_mm_out(step, gram)?.f_addcmul_(gram, linear)?;
                 let _ = step.f_diagonal(0, 0, 1)?.f_add_scalar_(a)?;
-                if number == 0 {
-                    steps.f_copy_(step)?;
-                } else {
-                    let _ = step.f_mm_out(spare, steps)?;
-                    mem::swap(steps, spare);
-                }
-                if number + 1 < *count {
+                if number + 1 < count {
                     let _ = step.f_mm_out(spare, gram)?;
                     let _ = spare.f_mm_out(gram, step)?;
                 }
+                if number > 0 {
+                    let _ = step.f_mm_out(spare, steps)?;
+                    mem::swap(step, spare);
+                }
+                mem::swap(step, steps);
             }
-            if round == 0 {
-                let _ = steps.f_div_(&norm)?;
-            }
-            if round + 1 == STEPS_AT_A_TIME.len() {
-                let _ = steps.f_mul_(factor)?;
-            }
-            let _ = steps.f_mm_out(product, &x)?;
-            x.f_copy_(product)?;
+            let _ = steps.f_mm_out(after, before)?;
         }
+        let _ = x.f_mul_(factor)?;
         Ok(())
     }
 }
