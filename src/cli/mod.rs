@@ -158,7 +158,7 @@ enum Command {
     },
     /// Tell what this machine has and what is wrong with it, and test the network on a device
     Doctor(doctor::Arguments),
-    /// Verify what this machine makes of runboard, by real runs: right values, same bytes, speed, memory
+    /// Test this machine by real runs: right values, same bytes, speed, memory
     Verify(verify::Arguments),
     /// Explain the fields of a spec: what they mean, their defaults and ranges
     Fields(fields::Arguments),

@@ -1,4 +1,4 @@
-//! `runboard verify`: what this machine makes of runboard, in one go.
+//! `runboard verify`: tests of this machine by real runs, in one go.
 
 use super::{data_from_environment, device, path};
 use crate::verify::{self, End, Options};

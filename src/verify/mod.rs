@@ -1,4 +1,4 @@
-//! `runboard verify`: what a machine makes of runboard, measured in one go by real runs of the real programs, each answer written
+//! `runboard verify`: tests of a machine, measured in one go by real runs of the real programs, each answer written
 //! as soon as it is there. What is compared and timed is what tests and `make bench` compare and time.
 
 mod answer;

@@ -77,8 +77,9 @@ const c10::impl::DeviceGuardImplInterface* guard() {
 
 // Streams of one GPU, each with an event to wait by.
 struct Streams {
-  c10::Device device;
   std::vector<std::pair<c10::Stream, c10::Event>> streams;
+  // Where operations went before the fork.
+  c10::Stream before;
 };
 
 // What is issued on `later` from now on comes after what was issued on `earlier`.
@@ -153,10 +154,11 @@ void runboard_graph_free(Graph* graph) noexcept {
   delete graph;
 }
 
+// They are of libtorch's pool of 32, which it hands out in turn.
 bool runboard_streams_make(int index, int count, Streams** streams, ErrorText error) noexcept {
   return guarded(error, [&] {
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
-    auto made = std::make_unique<Streams>(Streams{device, {}});
+    auto made = std::make_unique<Streams>(Streams{{}, c10::Stream(c10::Stream::DEFAULT, device)});
     for (int number = 0; number < count; ++number) {
       made->streams.emplace_back(guard()->getStreamFromGlobalPool(device, false), c10::DeviceType::CUDA);
     }
@@ -164,29 +166,27 @@ bool runboard_streams_make(int index, int count, Streams** streams, ErrorText er
   });
 }
 
-// From here on this thread issues on the stream of this number, after all that it has issued; `before` is where it did so far.
-bool runboard_stream_enter(Streams* streams, int number, c10::Stream** before, ErrorText error) noexcept {
+// What is issued on the streams from now on comes after what this thread has issued. In a capture they are part of it until the join.
+bool runboard_streams_fork(Streams* streams, ErrorText error) noexcept {
   return guarded(error, [&] {
-    auto& [stream, event] = streams->streams.at(number);
-    auto current = std::make_unique<c10::Stream>(guard()->getStream(streams->device));
-    wait(stream, *current, event);
-    guard()->exchangeStream(stream);
-    *before = current.release();
+    streams->before = guard()->getStream(streams->before.device());
+    for (auto& [stream, event] : streams->streams) {
+      wait(stream, streams->before, event);
+    }
   });
 }
 
-void runboard_stream_leave(c10::Stream* before) noexcept {
-  char text[1];
-  guarded(ErrorText{text, sizeof text}, [&] { guard()->exchangeStream(*before); });
-  delete before;
+// Between fork and join: this thread issues on the stream of this number.
+bool runboard_streams_enter(Streams* streams, int number, ErrorText error) noexcept {
+  return guarded(error, [&] { guard()->exchangeStream(streams->streams.at(number).first); });
 }
 
-// What this thread issues from now on comes after all that is issued on the streams.
+// This thread issues where it did before the fork, after all that is issued on the streams.
 bool runboard_streams_join(Streams* streams, ErrorText error) noexcept {
   return guarded(error, [&] {
-    const c10::Stream current = guard()->getStream(streams->device);
+    guard()->exchangeStream(streams->before);
     for (auto& [stream, event] : streams->streams) {
-      wait(current, stream, event);
+      wait(streams->before, stream, event);
     }
   });
 }

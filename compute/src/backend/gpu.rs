@@ -18,12 +18,6 @@ struct RawStreams {
     _opaque: [u8; 0],
 }
 
-/// c10's `Stream`.
-#[repr(C)]
-struct RawStream {
-    _opaque: [u8; 0],
-}
-
 unsafe extern "C" {
     fn runboard_graph_begin(gpu: c_int, graph: *mut *mut RawGraph, error: RawError) -> bool;
     fn runboard_graph_end(graph: *mut RawGraph, error: RawError) -> bool;
@@ -35,13 +29,8 @@ unsafe extern "C" {
         streams: *mut *mut RawStreams,
         error: RawError,
     ) -> bool;
-    fn runboard_stream_enter(
-        streams: *mut RawStreams,
-        number: c_int,
-        before: *mut *mut RawStream,
-        error: RawError,
-    ) -> bool;
-    fn runboard_stream_leave(before: *mut RawStream);
+    fn runboard_streams_fork(streams: *mut RawStreams, error: RawError) -> bool;
+    fn runboard_streams_enter(streams: *mut RawStreams, number: c_int, error: RawError) -> bool;
     fn runboard_streams_join(streams: *mut RawStreams, error: RawError) -> bool;
     fn runboard_streams_free(streams: *mut RawStreams);
     fn runboard_pinned(values: *const c_void) -> *mut c_void;
@@ -97,7 +86,7 @@ impl Drop for Graph {
 #[derive(Debug)]
 pub(super) struct Streams(Option<NonNull<RawStreams>>);
 
-// SAFETY: streams are of no thread's own: any may issue on them, and `&mut` keeps them from doing so at once.
+// SAFETY: streams are of no thread's own: any may issue on them, and `&mut` keeps two from doing so at once.
 unsafe impl Send for Streams {}
 
 impl Streams {
@@ -126,27 +115,18 @@ impl Streams {
         each: impl IntoIterator<Item = T>,
         mut operations: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
-        for (number, one) in each.into_iter().enumerate() {
-            let _entered = self.enter(number)?;
-            operations(one)?;
-        }
-        if let Some(streams) = self.0 {
-            // SAFETY: made by `of` and not freed; the text's place lives until the call returns.
-            call(|error| unsafe { runboard_streams_join(streams.as_ptr(), error) })?;
-        }
-        Ok(())
-    }
-
-    /// Issue on this stream until what is given back is dropped.
-    fn enter(&self, number: usize) -> Result<Option<Entered>> {
-        let Some(streams) = self.0 else {
-            return Ok(None);
+        let Some(streams) = self.0.map(NonNull::as_ptr) else {
+            return each.into_iter().try_for_each(operations);
         };
-        let (streams, number) = (streams.as_ptr(), c_int::try_from(number)?);
-        let mut before = ptr::null_mut();
-        // SAFETY: made by `of` and not freed; the places live until the call returns.
-        call(|error| unsafe { runboard_stream_enter(streams, number, &mut before, error) })?;
-        Ok(NonNull::new(before).map(Entered))
+        // SAFETY, of the three calls: made by `of` and not freed; the text's place lives until the call returns.
+        call(|error| unsafe { runboard_streams_fork(streams, error) })?;
+        let issued = each.into_iter().enumerate().try_for_each(|(number, one)| {
+            let number = c_int::try_from(number)?;
+            call(|error| unsafe { runboard_streams_enter(streams, number, error) })?;
+            operations(one)
+        });
+        let joined = call(|error| unsafe { runboard_streams_join(streams, error) });
+        issued.and(joined)
     }
 }
 
@@ -156,16 +136,6 @@ impl Drop for Streams {
             // SAFETY: made by `of`, and freed here alone.
             unsafe { runboard_streams_free(streams.as_ptr()) }
         }
-    }
-}
-
-/// That this thread issues on another stream than before.
-struct Entered(NonNull<RawStream>);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        // SAFETY: made by `runboard_stream_enter`, and freed here alone.
-        unsafe { runboard_stream_leave(self.0.as_ptr()) }
     }
 }
 

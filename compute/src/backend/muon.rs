@@ -26,7 +26,7 @@ pub(super) enum Orthogonalizers {
     Device {
         /// One for each layer.
         layers: Vec<Orthogonalizer>,
-        /// They do not wait for one another.
+        /// One for each layer: they do not wait for one another.
         streams: Streams,
         /// Issues what they do.
         recorder: Recorder,
@@ -111,8 +111,9 @@ pub(super) struct Orthogonalizer {
     product: Tensor,
     /// b / sqrt(c), a scalar on the device
     linear: Tensor,
+    /// Of the layer, over c^(1/4)
     scale: f64,
-    /// What c^(1/4) U V^T is multiplied by in the end, a scalar on the device: a graph has its place, and not its value.
+    /// What c^(1/4) U V^T is multiplied by, a scalar on the device: a graph has its place, and not its value.
     factor: Tensor,
 }
 
@@ -152,15 +153,14 @@ impl Orthogonalizer {
             spare: square()?,
             product,
             linear: Tensor::f_full([], b / c.sqrt(), options)?,
-            scale: scale(weights),
+            scale: scale(weights) * c.powf(-0.25),
             factor: Tensor::f_zeros([], options)?,
         })
     }
 
     /// The rate by which [`Orthogonalizer::apply`] multiplies from now on.
     fn set_rate(&mut self, rate: f64) -> Result<()> {
-        let (_, _, c) = COEFFICIENTS;
-        let _ = self.factor.f_fill_(self.scale * rate * c.powf(-0.25))?;
+        let _ = self.factor.f_fill_(self.scale * rate)?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Operations that a GPU is given again and again: recorded once as a CUDA graph, and then issued as one.
 //!
 //! A step of this network is some hundred operations of a few microseconds each, which a processor issues more slowly than a
-//! GPU does them (docs/performance.md). A graph does the same operations in the same order on the same memory.
+//! GPU does them (docs/performance.md). A graph does the same operations on the same memory, each after those that it came after.
 
 use super::gpu::Graph;
 use anyhow::Result;
