@@ -173,7 +173,7 @@ columns! {
     "restarts" "RESTARTS" Number Largest "How often a process was started again after it had died, in all sessions."
         |it| {
             let restarts = it.statuses().supervisor.as_ref()?.all_restarts();
-            count(u64::from(restarts.train + restarts.eval))
+            count(u64::from(restarts.train) + u64::from(restarts.eval))
         };
     "rollbacks" "ROLLBACKS" Number Largest "How often training went back to an earlier checkpoint."
         |it| count(it.statuses().train.as_ref()?.rollbacks as u64);

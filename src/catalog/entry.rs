@@ -357,10 +357,11 @@ impl Entry {
         self.statuses().error()
     }
 
-    /// When it was made.
+    /// When it was made: as its first session says, which knows its time zone, else by its name.
     pub fn created(&self) -> Option<DateTime<Local>> {
-        let named = self.directory()?.created();
-        named.or_else(|| Some(self.sessions().first()?.started.into()))
+        let said = self.sessions().first();
+        said.map(|session| session.started.into())
+            .or_else(|| self.directory()?.created())
     }
 
     /// How long all of its sessions took, in seconds; of a sweep those of its points together.
@@ -591,7 +592,7 @@ mod tests {
             ..SupervisorStatus::new(Process::current(), Some(&first))
         };
         supervisor.save(&run).unwrap();
-        let entry = entry();
+        let found = entry();
         for (name, want) in [
             ("steps", Value::Steps { done: 7, all: 9 }),
             ("steps_total", Value::Count(9)),
@@ -602,12 +603,17 @@ mod tests {
             ("train.steps", Value::Count(9)),
             ("kind", Value::Text("run".into())),
         ] {
-            assert_eq!(value(&entry, name), Some(want), "{name}");
+            assert_eq!(value(&found, name), Some(want), "{name}");
         }
         // Nothing is known of a run that none of these columns can say.
         for column in COLUMNS {
-            let _ = (column.value)(&entry);
+            let _ = (column.value)(&found);
         }
+        // A file may say anything.
+        supervisor.restarts_before.train = u32::MAX;
+        supervisor.save(&run).unwrap();
+        let restarts = Value::Count(u64::from(u32::MAX) + 2);
+        assert_eq!(value(&entry(), "restarts"), Some(restarts));
     }
 
     #[test]

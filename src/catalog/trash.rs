@@ -2,14 +2,17 @@
 //!
 //! A run is moved there, and back, by one rename, so that a kill at any moment loses nothing. TensorBoard also reads what is
 //! in hidden directories, every file with `tfevents` in its name; so those get another name while they are there. What a
-//! kill left of that, the next command that looks into the trash does.
+//! kill left of that, the next command that looks into the trash does. Commands that change it do so one after the other, by a lock on the
+//! directory of runs.
 //!
 //! Links are never followed, and nothing outside the directory of runs is touched.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Local, TimeZone};
@@ -18,8 +21,8 @@ use walkdir::WalkDir;
 
 use super::Entry;
 use crate::files::{dir_of, read_small, rename_new, sync_dir, write_atomic};
-use crate::run::{Found, Lock, Role, commands};
-use crate::{bail_user, user_error};
+use crate::run::{self, Found, Lock, Role, commands, lock_directory};
+use crate::{bail_user, console, user_error};
 
 /// The trash's name in the directory of runs.
 const TRASH: &str = ".trash";
@@ -33,6 +36,8 @@ const DELETING: &str = ".deleting-";
 const EVENTS: [&str; 2] = ["tfevents", "tf-events"];
 /// Before the number of a second run of the same name.
 const AGAIN: char = '~';
+/// Longer than a run's files are renamed.
+const HELD: Duration = Duration::from_secs(60);
 
 /// The trash of a directory of runs.
 pub struct Trash {
@@ -78,7 +83,14 @@ impl Trash {
                 point.id()
             );
         }
-        let at_work = entry.points()?.into_iter().find(Entry::is_under_way);
+        let begun = || {
+            let directory = entry.directory().map(run::points);
+            let runs = directory.into_iter().flatten();
+            runs.map(|run| Entry::of(Found::Run(run))).collect()
+        };
+        // Of a sweep that cannot be read: what lies in it.
+        let points: Vec<Entry> = entry.points().unwrap_or_else(|_| begun());
+        let at_work = points.into_iter().find(Entry::is_under_way);
         let at_work = at_work
             .as_ref()
             .or(Some(entry).filter(|it| it.is_under_way()));
@@ -133,8 +145,9 @@ impl Trash {
     /// Moves a run or sweep to the trash.
     ///
     /// # Errors
-    /// As [`Trash::check`], and if the disk refuses it; it then stays where it is.
+    /// As [`Trash::check`], and if the disk refuses it; it then stays where it is. What the disk refuses after the move is told.
     pub fn put(&self, entry: &Entry) -> Result<()> {
+        let _held = self.hold();
         self.check(entry)?;
         let [name, timestamp] = self.place(entry)?;
         let Some(directory) = entry.directory() else {
@@ -179,44 +192,69 @@ impl Trash {
             version: VERSION,
             time: Local::now(),
         };
-        write_atomic(&put.join(REMOVED), &serde_json::to_vec(&removed)?)?;
-        rename_events(&put, EVENTS)
+        warn_of(write_atomic(
+            &put.join(REMOVED),
+            &serde_json::to_vec(&removed)?,
+        ));
+        warn_of(rename_events(&put, EVENTS));
+        Ok(())
     }
 
-    /// What is in the trash, the newest first. What a kill left half done is done.
+    /// Keeps other commands from changing the trash until it is dropped; they wait.
+    fn hold(&self) -> Option<File> {
+        lock_directory(&self.runs, HELD)
+    }
+
+    /// What is in the trash, the newest first. What a kill left half done is done, and told of where it cannot be.
     ///
     /// # Errors
-    /// If the trash cannot be changed.
+    /// If the trash cannot be read.
     pub fn list(&self) -> Result<Vec<Trashed>> {
-        let mut all = Vec::new();
-        let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|it| it.is_dir());
-        if !is_directory(&self.path) {
-            return Ok(all);
-        }
-        for name in entries(&self.path)? {
-            let is_left = name
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(DELETING));
-            if is_left {
-                delete(&name)?;
-                continue;
-            }
-            for path in entries(&name)?
-                .into_iter()
-                .filter(|path| is_directory(path))
-            {
-                rename_events(&path, EVENTS)?;
-                if let Some(found) = Found::open(&path) {
-                    all.push(Trashed {
-                        removed: removed(&path),
-                        entry: Entry::of(found),
-                        path,
-                    });
-                }
-            }
-        }
+        let held = self.hold();
+        let [removed, deleting] = self.places()?;
+        removed
+            .iter()
+            .for_each(|path| warn_of(rename_events(path, EVENTS)));
+        drop(held);
+        deleting.iter().for_each(|path| warn_of(delete(path)));
+        self.look()
+    }
+
+    /// The same, with nothing changed.
+    ///
+    /// # Errors
+    /// As [`Trash::list`].
+    pub fn look(&self) -> Result<Vec<Trashed>> {
+        let [there, _] = self.places()?;
+        let trashed = there.into_iter().filter_map(|path| {
+            Some(Trashed {
+                entry: Entry::of(Found::open(&path)?),
+                removed: removed(&path),
+                path,
+            })
+        });
+        let mut all: Vec<Trashed> = trashed.collect();
         all.sort_by_key(|trashed| std::cmp::Reverse(trashed.removed));
         Ok(all)
+    }
+
+    /// The directories in it: of what was removed, and of what is being deleted.
+    fn places(&self) -> Result<[Vec<PathBuf>; 2]> {
+        let is_directory = |path: &PathBuf| path.symlink_metadata().is_ok_and(|it| it.is_dir());
+        if !is_directory(&self.path) {
+            return Ok([Vec::new(), Vec::new()]);
+        }
+        let is_left = |path: &PathBuf| {
+            let name = path.file_name().map(OsStr::to_string_lossy);
+            name.is_some_and(|name| name.starts_with(DELETING))
+        };
+        let (deleting, names): (Vec<_>, Vec<_>) =
+            entries(&self.path)?.into_iter().partition(is_left);
+        let mut removed = Vec::new();
+        for name in names {
+            removed.extend(entries(&name)?.into_iter().filter(is_directory));
+        }
+        Ok([removed, deleting])
     }
 
     /// Moves a run or sweep back, and returns its directory.
@@ -224,6 +262,7 @@ impl Trash {
     /// # Errors
     /// A user error if there is something in its place, and if the disk refuses it; it then stays in the trash.
     pub fn restore(&self, trashed: &Trashed) -> Result<PathBuf> {
+        let _held = self.hold();
         let place = self.runs.join(trashed.id());
         if place.symlink_metadata().is_ok() {
             bail_user!(
@@ -258,6 +297,7 @@ impl Trash {
     /// # Errors
     /// If the disk refuses it. The next command that looks into the trash then goes on with it.
     pub fn delete(&self, trashed: &Trashed) -> Result<()> {
+        let held = self.hold();
         // Under another name first: half a run is not to be put back.
         let name = trashed.id().replace('/', "-");
         let mut number = 1;
@@ -271,6 +311,7 @@ impl Trash {
                 }
             }
         };
+        drop(held);
         delete(&target)?;
         self.forget(&trashed.path)
     }
@@ -292,6 +333,13 @@ impl Trashed {
         let id = self.entry.id();
         let (id, _) = id.split_once(AGAIN).unwrap_or((id, ""));
         id.to_owned()
+    }
+}
+
+/// Tells of what failed, where that ends nothing.
+fn warn_of(done: Result<()>) {
+    if let Err(error) = done {
+        console::warning(format_args!("{error:#}"));
     }
 }
 
@@ -350,6 +398,7 @@ mod tests {
     use crate::run::{Process, ProcessState, SWEEP, Status, TrainStatus, resolve_any};
     use crate::spec::Spec;
     use std::os::unix::fs::symlink;
+    use std::thread;
 
     /// A directory of runs, one of which is in it, with an event file.
     fn runs(id: &str) -> (tempfile::TempDir, Trash) {
@@ -465,6 +514,80 @@ mod tests {
         assert!(!runs.path().join(".trash/.deleting-b-1~1").exists());
         trash.delete(trashed).unwrap();
         assert_eq!(files(runs.path()), [""; 0]);
+    }
+
+    #[test]
+    fn one_run_that_cannot_be_changed_keeps_no_other_in_the_trash() {
+        let (runs, trash) = runs(ID);
+        let other = runs.path().join("b/20261126-040758");
+        fs::create_dir_all(&other).unwrap();
+        fs::copy(
+            runs.path().join(ID).join("spec.yaml"),
+            other.join("spec.yaml"),
+        )
+        .unwrap();
+        trash.put(&entry(runs.path(), ID)).unwrap();
+        trash.put(&entry(runs.path(), "b")).unwrap();
+        // The name that it would have is taken.
+        let events = runs
+            .path()
+            .join(".trash")
+            .join(ID)
+            .join("train/events.out.tfevents.1");
+        fs::write(&events, "others").unwrap();
+        let there = trash.list().unwrap();
+        assert_eq!(there.len(), 2);
+        let other = there.iter().find(|trashed| trashed.entry.name() == "b");
+        trash.restore(other.unwrap()).unwrap();
+        assert!(runs.path().join("b/20261126-040758/spec.yaml").exists());
+    }
+
+    #[test]
+    fn restore_waits_for_another_command_that_changes_the_trash() {
+        let (runs, trash) = runs(ID);
+        trash.put(&entry(runs.path(), ID)).unwrap();
+        let held = trash.hold().unwrap();
+        thread::scope(|scope| {
+            let restored = scope.spawn(|| {
+                let trash = Trash::of(runs.path());
+                trash.restore(&trash.look().unwrap()[0]).unwrap()
+            });
+            thread::sleep(Duration::from_millis(100));
+            let curves = runs
+                .path()
+                .join(".trash")
+                .join(ID)
+                .join("train/events.out.tf-events.1");
+            assert!(curves.exists());
+            drop(held);
+            assert!(
+                restored
+                    .join()
+                    .unwrap()
+                    .join("train/events.out.tfevents.1")
+                    .exists()
+            );
+        });
+    }
+
+    #[test]
+    fn sweep_that_cannot_be_read_is_removed_unless_a_point_is_at_work() {
+        let (runs, trash) = runs("a/20261126-040758/001-seed=1");
+        let sweep = runs.path().join(ID);
+        fs::write(sweep.join(SWEEP), "version: 1000\n").unwrap();
+        let found = Found::open(&sweep.join("001-seed=1")).unwrap();
+        let Found::Run(point) = found else {
+            panic!("a run");
+        };
+        let lock = Lock::take(&point, Role::TRAIN).unwrap();
+        let mut status = TrainStatus::new(Process::current());
+        status.process.state = ProcessState::Running;
+        status.save(&point).unwrap();
+        let error = trash.put(&entry(runs.path(), ID)).unwrap_err().to_string();
+        assert!(error.contains(" is running; to stop it: "), "{error}");
+        drop(lock);
+        trash.put(&entry(runs.path(), ID)).unwrap();
+        assert_eq!(trash.list().unwrap()[0].id(), ID);
     }
 
     #[test]

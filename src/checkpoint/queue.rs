@@ -64,7 +64,7 @@ impl EvaluationQueue {
             Policy::Latest => 1,
         };
         let wanted = self.watch.look()?.rev().take(number);
-        Ok(wanted.filter(|checkpoint| !checkpoint.is_evaluated(evaluations)))
+        Ok(wanted.filter(|checkpoint| checkpoint.waits(evaluations)))
     }
 
     /// The newest checkpoint, evaluated or not.
@@ -75,14 +75,14 @@ impl EvaluationQueue {
         Ok(latest(self.directory())?.map(CheckpointVersion::read))
     }
 
-    /// The steps of the checkpoints there that these evaluations are of, and not of others of their steps, which
+    /// The steps of the checkpoints there that do not wait after these evaluations, which may be of others of their steps that
     /// were trained before.
     ///
     /// # Errors
     /// The directory cannot be listed.
     pub fn evaluated(&mut self, evaluations: &[Evaluation]) -> Result<BTreeSet<u64>> {
         let checkpoints = self.watch.look()?;
-        let evaluated = checkpoints.filter(|checkpoint| checkpoint.is_evaluated(evaluations));
+        let evaluated = checkpoints.filter(|checkpoint| !checkpoint.waits(evaluations));
         Ok(evaluated.map(CheckpointVersion::step).collect())
     }
 
@@ -196,6 +196,18 @@ mod tests {
         assert!(there.evaluate(&mut evaluations).is_empty());
         there.write(30, "other weights");
         assert_eq!(there.evaluate(&mut evaluations), [30]);
+    }
+
+    #[test]
+    fn queue_has_no_checkpoint_that_was_passed_over_and_with_it_no_later_one_again() {
+        let mut there = Checkpoints::new(Policy::Latest, &[(0, "a"), (10, "b"), (20, "c")]);
+        let mut evaluations = Vec::new();
+        assert_eq!(there.evaluate(&mut evaluations), [20]);
+        there.1.policy = Policy::Every;
+        there.write(30, "d");
+        assert_eq!(there.evaluate(&mut evaluations), [30]);
+        let evaluated = there.1.evaluated(&evaluations).unwrap();
+        assert_eq!(evaluated, BTreeSet::from([0, 10, 20, 30]));
     }
 
     #[test]

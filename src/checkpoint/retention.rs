@@ -91,10 +91,10 @@ impl Retention {
 /// Only the run's trainer may call it.
 ///
 /// # Errors
-/// I/O errors.
+/// I/O errors, the first one after all that can be removed is.
 pub fn retain(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Result<()> {
-    remove_unwanted(&run.checkpoints(), || wanted(run, spec, queue))?;
-    remove_stale(&run.checkpoints())
+    let removed = remove_unwanted(&run.checkpoints(), || wanted(run, spec, queue));
+    removed.and(remove_stale(&run.checkpoints()))
 }
 
 /// Remove the checkpoints of `run` that the spec does not keep, where no trainer does: those that were still to be
@@ -137,8 +137,9 @@ fn wanted(run: &RunDir, spec: &Spec, queue: &mut EvaluationQueue) -> Option<Rete
 }
 
 /// Remove the checkpoints in `directory` that there is no reason to keep, and link the best one. `wanted` tells what there
-/// is reason to keep now; while it cannot tell, all stay.
+/// is reason to keep now; while it cannot tell, all stay. The error is the first one.
 fn remove_unwanted(directory: &Path, mut wanted: impl FnMut() -> Option<Retention>) -> Result<()> {
+    let mut done = Ok(());
     if let Some(retention) = wanted() {
         link_best(directory, retention.best);
         let entries = list(directory)?;
@@ -150,7 +151,14 @@ fn remove_unwanted(directory: &Path, mut wanted: impl FnMut() -> Option<Retentio
                     waits.set(retention.waits(entry));
                     retention.removable(&entries).contains(&entry)
                 })
-            })?;
+            });
+            // One that is protected, say, keeps no other.
+            let removed = removed.unwrap_or_else(|error| {
+                if done.is_ok() {
+                    done = Err(error);
+                }
+                false
+            });
             if removed && waits.get() {
                 console::warning(format_args!(
                     "{} is removed without an evaluation: more than {MAX_WAITING} wait for theirs",
@@ -159,7 +167,7 @@ fn remove_unwanted(directory: &Path, mut wanted: impl FnMut() -> Option<Retentio
             }
         }
     }
-    Ok(())
+    done
 }
 
 /// Let the link `best` in `directory` lead to the checkpoint of this step; without one, or if that is not
@@ -237,6 +245,21 @@ mod tests {
             last,
             ..Retention::default()
         }
+    }
+
+    #[test]
+    fn checkpoint_that_cannot_be_removed_keeps_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        for step in [0, 10, 20] {
+            fs::create_dir(directory.path().join(name(step))).unwrap();
+        }
+        // A link to itself cannot be opened, even by root.
+        let manifest = directory.path().join(name(0)).join("manifest.json");
+        symlink(&manifest, &manifest).unwrap();
+        remove_unwanted(directory.path(), || Some(last(1))).unwrap_err();
+        let left = list(directory.path()).unwrap();
+        let left: Vec<u64> = left.iter().map(|entry| entry.step).collect();
+        assert_eq!(left, [0, 20]);
     }
 
     #[test]

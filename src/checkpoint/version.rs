@@ -54,11 +54,18 @@ impl CheckpointVersion {
         self.written.is_some() && Self::read(self.entry.clone()) == *self
     }
 
-    /// Whether one of these evaluations, which are in the order of their steps, is of this version.
-    pub fn is_evaluated(&self, evaluations: &[Evaluation]) -> bool {
-        let (manifest, written) = (self.manifest.as_deref(), self.written);
-        let found = evaluations.binary_search_by_key(&self.step(), |evaluation| evaluation.step);
-        found.is_ok_and(|at| evaluations[at].is_of(self.step(), manifest, written))
+    /// Whether it is still to be evaluated after these evaluations, which are in the order of their steps: none is of this
+    /// version, and it was not passed over for a later step's checkpoint that was there by then.
+    pub(super) fn waits(&self, evaluations: &[Evaluation]) -> bool {
+        match evaluations.binary_search_by_key(&self.step(), |evaluation| evaluation.step) {
+            Ok(at) => !evaluations[at].is_of(self.step(), self.manifest(), self.written),
+            Err(after) => {
+                // Of one that is not as old, training has gone back.
+                let is_older =
+                    |later: &Evaluation| self.written.is_some() && later.written > self.written;
+                !evaluations[after..].iter().any(is_older)
+            }
+        }
     }
 
     /// The evaluation with what was found of it just now, within `took`: scores, or damage.

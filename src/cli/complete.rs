@@ -112,7 +112,7 @@ fn runs(current: &str) -> Vec<CompletionCandidate> {
 }
 
 fn trashed(_: &str) -> Vec<CompletionCandidate> {
-    let there = || Trash::of(&Home::find().ok()?.runs()).list().ok();
+    let there = || Trash::of(&Home::find().ok()?.runs()).look().ok();
     candidates(there().unwrap_or_default().iter().map(|it| it.id()))
 }
 

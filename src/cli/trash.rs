@@ -246,7 +246,7 @@ fn named(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
     for path in what {
         let found = run::resolve_any(runs, path)?;
         let name = found.name();
-        let is_name = path.to_str() == Some(&*name) && !path.is_dir();
+        let is_name = path.to_str() == Some(&*name) && Found::open(path).is_none();
         if is_name {
             let all = run::list(runs);
             let same: Vec<String> = all

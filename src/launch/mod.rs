@@ -305,7 +305,8 @@ impl Placed {
             origin,
             ..
         } = self.launch;
-        if rank + count > world || local_rank + count > local_world || local_world > world {
+        let is_beyond = |rank: usize, world| rank.saturating_add(count) > world;
+        if is_beyond(rank, world) || is_beyond(local_rank, local_world) || local_world > world {
             bail_user!(
                 "got rank {rank} of {world}, {local_rank} of {local_world} on this host ({origin}); want each less than \
                  its number"

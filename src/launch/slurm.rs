@@ -44,7 +44,7 @@ pub(super) fn launch(variables: &Variables) -> Result<Option<Placed>> {
     let counts = tasks_per_node(&tasks);
     let local_world = match counts.get(node) {
         Some(&count) if count > local_rank && count <= world => count,
-        _ => local_rank + 1,
+        _ => local_rank.saturating_add(1),
     };
     let cores = match variables.number("SLURM_CPUS_PER_TASK")? {
         None => {

@@ -115,6 +115,13 @@ fn torchrun_has_a_store_of_its_own_at_the_port_if_it_says_so() {
     let one_host = with(&agent("True"), "LOCAL_WORLD_SIZE", "8");
     let one_host = with(&one_host, "LOCAL_RANK", "5");
     assert_eq!(rendezvous(&one_host), (true, Some("lo".to_owned())));
+    // A number that no launcher gives.
+    let last = u64::MAX.to_string();
+    let error = launch(&Flags::default(), &with(&TORCHRUN, "LOCAL_RANK", &last)).unwrap_err();
+    assert!(
+        error.contains(" on this host (RANK and WORLD_SIZE)"),
+        "{error}"
+    );
 }
 
 #[test]

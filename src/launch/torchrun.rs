@@ -43,7 +43,7 @@ pub(super) fn launch(variables: &Variables) -> Result<Option<Placed>> {
         rank,
         count: 1,
         local_rank,
-        local_world: local_world.unwrap_or(local_rank + 1),
+        local_world: local_world.unwrap_or(local_rank.saturating_add(1)),
         cores: None,
         rendezvous: None,
         origin: Origin::Torchrun,

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Local};
@@ -294,7 +294,7 @@ fn claim_at(directory: &Path, now: impl Fn() -> DateTime<Local>) -> Result<PathB
         .with_context(|| format!("failed to create {}", directory.display()))?;
     // One at a time, or of two that are created at once the later one might get the earlier name. Without the lock each
     // gets a directory of its own all the same.
-    let _lock = lock(directory);
+    let _lock = lock(directory, A_MOMENT);
     loop {
         let now = Timestamp::of(&now());
         let timestamp = match latest(directory)? {
@@ -317,18 +317,23 @@ fn claim_at(directory: &Path, now: impl Fn() -> DateTime<Local>) -> Result<PathB
     }
 }
 
-/// A lock on a directory, until it is dropped; `None` where the file system has no locks, or where a holder that hardly
-/// needs a moment is frozen.
-pub(super) fn lock(directory: &Path) -> Option<File> {
+/// Longer than a directory is made, or a small file of one changed.
+pub(super) const A_MOMENT: Duration = Duration::from_secs(2);
+
+/// A lock on a directory, until it is dropped; `None` where the file system has no locks, or where a holder that needs it
+/// for less than `limit` is frozen.
+pub(crate) fn lock(directory: &Path, limit: Duration) -> Option<File> {
     let directory = File::open(directory).ok()?;
-    for _ in 0..200 {
+    let begin = Instant::now();
+    loop {
         match directory.try_lock() {
             Ok(()) => return Some(directory),
-            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
-            Err(TryLockError::Error(_)) => break,
+            Err(TryLockError::WouldBlock) if begin.elapsed() < limit => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(_) => return None,
         }
     }
-    None
 }
 
 /// The latest timestamp in a directory of runs, of a run or of whatever else is there.

@@ -16,7 +16,7 @@ use chrono::{DateTime, FixedOffset, Local, SubsecRound};
 use serde::{Deserialize, Serialize};
 
 use super::ProcessDir;
-use super::directory::lock;
+use super::directory::{A_MOMENT, lock};
 use crate::files::{read_small, write_atomic};
 use crate::{bail_user, user_error};
 
@@ -98,12 +98,20 @@ impl Labels {
         directory: &ProcessDir,
         change: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<Self> {
-        let _lock = lock(directory.path());
+        let _lock = lock(directory.path(), A_MOMENT);
         let before = Self::read(directory)?;
         let mut labels = before.clone();
         change(&mut labels)?;
         if labels != before {
             let text = serde_yaml::to_string(&labels).context("failed to write the labels")?;
+            if text.len() as u64 > MAX_BYTES {
+                bail_user!(
+                    "{}: tags and notes would have {} bytes, want at most {MAX_BYTES}; longer texts belong into a file of \
+                     their own",
+                    Self::path(directory).display(),
+                    text.len()
+                );
+            }
             write_atomic(&Self::path(directory), text.as_bytes())?;
         }
         Ok(labels)
@@ -195,6 +203,25 @@ mod tests {
         })
         .unwrap_err();
         assert_eq!(Labels::read(&run).unwrap(), written);
+    }
+
+    #[test]
+    fn labels_that_could_not_be_read_again_are_refused() {
+        let (_directory, run) = directory();
+        let note = |text: &str| {
+            Labels::change(&run, |labels| {
+                labels.note(text);
+                Ok(())
+            })
+        };
+        note("short").unwrap();
+        let error = note(&"long ".repeat(1 << 18)).unwrap_err();
+        assert!(is_user_error(&error));
+        assert!(
+            error.to_string().contains("want at most 1048576"),
+            "{error}"
+        );
+        assert_eq!(Labels::read(&run).unwrap().notes.len(), 1);
     }
 
     #[test]

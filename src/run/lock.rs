@@ -242,6 +242,12 @@ impl Lock {
         Some(Holder(line.to_owned())).filter(|_| !line.is_empty())
     }
 
+    /// The process that took the role's lock last; `None` of an earlier version.
+    pub(crate) fn process(directory: &ProcessDir, role: Role) -> Option<Process> {
+        let text = read(directory, role)?;
+        serde_json::from_str(text.lines().nth(1)?).ok()
+    }
+
     pub(super) fn directory(&self) -> &ProcessDir {
         &self.directory
     }
@@ -274,21 +280,15 @@ fn read(directory: &ProcessDir, role: Role) -> Option<String> {
     Some(text)
 }
 
-/// The process that took the role's lock last; `None` of an earlier version.
-fn holding_process(directory: &ProcessDir, role: Role) -> Option<Process> {
-    let text = read(directory, role)?;
-    serde_json::from_str(text.lines().nth(1)?).ok()
-}
-
 /// Whether the process that took the role's lock last was killed, or ends by itself, and only has to free what it holds.
 fn is_ending(directory: &ProcessDir, role: Role) -> bool {
-    holding_process(directory, role).is_some_and(|process| process.is_ending(directory))
+    Lock::process(directory, role).is_some_and(|process| process.is_ending(directory))
 }
 
 /// What it means that the role's lock file is locked exclusively.
 fn state_of_held(directory: &ProcessDir, role: Role, file: &File) -> LockState {
     let state = || {
-        let process = holding_process(directory, role)?;
+        let process = Lock::process(directory, role)?;
         let linked = file.metadata().is_ok_and(|metadata| metadata.nlink() > 1);
         Some(match process {
             process if linked && !process.is_in(directory) => LockState::Linked,

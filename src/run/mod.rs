@@ -25,6 +25,7 @@ pub(crate) mod stop_request;
 mod timestamp;
 
 pub use completion::{Completion, FormerStatus, TrainerDied, record_completion};
+pub(crate) use directory::lock as lock_directory;
 pub use directory::{Role, RunDir, claim};
 pub use early_stop::EarlyStop;
 pub use evaluation::{Evaluation, EvaluationProgress, Quality, Scores};

@@ -167,8 +167,11 @@ impl SupervisorStatus {
     /// How often each process was started again, in all sessions.
     pub fn all_restarts(&self) -> Restarts {
         Restarts {
-            train: self.restarts_before.train + self.restarts.train,
-            eval: self.restarts_before.eval + self.restarts.eval,
+            train: self
+                .restarts_before
+                .train
+                .saturating_add(self.restarts.train),
+            eval: self.restarts_before.eval.saturating_add(self.restarts.eval),
         }
     }
 

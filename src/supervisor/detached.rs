@@ -79,7 +79,8 @@ pub fn detach<S: Status>(
             .try_wait()
             .with_context(|| format!("failed to wait for the {who}"))?;
         // Asked second: one that has ended by now has said all that it had to say.
-        if S::load(directory)?.is_some_and(|status| status.process().is_same(&identity)) {
+        let status = S::load(directory).ok().flatten(); // one that is damaged is replaced
+        if status.is_some_and(|status| status.process().is_same(&identity)) {
             return Ok(pid);
         }
         if let Some(status) = exit_status {
@@ -220,8 +221,10 @@ fn holder_once_written<S: Status>(run: &ProcessDir) -> Option<Holder> {
 /// A process to stop.
 struct Target {
     role: Role,
-    /// What it said last, or what one before it said.
+    /// What it said last, or what one before it said; of one that has said nothing what its lock file says.
     process: Option<Process>,
+    /// Whether it has said nothing, and is the process only as long as it holds its lock.
+    is_silent: bool,
     /// What its lock file says, by which it is asked to stop.
     holder: Option<Holder>,
     /// Whether its status says that it is running, and that is so.
@@ -236,13 +239,21 @@ impl Target {
     /// The process of the role, if there is one.
     fn find<S: Status>(run: &ProcessDir) -> Result<Option<Self>> {
         let status = S::load(run)?;
+        let told = status.as_ref().map(|status| status.process().clone());
+        let is_held = matches!(Lock::probe(run, S::ROLE), LockState::Held);
+        // Before it has written a status, only its lock file tells of it.
+        let silent = match &told {
+            Some(told) if told.exists(run) => None,
+            _ => Lock::process(run, S::ROLE).filter(|_| is_held),
+        };
         let target = Target {
             role: S::ROLE,
             holder: holder_once_written::<S>(run),
             alive: |run| S::load(run).is_ok_and(|status| status.is_some_and(|s| s.alive(run))),
             record_stop: record_stop::<S>,
             stopping: status.as_ref().is_some_and(S::stopping),
-            process: status.map(|status| status.process().clone()),
+            is_silent: silent.is_some(),
+            process: silent.or(told),
         };
         Ok(Some(target).filter(|target| target.is_there(run)))
     }
@@ -261,7 +272,8 @@ impl Target {
     /// Whether it is there, in this PID namespace.
     fn exists(&self, run: &ProcessDir) -> bool {
         let process = self.process.as_ref();
-        process.is_some_and(|process| process.exists(run))
+        let is_it = || !self.is_silent || matches!(Lock::probe(run, self.role), LockState::Held);
+        process.is_some_and(|process| process.exists(run)) && is_it()
     }
 
     fn is_frozen(&self, run: &ProcessDir) -> bool {
@@ -331,8 +343,7 @@ impl Target {
 
     /// Kills it, if it is there.
     fn kill(&self, run: &ProcessDir, notify: impl Fn(&str)) -> Result<()> {
-        let process = self.process.as_ref();
-        match process.filter(|process| process.exists(run)) {
+        match self.process.as_ref().filter(|_| self.exists(run)) {
             Some(process) => {
                 notify(&format!("{} does not end: killed", self.name()));
                 self.signal(process.pid, Signal::SIGKILL)
@@ -546,7 +557,10 @@ mod tests {
     fn stop_gives_up_after_its_limit_and_says_why() {
         let fake = Fake::new("");
         let lock = Lock::take(&fake.run, Role::Supervisor).unwrap();
-        // One in another container: nothing is known of it but its lock.
+        // One of an earlier version in another container: nothing is known of it but its lock.
+        let path = fake.run.path().join("supervisor.lock");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.lines().next().unwrap()).unwrap();
         let options = StopOptions {
             limit: Duration::from_millis(1),
             ..StopOptions::new(true, "STOP NOW")
@@ -556,6 +570,34 @@ mod tests {
         let begin = "the supervisor is in another container or on another machine, and has not ended for 0 s; ";
         assert!(error.to_string().starts_with(begin), "{error}");
         drop(lock);
+    }
+
+    #[test]
+    fn stop_is_of_the_process_that_has_the_lock_before_it_has_a_status() {
+        let fake = Fake::new("");
+        let mut ended = Command::new("true").spawn().unwrap();
+        SupervisorStatus::new(Process::of(ended.id()), None)
+            .save(&fake.run)
+            .unwrap();
+        ended.wait().unwrap();
+        let _lock = Lock::take(&fake.run, Role::Supervisor).unwrap();
+        let target = Target::find::<SupervisorStatus>(&fake.run).unwrap();
+        let process = target.and_then(|target| target.process).unwrap();
+        assert_eq!(process.pid, std::process::id());
+    }
+
+    #[test]
+    fn detach_waits_for_a_status_in_the_place_of_one_that_is_damaged() {
+        let fake = Fake::new("exit 2");
+        fs::write(fake.run.path().join("supervisor.status.json"), "").unwrap();
+        let lock = Lock::take(&fake.run, Role::Supervisor).unwrap();
+        let limit = Duration::from_secs(600);
+        let error = detach::<SupervisorStatus>(&fake.run, lock, &fake.program, &[], limit);
+        let message = error.unwrap_err().to_string();
+        assert!(
+            message.starts_with("the supervisor ended (exit code 2)"),
+            "{message}"
+        );
     }
 
     #[test]

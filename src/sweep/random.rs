@@ -52,14 +52,12 @@ impl Distribution {
                 let drawn = min + (max - min) * rng.random::<f64>();
                 let step = (max - min) / 1_000.0;
                 let largest = min.abs().max(max.abs());
-                let digits = (largest / step).log10().ceil().max(2.0) as usize;
-                value(rounded(drawn, digits + 1).clamp(min, max))
+                value(rounded(drawn, digits(largest / step)).clamp(min, max))
             }
             Distribution::LogUniformValues { min, max } => {
                 let (low, high) = (min.ln(), max.ln());
                 let drawn = (low + (high - low) * rng.random::<f64>()).exp();
-                let digits = (1_000.0 / (high - low)).log10().ceil().max(2.0) as usize;
-                value(rounded(drawn, digits + 1).clamp(min, max))
+                value(rounded(drawn, digits(1_000.0 / (high - low))).clamp(min, max))
             }
             Distribution::IntUniform { min, max } => rng.random_range(min..=max).into(),
             Distribution::QUniform { min, max, q } => {
@@ -68,6 +66,11 @@ impl Distribution {
             }
         }
     }
+}
+
+/// How many digits tell values apart of which there are so many; a float has 17.
+fn digits(values: f64) -> usize {
+    values.log10().ceil().clamp(2.0, 16.0) as usize + 1
 }
 
 /// The first and the last whole number whose multiple of `q` is within the bounds; the first is above the last if there is
@@ -123,6 +126,45 @@ impl Draws {
         match &parameter.choice {
             Choice::Values(values) => values[self.index(values.len())].clone(),
             Choice::Distribution(distribution) => distribution.draw(&mut self.rng),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_are_within_bounds_that_are_hardly_apart() {
+        let next = 2.0_f64.next_up();
+        for distribution in [
+            Distribution::Uniform {
+                min: 0.0,
+                max: 4e-322,
+            },
+            Distribution::Uniform {
+                min: 2.0,
+                max: next,
+            },
+            Distribution::LogUniformValues {
+                min: 2.0,
+                max: next,
+            },
+            Distribution::LogUniformValues {
+                min: 5e-324,
+                max: f64::MAX,
+            },
+        ] {
+            let (Distribution::Uniform { min, max } | Distribution::LogUniformValues { min, max }) =
+                distribution
+            else {
+                panic!("none of those above");
+            };
+            let drawn = distribution
+                .draw(&mut Draws::new(1, 1).rng)
+                .as_f64()
+                .unwrap();
+            assert!((min..=max).contains(&drawn), "{distribution:?}: {drawn}");
         }
     }
 }

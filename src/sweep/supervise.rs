@@ -1,6 +1,7 @@
 //! The process of a sweep: starts the supervisors of its points as [`schedule::next`] says, watches them, and ends with them.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -430,10 +431,17 @@ impl<'a> Supervisor<'a> {
         let (run, lock) = match begun {
             Some(run) => {
                 // One that is none is for its own process to report.
-                let before = run::read_spec(&run).map(|spec| spec.compute.device);
-                if before.is_ok_and(|before| before != room.device) {
-                    let device = format!("compute.device={}", room.device);
-                    arguments.extend(["--set".into(), device.into()]);
+                let before = run::read_spec(&run).map(|spec| spec.compute);
+                let mut set = |field: &str, value: &dyn fmt::Display| {
+                    arguments.extend(["--set".into(), format!("{field}={value}").into()]);
+                };
+                if let Ok(before) = before {
+                    if before.device != room.device {
+                        set("compute.device", &room.device);
+                    }
+                    if before.threads != room.threads {
+                        set("compute.threads", &room.threads);
+                    }
                 }
                 if let Some(given) = session.images.given() {
                     arguments.extend(["--data".into(), paths::unexpanded(given).into()]);

@@ -748,6 +748,33 @@ fn ctrl_c_stops_all_points_well_and_a_second_one_at_once() {
 }
 
 #[test]
+fn resumed_points_have_the_threads_that_are_kept_for_them() {
+    let project = project("  parallel: 2\n  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    let detached = ["--detach", "--set", "compute.threads=0"];
+    let run = ["run", "sweep", "--set", "train.steps=100000"];
+    project.succeed(&[&run[..], &detached].concat());
+    let directory = begun(&project);
+    wait_for("two trainers", || {
+        (trainers(&directory).len() == two()).then_some(())
+    });
+    project.succeed(&["stop", "sweep"]);
+    let first = || points(&directory).into_values().next().unwrap();
+    let threads = || {
+        let spec = fs::read_to_string(first().join("spec.yaml"));
+        let spec: Value = serde_yaml::from_str(&spec.unwrap()).unwrap();
+        spec["compute"]["threads"].as_u64().unwrap() as usize
+    };
+    let cores = thread::available_parallelism().unwrap().get();
+    assert_eq!(threads(), cores / two());
+    project.succeed(&["resume", "sweep", "--detach", "--set", "sweep.parallel=1"]);
+    wait_for("a trainer", || {
+        (trainers(&directory).len() == 1).then_some(())
+    });
+    assert_eq!(threads(), cores);
+    project.succeed(&["stop", "sweep"]);
+}
+
+#[test]
 fn half_made_point_is_made_again() {
     let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
     let child = project.start(&["run", "sweep"]);
