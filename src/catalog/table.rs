@@ -213,7 +213,8 @@ impl Table {
         let cell = |value: &Option<Value>| value.as_ref().map_or_else(String::new, Value::plain);
         let rows = self.rows.iter().map(|row| csv_line(row.iter().map(cell)));
         let text: String = [head].into_iter().chain(rows).collect();
-        text.trim_end_matches(['\r', '\n']).to_owned()
+        // Not of a row whose only cell is empty.
+        text.strip_suffix("\r\n").unwrap_or(&text).to_owned()
     }
 
     fn json(&self) -> String {
@@ -257,6 +258,14 @@ mod tests {
     use serde_json::json;
 
     const PLAIN: Paint = Paint { colour: false };
+
+    #[test]
+    fn csv_has_a_line_for_a_row_that_is_empty() {
+        let mut table = table();
+        table.heads.truncate(1);
+        table.rows = vec![vec![None], vec![None]];
+        assert_eq!(table.csv(), "run\r\n\r\n");
+    }
 
     fn table() -> Table {
         let head = |name: &str, kind, spare| Head {

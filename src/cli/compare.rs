@@ -97,12 +97,22 @@ pub fn compare(arguments: &CompareArguments) -> Result<i32> {
         arguments.columns.as_deref().unwrap_or_default(),
     )?;
     let mut entries = match &arguments.what[..] {
-        [] => Entry::all(&runs),
+        [] => {
+            let mut all = Entry::all(&runs);
+            all.retain(|entry| match entry.points() {
+                Err(error) => {
+                    console::warning(format_args!("{} is left out: {error:#}", entry.id()));
+                    false
+                }
+                Ok(_) => true,
+            });
+            all
+        }
         what => found(&runs, what)?,
     };
     entries = arguments.filter.choose(opened(entries)?)?;
     if !sort.is_empty() {
-        entries = sorted(entries, &sort);
+        entries = sorted(entries, &sort, false);
     }
     entries.truncate(arguments.limit.unwrap_or(usize::MAX));
     if let Some(baseline) = &arguments.baseline {
@@ -143,11 +153,14 @@ pub(super) fn found(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
 }
 
 /// Each sweep's points in its place.
+///
+/// # Errors
+/// A user error for a sweep that cannot be read.
 pub(super) fn opened(entries: Vec<Entry>) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
     for entry in entries {
         match entry.is_sweep() {
-            true => all.extend(entry.points().unwrap_or_default()),
+            true => all.extend(entry.points()?),
             false => all.push(entry),
         }
     }

@@ -22,6 +22,9 @@ const COMPLETIONS: [(&dyn EnvCompleter, &str); 3] = [
 const ZSH_CALL: &str =
     "\n[[ $funcstack[1] == _runboard ]] && _clap_dynamic_completer_runboard \"$@\"\n";
 
+/// What the script for bash lacks: bash takes FIELD=VALUE and --OPTION=VALUE for three words each, of which none can be completed.
+const BASH_WORDS: &str = "\nCOMP_WORDBREAKS=${COMP_WORDBREAKS//=}\n";
+
 /// Writes the scripts by which shells ask for completions, and manual pages of `command`, into `share`.
 ///
 /// # Errors
@@ -38,6 +41,9 @@ pub fn generate(command: Command, share: &Path) -> Result<i32> {
         shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
         if shell.name() == Zsh.name() {
             script.extend(ZSH_CALL.as_bytes());
+        }
+        if shell.name() == Bash.name() {
+            script.extend(BASH_WORDS.as_bytes());
         }
         path.parent()
             .map_or(Ok(()), fs::create_dir_all)
@@ -68,5 +74,15 @@ mod tests {
             "{script}"
         );
         assert!(script.ends_with(ZSH_CALL), "{script}");
+        let script = share.path().join("bash-completion/completions/runboard");
+        let bash = std::process::Command::new("bash")
+            .args([
+                "-c",
+                "COMP_WORDBREAKS=' =:'; . \"$0\"; printf %s \"$COMP_WORDBREAKS\"",
+            ])
+            .arg(script)
+            .output()
+            .unwrap();
+        assert_eq!(bash.stdout, b" :");
     }
 }

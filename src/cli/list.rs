@@ -108,9 +108,8 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
     entries = arguments.filter.choose(entries)?;
     let found = entries.len();
     if !sort.is_empty() {
-        entries = sorted(entries, &sort);
-    }
-    if arguments.reverse {
+        entries = sorted(entries, &sort, arguments.reverse);
+    } else if arguments.reverse {
         entries.reverse();
     }
     entries.truncate(arguments.limit.unwrap_or(usize::MAX));
@@ -185,8 +184,8 @@ fn opened(entries: Vec<Entry>) -> Vec<Entry> {
     all
 }
 
-/// The runs sorted by these columns, those without a value last.
-pub fn sorted(entries: Vec<Entry>, keys: &[Key]) -> Vec<Entry> {
+/// The runs sorted by these columns, or the other way round; those without a value last in both.
+pub fn sorted(entries: Vec<Entry>, keys: &[Key], is_reverse: bool) -> Vec<Entry> {
     let values = map(&entries, |entry| {
         keys.iter().map(|key| key.value(entry)).collect::<Vec<_>>()
     });
@@ -196,9 +195,9 @@ pub fn sorted(entries: Vec<Entry>, keys: &[Key]) -> Vec<Entry> {
             .iter()
             .zip(a.iter().zip(b))
             .map(|(key, pair)| match pair {
-                (Some(a), Some(b)) => match key.first() {
-                    First::Smallest => a.compare(b),
-                    First::Largest => b.compare(a),
+                (Some(a), Some(b)) => match (key.first(), is_reverse) {
+                    (First::Smallest, false) | (First::Largest, true) => a.compare(b),
+                    (First::Largest, false) | (First::Smallest, true) => b.compare(a),
                 },
                 (a, b) => b.is_some().cmp(&a.is_some()),
             });

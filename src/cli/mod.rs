@@ -45,7 +45,7 @@ use anyhow::{Context, Error, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// The variable that names the directory of the images.
@@ -448,7 +448,12 @@ impl ExperimentArgs {
         }
         let experiments = self.experiments.clone();
         let experiments = experiments.unwrap_or_else(|| home.experiments());
-        if self.experiments.is_none() && self.name.extension().is_none() && !experiments.exists() {
+        let is_file = ["yaml", "yml"].map(OsStr::new);
+        let is_file = self
+            .name
+            .extension()
+            .is_some_and(|it| is_file.contains(&it));
+        if self.experiments.is_none() && !is_file && !experiments.exists() {
             bail_user!(
                 "no experiment '{}': there is no directory {}, and no experiments/ with YAML files in one above; want \
                  one, --experiments DIR, or RUNBOARD_HOME set to the directory that it is in",

@@ -1,6 +1,6 @@
 //! The frozen spec of a run directory, and what runs did before a field existed.
 
-use super::layer::Layer;
+use super::layer::{Layer, MAX_BYTES};
 use super::load::{merge, resolve};
 use super::{Spec, fields};
 use crate::{bail_user, user_error};
@@ -193,9 +193,16 @@ impl Spec {
     /// same spec, floats bit for bit.
     ///
     /// # Errors
-    /// As [`Spec::to_yaml`].
+    /// As [`Spec::to_yaml`]; a user error if it would be too long to be read back.
     pub fn to_frozen_yaml(&self) -> Result<String> {
-        Ok(format!("version: {VERSION}\n{}", self.to_yaml()?))
+        let text = format!("version: {VERSION}\n{}", self.to_yaml()?);
+        if text.len() as u64 > MAX_BYTES {
+            bail_user!(
+                "the spec has {} bytes with all of its fields, want at most {MAX_BYTES}: a shorter description, say",
+                text.len()
+            );
+        }
+        Ok(text)
     }
 
     /// The same as JSON: version and every field.

@@ -216,11 +216,11 @@ pub(super) fn storable(path: &Path) -> Result<&str, String> {
     })
 }
 
+/// Of a spec file: 30 times a full spec. libyaml's time grows with the square of the nesting: 2 s at this size, minutes at 1 MiB.
+pub(super) const MAX_BYTES: u64 = 64 << 10;
+
 /// The text of a spec file, which is small and in UTF-8.
 fn read_text(path: &Path) -> Result<String> {
-    // 30 times a full spec. libyaml's time grows with the square of the nesting: 2 s at this size, minutes
-    // at 1 MiB.
-    const MAX_BYTES: u64 = 64 << 10;
     let failed = |error: std::io::Error| user_error!("failed to read {}: {error}", path.display());
     let kind = path.metadata().map_err(failed)?;
     if !kind.is_file() {

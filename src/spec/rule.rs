@@ -141,7 +141,8 @@ impl Rule {
         match *self {
             Rule::Within(low, high) => low <= number && number <= high,
             Rule::Above(low, high) => low < number && number <= high,
-            Rule::Below(low, high) => low <= number && number < high,
+            // Some of these fields have 32 bits, in which it may be the bound.
+            Rule::Below(low, high) => low <= number && (number as f32) < high as f32,
             _ => false,
         }
     }

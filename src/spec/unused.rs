@@ -15,6 +15,13 @@ pub(super) struct Unused {
 /// Fields and the choices that use them.
 type Uses = &'static [(&'static str, &'static [&'static str])];
 
+const SOURCE: Uses = &[
+    ("data.download", &["cifar10"]),
+    ("data.synthetic.train_images", &["synthetic"]),
+    ("data.synthetic.test_images", &["synthetic"]),
+    ("data.synthetic.seed", &["synthetic"]),
+];
+
 const OPTIMIZER: Uses = &[
     ("optimizer.sgd_learning_rate", &["muon"]),
     ("optimizer.momentum", &["sgd", "muon"]),
@@ -93,6 +100,7 @@ pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
             );
         }
     }
+    found.extend(by_choice("data.source", spec.data.source, SOURCE));
     found.extend(by_choice("optimizer.name", spec.optimizer.name, OPTIMIZER));
     found.extend(by_choice("average.name", spec.average.name, AVERAGE));
     let norm = &spec.network.norm;

@@ -2,6 +2,7 @@
 
 use crate::hint;
 use crate::parent::bind_to_parent;
+use crate::paths::unexpanded;
 use crate::{bail_user, console, files};
 use anyhow::{Context, Result, bail};
 use chrono::Local;
@@ -113,7 +114,9 @@ impl Programs {
     /// It fails; the time is up.
     pub fn runboard<S: AsRef<OsStr>>(&self, words: &[S]) -> Result<()> {
         let mut command = Command::new(&self.runboard);
-        command.args(words).env("RUNBOARD_HOME", &self.work);
+        command
+            .args(words)
+            .env("RUNBOARD_HOME", unexpanded(&self.work));
         command.env_remove("RUNBOARD_DATA");
         self.run(command)
     }

@@ -9,6 +9,7 @@ use crate::data::{self, Fetch, Images, Split};
 use crate::events::{Curve, Point, scalars, tags};
 use crate::measure::{self, TimedCommand, Turns};
 use crate::overview::count;
+use crate::paths::unexpanded;
 use crate::reference::largest;
 use crate::run::{Journal, Role, RunDir, resolve};
 use crate::spec::{self, Override, Precision, Spec};
@@ -316,11 +317,12 @@ fn step_times(bench: &Bench, state: &mut State, precision: Precision) -> Result<
 /// The evaluator over the test images, once more when all is in the caches.
 fn evaluation(bench: &Bench, state: &mut State) -> Result<Answer> {
     let run = state.whole(bench, &[])?;
+    let path = unexpanded(run.path());
     let words: [&OsStr; 4] = [
         "eval".as_ref(),
         "--once".as_ref(),
         "--run".as_ref(),
-        run.path().as_os_str(),
+        path.as_os_str(),
     ];
     for _ in 0..2 {
         bench.programs.runboard(&words)?;
@@ -376,7 +378,7 @@ fn pytorch(bench: &Bench, _: &mut State) -> Result<Answer> {
         &provenance,
     )?;
     let mut command = compute::supervised(&compute::path()?)?;
-    command.args(["train", "--run"]).arg(run.path());
+    command.args(["train", "--run"]).arg(unexpanded(run.path()));
     let mut commands = vec![TimedCommand {
         name: "runboard".into(),
         command,
@@ -667,7 +669,7 @@ impl Bench<'_> {
             words.extend(["--set".into(), set.into()]);
         }
         if let Some(data) = &self.options.data {
-            words.extend(["--data".into(), data.clone()]);
+            words.extend(["--data".into(), unexpanded(data)]);
         }
         words.extend(more.iter().map(PathBuf::from));
         self.programs.runboard(&words)

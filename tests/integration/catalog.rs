@@ -82,6 +82,13 @@ fn list_filters_sorts_and_has_a_form_for_everybody() {
             .out;
         assert_eq!(ids(&table), want, "{options:?}");
     }
+    // Without a value they are last, also the other way round.
+    project.succeed(&["tag", &id(1), "good"]);
+    for order in [&["--sort", "tags"][..], &["--sort", "tags", "--reverse"]] {
+        let first = ["list", "--columns", "run", "--limit", "1"];
+        let table = project.succeed(&[&first, order].concat()).out;
+        assert_eq!(ids(&table), [id(1)], "{order:?}");
+    }
     let columns = [
         "list",
         "--columns",

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Steps of the journal's lines in the order of the file, with `key`.
 fn lines(run: &Path, key: &str) -> Vec<u64> {
@@ -263,17 +263,20 @@ fn evaluation_under_way_at_a_stop_is_finished_if_it_takes_less_than_seconds() {
     let project = Project::new();
     let run = project.fresh("stopped", &["eval.batch_size=1"]);
     project.succeed(&["train", "--run", "stopped"]);
-    let (evaluator, step) = frozen_while_scoring(&project, &run);
-    let begin = Instant::now();
-    signal(&evaluator, Signal::SIGTERM);
-    signal(&evaluator, Signal::SIGCONT);
-    let done = end(evaluator);
-    assert!([Some(143), Some(0)].contains(&done.code), "{}", done.err);
-    let finished = lines(&run, "accuracy").contains(&step);
-    // On a machine with much else to do it may take longer.
-    let had_time = begin.elapsed() < Duration::from_secs(5);
-    assert!(finished || !had_time, "{}", done.out);
-    assert_eq!(run.join("evaluation.partial").exists(), !finished);
+    // On a machine with much else to do it may take longer, or be taken for one that does.
+    for tries in 1.. {
+        let (evaluator, step) = frozen_while_scoring(&project, &run);
+        signal(&evaluator, Signal::SIGTERM);
+        signal(&evaluator, Signal::SIGCONT);
+        let done = end(evaluator);
+        assert!([Some(143), Some(0)].contains(&done.code), "{}", done.err);
+        let finished = lines(&run, "accuracy").contains(&step);
+        assert_eq!(run.join("evaluation.partial").exists(), !finished);
+        if finished {
+            break;
+        }
+        assert!(tries < 10, "{}", done.out);
+    }
 }
 
 #[test]

@@ -103,6 +103,19 @@ fn page_of_a_run_tells_all_of_it_and_its_commands_repeat_it() {
     paste(&project, &commands(&written, "How to repeat it</h2>"));
     let again = project.run("tiny-again");
     assert_eq!(last_weights(&again), last_weights(&run));
+    // Also with fields that files below were allowed to set, and that are of no effect.
+    project.succeed(&[
+        "run",
+        "tiny",
+        "--set",
+        "fidelity=tutorial",
+        "--set",
+        "train.steps=2",
+    ]);
+    paste(
+        &project,
+        &commands(&page(&project, &report), "How to repeat it</h2>"),
+    );
 }
 
 #[test]

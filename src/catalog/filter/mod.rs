@@ -9,7 +9,7 @@
 //!
 //! A name is a column or a field of a spec; a value a word, or a text in quotes, of the kind that the name has: a number, a
 //! size (`500MB`), a duration (`1h30m`, `30d`), a date (`2026-11-20`, `2026-11-20T08:00`), `true` or `false`. `~` compares with a
-//! pattern of `*` and `?`. `none` is what a run has no value of: every other comparison with it is false.
+//! pattern of `*` and `?`. `none` is what a run has no value of: every other comparison with it is false. Of a field with a choice `none` it is that.
 
 mod parse;
 mod units;
@@ -287,6 +287,7 @@ mod tests {
             "optimizer.learning_rate" => Value::Number(0.05),
             "optimizer.nesterov" => Value::Flag(true),
             "optimizer.name" => Value::Text("sgd".into()),
+            "eval.tta" => Value::Text("none".into()),
             _ => return None,
         })
     }
@@ -325,6 +326,8 @@ mod tests {
             "optimizer.name=sgd",
             "loss=none",
             "accuracy != none",
+            "eval.tta = none",
+            "eval.tta != mirror",
             "NOT accuracy<0.5",
             "not (accuracy<0.5 or steps<100) and not loss<1",
             "accuracy<0.5 or steps>100 and tags=best",
@@ -336,6 +339,7 @@ mod tests {
             "loss<1",
             "loss!=1", // of what is not there nothing is known
             "loss!=none",
+            "eval.tta!=none", // which is a choice of this field
             "tags=worst",
             "tags!=best",
             "(accuracy<0.5 or steps>100) and tags=worst",

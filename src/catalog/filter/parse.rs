@@ -143,7 +143,10 @@ impl Parser<'_> {
             }
             _ => return Err(self.unexpected(&value, "a value")),
         };
-        if text == "none" && [Comparison::Equal, Comparison::NotEqual].contains(&comparison) {
+        // Some fields have a choice of that name, and always a value.
+        let is_choice = matches!(key, Key::Field(field) if field.choices().contains(&"none"));
+        let is_equality = [Comparison::Equal, Comparison::NotEqual].contains(&comparison);
+        if text == "none" && is_equality && !is_choice {
             return Ok(Expression::Compare(key, comparison, Literal::None));
         }
         // `30 MiB`: a unit after a space.

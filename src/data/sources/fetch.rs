@@ -2,10 +2,11 @@
 
 use super::alternatives;
 use super::download::Download;
-use super::staging::DirectoryLock;
+use super::staging::{DirectoryLock, check_target};
 use super::unpack::unpack;
 use crate::data::files;
 use crate::data::format::BATCHES_DIR;
+use crate::error::is_user_error;
 use anyhow::{Context, Result, anyhow, bail};
 use md5::{Digest, Md5};
 use std::fs::{self, File};
@@ -34,7 +35,10 @@ impl Archive {
     pub(in crate::data) fn official() -> Archive {
         Archive {
             download: Download {
-                url: std::env::var(URL_VARIABLE).unwrap_or_else(|_| URL.into()),
+                url: std::env::var(URL_VARIABLE)
+                    .ok()
+                    .filter(|url| !url.is_empty())
+                    .unwrap_or_else(|| URL.into()),
                 retry_delay: Duration::from_secs(1),
                 timeout: Duration::from_secs(30),
                 max_bytes: MAX_BYTES,
@@ -54,10 +58,14 @@ impl Archive {
             return Ok(dataset);
         }
         self.download_and_unpack(directory, &lock)
-            .map_err(|error| anyhow!("{error:#}\n{}", alternatives()))
+            .map_err(|error| match is_user_error(&error) {
+                true => error,
+                false => anyhow!("{error:#}\n{}", alternatives()),
+            })
     }
 
     fn download_and_unpack(&self, directory: &Path, lock: &DirectoryLock) -> Result<PathBuf> {
+        check_target(&directory.join(BATCHES_DIR))?;
         let part = directory.join("cifar-10-binary.tar.gz.part");
         self.download
             .run(&part)

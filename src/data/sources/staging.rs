@@ -1,7 +1,7 @@
 //! A directory that appears whole or not at all: filled under a temporary name beside its target, then renamed,
 //! by one process at a time.
 
-use crate::console;
+use crate::{console, user_error};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::Write;
@@ -105,8 +105,11 @@ impl StagingDirectory {
         file.sync_all().with_context(failed)
     }
 
-    /// Renames the directory to its target and returns that. A directory with files that is there already stays:
+    /// Renames the directory to its target and returns that. A directory with the same files that is there already stays:
     /// another process was faster.
+    ///
+    /// # Errors
+    /// A user error for a directory with other files.
     pub(in crate::data) fn commit(self) -> Result<PathBuf> {
         match fs::rename(self.path(), &self.target) {
             Ok(()) => {
@@ -119,7 +122,12 @@ impl StagingDirectory {
                 }
                 Ok(self.target)
             }
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(self.target),
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                match self.is_all_there()? {
+                    true => Ok(self.target),
+                    false => Err(holds_others(&self.target)),
+                }
+            }
             Err(error) => {
                 Err(error).with_context(|| format!("failed to create {}", self.target.display()))
             }
@@ -127,9 +135,60 @@ impl StagingDirectory {
     }
 }
 
+impl StagingDirectory {
+    /// Whether the target has all files of this directory.
+    fn is_all_there(&self) -> Result<bool> {
+        let failed = || format!("failed to list {}", self.path().display());
+        for file in fs::read_dir(self.path()).with_context(failed)? {
+            let name = file.with_context(failed)?.file_name();
+            if !self.target.join(name).exists() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Makes sure that nothing is in the place of a directory that is to be made, which is not a data set.
+///
+/// # Errors
+/// A user error if it has files.
+pub(in crate::data) fn check_target(target: &Path) -> Result<()> {
+    match fs::read_dir(target).is_ok_and(|mut there| there.next().is_some()) {
+        true => Err(holds_others(target)),
+        false => Ok(()),
+    }
+}
+
+fn holds_others(target: &Path) -> anyhow::Error {
+    user_error!(
+        "{} holds other files than a whole data set; want it to be moved away or removed",
+        target.display()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn staging_directory_does_not_take_other_files_for_its_own() {
+        let home = tempfile::tempdir().unwrap();
+        let target = home.path().join("set");
+        fs::create_dir(&target).unwrap();
+        check_target(&target).unwrap();
+        let lock = DirectoryLock::acquire(home.path()).unwrap();
+        let staging = lock.stage(&target).unwrap();
+        staging.write("x", b"new").unwrap();
+        fs::write(target.join("left"), "over").unwrap();
+        for error in [
+            check_target(&target).unwrap_err(),
+            staging.commit().unwrap_err(),
+        ] {
+            assert!(crate::error::is_user_error(&error), "{error:#}");
+        }
+        assert_eq!(names(&target), ["left"]);
+    }
 
     #[test]
     fn staging_directory_appears_whole_and_the_first_stays() {

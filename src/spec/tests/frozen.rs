@@ -45,6 +45,16 @@ fn frozen_spec_is_read_back_bit_for_bit() {
 }
 
 #[test]
+fn spec_that_could_not_be_read_back_is_not_frozen() {
+    let spec = Spec {
+        description: "long ".repeat(20_000),
+        ..Spec::default()
+    };
+    let error = spec.to_frozen_yaml().unwrap_err();
+    assert!(is_user_error(&error), "{error:#}");
+}
+
+#[test]
 fn frozen_spec_must_be_resolved_and_whole() {
     let directory = Directory::new(&[("spec.yaml", b"extends: x\n"), ("empty.yaml", b"\n")]);
     for (name, message) in [

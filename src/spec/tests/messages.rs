@@ -240,6 +240,11 @@ fn value_error_says_what_was_found_and_what_is_wanted() {
             "1:24: optimizer.ema_decay: got 1, want a number from 0 to below 1",
         ),
         (
+            // It would be 1 in 32 bits.
+            "network: {dropout: 0.99999999}",
+            "1:20: network.dropout: got 0.99999999, want a number from 0 to below 1",
+        ),
+        (
             "optimizer: {betas: 0.9}",
             "1:20: optimizer.betas: got 0.9, want a list of 2, each a number from 0 to below 1",
         ),
@@ -329,6 +334,14 @@ fn field_that_the_others_do_not_use_is_refused() {
         (
             "optimizer: {name: adamw, momentum: 0.9}",
             "1:36: optimizer.momentum: no effect with optimizer.name adamw, want sgd or muon",
+        ),
+        (
+            "data: {synthetic: {train_images: 100}}",
+            "1:34: data.synthetic.train_images: no effect with data.source cifar10, want synthetic",
+        ),
+        (
+            "data: {source: synthetic, download: false}",
+            "1:37: data.download: no effect with data.source synthetic, want cifar10",
         ),
         (
             "optimizer: {betas: [0.8, 0.9]}",
