@@ -445,13 +445,15 @@ fn convolution(
 }
 
 /// Max-pooling with SAME padding. libtorch pads both sides alike, or lets the last window hang over the
-/// edge (ceil mode), which is what padding only after the image amounts to.
+/// edge (ceil mode), which is what padding only after the image amounts to; not with a stride of 1, as no window may begin behind
+/// the edge.
 pub(super) fn pool(x: &tch::Tensor, spec: &spec::Pool) -> Result<tch::Tensor> {
     let size = x.size();
     let (window, stride) = (spec.size as i64, spec.stride as i64);
     let padding = |size: i64| model::same_padding(size as usize, spec.size, spec.stride);
     let ((top, bottom), (left, right)) = (padding(size[2]), padding(size[3]));
-    if (top, left) == (0, 0) && spec.size >= spec.stride {
+    let hangs_over = spec.size >= spec.stride && (spec.stride > 1 || spec.size == 1);
+    if (top, left) == (0, 0) && hangs_over {
         return Ok(x.f_max_pool2d([window; 2], [stride; 2], [0, 0], [1, 1], true)?);
     }
     let padded = x.f_pad(
@@ -578,6 +580,7 @@ pub(super) mod tests {
             ((2, 2), 0.5, (3, 5), 11),
             ((3, 1), 0.75, (7, 5), 12),
             ((2, 3), 1.0, (5, 5), 11),
+            ((2, 1), 0.75, (3, 3), 11),
             ((3, 2), 0.75, (5, 3), 11),
             ((3, 1), 0.5, (3, 7), 11),
         ] {

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use runboard::checkpoint::NamedTensor;
 use runboard::events::Graph;
 use runboard::spec::weights_name;
-use runboard::spec::{self, AverageName, OptimizerName, ScheduleName, Spec};
+use runboard::spec::{self, AverageName, NormName, OptimizerName, ScheduleName, Spec};
 
 /// Draw a training step of `network`: input, layers, losses, gradients, updates and averages.
 ///
@@ -99,6 +99,8 @@ fn unweighted(graph: &mut Graph, spec: &Spec, layer: &NamedTensor, input: &str) 
             .attribute("ksize", [1, pool.size, pool.size, 1])
             .attribute("strides", [1, pool.stride, pool.stride, 1])
             .attribute("padding", "SAME");
+    } else if NORMS.contains(&name) && norm.name == NormName::None {
+        graph.node(&layer.name, "Identity", &[input], &layer.shape);
     } else if NORMS.contains(&name) {
         graph
             .node(&layer.name, "LRN", &[input], &layer.shape)

@@ -30,6 +30,7 @@ use runboard::spec::Spec;
 use session::shapes;
 use std::fmt;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// The ranks compare their weights every so many steps, and after each checkpoint.
 const COMPARE_EVERY: u64 = 100;
@@ -43,6 +44,8 @@ pub(super) struct Ranks {
     /// as an error.
     _processes: Option<RankProcesses>,
     group: Group,
+    /// Where they meet. The group says there that it ends, so this is dropped after it.
+    _meeting_place: Option<TempDir>,
     recorder: Recorder,
     /// The step whose gradients are summed next.
     next: u64,
@@ -90,7 +93,7 @@ impl Ranks {
     /// # Errors
     /// A rank that has died or differs; a request to stop while this one waits for the others.
     pub fn lead(
-        processes: RankProcesses,
+        mut processes: RankProcesses,
         run: &RunDir,
         spec: &Spec,
         launch: &Launch,
@@ -128,8 +131,9 @@ impl Ranks {
         let values = state.values().flatten().flat_map(|tensor| &tensor.values);
         group.broadcast(values.flat_map(|value| value.to_le_bytes()).collect())?;
         Ok(Ranks {
-            _processes: Some(processes),
             group,
+            _meeting_place: processes.take_directory(),
+            _processes: Some(processes),
             recorder: Recorder::default(),
             next: beginning.first,
             is_summing: false,

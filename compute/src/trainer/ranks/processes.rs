@@ -80,6 +80,11 @@ impl RankProcesses {
         directory.map(|directory| directory.path().join("store"))
     }
 
+    /// The directory of that, which is removed when it is dropped.
+    pub fn take_directory(&mut self) -> Option<TempDir> {
+        self.directory.take()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(Role, Child)>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }

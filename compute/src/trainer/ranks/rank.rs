@@ -95,6 +95,7 @@ fn train_until_ending(
     let values = group.broadcast(Vec::new()).map_err(lost)?;
     let mut ranks_of = Ranks {
         _processes: None,
+        _meeting_place: None,
         group,
         recorder: Recorder::default(),
         next: begin.first,

@@ -281,7 +281,8 @@ impl Reporter {
             .scalar(&tags::COMPUTE_TIME.tag(), milliseconds(self.computed))
             .scalar(
                 &tags::PREFETCH_FULL.tag(),
-                ready as f64 / self.spec.data.prefetch as f64,
+                // For a GPU more are prepared than that.
+                (ready as f64 / self.spec.data.prefetch as f64).min(1.0),
             );
         let ranks = mem::take(&mut self.ranks);
         if !ranks.waited.is_empty() {
