@@ -30,6 +30,7 @@ use failure::{Blame, End};
 use ffi::{Gloo, SharedFloats, Store};
 use meeting::{Meetup, Party};
 use nccl::{Communicator, Gpu, GpuFloats};
+use runboard::console;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sockets::Socket;
@@ -516,6 +517,9 @@ impl Group {
         let ended = self.worker.call(GRACE + SLACK, wait);
         if ended.is_none() {
             lose_thread();
+            console::warning(
+                "the ranks' store does not answer; this rank ends without having told the others",
+            );
         }
         ended?.ok()
     }
