@@ -85,6 +85,14 @@ impl Retention {
     }
 }
 
+/// Those of `entries` that stay by their steps alone, whatever is evaluated and when: the same in every run of this spec.
+pub fn kept_by_step(entries: &[CheckpointEntry], spec: &spec::Train) -> Vec<CheckpointEntry> {
+    let removable = Retention::new(spec, None, None);
+    let removable = removable.removable(entries);
+    let kept = entries.iter().filter(|entry| !removable.contains(entry));
+    kept.cloned().collect()
+}
+
 /// Remove the checkpoints of `run` that the spec does not keep, and what interrupted saves left behind; link the best
 /// one. A checkpoint that is being read stays until the next time.
 ///

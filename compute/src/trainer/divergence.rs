@@ -201,7 +201,9 @@ impl Divergence {
             return Err(ExitError::new(Divergence::EXIT_CODE, self).into());
         }
         let directory = run.checkpoints();
-        let to = self.rollback_target(&checkpoint::list(&directory)?);
+        let there = checkpoint::list(&directory)?;
+        // Others are there or not as the evaluator is fast: a run that was stopped would go back to another one.
+        let to = self.rollback_target(&checkpoint::kept_by_step(&there, spec));
         checkpoint::remove_from(&directory, to.map_or(0, |step| step + 1))?;
         let rollback = Rollback {
             diverged: self.step,
@@ -397,6 +399,29 @@ mod tests {
                 Some(last),
                 "{saved}"
             );
+        }
+    }
+
+    #[test]
+    fn rollback_goes_to_no_checkpoint_that_only_waits_for_its_evaluation() {
+        // Where 30 is still to be evaluated, and where it has been.
+        for steps in [&[0, 20, 40, 50][..], &[0, 10, 20, 30, 40, 50]] {
+            let (_directory, run) = run();
+            for &step in steps {
+                checkpoint::save(&run.checkpoints(), &checkpoint(step, 1.0, 1.0)).unwrap();
+            }
+            let spec = Train {
+                on_divergence: OnDivergence::Rollback,
+                keep_checkpoints: 2,
+                keep_every: 20,
+                ..Train::default()
+            };
+            let exploded = Divergence {
+                began: 38,
+                ..divergence(55, &[])
+            };
+            let rollbacks = exploded.roll_back(&run, &spec).unwrap();
+            assert_eq!(rollbacks[0].to, Some(20), "{steps:?}");
         }
     }
 
