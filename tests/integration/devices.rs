@@ -27,7 +27,7 @@ fn devices(ranks: usize) -> String {
 fn train(project: &Project, name: &str, sets: &[&str]) -> PathBuf {
     let run = project.prepare("recipe", &format!("{name}/20260101-000000"), sets);
     let done = project.succeed(&["train", "--run", run.to_str().unwrap()]);
-    assert!(!done.err.contains("warning"), "{}", done.err);
+    assert!(!done.out.contains("warning"), "{}", done.out);
     run
 }
 
