@@ -149,6 +149,13 @@ impl Entry {
         Ok(entries.collect())
     }
 
+    /// The points of a sweep that have begun, as its directory tells also where its definition cannot be read.
+    pub fn begun_points(&self) -> Vec<Self> {
+        let runs = self.directory().map(run::points).unwrap_or_default();
+        let runs = runs.into_iter().map(Found::Run);
+        runs.map(Entry::of).collect()
+    }
+
     /// `NAME/TIMESTAMP`, or `NAME/TIMESTAMP/POINT`.
     pub fn id(&self) -> &str {
         &self.id

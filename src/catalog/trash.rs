@@ -21,7 +21,7 @@ use walkdir::WalkDir;
 
 use super::Entry;
 use crate::files::{dir_of, read_small, rename_new, sync_dir, write_atomic};
-use crate::run::{self, Found, Lock, Role, commands, lock_directory};
+use crate::run::{Found, Lock, Role, commands, lock_directory};
 use crate::{bail_user, console, user_error};
 
 /// The trash's name in the directory of runs.
@@ -83,13 +83,7 @@ impl Trash {
                 point.id()
             );
         }
-        let begun = || {
-            let directory = entry.directory().map(run::points);
-            let runs = directory.into_iter().flatten();
-            runs.map(|run| Entry::of(Found::Run(run))).collect()
-        };
-        // Of a sweep that cannot be read: what lies in it.
-        let points: Vec<Entry> = entry.points().unwrap_or_else(|_| begun());
+        let points = entry.points().unwrap_or_else(|_| entry.begun_points());
         let at_work = points.into_iter().find(Entry::is_under_way);
         let at_work = at_work
             .as_ref()
@@ -217,7 +211,7 @@ impl Trash {
             .for_each(|path| warn_of(rename_events(path, EVENTS)));
         drop(held);
         deleting.iter().for_each(|path| warn_of(delete(path)));
-        self.look()
+        Ok(trashed(removed))
     }
 
     /// The same, with nothing changed.
@@ -225,17 +219,8 @@ impl Trash {
     /// # Errors
     /// As [`Trash::list`].
     pub fn look(&self) -> Result<Vec<Trashed>> {
-        let [there, _] = self.places()?;
-        let trashed = there.into_iter().filter_map(|path| {
-            Some(Trashed {
-                entry: Entry::of(Found::open(&path)?),
-                removed: removed(&path),
-                path,
-            })
-        });
-        let mut all: Vec<Trashed> = trashed.collect();
-        all.sort_by_key(|trashed| std::cmp::Reverse(trashed.removed));
-        Ok(all)
+        let [removed, _] = self.places()?;
+        Ok(trashed(removed))
     }
 
     /// The directories in it: of what was removed, and of what is being deleted.
@@ -341,6 +326,20 @@ fn warn_of(done: Result<()>) {
     if let Err(error) = done {
         console::warning(format_args!("{error:#}"));
     }
+}
+
+/// What lies in these directories, the newest first; what is neither run nor sweep is left out.
+fn trashed(places: Vec<PathBuf>) -> Vec<Trashed> {
+    let found = places.into_iter().filter_map(|path| {
+        Some(Trashed {
+            entry: Entry::of(Found::open(&path)?),
+            removed: removed(&path),
+            path,
+        })
+    });
+    let mut all: Vec<Trashed> = found.collect();
+    all.sort_by_key(|trashed| std::cmp::Reverse(trashed.removed));
+    all
 }
 
 /// What lies in a directory, in the order of names.

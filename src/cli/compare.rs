@@ -96,21 +96,14 @@ pub fn compare(arguments: &CompareArguments) -> Result<i32> {
         "--columns",
         arguments.columns.as_deref().unwrap_or_default(),
     )?;
-    let mut entries = match &arguments.what[..] {
-        [] => {
-            let mut all = Entry::all(&runs);
-            all.retain(|entry| match entry.points() {
-                Err(error) => {
-                    console::warning(format_args!("{} is left out: {error:#}", entry.id()));
-                    false
-                }
-                Ok(_) => true,
-            });
-            all
-        }
-        what => found(&runs, what)?,
+    let entries = match &arguments.what[..] {
+        [] => Entry::all(&runs)
+            .into_iter()
+            .flat_map(opened_or_left_out)
+            .collect(),
+        what => opened(found(&runs, what)?)?,
     };
-    entries = arguments.filter.choose(opened(entries)?)?;
+    let mut entries = arguments.filter.choose(entries)?;
     if !sort.is_empty() {
         entries = sorted(entries, &sort, false);
     }
@@ -150,6 +143,15 @@ pub(super) fn found(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
     what.iter()
         .map(|what| Ok(Entry::of(run::resolve_any(runs, what)?)))
         .collect()
+}
+
+/// A run, or the points of a sweep; none of one that cannot be read, which is told.
+fn opened_or_left_out(entry: Entry) -> Vec<Entry> {
+    let id = entry.id().to_owned();
+    opened(vec![entry]).unwrap_or_else(|error| {
+        console::warning(format_args!("{id} is left out: {error:#}"));
+        Vec::new()
+    })
 }
 
 /// Each sweep's points in its place.

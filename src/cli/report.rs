@@ -2,7 +2,6 @@
 
 use super::{RunsArg, compare, path};
 use crate::catalog::Entry;
-use crate::run::{self, Found};
 use crate::{console, report};
 use anyhow::Result;
 use clap::Args;
@@ -39,12 +38,7 @@ pub fn report(arguments: &Arguments) -> Result<i32> {
     let page = match &entries[..] {
         // Of a sweep that cannot be read its points can be.
         [one] if one.is_sweep() && one.standing().is_none() => {
-            let points = one.directory().map(run::points).unwrap_or_default();
-            let points: Vec<Entry> = points
-                .into_iter()
-                .map(|run| Entry::of(Found::Run(run)))
-                .collect();
-            several(Some(one), &points)
+            several(Some(one), &one.begun_points())
         }
         [one] => report::of_one(one),
         _ => several(None, &compare::opened(entries)?),

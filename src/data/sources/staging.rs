@@ -133,9 +133,7 @@ impl StagingDirectory {
             }
         }
     }
-}
 
-impl StagingDirectory {
     /// Whether the target has all files of this directory.
     fn is_all_there(&self) -> Result<bool> {
         let failed = || format!("failed to list {}", self.path().display());
