@@ -33,7 +33,7 @@ pub use format::fingerprint;
 pub use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
-pub use retention::{MAX_WAITING, kept_by_step, link_best, retain, retain_after_training};
+pub use retention::{MAX_WAITING, link_best, retain, retain_after_training, rollback_candidates};
 pub use rollback::Rollback;
 pub use tensors::{EMA, NamedTensor, TensorGroups, WEIGHTS, averaged, group};
 pub use version::CheckpointVersion;

@@ -1,10 +1,10 @@
 //! Which checkpoints stay.
 
 use super::queue::EvaluationQueue;
-use super::{CheckpointEntry, contents, list, name, remove, remove_if, step};
+use super::{CheckpointEntry, Rollback, contents, list, name, remove, remove_if, step};
 use crate::console;
 use crate::run::{EvaluationProgress, Journal, Lock, Role, RunDir, Status, TrainStatus};
-use crate::spec::{self, Policy, Spec};
+use crate::spec::{self, OnDivergence, Policy, Spec};
 use anyhow::Result;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -34,6 +34,8 @@ const TRAINER_ENDS: Duration = Duration::from_secs(5);
 pub struct Retention {
     /// It is one of so many latest ones. At least 1, the one to resume from.
     pub last: usize,
+    /// Only multiples of this step count for [`Retention::last`], and the newest stays whatever it is. `None`: all count.
+    pub regular: Option<u64>,
     /// Its step is a multiple of this; 0 keeps none for it.
     pub every: u64,
     /// It is the best one: this step's.
@@ -49,6 +51,8 @@ impl Retention {
     pub fn new(spec: &spec::Train, best: Option<u64>, evaluated: Option<BTreeSet<u64>>) -> Self {
         Retention {
             last: spec.keep_checkpoints,
+            // One that a stop saved must not take the place of one that a rollback may go to (`rollback_candidates`).
+            regular: (spec.on_divergence == OnDivergence::Rollback).then_some(spec.checkpoint_every),
             every: spec.keep_every,
             best: best.filter(|_| spec.keep_best),
             evaluated,
@@ -63,34 +67,55 @@ impl Retention {
 
     /// Those of `entries` that there is no reason to keep, oldest first.
     fn removable<'a>(&self, entries: &'a [CheckpointEntry]) -> Vec<&'a CheckpointEntry> {
-        let latest = entries.len().saturating_sub(self.last);
-        let mut waiting = 0;
+        let newest = entries.last();
+        let (mut latest, mut waiting) = (0, 0);
         let mut removable: Vec<&CheckpointEntry> = entries
             .iter()
-            .enumerate()
-            .rev() // so that the newest of those that wait are counted first
-            .filter(|(index, entry)| {
+            .rev() // so that the newest are counted first
+            .filter(|entry| {
                 let waits = self.waits(entry);
                 waiting += usize::from(waits);
-                let kept = *index >= latest
+                let counts = (self.regular).is_none_or(|every| entry.step.is_multiple_of(every));
+                latest += usize::from(counts);
+                let kept = Some(*entry) == newest
+                    || (counts && latest <= self.last)
                     || (self.every > 0 && entry.step.is_multiple_of(self.every))
                     || Some(entry.step) == self.best
                     || (waits && waiting <= MAX_WAITING);
                 !kept
             })
-            .map(|(_, entry)| entry)
             .collect();
         removable.reverse();
         removable
     }
 }
 
-/// Those of `entries` that stay by their steps alone, whatever is evaluated and when: the same in every run of this spec.
-pub fn kept_by_step(entries: &[CheckpointEntry], spec: &spec::Train) -> Vec<CheckpointEntry> {
-    let removable = Retention::new(spec, None, None);
-    let removable = removable.removable(entries);
-    let kept = entries.iter().filter(|entry| !removable.contains(entry));
-    kept.cloned().collect()
+/// The steps of those of `entries`, oldest first, that a rollback may go to after these: the same in every run of this spec, however
+/// fast its evaluator is and wherever it was stopped. They are those that are saved every so many steps and stay by their
+/// steps alone. Others wait for the evaluator, are the best, or were saved by a stop.
+pub fn rollback_candidates(
+    entries: &[CheckpointEntry],
+    spec: &spec::Train,
+    rollbacks: &[Rollback],
+) -> Vec<u64> {
+    let every = spec.checkpoint_every;
+    let steps = entries.iter().map(|entry| entry.step);
+    let regular: Vec<u64> = steps.filter(|step| step.is_multiple_of(every)).collect();
+    let Some(&newest) = regular.last() else {
+        return Vec::new();
+    };
+    let stays = |&step: &u64| {
+        // Before a rollback to an earlier one it was another checkpoint.
+        let since = rollbacks.iter().rev();
+        let since = since.take_while(|rollback| rollback.to.is_some_and(|to| to >= step));
+        let newest = since.fold(newest, |newest, rollback| {
+            newest.max(rollback.diverged.saturating_sub(1))
+        });
+        let later = newest / every - step / every;
+        later < spec.keep_checkpoints as u64
+            || (spec.keep_every > 0 && step.is_multiple_of(spec.keep_every))
+    };
+    regular.into_iter().filter(stays).collect()
 }
 
 /// Remove the checkpoints of `run` that the spec does not keep, and what interrupted saves left behind; link the best
@@ -274,6 +299,12 @@ mod tests {
     fn latest_checkpoints_stay() {
         assert_eq!(kept(&last(2), &[0, 10, 20, 25]), [20, 25]);
         assert_eq!(kept(&last(9), &[0, 10]), [0, 10]);
+        let regular = Retention {
+            regular: Some(10),
+            ..last(2)
+        };
+        assert_eq!(kept(&regular, &[0, 10, 20, 25]), [10, 20, 25]);
+        assert_eq!(kept(&regular, &[10, 20, 25, 30]), [20, 30]);
         assert!(kept(&last(1), &[]).is_empty());
     }
 
@@ -315,6 +346,38 @@ mod tests {
         assert_eq!(kept(&waiting(&[evaluated]), &steps), steps[9..]);
         // Without an evaluation to come nothing waits.
         assert_eq!(kept(&last(3), &steps), steps[steps.len() - 3..]);
+    }
+
+    #[test]
+    fn rollback_may_go_to_what_a_run_left_alone_and_well_evaluated_would_have() {
+        let spec = spec::Train {
+            checkpoint_every: 10,
+            keep_checkpoints: 2,
+            keep_every: 40,
+            ..spec::Train::default()
+        };
+        let candidates = |steps: &[u64], rollbacks: &[(u64, Option<u64>)]| {
+            let entry = |&step| CheckpointEntry {
+                step,
+                path: name(step).into(),
+            };
+            let entries: Vec<CheckpointEntry> = steps.iter().map(entry).collect();
+            let rollback = |&(diverged, to)| Rollback { diverged, to };
+            let rollbacks: Vec<Rollback> = rollbacks.iter().map(rollback).collect();
+            rollback_candidates(&entries, &spec, &rollbacks)
+        };
+        // 20 waits for its evaluation, a stop saved 65.
+        assert_eq!(candidates(&[0, 20, 40, 50, 60, 65], &[]), [0, 40, 50, 60]);
+        // It is among the newest again after a rollback, and still no candidate.
+        assert_eq!(candidates(&[0, 20, 30], &[(45, Some(30))]), [0, 30]);
+        assert_eq!(candidates(&[0, 20], &[(45, Some(20))]), [0]);
+        // Nor is it after two; but saved anew it is.
+        let twice = [(45, Some(30)), (38, Some(30))];
+        assert_eq!(candidates(&[0, 20, 30], &twice), [0, 30]);
+        let anew = [(45, Some(30)), (38, Some(0))];
+        assert_eq!(candidates(&[0, 10, 20], &anew), [0, 10, 20]);
+        assert_eq!(candidates(&[0, 10, 20], &[(45, None)]), [0, 10, 20]);
+        assert!(candidates(&[], &[]).is_empty());
     }
 
     #[test]

@@ -150,6 +150,26 @@ fn stop_on_a_host_whose_ranks_nohup_has_started_stops_the_run() {
 }
 
 #[test]
+fn stop_on_a_host_is_heard_while_the_first_one_waits_for_a_score() {
+    let hosts = Hosts::new(2, 1);
+    let sets = ["--set", ENDLESS, "--set", "stop.accuracy=1"];
+    let nodes = [0, 1].map(|host| hosts.start("run", host, &sets));
+    let run = hosts.under_way();
+    let at = |process| status(&run, process).unwrap();
+    let evaluator = at_work(&at("eval")).unwrap();
+    kill(evaluator, Signal::SIGSTOP).unwrap();
+    let is_waiting = || (at("train")["waits_for_score"] == true).then_some(());
+    wait_for("training to wait", is_waiting);
+    signal(&nodes[1], Signal::SIGINT);
+    wait_for("the trainer to stop", || {
+        (at("train")["process"]["state"] == "stopped").then_some(())
+    });
+    kill(evaluator, Signal::SIGCONT).unwrap();
+    let [zero, one] = nodes.map(end);
+    assert_eq!((zero.code, one.code), (Some(143), Some(130)), "{}", one.err);
+}
+
+#[test]
 fn rank_that_another_host_loses_is_named_and_all_begin_again() {
     let hosts = Hosts::new(2, 1);
     let timeout = ["--set", ENDLESS, "--set", "compute.timeout_secs=10"];

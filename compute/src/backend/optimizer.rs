@@ -59,8 +59,8 @@ impl Average {
         })
     }
 
-    /// average -= (1 - decay) * (average - weights)
-    fn follow(&mut self, weights: &mut Tensor, decay: f64) -> Result<()> {
+    /// average -= (1 - decay) * (average - weights); lookahead's then takes the weights' place, if `all_finite` is true.
+    fn follow(&mut self, weights: &mut Tensor, decay: f64, all_finite: &Tensor) -> Result<()> {
         match self {
             Average::None => {}
             Average::Ema(average) => {
@@ -68,7 +68,11 @@ impl Average {
             }
             Average::Lookahead(average) => {
                 let _ = average.values().f_lerp_(weights, 1.0 - decay)?;
-                weights.f_copy_(average.values())?;
+                if all_finite.device() == Device::Cpu {
+                    weights.f_copy_(average.values())?; // it has been asked
+                } else {
+                    copy_if(all_finite, weights, average.values())?;
+                }
             }
         }
         Ok(())
@@ -174,7 +178,7 @@ impl Optimizer {
         }
         match rates.average_decay {
             // Also while gradients are left over: lookahead ends as its average.
-            Some(decay) => self.average.follow(self.weights.values(), decay),
+            Some(decay) => (self.average).follow(self.weights.values(), decay, &self.all_finite),
             None => Ok(()),
         }
     }
@@ -211,6 +215,12 @@ fn clear_frozen(values: &mut FlatParameters, frozen: [bool; LAYERS.len()]) -> Re
 /// Zeros in the place of all values, also of NaN, if `condition`, a scalar on the same device, is false.
 fn clear_unless(condition: &Tensor, values: &mut Tensor) -> Result<()> {
     let _ = values.f_masked_fill_(&condition.f_logical_not()?, 0.0)?;
+    Ok(())
+}
+
+/// The values of `from` in the place of `values` if `condition`, a scalar on the same device, is true.
+fn copy_if(condition: &Tensor, values: &mut Tensor, from: &Tensor) -> Result<()> {
+    values.f_copy_(&from.f_where_self(condition, values)?)?;
     Ok(())
 }
 
@@ -287,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn update_is_zeros_on_a_gpu_that_is_not_asked() {
+    fn update_is_zeros_and_lookahead_waits_on_a_gpu_that_is_not_asked() {
         let of = |all_finite: bool| {
             let mut values = Tensor::from_slice(&[1.0f32, f32::NAN, f32::INFINITY]);
             clear_unless(&Tensor::from(all_finite), &mut values).unwrap();
@@ -295,6 +305,13 @@ mod tests {
         };
         assert_eq!(of(false), [0.0, 0.0, 0.0]);
         assert!(of(true)[0] == 1.0 && of(true)[1].is_nan() && of(true)[2].is_infinite());
+        let copied = |all_finite: bool| {
+            let mut values = Tensor::from_slice(&[1.0f32, 2.0]);
+            let from = Tensor::from_slice(&[3.0f32, 4.0]);
+            copy_if(&Tensor::from(all_finite), &mut values, &from).unwrap();
+            Vec::<f32>::try_from(values).unwrap()
+        };
+        assert_eq!((copied(true), copied(false)), (vec![3.0, 4.0], vec![1.0, 2.0]));
     }
 
     /// One of each rule, with all options that take part in the update.

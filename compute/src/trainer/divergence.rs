@@ -9,7 +9,7 @@
 use crate::backend::Losses;
 use crate::model::LAYERS;
 use anyhow::Result;
-use runboard::checkpoint::{self, Checkpoint, CheckpointEntry, CheckpointState, Rollback};
+use runboard::checkpoint::{self, Checkpoint, CheckpointState, Rollback};
 use runboard::checkpoint::{EMA, NamedTensor, WEIGHTS};
 use runboard::console;
 use runboard::data::{Batch, CHANNELS};
@@ -105,9 +105,14 @@ impl fmt::Display for Divergence {
             1 => write!(f, ", after a rollback")?,
             n => write!(f, ", after {n} rollbacks")?,
         }
-        write!(f, "; try a lower optimizer.learning_rate")?;
-        if self.rollbacks.is_empty() {
-            write!(f, " or train.on_divergence=rollback")?;
+        if self.began == 0 {
+            let cause = "no step had been made yet, so look at the images, and at the network's stddev and weight_decay";
+            write!(f, "; {cause}")?;
+        } else {
+            write!(f, "; try a lower optimizer.learning_rate")?;
+            if self.rollbacks.is_empty() {
+                write!(f, " or train.on_divergence=rollback")?;
+            }
         }
         match &self.evidence {
             Some(directory) => write!(f, "; weights and batch are in {}", directory.display()),
@@ -190,20 +195,21 @@ impl Divergence {
         })
     }
 
-    /// Go back to an earlier checkpoint, if the spec allows one more rollback: later checkpoints are removed.
-    /// Returns all rollbacks, this one included.
+    /// Go back to an earlier checkpoint, if the spec allows one more rollback and a lower rate may help, as it does not where
+    /// the very first loss is wrong: later checkpoints are removed. Returns all rollbacks, this one included.
     ///
     /// # Errors
     /// The divergence itself, if it ends training, and I/O errors.
     pub fn roll_back(self, run: &RunDir, spec: &Train) -> Result<Vec<Rollback>> {
         let count = self.rollbacks.len();
-        if spec.on_divergence == OnDivergence::Stop || count >= spec.max_rollbacks {
+        let may_help = spec.on_divergence == OnDivergence::Rollback && self.began > 0;
+        if !may_help || count >= spec.max_rollbacks {
             return Err(ExitError::new(Divergence::EXIT_CODE, self).into());
         }
         let directory = run.checkpoints();
         let there = checkpoint::list(&directory)?;
-        // Others are there or not as the evaluator is fast: a run that was stopped would go back to another one.
-        let to = self.rollback_target(&checkpoint::kept_by_step(&there, spec));
+        let candidates = checkpoint::rollback_candidates(&there, spec, &self.rollbacks);
+        let to = self.rollback_target(&candidates);
         checkpoint::remove_from(&directory, to.map_or(0, |step| step + 1))?;
         let rollback = Rollback {
             diverged: self.step,
@@ -219,11 +225,11 @@ impl Divergence {
         Ok(self.rollbacks.into_iter().chain([rollback]).collect())
     }
 
-    /// The newest checkpoint from which a lower rate can help: not one whose very weights, before any step,
-    /// give no finite loss, and not the one that the last rollback went to in vain.
-    fn rollback_target(&self, checkpoints: &[CheckpointEntry]) -> Option<u64> {
+    /// The newest of these checkpoints, oldest first, from which a lower rate can help: not one whose very weights, before any
+    /// step, give no finite loss, and not the one that the last rollback went to in vain.
+    fn rollback_target(&self, candidates: &[u64]) -> Option<u64> {
         let tried = self.rollbacks.last().and_then(|rollback| rollback.to);
-        let steps = checkpoints.iter().rev().map(|entry| entry.step);
+        let steps = candidates.iter().rev().copied();
         steps
             .filter(|&step| step + 1 < self.began)
             .find(|&step| Some(step) != tried)
@@ -412,6 +418,7 @@ mod tests {
             }
             let spec = Train {
                 on_divergence: OnDivergence::Rollback,
+                checkpoint_every: 10,
                 keep_checkpoints: 2,
                 keep_every: 20,
                 ..Train::default()
@@ -433,6 +440,7 @@ mod tests {
         }
         let spec = Train {
             on_divergence: OnDivergence::Rollback,
+            checkpoint_every: 10,
             ..Train::default()
         };
         let exploded = Divergence {
@@ -452,6 +460,7 @@ mod tests {
         }
         let spec = Train {
             on_divergence: OnDivergence::Rollback,
+            checkpoint_every: 10,
             max_rollbacks: 5,
             ..Train::default()
         };
@@ -480,6 +489,22 @@ mod tests {
             error.to_string(),
             "the loss at step 2 is NaN: training diverged, after 5 rollbacks; try a lower \
              optimizer.learning_rate"
+        );
+    }
+
+    #[test]
+    fn first_loss_that_is_wrong_is_not_tried_again() {
+        let (_directory, run) = run();
+        let spec = Train {
+            on_divergence: OnDivergence::Rollback,
+            ..Train::default()
+        };
+        let error = divergence(0, &[]).roll_back(&run, &spec).unwrap_err();
+        assert_eq!(exit_code(&error), Divergence::EXIT_CODE);
+        assert_eq!(
+            error.to_string(),
+            "the loss at step 0 is NaN: training diverged; no step had been made yet, so look at the images, and at the \
+             network's stddev and weight_decay"
         );
     }
 

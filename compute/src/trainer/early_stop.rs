@@ -8,7 +8,7 @@ use super::Trainer;
 use anyhow::Result;
 use runboard::console;
 use runboard::run::{
-    Completion, EarlyStop, EvalStatus, Evaluation, Journal, RunDir, Status, SupervisorStatus,
+    self, Completion, EarlyStop, EvalStatus, Evaluation, Journal, RunDir, Status, SupervisorStatus,
 };
 use runboard::shutdown::Shutdown;
 use std::fs;
@@ -73,8 +73,10 @@ impl Trainer<'_> {
             }
             self.status.waits_for_score = true;
             self.save_heartbeat()?;
-            if let Some(ranks) = &mut self.ranks {
-                ranks.keep_alive();
+            if let Some(ranks) = &mut self.ranks
+                && ranks.keep_alive()
+            {
+                run::request_stop(self.run, stop);
             }
             stop.sleep(LOOK);
         }

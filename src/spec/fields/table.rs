@@ -611,7 +611,8 @@ pub(super) const FIELDS: &[Field] = &[
         "train.keep_checkpoints",
         COUNT,
         "How many of the latest checkpoints are kept. Up to 100 more are kept while they wait for their evaluation; \
-         the log says if one is removed without.",
+         the log says if one is removed without. With train.on_divergence rollback, one that a stop saved is kept beside \
+         them while it is the newest.",
     )
     .changeable(),
     field(

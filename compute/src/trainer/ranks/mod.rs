@@ -35,7 +35,9 @@ use tempfile::TempDir;
 /// The ranks compare their weights every so many steps, and after each checkpoint.
 const COMPARE_EVERY: u64 = 100;
 
-/// Of the time that the others wait for rank 0, it lets at most one part in so many pass without a sign of life.
+/// While the others wait for rank 0, it gives a sign of life this often, and so hears what they have to say; and so often at least
+/// in the time that they wait for it.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 const SIGNS_OF_LIFE: u32 = 4;
 
 /// The ranks, as one of them sees them.
@@ -245,24 +247,27 @@ impl Ranks {
         }))
     }
 
-    /// In the place of a step, tell the others these notes.
-    fn tell(&mut self, notes: Notes) -> Result<()> {
+    /// In the place of a step, tell the others these notes. Returns what all of them say.
+    fn tell(&mut self, notes: Notes) -> Result<Notes> {
         let sums = notes.to_sum(self.group.members().len(), None);
-        self.group.all_reduce(sums)?;
-        Ok(())
+        let sums = self.group.all_reduce(sums)?;
+        Ok(Notes::of_sums(&sums).0)
     }
 
-    /// On rank 0: let the others know now and then that it is alive, while it waits for something else than a step. That
-    /// one of them is lost is for the next step to say.
-    pub fn keep_alive(&mut self) {
-        if self.next < self.end && self.heard.elapsed() >= self.patience / SIGNS_OF_LIFE {
-            let later = Notes {
-                later: true,
-                ..Notes::default()
-            };
-            let _ = self.tell(later);
-            self.heard = Instant::now();
+    /// On rank 0: let the others know now and then that it is alive, while it waits for something else than a step. Returns
+    /// whether a rank asks for training to stop. That one of them is lost is for the next step to say.
+    pub fn keep_alive(&mut self) -> bool {
+        let pause = SIGN_OF_LIFE.min(self.patience / SIGNS_OF_LIFE);
+        if self.next >= self.end || self.heard.elapsed() < pause {
+            return false;
         }
+        let later = Notes {
+            later: true,
+            ..Notes::default()
+        };
+        let told = self.tell(later);
+        self.heard = Instant::now();
+        told.is_ok_and(|said| said.stop)
     }
 
     /// On rank 0: tell the others how training ends, and let them go. What one of them cannot hear any more changes
