@@ -1,10 +1,13 @@
 //! The optimizer: the weights, and what a step makes of them.
 
+use super::cpu::{self, Descended};
+use super::handles;
 use super::losses::DeviceLosses;
+use super::memory::host;
 use super::parameters::FlatParameters;
 use super::update_rule::UpdateRule;
 use crate::model::{LAYERS, Network};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use runboard::checkpoint::{self, EMA, TensorGroups, WEIGHTS};
 use runboard::schedule::StepRates;
 use runboard::spec::{AverageName, Spec};
@@ -168,6 +171,9 @@ impl Optimizer {
         if on_cpu && self.all_finite.f_int64_value(&[])? == 0 {
             return Ok(()); // to ask costs nothing here
         }
+        if on_cpu && self.descend(step, gradients, rates)? {
+            return Ok(());
+        }
         match self.is_waiting {
             true => self.update.add(gradients)?,
             false => self.update.copy(gradients)?,
@@ -181,6 +187,47 @@ impl Optimizer {
             Some(decay) => (self.average).follow(self.weights.values(), decay, &self.all_finite),
             None => Ok(()),
         }
+    }
+
+    /// Take a step that can be taken in one pass over memory. Returns whether it is.
+    fn descend(&mut self, step: u64, gradients: &Network, rates: StepRates) -> Result<bool> {
+        let average = match &mut self.average {
+            Average::None => None,
+            Average::Ema(average) => Some(average),
+            Average::Lookahead(_) => return Ok(false),
+        };
+        if self.frozen.contains(&true) || !cpu::has_vectors() {
+            return Ok(false);
+        }
+        let Some((descent, sum)) = self.rule.descent(step, rates.learning_rate) else {
+            return Ok(false);
+        };
+        let average = average.filter(|_| rates.average_decay.is_some());
+        let gradients = handles(gradients)?;
+        if self.update.is_memory_of(&gradients) {
+            return Ok(false);
+        }
+        let gradients: Vec<_> = gradients.iter().map(host).collect::<Result<_>>()?;
+        let mut sums = host_values(sum)?;
+        let mut averages = host_values(average)?;
+        let weights = self.weights.host_values()?;
+        let values = self.update.host_values()?.into_iter().zip(weights);
+        let parameters = values.zip(&gradients).map(|((update, weights), gradient)| {
+            ensure!(
+                gradient.len() == weights.len(),
+                "got a network of other sizes"
+            );
+            Ok(Descended {
+                gradient,
+                update,
+                weights,
+                sum: sums.next(),
+                average: averages.next(),
+            })
+        });
+        let parameters = parameters.collect::<Result<_>>()?;
+        descent.step(parameters, rates.average_decay.unwrap_or(1.0));
+        Ok(true)
     }
 
     /// The update that is the `count`-th, counted from 0, by the gradients that were added up.
@@ -200,6 +247,12 @@ impl Optimizer {
         let _ = weights.values().f_sub_(update.values())?;
         Ok(())
     }
+}
+
+/// The values of each parameter, if there are any.
+fn host_values(of: Option<&mut FlatParameters>) -> Result<impl Iterator<Item = &mut [f32]>> {
+    let values = of.map(FlatParameters::host_values).transpose()?;
+    Ok(values.unwrap_or_default().into_iter())
 }
 
 /// Zeros in the place of the frozen layers' weights.
@@ -311,7 +364,10 @@ mod tests {
             copy_if(&Tensor::from(all_finite), &mut values, &from).unwrap();
             Vec::<f32>::try_from(values).unwrap()
         };
-        assert_eq!((copied(true), copied(false)), (vec![3.0, 4.0], vec![1.0, 2.0]));
+        assert_eq!(
+            (copied(true), copied(false)),
+            (vec![3.0, 4.0], vec![1.0, 2.0])
+        );
     }
 
     /// One of each rule, with all options that take part in the update.
@@ -355,6 +411,44 @@ mod tests {
                     before.values.iter().zip(&after.values).zip(update.values)
                 {
                     assert_eq!(before - update, *after);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn step_in_one_pass_is_that_of_libtorchs_operations() {
+        let with = |momentum, nesterov, dampening| {
+            let mut spec = Spec::default();
+            (spec.optimizer.momentum, spec.optimizer.nesterov) = (momentum, nesterov);
+            spec.optimizer.dampening = dampening;
+            spec
+        };
+        let specs = [
+            with(0.0, false, 0.0),
+            with(0.9, false, 0.0),
+            with(0.9, true, 0.0),
+            with(0.9, false, 0.5),
+        ];
+        for spec in specs {
+            let mut one = Optimizer::new(&spec, &network(3)).unwrap();
+            let mut other = Optimizer::new(&spec, &network(3)).unwrap();
+            for (step, decay) in [(0, 0.1), (1, 0.4), (2, 0.99)] {
+                let (gradient, rates) = (network(10 + step), rates(0.5, decay));
+                assert!(one.descend(step, &gradient, rates).unwrap());
+                other.update.copy(&gradient).unwrap();
+                other.update_weights(step, 0.5).unwrap();
+                let weights = other.weights.values();
+                let follow = other.average.follow(weights, decay, &other.all_finite);
+                follow.unwrap();
+            }
+            let groups = one.state().into_iter().zip(other.state());
+            for ((group, got), (_, wanted)) in groups {
+                for (got, wanted) in got.iter().zip(&wanted) {
+                    for (got, wanted) in got.values.iter().zip(&wanted.values) {
+                        let close = (got - wanted).abs() <= 1e-6 * wanted.abs().max(1.0);
+                        assert!(close, "{group}: got {got}, want {wanted}");
+                    }
                 }
             }
         }

@@ -58,12 +58,8 @@ impl FlatParameters {
             let _ = Tensor::f_cat_out(&self.values, &flattened(&from)?, 0)?;
             return Ok(());
         }
-        if from
-            .iter()
-            .map(Tensor::data_ptr)
-            .eq(self.views.iter().map(Tensor::data_ptr))
-        {
-            return Ok(()); // its own
+        if self.is_memory_of(&from) {
+            return Ok(());
         }
         // libtorch's is the work of one thread.
         let from: Vec<_> = from.iter().map(host).collect::<Result<_>>()?;
@@ -79,6 +75,12 @@ impl FlatParameters {
                 .for_each(|(to, from)| to.copy_from_slice(from));
         });
         Ok(())
+    }
+
+    /// Whether these tensors are the parameters themselves.
+    pub fn is_memory_of(&self, tensors: &[Tensor]) -> bool {
+        let own = self.views.iter().map(Tensor::data_ptr);
+        own.eq(tensors.iter().map(Tensor::data_ptr))
     }
 
     /// Add the values of another network.

@@ -3,6 +3,7 @@
 //! Everything happens in place, in the gradient's memory and the rule's own: a step allocates nothing of the
 //! parameters' size.
 
+use super::cpu::Descent;
 use super::muon::{MUON_LAYERS, Orthogonalizers};
 use super::native::sum_of_squares;
 use super::parameters::FlatParameters;
@@ -88,6 +89,29 @@ impl UpdateRule {
         let named = |memory: &FlatParameters| memory.network().named();
         let groups = groups(&self.spec).iter().map(|group| (*group).to_owned());
         groups.zip(self.memory.iter().map(named)).collect()
+    }
+
+    /// The constants of the update that `count` came before, and the momentum's sum, if the rule is gradient descent that makes
+    /// each value of its own gradient's alone.
+    pub fn descent(
+        &mut self,
+        count: u64,
+        learning_rate: f64,
+    ) -> Option<(Descent, Option<&mut FlatParameters>)> {
+        let spec = &self.spec;
+        let is_alone = spec.name == OptimizerName::Sgd
+            && spec.clip_norm == 0.0
+            && spec.bias_rate_factor == 1.0
+            && spec.weight_decay == 0.0
+            && spec.gradient_accumulation == 1;
+        let dampening = if count > 0 { spec.dampening } else { 0.0 };
+        let descent = Descent {
+            rate: learning_rate as f32,
+            momentum: spec.momentum as f32,
+            share: (1.0 - dampening) as f32,
+            nesterov: spec.nesterov,
+        };
+        is_alone.then(|| (descent, self.memory.first_mut()))
     }
 
     /// Put in the place of the gradient what is to be taken off the weights; `count` updates came before.

@@ -1,0 +1,142 @@
+//! Gradient descent and the average of the weights, in one pass over memory. In libtorch's operations it is five of them, each
+//! of which reads and writes all parameters and waits for the slowest thread.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Values that are a thread's work at a time: so few that they stay in the first caches from one operation to the next.
+const UPDATED: usize = 1 << 12;
+
+/// The constants of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Descent {
+    pub rate: f32,
+    /// Not used without a sum.
+    pub momentum: f32,
+    /// What counts of a gradient: 1 - dampening.
+    pub share: f32,
+    pub nesterov: bool,
+}
+
+/// What a step reads and changes of a parameter, or of a part of one: as many values each.
+pub struct Descended<'a> {
+    pub gradient: &'a [f32],
+    /// What is taken off the weights.
+    pub update: &'a mut [f32],
+    pub weights: &'a mut [f32],
+    /// The momentum's.
+    pub sum: Option<&'a mut [f32]>,
+    pub average: Option<&'a mut [f32]>,
+}
+
+impl Descent {
+    /// sum = momentum * sum + share * gradient; update = rate * sum, with Nesterov rate * (share * gradient + momentum * sum),
+    /// without a sum rate * gradient; weights -= update; average = decay * average + (1 - decay) * weights.
+    pub fn step(self, parameters: Vec<Descended>, average_decay: f64) {
+        let arch = Arch::new();
+        let parts: Vec<Descended> = parameters.into_iter().flat_map(Descended::parts).collect();
+        parts.into_par_iter().for_each(|values| {
+            arch.dispatch(Part {
+                descent: self,
+                values,
+                average_decay,
+            });
+        });
+    }
+}
+
+impl<'a> Descended<'a> {
+    fn parts(self) -> impl Iterator<Item = Descended<'a>> {
+        let mut sums = self.sum.map(|sum| sum.chunks_mut(UPDATED));
+        let mut averages = self.average.map(|average| average.chunks_mut(UPDATED));
+        let values = self.gradient.chunks(UPDATED);
+        let values = values.zip(self.update.chunks_mut(UPDATED));
+        let values = values.zip(self.weights.chunks_mut(UPDATED));
+        values.map(move |((gradient, update), weights)| Descended {
+            gradient,
+            update,
+            weights,
+            sum: sums.as_mut().and_then(Iterator::next),
+            average: averages.as_mut().and_then(Iterator::next),
+        })
+    }
+}
+
+/// A thread's work at a time.
+struct Part<'a> {
+    descent: Descent,
+    values: Descended<'a>,
+    average_decay: f64,
+}
+
+impl WithSimd for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Descended {
+            gradient,
+            update,
+            weights,
+            sum,
+            average,
+        } = self.values;
+        let times = |a, b| simd.mul_f32s(a, b);
+        let rate = simd.splat_f32s(self.descent.rate);
+        let momentum = simd.splat_f32s(self.descent.momentum);
+        let share = simd.splat_f32s(self.descent.share);
+        let with_sum = |gradient, sum| simd.mul_add_e_f32s(sum, momentum, times(gradient, share));
+        match sum {
+            None => change(simd, update, [gradient], |_, [it]| times(it, rate)),
+            Some(sum) => {
+                change(simd, sum, [gradient], |sum, [it]| with_sum(it, sum));
+                if self.descent.nesterov {
+                    let step = |_, [it, sum]: [_; 2]| times(with_sum(it, sum), rate);
+                    change(simd, update, [gradient, &*sum], step);
+                } else {
+                    change(simd, update, [&*sum], |_, [sum]| times(sum, rate));
+                }
+            }
+        }
+        change(simd, weights, [&*update], |weight, [update]| {
+            simd.sub_f32s(weight, update)
+        });
+        let Some(average) = average else {
+            return;
+        };
+        // From the nearer of the two, as libtorch's lerp.
+        let taken = 1.0 - self.average_decay;
+        let difference = |a, b| simd.sub_f32s(a, b);
+        if taken < 0.5 {
+            let taken = simd.splat_f32s(taken as f32);
+            change(simd, average, [&*weights], |average, [weight]| {
+                simd.mul_add_e_f32s(difference(weight, average), taken, average)
+            });
+        } else {
+            let kept = simd.splat_f32s(self.average_decay as f32);
+            change(simd, average, [&*weights], |average, [weight]| {
+                simd.mul_add_e_f32s(difference(average, weight), kept, weight)
+            });
+        }
+    }
+}
+
+/// Put in the place of each value what a function makes of it and of those of the others.
+#[inline(always)]
+fn change<S: Simd, const N: usize>(
+    simd: S,
+    values: &mut [f32],
+    others: [&[f32]; N],
+    made: impl Fn(S::f32s, [S::f32s; N]) -> S::f32s,
+) {
+    let (values, rest) = S::as_mut_simd_f32s(values);
+    let others = others.map(S::as_simd_f32s);
+    for (at, value) in values.iter_mut().enumerate() {
+        *value = made(*value, others.map(|(others, _)| others[at]));
+    }
+    if !rest.is_empty() {
+        let own = simd.partial_load_f32s(rest);
+        let others = others.map(|(_, rest)| simd.partial_load_f32s(rest));
+        simd.partial_store_f32s(rest, made(own, others));
+    }
+}
