@@ -52,7 +52,8 @@ impl Retention {
         Retention {
             last: spec.keep_checkpoints,
             // One that a stop saved must not take the place of one that a rollback may go to (`rollback_candidates`).
-            regular: (spec.on_divergence == OnDivergence::Rollback).then_some(spec.checkpoint_every),
+            regular: (spec.on_divergence == OnDivergence::Rollback)
+                .then_some(spec.checkpoint_every),
             every: spec.keep_every,
             best: best.filter(|_| spec.keep_best),
             evaluated,

@@ -5,7 +5,7 @@ use super::forward::ForwardCache;
 use super::norm::{self, ChannelWindows, NormCache};
 use super::product::{LeftMatrix, RightMatrix, Sum, multiply};
 use super::weights::{GradientSums, PackedWeights};
-use super::winograd::PLANES;
+use super::winograd::{PLANES, WinogradTiles};
 use super::{CONV1, CONV2, CpuNetwork, GROUP};
 use pulp::{Simd, WithSimd};
 
@@ -90,6 +90,7 @@ impl WithSimd for Backward<'_> {
         let [w1, w2] = f.widths();
         let (v1, v2) = (w1 / S::F32_LANES, w2 / S::F32_LANES);
         let (row1, row2) = (f.side() * v1, f.side() * v2);
+        let (tile1, tile2) = (WinogradTiles::tile_len(w1), WinogradTiles::tile_len(w2));
         let (convolution, tiles) = (f.convolution(), f.tiles());
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
@@ -106,15 +107,15 @@ impl WithSimd for Backward<'_> {
         let mut conv2_gradient = Buffer::zeros(tiles.canvas().pow(2) * w2);
         let mut pool2_gradient = Buffer::zeros(pooled);
         // In the transformed domain: conv2's input, the gradient by its output in two roles, and by its input
-        let mut inputs = Buffer::stale(PLANES * tiles.rows() * w1);
-        let mut outputs = Buffer::stale(PLANES * tiles.rows() * w2);
-        let mut backward_points = Buffer::stale(PLANES * tiles.rows() * w2);
+        let mut inputs = Buffer::stale(tiles.points_len(w1));
+        let mut outputs = Buffer::stale(tiles.points_len(w2));
+        let mut backward_points = Buffer::stale(tiles.points_len(w2));
         let mut products = Buffer::stale(PLANES * tiles.rows() * w1);
         let mut windows1 = ChannelWindows::new(&f.norm, w1, f.side());
         let mut windows2 = ChannelWindows::new(&f.norm, w2, f.side());
         let mut norm1_cache = vec![NormCache::zeros(simd); GROUP * f.side().pow(2) * v1];
         let mut norm2_cache = vec![NormCache::zeros(simd); row2];
-        let mut unused = vec![simd.splat_f32s(0.0); row2];
+        let mut unused = Buffer::stale(f.side() * w2);
 
         for (group, images) in images.chunks(GROUP * f.image_len()).enumerate() {
             let slots = images.len() / f.image_len();
@@ -155,7 +156,7 @@ impl WithSimd for Backward<'_> {
                         &f.norm,
                         &mut windows2,
                         row,
-                        &mut unused,
+                        S::as_mut_simd_f32s(&mut unused).0,
                         Some(&mut norm2_cache),
                     );
                     norm::backward(simd, &f.norm, &mut windows2, row, &norm2_cache, gradient);
@@ -167,17 +168,25 @@ impl WithSimd for Backward<'_> {
             }
             let rows = slots * tiles.each();
             for plane in 0..PLANES {
-                let left = LeftMatrix::matrix(&backward_points[plane * tiles.rows() * w2..], w2);
+                let left = LeftMatrix {
+                    row: tile2,
+                    ..LeftMatrix::matrix(&backward_points[plane * w2..], w2)
+                };
                 let right = &weights.conv2_rotated[plane * w1 * w2..][..w1 * w2];
                 let out = &mut products[plane * tiles.rows() * w1..];
                 let right = RightMatrix::matrix(right, w1);
                 multiply(simd, left, rows, right, w1, out, Sum::New);
-                let left = LeftMatrix::transposed(&inputs[plane * tiles.rows() * w1..], w1, rows);
-                let right = &outputs[plane * tiles.rows() * w2..][..rows * w2];
+                let left = LeftMatrix {
+                    step: tile1,
+                    ..LeftMatrix::transposed(&inputs[plane * w1..], w1, rows)
+                };
+                let right = RightMatrix {
+                    values: &outputs[plane * w2..],
+                    row: tile2,
+                };
                 if !f.frozen[CONV2] {
                     let out = &mut conv2_sums[plane * w1 * w2..][..w1 * w2];
                     let sum = if group > 0 { Sum::Added } else { Sum::New };
-                    let right = RightMatrix::matrix(right, w2);
                     multiply(simd, left, w1, right, w2, out, sum);
                 }
             }

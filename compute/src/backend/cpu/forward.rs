@@ -5,7 +5,7 @@ use super::convolution::ImageConvolution;
 use super::norm::{self, ChannelWindows};
 use super::product::{LeftMatrix, RightMatrix, Sum, multiply};
 use super::weights::PackedWeights;
-use super::winograd::PLANES;
+use super::winograd::{PLANES, WinogradTiles};
 use super::{CpuNetwork, GROUP};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -116,7 +116,7 @@ impl WithSimd for Forward<'_> {
         let mut convolution = ImageConvolution::new(f.convolution());
         let mut conv1 = Buffer::stale(f.crop * f.crop * w1);
         let mut norm1 = Buffer::zeros(tiles.canvas().pow(2) * w1);
-        let mut points = Buffer::stale(PLANES * tiles.rows() * w1);
+        let mut points = Buffer::stale(tiles.points_len(w1));
         let mut products = Buffer::stale(PLANES * tiles.rows() * w2);
         let mut conv2_tiles = Buffer::stale(tiles.outputs_side().pow(2) * w2);
         let mut norm2 = Buffer::stale(size2);
@@ -150,7 +150,10 @@ impl WithSimd for Forward<'_> {
         let rows = images.len() / f.image_len() * tiles.each();
         let planes = products.chunks_exact_mut(tiles.rows() * w2);
         for (plane, product) in planes.enumerate() {
-            let left = LeftMatrix::matrix(&points[plane * tiles.rows() * w1..], w1);
+            let left = LeftMatrix {
+                row: WinogradTiles::tile_len(w1),
+                ..LeftMatrix::matrix(&points[plane * w1..], w1)
+            };
             let right = &weights.conv2[plane * w1 * w2..][..w1 * w2];
             let right = RightMatrix::matrix(right, w2);
             multiply(simd, left, rows, right, w2, product, Sum::New);

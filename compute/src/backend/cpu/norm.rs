@@ -1,5 +1,7 @@
 //! Local response normalisation over the channels of a pixel, which lie side by side.
 
+use super::LANES;
+use super::buffer::Buffer;
 use pulp::Simd;
 
 /// The operation's constants, see `spec::Norm`.
@@ -18,31 +20,36 @@ pub struct Norm {
 pub struct ChannelWindows {
     radius: usize,
     channels: usize,
-    cells: Vec<f32>,
+    /// Zeros before each pixel's channels, and behind the last one's: whole vectors.
+    border: usize,
+    cells: Buffer,
 }
 
 impl ChannelWindows {
     pub fn new(norm: &Norm, channels: usize, pixels: usize) -> Self {
+        let border = norm.radius.next_multiple_of(LANES);
         ChannelWindows {
             radius: norm.radius,
             channels,
-            cells: vec![0.0; (channels + 2 * norm.radius) * pixels],
+            border,
+            cells: Buffer::zeros((border + channels) * pixels + border),
         }
     }
 
     /// The pixels' own cells, without the zeros.
     #[inline(always)]
     fn own<S: Simd>(&mut self) -> impl Iterator<Item = &mut [S::f32s]> {
-        let (radius, channels) = (self.radius, self.channels);
+        let border = self.border;
         self.cells
-            .chunks_exact_mut(channels + 2 * radius)
-            .map(move |cells| S::as_mut_simd_f32s(&mut cells[radius..radius + channels]).0)
+            .chunks_exact_mut(border + self.channels)
+            .map(move |cells| S::as_mut_simd_f32s(&mut cells[border..]).0)
     }
 
     /// Sum over the window of a pixel's vector of channels.
     #[inline(always)]
     fn sum<S: Simd>(&self, simd: S, pixel: usize, vector: usize) -> S::f32s {
-        let start = pixel * (self.channels + 2 * self.radius) + vector * S::F32_LANES;
+        let own = pixel * (self.border + self.channels) + self.border;
+        let start = own + vector * S::F32_LANES - self.radius;
         let cells = &self.cells[start..start + 2 * self.radius + S::F32_LANES];
         let mut sum = simd.splat_f32s(0.0);
         for shift in 0..=2 * self.radius {
@@ -55,6 +62,7 @@ impl ChannelWindows {
 
 /// What the backward pass needs of the forward one, for a vector of channels.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 pub struct NormCache<V> {
     /// base^-beta
     scale: V,

@@ -1,5 +1,6 @@
 //! Products of small matrices that lie in the cache.
 
+use super::buffer::Aligned;
 use super::{LANES, PARTS};
 use pulp::Simd;
 
@@ -133,7 +134,7 @@ fn strip<S: Simd, const W: usize>(
 ) {
     let mut waiting = None;
     if let Sum::Tree(_) = sum {
-        waiting = Some([[[simd.splat_f32s(0.0); W]; ROWS]; TREE_LEVELS]);
+        waiting = Some(Aligned([[[simd.splat_f32s(0.0); W]; ROWS]; TREE_LEVELS]));
     }
     let mut i = 0;
     while i < rows {
@@ -162,7 +163,7 @@ fn tile<S: Simd, const R: usize, const W: usize>(
     at: usize,
     out: &mut [S::f32s],
     sum: Sum,
-    waiting: &mut Option<[[[S::f32s; W]; ROWS]; TREE_LEVELS]>,
+    waiting: &mut Option<Aligned<[[[S::f32s; W]; ROWS]; TREE_LEVELS]>>,
 ) -> usize {
     let zeros = [[simd.splat_f32s(0.0); W]; R];
     let mut sums = zeros;
@@ -192,7 +193,13 @@ fn tile<S: Simd, const R: usize, const W: usize>(
             for earlier in &waiting[..level] {
                 add_to(simd, earlier, &mut sums);
             }
-            waiting[level][..R].copy_from_slice(&sums);
+            // From the registers: to copy the whole array would put it into memory first.
+            let to = &mut waiting[level];
+            for r in 0..R {
+                for w in 0..W {
+                    to[r][w] = sums[r][w];
+                }
+            }
             (first, count) = (first + depth, count + 1);
         }
         // The latest part has gone into the lowest of them.

@@ -7,7 +7,7 @@
 //! takes the zeros and the symmetry of a and -a into account.
 
 use super::LANES;
-use super::buffer::Buffer;
+use super::buffer::{Aligned, Buffer};
 use pulp::Simd;
 use runboard::data::CHANNELS;
 
@@ -21,6 +21,9 @@ pub const KERNEL: usize = 5;
 pub const BORDER: usize = KERNEL / 2;
 /// Points of the transformed domain.
 pub const PLANES: usize = POINTS * POINTS;
+
+/// Rows of channels from a tile's points to the next one's: not a power of two, of which the first cache would keep few.
+const TILE_ROWS: usize = PLANES + 1;
 
 /// A transform of vectors along one dimension.
 trait Transform<const I: usize, const O: usize> {
@@ -157,7 +160,9 @@ fn transform_2d<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
     }
 }
 
-/// The tiles of a group of images: [`PLANES`] matrices of [tile, channel] in the transformed domain.
+/// The tiles of a group of images: in the transformed domain [`PLANES`] matrices of [tile, channel]. What the tiles are transformed to
+/// is [tile, plane, channel], where a tile's points lie together, with some room behind them; what is transformed back, [plane,
+/// tile, channel], where a product's results do.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradTiles {
     /// WinogradTiles along a side of an image.
@@ -178,9 +183,20 @@ impl WinogradTiles {
     }
 
     /// Cells along a side of an image with the border that the kernel reaches over: what
-    /// [`WinogradTiles::inputs`] and [`WinogradTiles::gradients`] read.
+    /// [`WinogradTiles::inputs`] and [`WinogradTiles::gradients`] read. An odd number, as the first cache keeps few of the rows that
+    /// begin a multiple of 4 KB apart.
     pub fn canvas(&self) -> usize {
-        self.outputs_side() + 2 * BORDER
+        (self.outputs_side() + 2 * BORDER) | 1
+    }
+
+    /// Values from a tile's points to the next one's, of so many channels.
+    pub fn tile_len(width: usize) -> usize {
+        TILE_ROWS * width
+    }
+
+    /// Values of the points of a group.
+    pub fn points_len(&self, width: usize) -> usize {
+        self.rows() * Self::tile_len(width)
     }
 
     /// Cells along a side of an image that is made of whole tiles: what [`WinogradTiles::outputs`] writes.
@@ -229,13 +245,14 @@ impl WinogradTiles {
         let vectors = width / S::F32_LANES;
         let canvas = S::as_simd_f32s(canvas).0;
         let points = S::as_mut_simd_f32s(points).0;
-        let grids = (Grid::of(self.canvas(), vectors), self.planes(vectors));
-        let mut columns = [[simd.splat_f32s(0.0); I]; POINTS];
+        let grids = (Grid::of(self.canvas(), vectors), Grid::of(POINTS, vectors));
+        let mut columns = Aligned([[simd.splat_f32s(0.0); I]; POINTS]);
         for tile in 0..self.each() {
             let y = tile / self.side * TILE + border;
             let x = tile % self.side * TILE + border;
             let from = &canvas[(y * self.canvas() + x) * vectors..];
-            let to = &mut points[(image * self.each() + tile) * vectors..];
+            let row = (image * self.each() + tile) * TILE_ROWS;
+            let to = &mut points[row * vectors..];
             for vector in 0..vectors {
                 transform_2d::<S, T, I, POINTS>(
                     simd,
@@ -260,8 +277,9 @@ impl WinogradTiles {
         let vectors = width / S::F32_LANES;
         let points = S::as_simd_f32s(points).0;
         let out = S::as_mut_simd_f32s(out).0;
-        let grids = (self.planes(vectors), Grid::of(self.outputs_side(), vectors));
-        let mut columns = [[simd.splat_f32s(0.0); POINTS]; TILE];
+        let planes = Grid::of(POINTS, self.rows() * vectors);
+        let grids = (planes, Grid::of(self.outputs_side(), vectors));
+        let mut columns = Aligned([[simd.splat_f32s(0.0); POINTS]; TILE]);
         for tile in 0..self.each() {
             let (y, x) = (tile / self.side * TILE, tile % self.side * TILE);
             let from = &points[(image * self.each() + tile) * vectors..];
@@ -275,10 +293,6 @@ impl WinogradTiles {
                 );
             }
         }
-    }
-
-    fn planes(&self, vectors: usize) -> Grid {
-        Grid::of(POINTS, self.rows() * vectors)
     }
 }
 
@@ -332,7 +346,7 @@ impl ImageTiles {
         let grid = Grid::of(POINTS, vectors);
         let cells = S::as_simd_f32s(&self.cells).0;
         let points = S::as_mut_simd_f32s(&mut self.points).0;
-        let mut columns = [[simd.splat_f32s(0.0); POINTS]; POINTS];
+        let mut columns = Aligned([[simd.splat_f32s(0.0); POINTS]; POINTS]);
         for vector in 0..vectors {
             transform_2d::<S, Input, POINTS, POINTS>(
                 simd,
@@ -358,9 +372,11 @@ impl ImageTiles {
         let vectors = kernels.len() / BLOCK * each;
         let out = S::as_mut_simd_f32s(out).0;
         let zero = simd.splat_f32s(0.0);
-        let mut own = [zero; TILE_POINTS];
-        let (mut rows, mut outputs) = ([[[zero; POINTS]; TILE]; 2], [[[zero; TILE]; TILE]; 2]);
-        let (mut row, mut output) = ([[[zero; POINTS]; TILE]; 1], [[[zero; TILE]; TILE]; 1]);
+        let mut own = Aligned([zero; TILE_POINTS]);
+        let mut rows = Aligned([[[zero; POINTS]; TILE]; 2]);
+        let mut outputs = Aligned([[[zero; TILE]; TILE]; 2]);
+        let mut row = Aligned([[[zero; POINTS]; TILE]; 1]);
+        let mut output = Aligned([[[zero; TILE]; TILE]; 1]);
         for (block, kernels) in kernels.chunks_exact(BLOCK).enumerate() {
             let kernels = S::as_simd_f32s(kernels).0;
             for vector in 0..each {
@@ -476,7 +492,7 @@ fn transform_kernels<S: Simd, T: Transform<I, O>, const I: usize, const O: usize
 ) {
     let from = S::as_simd_f32s(from).0;
     let to = S::as_mut_simd_f32s(to).0;
-    let mut columns = [[simd.splat_f32s(0.0); I]; O];
+    let mut columns = Aligned([[simd.splat_f32s(0.0); I]; O]);
     for vector in 0..vectors {
         transform_2d::<S, T, I, O>(
             simd,
