@@ -103,31 +103,34 @@ impl Convolution {
         sums: &mut [f32],
     ) {
         // Before the image there is the convolution's own border, or nothing of a window.
-        let (corners, shifts, before) = pool.offsets(self.padded_side(), CHANNELS);
+        let (corners, cells, before) = pool.offsets(self.padded_side(), CHANNELS);
+        // In few bytes, so that they stay in the first cache.
+        let corners: Vec<u32> = corners.iter().map(|&corner| corner as u32).collect();
+        let mut shifts = [0_u32; 1 << u8::BITS]; // of any cell that a byte may name, so that none is checked
+        for (shift, cell) in shifts.iter_mut().zip(cells) {
+            *shift = (cell as u32).wrapping_sub(before as u32);
+        }
         let vectors = self.kernel * self.segment() / S::F32_LANES;
         let sums = S::as_mut_simd_f32s(sums).0;
-        // In few bytes, so that they stay in the first cache.
-        let mut lists = vec![(0_u32, 0.0); LANES * corners.len()];
+        let mut lines = vec![([0.0; LANES], [0; LANES]); corners.len()];
+        let mut windows = vec![(0_u32, 0.0); corners.len()];
         for (block, sums) in sums.chunks_exact_mut(LANES * vectors).enumerate() {
-            // The windows of each channel, without those whose relu gave zero. They lie by window, so many channels at once.
-            let mut counts = [0; LANES];
+            // So many channels' together first: the lines that they lie in are too far apart for the first cache to keep them all.
             let pixels = gradient.chunks_exact(self.width);
-            let pixels = pixels.zip(argmax.chunks_exact(self.width)).zip(&corners);
-            for ((gradient, argmax), corner) in pixels {
-                let (gradient, argmax) = (
-                    &gradient[block * LANES..][..LANES],
-                    &argmax[block * LANES..][..LANES],
-                );
-                for channel in 0..LANES {
-                    let start = corner + shifts[usize::from(argmax[channel])] - before;
-                    let at = channel * corners.len() + counts[channel];
-                    lists[at] = (start as u32, gradient[channel]);
-                    counts[channel] += usize::from(gradient[channel] != 0.0);
-                }
+            let pixels = pixels.zip(argmax.chunks_exact(self.width));
+            for (line, (gradient, argmax)) in lines.iter_mut().zip(pixels) {
+                line.0.copy_from_slice(&gradient[block * LANES..][..LANES]);
+                line.1.copy_from_slice(&argmax[block * LANES..][..LANES]);
             }
-            let lists = lists.chunks_exact(corners.len()).zip(counts);
-            for ((list, count), sums) in lists.zip(sums.chunks_exact_mut(vectors)) {
-                self.add_channel(simd, canvas, &list[..count], sums);
+            for (channel, sums) in sums.chunks_exact_mut(vectors).enumerate() {
+                // The windows of the channel, without those whose relu gave zero.
+                let mut count = 0;
+                for ((gradient, cells), corner) in lines.iter().zip(&corners) {
+                    let start = corner.wrapping_add(shifts[usize::from(cells[channel])]);
+                    windows[count] = (start, gradient[channel]);
+                    count += usize::from(gradient[channel] != 0.0);
+                }
+                self.add_channel(simd, canvas, &windows[..count], sums);
             }
         }
     }

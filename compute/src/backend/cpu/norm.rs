@@ -4,6 +4,9 @@ use super::LANES;
 use super::buffer::Buffer;
 use pulp::Simd;
 
+/// The radius of the tutorial's windows.
+const TUTORIAL_RADIUS: usize = 4;
+
 /// The operation's constants, see `spec::Norm`.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
@@ -50,14 +53,24 @@ impl ChannelWindows {
     fn sum<S: Simd>(&self, simd: S, pixel: usize, vector: usize) -> S::f32s {
         let own = pixel * (self.border + self.channels) + self.border;
         let start = own + vector * S::F32_LANES - self.radius;
-        let cells = &self.cells[start..start + 2 * self.radius + S::F32_LANES];
-        let mut sum = simd.splat_f32s(0.0);
-        for shift in 0..=2 * self.radius {
-            let cells = &cells[shift..shift + S::F32_LANES];
-            sum = simd.add_f32s(sum, S::as_simd_f32s(cells).0[0]);
+        let cells = &self.cells[start..];
+        match self.radius {
+            TUTORIAL_RADIUS => sum(simd, cells, TUTORIAL_RADIUS), // a loop of known length
+            radius => sum(simd, cells, radius),
         }
-        sum
     }
+}
+
+/// The sum of the vectors that begin with each of the first values.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, cells: &[f32], radius: usize) -> S::f32s {
+    let cells = &cells[..2 * radius + S::F32_LANES];
+    let mut sum = simd.splat_f32s(0.0);
+    for shift in 0..=2 * radius {
+        let cells = &cells[shift..shift + S::F32_LANES];
+        sum = simd.add_f32s(sum, S::as_simd_f32s(cells).0[0]);
+    }
+    sum
 }
 
 /// What the backward pass needs of the forward one, for a vector of channels.
