@@ -55,7 +55,7 @@ pub(super) const DENSE: usize = CONVOLUTIONS * PER_LAYER;
 
 /// Images whose tiles go through a product together: enough for it to be worth while, and few enough for the
 /// cache.
-const GROUP: usize = 4;
+const GROUP: usize = 2;
 
 /// Weights whose decay is a thread's work at a time.
 const DECAYED: usize = 1 << 14;
@@ -63,6 +63,9 @@ const DECAYED: usize = 1 << 14;
 /// Parts of a batch, each the work of one thread: enough for many threads, and few enough that to add up their sums
 /// costs little.
 const PARTS: usize = 8;
+
+/// The images of a part are a multiple of this, and of [`GROUP`].
+const PART_IMAGES: usize = 4;
 
 /// What to do with the gradients by the dense layers' parameters while the convolutions' are computed.
 pub(in crate::backend) struct DenseFirst<'a> {
@@ -301,12 +304,12 @@ pub(super) fn has_vectors() -> bool {
 /// bits, depend on the parts, and therefore the parts on nothing but the number of images in the whole batch: each of two,
 /// four or eight processes has as many parts of it, where all parts are full, and their sums are those of one process.
 fn part_size(batch: usize) -> usize {
-    batch.div_ceil(PARTS).next_multiple_of(GROUP)
+    batch.div_ceil(PARTS).next_multiple_of(PART_IMAGES)
 }
 
 /// Whether the last bits of a step do not depend on the number of processes either that share its batch.
 pub(super) fn is_same_in_ranks(batch: usize, ranks: usize) -> bool {
-    ranks.is_power_of_two() && ranks <= PARTS && batch.is_multiple_of(PARTS * GROUP)
+    ranks.is_power_of_two() && ranks <= PARTS && batch.is_multiple_of(PARTS * PART_IMAGES)
 }
 
 #[cfg(test)]

@@ -119,6 +119,9 @@ struct Vectors<'a, V> {
     width: usize,
 }
 
+/// Sums of a tree that wait for their others: [level, row, vector].
+type TreeSums<V, const W: usize> = Aligned<[[[V; W]; ROWS]; TREE_LEVELS]>;
+
 /// `W` vectors of columns from `at` on.
 #[inline(always)]
 #[expect(clippy::too_many_arguments)]
@@ -163,7 +166,7 @@ fn tile<S: Simd, const R: usize, const W: usize>(
     at: usize,
     out: &mut [S::f32s],
     sum: Sum,
-    waiting: &mut Option<Aligned<[[[S::f32s; W]; ROWS]; TREE_LEVELS]>>,
+    waiting: &mut Option<TreeSums<S::f32s, W>>,
 ) -> usize {
     let zeros = [[simd.splat_f32s(0.0); W]; R];
     let mut sums = zeros;
