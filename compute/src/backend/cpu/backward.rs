@@ -142,7 +142,9 @@ impl WithSimd for Backward<'_> {
                     to[..f.channels[1]].copy_from_slice(from);
                 }
                 let argmax = &cache.pool2_argmax[index * pooled..][..pooled];
-                f.pools[1].backward(w2, &pool2_gradient, argmax, &mut norm2_gradient);
+                let by_output = S::as_simd_f32s(&pool2_gradient).0;
+                let by_input = S::as_mut_simd_f32s(&mut norm2_gradient).0;
+                f.pools[1].backward(simd, v2, by_output, argmax, by_input);
                 let conv2 = S::as_simd_f32s(&cache.conv2[index * size2..][..size2]).0;
                 let gradients = S::as_mut_simd_f32s(&mut norm2_gradient).0;
                 let cells = S::as_mut_simd_f32s(&mut conv2_gradient).0;

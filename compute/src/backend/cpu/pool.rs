@@ -1,5 +1,6 @@
 //! Max-pooling, with the position of each maximum (argmax).
 
+use bytemuck::Zeroable;
 use pulp::Simd;
 
 /// Windows over a square image with SAME padding.
@@ -86,21 +87,58 @@ impl Pool {
         }
     }
 
-    /// The gradient by the image, of that by the maxima: each goes to where its maximum was. `channels` is the
-    /// number of values a pixel; `image` is overwritten.
+    /// The gradient by the image, of that by the maxima: each goes to where its maximum was. `width` is the number of
+    /// vectors a pixel; `image` is overwritten.
     #[inline(always)]
-    pub fn backward(&self, channels: usize, gradient: &[f32], argmax: &[u8], image: &mut [f32]) {
-        image.fill(0.0);
-        let (corners, shifts, before) = self.offsets(self.input, channels);
-        let windows = gradient
-            .chunks_exact(channels)
-            .zip(argmax.chunks_exact(channels));
-        for (corner, (gradient, argmax)) in corners.iter().zip(windows) {
-            for (channel, (gradient, &cell)) in gradient.iter().zip(argmax).enumerate() {
-                image[corner + shifts[usize::from(cell)] + channel - before] += gradient;
+    pub fn backward<S: Simd>(
+        &self,
+        simd: S,
+        width: usize,
+        gradient: &[S::f32s],
+        argmax: &[u8],
+        image: &mut [S::f32s],
+    ) {
+        let zero = simd.splat_f32s(0.0);
+        image.fill(zero);
+        let pixels = gradient
+            .chunks_exact(width)
+            .zip(argmax.chunks_exact(width * S::F32_LANES));
+        let (mut y, mut x) = (0, 0);
+        for (gradient, argmax) in pixels {
+            let (rows, columns) = (self.inside(y), self.inside(x));
+            let argmax = argmax.chunks_exact(S::F32_LANES);
+            for (vector, (gradient, argmax)) in gradient.iter().zip(argmax).enumerate() {
+                let cell = from_bytes::<S>(argmax);
+                for row in rows.clone() {
+                    let start = (y * self.stride + row - self.before) * self.input;
+                    let start = start + x * self.stride + columns.start - self.before;
+                    let mut at = start * width + vector;
+                    for column in columns.clone() {
+                        let here = simd.splat_u32s((row * self.size + column) as u32);
+                        let own = simd.equal_u32s(cell, here);
+                        let part = simd.select_f32s(own, *gradient, zero);
+                        image[at] = simd.add_f32s(image[at], part);
+                        at += width;
+                    }
+                }
+            }
+            x += 1;
+            if x == self.output {
+                (y, x) = (y + 1, 0);
             }
         }
     }
+}
+
+/// Each of so many bytes as a value.
+#[inline(always)]
+fn from_bytes<S: Simd>(bytes: &[u8]) -> S::u32s {
+    let mut values = S::u32s::zeroed();
+    let of = bytemuck::cast_slice_mut::<S::u32s, u32>(std::slice::from_mut(&mut values));
+    for (value, byte) in of.iter_mut().zip(bytes) {
+        *value = u32::from(*byte);
+    }
+    values
 }
 
 /// The lowest byte of each value.
