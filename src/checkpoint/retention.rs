@@ -34,7 +34,7 @@ const TRAINER_ENDS: Duration = Duration::from_secs(5);
 pub struct Retention {
     /// It is one of so many latest ones. At least 1, the one to resume from.
     pub last: usize,
-    /// Only multiples of this step count for [`Retention::last`], and the newest stays whatever it is. `None`: all count.
+    /// It is one of [`Retention::last`] latest ones whose steps are multiples of this.
     pub regular: Option<u64>,
     /// Its step is a multiple of this; 0 keeps none for it.
     pub every: u64,
@@ -68,18 +68,19 @@ impl Retention {
 
     /// Those of `entries` that there is no reason to keep, oldest first.
     fn removable<'a>(&self, entries: &'a [CheckpointEntry]) -> Vec<&'a CheckpointEntry> {
-        let newest = entries.last();
-        let (mut latest, mut waiting) = (0, 0);
+        let (mut latest, mut regular, mut waiting) = (0, 0, 0);
         let mut removable: Vec<&CheckpointEntry> = entries
             .iter()
             .rev() // so that the newest are counted first
             .filter(|entry| {
                 let waits = self.waits(entry);
                 waiting += usize::from(waits);
-                let counts = (self.regular).is_none_or(|every| entry.step.is_multiple_of(every));
-                latest += usize::from(counts);
-                let kept = Some(*entry) == newest
-                    || (counts && latest <= self.last)
+                let is_regular =
+                    (self.regular).is_some_and(|every| entry.step.is_multiple_of(every));
+                latest += 1;
+                regular += usize::from(is_regular);
+                let kept = latest <= self.last
+                    || (is_regular && regular <= self.last)
                     || (self.every > 0 && entry.step.is_multiple_of(self.every))
                     || Some(entry.step) == self.best
                     || (waits && waiting <= MAX_WAITING);
@@ -93,17 +94,19 @@ impl Retention {
 
 /// The steps of those of `entries`, oldest first, that a rollback may go to after these: the same in every run of this spec, however
 /// fast its evaluator is and wherever it was stopped. They are those that are saved every so many steps and stay by their
-/// steps alone. Others wait for the evaluator, are the best, or were saved by a stop.
+/// steps alone. Others wait for the evaluator, are the best, or were saved by a stop; they serve where there is none of the former, as after
+/// `train.checkpoint_every` has changed.
 pub fn rollback_candidates(
     entries: &[CheckpointEntry],
     spec: &spec::Train,
     rollbacks: &[Rollback],
 ) -> Vec<u64> {
     let every = spec.checkpoint_every;
-    let steps = entries.iter().map(|entry| entry.step);
-    let regular: Vec<u64> = steps.filter(|step| step.is_multiple_of(every)).collect();
+    let all = entries.iter().map(|entry| entry.step);
+    let regular = all.clone().filter(|step| step.is_multiple_of(every));
+    let regular: Vec<u64> = regular.collect();
     let Some(&newest) = regular.last() else {
-        return Vec::new();
+        return all.collect();
     };
     let stays = |&step: &u64| {
         // Before a rollback to an earlier one it was another checkpoint.
@@ -305,7 +308,8 @@ mod tests {
             ..last(2)
         };
         assert_eq!(kept(&regular, &[0, 10, 20, 25]), [10, 20, 25]);
-        assert_eq!(kept(&regular, &[10, 20, 25, 30]), [20, 30]);
+        assert_eq!(kept(&regular, &[10, 20, 30, 35, 36]), [20, 30, 35, 36]);
+        assert_eq!(kept(&regular, &[5, 15, 25]), [15, 25]);
         assert!(kept(&last(1), &[]).is_empty());
     }
 
@@ -378,6 +382,10 @@ mod tests {
         let anew = [(45, Some(30)), (38, Some(0))];
         assert_eq!(candidates(&[0, 10, 20], &anew), [0, 10, 20]);
         assert_eq!(candidates(&[0, 10, 20], &[(45, None)]), [0, 10, 20]);
+        // A checkpoint that was refused, 70 here, took no other's place.
+        assert_eq!(candidates(&[50, 60], &[(70, Some(60))]), [50, 60]);
+        // Of a run whose cadence has changed, or that a stop alone has saved.
+        assert_eq!(candidates(&[2345, 2346], &[]), [2345, 2346]);
         assert!(candidates(&[], &[]).is_empty());
     }
 

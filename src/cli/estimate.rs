@@ -4,7 +4,7 @@ use crate::checkpoint::MAX_WAITING;
 use crate::compute::{Pace, Trial};
 use crate::data;
 use crate::overview::bytes;
-use crate::spec::{Compute, Policy, Source, Spec};
+use crate::spec::{Compute, OnDivergence, Policy, Source, Spec};
 use crate::sweep::Sweep;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -67,7 +67,13 @@ impl Disk {
             every => times(every.max(train.checkpoint_every)).min(others),
         };
         let best = u64::from(train.keep_best).min(others - every);
-        let checkpoints = latest + every + best;
+        // Beside those of the cadence, the last one.
+        let is_last_besides = train.on_divergence == OnDivergence::Rollback
+            && !steps
+                .saturating_sub(1)
+                .is_multiple_of(train.checkpoint_every);
+        let last = u64::from(is_last_besides).min(others - every - best);
+        let checkpoints = latest + every + best + last;
         let waiting = match spec.eval.policy {
             Policy::Every => (saved - checkpoints).min(MAX_WAITING as u64),
             Policy::Latest => 0,

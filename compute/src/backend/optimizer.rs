@@ -208,25 +208,24 @@ impl Optimizer {
             return Ok(false);
         }
         let gradients: Vec<_> = gradients.iter().map(host).collect::<Result<_>>()?;
+        let lengths = gradients.iter().map(|values| values.len());
+        ensure!(
+            lengths.eq(self.weights.lengths()),
+            "got a network of other sizes"
+        );
         let mut sums = host_values(sum)?;
         let mut averages = host_values(average)?;
         let weights = self.weights.host_values()?;
         let values = self.update.host_values()?.into_iter().zip(weights);
-        let parameters = values.zip(&gradients).map(|((update, weights), gradient)| {
-            ensure!(
-                gradient.len() == weights.len(),
-                "got a network of other sizes"
-            );
-            Ok(Descended {
-                gradient,
-                update,
-                weights,
-                sum: sums.next(),
-                average: averages.next(),
-            })
+        let parameters = values.zip(&gradients);
+        let parameters = parameters.map(|((update, weights), gradient)| Descended {
+            gradient,
+            update,
+            weights,
+            sum: sums.next(),
+            average: averages.next(),
         });
-        let parameters = parameters.collect::<Result<_>>()?;
-        descent.step(parameters, rates.average_decay.unwrap_or(1.0));
+        descent.step(parameters.collect(), rates.average_decay.unwrap_or(1.0));
         Ok(true)
     }
 
@@ -417,6 +416,29 @@ mod tests {
     }
 
     #[test]
+    fn step_is_in_one_pass_only_where_that_is_all_of_it() {
+        let takes = |change: fn(&mut Spec)| {
+            let mut spec = Spec::default();
+            change(&mut spec);
+            let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+            optimizer.descend(1, &network(4), rates(0.5, 0.9)).unwrap()
+        };
+        assert!(takes(|_| {}));
+        assert!(takes(|it| it.average.name = AverageName::None));
+        let others: [fn(&mut Spec); 8] = [
+            |it| it.average.name = AverageName::Lookahead,
+            |it| it.network.local3.frozen = true,
+            |it| it.optimizer.clip_norm = 1.0,
+            |it| it.optimizer.bias_rate_factor = 2.0,
+            |it| it.optimizer.weight_decay = 0.1,
+            |it| it.optimizer.gradient_accumulation = 2,
+            |it| it.optimizer.name = spec::OptimizerName::Adamw,
+            |it| it.optimizer.name = spec::OptimizerName::Muon,
+        ];
+        assert!(others.into_iter().all(|change| !takes(change)));
+    }
+
+    #[test]
     fn step_in_one_pass_is_that_of_libtorchs_operations() {
         let with = |momentum, nesterov, dampening| {
             let mut spec = Spec::default();
@@ -433,7 +455,7 @@ mod tests {
         for spec in specs {
             let mut one = Optimizer::new(&spec, &network(3)).unwrap();
             let mut other = Optimizer::new(&spec, &network(3)).unwrap();
-            for (step, decay) in [(0, 0.1), (1, 0.4), (2, 0.99)] {
+            for (step, decay) in [(0, 0.1), (1, 4.0 / 13.0), (2, 0.6), (3, 0.99)] {
                 let (gradient, rates) = (network(10 + step), rates(0.5, decay));
                 assert!(one.descend(step, &gradient, rates).unwrap());
                 other.update.copy(&gradient).unwrap();
@@ -446,7 +468,8 @@ mod tests {
             for ((group, got), (_, wanted)) in groups {
                 for (got, wanted) in got.iter().zip(&wanted) {
                     for (got, wanted) in got.values.iter().zip(&wanted.values) {
-                        let close = (got - wanted).abs() <= 1e-6 * wanted.abs().max(1.0);
+                        // The same bits where libtorch, too, adds a product in one rounding.
+                        let close = (got - wanted).abs() <= 2e-7 * wanted.abs().max(0.05);
                         assert!(close, "{group}: got {got}, want {wanted}");
                     }
                 }

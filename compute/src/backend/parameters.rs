@@ -63,18 +63,21 @@ impl FlatParameters {
         }
         // libtorch's is the work of one thread.
         let from: Vec<_> = from.iter().map(host).collect::<Result<_>>()?;
+        let own: Vec<usize> = self.lengths().collect();
         let to = self.host_values()?;
         let lengths = from.iter().map(|values| values.len());
-        ensure!(
-            lengths.eq(to.iter().map(|values| values.len())),
-            "got a network of other sizes"
-        );
+        ensure!(lengths.eq(own), "got a network of other sizes");
         to.into_par_iter().zip(from).for_each(|(to, from)| {
             let to = to.par_chunks_mut(COPIED);
             to.zip(from.par_chunks(COPIED))
                 .for_each(|(to, from)| to.copy_from_slice(from));
         });
         Ok(())
+    }
+
+    /// How many values each parameter has.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> {
+        self.views.iter().map(Tensor::numel)
     }
 
     /// Whether these tensors are the parameters themselves.
@@ -111,7 +114,7 @@ impl FlatParameters {
     pub fn host_values(&mut self) -> Result<Vec<&mut [f32]>> {
         ensure!(self.is_on_host(), "parameters are not in the host's memory");
         // SAFETY: a tensor of this struct's own, made as floats in a row; `&mut self` keeps others from it, and networks on its
-        // memory are given values by libtorch alone, in operations that the owner of this struct issues.
+        // memory are written by libtorch, or through such slices, in operations of this struct's owner, one at a time.
         Ok(unsafe { memory::split(&mut self.values, &self.views) })
     }
 

@@ -91,25 +91,45 @@ impl UpdateRule {
         groups.zip(self.memory.iter().map(named)).collect()
     }
 
-    /// The constants of the update that `count` came before, and the momentum's sum, if the rule is gradient descent that makes
-    /// each value of its own gradient's alone.
+    /// The constants of the update that `count` came before, and the momentum's sum, if the rule is gradient descent in which each
+    /// value's update depends on its own gradients alone.
     pub fn descent(
         &mut self,
         count: u64,
         learning_rate: f64,
     ) -> Option<(Descent, Option<&mut FlatParameters>)> {
-        let spec = &self.spec;
-        let is_alone = spec.name == OptimizerName::Sgd
-            && spec.clip_norm == 0.0
-            && spec.bias_rate_factor == 1.0
-            && spec.weight_decay == 0.0
-            && spec.gradient_accumulation == 1;
-        let dampening = if count > 0 { spec.dampening } else { 0.0 };
+        // Every field by name, so that a new one is decided upon.
+        let spec::Optimizer {
+            name,
+            momentum,
+            nesterov,
+            dampening,
+            weight_decay,
+            bias_rate_factor,
+            clip_norm,
+            gradient_accumulation,
+            // AdamW's and Muon's
+            betas: _,
+            epsilon: _,
+            sgd_learning_rate: _,
+            // The schedule's, of which `learning_rate` comes
+            learning_rate: _,
+            decay_factor: _,
+            epochs_per_decay: _,
+            staircase: _,
+            ema_decay: _,
+        } = self.spec;
+        let is_alone = name == OptimizerName::Sgd
+            && clip_norm == 0.0
+            && bias_rate_factor == 1.0
+            && weight_decay == 0.0
+            && gradient_accumulation == 1;
+        let dampening = if count > 0 { dampening } else { 0.0 };
         let descent = Descent {
             rate: learning_rate as f32,
-            momentum: spec.momentum as f32,
+            momentum: momentum as f32,
             share: (1.0 - dampening) as f32,
-            nesterov: spec.nesterov,
+            nesterov,
         };
         is_alone.then(|| (descent, self.memory.first_mut()))
     }

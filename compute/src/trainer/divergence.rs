@@ -81,9 +81,9 @@ impl LossLimit {
 /// The error that ends training which diverges, unless a rollback follows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
-    /// The step at which it was found. One whose loss is not finite is not done.
+    /// The step at which it was found, of which there is no checkpoint. One whose loss is not finite is not done.
     pub step: u64,
-    /// The step whose loss was the first that is wrong.
+    /// The step whose loss was the first that is wrong; after a step that makes weights which are not finite, the next one.
     pub began: u64,
     /// What is wrong, in words.
     pub cause: String,
@@ -106,7 +106,7 @@ impl fmt::Display for Divergence {
             n => write!(f, ", after {n} rollbacks")?,
         }
         if self.began == 0 {
-            let cause = "no step had been made yet, so look at the images, and at the network's stddev and weight_decay";
+            let cause = "no step had been made yet, so look at the images and at what the network begins with (network.*, --from)";
             write!(f, "; {cause}")?;
         } else {
             write!(f, "; try a lower optimizer.learning_rate")?;
@@ -503,8 +503,8 @@ mod tests {
         assert_eq!(exit_code(&error), Divergence::EXIT_CODE);
         assert_eq!(
             error.to_string(),
-            "the loss at step 0 is NaN: training diverged; no step had been made yet, so look at the images, and at the \
-             network's stddev and weight_decay"
+            "the loss at step 0 is NaN: training diverged; no step had been made yet, so look at the images and at \
+             what the network begins with (network.*, --from)"
         );
     }
 

@@ -425,7 +425,8 @@ impl<'a> Trainer<'a> {
         step_rates(&self.schedule, &self.spec.train, &self.rollbacks, step)
     }
 
-    /// The error of training whose step `step` cannot be done; its evidence is saved in the run directory.
+    /// The error of training that diverges: it was found at `step`, before a checkpoint of that one, and began with `began`.
+    /// Its evidence is saved in the run directory.
     fn divergence_at(
         &self,
         step: u64,
@@ -444,7 +445,7 @@ impl<'a> Trainer<'a> {
             evidence: None,
         };
         // The batch of any step can be made again: it follows from the seed.
-        let batch = batches(&self.images, self.spec, Share::WHOLE, step)
+        let batch = batches(&self.images, self.spec, Share::WHOLE, step.max(began))
             .and_then(|mut batches| batches.next());
         let weights = self.optimizer.network().named();
         if let Err(error) =
@@ -484,8 +485,8 @@ impl<'a> Trainer<'a> {
             None => Ok(checkpoint),
             // The next step could not be done.
             Some(cause) => {
-                let step = output.step + 1;
-                Err(self.divergence_at(step, step, cause, self.losses, output.learning_rate))
+                let (step, rate) = (output.step, output.learning_rate);
+                Err(self.divergence_at(step, step + 1, cause, self.losses, rate))
             }
         }
     }

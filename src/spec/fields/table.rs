@@ -611,8 +611,8 @@ pub(super) const FIELDS: &[Field] = &[
         "train.keep_checkpoints",
         COUNT,
         "How many of the latest checkpoints are kept. Up to 100 more are kept while they wait for their evaluation; \
-         the log says if one is removed without. With train.on_divergence rollback, one that a stop saved is kept beside \
-         them while it is the newest.",
+         the log says if one is removed without. With train.on_divergence rollback, as many are kept of those whose \
+         steps are multiples of train.checkpoint_every.",
     )
     .changeable(),
     field(
@@ -639,7 +639,8 @@ pub(super) const FIELDS: &[Field] = &[
         "train.on_divergence",
         OneOf(&["stop", "rollback"]),
         "What to do when training diverges: its loss is NaN, infinite, or above train.divergence_factor. stop: end \
-         with exit code 4. rollback: go back to the last good checkpoint and on with a lower learning rate.",
+         with exit code 4. rollback: go back to the last good checkpoint and on with a lower learning rate; a first loss that is wrong \
+         ends it all the same.",
     )
     .changeable(),
     field(

@@ -105,15 +105,15 @@ impl WithSimd for Part<'_> {
             return;
         };
         // From the nearer of the two, as libtorch's lerp.
-        let taken = 1.0 - self.average_decay;
+        let taken = (1.0 - self.average_decay) as f32;
         let difference = |a, b| simd.sub_f32s(a, b);
         if taken < 0.5 {
-            let taken = simd.splat_f32s(taken as f32);
+            let taken = simd.splat_f32s(taken);
             change(simd, average, [&*weights], |average, [weight]| {
                 simd.mul_add_e_f32s(difference(weight, average), taken, average)
             });
         } else {
-            let kept = simd.splat_f32s(self.average_decay as f32);
+            let kept = simd.splat_f32s(1.0 - taken);
             change(simd, average, [&*weights], |average, [weight]| {
                 simd.mul_add_e_f32s(difference(average, weight), kept, weight)
             });

@@ -64,8 +64,10 @@ const DECAYED: usize = 1 << 14;
 /// costs little.
 const PARTS: usize = 8;
 
-/// The images of a part are a multiple of this, and of [`GROUP`].
+/// The images of a part are a multiple of this: the sums of a batch, and so the last bits of the gradients, depend on it, and for which
+/// batches several processes end with the bytes of one. Whole groups, as a group that is not full takes as long.
 const PART_IMAGES: usize = 4;
+const _: () = assert!(PART_IMAGES.is_multiple_of(GROUP));
 
 /// What to do with the gradients by the dense layers' parameters while the convolutions' are computed.
 pub(in crate::backend) struct DenseFirst<'a> {

@@ -172,17 +172,18 @@ fn kernels_of_every_vector_width_agree() {
     fn both<S: Simd>(simd: S, cpu: &CpuNetwork, images: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let parameters = parameters();
         let weights = &pack(cpu, &parameters);
-        let mut cache = ForwardCache::new(cpu, images.len() / cpu.image_len());
+        let mut of_group = ForwardCache::new(cpu, GROUP);
         simd.vectorize(Forward {
             cpu,
             weights,
-            images,
-            features: &mut cache.features,
-            pool1: &mut cache.pool1,
-            pool1_argmax: &mut cache.pool1_argmax,
-            conv2: &mut cache.conv2,
-            pool2_argmax: &mut cache.pool2_argmax,
+            images: &images[..GROUP * cpu.image_len()],
+            features: &mut of_group.features,
+            pool1: &mut of_group.pool1,
+            pool1_argmax: &mut of_group.pool1_argmax,
+            conv2: &mut of_group.conv2,
+            pool2_argmax: &mut of_group.pool2_argmax,
         });
+        let cache = cpu.forward(weights, images);
         let gradient = random(cache.features.len(), 1.0);
         let sums = simd.vectorize(Backward {
             cpu,
@@ -192,7 +193,7 @@ fn kernels_of_every_vector_width_agree() {
             cache: &cache,
             gradient: &gradient,
         });
-        (cache.features.to_vec(), flat(cpu, &[sums]))
+        (of_group.features.to_vec(), flat(cpu, &[sums]))
     }
     struct Both<'a>(&'a CpuNetwork, &'a [f32]);
     impl WithSimd for Both<'_> {
@@ -203,7 +204,7 @@ fn kernels_of_every_vector_width_agree() {
         }
     }
     for cpu in networks() {
-        let images = images(&cpu, GROUP);
+        let images = images(&cpu, 2 * GROUP + 1); // a second group, and one that is not full
         let widest = Arch::new().dispatch(Both(&cpu, &images));
         let plain = both(pulp::Scalar, &cpu, &images);
         assert_close(&widest.0, &plain.0);

@@ -35,9 +35,10 @@ use tempfile::TempDir;
 /// The ranks compare their weights every so many steps, and after each checkpoint.
 const COMPARE_EVERY: u64 = 100;
 
-/// While the others wait for rank 0, it gives a sign of life this often, and so hears what they have to say; and so often at least
-/// in the time that they wait for it.
+/// How often rank 0 gives a sign of life while the others wait for it, and hears what they say.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// And so many times at least before they lose patience.
 const SIGNS_OF_LIFE: u32 = 4;
 
 /// The ranks, as one of them sees them.
