@@ -24,6 +24,13 @@ impl Pool {
         self.before.saturating_sub(begin)..self.size.min(self.input + self.before - begin)
     }
 
+    /// The image's cell that is the first one inside of a row of the window at [y, x].
+    #[inline(always)]
+    fn first_cell(&self, [y, x]: [usize; 2], row: usize) -> usize {
+        let column = self.inside(x).start;
+        (y * self.stride + row - self.before) * self.input + x * self.stride + column - self.before
+    }
+
     /// How far from the start of an image of `row` cells a row the corner of each window is, and from there
     /// each cell of it, in steps of `step`; both begin with the cells before the image, so that `before` of
     /// them, the third value, is to be taken off their sum.
@@ -58,10 +65,7 @@ impl Pool {
         for (out, argmax) in pixels {
             let (rows, columns) = (self.inside(y), self.inside(x));
             let first = rows.start * self.size + columns.start;
-            let start = |row: usize| {
-                let row = (y * self.stride + row - self.before) * self.input;
-                (row + x * self.stride + columns.start - self.before) * width
-            };
+            let start = |row| self.first_cell([y, x], row) * width;
             let argmax = argmax.chunks_exact_mut(S::F32_LANES);
             for (vector, (out, argmax)) in out.iter_mut().zip(argmax).enumerate() {
                 let mut best = image[start(rows.start) + vector];
@@ -110,9 +114,7 @@ impl Pool {
             for (vector, (gradient, argmax)) in gradient.iter().zip(argmax).enumerate() {
                 let cell = from_bytes::<S>(argmax);
                 for row in rows.clone() {
-                    let start = (y * self.stride + row - self.before) * self.input;
-                    let start = start + x * self.stride + columns.start - self.before;
-                    let mut at = start * width + vector;
+                    let mut at = self.first_cell([y, x], row) * width + vector;
                     for column in columns.clone() {
                         let here = simd.splat_u32s((row * self.size + column) as u32);
                         let own = simd.equal_u32s(cell, here);
