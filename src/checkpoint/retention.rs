@@ -264,13 +264,18 @@ mod tests {
     use nix::sys::stat::{UtimensatFlags, utimensat};
     use nix::sys::time::TimeSpec;
 
-    /// What is left of checkpoints of these steps.
-    fn kept(retention: &Retention, steps: &[u64]) -> Vec<u64> {
+    /// Checkpoints of these steps.
+    fn entries(steps: &[u64]) -> Vec<CheckpointEntry> {
         let entry = |&step| CheckpointEntry {
             step,
             path: name(step).into(),
         };
-        let entries: Vec<CheckpointEntry> = steps.iter().map(entry).collect();
+        steps.iter().map(entry).collect()
+    }
+
+    /// What is left of checkpoints of these steps.
+    fn kept(retention: &Retention, steps: &[u64]) -> Vec<u64> {
+        let entries = entries(steps);
         let removable = retention.removable(&entries);
         assert!(removable.is_sorted_by_key(|entry| entry.step));
         let left = entries.iter().filter(|entry| !removable.contains(entry));
@@ -362,14 +367,9 @@ mod tests {
             ..spec::Train::default()
         };
         let candidates = |steps: &[u64], rollbacks: &[(u64, Option<u64>)]| {
-            let entry = |&step| CheckpointEntry {
-                step,
-                path: name(step).into(),
-            };
-            let entries: Vec<CheckpointEntry> = steps.iter().map(entry).collect();
             let rollback = |&(diverged, to)| Rollback { diverged, to };
             let rollbacks: Vec<Rollback> = rollbacks.iter().map(rollback).collect();
-            rollback_candidates(&entries, &spec, &rollbacks)
+            rollback_candidates(&entries(steps), &spec, &rollbacks)
         };
         // 20 waits for its evaluation, a stop saved 65.
         assert_eq!(candidates(&[0, 20, 40, 50, 60, 65], &[]), [0, 40, 50, 60]);

@@ -67,12 +67,13 @@ impl Disk {
             every => times(every.max(train.checkpoint_every)).min(others),
         };
         let best = u64::from(train.keep_best).min(others - every);
-        // Beside those of the cadence, the last one.
-        let is_last_besides = train.on_divergence == OnDivergence::Rollback
-            && !steps
-                .saturating_sub(1)
-                .is_multiple_of(train.checkpoint_every);
-        let last = u64::from(is_last_besides).min(others - every - best);
+        // The last one, where it is beside those of the cadence.
+        let last = match train.on_divergence {
+            OnDivergence::Stop => 0,
+            OnDivergence::Rollback => {
+                (saved - times(train.checkpoint_every)).min(others - every - best)
+            }
+        };
         let checkpoints = latest + every + best + last;
         let waiting = match spec.eval.policy {
             Policy::Every => (saved - checkpoints).min(MAX_WAITING as u64),
