@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,7 +22,7 @@ use walkdir::WalkDir;
 use super::Entry;
 use crate::files::{dir_of, read_small, rename_new, sync_dir, write_atomic};
 use crate::run::{Found, Lock, Role, commands, lock_directory};
-use crate::{bail_user, console, user_error};
+use crate::{bail_user, console};
 
 /// The trash's name in the directory of runs.
 const TRASH: &str = ".trash";
@@ -47,10 +47,11 @@ pub struct Trash {
 
 /// A run or sweep in the trash.
 pub struct Trashed {
-    /// What it is. Its id is that which it had.
+    /// What it is. Its id is its place in the trash, which may have a number at its end.
     pub entry: Entry,
     /// Since when it is there.
     pub removed: DateTime<Local>,
+    id: String,
     path: PathBuf,
 }
 
@@ -59,6 +60,9 @@ pub struct Trashed {
 struct Removed {
     version: u32,
     time: DateTime<Local>,
+    /// `NAME/TIMESTAMP`. Files of earlier builds lack it.
+    #[serde(default)]
+    id: Option<String>,
 }
 
 impl Trash {
@@ -77,12 +81,6 @@ impl Trash {
     /// or is there by a link.
     pub fn check(&self, entry: &Entry) -> Result<()> {
         self.place(entry)?;
-        if let Some(point) = entry.run().filter(|run| run.sweep().is_some()) {
-            bail_user!(
-                "{} is a point of a sweep, which would make it anew; want the sweep or another run",
-                point.id()
-            );
-        }
         let points = entry.points().unwrap_or_else(|_| entry.begun_points());
         let at_work = points.into_iter().find(Entry::is_under_way);
         let at_work = at_work
@@ -99,8 +97,8 @@ impl Trash {
         }
     }
 
-    /// The name and the timestamp of a run or sweep in this directory.
-    fn place(&self, entry: &Entry) -> Result<[String; 2]> {
+    /// Where a run or sweep lies in the directory of runs: `NAME/TIMESTAMP`.
+    fn place(&self, entry: &Entry) -> Result<PathBuf> {
         let Some(directory) = entry.directory() else {
             bail_user!("{} has not begun, and has no directory", entry.id());
         };
@@ -119,20 +117,26 @@ impl Trash {
             );
         }
         let inside = place.strip_prefix(&runs).ok();
-        let names: Vec<&str> = inside
-            .into_iter()
-            .flatten()
-            .filter_map(|it| it.to_str())
-            .collect();
-        match names[..] {
-            [name, timestamp] if name != TRASH => Ok([name.to_owned(), timestamp.to_owned()]),
-            [_, _, _] => Ok([String::new(), String::new()]), // a point, which `check` tells of
-            _ => Err(user_error!(
+        let is_point = entry.run().is_some_and(|run| run.sweep().is_some());
+        match inside {
+            Some(_) if is_point => bail_user!(
+                "{} is a point of a sweep, which would make it anew; want the sweep or another run",
+                directory.id()
+            ),
+            Some(inside) if inside.components().count() == 2 && !inside.starts_with(TRASH) => {
+                Ok(inside.to_owned())
+            }
+            Some(_) => bail_user!(
+                "{} is not NAME/TIMESTAMP in the directory of runs, {}; want it to be moved there first",
+                place.display(),
+                runs.display()
+            ),
+            None => bail_user!(
                 "{} is in {}, and not in the directory of runs, {}; want --runs DIR for a run elsewhere",
                 directory.id(),
                 place.display(),
                 runs.display()
-            )),
+            ),
         }
     }
 
@@ -143,7 +147,7 @@ impl Trash {
     pub fn put(&self, entry: &Entry) -> Result<()> {
         let _held = self.hold();
         self.check(entry)?;
-        let [name, timestamp] = self.place(entry)?;
+        let inside = self.place(entry)?;
         let Some(directory) = entry.directory() else {
             return Ok(()); // which `place` has refused
         };
@@ -157,16 +161,18 @@ impl Trash {
             .map(|role| Lock::take(directory, *role))
             .collect();
         let _locks = locks?;
-        let trash = self.path.join(&name);
-        fs::create_dir_all(&trash)
+        let place = self.runs.join(&inside);
+        let first = self.path.join(&inside);
+        let trash = dir_of(&first);
+        fs::create_dir_all(trash)
             .with_context(|| format!("failed to create {}", trash.display()))?;
-        let place = self.runs.join(&name).join(&timestamp);
         let mut number = 1;
         let put = loop {
-            let target = match number {
-                1 => trash.join(&timestamp),
-                _ => trash.join(format!("{timestamp}{AGAIN}{number}")),
-            };
+            let mut target = first.clone().into_os_string();
+            if number > 1 {
+                target.push(format!("{AGAIN}{number}"));
+            }
+            let target = PathBuf::from(target);
             match rename_new(&place, &target) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 moved => {
@@ -177,14 +183,13 @@ impl Trash {
                 }
             }
         };
-        sync_dir(&trash)?;
-        if let Some(around) = place.parent() {
-            sync_dir(around)?;
-            let _ = fs::remove_dir(around); // unless there are others
-        }
+        warn_of(sync_dir(trash));
+        warn_of(sync_dir(dir_of(&place)));
+        let _ = fs::remove_dir(dir_of(&place)); // unless there are others
         let removed = Removed {
             version: VERSION,
             time: Local::now(),
+            id: inside.to_str().map(str::to_owned),
         };
         warn_of(write_atomic(
             &put.join(REMOVED),
@@ -256,11 +261,11 @@ impl Trash {
                 place.display()
             );
         }
-        let around = self.runs.join(trashed.entry.name());
+        let around = dir_of(&place);
         if around.is_symlink() {
             bail_user!("{} is a link, which is not followed", around.display());
         }
-        fs::create_dir_all(&around)
+        fs::create_dir_all(around)
             .with_context(|| format!("failed to create {}", around.display()))?;
         let [here, there] = EVENTS;
         rename_events(&trashed.path, [there, here])?;
@@ -272,8 +277,8 @@ impl Trash {
             )
         })?;
         let _ = fs::remove_file(place.join(REMOVED)); // which says nothing where a run is none
-        sync_dir(&around)?;
-        self.forget(&trashed.path)?;
+        warn_of(sync_dir(around));
+        self.forget(&trashed.path);
         Ok(place)
     }
 
@@ -298,26 +303,37 @@ impl Trash {
         };
         drop(held);
         delete(&target)?;
-        self.forget(&trashed.path)
+        self.forget(&trashed.path);
+        Ok(())
     }
 
-    /// Removes the directories around what was in the trash, if they are empty.
-    fn forget(&self, path: &Path) -> Result<()> {
-        if let Some(around) = path.parent() {
-            sync_dir(around)?;
-            let _ = fs::remove_dir(around);
-            let _ = fs::remove_dir(&self.path);
-        }
-        Ok(())
+    /// Removes the directories around what was in the trash, if they are empty; another command may have done it.
+    fn forget(&self, path: &Path) {
+        let around = dir_of(path);
+        let _ = sync_dir(around);
+        let _ = fs::remove_dir(around);
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+impl Removed {
+    fn read(path: &Path) -> Option<Self> {
+        let bytes = read_small(&path.join(REMOVED), 1 << 14).ok()?;
+        let mut removed: Removed = serde_json::from_slice(&bytes).ok()?;
+        // It says where the run is put back: in the directory of runs.
+        removed.id = removed.id.filter(|id| {
+            let mut parts = Path::new(id).components();
+            parts.all(|it| matches!(it, Component::Normal(_)))
+                && Path::new(id).components().count() == 2
+        });
+        Some(removed)
     }
 }
 
 impl Trashed {
     /// `NAME/TIMESTAMP`, as it was.
-    pub fn id(&self) -> String {
-        let id = self.entry.id();
-        let (id, _) = id.split_once(AGAIN).unwrap_or((id, ""));
-        id.to_owned()
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
 
@@ -331,9 +347,12 @@ fn warn_of(done: Result<()>) {
 /// What lies in these directories, the newest first; what is neither run nor sweep is left out.
 fn trashed(places: Vec<PathBuf>) -> Vec<Trashed> {
     let found = places.into_iter().filter_map(|path| {
+        let entry = Entry::of(Found::open(&path)?);
+        let said = Removed::read(&path);
         Some(Trashed {
-            entry: Entry::of(Found::open(&path)?),
-            removed: removed(&path),
+            removed: said.as_ref().map_or_else(|| changed(&path), |it| it.time),
+            id: said.and_then(|it| it.id).unwrap_or_else(|| id(&entry)),
+            entry,
             path,
         })
     });
@@ -355,17 +374,20 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Since when a run is in the trash: as it says, or since its directory was changed last, by the move.
-fn removed(path: &Path) -> DateTime<Local> {
-    let said = read_small(&path.join(REMOVED), 4096).ok();
-    let said = said.and_then(|bytes| serde_json::from_slice::<Removed>(&bytes).ok());
-    let changed = || {
-        let metadata = path.symlink_metadata().ok()?;
-        Local.timestamp_opt(metadata.ctime(), 0).earliest()
-    };
-    said.map(|said| said.time)
-        .or_else(changed)
-        .unwrap_or_else(Local::now)
+/// When a directory was changed last: of a run that does not say it, by the move to the trash.
+fn changed(path: &Path) -> DateTime<Local> {
+    let metadata = path.symlink_metadata().ok();
+    let changed = metadata.and_then(|it| Local.timestamp_opt(it.ctime(), 0).earliest());
+    changed.unwrap_or_else(Local::now)
+}
+
+/// The id of a run that does not say it: its place in the trash, without the number of a second one of that name.
+fn id(entry: &Entry) -> String {
+    let id = entry.id();
+    let numbered = id.rsplit_once(AGAIN).filter(|(_, number)| {
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    numbered.map_or(id, |(id, _)| id).to_owned()
 }
 
 /// Gives the event files below a directory names that have the second of these words for the first.
@@ -482,13 +504,55 @@ mod tests {
         // A second run of that name has a place of its own in the trash.
         fs::write(place.join("spec.yaml"), "train:\n").unwrap();
         trash.put(&entry(runs.path(), ID)).unwrap();
-        let ids: Vec<String> = trash.list().unwrap().iter().map(Trashed::id).collect();
+        let ids: Vec<String> = trash
+            .list()
+            .unwrap()
+            .iter()
+            .map(|it| it.id().to_owned())
+            .collect();
         assert_eq!(ids, [ID, ID]);
         trash.restore(&trash.list().unwrap().remove(0)).unwrap();
         assert_eq!(
             fs::read_to_string(place.join("spec.yaml")).unwrap(),
             "train:\n"
         );
+    }
+
+    #[test]
+    fn restored_run_has_its_own_name_also_if_that_looks_like_a_second_ones() {
+        for id in ["a/good~run", "a/good~2", "a~b/20261126-040758"] {
+            let (runs, trash) = runs(id);
+            trash.put(&entry(runs.path(), id)).unwrap();
+            let trashed = trash.list().unwrap().remove(0);
+            assert_eq!(trashed.id(), id);
+            assert_eq!(trash.restore(&trashed).unwrap(), runs.path().join(id));
+        }
+        // Without a file that says it, or with one that leads out of the directory, the place in the trash does.
+        for said in [
+            "",
+            r#"{"version": 1, "time": "2026-11-26T04:07:58Z", "id": "../x"}"#,
+        ] {
+            let (runs, trash) = runs("a/good~run");
+            trash.put(&entry(runs.path(), "a/good~run")).unwrap();
+            fs::write(runs.path().join(".trash/a/good~run").join(REMOVED), said).unwrap();
+            assert_eq!(trash.list().unwrap()[0].id(), "a/good~run");
+        }
+    }
+
+    #[test]
+    fn trash_refuses_what_is_no_name_and_timestamp_of_the_directory_of_runs() {
+        let (runs, trash) = runs("deep/a/20261126-040758");
+        let deep = runs.path().join("deep/a/20261126-040758");
+        let error = trash
+            .put(&entry(runs.path(), deep.to_str().unwrap()))
+            .unwrap_err();
+        assert!(is_user_error(&error), "{error:#}");
+        assert!(
+            error.to_string().contains(" is not NAME/TIMESTAMP in "),
+            "{error}"
+        );
+        assert!(deep.exists());
+        assert!(!runs.path().join(".trash").exists());
     }
 
     #[test]

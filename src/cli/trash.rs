@@ -148,8 +148,7 @@ pub fn restore(arguments: &RestoreArguments) -> Result<i32> {
         match there.iter().find(is_it) {
             Some(trashed) => found.push(trashed),
             None => {
-                let ids: Vec<String> = there.iter().map(Trashed::id).collect();
-                let near = spec::nearest(what, ids.iter().map(String::as_str));
+                let near = spec::nearest(what, there.iter().map(Trashed::id));
                 let hint = match near {
                     Some(near) => format!("; did you mean '{near}'?"),
                     None => String::new(),
@@ -166,6 +165,7 @@ pub fn restore(arguments: &RestoreArguments) -> Result<i32> {
         let place = trash.restore(trashed)?;
         match arguments.json {
             true => {
+                it["run"] = trashed.id().into();
                 it["path"] = place.display().to_string().into();
                 back.push(it);
             }
@@ -293,7 +293,7 @@ fn described(entry: &Entry) -> String {
 
 fn described_in_trash(trashed: &Trashed) -> String {
     let ago = Value::Age((Local::now() - trashed.removed).as_seconds_f64()).text();
-    let text = described(&trashed.entry).replacen(trashed.entry.id(), &trashed.id(), 1);
+    let text = described(&trashed.entry).replacen(trashed.entry.id(), trashed.id(), 1);
     format!("{text}   removed {ago} ago")
 }
 
