@@ -249,12 +249,16 @@ fn invalid(what: String) -> io::Error {
 /// Removes what writes of `path` left beside it that were cut short, by a SIGKILL say, as far as it can be
 /// removed. Nobody else may be writing it.
 pub fn remove_stale(path: &Path) {
-    let prefix = temporary_prefix(path);
-    let entries = fs::read_dir(dir_of(path)).into_iter().flatten();
+    remove_stale_of(dir_of(path), &temporary_prefix(path));
+}
+
+/// Removes the temporary files of [`replace_by`] with this prefix that were cut short. Nobody else may be writing one.
+pub fn remove_stale_of(directory: &Path, prefix: &str) {
+    let entries = fs::read_dir(directory).into_iter().flatten();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&prefix) && name.ends_with(TEMPORARY_SUFFIX) {
+        if name.starts_with(prefix) && name.ends_with(TEMPORARY_SUFFIX) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -276,23 +280,39 @@ pub fn dir_of(path: &Path) -> &Path {
     }
 }
 
-fn write(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+fn write(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+    replace_by(path, &temporary_prefix(path), durable, |file| {
+        file.write_all(bytes)
+    })
+}
+
+/// Replaces `path` by what `write` writes into a temporary file beside it, whose name begins with `prefix`; durably, as
+/// [`write_atomic`] does, or without waiting for the disk.
+///
+/// # Errors
+/// If the directory cannot be written or the disk is full; the old file then stays as it was.
+pub fn replace_by(
+    path: &Path,
+    prefix: &str,
+    durable: bool,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let directory = dir_of(path);
     // A temporary file is private by default; a run directory may be read by everyone the umask allows.
     let mut file = tempfile::Builder::new()
-        .prefix(&temporary_prefix(path))
+        .prefix(prefix)
         .suffix(TEMPORARY_SUFFIX)
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)?;
-    file.as_file_mut().write_all(bytes)?; // whose error does not name the temporary file
+    write(file.as_file_mut())?; // whose error does not name the temporary file
     if durable {
         file.as_file().sync_all()?;
     }
     file.persist(path).map_err(|error| error.error)?;
-    if durable {
-        sync_dir(directory)?; // the rename itself
+    match durable {
+        true => File::open(directory)?.sync_all(), // the rename itself
+        false => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

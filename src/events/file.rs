@@ -5,9 +5,9 @@ use super::record::encode;
 use super::summaries::{event, wall_time};
 use crate::files::make_dir;
 use anyhow::{Context, Result};
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use sysinfo::System;
 
@@ -96,19 +96,6 @@ impl RecordFile for EventFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
-}
-
-/// Replace `path` by `bytes`, durably: readers find the old file or the whole new one.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut new = tempfile::Builder::new()
-        // Its name holds nothing that TensorBoard takes for an event file. Temporary files are private by default.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)?;
-    new.write_all(bytes)?;
-    new.as_file().sync_all()?;
-    new.persist(path)?;
-    File::open(dir)?.sync_all()
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {

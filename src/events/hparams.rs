@@ -12,11 +12,13 @@
 use super::file;
 use super::record::{encode, message};
 use super::summaries::{Summaries, event, wall_time};
+use crate::files::replace_by;
 use anyhow::{Context, Result};
 use protobuf::well_known_types;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tensorboard_proto::api::Status;
 use tensorboard_proto::plugin_hparams::HParamsPluginData;
@@ -53,7 +55,9 @@ pub fn list_session(dir: &Path, group: &str, hparams: &Value) -> Result<()> {
     summaries.session(START_TAG, start(group, hparams, now));
     let bytes = [encode(&version), encode(summaries.event())].concat();
     let path = session_file(dir);
-    file::replace(&path, &bytes).with_context(|| format!("failed to write {}", path.display()))
+    // The temporary file's name holds nothing that TensorBoard takes for an event file.
+    replace_by(&path, ".hparams.", true, |file| file.write_all(&bytes))
+        .with_context(|| format!("failed to write {}", path.display()))
 }
 
 /// Whether the run of the directory `dir` is listed in the HParams tab.

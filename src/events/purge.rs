@@ -10,17 +10,20 @@
 
 use super::record::EventReader;
 use crate::console;
+use crate::files::{remove_stale_of, replace_by};
 use anyhow::{Context, Result};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// How many bytes at the end of all files together are verified by their checksums. A kill tears the last record alone;
 /// a power cut may lose any page that was written in the half minute before it, which are fewer bytes than these. A
 /// record that is damaged further up stays where it is: TensorBoard's readers end before it whether it is there or not.
 const VERIFIED_BYTES: u64 = 64 << 20;
+
+/// What the name of a temporary file begins with: nothing that TensorBoard takes for an event file.
+const TEMPORARY: &str = ".events.";
 
 /// Remove the events of `first_step` and later from `files`, and a torn tail. No process may write to them any more.
 /// A file that does not begin as one of ours stays as it is: somebody else has put it there.
@@ -121,20 +124,18 @@ fn truncate(path: &Path, length: u64) -> io::Result<()> {
 /// Replace the file by one of these ranges, atomically.
 fn rewrite(path: &Path, ranges: &[Range<u64>]) -> io::Result<()> {
     let mut old = File::open(path)?;
-    // Its name holds nothing that TensorBoard takes for an event file.
-    let mut new = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    for range in ranges {
-        old.seek(SeekFrom::Start(range.start))?;
-        io::copy(
-            &mut (&mut old).take(range.end - range.start),
-            new.as_file_mut(),
-        )?;
-    }
-    // Temporary files are private; TensorBoard may belong to somebody else.
-    fs::set_permissions(new.path(), old.metadata()?.permissions())?;
-    new.as_file().sync_all()?;
-    new.persist(path)?;
-    Ok(())
+    replace_by(path, TEMPORARY, true, |new| {
+        for range in ranges {
+            old.seek(SeekFrom::Start(range.start))?;
+            io::copy(&mut (&mut old).take(range.end - range.start), new)?;
+        }
+        new.set_permissions(old.metadata()?.permissions())
+    })
+}
+
+/// Removes what a kill left of files that were being rewritten in `dir`, where nobody else may write events.
+pub(super) fn remove_stale(dir: &Path) {
+    remove_stale_of(dir, TEMPORARY);
 }
 
 #[cfg(test)]
@@ -143,6 +144,7 @@ mod tests {
     use super::super::summaries::{Summaries, event};
     use super::super::tag::Tag;
     use super::*;
+    use std::fs;
     use std::io::Write;
     use tensorboard_rs::masked_crc32c::masked_crc32c;
 
@@ -230,6 +232,22 @@ mod tests {
         purge_from(std::slice::from_ref(&path), 20).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
+    }
+
+    #[test]
+    fn rewritten_file_of_a_process_that_was_killed_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            ".events.x.tmp",
+            ".events.x",
+            ".other.x.tmp",
+            "events.out.tfevents.1.h.1",
+        ] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_stale(dir.path());
+        assert!(!dir.path().join(".events.x.tmp").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 
     #[test]

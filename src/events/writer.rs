@@ -4,7 +4,7 @@ use super::file::{self, EventFile};
 use super::graph::Graph;
 use super::hparams::session_file;
 use super::last::last_event;
-use super::purge::purge_from;
+use super::purge::{purge_from, remove_stale};
 use super::queue::RecordQueue;
 use super::record::encode;
 use super::summaries::{Summaries, event, wall_time};
@@ -141,6 +141,7 @@ impl EventWriter {
 /// The files of the earlier sessions in `dir`, which is created where it is missing.
 fn existing(dir: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    remove_stale(dir);
     let mut existing = file::list(dir)?;
     existing.retain(|path| *path != session_file(dir)); // which is no session's of this writer
     Ok(existing)

@@ -1,6 +1,7 @@
 //! A directory that appears whole or not at all: filled under a temporary name beside its target, then renamed,
 //! by one process at a time.
 
+use crate::files::{dir_of, sync_dir};
 use crate::{console, user_error};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -115,11 +116,7 @@ impl StagingDirectory {
             Ok(()) => {
                 // The temporary name is gone; nothing is left to clean up.
                 let _ = self.directory.keep();
-                if let Some(parent) = self.target.parent() {
-                    File::open(parent)
-                        .and_then(|directory| directory.sync_all())
-                        .with_context(|| format!("failed to sync {}", parent.display()))?;
-                }
+                sync_dir(dir_of(&self.target))?;
                 Ok(self.target)
             }
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
