@@ -37,12 +37,16 @@ impl AverageSchedule {
     /// Decay in the step that is the `step`-th, counted from 0, if that one updates the average.
     fn decay(&self, step: u64) -> Option<f64> {
         let (taken, period) = (step + 1, self.accumulation * self.spec.every);
-        let last = taken == self.steps;
         match self.spec.name {
             spec::AverageName::None => None,
             _ if (taken as f64) < self.start => Some(0.0),
-            // The weights end as the average.
-            spec::AverageName::Lookahead if last => Some(1.0),
+            // The steps after the last update count for nothing: the weights end as the average. An average that was never
+            // updated is what they began as.
+            spec::AverageName::Lookahead
+                if taken == self.steps && taken > period && !taken.is_multiple_of(period) =>
+            {
+                Some(1.0)
+            }
             _ if !taken.is_multiple_of(period) => None,
             spec::AverageName::Lookahead => {
                 let over = taken as f64 / self.steps as f64;
@@ -57,6 +61,15 @@ impl AverageSchedule {
     }
 }
 
+/// A time of this unit in steps, of a run of `steps` steps, `epoch` to an epoch.
+pub fn in_steps(time: f64, unit: Unit, steps: f64, epoch: f64) -> f64 {
+    match unit {
+        Unit::Steps => time,
+        Unit::Epochs => time * epoch,
+        Unit::Percent => time / 100.0 * steps,
+    }
+}
+
 impl Schedule {
     /// Of a run on `images` training images.
     pub fn new(spec: &Spec, images: usize) -> Self {
@@ -65,11 +78,7 @@ impl Schedule {
             spec.train.total_steps(images) as f64,
             spec.train.steps_per_epoch(images),
         );
-        let step = |time: f64| match schedule.unit {
-            Unit::Steps => time,
-            Unit::Epochs => time * epoch,
-            Unit::Percent => time / 100.0 * steps,
-        };
+        let step = |time: f64| in_steps(time, schedule.unit, steps, epoch);
         let knots = schedule.knots.iter().map(|&time| step(time));
         let smooth = schedule.interpolation;
         let factor = match schedule.name {
@@ -412,8 +421,13 @@ mod tests {
         };
         spec.optimizer.gradient_accumulation = 1;
         spec.optimizer.ema_decay = 0.8;
-        let want = [None, Some(0.8 * 0.1f64.powf(3.0)), None, None, Some(1.0)];
+        let want = [None, Some(0.8 * 0.1f64.powf(3.0)), None, None, Some(0.8)];
         assert_eq!(decays(&spec, [0, 99, 100, 998, 999]), want);
+        // Steps after the last update are taken back at the end, if there was an update.
+        for (every, last) in [(7, Some(1.0)), (1_000, Some(0.8)), (1_001, None)] {
+            spec.average.every = every;
+            assert_eq!(decays(&spec, [999; 5]), [last; 5], "every {every}");
+        }
         spec.average.name = spec::AverageName::None;
         assert_eq!(decays(&spec, [0, 4, 99, 998, 999]), [None; 5]);
     }

@@ -35,7 +35,7 @@ pub use lease::Lease;
 pub use restore::{Restored, restore};
 pub use retention::{MAX_WAITING, link_best, retain, retain_after_training, rollback_candidates};
 pub use rollback::Rollback;
-pub use tensors::{EMA, NamedTensor, TensorGroups, WEIGHTS, averaged, group};
+pub use tensors::{EMA, LOOKAHEAD, NamedTensor, TensorGroups, WEIGHTS, averaged, group};
 pub use version::CheckpointVersion;
 
 use crate::files;

@@ -20,13 +20,14 @@ pub const WEIGHTS: &str = "weights";
 /// The group of the weights' moving average.
 pub const EMA: &str = "ema";
 
-/// The group that is evaluated: the averaged weights, or the weights themselves where a checkpoint has no others (without an
-/// average, and with lookahead).
+/// The group of lookahead's average, which the weights begin anew from at each of its updates.
+pub const LOOKAHEAD: &str = "lookahead";
+
+/// The group that is evaluated: the averaged weights, or the weights themselves where a checkpoint has no others.
 pub fn averaged(groups: &TensorGroups) -> &'static str {
-    match groups.contains_key(EMA) {
-        true => EMA,
-        false => WEIGHTS,
-    }
+    let averages = [EMA, LOOKAHEAD].into_iter();
+    let mut there = averages.filter(|group| groups.contains_key(*group));
+    there.next().unwrap_or(WEIGHTS)
 }
 
 /// The tensors of the group `name`.

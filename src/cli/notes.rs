@@ -1,10 +1,14 @@
 //! What a user of a spec trips over, of docs/fidelity.md.
 
-use crate::schedule::Schedule;
-use crate::spec::{AverageName, Init, Normalize, ScheduleName, Spec};
+use crate::schedule::{Schedule, in_steps};
+use crate::spec::{AverageName, Init, Normalize, ScheduleName, Spec, Unit};
 
 /// Initial deviation of a convolution's weights up to which training looks dead at first; the tutorial's is 1e-4.
 const SMALL_STDDEV: f64 = 1e-3;
+
+/// Decay of lookahead's average from which on training hardly moves. Zhang et al. (arXiv 1907.08610) use 0.2 to 0.5; airbench94's
+/// rises to 0.774.
+const FAST_DECAY: f64 = 0.98;
 
 /// What applies to a run of this spec on so many training images.
 pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
@@ -14,6 +18,16 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
             "input.brightness has no effect with input.normalize image, which subtracts it again"
                 .to_owned(),
         );
+    }
+    let (cutout, crop) = (spec.input.cutout, spec.input.crop);
+    if cutout == crop {
+        notes.push(format!(
+            "with input.cutout {cutout} and input.crop {crop} nothing is left of a training image"
+        ));
+    }
+    let factors = &spec.schedule.factors;
+    if spec.schedule.name == ScheduleName::Piecewise && factors.iter().all(|it| *it == 0.0) {
+        notes.push("with schedule.factors all 0 nothing is learnt".to_owned());
     }
     let network = &spec.network;
     let small: Vec<&str> = [("conv1", &network.conv1), ("conv2", &network.conv2)]
@@ -44,6 +58,15 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
             spec.average.every
         ));
     }
+    if spec.average.name == AverageName::Lookahead && spec.optimizer.ema_decay > FAST_DECAY {
+        notes.push(format!(
+            "with average.name lookahead and optimizer.ema_decay {} the weights keep {} of their way each time that the average \
+             is updated; 0.5 is usual, with average.every 5",
+            spec.optimizer.ema_decay,
+            (1.0 - spec.optimizer.ema_decay) as f32
+        ));
+    }
+    notes.extend(never_reached(spec, images));
     let schedule = Schedule::new(spec, images);
     let rate = |step| schedule.learning_rate(step);
     let drops = spec.schedule.name == ScheduleName::Exponential;
@@ -62,6 +85,53 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
         );
     }
     notes
+}
+
+/// What the spec wants at a time that the run does not reach.
+fn never_reached(spec: &Spec, images: usize) -> impl Iterator<Item = String> {
+    let steps = spec.train.total_steps(images) as f64;
+    let epoch = spec.train.steps_per_epoch(images);
+    let schedule = &spec.schedule;
+    let last_knot = schedule.knots.last().filter(|_| schedule.has_knots());
+    let times = [
+        (
+            "schedule.knots",
+            last_knot.copied().unwrap_or(0.0),
+            schedule.unit,
+            "the rate does not come to its last one",
+        ),
+        (
+            "schedule.warmup",
+            schedule.warmup,
+            schedule.unit,
+            "the rate does not come to its full height",
+        ),
+        (
+            "average.start_epoch",
+            match spec.average.name {
+                AverageName::None => 0.0,
+                AverageName::Ema | AverageName::Lookahead => spec.average.start_epoch,
+            },
+            Unit::Epochs,
+            "the weights are never averaged",
+        ),
+    ];
+    let beyond = times.into_iter().filter_map(move |(field, time, unit, effect)| {
+        let step = in_steps(time, unit, steps, epoch);
+        let word = match unit {
+            Unit::Steps => "steps",
+            Unit::Epochs => "epochs",
+            Unit::Percent => "percent",
+        };
+        // A warm-up or a knot may end with the run, and so may what comes before an average.
+        (step > steps).then(|| {
+            format!(
+                "{field} {time} {word} is after the run's end, {steps} steps or {:.3} epochs: {effect}",
+                steps / epoch
+            )
+        })
+    });
+    beyond
 }
 
 #[cfg(test)]
@@ -85,6 +155,66 @@ mod tests {
         assert!(notes(&spec, 50_000)[0].contains(" go by the test images"));
         spec.data.validation_images = 5_000;
         assert_eq!(notes(&spec, 50_000), [""; 0]);
+    }
+
+    #[test]
+    fn notes_tell_of_times_that_the_run_does_not_reach() {
+        let found = |set: &dyn Fn(&mut Spec)| {
+            let mut spec = Spec::default();
+            spec.train.steps = Some(100);
+            set(&mut spec);
+            notes(&spec, 12_800).join("\n") // 100 steps an epoch
+        };
+        let set = |name, knots: &[f64], warmup, unit| {
+            let knots = knots.to_vec();
+            found(&|spec| {
+                spec.schedule.name = name;
+                (spec.schedule.knots, spec.schedule.factors) =
+                    (knots.clone(), vec![1.0; knots.len()]);
+                (spec.schedule.warmup, spec.schedule.unit) = (warmup, unit);
+            })
+        };
+        let knots = set(ScheduleName::Multistep, &[0.5, 30_000.0], 0.0, Unit::Epochs);
+        let want =
+            "schedule.knots 30000 epochs is after the run's end, 100 steps or 1.000 epochs: ";
+        assert!(knots.contains(want), "{knots}");
+        let warmup = set(ScheduleName::Constant, &[7.0], 101.0, Unit::Steps);
+        assert!(
+            warmup.contains("schedule.warmup 101 steps is after"),
+            "{warmup}"
+        );
+        assert!(!warmup.contains("schedule.knots"), "{warmup}");
+        let in_time = set(ScheduleName::Piecewise, &[0.0, 100.0], 100.0, Unit::Percent);
+        assert!(!in_time.contains("is after the run's end"), "{in_time}");
+        let average = found(&|spec| spec.average.start_epoch = 1.5);
+        assert!(
+            average.contains("average.start_epoch 1.5 epochs is after"),
+            "{average}"
+        );
+        let none = found(&|spec| {
+            spec.average.start_epoch = 1.5;
+            spec.average.name = AverageName::None;
+        });
+        assert!(!none.contains("average."), "{none}");
+        let lookahead = |decay| {
+            found(&|spec| {
+                spec.average.name = AverageName::Lookahead;
+                spec.optimizer.ema_decay = decay;
+            })
+        };
+        assert!(lookahead(0.9999).contains(" the weights keep 0.0001 of their way "));
+        assert!(!lookahead(0.95).contains("lookahead"));
+        let cutout = |side| found(&|spec| spec.input.cutout = side);
+        assert!(cutout(24).contains("nothing is left of a training image"));
+        assert!(!cutout(23).contains("nothing is left"));
+        let rate = |factor| {
+            found(&|spec| {
+                spec.schedule.name = ScheduleName::Piecewise;
+                (spec.schedule.knots, spec.schedule.factors) = (vec![0.0], vec![factor]);
+            })
+        };
+        assert!(rate(0.0).contains("nothing is learnt"));
+        assert!(!rate(0.1).contains("nothing is learnt"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Augmentation {
     /// one off leaves the others as they were; cutout takes its own after them.
     ///
     /// # Panics
-    /// If `input` is out of range (see [`super::stream::BatchStream::start`], which checks it).
+    /// If `input` is out of range, which a spec's is not.
     pub fn sample(input: &Input, rng: &mut impl Rng) -> Augmentation {
         let pad = input.pad as i32;
         let max_offset = (SIDE + 2 * input.pad - input.crop) as u32;

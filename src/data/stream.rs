@@ -6,7 +6,6 @@ use super::format::{CHANNELS, SIDE};
 use super::images::Images;
 use super::prefetch::Prefetch;
 use super::random;
-use crate::bail_user;
 use crate::spec::{Flip, Input, Seed, Train};
 use anyhow::Result;
 use rand::Rng;
@@ -131,14 +130,14 @@ impl StreamItem for BatchPlan {
 }
 
 impl<T: StreamItem> BatchStream<T> {
-    /// Starts with the batch of `first_step`. `prefetch` batches are kept ready; each of `workers` threads
+    /// Starts with the batch of `first_step`, by the values of a spec, which has checked them. `prefetch` batches are kept ready; each of `workers` threads
     /// holds one more.
     ///
     /// Which images of the stream a batch holds, [`Batching`] says. Epoch e's permutation follows from (seed, e), an
     /// image's augmentation from (seed, its position in the stream).
     ///
     /// # Errors
-    /// A user error if `batching` or `input` is out of range. Others: the system refuses a thread.
+    /// The system refuses a thread.
     pub fn start(
         images: Arc<Images>,
         input: &Input,
@@ -148,7 +147,7 @@ impl<T: StreamItem> BatchStream<T> {
         prefetch: usize,
         workers: usize,
     ) -> Result<Self> {
-        let mut builder = BatchBuilder::new(images, input, batching, seed)?;
+        let mut builder = BatchBuilder::new(images, input, batching, seed);
         let produce = move |step| T::build(&mut builder, step);
         let prefetch = Prefetch::start(first_step, prefetch, workers, produce)?;
         Ok(BatchStream(prefetch))
@@ -169,39 +168,6 @@ impl<T: StreamItem> BatchStream<T> {
     }
 }
 
-/// Refuses parameters that augmentation cannot apply. The spec's own checks report the same with file and line.
-fn check_input(input: &Input) -> Result<()> {
-    let Input {
-        crop,
-        pad,
-        cutout,
-        cutmix,
-        brightness,
-        contrast,
-        ..
-    } = input;
-    if !(1..=SIDE).contains(crop) {
-        bail_user!("input.crop: got {crop}, want 1 to {SIDE}");
-    }
-    if pad >= crop {
-        bail_user!("input.pad: got {pad}, want less than the crop, {crop}");
-    }
-    if cutout > crop {
-        bail_user!("input.cutout: got {cutout}, want at most the crop, {crop}");
-    }
-    if cutmix >= crop {
-        bail_user!("input.cutmix: got {cutmix}, want less than the crop, {crop}");
-    }
-    if !(brightness.is_finite() && *brightness >= 0.0) {
-        bail_user!("input.brightness: got {brightness}, want a finite number of at least 0");
-    }
-    let (lower, upper) = (contrast.lower, contrast.upper);
-    if !(lower.is_finite() && upper.is_finite() && lower <= upper) {
-        bail_user!("input.contrast: got {lower} to {upper}, want finite bounds in order");
-    }
-    Ok(())
-}
-
 /// Builds the batch, or the plan, of any step.
 #[derive(Clone)]
 pub struct BatchBuilder {
@@ -213,27 +179,15 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    fn new(images: Arc<Images>, input: &Input, batching: Batching, seed: Seed) -> Result<Self> {
-        check_input(input)?;
-        let Batching {
-            size, drop_last, ..
-        } = batching;
-        if size == 0 {
-            bail_user!("train.batch_size: got 0, want at least 1");
-        }
-        if drop_last && size > images.len() {
-            bail_user!(
-                "train.batch_size: got {size} with train.drop_last, want at most {}, the number of training images",
-                images.len()
-            );
-        }
-        Ok(BatchBuilder {
+    /// The values are those of a spec, which has checked them.
+    fn new(images: Arc<Images>, input: &Input, batching: Batching, seed: Seed) -> Self {
+        BatchBuilder {
             order: Order::new(seed, images.len()),
             preprocessor: Preprocessor::new(input, Some(&images)),
             images,
             batching,
             seed,
-        })
+        }
     }
 
     /// Side of the images that it makes.
@@ -500,7 +454,6 @@ pub fn evaluation_plan(
 mod tests {
     use super::*;
     use crate::data::format::{PIXEL_BYTES, RECORD_BYTES};
-    use crate::error::is_user_error;
     use crate::spec::Normalize;
     use crate::testing::golden::assert_uniform;
 
@@ -765,56 +718,6 @@ mod tests {
             sorted.sort();
             assert_eq!(sorted, [0, 1, 2]);
         }
-    }
-
-    #[test]
-    fn stream_refuses_parameters_out_of_range() {
-        let bad = |input: Input, size| {
-            let error = BatchStream::<Batch>::start(images(1), &input, of(size), Seed(1), 0, 1, 1)
-                .unwrap_err();
-            assert!(is_user_error(&error));
-            error.to_string()
-        };
-        let with_crop = |crop| Input {
-            crop,
-            ..Input::default()
-        };
-        assert_eq!(bad(with_crop(33), 1), "input.crop: got 33, want 1 to 32");
-        assert_eq!(bad(with_crop(0), 1), "input.crop: got 0, want 1 to 32");
-        assert!(
-            bad(
-                Input {
-                    brightness: f32::NAN,
-                    ..plain()
-                },
-                1
-            )
-            .contains("NaN")
-        );
-        let contrast = crate::spec::Contrast {
-            lower: 2.0,
-            upper: 1.0,
-        };
-        assert!(
-            bad(
-                Input {
-                    contrast,
-                    ..plain()
-                },
-                1
-            )
-            .contains("2 to 1")
-        );
-        assert!(bad(plain(), 0).contains("batch_size"));
-        let batching = Batching {
-            drop_last: true,
-            ..of(7)
-        };
-        let start = BatchStream::<Batch>::start(images(6), &plain(), batching, Seed(1), 0, 1, 1);
-        assert_eq!(
-            start.unwrap_err().to_string(),
-            "train.batch_size: got 7 with train.drop_last, want at most 6, the number of training images"
-        );
     }
 
     #[test]

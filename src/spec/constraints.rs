@@ -87,6 +87,22 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
             ),
         });
     }
+    let batch = spec.train.batch_size;
+    let left = synthetic.train_images.saturating_sub(held_out);
+    if spec.data.source == Source::Synthetic && spec.train.drop_last && batch > left {
+        return Some(Violation {
+            fields: &[
+                "train.batch_size",
+                "train.drop_last",
+                "data.synthetic.train_images",
+                "data.validation_images",
+            ],
+            message: format!(
+                "got a batch of {batch} images with drop_last, want at most {}",
+                spec.data.left_to_train_on(synthetic.train_images)
+            ),
+        });
+    }
     // A window larger than what it slides over would pool padding only.
     let (crop, pool) = (spec.input.crop, &spec.network.pool);
     let [pooled, _] = spec.network.pooled_sides(crop);

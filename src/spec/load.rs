@@ -213,14 +213,21 @@ pub(super) fn resolve<L: Borrow<Layer>>(layers: &[L]) -> Result<Spec> {
         return Err(error_at(violation.fields, violation.message));
     }
     for unused in unused::fields(&spec) {
-        // Whoever switches something off above need not unset all that belongs to it.
-        let mut layers = layers.iter().rev();
-        let topmost = layers.find(|layer| {
+        // Whoever switches something off above need not unset all that belongs to it. The command line is one, whatever
+        // the order of its overrides.
+        let concerns = |layer: &&Layer| {
             layer.sets(&unused.field) || unused.by.iter().any(|field| layer.sets(field))
+        };
+        let topmost = layers.iter().rposition(|layer| concerns(&layer));
+        let is_override = |layer: &Layer| layer.source.is_override();
+        let same = topmost.map(|index| match is_override(&layers[index]) {
+            true => layers.iter().filter(|layer| is_override(layer)).collect(),
+            false => vec![&layers[index]],
         });
+        let set = same.into_iter().flatten();
+        let mut set = set.filter(|layer| layer.sets(&unused.field));
         // A resolved spec sets every field.
-        let set = topmost.filter(|layer| layer.sets(&unused.field) && !layer.sets("version"));
-        if let Some(layer) = set {
+        if let Some(layer) = set.find(|layer| !layer.sets("version")) {
             let message = format!("no effect with {}", unused.message);
             return Err(layer.source.error_at(&unused.field, &message));
         }

@@ -106,8 +106,9 @@ impl Spec {
         let left = images - held_out;
         if self.train.images_per_epoch(left) == 0 {
             bail_user!(
-                "train.batch_size: got {} with train.drop_last, want at most {left}, the number of training images",
-                self.train.batch_size
+                "train.batch_size: got {} with train.drop_last, want at most {}",
+                self.train.batch_size,
+                self.data.left_to_train_on(images)
             );
         }
         Ok(left)
@@ -260,6 +261,19 @@ pub struct Data {
     pub validation_images: usize,
     /// Number of synthetic images (`source: synthetic` only).
     pub synthetic: Synthetic,
+}
+
+impl Data {
+    /// How many of the `images` of the training files are trained on, in words.
+    fn left_to_train_on(&self, images: usize) -> String {
+        let left = images.saturating_sub(self.validation_images);
+        match self.validation_images {
+            0 => format!("{left}, the number of training images"),
+            held_out => format!(
+                "{left}: the {images} training images less the {held_out} of data.validation_images"
+            ),
+        }
+    }
 }
 
 impl Default for Data {

@@ -1,6 +1,6 @@
 //! Fields that have no effect with the others: where one is set, it is a mistake, not silence.
 
-use super::{LAYERS, Spec};
+use super::{AverageName, LAYERS, OptimizerName, ScheduleName, Spec};
 use serde::Serialize;
 
 /// A field that has no effect with the others.
@@ -83,10 +83,29 @@ pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
             "train.batch_size 1, want at least 2: the squares are of the batch's other images";
         add("input.cutmix", &["train.batch_size"], message);
     }
-    if spec.optimizer.momentum == 0.0 {
+    // With another optimizer they have no effect whatever the momentum.
+    if spec.optimizer.momentum == 0.0 && spec.optimizer.name != OptimizerName::Adamw {
         let message = "optimizer.momentum 0, want one above 0";
         add("optimizer.nesterov", &["optimizer.momentum"], message);
-        add("optimizer.dampening", &["optimizer.momentum"], message);
+        if spec.optimizer.name == OptimizerName::Sgd {
+            add("optimizer.dampening", &["optimizer.momentum"], message);
+        }
+    }
+    if spec.schedule.name == ScheduleName::OneCycle {
+        if spec.schedule.peak == 0.0 {
+            let message = "schedule.peak 0, before which there is nothing, want one above 0";
+            add("schedule.initial_factor", &["schedule.peak"], message);
+        }
+        if spec.schedule.peak == 100.0 {
+            let message = "schedule.peak 100, after which there is nothing, want one below 100";
+            add("schedule.final_factor", &["schedule.peak"], message);
+        }
+    }
+    if spec.optimizer.ema_decay == 0.0 && spec.average.name != AverageName::None {
+        let message = "optimizer.ema_decay 0, where the average is the weights, want one above 0";
+        for field in ["average.warmup", "average.start_epoch", "average.power"] {
+            add(field, &["optimizer.ema_decay"], message);
+        }
     }
     if spec.schedule.warmup == 0.0 {
         let message = "schedule.warmup 0, want one above 0";

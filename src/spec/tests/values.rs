@@ -164,7 +164,8 @@ fn training_images_are_those_that_are_not_held_out_and_fill_a_batch() {
     for (images, message) in [
         (
             9,
-            "train.batch_size: got 6 with train.drop_last, want at most 5, the number of training images",
+            "train.batch_size: got 6 with train.drop_last, want at most 5: the 9 training images less the 4 of \
+             data.validation_images",
         ),
         (
             4,
