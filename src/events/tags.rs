@@ -137,7 +137,11 @@ table! {
     WEIGHT_NORM = Trainer, Scalars, "norm/weights",
         "Euclidean norm of all parameters together.";
     UPDATE_TO_WEIGHT = Trainer, Scalars, "norm/update_to_weight",
-        "Norm of the step's update over the norm of the parameters.";
+        "Norm of the step's update over the norm of the parameters; with accumulated gradients of the first update at or after the cadence.";
+    LAYER_GRADIENT_NORM = Trainer, Scalars, "{layer}/gradient_norm",
+        "Euclidean norm of the layer's gradients, at the cadence of histograms.";
+    LAYER_WEIGHT_NORM = Trainer, Scalars, "{layer}/weight_norm",
+        "Euclidean norm of the layer's parameters, at the cadence of histograms.";
     LAYER_UPDATE_TO_WEIGHT = Trainer, Scalars, "{layer}/update_to_weight",
         "Norm of the step's update of the layer over the norm of its parameters.";
     SPARSITY = Trainer, Scalars, "{layer}/sparsity",

@@ -117,7 +117,8 @@ struct Evaluator<'a> {
 /// What is evaluated of a checkpoint.
 struct Loaded {
     averaged: Network,
-    raw: Network,
+    /// None where nothing is averaged.
+    raw: Option<Network>,
     /// Training's moving average of the total loss.
     training_loss: Option<f64>,
     /// How often training had gone back; none if the spec does not let it.
@@ -428,9 +429,12 @@ impl<'a> Evaluator<'a> {
         let Checkpoint { tensors, state } = checkpoint::load(path)?;
         let network = |group| with_weights(self.network.clone(), path, &tensors, group);
         let loss = state.averages.get(tags::TOTAL_LOSS.name);
+        let averaged = checkpoint::averaged(&tensors);
         Ok(Loaded {
-            averaged: network(checkpoint::averaged(&tensors))?,
-            raw: network(WEIGHTS)?,
+            averaged: network(averaged)?,
+            raw: (averaged != WEIGHTS)
+                .then(|| network(WEIGHTS))
+                .transpose()?,
             training_loss: loss.map(|average| average.value(self.spec.fidelity)),
             rollbacks: (self.spec.train.on_divergence == OnDivergence::Rollback)
                 .then_some(state.rollbacks.len()),
@@ -446,10 +450,8 @@ impl<'a> Evaluator<'a> {
         stop: &Shutdown,
     ) -> Result<Option<(Scores, Metrics)>> {
         let views = self.sets[ImageSet::Test as usize].views.len();
-        let mut passes = vec![
-            (&loaded.averaged, ImageSet::Test, views),
-            (&loaded.raw, ImageSet::Test, 1),
-        ];
+        let mut passes = vec![(&loaded.averaged, ImageSet::Test, views)];
+        passes.extend(loaded.raw.as_ref().map(|raw| (raw, ImageSet::Test, 1)));
         if self.sets.len() > ImageSet::Validation as usize {
             passes.push((&loaded.averaged, ImageSet::Validation, 1));
         }
@@ -461,6 +463,7 @@ impl<'a> Evaluator<'a> {
             device: self.device_name.clone(),
             batch_size: self.spec.eval.batch_size,
             views,
+            passes: passes.len(),
         });
         let earlier = subject
             .as_ref()
@@ -485,13 +488,14 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
-        let mut measured = measured.into_iter();
-        let (Some(test), Some(raw)) = (measured.next(), measured.next()) else {
+        let mut measured = measured.into_iter().peekable();
+        let Some(test) = measured.next() else {
             bail!("got no metrics of step {step}");
         };
+        let raw = measured.next_if(|_| loaded.raw.is_some());
         let scores = Scores {
             accuracy: test.plain.accuracy(),
-            raw_accuracy: raw.plain.accuracy(),
+            raw_accuracy: raw.as_ref().unwrap_or(&test).plain.accuracy(),
             loss: test.plain.loss(),
             validation: measured.next().map(|metrics| quality(&metrics.plain)),
             tta: test.augmented.as_ref().map(quality),

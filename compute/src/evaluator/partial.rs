@@ -5,7 +5,7 @@
 //! bit for bit. They are in `evaluation.partial`, a line of JSON and then 32-bit floats, little-endian:
 //!
 //! ```text
-//! {"version":1,"subject":{"manifest":"5ca1...","device":"cpu","batch_size":128,"views":1},"seconds":7.5,"sha256":"ab1e..."}
+//! {"version":1,"subject":{"manifest":"5ca1...","device":"cpu","batch_size":128,"views":1,"passes":2},"seconds":7.5,"sha256":"ab1e..."}
 //! ```
 //!
 //! The file is a saving, no record: one that is damaged, or of something else, is passed over.
@@ -33,6 +33,8 @@ pub(super) struct Subject {
     pub batch_size: usize,
     /// Views of each test image.
     pub views: usize,
+    /// How often a set of images goes through a network: the averaged weights, the weights, the validation images.
+    pub passes: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,6 +129,7 @@ mod tests {
             device: "cpu".to_owned(),
             batch_size: 4,
             views: 1,
+            passes: 2,
         };
         let partial = PartialEvaluation {
             logits: vec![0.1, -0.0, f32::INFINITY, f32::MIN_POSITIVE / 2.0],

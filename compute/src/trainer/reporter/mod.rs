@@ -187,6 +187,14 @@ impl Reporter {
         cadences.into_iter().any(|every| step.is_multiple_of(every))
     }
 
+    /// Whether the update of a step is shown: one of the cadence of scalars, or the first one after, as a step that adds up
+    /// gradients makes none.
+    fn shows_update(&self, step: u64) -> bool {
+        let every = self.spec.train.scalars_every;
+        let accumulation = self.spec.optimizer.gradient_accumulation;
+        (step + 1).is_multiple_of(accumulation) && step % every < accumulation
+    }
+
     /// Write what the cadences ask for of a step, which the optimizer has taken; `ready` batches are waiting. Where
     /// something is shown of the step, its losses have been recorded before.
     ///
@@ -208,23 +216,29 @@ impl Reporter {
         let scalars = step.is_multiple_of(train.scalars_every);
         let histograms = step.is_multiple_of(train.histograms_every);
         let images = step.is_multiple_of(train.images_every);
-        if !self.shows(step) {
+        let update = self.shows_update(step);
+        if !self.shows(step) && !update {
             return Ok(());
         }
         let network = optimizer.network();
         let mut summaries = Summaries::at(step);
-        if scalars || histograms {
+        if scalars || histograms || update {
             let weights = network.named();
             let gradients = taken.gradients.named();
             if scalars {
                 self.add_losses(&mut summaries);
-                let update = optimizer.update().map(Network::named);
-                add_norms(&mut summaries, &weights, &gradients, update.as_deref());
+                summaries
+                    .scalar(&tags::GRADIENT_NORM.tag(), norm(&gradients))
+                    .scalar(&tags::WEIGHT_NORM.tag(), norm(&weights));
                 add_rates(&mut summaries, &self.spec.optimizer, taken.learning_rate);
                 self.add_throughput(&mut summaries, ready);
                 self.add_system_metrics(&mut summaries);
             }
+            if let Some(update) = optimizer.update().filter(|_| update) {
+                add_update(&mut summaries, &weights, &update.named());
+            }
             if histograms {
+                add_layer_norms(&mut summaries, &weights, &gradients);
                 add_parameters(&mut summaries, &weights, &gradients);
                 self.add_activations(&mut summaries, network, &taken.images)?;
                 add_filters(&mut summaries, &weights);
@@ -383,21 +397,21 @@ fn with_tags(losses: Losses) -> Vec<Loss> {
         .collect()
 }
 
-/// The norms of weights, gradients and update, and of each layer the update's over the weights'.
-fn add_norms(
-    summaries: &mut Summaries,
-    weights: &[NamedTensor],
-    gradients: &[NamedTensor],
-    update: Option<&[NamedTensor]>,
-) {
-    let weight = norm(weights);
-    summaries
-        .scalar(&tags::GRADIENT_NORM.tag(), norm(gradients))
-        .scalar(&tags::WEIGHT_NORM.tag(), weight);
-    let Some(update) = update else {
-        return; // a step that only added up gradients
-    };
-    summaries.scalar(&tags::UPDATE_TO_WEIGHT.tag(), norm(update) / weight);
+/// The norms of each layer's weights and gradients.
+fn add_layer_norms(summaries: &mut Summaries, weights: &[NamedTensor], gradients: &[NamedTensor]) {
+    for (series, parameters) in [
+        (tags::LAYER_WEIGHT_NORM, weights),
+        (tags::LAYER_GRADIENT_NORM, gradients),
+    ] {
+        for (layer, parameters) in LAYERS.iter().zip(parameters.chunks_exact(PER_LAYER)) {
+            summaries.scalar(&series.of(layer), norm(parameters));
+        }
+    }
+}
+
+/// The norm of the update over the weights', of all together and of each layer.
+fn add_update(summaries: &mut Summaries, weights: &[NamedTensor], update: &[NamedTensor]) {
+    summaries.scalar(&tags::UPDATE_TO_WEIGHT.tag(), norm(update) / norm(weights));
     let layers = weights
         .chunks_exact(PER_LAYER)
         .zip(update.chunks_exact(PER_LAYER));
