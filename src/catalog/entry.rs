@@ -16,7 +16,7 @@ use crate::run::{
     Provenance, RunDir, RunState, Status, Statuses, SupervisorStatus, TrainStatus,
 };
 use crate::spec::{self, Spec};
-use crate::sweep::{Point, Standing, SweepDir};
+use crate::sweep::{Point, Standing, SweepDir, results};
 
 /// The largest `spec.yaml` that is looked at, in bytes: they have a few kilobytes.
 const MAX_SPEC: u64 = 1 << 20;
@@ -509,36 +509,23 @@ fn spec_damage(run: &RunDir) -> Option<String> {
     Some(format!("{}: {problem}", path.display()))
 }
 
-/// All words for how a run, a sweep or a point stands.
-pub const STATES: [&str; 16] = [
-    "starting",
-    "running",
-    "evaluating",
-    "paused",
-    "stopping",
-    "finished",
-    "stopped early",
-    "stopped",
-    "failed",
-    "diverged",
-    "interrupted",
-    "target reached",
-    "reached the target",
-    "damaged",
-    "waiting",
-    "not run",
-];
+/// All words for how a run, a sweep or a point stands, but those with a number.
+pub fn states() -> impl Iterator<Item = &'static str> {
+    let runs = RunState::ALL.into_iter().map(RunState::word);
+    let others = ["target reached", "damaged"];
+    runs.chain(results::STATES).chain(others)
+}
 
 /// The state that a user means, in whose words there may be a - for a space.
 pub(super) fn state_named(text: &str) -> Result<String, String> {
     let word = text.to_lowercase().replace('-', " ");
-    // A point that halving has stopped is "out at 1000".
-    if STATES.contains(&&*word) || word.starts_with("out at ") {
+    let has_steps = results::STATES_AT_STEPS.map(|begin| word.starts_with(begin));
+    if states().any(|state| state == word) || has_steps.contains(&true) {
         return Ok(word);
     }
-    let near = spec::nearest(&word, STATES.into_iter());
+    let near = spec::nearest(&word, states());
     let hint = near.map_or_else(
-        || format!("; there are {}", STATES.join(", ")),
+        || format!("; there are {}", states().collect::<Vec<_>>().join(", ")),
         |near| format!("; did you mean '{near}'?"),
     );
     Err(format!(

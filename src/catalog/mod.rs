@@ -22,7 +22,7 @@ pub use changes::{differing, find_changes};
 pub use column::{COLUMNS, Column, First, Key, Kind};
 pub use curves::{WRITERS, curve_name, curves_of};
 pub use differences::Difference;
-pub use entry::{Entry, STATES};
+pub use entry::{Entry, states};
 pub use filter::{Filter, age};
 pub use parallel::map;
 pub use table::{Form, Head, Table};

@@ -3,7 +3,7 @@
 //! A shell asks this program, with `COMPLETE` set (clap_complete's engine); the scripts that `runboard generate` writes tell it
 //! to. Nothing is printed here, whatever is wrong: the command itself will say.
 
-use crate::catalog::{COLUMNS, Entry, STATES, Trash, map};
+use crate::catalog::{self, COLUMNS, Entry, Trash, map};
 use crate::home::Home;
 use crate::run;
 use crate::spec::{self, Field};
@@ -170,7 +170,7 @@ fn names(_: &str) -> Vec<CompletionCandidate> {
 
 fn states(current: &str) -> Vec<CompletionCandidate> {
     let begin = current.rfind(',').map_or("", |end| &current[..=end]);
-    candidates(STATES.map(|state| format!("{begin}{}", state.replace(' ', "-"))))
+    candidates(catalog::states().map(|state| format!("{begin}{}", state.replace(' ', "-"))))
 }
 
 /// The tags that runs have.

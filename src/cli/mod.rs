@@ -36,17 +36,18 @@ use crate::data::Fetch;
 use crate::hint::shell;
 use crate::home::Home;
 use crate::launch::{Endpoint, Flags, Launch};
-use crate::run::{EvaluationProgress, Found, Journal, RunDir};
-use crate::run::{commands, points, resolve, resolve_any};
+use crate::run::{Found, RunDir};
+use crate::run::{commands, resolve, resolve_any};
 use crate::spec::{self, DeviceName, Experiment, Override, Spec};
 use crate::supervisor::display::Verbosity;
+use crate::sweep::{Standing, SweepDir};
 use crate::{bail_user, compute, console, error, paths};
 use anyhow::{Context, Error, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The variable that names the directory of the images.
 const DATA_VARIABLE: &str = "RUNBOARD_DATA";
@@ -233,7 +234,7 @@ impl RunOrSweepArg {
     }
 }
 
-/// A run that has been trained; of a sweep the point with the best score.
+/// A run that has been trained; of a sweep the best point of its best setting.
 #[derive(Args, Debug)]
 struct BestRunArg {
     /// NAME (its latest run), NAME/TIMESTAMP, a sweep for its best point, a point as NAME/TIMESTAMP/7, or a directory
@@ -250,17 +251,11 @@ impl BestRunArg {
             Found::Run(run) => return Ok(run),
             Found::Sweep(sweep) => sweep,
         };
-        let score = |point: RunDir| {
-            // A journal that cannot be read is for commands about that point.
-            let evaluations = Journal::read(&point.evaluations()).ok()?;
-            Some((EvaluationProgress::of(&evaluations).best?, point))
-        };
-        let scored = points(&sweep).into_iter().filter_map(score);
-        let best = scored.reduce(|best, next| match next.0.criterion() > best.0.criterion() {
-            true => next,
-            false => best,
-        });
-        best.map_or_else(|| resolve(&runs, &self.run), |(_, point)| Ok(point))
+        let directory = SweepDir::new(sweep);
+        let standing = Standing::read(&directory)?;
+        let best = standing.results().best_point();
+        let best = best.and_then(|point| directory.run(point));
+        best.map_or_else(|| resolve(&runs, &self.run), Ok)
     }
 }
 
@@ -403,6 +398,11 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(paths::expand)
 }
 
+/// What `--data` names: `--data ""`, of a variable that is not set, names nothing.
+fn given(data: Option<&Path>) -> Option<&Path> {
+    data.filter(|directory| !directory.as_os_str().is_empty())
+}
+
 /// The directory that `RUNBOARD_DATA` names.
 fn data_from_environment() -> Result<Option<PathBuf>> {
     let value = env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty());
@@ -437,10 +437,8 @@ impl ExperimentArgs {
         for sweep in &self.sweeps {
             overrides.push(Override::parse_sweep(sweep)?);
         }
-        let given = self.data.clone();
-        let given = given.filter(|directory| !directory.as_os_str().is_empty());
-        let data = match given {
-            Some(directory) => Some((directory, "--data")),
+        let data = match given(self.data.as_deref()) {
+            Some(directory) => Some((directory.to_owned(), "--data")),
             None => data_from_environment()?.map(|directory| (directory, DATA_VARIABLE)),
         };
         if let Some((directory, origin)) = data {

@@ -1,7 +1,7 @@
 //! `runboard rerun`: a run once more, from the same spec, data and seed, and whether it becomes the same.
 
 use super::run::{Session, begun_before, check_until, next_step, provenance, resume, start};
-use super::{LaunchArgs, RunsArg, SessionArgs, compare, path};
+use super::{LaunchArgs, RunsArg, SessionArgs, compare, data_from_environment, given, path};
 use crate::checkpoint::{self, Difference, write_weights};
 use crate::compute::machine;
 use crate::data::Fingerprint;
@@ -73,10 +73,13 @@ pub fn rerun(arguments: &Arguments) -> Result<i32> {
     }
     let device = machine()?.training_devices(&spec.compute, &launch)?;
     machine()?.evaluation_device(&spec)?;
-    let folder = arguments.data.as_deref();
-    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
-    let elsewhere = super::data_from_environment;
-    let (folder, fingerprint) = run_data::find_to_repeat(&origin, &spec.data, folder, elsewhere)?;
+    let (folder, fingerprint) = run_data::find(
+        &origin,
+        &spec.data,
+        given(arguments.data.as_deref()),
+        data_from_environment,
+        run::commands::rerun_with_data,
+    )?;
     spec.data.folder = std::path::absolute(&folder).context("failed to find the data")?;
     let images = spec.training_images(fingerprint.train_images())?;
     let steps = spec.train.total_steps(images);

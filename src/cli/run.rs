@@ -3,7 +3,7 @@
 use super::rerun;
 use super::sweep;
 use super::warm_start::WarmStart;
-use super::{ExperimentArgs, LaunchArgs, data_error, data_from_environment, fetch};
+use super::{ExperimentArgs, LaunchArgs, data_error, data_from_environment, fetch, given};
 use crate::compute::{Machine, machine};
 use crate::data::{Fetch, Fingerprint};
 use crate::error::is_user_error;
@@ -169,9 +169,9 @@ fn join(experiment: &Experiment, launch: &Launch, fetch: Fetch) -> Result<i32> {
 
 /// As [`join`], of a run whose directory is here, too.
 fn join_again(run: &RunDir, mut spec: Spec, folder: Option<&Path>, launch: &Launch) -> Result<i32> {
-    if let Some(folder) = folder {
-        spec.data.folder = folder.to_owned();
-    }
+    let (folder, hint) = (given(folder), commands::resume_with_data);
+    let (folder, _) = run_data::find(run, &spec.data, folder, data_from_environment, hint)?;
+    spec.data.folder = folder;
     let device = machine()?.training_devices(&spec.compute, launch)?;
     let images = data::prepare(&spec.data, Fetch::Refused)?;
     join_with(&spec, &run.name(), device, &images, launch)
@@ -230,14 +230,8 @@ pub fn resume(
     let launch = launch.find(&change.to, &run.name())?;
     check_launch(&launch, session)?;
     let (spec, changes) = (&change.to, change.changes()?);
-    let given = |folder: &&Path| !folder.as_os_str().is_empty();
-    run_data::verify(
-        run,
-        &lock,
-        &spec.data,
-        folder.filter(given),
-        data_from_environment,
-    )?;
+    let folder = given(folder);
+    run_data::verify(run, &lock, &spec.data, folder, data_from_environment)?;
     let device = machine()?.training_devices(&spec.compute, &launch)?;
     machine()?.evaluation_device(spec)?;
     let first = next_step(run);

@@ -71,7 +71,7 @@ fn stop_sweep(sweep: &ProcessDir, now: bool, notify: impl Fn(&str)) -> Result<bo
     let how_to_insist = commands::stop_now(sweep);
     let options = StopOptions::new(now, &how_to_insist);
     let mut was_running = supervisor::stop(sweep, options, &notify)?;
-    was_running |= cancel_waiting_jobs(sweep)?;
+    let cancelled = cancel_waiting_jobs(sweep); // points are stopped whatever comes of it
     // Those that somebody resumed by themselves, or whose sweep was killed just now.
     for point in points(sweep) {
         let state = Statuses::read(&point).state(&point);
@@ -79,7 +79,7 @@ fn stop_sweep(sweep: &ProcessDir, now: bool, notify: impl Fn(&str)) -> Result<bo
             was_running |= supervisor::stop(&point, options, &notify)?;
         }
     }
-    Ok(was_running)
+    Ok(cancelled? || was_running)
 }
 
 fn tell_run(run: &RunDir) {

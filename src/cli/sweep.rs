@@ -1,5 +1,6 @@
 //! `runboard run` and `resume` of a sweep.
 
+use super::given;
 use super::run::{Session, detach, requeue_if_asked};
 use crate::compute::{Machine, machine};
 use crate::data::Fetch;
@@ -84,7 +85,7 @@ pub fn resume(
         sweep = sweep.extended(overrides, machine()?.gpus)?;
     }
     check_devices(&sweep)?;
-    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    let folder = given(folder);
     let recorded = &sweep.base.data.folder;
     let now = directory.data_folder(recorded); // a clone may be moved
     let folder = folder.or((now != *recorded).then_some(now.as_path()));

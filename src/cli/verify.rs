@@ -1,6 +1,6 @@
 //! `runboard verify`: tests of this machine by real runs, in one go.
 
-use super::{data_from_environment, device, path};
+use super::{data_from_environment, device, given, path};
 use crate::verify::{self, End, Options};
 use anyhow::Result;
 use clap::Args;
@@ -39,9 +39,8 @@ pub struct Arguments {
 
 /// Answers all questions; the exit code says whether all is as it should be.
 pub fn verify(arguments: &Arguments) -> Result<i32> {
-    let given = arguments.data.clone();
-    let data = match given.filter(|directory| !directory.as_os_str().is_empty()) {
-        Some(directory) => Some(directory),
+    let data = match given(arguments.data.as_deref()) {
+        Some(directory) => Some(directory.to_owned()),
         None => data_from_environment()?,
     };
     let end = verify::verify(&Options {

@@ -122,23 +122,25 @@ pub fn verify(
     remember(run, recorded.as_ref(), &place, fingerprint)
 }
 
-/// Where the run's data are, for another run that repeats it: as `data.folder` of a spec, and what they are. They are looked for
-/// as [`verify`] does, and it is not remembered where they are found.
+/// Where the run's data are, for another run that repeats it or another host's ranks: as `data.folder` of a spec, and what they
+/// are. They are looked for as [`verify`] does, and it is not remembered where they are found. `hint` is the command by which a
+/// user may say where they are.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn find_to_repeat(
+pub fn find(
     run: &RunDir,
     data: &Data,
     folder: Option<&Path>,
     fallback: impl FnOnce() -> Result<Option<PathBuf>>,
+    hint: Hint,
 ) -> Result<(PathBuf, Fingerprint)> {
-    let (recorded, hint) = (Record::load(run)?, commands::rerun_with_data as Hint);
+    let recorded = Record::load(run)?;
     locate(run, recorded.as_ref(), data, folder, fallback, hint)
 }
 
 /// What a user may type to say where the data of a run are.
-type Hint = fn(&ProcessDir) -> String;
+pub type Hint = fn(&ProcessDir) -> String;
 
 fn locate(
     run: &RunDir,

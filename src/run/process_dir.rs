@@ -3,6 +3,7 @@
 
 use super::Role;
 use super::timestamp::Timestamp;
+use crate::files::dir_of;
 use crate::home::Home;
 use crate::spec::Data;
 use chrono::{DateTime, Local};
@@ -77,7 +78,9 @@ impl ProcessDir {
     /// The directory of this name's runs, or of this sweep's points, for TensorBoard's `--logdir`.
     pub fn logdir(&self) -> PathBuf {
         match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && !self.is_sweep() => parent.to_owned(),
+            _ if self.is_sweep() => self.path.clone(),
+            _ if self.path.file_name().is_none() => dir_of(&self.absolute()).to_owned(),
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => self.path.clone(),
         }
     }
@@ -88,7 +91,11 @@ impl ProcessDir {
     }
 
     fn absolute(&self) -> PathBuf {
-        path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+        let absolute = match self.path.file_name() {
+            Some(_) => path::absolute(&self.path),
+            None => self.path.canonicalize(), // which ends in `..`, say, and has no name
+        };
+        absolute.unwrap_or_else(|_| self.path.clone())
     }
 
     /// The console output of the role's process, over all its sessions.

@@ -44,6 +44,35 @@ pub enum RunState {
 }
 
 impl RunState {
+    pub const ALL: [RunState; 10] = [
+        RunState::Starting,
+        RunState::Running,
+        RunState::Evaluating,
+        RunState::Paused,
+        RunState::Stopping,
+        RunState::Finished,
+        RunState::StoppedEarly,
+        RunState::Stopped,
+        RunState::Failed,
+        RunState::Diverged,
+    ];
+
+    /// As it is written and read everywhere.
+    pub fn word(self) -> &'static str {
+        match self {
+            RunState::Starting => "starting",
+            RunState::Running => "running",
+            RunState::Evaluating => "evaluating",
+            RunState::Paused => "paused",
+            RunState::Stopping => "stopping",
+            RunState::Finished => "finished",
+            RunState::StoppedEarly => "stopped early",
+            RunState::Stopped => "stopped",
+            RunState::Failed => "failed",
+            RunState::Diverged => "diverged",
+        }
+    }
+
     /// Whether a process of the run is at work.
     pub fn is_under_way(self) -> bool {
         matches!(
@@ -59,18 +88,7 @@ impl RunState {
 
 impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            RunState::Starting => "starting",
-            RunState::Running => "running",
-            RunState::Evaluating => "evaluating",
-            RunState::Paused => "paused",
-            RunState::Stopping => "stopping",
-            RunState::Finished => "finished",
-            RunState::StoppedEarly => "stopped early",
-            RunState::Stopped => "stopped",
-            RunState::Failed => "failed",
-            RunState::Diverged => "diverged",
-        })
+        f.pad(self.word())
     }
 }
 

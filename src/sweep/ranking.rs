@@ -71,7 +71,7 @@ pub fn reaches(goal: Goal, score: f64, target: f64) -> bool {
 }
 
 /// The better one first, and one without a score last.
-fn order(goal: Goal, a: Option<f64>, b: Option<f64>) -> Ordering {
+pub(super) fn order(goal: Goal, a: Option<f64>, b: Option<f64>) -> Ordering {
     match (a, b) {
         (Some(a), Some(b)) => match goal {
             Goal::Maximize => b.total_cmp(&a),

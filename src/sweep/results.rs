@@ -4,7 +4,7 @@
 //! scored so far is shown without a rank, as it is not to be compared with that. Settings all of whose points count come
 //! first, and of them those that went further in halving: they won against the others at the same steps.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -18,6 +18,13 @@ use super::schedule::{self, Decision, End, PointState, Rung, stopped};
 use crate::overview::text::{count, cut};
 use crate::run::{Evaluation, RunState};
 use crate::spec::Spec;
+
+/// Words for how a point stands, beside those of [`RunState`].
+pub const STATES: [&str; 4] = ["waiting", "interrupted", "not run", "reached the target"];
+/// What such words begin with, before a number of steps: where halving has stopped a point, and where one waits for others.
+pub const STATES_AT_STEPS: [&str; 2] = [OUT, AT_RUNG];
+const OUT: &str = "out at ";
+const AT_RUNG: &str = "at rung ";
 
 /// What the values of the best setting take at most in a list of runs, in columns.
 const LABEL: usize = 30;
@@ -118,6 +125,29 @@ impl<'a> Results<'a> {
         settings
     }
 
+    /// The point with the best score of the best setting, which need not count yet.
+    pub fn best_point(&self) -> Option<&'a Point> {
+        let goal = self.sweep.definition.metric.goal;
+        let best = self.settings().into_iter().next()?;
+        let scored = |candidate: &Candidate| {
+            let points = candidate.points.iter().zip(&candidate.scores);
+            let scored = points.filter_map(|(point, score)| Some((*point, (*score)?)));
+            // Of equals the first.
+            scored.reduce(
+                |best, next| match ranking::order(goal, Some(next.1), Some(best.1)) {
+                    Ordering::Less => next,
+                    _ => best,
+                },
+            )
+        };
+        let (number, _) = scored(&best.judged).or_else(|| scored(&best.so_far))?;
+        let number = self.winner().unwrap_or(number);
+        self.sweep
+            .points
+            .iter()
+            .find(|point| point.number == number)
+    }
+
     /// The number of the point that has reached the target which the sweep has now.
     pub fn winner(&self) -> Option<usize> {
         self.decisions.iter().find_map(|decision| match decision {
@@ -179,7 +209,7 @@ impl<'a> Results<'a> {
                 && rungs.contains(&progress.done);
             match winner {
                 None if is_at_rung && !stopped.contains_key(&point.number) => {
-                    format!("at rung {}", progress.done)
+                    format!("{AT_RUNG}{}", progress.done)
                 }
                 Some(winner) if winner == point.number && !has_failed => {
                     "reached the target".to_owned()
@@ -400,8 +430,8 @@ pub fn state(progress: &Progress, rung: Option<u64>) -> String {
         (_, Some(End::Failed), _) => "failed".to_owned(),
         (_, Some(End::Diverged), _) => "diverged".to_owned(),
         // Somebody has resumed it by hand.
-        (_, _, Some(rung)) if progress.done > rung => format!("out at {rung}, resumed"),
-        (_, _, Some(rung)) => format!("out at {rung}"),
+        (_, _, Some(rung)) if progress.done > rung => format!("{OUT}{rung} (resumed)"),
+        (_, _, Some(rung)) => format!("{OUT}{rung}"),
         (None, ..) => "waiting".to_owned(),
         // Killed with the sweep, it goes on with it.
         (Some(RunState::Failed), None, None) => "interrupted".to_owned(),
@@ -722,6 +752,33 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn best_point_is_the_best_of_the_setting_that_the_table_has_first() {
+        // Of two settings with two seeds each the first one has the higher mean, and the second one the best point.
+        let accuracies = [0.8, 0.85, 0.6, 0.9];
+        let mut case = Case::new(
+            accuracies
+                .map(|accuracy| finished(&[(accuracy, None)]))
+                .to_vec(),
+        );
+        let best = |case: &Case| case.results().best_point().unwrap().number;
+        assert_eq!(best(&case), 2);
+        // A point that failed is not it, whatever it had scored before.
+        case.progress[1] = Progress {
+            evaluations: case.progress[1].evaluations.clone(),
+            ..failed()
+        };
+        assert_eq!(best(&case), 4);
+        for unfinished in [0, 2, 3] {
+            case.progress[unfinished].end = None;
+        }
+        assert_eq!(best(&case), 4, "scores that do not count yet");
+        case.progress
+            .iter_mut()
+            .for_each(|it| it.evaluations.clear());
+        assert_eq!(case.results().best_point(), None);
+    }
+
+    #[test]
     fn point_out_of_halving_that_was_resumed_says_so() {
         let mut case = Case::new(vec![finished(&[(0.9, None), (0.9, None)]); 4]);
         case.progress[3].done = 10;
@@ -732,6 +789,6 @@ pub(super) mod tests {
             scores: BTreeMap::new(),
         }];
         let states = case.results().states();
-        assert_eq!(states[2..], ["out at 10, resumed", "out at 10"]);
+        assert_eq!(states[2..], ["out at 10 (resumed)", "out at 10"]);
     }
 }

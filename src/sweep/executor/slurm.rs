@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -140,13 +141,9 @@ impl<'a> Slurm<'a> {
         script: &Path,
         cores: usize,
     ) -> Vec<OsString> {
-        // Slurm replaces what follows a % in it.
-        let log = run.log(Role::Supervisor).into_os_string().into_string();
-        let log = log.unwrap_or_default().replace('%', "%%");
         let mut arguments = vec![
             "--parsable".to_owned(),
             format!("--job-name={}", submission.name),
-            format!("--output={log}"),
             "--open-mode=append".to_owned(),
             // Time for a last checkpoint before the limit; the job then puts itself back into the queue.
             "--signal=B:USR1@60".to_owned(),
@@ -154,8 +151,10 @@ impl<'a> Slurm<'a> {
             format!("--cpus-per-task={cores}"),
         ];
         arguments.extend(self.options.arguments());
+        let output = output(&run.log(Role::Supervisor));
         let arguments = arguments.into_iter().map(OsString::from);
-        arguments.chain([script.as_os_str().to_owned()]).collect()
+        let arguments = arguments.chain([output, script.as_os_str().to_owned()]);
+        arguments.collect()
     }
 
     /// Asks those to stop that have not been asked, as they stand.
@@ -359,4 +358,14 @@ impl Executor for Slurm<'_> {
     }
 
     fn go_on(&mut self) {}
+}
+
+/// The option that names a job's log. Slurm replaces what follows a % in it.
+fn output(log: &Path) -> OsString {
+    let bytes = log.as_os_str().as_bytes();
+    let escaped = bytes.iter().flat_map(|byte| match byte {
+        b'%' => vec![b'%'; 2],
+        byte => vec![*byte],
+    });
+    OsString::from_vec([&b"--output="[..], &escaped.collect::<Vec<u8>>()].concat())
 }
