@@ -376,7 +376,8 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "optimizer.learning_rate",
         Above(0.0, MILLION),
-        "Learning rate of the first step: a step subtracts this times the gradient, or what the rule makes of it.",
+        "Learning rate where the schedule's factor is 1: a step subtracts the rate times the gradient, or what the rule makes \
+         of it.",
     ),
     field(
         "optimizer.sgd_learning_rate",
@@ -558,7 +559,8 @@ pub(super) const FIELDS: &[Field] = &[
         "train.steps",
         COUNT,
         "The run ends after this many steps. They are numbered from 0, so the last checkpoint is one less. \
-         train.epochs takes its place.",
+         train.epochs takes its place. A resume may change it if the rates of the steps that were trained stay the same: \
+         not with cosine, one_cycle, knots in percent or average.power.",
     )
     .changeable(),
     field(
