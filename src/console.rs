@@ -62,6 +62,11 @@ pub fn warning(text: impl Display) {
     line(format_args!("warning: {text}"));
 }
 
+/// The same of a command that answers: its standard output is the answer alone.
+pub fn warning_beside_answer(text: impl Display) {
+    stderr_line(format_args!("warning: {text}"));
+}
+
 /// Print a line on standard error.
 pub fn stderr_line(text: impl Display) {
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());

@@ -98,7 +98,7 @@ columns! {
     "state" "STATE" Text Smallest
         "How it stands (docs/terminal.md), or damaged where a file of it cannot be read. None before its first process."
         |it| it.state().map(Value::Text);
-    "steps" "STEPS" Number Largest "Steps that are done; a table shows of how many, and of a sweep its points."
+    "steps" "STEPS" Number Largest "Steps that are done; a table shows of how many. None of a sweep, of which a table shows the points."
         steps;
     "steps_total" "ALL STEPS" Number Largest "Steps to do in all."
         |it| count(it.statuses().train.as_ref()?.steps).filter(|_| steps(it).is_some());

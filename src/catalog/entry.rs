@@ -8,7 +8,6 @@ use anyhow::Result;
 use chrono::{DateTime, Local};
 use serde_json::Value as Json;
 
-use crate::bail_user;
 use crate::files::read_small;
 use crate::overview::{self, DiskUse};
 use crate::run::{
@@ -17,6 +16,7 @@ use crate::run::{
 };
 use crate::spec::{self, Spec};
 use crate::sweep::{Point, Standing, SweepDir, results};
+use crate::{bail_user, console};
 
 /// The largest `spec.yaml` that is looked at, in bytes: they have a few kilobytes.
 const MAX_SPEC: u64 = 1 << 20;
@@ -238,7 +238,14 @@ impl Entry {
     fn read_labels(&self) -> &Partly<Labels> {
         self.labels.get_or_init(|| {
             let read = self.directory().map(Labels::read);
-            Partly::of(read.unwrap_or_else(|| Ok(Labels::default())))
+            let labels = Partly::of(read.unwrap_or_else(|| Ok(Labels::default())));
+            // A slip in a file that people edit is no damage of the run.
+            for problem in &labels.damage {
+                console::warning_beside_answer(format_args!(
+                    "{problem}; its tags and notes are not shown"
+                ));
+            }
+            labels
         })
     }
 
@@ -334,12 +341,11 @@ impl Entry {
         }
     }
 
-    /// What of its files cannot be read, each with its path, as far as a list looks: the statuses, the labels, whether the
-    /// spec is there.
+    /// What of its files cannot be read, each with its path, as far as a list looks: the statuses, whether the spec is
+    /// there.
     pub fn damage(&self) -> &[String] {
         self.damage.get_or_init(|| {
             let mut damage = self.read_statuses().damage.clone();
-            damage.extend(self.read_labels().damage.iter().cloned());
             damage.extend(self.run().and_then(spec_damage));
             if let Some(Err(error)) = self.read_standing() {
                 damage.push(error.clone());
@@ -361,7 +367,7 @@ impl Entry {
 
     /// The error that ended it.
     pub fn error(&self) -> Option<String> {
-        self.statuses().error()
+        self.statuses().error(self.run()?)
     }
 
     /// When it was made: as its first session says, which knows its time zone, else by its name.
@@ -617,7 +623,6 @@ mod tests {
             ("got no section train, want the spec", "spec.yaml"),
             ("no status: ", "train.status.json"),
             ("no status: ", "eval.status.json"),
-            ("missing field `version`", "labels.yaml"),
         ] {
             let run = create(runs.path(), "a", &[], provenance());
             let path = run.path().join(name);
@@ -630,8 +635,14 @@ mod tests {
         }
         create(runs.path(), "a", &[], provenance());
         let states: Vec<_> = Entry::all(runs.path()).iter().map(Entry::state).collect();
-        assert_eq!(states.len(), 5);
+        assert_eq!(states.len(), 4);
         assert_eq!(states[0], None);
+        // A slip in a file that people edit.
+        let run = create(runs.path(), "b", &[], provenance());
+        fs::write(Labels::path(&run), "version: 1\ntags: best\n").unwrap();
+        let entry = Entry::of(Found::Run(run));
+        assert_eq!(entry.state(), None);
+        assert_eq!(entry.labels(), &Labels::default());
         // Other files are looked at where all is told of a run.
         let run = create(runs.path(), "a", &[], provenance());
         fs::write(run.evaluations(), "notes\n").unwrap();

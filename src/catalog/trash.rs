@@ -340,7 +340,7 @@ impl Trashed {
 /// Tells of what failed, where that ends nothing.
 fn warn_of(done: Result<()>) {
     if let Err(error) = done {
-        console::warning(format_args!("{error:#}"));
+        console::warning_beside_answer(format_args!("{error:#}"));
     }
 }
 

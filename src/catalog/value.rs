@@ -130,8 +130,12 @@ impl Value {
             | Value::Age(number) => *number,
             Value::Time(time) => time.timestamp_millis() as f64 / 1e3,
             Value::Steps { done, .. } => *done as f64,
-            Value::Points { done, .. } => *done as f64,
-            Value::Text(_) | Value::Flag(_) | Value::List(_) | Value::Fields(_) => return None,
+            // Points have columns of their own, and are no steps.
+            Value::Text(_)
+            | Value::Flag(_)
+            | Value::List(_)
+            | Value::Points { .. }
+            | Value::Fields(_) => return None,
         })
     }
 

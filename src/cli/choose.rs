@@ -77,6 +77,11 @@ impl FilterArgs {
         if let Some(tag) = self.tags.iter().find(|tag| !known.contains(*tag)) {
             let near = spec::nearest(tag, known.iter().map(String::as_str));
             let hint = match (near, known.is_empty()) {
+                _ if let Some(point) = tagged_point(entries, tag) => {
+                    format!(
+                        "{point} has it, a point of a sweep: `runboard list --points` lists points as well"
+                    )
+                }
                 (Some(near), _) => format!("did you mean '{near}'?"),
                 (None, true) => "no run has a tag".to_owned(),
                 (None, false) => {
@@ -87,4 +92,17 @@ impl FilterArgs {
         }
         Ok(())
     }
+}
+
+/// A point of one of these sweeps that has the tag.
+fn tagged_point(entries: &[Entry], tag: &str) -> Option<String> {
+    let points = entries
+        .iter()
+        .filter(|it| it.is_sweep())
+        .flat_map(Entry::begun_points);
+    let tagged = |point: &Entry| point.labels().tags.iter().any(|it| it == tag);
+    points
+        .into_iter()
+        .find(tagged)
+        .map(|point| point.id().to_owned())
 }

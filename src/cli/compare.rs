@@ -149,7 +149,7 @@ pub(super) fn found(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
 fn opened_or_left_out(entry: Entry) -> Vec<Entry> {
     let id = entry.id().to_owned();
     opened(vec![entry]).unwrap_or_else(|error| {
-        console::warning(format_args!("{id} is left out: {error:#}"));
+        console::warning_beside_answer(format_args!("{id} is left out: {error:#}"));
         Vec::new()
     })
 }

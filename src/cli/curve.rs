@@ -135,8 +135,8 @@ fn none(tag: &str, known: &BTreeMap<String, usize>) -> anyhow::Error {
         .keys()
         .filter_map(|name| Some(name.split_once('/')?.1));
     let near = spec::nearest(tag, short.chain(tags).chain(bare));
-    let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
-    user_error!("--tag: unknown curve '{tag}'{hint} --list names those that there are")
+    let hint = near.map_or_else(String::new, |near| format!(" did you mean '{near}'?"));
+    user_error!("--tag: unknown curve '{tag}';{hint} `runboard curve RUN --list` names all")
 }
 
 /// Prints the names of all curves.

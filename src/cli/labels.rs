@@ -2,11 +2,51 @@
 
 use super::RunOrSweepArg;
 use super::form::print_json;
-use crate::run::{Found, Labels, check_tag};
+use crate::run::{Found, Labels, ProcessDir, check_tag};
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+
+/// What is said of a run when it begins.
+#[derive(Args, Debug)]
+pub struct BeginningArgs {
+    /// Tag the run or sweep, as `runboard tag` does; may be repeated
+    #[arg(long = "tag", value_name = "TAG", value_parser = tag_of)]
+    tags: Vec<String>,
+    /// Note something of it, as `runboard note` does
+    #[arg(long, value_name = "TEXT", value_parser = note_of)]
+    note: Option<String>,
+}
+
+impl BeginningArgs {
+    /// Writes them into the directory of a run or sweep that was just made.
+    ///
+    /// # Errors
+    /// The disk refuses it, or the note is too long.
+    pub fn write(&self, directory: &ProcessDir) -> Result<()> {
+        if self.tags.is_empty() && self.note.is_none() {
+            return Ok(());
+        }
+        let written = Labels::change(directory, |labels| {
+            self.tags.iter().for_each(|tag| labels.tag(tag));
+            self.note.iter().for_each(|note| labels.note(note));
+            Ok(())
+        });
+        written.map(drop)
+    }
+}
+
+fn tag_of(text: &str) -> Result<String, String> {
+    check_tag(text).map(|()| text.to_owned())
+}
+
+fn note_of(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("got an empty note, want a text".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
 
 /// Tags of a run.
 #[derive(Args, Debug)]

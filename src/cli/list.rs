@@ -122,8 +122,11 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
     }
     arguments.form.print(&table)?;
     if entries.is_empty() && !arguments.form.is_for_programs() {
-        let runs = count(all, "run");
-        console::stderr_line(format_args!("none of {runs} is meant by these options"));
+        let none = match all {
+            0 => "there are no runs yet".to_owned(),
+            all => format!("these options choose none of {}", count(all, "run")),
+        };
+        console::stderr_line(none);
     } else if entries.len() < found && !arguments.form.is_for_programs() {
         console::stderr_line(format_args!("{} of {found}", entries.len()));
     }

@@ -82,6 +82,8 @@ enum Command {
         #[arg(long, value_name = "RUN[@STEP|@best]", value_parser = path())]
         from: Option<PathBuf>,
         #[command(flatten)]
+        labels: labels::BeginningArgs,
+        #[command(flatten)]
         session: SessionArgs,
         #[command(flatten)]
         launch: LaunchArgs,
@@ -506,12 +508,14 @@ impl Cli {
                 experiment,
                 runs,
                 from,
+                labels,
                 session,
                 launch,
             } => run::run(
                 &runs.directory()?,
                 experiment,
                 from.as_deref(),
+                labels,
                 launch,
                 session.session(),
             ),

@@ -1,5 +1,6 @@
 //! `runboard run` and `resume`: a run directory and its processes.
 
+use super::labels::BeginningArgs;
 use super::rerun;
 use super::sweep;
 use super::warm_start::WarmStart;
@@ -44,11 +45,12 @@ pub struct Session {
     pub verbosity: Verbosity,
 }
 
-/// Starts a run of an experiment, with the weights that `from` means if it is given.
+/// Starts a run of an experiment, with the weights that `from` means if it is given, and with these tags and note.
 pub fn run(
     runs: &Path,
     args: &ExperimentArgs,
     from: Option<&Path>,
+    labels: &BeginningArgs,
     launch: &LaunchArgs,
     session: Session,
 ) -> Result<i32> {
@@ -76,7 +78,11 @@ pub fn run(
         if let Some(Found::Sweep(directory)) = begun_before(runs, &experiment.name, job.as_ref()) {
             return sweep::resume(directory, &[], args.data.as_deref(), false, false, session);
         }
-        return sweep::run(runs, &experiment, &sweep, fetch, job.as_ref(), session);
+        let record = |directory: &ProcessDir| -> Result<()> {
+            job.iter().try_for_each(|job| job.record(directory))?;
+            labels.write(directory)
+        };
+        return sweep::run(runs, &experiment, &sweep, fetch, record, session);
     }
     let spec = &experiment.spec;
     let found = launch.find(spec, &experiment.name)?;
@@ -112,6 +118,7 @@ pub fn run(
         }
         run_data::record(run, &spec.data.folder, fingerprint)?;
         job.iter().try_for_each(|job| job.record(run))?;
+        labels.write(run)?;
         supervisor::lock(run)
     };
     let (run, lock) = RunDir::create_with(runs, name, &yaml, &provenance, prepare)?;

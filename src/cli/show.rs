@@ -8,7 +8,7 @@ use crate::catalog::{COLUMNS, Entry, Value, plain};
 use crate::events::{Curve, scalars, tags};
 use crate::overview::text::{clock, number, sparkline};
 use crate::overview::{self, RunSnapshot, bytes, closing, count, wrap};
-use crate::run::{Found, Provenance, Role, RunDir, commands};
+use crate::run::{Found, Labels, Provenance, Role, RunDir, commands};
 use crate::sweep::{Standing, SweepDir, table};
 use crate::{checkpoint, console};
 use anyhow::Result;
@@ -355,7 +355,8 @@ pub(super) fn as_json(entry: &Entry) -> Result<Json> {
     });
     let mut fields = Map::from_iter(columns);
     fields.insert("spec".to_owned(), entry.spec().cloned().unwrap_or_default());
-    fields.insert("labels".to_owned(), serde_json::to_value(entry.labels())?);
+    let Labels { tags, notes, .. } = entry.labels();
+    fields.insert("labels".to_owned(), json!({"tags": tags, "notes": notes}));
     fields.insert("damage".to_owned(), json!(entry.all_damage()));
     if let Some(run) = entry.run() {
         let checkpoints = checkpoint::list(&run.checkpoints()).unwrap_or_default();

@@ -5,7 +5,7 @@ use super::run::{Session, detach, requeue_if_asked};
 use crate::compute::{Machine, machine};
 use crate::data::Fetch;
 use crate::overview::{count, wrap};
-use crate::run::{Job, Lock, ProcessDir, Role, SweepStatus, commands};
+use crate::run::{Lock, ProcessDir, Role, SweepStatus, commands};
 use crate::shutdown::{self, Shutdown};
 use crate::spec::{Experiment, Override};
 use crate::supervisor::display::Verbosity;
@@ -31,22 +31,20 @@ const STOPPED: i32 = 143;
 /// How many settings the table at the end has.
 const SHOWN: usize = 20;
 
-/// Starts the sweep of an experiment, all of whose points are valid.
+/// Starts the sweep of an experiment, all of whose points are valid; `record` writes what else is in its directory.
 pub fn run(
     runs: &Path,
     experiment: &Experiment,
     sweep: &Sweep,
     fetch: Fetch,
-    job: Option<&Job>,
+    record: impl FnOnce(&ProcessDir) -> Result<()>,
     session: Session,
 ) -> Result<i32> {
     check_devices(sweep)?;
     let images = SweepImages::prepare(sweep, fetch, None)
         .map_err(|error| super::data_error(error, experiment))?;
     let (directory, lock) = SweepDir::create(runs, &experiment.name, sweep)?;
-    if let Some(job) = job {
-        job.record(&directory)?;
-    }
+    record(&directory)?;
     start(&directory, lock, sweep, &images, false, session)
 }
 

@@ -62,7 +62,7 @@ pub struct CollectArguments {
     /// Only what was removed so long ago, such as 30d or 12h
     #[arg(long, value_name = "DURATION")]
     older_than: Option<String>,
-    /// Keep the run with the best accuracy of each experiment
+    /// Keep, of each experiment, the run with the best accuracy of those in the trash
     #[arg(long)]
     keep_best: bool,
     /// Do not ask
@@ -92,7 +92,7 @@ pub fn remove(arguments: &RemoveArguments) -> Result<i32> {
         (what, false) => named(&runs, what)?,
     };
     if entries.is_empty() && !arguments.json {
-        tell(&"no run is meant by these options; nothing is removed");
+        tell(&"these options choose no run; nothing is removed");
         return Ok(0);
     }
     for entry in &entries {
@@ -191,7 +191,17 @@ pub fn collect(arguments: &CollectArguments) -> Result<i32> {
     let mut there = trash.list()?;
     if arguments.keep_best {
         let best = best_of_each(&there);
-        there.retain(|trashed| !best.contains(&trashed.entry.id().to_owned()));
+        let is_best = |trashed: &Trashed| best.iter().any(|id| id == trashed.entry.id());
+        for kept in there.iter().filter(|trashed| is_best(trashed)) {
+            if !arguments.json {
+                tell(&format_args!(
+                    "{} stays: the best of {} in the trash",
+                    kept.id(),
+                    kept.entry.name()
+                ));
+            }
+        }
+        there.retain(|trashed| !is_best(trashed));
     }
     if let Some(seconds) = older_than {
         let least = TimeDelta::milliseconds((seconds * 1e3) as i64);
@@ -205,7 +215,7 @@ pub fn collect(arguments: &CollectArguments) -> Result<i32> {
         return print(deleted);
     }
     if there.is_empty() {
-        tell(&"nothing in the trash is to be deleted");
+        tell(&"nothing is to be deleted");
         return Ok(0);
     }
     there.iter().for_each(|it| tell(&described_in_trash(it)));

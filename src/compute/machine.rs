@@ -87,6 +87,7 @@ impl Machine {
         let names = self.own_devices(compute, launch)?.join(", ");
         Ok(match launch.world - launch.count {
             0 => names,
+            1 => format!("{names} and that of another rank"),
             others => format!("{names} and those of {others} other ranks"),
         })
     }

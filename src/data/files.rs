@@ -79,8 +79,14 @@ pub fn count_training_images(dataset: &Path) -> Result<usize> {
 
 /// The error of a directory that holds no data set, nor the archive's directory in it.
 pub(super) fn dataset_not_found(directory: &Path) -> anyhow::Error {
+    let inside = directory.read_dir().into_iter().flatten().flatten();
+    let mut inside = inside.map(|entry| entry.path());
+    let hint = match inside.find(|path| path.join(TEST_FILE).is_file()) {
+        Some(path) => format!("; {} has them", path.display()),
+        None => String::new(),
+    };
     user_error!(
-        "no CIFAR-10 binary files in {}: want {} to {} and {TEST_FILE}, there or in {BATCHES_DIR}/",
+        "no CIFAR-10 binary files in {}: want {} to {} and {TEST_FILE}, there or in {BATCHES_DIR}/{hint}",
         directory.display(),
         TRAIN_FILES[0],
         TRAIN_FILES[4],

@@ -82,7 +82,10 @@ fn headline(run: &RunSnapshot) -> String {
     if let Some((done, all)) = run.progress() {
         line += &format!(": {done} of {all} steps");
         if let Some(until) = run.until().filter(|&until| until <= done) {
-            line += &format!(", as --until {until} asked");
+            line += &match run.id.matches('/').count() {
+                ..2 => format!(", as --until {until} asked"),
+                _ => format!(", as its sweep or --until {until} asked"),
+            };
         }
     }
     if let Some((all, session)) = run.time() {

@@ -206,7 +206,8 @@ impl SnapshotReader {
                 lower_rate: spec.as_ref().map(|spec| {
                     let rate = (0.1 * spec.optimizer.learning_rate) as f32;
                     let set = format!("optimizer.learning_rate={rate}");
-                    commands::start_with_sets(run, &[set])
+                    let command = Provenance::first_command(run);
+                    commands::start_again_with_sets(run, &command, &[set])
                 }),
             },
             ..RunSnapshot::default()

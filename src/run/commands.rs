@@ -67,6 +67,23 @@ pub fn start_with_sets(run: &ProcessDir, sets: &[String]) -> String {
     runboard(&words)
 }
 
+/// How to start a run again by the command line of its first session, with these values besides; by its experiment alone where
+/// that was no `run` of a single run.
+pub fn start_again_with_sets(run: &ProcessDir, command: &[String], sets: &[String]) -> String {
+    let in_background = |word: &&String| *word != "--detach";
+    match command {
+        [_, subcommand, arguments @ ..] if subcommand == "run" && run.sweep().is_none() => {
+            let arguments = arguments.iter().filter(in_background).cloned();
+            let sets = sets
+                .iter()
+                .flat_map(|set| ["--set".to_owned(), set.clone()]);
+            let words = ["run".to_owned()].into_iter().chain(arguments).chain(sets);
+            runboard(&words.collect::<Vec<_>>())
+        }
+        _ => start_with_sets(run, sets),
+    }
+}
+
 /// How to start a new run of the experiment of this one, with its weights and these values.
 pub fn start_from(run: &ProcessDir, sets: &[String]) -> String {
     let from = shell(&[OsStr::new("--from"), &argument(run)]);

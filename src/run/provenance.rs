@@ -257,6 +257,13 @@ impl Provenance {
         Provenance { origins, ..self }
     }
 
+    /// The command line of a run's first session; empty where it is not known.
+    pub fn first_command(run: &RunDir) -> Vec<String> {
+        let sessions = Self::read(run).unwrap_or_default();
+        let first = sessions.into_iter().next();
+        first.map(|session| session.command).unwrap_or_default()
+    }
+
     /// The fields of the spec that its command line set; those that lie below it of a section.
     pub fn set_fields(&self) -> Vec<&'static Field> {
         let is_set = |field: &&Field| match self.origins.is_empty() {

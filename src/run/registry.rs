@@ -180,13 +180,39 @@ impl Statuses {
         })
     }
 
-    /// What ended the run: the trainer's word, or the evaluator's, or the supervisor's.
-    pub fn error(&self) -> Option<String> {
+    /// What ended the run: the trainer's word, or the evaluator's, or the supervisor's; or which of them said nothing and is gone.
+    pub fn error(&self, run: &RunDir) -> Option<String> {
         let train = self.train.as_ref().map(Status::process);
         let eval = self.eval.as_ref().map(Status::process);
         let supervisor = self.supervisor.as_ref().map(Status::process);
         let processes = [train, eval, supervisor].into_iter().flatten();
-        processes.filter_map(|process| process.error.clone()).next()
+        let said = processes.filter_map(|process| process.error.clone()).next();
+        said.or_else(|| self.killed(run))
+    }
+
+    /// The process that was killed and ended the run by that, if it is over and not finished.
+    fn killed(&self, run: &RunDir) -> Option<String> {
+        let is_over = |state| matches!(state, RunState::Stopped | RunState::Failed);
+        self.state(run).filter(|state| is_over(*state))?;
+        if self.killed_on_request(run) {
+            return None;
+        }
+        let gone = [
+            (
+                "trainer",
+                self.train.as_ref().is_some_and(|it| it.vanished(run)),
+            ),
+            (
+                "evaluator",
+                self.eval.as_ref().is_some_and(|it| it.vanished(run)),
+            ),
+            (
+                "supervisor",
+                self.supervisor.as_ref().is_some_and(|it| it.vanished(run)),
+            ),
+        ];
+        let (name, _) = gone.into_iter().rfind(|(_, gone)| *gone)?;
+        Some(format!("the {name} was killed, or ended without a word"))
     }
 
     /// Whether the trainer, or after its end the evaluator, was killed because the run was to stop at once: it said
@@ -274,7 +300,7 @@ pub fn list(runs: &Path) -> Vec<Found> {
             && !is_hidden
             && let Err(error) = check_directory(&path)
         {
-            console::warning(error);
+            console::warning_beside_answer(error);
         }
     }
     find(runs)
@@ -401,9 +427,11 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
 /// `NAME/TIMESTAMP/7` for `NAME/7`, a point of the latest sweep of a name; `None` for whatever else it may be.
 fn point_of_latest(known: &[Found], what: &str) -> Option<String> {
     let (name, point) = what.split_once('/')?;
-    let latest = known.iter().rfind(|found| found.name() == name)?;
-    let is_point = matches!(latest, Found::Sweep(_)) && point.parse::<usize>().is_ok();
-    is_point.then(|| format!("{}/{point}", latest.id()))
+    let is_sweep = |found: &&Found| matches!(found, Found::Sweep(_)) && found.name() == name;
+    // There may be later runs of the name: of a point that was run again, say.
+    let latest = known.iter().rfind(is_sweep)?;
+    let is_number = point.parse::<usize>().is_ok();
+    is_number.then(|| format!("{}/{point}", latest.id()))
 }
 
 fn nearest<'a>(what: &str, names: &'a [String]) -> Option<&'a String> {

@@ -132,14 +132,14 @@ impl Spec {
         };
         let field = &refused.field;
         let hint = match field.starts_with("data.") {
-            true => "where a run's data are, --data DIR says",
+            true => "--data DIR says where a run's data are",
             false => {
-                "start a new run for it, run NAME --from RUN begins with the weights of this one"
+                "start a new run for another value, with --from RUN if it is to begin with the weights of this one"
             }
         };
         let message = format!(
-            "{hint}; a resume cannot change it from {}: the training so far depends on it; `runboard fields` says what it can \
-             change",
+            "a resume cannot change it from {}, as the training so far depends on it; {hint}; `runboard fields` says what a \
+             resume can change",
             refused.from
         );
         let set = layers.iter().rfind(|layer| layer.sets(field));
@@ -220,13 +220,17 @@ mod tests {
             error.to_string()
         };
         let message = refusal("seed=2");
-        let want = "--set seed=2: start a new run for it, run NAME --from RUN begins with the weights of this one; a \
-                    resume cannot change it from 1: the training so far depends on it; `runboard fields` says what it \
-                    can change";
+        let want = "--set seed=2: a resume cannot change it from 1, as the training so far depends on it; start a new run for \
+                    another value, with --from RUN if it is to begin with the weights of this one; `runboard fields` says \
+                    what a resume can change";
         assert_eq!(message, want);
         let message = refusal("data={folder: x}");
-        let begin = "--set data={folder: x}: data.folder: where a run's data are, --data DIR says; a resume cannot";
+        let begin = "--set data={folder: x}: data.folder: a resume cannot change it from ";
         assert!(message.starts_with(begin), "{message}");
+        assert!(
+            message.contains("; --data DIR says where a run's data are; "),
+            "{message}"
+        );
         assert!(refusal("train.stebs=1").contains("unknown key"));
     }
 

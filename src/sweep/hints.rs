@@ -165,21 +165,28 @@ pub(super) fn text(text: &str) -> Option<String> {
     match (name.as_str(), &list[..]) {
         ("choice" | "shuffle" | "sort", _) => Some(format!("want [{}]", list.join(", "))),
         ("range", [..]) => {
-            let ends: Option<Vec<i64>> = list.iter().map(|it| it.parse().ok()).collect();
-            let values: Vec<String> = match ends.as_deref() {
-                Some(&[last]) => (0..last).map(|it| it.to_string()).collect(),
-                Some(&[first, last]) => (first..last).map(|it| it.to_string()).collect(),
-                Some(&[first, last, step]) if step > 0 => (first..last)
-                    .step_by(usize::try_from(step).ok()?)
-                    .map(|it| it.to_string())
-                    .collect(),
-                _ => vec!["...".to_owned()],
+            let ends: Option<Vec<f64>> = list.iter().map(|it| it.parse().ok()).collect();
+            let (first, last, step) = match ends.as_deref()? {
+                &[last] => (0.0, last, 1.0),
+                &[first, last] => (first, last, 1.0),
+                &[first, last, step] => (first, last, step),
+                _ => return Some("want a list of the values".to_owned()),
             };
+            // Rounded, so that 0.1 + 2 * 0.1 is 0.3.
+            let values = (0..13).map(|index| (first + f64::from(index) * step) as f32);
+            let values = values.take_while(|value| *value < last as f32);
+            let values: Vec<String> = values.map(|value| value.to_string()).collect();
             match values.len() {
                 0 | 13.. => Some("want a list of the values".to_owned()),
                 _ => Some(format!("want [{}]", values.join(", "))),
             }
         }
+        ("log" | "loguniform" | "log_uniform", [min, max]) => Some(format!(
+            "want {{distribution: log_uniform_values, min: {min}, max: {max}}} with method random"
+        )),
+        ("uniform", [min, max]) => Some(format!(
+            "want {{min: {min}, max: {max}}} with method random"
+        )),
         ("interval", [min, max]) => Some(format!(
             "want {{min: {min}, max: {max}}} with method random"
         )),

@@ -56,7 +56,7 @@ impl Progress {
             evaluations,
             error: end
                 .filter(|end| end.is_failure())
-                .and_then(|_| statuses.error()),
+                .and_then(|_| statuses.error(run)),
         }
     }
 

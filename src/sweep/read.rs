@@ -411,7 +411,8 @@ fn choice(field: &'static Field, node: &Node, method: Method) -> Result<Choice> 
     match method {
         Method::Random { .. } => Ok(Choice::Distribution(distribution)),
         _ => Err(node.error(format!(
-            "got a distribution with method {}, want a list of values, or method: random with runs: NUMBER",
+            "got a distribution with method {}, want a list of values, or method: random with runs: NUMBER (--set \
+             sweep.method=random --set sweep.runs=NUMBER)",
             method.name()
         ))),
     }

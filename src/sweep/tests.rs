@@ -543,7 +543,7 @@ fn mistake_in_a_sweep_is_told_with_its_place_and_what_to_write() {
         (
             "{parameters: {optimizer.momentum: {min: 0, max: 0.9}}}",
             "1:42: sweep.parameters.optimizer.momentum: got a distribution with method grid, want a list of values, or \
-          method: random with runs: NUMBER",
+          method: random with runs: NUMBER (--set sweep.method=random --set sweep.runs=NUMBER)",
         ),
         (
             "{parameters: {optimizer.momentum: {distribution: log_uniform, min: -9, max: 0}}}",
@@ -737,6 +737,17 @@ fn command_line_is_named_in_errors_and_takes_precedence_over_the_file() {
         message("optimizer.learning_rate=0.1,-1"),
         "--sweep optimizer.learning_rate=0.1,-1: got -1, want a number above 0, at most 1000000"
     );
+    for (hydra, want) in [
+        ("range(0.1,0.5,0.1)", "want [0.1, 0.2, 0.3, 0.4]"),
+        ("range(3)", "want [0, 1, 2]"),
+        (
+            "log(0.01,0.1)",
+            "want {distribution: log_uniform_values, min: 0.01, max: 0.1} with method random",
+        ),
+    ] {
+        let told = message(&format!("optimizer.learning_rate={hydra}"));
+        assert!(told.ends_with(want), "{told}");
+    }
     assert_eq!(
         message("optimizer.learning_rate=choice(0.1, 0.2)"),
         "--sweep optimizer.learning_rate=choice(0.1, 0.2): got \"choice(0.1, 0.2)\", want a number above 0, at most \

@@ -117,7 +117,7 @@ fn list_filters_sorts_and_has_a_form_for_everybody() {
     let none = project.succeed(&["list", "--state", "failed", "--json"]);
     assert_eq!((&*none.out, &*none.err), ("[]\n", ""));
     let none = project.succeed(&["list", "--state", "failed"]);
-    assert_eq!(none.err, "none of 3 runs is meant by these options\n");
+    assert_eq!(none.err, "these options choose none of 3 runs\n");
     let all_columns = project.succeed(&["list", "--columns", "all", "--json"]).out;
     let all_columns: Value = serde_json::from_str(&all_columns).unwrap();
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/columns.md")).unwrap();
@@ -386,7 +386,7 @@ fn curve_has_the_points_that_tensorboard_reads() {
     assert!(names.contains("4  train/total_loss  (loss)\n"), "{names}");
     assert_eq!(
         project.refused(&["curve", &run, "--tag", "totl_loss"]),
-        "error: --tag: unknown curve 'totl_loss'; did you mean 'total_loss'? --list names those that there are\n"
+        "error: --tag: unknown curve 'totl_loss'; did you mean 'total_loss'? `runboard curve RUN --list` names all\n"
     );
     assert_eq!(
         project.refused(&["curve", &run, "--tag", "validation_accuracy"]),
@@ -563,6 +563,62 @@ fn tags_and_notes_are_kept_and_found() {
     assert_eq!(lines, ["first", "of two lines", "second"]);
     project.succeed(&["note", &older, "--clear", "third"]);
     assert_eq!(project.succeed(&["note", &older]).out.lines().count(), 1);
+
+    // A slip in the file is no damage of the run.
+    let path = project.path(&format!("runs/{older}/labels.yaml"));
+    fs::write(&path, "version: 1\ntags: best\n").unwrap();
+    let listed = project.succeed(&["list", "--columns", "run,state,tags"]);
+    assert!(!listed.out.contains("damaged"), "{}", listed.out);
+    assert!(
+        listed.err.contains("expected a sequence")
+            && listed.err.contains("its tags and notes are not shown"),
+        "{}",
+        listed.err
+    );
+}
+
+#[test]
+fn run_and_sweep_begin_with_their_tags_and_note() {
+    let project = Project::new();
+    let labels = ["--tag", "v1", "--tag", "wide", "--note", " why "];
+    let small = ["run", "small", "--quiet", "--set", "train.steps=2"];
+    project.succeed(&[&small[..], &labels].concat());
+    let sweep = ["--sweep", "seed=1,2"];
+    project.succeed(&[&small[..], &sweep, &labels].concat());
+    let rows = listed(&project);
+    assert_eq!(rows.len(), 2);
+    for row in &rows {
+        assert_eq!(row["tags"], serde_json::json!(["v1", "wide"]), "{row}");
+        let notes = project.succeed(&["note", row["run"].as_str().unwrap()]).out;
+        assert!(notes.ends_with("  why\n"), "{notes}");
+    }
+    let error = project.refused(&["run", "small", "--tag", "two words"]);
+    assert!(
+        error.contains("got the tag \"two words\", want a word"),
+        "{error}"
+    );
+    assert_eq!(listed(&project).len(), 2);
+    // A tag of a point is not one of what `list` shows.
+    project.succeed(&["tag", "small/2", "best"]);
+    let error = project.refused(&["list", "--tag", "best"]);
+    assert!(
+        error.contains("no run has the tag 'best'; small/")
+            && error.contains("`runboard list --points`"),
+        "{error}"
+    );
+    let points = project.succeed(&["list", "--points", "--tag", "best", "--columns", "run"]);
+    assert!(points.out.contains("-seed=2\n"), "{}", points.out);
+    // No sweep has few steps.
+    let few = project
+        .succeed(&["list", "--where", "steps<5", "--columns", "kind"])
+        .out;
+    assert_eq!(few, "KIND\nrun\n");
+    let json = project.succeed(&["show", "small/1", "--json"]).out;
+    let shown: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        shown["labels"],
+        serde_json::json!({"tags": [], "notes": []})
+    );
 }
 
 /// What bash would offer for the last of these words.

@@ -217,6 +217,9 @@ fn rerun_of_a_sweeps_point_is_a_run_of_its_own_and_a_sweep_is_refused() {
         project.newest("few").unwrap().join("spec.yaml").exists(),
         "{sweep}"
     );
+    // The number of a point is one of the sweep, though the name's latest run is another.
+    let shown = project.succeed(&["show", "few/1"]).out;
+    assert!(shown.contains("/001-seed=3"), "{shown}");
 }
 
 #[test]

@@ -122,8 +122,12 @@ fn killed_processes_are_restarted_and_nothing_is_missing() {
 #[test]
 fn divergence_is_not_retried() {
     let project = Project::new();
-    let done = project.runboard(&["run", "small", "--set", "optimizer.learning_rate=1e6"]);
+    let sets = ["--set", "optimizer.learning_rate=1e6", "--set", "seed=5"];
+    let done = project.runboard(&[&["run", "small"][..], &sets].concat());
     assert_eq!(done.code, Some(4), "{}", done.out);
+    // What it proposes is this run but for the rate.
+    let proposed = " run small --set 'optimizer.learning_rate=1e6' --set 'seed=5' --set 'optimizer.learning_rate=100000'\n";
+    assert!(done.out.contains(proposed), "{}", done.out);
     let run = project.run("small");
     let log = fs::read_to_string(run.join("train.log")).unwrap();
     assert_eq!(log.matches(": training small/").count(), 1, "{log}");

@@ -202,6 +202,24 @@ fn removal_refuses_a_run_at_work_links_and_names_that_mean_several() {
         "{error}"
     );
     assert_eq!(files(&elsewhere), before);
+    let deep = project.path("runs/deep/er");
+    fs::create_dir_all(&deep).unwrap();
+    fs::rename(
+        elsewhere.join("20260101-000000"),
+        deep.join("20260101-000000"),
+    )
+    .unwrap();
+    let error = project.refused(&["rm", "--yes", "runs/deep/er/20260101-000000"]);
+    assert!(
+        error.contains(" is not NAME/TIMESTAMP in the directory of runs, "),
+        "{error}"
+    );
+    fs::rename(
+        deep.join("20260101-000000"),
+        elsewhere.join("20260101-000000"),
+    )
+    .unwrap();
+    fs::remove_dir_all(project.path("runs/deep")).unwrap();
     // Several at once, by what they are.
     project.succeed(&["rm", "--yes", "--name", "tiny", "--since", "1h"]);
     assert_eq!(ids(&project), ["linked/20260101-000000"]);
@@ -218,7 +236,7 @@ fn collection_deletes_what_is_old_and_keeps_the_best() {
     };
     assert_eq!(
         project.succeed(&["gc", "--yes"]).out,
-        "nothing in the trash is to be deleted\n"
+        "nothing is to be deleted\n"
     );
     let quiet = project.succeed(&["rm", "--yes", "--quiet", &newer, &older]);
     assert_eq!((&*quiet.out, &*quiet.err), ("", ""));
@@ -227,7 +245,7 @@ fn collection_deletes_what_is_old_and_keeps_the_best() {
     assert_eq!((refused.code, &*refused.out), (Some(2), ""));
     assert!(refused.err.ends_with("want --yes\n"), "{}", refused.err);
     let nothing = project.succeed(&["gc", "--older-than", "30d", "--yes"]).out;
-    assert_eq!(nothing, "nothing in the trash is to be deleted\n");
+    assert_eq!(nothing, "nothing is to be deleted\n");
     let wrong = project.runboard(&["gc", "--older-than", "long"]);
     assert_eq!(wrong.code, Some(2));
     assert!(
@@ -248,6 +266,10 @@ fn collection_deletes_what_is_old_and_keeps_the_best() {
         .succeed(&["gc", "--older-than", "7d", "--keep-best", "--yes"])
         .out;
     assert!(done.contains("1 run deleted, "), "{done}");
+    assert!(
+        done.contains(" stays: the best of tiny in the trash\n"),
+        "{done}"
+    );
     let best = if accuracy(&older) > accuracy(&newer) {
         &older
     } else {
