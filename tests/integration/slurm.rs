@@ -262,6 +262,23 @@ fn stop_of_a_sweep_that_was_killed_cancels_its_jobs() {
 }
 
 #[test]
+fn stop_of_a_sweep_whose_file_is_damaged_stops_its_points() {
+    let cluster = Cluster::new(100_000_000, "slurm");
+    let mut sweep = cluster.start(&["run", "sweep"]);
+    let points = cluster.under_way();
+    sweep.kill().unwrap();
+    sweep.wait().unwrap();
+    let file = cluster.project.newest("sweep").unwrap().join("sweep.yaml");
+    fs::write(&file, "version: 1000\n").unwrap();
+    let done = cluster.runboard(&["stop", "sweep"]);
+    assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);
+    assert!(done.err.contains("got version 1000"), "{}", done.err);
+    for run in &points {
+        assert_eq!(status(run, "train").unwrap()["process"]["state"], "stopped");
+    }
+}
+
+#[test]
 fn sweep_waits_where_slurm_takes_no_more_jobs() {
     let cluster = Cluster::new(60, "slurm");
     cluster.hold();

@@ -699,6 +699,10 @@ fn killed_supervisor_stops_its_children() {
         let state = &json(&run.join(format!("{role}.status.json")))["process"]["state"];
         assert_eq!(state, "stopped", "{role}");
     }
+    // Somebody who asks learns why.
+    let row = &listed(&project)[0];
+    assert_eq!(row["state"], "stopped");
+    assert_eq!(row["error"], "the supervisor was killed, or ended without a word");
 }
 
 #[test]
