@@ -1,6 +1,6 @@
 //! The optimizer: the weights, and what a step makes of them.
 
-use super::cpu::{self, Descended};
+use super::cpu::{self, Descended, Descent};
 use super::handles;
 use super::losses::DeviceLosses;
 use super::memory::host;
@@ -8,7 +8,7 @@ use super::parameters::FlatParameters;
 use super::update_rule::UpdateRule;
 use crate::model::{LAYERS, Network};
 use anyhow::{Result, ensure};
-use runboard::checkpoint::{self, EMA, LOOKAHEAD, TensorGroups, WEIGHTS};
+use runboard::checkpoint::{self, EMA, LOOKAHEAD, NamedTensor, TensorGroups, WEIGHTS};
 use runboard::schedule::StepRates;
 use runboard::spec::{AverageName, Spec};
 use tch::{Device, Kind, Tensor};
@@ -25,8 +25,11 @@ const GRADIENT: &str = "gradient";
 pub struct Optimizer {
     weights: FlatParameters,
     rule: UpdateRule,
-    /// The gradient of a step, or the sum of several, and then what the step takes off the weights.
+    /// The gradient of a step, or the sum of several, and then what the step takes off the weights. A step in one pass does
+    /// without.
     update: FlatParameters,
+    /// The constants of the last step, if that was in one pass.
+    descent: Option<Descent>,
     /// Steps that make one update.
     accumulation: u64,
     /// Whether `update` holds a sum to which more is to be added.
@@ -115,6 +118,7 @@ impl Optimizer {
             weights,
             rule,
             update,
+            descent: None,
             accumulation: spec.optimizer.gradient_accumulation,
             is_waiting: false,
             average,
@@ -146,9 +150,22 @@ impl Optimizer {
         self.weights.network()
     }
 
-    /// What the last step took off the weights; zeros before the first, none if it only added up gradients.
-    pub fn update(&self) -> Option<&Network> {
-        (!self.is_waiting).then(|| self.update.network())
+    /// What the last step, of these gradients, took off the weights; zeros before the first, none if it only added up
+    /// gradients. After a step in one pass it is computed here: few steps are asked for it, and to store it would cost each.
+    pub fn update(&self, gradients: &[NamedTensor]) -> Option<Vec<NamedTensor>> {
+        if self.is_waiting {
+            return None;
+        }
+        let Some(descent) = self.descent else {
+            return Some(self.update.network().named());
+        };
+        let sums = self.rule.descent_sum().map(|sum| sum.network().named());
+        let mut update = gradients.to_vec();
+        for (index, values) in update.iter_mut().enumerate() {
+            let sum = sums.as_ref().map(|sums| &sums[index].values[..]);
+            descent.update(&mut values.values, sum);
+        }
+        Some(update)
     }
 
     /// Take step `step`, counted from 0. From the first one on that had no finite total loss, the weights stay what
@@ -164,6 +181,7 @@ impl Optimizer {
         rates: StepRates,
     ) -> Result<()> {
         let _ = self.all_finite.f_logical_and_(&losses.is_finite()?)?;
+        self.descent = None;
         let on_cpu = self.all_finite.device() == Device::Cpu;
         if on_cpu && self.all_finite.f_int64_value(&[])? == 0 {
             return Ok(()); // to ask costs nothing here
@@ -212,17 +230,15 @@ impl Optimizer {
         );
         let mut sums = host_values(sum)?;
         let mut averages = host_values(average)?;
-        let weights = self.weights.host_values()?;
-        let values = self.update.host_values()?.into_iter().zip(weights);
-        let parameters = values.zip(&gradients);
-        let parameters = parameters.map(|((update, weights), gradient)| Descended {
+        let parameters = self.weights.host_values()?.into_iter().zip(&gradients);
+        let parameters = parameters.map(|(weights, gradient)| Descended {
             gradient,
-            update,
             weights,
             sum: sums.next(),
             average: averages.next(),
         });
         descent.step(parameters.collect(), rates.average_decay.unwrap_or(1.0));
+        self.descent = Some(descent);
         Ok(true)
     }
 
@@ -277,7 +293,6 @@ fn copy_if(condition: &Tensor, values: &mut Tensor, from: &Tensor) -> Result<()>
 mod tests {
     use super::super::native::tests::small;
     use super::*;
-    use runboard::checkpoint::NamedTensor;
     use runboard::checkpoint::{self, Checkpoint, CheckpointState};
     use runboard::spec;
 
@@ -390,23 +405,24 @@ mod tests {
 
     #[test]
     fn step_of_every_rule_shows_what_it_took_off_the_weights() {
-        for mut spec in specs() {
+        for mut spec in specs().into_iter().chain(one_pass_specs()) {
             spec.optimizer.gradient_accumulation = 1;
             spec.average.name = AverageName::Ema;
             let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
-            let before = optimizer.network().named();
-            optimizer
-                .step(0, &network(4), &loss(1.0), rates(0.5, 0.9))
-                .unwrap();
-            let (after, update) = (
-                optimizer.network().named(),
-                optimizer.update().unwrap().named(),
-            );
-            for ((before, after), update) in before.iter().zip(after).zip(update) {
-                for ((before, after), update) in
-                    before.values.iter().zip(&after.values).zip(update.values)
-                {
-                    assert_eq!(before - update, *after);
+            for step in 0..3 {
+                let before = optimizer.network().named();
+                let gradient = network(4 + step);
+                optimizer
+                    .step(step, &gradient, &loss(1.0), rates(0.5, 0.9))
+                    .unwrap();
+                let after = optimizer.network().named();
+                let update = optimizer.update(&gradient.named()).unwrap();
+                for ((before, after), update) in before.iter().zip(after).zip(update) {
+                    for ((before, after), update) in
+                        before.values.iter().zip(&after.values).zip(update.values)
+                    {
+                        assert_eq!(before - update, *after);
+                    }
                 }
             }
         }
@@ -435,21 +451,25 @@ mod tests {
         assert!(others.into_iter().all(|change| !takes(change)));
     }
 
-    #[test]
-    fn step_in_one_pass_is_that_of_libtorchs_operations() {
+    /// One of each kind of gradient descent whose steps are in one pass.
+    fn one_pass_specs() -> [Spec; 4] {
         let with = |momentum, nesterov, dampening| {
             let mut spec = Spec::default();
             (spec.optimizer.momentum, spec.optimizer.nesterov) = (momentum, nesterov);
             spec.optimizer.dampening = dampening;
             spec
         };
-        let specs = [
+        [
             with(0.0, false, 0.0),
             with(0.9, false, 0.0),
             with(0.9, true, 0.0),
             with(0.9, false, 0.5),
-        ];
-        for spec in specs {
+        ]
+    }
+
+    #[test]
+    fn step_in_one_pass_is_that_of_libtorchs_operations() {
+        for spec in one_pass_specs() {
             let mut one = Optimizer::new(&spec, &network(3)).unwrap();
             let mut other = Optimizer::new(&spec, &network(3)).unwrap();
             for (step, decay) in [(0, 0.1), (1, 4.0 / 13.0), (2, 0.6), (3, 0.99)] {
@@ -550,10 +570,9 @@ mod tests {
                     average_decay,
                     ..rates(0.1, 0.9)
                 };
-                parted
-                    .step(step, &network(seed), &loss(1.0), rates)
-                    .unwrap();
-                assert_eq!(parted.update().is_none(), part == 0);
+                let gradient = network(seed);
+                parted.step(step, &gradient, &loss(1.0), rates).unwrap();
+                assert_eq!(parted.update(&gradient.named()).is_none(), part == 0);
                 assert_eq!(parted.network().named() == before, part == 0);
             }
         }

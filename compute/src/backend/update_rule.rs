@@ -91,6 +91,11 @@ impl UpdateRule {
         groups.zip(self.memory.iter().map(named)).collect()
     }
 
+    /// The sum of [`UpdateRule::descent`], to read.
+    pub fn descent_sum(&self) -> Option<&FlatParameters> {
+        self.memory.first()
+    }
+
     /// The constants of the update that `count` came before, and the momentum's sum, if the rule is gradient descent in which each
     /// value's update depends on its own gradients alone.
     pub fn descent(

@@ -21,8 +21,6 @@ pub struct Descent {
 /// What a step reads and changes of a parameter, or of a part of one: as many values each.
 pub struct Descended<'a> {
     pub gradient: &'a [f32],
-    /// What is taken off the weights.
-    pub update: &'a mut [f32],
     pub weights: &'a mut [f32],
     /// The momentum's.
     pub sum: Option<&'a mut [f32]>,
@@ -30,8 +28,8 @@ pub struct Descended<'a> {
 }
 
 impl Descent {
-    /// sum = momentum * sum + share * gradient; update = rate * sum, with Nesterov rate * (share * gradient + momentum * sum),
-    /// without a sum rate * gradient; weights -= update; average = decay * average + (1 - decay) * weights.
+    /// sum = momentum * sum + share * gradient; weights -= rate * sum, with Nesterov rate * (share * gradient + momentum * sum),
+    /// without a sum rate * gradient; average = decay * average + (1 - decay) * weights.
     pub fn step(self, parameters: Vec<Descended>, average_decay: f64) {
         let arch = Arch::new();
         let parts: Vec<Descended> = parameters.into_iter().flat_map(Descended::parts).collect();
@@ -43,6 +41,33 @@ impl Descent {
             });
         });
     }
+
+    /// Put in the place of a step's gradient what that step has taken off the weights, given the sum that it left: the same bits.
+    pub fn update(self, gradient: &mut [f32], sum: Option<&[f32]>) {
+        Arch::new().dispatch(Taken {
+            descent: self,
+            gradient,
+            sum,
+        });
+    }
+
+    /// momentum * sum + share * gradient
+    #[inline(always)]
+    fn with_sum<S: Simd>(self, simd: S, gradient: S::f32s, sum: S::f32s) -> S::f32s {
+        let gradient = simd.mul_f32s(gradient, simd.splat_f32s(self.share));
+        simd.mul_add_e_f32s(sum, simd.splat_f32s(self.momentum), gradient)
+    }
+
+    /// What is taken off the weights, given the sum after it has grown by the gradient.
+    #[inline(always)]
+    fn taken<S: Simd>(self, simd: S, gradient: S::f32s, sum: Option<S::f32s>) -> S::f32s {
+        let direction = match sum {
+            None => gradient,
+            Some(sum) if self.nesterov => self.with_sum(simd, gradient, sum),
+            Some(sum) => sum,
+        };
+        simd.mul_f32s(direction, simd.splat_f32s(self.rate))
+    }
 }
 
 impl<'a> Descended<'a> {
@@ -50,11 +75,9 @@ impl<'a> Descended<'a> {
         let mut sums = self.sum.map(|sum| sum.chunks_mut(UPDATED));
         let mut averages = self.average.map(|average| average.chunks_mut(UPDATED));
         let values = self.gradient.chunks(UPDATED);
-        let values = values.zip(self.update.chunks_mut(UPDATED));
         let values = values.zip(self.weights.chunks_mut(UPDATED));
-        values.map(move |((gradient, update), weights)| Descended {
+        values.map(move |(gradient, weights)| Descended {
             gradient,
-            update,
             weights,
             sum: sums.as_mut().and_then(Iterator::next),
             average: averages.as_mut().and_then(Iterator::next),
@@ -76,31 +99,24 @@ impl WithSimd for Part<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Descended {
             gradient,
-            update,
             weights,
             sum,
             average,
         } = self.values;
-        let times = |a, b| simd.mul_f32s(a, b);
-        let rate = simd.splat_f32s(self.descent.rate);
-        let momentum = simd.splat_f32s(self.descent.momentum);
-        let share = simd.splat_f32s(self.descent.share);
-        let with_sum = |gradient, sum| simd.mul_add_e_f32s(sum, momentum, times(gradient, share));
+        let descent = self.descent;
         match sum {
-            None => change(simd, update, [gradient], |_, [it]| times(it, rate)),
+            None => change(simd, weights, [gradient], |weight, [it]| {
+                simd.sub_f32s(weight, descent.taken(simd, it, None))
+            }),
             Some(sum) => {
-                change(simd, sum, [gradient], |sum, [it]| with_sum(it, sum));
-                if self.descent.nesterov {
-                    let step = |_, [it, sum]: [_; 2]| times(with_sum(it, sum), rate);
-                    change(simd, update, [gradient, &*sum], step);
-                } else {
-                    change(simd, update, [&*sum], |_, [sum]| times(sum, rate));
-                }
+                change(simd, sum, [gradient], |sum, [it]| {
+                    descent.with_sum(simd, it, sum)
+                });
+                change(simd, weights, [gradient, &*sum], |weight, [it, sum]| {
+                    simd.sub_f32s(weight, descent.taken(simd, it, Some(sum)))
+                });
             }
         }
-        change(simd, weights, [&*update], |weight, [update]| {
-            simd.sub_f32s(weight, update)
-        });
         let Some(average) = average else {
             return;
         };
@@ -117,6 +133,30 @@ impl WithSimd for Part<'_> {
             change(simd, average, [&*weights], |average, [weight]| {
                 simd.mul_add_e_f32s(difference(average, weight), kept, weight)
             });
+        }
+    }
+}
+
+/// The work of [`Descent::update`].
+struct Taken<'a> {
+    descent: Descent,
+    gradient: &'a mut [f32],
+    sum: Option<&'a [f32]>,
+}
+
+impl WithSimd for Taken<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let descent = self.descent;
+        match self.sum {
+            None => change(simd, self.gradient, [], |it, []| {
+                descent.taken(simd, it, None)
+            }),
+            Some(sum) => change(simd, self.gradient, [sum], |it, [sum]| {
+                descent.taken(simd, it, Some(sum))
+            }),
         }
     }
 }

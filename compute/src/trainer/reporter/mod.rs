@@ -234,8 +234,8 @@ impl Reporter {
                 self.add_throughput(&mut summaries, ready);
                 self.add_system_metrics(&mut summaries);
             }
-            if let Some(update) = optimizer.update().filter(|_| update) {
-                add_update(&mut summaries, &weights, &update.named());
+            if update && let Some(update) = optimizer.update(&gradients) {
+                add_update(&mut summaries, &weights, &update);
             }
             if histograms {
                 add_layer_norms(&mut summaries, &weights, &gradients);
