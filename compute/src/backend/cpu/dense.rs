@@ -100,12 +100,12 @@ impl<'a> Dense<'a> {
         let mut gradients = Vec::new();
         for (index, layer) in self.0.iter().enumerate().rev() {
             let by_input = match index {
-                0 => layer.input_gradient(layer.inputs, &gradient),
+                0 => layer.input_gradient(layer.inputs, &gradient, |_, _| {}),
                 _ => {
-                    let width = self.0[index - 1].width;
-                    let mut by_input = layer.input_gradient(width, &gradient);
-                    relu_backward(&activations[index - 1], scale, &mut by_input);
-                    by_input
+                    let (width, out) = (self.0[index - 1].width, &activations[index - 1]);
+                    layer.input_gradient(width, &gradient, |first, rows| {
+                        relu_backward(&out[first * width..], scale, rows);
+                    })
                 }
             };
             gradients.push(gradient);
@@ -244,19 +244,27 @@ impl Layer<'_> {
     }
 
     /// gradient * weights^T, as the transpose of weights * gradient^T: to transpose the larger factor would cost more.
-    /// [n, width].
-    fn input_gradient(&self, width: usize, gradient: &[f32]) -> Buffer {
+    /// [n, width]. `then` is done to each group of rows while it is in the cache, with the number of its first one.
+    fn input_gradient(
+        &self,
+        width: usize,
+        gradient: &[f32],
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Buffer {
         let n = gradient.len() / self.width;
         let columns = n.next_multiple_of(LANES);
         let mut transposed = match n == columns {
             true => Buffer::stale(self.outputs * columns),
             false => Buffer::zeros(self.outputs * columns),
         };
-        for (image, row) in gradient.chunks_exact(self.width).enumerate() {
-            for (output, value) in row[..self.outputs].iter().enumerate() {
-                transposed[output * columns + image] = *value;
+        // So many outputs at a time as a line of the cache has of an image.
+        let blocks = transposed.par_chunks_mut(LANES * columns).enumerate();
+        blocks.for_each(|(block, rows)| {
+            for (output, row) in rows.chunks_exact_mut(columns).enumerate() {
+                let images = row.iter_mut().zip(gradient.chunks_exact(self.width));
+                images.for_each(|(to, image)| *to = image[block * LANES + output]);
             }
-        }
+        });
         let mut product_transposed = Buffer::stale(self.inputs * columns);
         by_rows(&mut product_transposed, columns, |first, out| {
             let left = LeftMatrix {
@@ -276,6 +284,7 @@ impl Layer<'_> {
                 let images = out.chunks_exact_mut(width).zip(&column[group * LANES..]);
                 images.for_each(|(image, value)| image[input] = *value);
             }
+            then(group * LANES, out);
         });
         out
     }
