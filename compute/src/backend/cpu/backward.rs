@@ -113,8 +113,10 @@ impl WithSimd for Backward<'_> {
         let mut products = Buffer::stale(PLANES * tiles.rows() * w1);
         let mut windows1 = ChannelWindows::new(&f.norm, w1, f.side());
         let mut windows2 = ChannelWindows::new(&f.norm, w2, f.side());
-        let mut norm1_cache = vec![NormCache::zeros(simd); GROUP * f.side().pow(2) * v1];
-        let mut norm2_cache = vec![NormCache::zeros(simd); row2];
+        let mut norm1_cache = Buffer::stale(GROUP * size1 * 2);
+        let norm1_cache: &mut [NormCache<S::f32s>] = bytemuck::cast_slice_mut(&mut norm1_cache);
+        let mut norm2_cache = Buffer::stale(f.side() * w2 * 2);
+        let norm2_cache: &mut [NormCache<S::f32s>] = bytemuck::cast_slice_mut(&mut norm2_cache);
         let mut unused = Buffer::stale(f.side() * w2);
 
         for (group, images) in images.chunks(GROUP * f.image_len()).enumerate() {
@@ -159,9 +161,9 @@ impl WithSimd for Backward<'_> {
                         &mut windows2,
                         row,
                         S::as_mut_simd_f32s(&mut unused).0,
-                        Some(&mut norm2_cache),
+                        Some(norm2_cache),
                     );
-                    norm::backward(simd, &f.norm, &mut windows2, row, &norm2_cache, gradient);
+                    norm::backward(simd, &f.norm, &mut windows2, row, norm2_cache, gradient);
                     relu_backward(simd, row, gradient, bias);
                     cells[f.canvas_row(y) * v2..][..row2].copy_from_slice(gradient);
                 }

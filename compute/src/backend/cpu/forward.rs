@@ -17,11 +17,11 @@ pub struct ForwardCache {
     /// pool1 after relu, [n, y, x, channel].
     pub pool1: Buffer,
     /// The cell of its window that each of pool1's maxima was at.
-    pub pool1_argmax: Vec<u8>,
+    pub pool1_argmax: Buffer<u8>,
     /// conv2 after relu, [n, y, x, channel].
     pub conv2: Buffer,
     /// The cell of its window that each of pool2's maxima was at.
-    pub pool2_argmax: Vec<u8>,
+    pub pool2_argmax: Buffer<u8>,
 }
 
 impl ForwardCache {
@@ -32,9 +32,9 @@ impl ForwardCache {
         ForwardCache {
             features: Buffer::stale(n * cpu.feature_count()),
             pool1: Buffer::stale(cells * w1),
-            pool1_argmax: vec![0; cells * w1],
+            pool1_argmax: Buffer::stale_bytes(cells * w1),
             conv2: Buffer::stale(cells * w2),
-            pool2_argmax: vec![0; pooled * w2],
+            pool2_argmax: Buffer::stale_bytes(pooled * w2),
         }
     }
 }

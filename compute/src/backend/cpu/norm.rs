@@ -73,26 +73,8 @@ fn sum<S: Simd>(simd: S, cells: &[f32], radius: usize) -> S::f32s {
     sum
 }
 
-/// What the backward pass needs of the forward one, for a vector of channels.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub struct NormCache<V> {
-    /// base^-beta
-    scale: V,
-    /// 1 / base
-    inverse: V,
-}
-
-impl<V: Copy> NormCache<V> {
-    #[inline(always)]
-    pub fn zeros<S: Simd<f32s = V>>(simd: S) -> Self {
-        let zero = simd.splat_f32s(0.0);
-        NormCache {
-            scale: zero,
-            inverse: zero,
-        }
-    }
-}
+/// What the backward pass needs of the forward one, for a vector of channels: base^-beta and 1 / base.
+pub type NormCache<V> = [V; 2];
 
 /// base^-beta and 1 / base. For the betas of which that is a whole power of base^(-1/4), by multiplications alone: square
 /// roots and divisions of vectors would take half of the time of a normalisation.
@@ -114,7 +96,7 @@ fn scales<S: Simd>(simd: S, norm: &Norm, base: S::f32s) -> NormCache<S::f32s> {
         }
         scale
     };
-    NormCache { scale, inverse }
+    [scale, inverse]
 }
 
 /// x^(-1/4) of positive numbers to their last bits but two, by Newton's iteration for 1 / y^4 = x: from y to
@@ -162,7 +144,7 @@ pub fn forward<S: Simd>(
         for (vector, &x) in x.iter().enumerate() {
             let sum = windows.sum(simd, pixel, vector);
             let scales = scales(simd, norm, simd.mul_add_e_f32s(alpha, sum, bias));
-            out[pixel * width + vector] = simd.mul_f32s(x, scales.scale);
+            out[pixel * width + vector] = simd.mul_f32s(x, scales[0]);
             if let Some(cache) = &mut cache {
                 cache[pixel * width + vector] = scales;
             }
@@ -188,7 +170,7 @@ pub fn backward<S: Simd>(
     for (pixel, cells) in windows.own::<S>().enumerate() {
         for (vector, cell) in cells.iter_mut().enumerate() {
             let at = pixel * width + vector;
-            let NormCache { scale, inverse } = cache[at];
+            let [scale, inverse] = cache[at];
             let product = simd.mul_f32s(simd.mul_f32s(gradient[at], x[at]), scale);
             *cell = simd.mul_f32s(product, inverse);
         }
@@ -198,7 +180,7 @@ pub fn backward<S: Simd>(
         for (vector, gradient) in gradient.iter_mut().enumerate() {
             let at = pixel * width + vector;
             let sum = simd.mul_f32s(windows.sum(simd, pixel, vector), factor);
-            let own = simd.mul_f32s(*gradient, cache[at].scale);
+            let own = simd.mul_f32s(*gradient, cache[at][0]);
             *gradient = simd.mul_add_e_f32s(sum, x[at], own);
         }
     }
