@@ -1,6 +1,7 @@
 //! The backward pass.
 
 use super::buffer::Buffer;
+use super::convolution::KernelGradient;
 use super::forward::ForwardCache;
 use super::norm::{self, ChannelWindows, NormCache};
 use super::product::{LeftMatrix, RightMatrix, Sum, multiply};
@@ -91,7 +92,7 @@ impl WithSimd for Backward<'_> {
         let (v1, v2) = (w1 / S::F32_LANES, w2 / S::F32_LANES);
         let (row1, row2) = (f.side() * v1, f.side() * v2);
         let (tile1, tile2) = (WinogradTiles::tile_len(w1), WinogradTiles::tile_len(w2));
-        let (convolution, tiles) = (f.convolution(), f.tiles());
+        let tiles = f.tiles();
         let (size1, size2) = (f.side().pow(2) * w1, f.side().pow(2) * w2);
         let (pooled, count) = (f.pooled() * w2, f.feature_count());
         let mut sums = GradientSums::of(f);
@@ -99,7 +100,7 @@ impl WithSimd for Backward<'_> {
             true => Buffer::stale(0),
             false => Buffer::stale(PLANES * w1 * w2),
         };
-        let mut canvas = convolution.canvas();
+        let mut by_conv1 = KernelGradient::new(f.convolution(), &f.pools[0]);
         let mut norm1 = Buffer::zeros(tiles.canvas().pow(2) * w1);
         let mut pool1_gradient = Buffer::stale(size1);
         let mut norm1_gradient = Buffer::stale(tiles.outputs_side().pow(2) * w1);
@@ -220,16 +221,8 @@ impl WithSimd for Backward<'_> {
                 if f.frozen[CONV1] {
                     continue;
                 }
-                convolution.pad(image, &mut canvas);
                 let argmax = &cache.pool1_argmax[index * size1..][..size1];
-                convolution.backward(
-                    simd,
-                    &canvas,
-                    &f.pools[0],
-                    &pool1_gradient,
-                    argmax,
-                    &mut sums.conv1,
-                );
+                by_conv1.add(simd, image, &pool1_gradient, argmax, &mut sums.conv1);
             }
         }
         if !f.frozen[CONV2] {

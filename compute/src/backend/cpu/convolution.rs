@@ -90,51 +90,6 @@ impl Convolution {
         to
     }
 
-    /// Adds the gradient by the kernels to `sums`, given that by the pooled output and its argmax.
-    /// Each of them is of one pixel, so that the sum is over windows of the pooling instead of over pixels.
-    #[inline(always)]
-    pub fn backward<S: Simd>(
-        &self,
-        simd: S,
-        canvas: &[f32],
-        pool: &Pool,
-        gradient: &[f32],
-        argmax: &[u8],
-        sums: &mut [f32],
-    ) {
-        // Before the image there is the convolution's own border, or nothing of a window.
-        let (corners, cells, before) = pool.offsets(self.padded_side(), CHANNELS);
-        // In few bytes, so that they stay in the first cache.
-        let corners: Vec<u32> = corners.iter().map(|&corner| corner as u32).collect();
-        let mut shifts = [0_u32; 1 << u8::BITS]; // of any cell that a byte may name, so that none is checked
-        for (shift, cell) in shifts.iter_mut().zip(cells) {
-            *shift = (cell as u32).wrapping_sub(before as u32);
-        }
-        let vectors = self.kernel * self.segment() / S::F32_LANES;
-        let sums = S::as_mut_simd_f32s(sums).0;
-        let mut lines = vec![([0.0; LANES], [0; LANES]); corners.len()];
-        let mut windows = vec![(0_u32, 0.0); corners.len()];
-        for (block, sums) in sums.chunks_exact_mut(LANES * vectors).enumerate() {
-            // So many channels' together first: the lines that they lie in are too far apart for the first cache to keep them all.
-            let pixels = gradient.chunks_exact(self.width);
-            let pixels = pixels.zip(argmax.chunks_exact(self.width));
-            for (line, (gradient, argmax)) in lines.iter_mut().zip(pixels) {
-                line.0.copy_from_slice(&gradient[block * LANES..][..LANES]);
-                line.1.copy_from_slice(&argmax[block * LANES..][..LANES]);
-            }
-            for (channel, sums) in sums.chunks_exact_mut(vectors).enumerate() {
-                // The windows of the channel, without those whose relu gave zero.
-                let mut count = 0;
-                for ((gradient, cells), corner) in lines.iter().zip(&corners) {
-                    let start = corner.wrapping_add(shifts[usize::from(cells[channel])]);
-                    windows[count] = (start, gradient[channel]);
-                    count += usize::from(gradient[channel] != 0.0);
-                }
-                self.add_channel(simd, canvas, &windows[..count], sums);
-            }
-        }
-    }
-
     /// Adds the gradient by the kernels of one output channel, given the (start, gradient) of its windows.
     #[inline(always)]
     fn add_channel<S: Simd>(
@@ -205,6 +160,83 @@ impl ImageConvolution {
                 out,
                 Sum::New,
             );
+        }
+    }
+}
+
+/// The gradient by the first convolution's kernels, of one image after another, and what is the same for each of them.
+pub struct KernelGradient {
+    convolution: Convolution,
+    canvas: Buffer,
+    /// Where the pooling's windows begin in the canvas, in few bytes, so that they stay in the first cache.
+    corners: Vec<u32>,
+    /// How far from there each cell is, of any cell that a byte may name, so that none is checked.
+    shifts: [u32; 1 << u8::BITS],
+    /// The windows' gradients and cells, of some channels.
+    lines: Vec<([f32; LANES], [u8; LANES])>,
+    /// The start and gradient of a channel's windows.
+    windows: Vec<(u32, f32)>,
+}
+
+impl KernelGradient {
+    /// Of a convolution that is followed by this pooling.
+    pub fn new(convolution: Convolution, pool: &Pool) -> Self {
+        // Before the image there is the convolution's own border, or nothing of a window.
+        let (corners, cells, before) = pool.offsets(convolution.padded_side(), CHANNELS);
+        let mut shifts = [0; 1 << u8::BITS];
+        for (shift, cell) in shifts.iter_mut().zip(cells) {
+            *shift = (cell as u32).wrapping_sub(before as u32);
+        }
+        KernelGradient {
+            convolution,
+            canvas: convolution.canvas(),
+            shifts,
+            lines: vec![([0.0; LANES], [0; LANES]); corners.len()],
+            windows: vec![(0, 0.0); corners.len()],
+            corners: corners.iter().map(|&corner| corner as u32).collect(),
+        }
+    }
+
+    /// Adds that of an image to `sums`, given the gradient by the pooled output and its argmax.
+    /// Each of them is of one pixel, so that the sum is over windows of the pooling instead of over pixels.
+    #[inline(always)]
+    pub fn add<S: Simd>(
+        &mut self,
+        simd: S,
+        image: &[f32],
+        gradient: &[f32],
+        argmax: &[u8],
+        sums: &mut [f32],
+    ) {
+        let KernelGradient {
+            convolution,
+            canvas,
+            corners,
+            shifts,
+            lines,
+            windows,
+        } = self;
+        convolution.pad(image, canvas);
+        let vectors = convolution.kernel * convolution.segment() / S::F32_LANES;
+        let sums = S::as_mut_simd_f32s(sums).0;
+        for (block, sums) in sums.chunks_exact_mut(LANES * vectors).enumerate() {
+            // So many channels' together first: the lines that they lie in are too far apart for the first cache to keep them all.
+            let pixels = gradient.chunks_exact(convolution.width);
+            let pixels = pixels.zip(argmax.chunks_exact(convolution.width));
+            for (line, (gradient, argmax)) in lines.iter_mut().zip(pixels) {
+                line.0.copy_from_slice(&gradient[block * LANES..][..LANES]);
+                line.1.copy_from_slice(&argmax[block * LANES..][..LANES]);
+            }
+            for (channel, sums) in sums.chunks_exact_mut(vectors).enumerate() {
+                // The windows of the channel, without those whose relu gave zero.
+                let mut count = 0;
+                for ((gradient, cells), corner) in lines.iter().zip(&*corners) {
+                    let start = corner.wrapping_add(shifts[usize::from(cells[channel])]);
+                    windows[count] = (start, gradient[channel]);
+                    count += usize::from(gradient[channel] != 0.0);
+                }
+                convolution.add_channel(simd, canvas, &windows[..count], sums);
+            }
         }
     }
 }
