@@ -118,7 +118,6 @@ impl WithSimd for Backward<'_> {
         let norm1_cache: &mut [NormCache<S::f32s>] = bytemuck::cast_slice_mut(&mut norm1_cache);
         let mut norm2_cache = Buffer::stale(f.side() * w2 * 2);
         let norm2_cache: &mut [NormCache<S::f32s>] = bytemuck::cast_slice_mut(&mut norm2_cache);
-        let mut unused = Buffer::stale(f.side() * w2);
 
         for (group, images) in images.chunks(GROUP * f.image_len()).enumerate() {
             let slots = images.len() / f.image_len();
@@ -136,7 +135,7 @@ impl WithSimd for Backward<'_> {
                     .zip(norm1_cache.chunks_exact_mut(row1));
                 for (y, (row, cache)) in rows.enumerate() {
                     let out = &mut cells[f.canvas_row(y) * v1..][..row1];
-                    norm::forward(simd, &f.norm, &mut windows1, row, out, Some(cache));
+                    norm::forward_cached(simd, &f.norm, &mut windows1, row, out, cache);
                 }
                 tiles.inputs(simd, w1, &norm1, slot, &mut inputs);
 
@@ -149,24 +148,16 @@ impl WithSimd for Backward<'_> {
                 let by_input = S::as_mut_simd_f32s(&mut norm2_gradient).0;
                 f.pools[1].backward(simd, v2, by_output, argmax, by_input);
                 let conv2 = S::as_simd_f32s(&cache.conv2[index * size2..][..size2]).0;
-                let gradients = S::as_mut_simd_f32s(&mut norm2_gradient).0;
+                let gradients = S::as_simd_f32s(&norm2_gradient).0;
                 let cells = S::as_mut_simd_f32s(&mut conv2_gradient).0;
                 let bias = S::as_mut_simd_f32s(&mut sums.bias2).0;
-                let rows = conv2
-                    .chunks_exact(row2)
-                    .zip(gradients.chunks_exact_mut(row2));
+                let rows = conv2.chunks_exact(row2).zip(gradients.chunks_exact(row2));
                 for (y, (row, gradient)) in rows.enumerate() {
-                    norm::forward(
-                        simd,
-                        &f.norm,
-                        &mut windows2,
-                        row,
-                        S::as_mut_simd_f32s(&mut unused).0,
-                        Some(norm2_cache),
-                    );
-                    norm::backward(simd, &f.norm, &mut windows2, row, norm2_cache, gradient);
-                    relu_backward(simd, row, gradient, bias);
-                    cells[f.canvas_row(y) * v2..][..row2].copy_from_slice(gradient);
+                    norm::cache(simd, &f.norm, &mut windows2, row, norm2_cache);
+                    let out = &mut cells[f.canvas_row(y) * v2..][..row2];
+                    let row = (row, &*norm2_cache);
+                    norm::backward(simd, &f.norm, &mut windows2, row, gradient, out);
+                    relu_backward(simd, row.0, out, bias);
                 }
                 tiles.inputs(simd, w2, &conv2_gradient, slot, &mut backward_points);
                 tiles.gradients(simd, w2, &conv2_gradient, slot, &mut outputs);
@@ -214,8 +205,7 @@ impl WithSimd for Backward<'_> {
                     rows.zip(norm1_cache.chunks_exact(row1)).enumerate()
                 {
                     let from = &cells[y * tiles.outputs_side() * v1..][..row1];
-                    gradient.copy_from_slice(from);
-                    norm::backward(simd, &f.norm, &mut windows1, row, cache, gradient);
+                    norm::backward(simd, &f.norm, &mut windows1, (row, cache), from, gradient);
                     relu_backward(simd, row, gradient, bias);
                 }
                 if f.frozen[CONV1] {

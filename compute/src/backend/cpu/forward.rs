@@ -143,7 +143,7 @@ impl WithSimd for Forward<'_> {
                     }
                 }
                 let out = &mut cells[f.canvas_row(y) * v1..][..f.side() * v1];
-                norm::forward(simd, &f.norm, &mut windows1, row, out, None);
+                norm::forward(simd, &f.norm, &mut windows1, row, out);
             }
             tiles.inputs(simd, w1, &norm1, slot, &mut points);
         }
@@ -176,7 +176,7 @@ impl WithSimd for Forward<'_> {
                         *x = relu(simd, simd.add_f32s(*from, *bias));
                     }
                 }
-                norm::forward(simd, &f.norm, &mut windows2, row, out, None);
+                norm::forward(simd, &f.norm, &mut windows2, row, out);
             }
             let maxima = S::as_mut_simd_f32s(&mut pool2).0;
             f.pools[1].forward(simd, v2, normed, maxima, argmax);

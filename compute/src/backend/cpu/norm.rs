@@ -119,20 +119,15 @@ fn inverse_fourth_root<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     y
 }
 
-/// out = x / (bias + alpha * sum of x^2 over the window)^beta for a row of pixels.
+/// Hands on the scales of each vector of a row of pixels, with its number and itself.
 #[inline(always)]
-pub fn forward<S: Simd>(
+fn each<S: Simd>(
     simd: S,
     norm: &Norm,
     windows: &mut ChannelWindows,
     x: &[S::f32s],
-    out: &mut [S::f32s],
-    mut cache: Option<&mut [NormCache<S::f32s>]>,
+    mut take: impl FnMut(usize, S::f32s, NormCache<S::f32s>),
 ) {
-    if norm.identity {
-        out.copy_from_slice(x);
-        return;
-    }
     let width = windows.channels / S::F32_LANES;
     for (squares, x) in windows.own::<S>().zip(x.chunks_exact(width)) {
         for (square, &x) in squares.iter_mut().zip(x) {
@@ -144,27 +139,74 @@ pub fn forward<S: Simd>(
         for (vector, &x) in x.iter().enumerate() {
             let sum = windows.sum(simd, pixel, vector);
             let scales = scales(simd, norm, simd.mul_add_e_f32s(alpha, sum, bias));
-            out[pixel * width + vector] = simd.mul_f32s(x, scales[0]);
-            if let Some(cache) = &mut cache {
-                cache[pixel * width + vector] = scales;
-            }
+            take(pixel * width + vector, x, scales);
         }
     }
 }
 
-/// The gradient by x of a row of pixels, in place of that by the output:
+/// out = x / (bias + alpha * sum of x^2 over the window)^beta for a row of pixels.
+#[inline(always)]
+pub fn forward<S: Simd>(
+    simd: S,
+    norm: &Norm,
+    windows: &mut ChannelWindows,
+    x: &[S::f32s],
+    out: &mut [S::f32s],
+) {
+    if norm.identity {
+        return out.copy_from_slice(x);
+    }
+    each(simd, norm, windows, x, |at, x, scales| {
+        out[at] = simd.mul_f32s(x, scales[0]);
+    });
+}
+
+/// As [`forward`], with what [`backward`] needs of it.
+#[inline(always)]
+pub fn forward_cached<S: Simd>(
+    simd: S,
+    norm: &Norm,
+    windows: &mut ChannelWindows,
+    x: &[S::f32s],
+    out: &mut [S::f32s],
+    cache: &mut [NormCache<S::f32s>],
+) {
+    if norm.identity {
+        return out.copy_from_slice(x);
+    }
+    each(simd, norm, windows, x, |at, x, scales| {
+        out[at] = simd.mul_f32s(x, scales[0]);
+        cache[at] = scales;
+    });
+}
+
+/// What [`backward`] needs of [`forward`], alone.
+#[inline(always)]
+pub fn cache<S: Simd>(
+    simd: S,
+    norm: &Norm,
+    windows: &mut ChannelWindows,
+    x: &[S::f32s],
+    cache: &mut [NormCache<S::f32s>],
+) {
+    if !norm.identity {
+        each(simd, norm, windows, x, |at, _, scales| cache[at] = scales);
+    }
+}
+
+/// out = the gradient by x of a row of pixels, of that by the output:
 /// g scale - 2 alpha beta x * (sum over the window of g x scale / base).
 #[inline(always)]
 pub fn backward<S: Simd>(
     simd: S,
     norm: &Norm,
     windows: &mut ChannelWindows,
-    x: &[S::f32s],
-    cache: &[NormCache<S::f32s>],
-    gradient: &mut [S::f32s],
+    (x, cache): (&[S::f32s], &[NormCache<S::f32s>]),
+    gradient: &[S::f32s],
+    out: &mut [S::f32s],
 ) {
     if norm.identity {
-        return;
+        return out.copy_from_slice(gradient);
     }
     let width = windows.channels / S::F32_LANES;
     for (pixel, cells) in windows.own::<S>().enumerate() {
@@ -176,12 +218,12 @@ pub fn backward<S: Simd>(
         }
     }
     let factor = simd.splat_f32s(-2.0 * norm.alpha * norm.beta);
-    for (pixel, gradient) in gradient.chunks_exact_mut(width).enumerate() {
-        for (vector, gradient) in gradient.iter_mut().enumerate() {
+    for (pixel, out) in out.chunks_exact_mut(width).enumerate() {
+        for (vector, out) in out.iter_mut().enumerate() {
             let at = pixel * width + vector;
             let sum = simd.mul_f32s(windows.sum(simd, pixel, vector), factor);
-            let own = simd.mul_f32s(*gradient, cache[at][0]);
-            *gradient = simd.mul_add_e_f32s(sum, x[at], own);
+            let own = simd.mul_f32s(gradient[at], cache[at][0]);
+            *out = simd.mul_add_e_f32s(sum, x[at], own);
         }
     }
 }
