@@ -4,20 +4,15 @@
 /// Add parts of `length` values each into the first one: neighbours first, then the sums of two, of four and so on. So
 /// does the network on the CPU with the parts of a batch, and where a rank's share is a whole subtree of them, the sum
 /// over the ranks has the bits of the sum in one process.
+#[inline(always)] // for the vector instructions of whoever calls it
 pub fn tree_sum(parts: &mut [f32], length: usize) {
-    tree_sum_by(parts, length, |sum, value| sum + value);
-}
-
-/// As [`tree_sum`], of vectors, say.
-#[inline(always)]
-pub fn tree_sum_by<T: Copy>(parts: &mut [T], length: usize, add: impl Fn(T, T) -> T) {
     let count = parts.len() / length.max(1);
     let mut step = 1;
     while step < count {
         for left in (0..count - step).step_by(2 * step) {
             let (head, tail) = parts.split_at_mut((left + step) * length);
             for (sum, value) in head[left * length..][..length].iter_mut().zip(tail) {
-                *sum = add(*sum, *value);
+                *sum += *value;
             }
         }
         step *= 2;

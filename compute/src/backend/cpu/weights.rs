@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::winograd::{KERNEL, PLANES, kernels_to_points, points_to_kernels};
 use super::{CONV2, CpuNetwork, LANES, padded};
-use crate::backend::tree_sum::{tree_sum, tree_sum_by};
+use crate::backend::tree_sum::tree_sum;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use runboard::data::CHANNELS;
@@ -167,7 +167,7 @@ impl GradientSums {
             for (to, part) in sums.chunks_exact_mut(len).zip(parts) {
                 to.copy_from_slice(&part.conv2[channel * len..][..len]);
             }
-            arch.dispatch(|| tree_sum_by(&mut sums, len, |sum, value| sum + value));
+            arch.dispatch(|| tree_sum(&mut sums, len));
             kernels.copy_from_slice(&sums[..len]);
         });
         // A row of vectors at a time, of which each goes to as many places.
