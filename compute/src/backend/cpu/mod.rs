@@ -239,8 +239,8 @@ impl CpuNetwork {
         let parameters: Vec<&[f32]> = parameters.iter().map(|values| &values[..]).collect();
         let logits = rayon::scope(|_| -> Result<Vec<f32>> {
             let (convolutions, dense) = layers(&parameters)?;
-            let cache = self.forward(&PackedWeights::pack(self, &convolutions), &images);
-            Ok(dense.logits(&cache.features))
+            let weights = PackedWeights::pack_forward(self, &convolutions);
+            Ok(dense.logits(&self.features(&weights, &images)))
         });
         Ok(Tensor::f_from_slice(&logits?)?.f_view([n, -1])?)
     }

@@ -1,7 +1,7 @@
 //! What the agreement with burn's operations, tested in `native`, leaves open.
 
 use super::backward::Backward;
-use super::forward::{Forward, ForwardCache};
+use super::forward::{Forward, ForwardCache, Workspace};
 use super::*;
 use pulp::{Simd, WithSimd};
 use rand::{Rng, SeedableRng};
@@ -177,11 +177,8 @@ fn kernels_of_every_vector_width_agree() {
             cpu,
             weights,
             images: &images[..GROUP * cpu.image_len()],
-            features: &mut of_group.features,
-            pool1: &mut of_group.pool1,
-            pool1_argmax: &mut of_group.pool1_argmax,
-            conv2: &mut of_group.conv2,
-            pool2_argmax: &mut of_group.pool2_argmax,
+            workspace: &mut Workspace::new(cpu),
+            cache: of_group.whole(),
         });
         let cache = cpu.forward(weights, images);
         let gradient = random(cache.features.len(), 1.0);
@@ -244,7 +241,8 @@ fn gradients_and_features_have_the_same_bits_whatever_the_threads() {
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             pool.unwrap().install(|| {
-                let features = cpu.forward(&weights, &images).features.to_vec();
+                let features = cpu.features(&weights, &images).to_vec();
+                assert!(cpu.forward(&weights, &images).features[..] == features);
                 (features, gradients(&cpu, &weights, &images))
             })
         };

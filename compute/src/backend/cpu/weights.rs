@@ -22,7 +22,7 @@ pub struct PackedWeights<'a> {
     pub conv2: Buffer,
     /// [out]
     pub bias2: Cow<'a, [f32]>,
-    /// [point, out, in] of the kernel rotated by 180 degrees, which the backward pass uses
+    /// [point, out, in] of the kernel rotated by 180 degrees, which the backward pass uses; nothing where there is none
     pub conv2_rotated: Buffer,
 }
 
@@ -47,37 +47,51 @@ pub struct GradientSums {
 }
 
 impl<'a> PackedWeights<'a> {
+    /// For both passes.
     pub fn pack(cpu: &CpuNetwork, from: &ConvolutionParameters<&'a [f32]>) -> Self {
+        let (rotated, weights) = rayon::join(
+            || Self::rotated(cpu, from.conv2),
+            || Self::pack_forward(cpu, from),
+        );
+        PackedWeights {
+            conv2_rotated: rotated,
+            ..weights
+        }
+    }
+
+    /// For a forward pass that no backward one follows.
+    pub fn pack_forward(cpu: &CpuNetwork, from: &ConvolutionParameters<&'a [f32]>) -> Self {
         let [w1, w2] = cpu.widths();
-        let [c1, c2] = cpu.channels;
-        let filters = from.conv2;
-        let filter = |out: usize, channel: usize| &filters[(out * c1 + channel) * CELLS..][..CELLS];
-        let forward_kernel = |channel: usize, kernels: &mut [f32]| {
-            for out in 0..c2 {
-                for (cell, value) in filter(out, channel).iter().enumerate() {
+        let (c1, filters) = (cpu.channels[0], from.conv2);
+        let kernels = |channel: usize, kernels: &mut [f32]| {
+            for (out, filters) in filters.chunks_exact(c1 * CELLS).enumerate() {
+                let filter = &filters[channel * CELLS..][..CELLS];
+                for (cell, value) in filter.iter().enumerate() {
                     kernels[cell * w2 + out] = *value;
                 }
             }
         };
-        let backward_kernel = |out: usize, kernels: &mut [f32]| {
-            for channel in 0..c1 {
-                for (cell, value) in filter(out, channel).iter().rev().enumerate() {
+        PackedWeights {
+            conv1: cpu.convolution().pack(from.conv1),
+            bias1: padded(from.bias1, from.bias1.len()),
+            conv2: Arch::new().dispatch(KernelsToPoints(c1, [w1, w2], kernels)),
+            bias2: padded(from.bias2, from.bias2.len()),
+            conv2_rotated: Buffer::stale(0),
+        }
+    }
+
+    fn rotated(cpu: &CpuNetwork, filters: &[f32]) -> Buffer {
+        let [w1, w2] = cpu.widths();
+        let [c1, c2] = cpu.channels;
+        let kernels = |out: usize, kernels: &mut [f32]| {
+            let filters = &filters[out * c1 * CELLS..][..c1 * CELLS];
+            for (channel, filter) in filters.chunks_exact(CELLS).enumerate() {
+                for (cell, value) in filter.iter().rev().enumerate() {
                     kernels[cell * w1 + channel] = *value;
                 }
             }
         };
-        let arch = Arch::new();
-        let (conv2, conv2_rotated) = rayon::join(
-            || arch.dispatch(KernelsToPoints(c1, [w1, w2], forward_kernel)),
-            || arch.dispatch(KernelsToPoints(c2, [w2, w1], backward_kernel)),
-        );
-        PackedWeights {
-            conv1: cpu.convolution().pack(from.conv1),
-            bias1: padded(from.bias1, from.bias1.len()),
-            conv2,
-            bias2: padded(from.bias2, from.bias2.len()),
-            conv2_rotated,
-        }
+        Arch::new().dispatch(KernelsToPoints(c2, [w2, w1], kernels))
     }
 }
 
