@@ -163,44 +163,72 @@ impl<'a> Dense<'a> {
 
     /// What each layer makes in turn of the features, [n, width]; the last are the logits.
     fn forward(&self, features: &[f32], dropout: Option<&Dropout>) -> Vec<Buffer> {
-        let mut outputs: Vec<Buffer> = Vec::new();
-        for (index, layer) in self.0.iter().enumerate() {
-            let (input, width) = match index {
-                0 => (features, layer.inputs),
-                _ => (&outputs[index - 1][..], self.0[index - 1].width),
-            };
-            let mut out = Buffer::stale(input.len() / width * layer.width);
-            let hidden = index + 1 < self.0.len();
-            by_rows(&mut out, layer.width, |first, out| {
-                for row in out.chunks_exact_mut(layer.width) {
-                    row.copy_from_slice(&layer.biases);
-                }
-                let left = LeftMatrix {
-                    row: width,
-                    ..LeftMatrix::matrix(&input[first * width..], layer.inputs)
-                };
-                product(left, &layer.weights, layer.width, out, Sum::Added);
-                if !hidden {
-                    return;
-                }
-                // max(x, 0), and NaN where x is
-                out.iter_mut()
-                    .for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
-                if let Some(dropout) = dropout {
-                    let factors = &dropout.factors(index)[first * layer.outputs..];
-                    let factors = factors.chunks_exact(layer.outputs);
-                    for (row, factors) in out.chunks_exact_mut(layer.width).zip(factors) {
-                        row.iter_mut().zip(factors).for_each(|(x, by)| *x *= by);
-                    }
-                }
-            });
-            outputs.push(out);
+        let Some(layer) = self.0.first() else {
+            return Vec::new();
+        };
+        let n = features.len() / layer.inputs;
+        let layers = self.0.iter();
+        let mut outputs: Vec<_> = layers.map(|it| Buffer::stale(n * it.width)).collect();
+        // Each thread takes some images through all layers, and waits for no other one in between.
+        let each = rows_each(n);
+        let mut pieces: Vec<Vec<&mut [f32]>> = Vec::new();
+        pieces.resize_with(n.div_ceil(each), Vec::new);
+        for (layer, outputs) in self.0.iter().zip(&mut outputs) {
+            let rows = outputs.chunks_mut(each * layer.width);
+            pieces.iter_mut().zip(rows).for_each(|(to, it)| to.push(it));
         }
+        let pieces = pieces.into_par_iter().enumerate();
+        pieces.for_each(|(piece, outputs)| {
+            self.forward_rows(features, dropout, piece * each, outputs);
+        });
         outputs
+    }
+
+    /// As [`Dense::forward`], of the images from `first` on, as many as `outputs` has room for.
+    fn forward_rows(
+        &self,
+        features: &[f32],
+        dropout: Option<&Dropout>,
+        first: usize,
+        outputs: Vec<&mut [f32]>,
+    ) {
+        let last = self.0.len() - 1;
+        let inputs = self.0[0].inputs;
+        let (mut input, mut width) = (&features[first * inputs..], inputs);
+        for (index, (layer, out)) in self.0.iter().zip(outputs).enumerate() {
+            for row in out.chunks_exact_mut(layer.width) {
+                row.copy_from_slice(&layer.biases);
+            }
+            let left = LeftMatrix {
+                row: width,
+                ..LeftMatrix::matrix(input, layer.inputs)
+            };
+            product(left, &layer.weights, layer.width, out, Sum::Added);
+            if index < last {
+                layer.pass_on(
+                    out,
+                    dropout.map(|it| &it.factors(index)[first * layer.outputs..]),
+                );
+            }
+            (input, width) = (out, layer.width);
+        }
     }
 }
 
 impl Layer<'_> {
+    /// relu, and the factors of dropout.
+    fn pass_on(&self, out: &mut [f32], factors: Option<&[f32]>) {
+        // max(x, 0), and NaN where x is
+        out.iter_mut()
+            .for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+        if let Some(factors) = factors {
+            let factors = factors.chunks_exact(self.outputs);
+            for (row, factors) in out.chunks_exact_mut(self.width).zip(factors) {
+                row.iter_mut().zip(factors).for_each(|(x, by)| *x *= by);
+            }
+        }
+    }
+
     /// Of parts of so many images.
     fn bias_gradient(&self, gradient: &[f32], images: usize, to: &mut [f32]) {
         let parts = gradient.chunks(images * self.width);
@@ -383,11 +411,15 @@ fn relu_backward(out: &[f32], scale: f32, gradient: &mut [f32]) {
     }
 }
 
+/// How many of so many rows each thread takes: whole tiles of the product.
+fn rows_each(rows: usize) -> usize {
+    let each = rows.div_ceil(rayon::current_num_threads());
+    each.next_multiple_of(ROWS)
+}
+
 /// Split the rows of `out` among the threads: to do for each part, with the number of its first row.
 fn by_rows(out: &mut [f32], columns: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-    let rows = out.len() / columns;
-    let each = rows.div_ceil(rayon::current_num_threads());
-    let each = each.next_multiple_of(ROWS);
+    let each = rows_each(out.len() / columns);
     let parts = out.par_chunks_mut(each * columns).enumerate();
     parts.for_each(|(part, out)| work(part * each, out));
 }

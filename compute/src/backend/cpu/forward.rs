@@ -39,7 +39,7 @@ impl ForwardCache {
     }
 
     /// All of it, as the part of one group.
-    pub fn whole(&mut self) -> GroupCache<'_> {
+    pub(super) fn whole(&mut self) -> GroupCache<'_> {
         GroupCache {
             features: &mut self.features,
             pool1: &mut self.pool1,
