@@ -6,9 +6,10 @@
 //! leaves idle.
 
 use super::buffer::Buffer;
+use super::parts::part_size;
 use super::product::{LeftMatrix, ROWS, RightMatrix, Sum, multiply};
 use super::tasks::Task;
-use super::{LANES, padded, part_size};
+use super::{LANES, padded};
 use crate::backend::dropout::Dropout;
 use crate::backend::tree_sum::tree_sum;
 use crate::model::PER_LAYER;

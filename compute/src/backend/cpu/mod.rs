@@ -8,11 +8,13 @@
 mod backward;
 mod buffer;
 mod convolution;
+mod decay;
 mod dense;
 mod descent;
 mod forward;
 mod norm;
 mod orthogonal;
+mod parts;
 mod pool;
 mod product;
 mod tasks;
@@ -25,14 +27,16 @@ use super::native::{Gradients, PartGradients, Targets};
 use crate::model::{LAYERS, PER_LAYER, same_padding, same_size};
 use anyhow::{Result, anyhow};
 use convolution::Convolution;
+pub(super) use decay::add_decay;
 pub(super) use dense::cross_entropy;
 use dense::{Dense, HostLabels};
 pub(super) use descent::{Descended, Descent};
 use norm::Norm;
 pub(super) use orthogonal::{Update, orthogonalize};
+pub(super) use parts::is_same_in_ranks;
+use parts::part_size;
 use pool::Pool;
 use pulp::Arch;
-use rayon::prelude::*;
 use runboard::data::CHANNELS;
 use runboard::spec::{NormName, Precision, Spec};
 use std::borrow::Cow;
@@ -56,18 +60,6 @@ pub(super) const DENSE: usize = CONVOLUTIONS * PER_LAYER;
 /// Images whose tiles go through a product together: enough for it to be worth while, and few enough for the
 /// cache.
 const GROUP: usize = 2;
-
-/// Weights whose decay is a thread's work at a time.
-const DECAYED: usize = 1 << 14;
-
-/// Parts of a batch, each the work of one thread: enough for many threads, and few enough that to add up their sums
-/// costs little.
-const PARTS: usize = 8;
-
-/// The images of a part are a multiple of this: the sums of a batch, and so the last bits of the gradients, depend on it, and for which
-/// batches several processes end with the bytes of one. Whole groups, as a group that is not full takes as long.
-const PART_IMAGES: usize = 4;
-const _: () = assert!(PART_IMAGES.is_multiple_of(GROUP));
 
 /// What to do with the gradients by the dense layers' parameters while the convolutions' are computed.
 pub(in crate::backend) struct DenseFirst<'a> {
@@ -291,7 +283,7 @@ impl CpuNetwork {
         (y + winograd::BORDER) * self.tiles().canvas() + winograd::BORDER
     }
 
-    /// The images in parts, see [`part_size`].
+    /// The images in parts.
     fn parts<'a>(&self, images: &'a [f32], batch: usize) -> impl Iterator<Item = &'a [f32]> {
         images.chunks(part_size(batch) * self.image_len())
     }
@@ -300,81 +292,6 @@ impl CpuNetwork {
 /// Whether this processor has vector instructions that are used here.
 pub(super) fn has_vectors() -> bool {
     !matches!(Arch::new(), Arch::Scalar)
-}
-
-/// The images of a part of a batch, of which there are [`PARTS`] or fewer. The sums over images, and so the gradients' last
-/// bits, depend on the parts, and therefore the parts on nothing but the number of images in the whole batch: each of two,
-/// four or eight processes has as many parts of it, where all parts are full, and their sums are those of one process.
-fn part_size(batch: usize) -> usize {
-    batch.div_ceil(PARTS).next_multiple_of(PART_IMAGES)
-}
-
-/// Whether the last bits of a step do not depend on the number of processes either that share its batch.
-pub(super) fn is_same_in_ranks(batch: usize, ranks: usize) -> bool {
-    ranks.is_power_of_two() && ranks <= PARTS && batch.is_multiple_of(PARTS * PART_IMAGES)
-}
-
-#[cfg(test)]
-mod tests;
-
-/// Add to the gradients that of each layer's weight decay, decay * w; its loss, decay * sum(w^2) / 2, with the layer's number
-/// where there is one.
-///
-/// # Errors
-/// libtorch's.
-pub(super) fn add_decay(
-    parameters: &[Tensor],
-    rates: [f64; LAYERS.len()],
-    gradients: &mut [&mut [f32]],
-) -> Result<Vec<(usize, Tensor)>> {
-    let weights = parameters.chunks_exact(PER_LAYER).map(|it| host(&it[0]));
-    let weights: Vec<Cow<[f32]>> = weights.collect::<Result<_>>()?;
-    // On a thread of the pool, as the passes are.
-    let decays = rayon::scope(|_| host_decay(&weights, rates, gradients));
-    let tensor = |(layer, loss)| (layer, Tensor::from(loss));
-    Ok(decays.into_iter().map(tensor).collect())
-}
-
-/// As [`add_decay`], of each layer's weights.
-fn host_decay(
-    weights: &[Cow<[f32]>],
-    rates: [f64; LAYERS.len()],
-    gradients: &mut [&mut [f32]],
-) -> Vec<(usize, f32)> {
-    let mut decays = Vec::new();
-    let layers = weights.iter().zip(gradients.chunks_exact_mut(PER_LAYER));
-    for (layer, ((weights, gradients), decay)) in layers.zip(rates).enumerate() {
-        if decay == 0.0 {
-            continue;
-        }
-        let factor = decay as f32;
-        let arch = Arch::new();
-        let add = |(gradients, weights): (&mut [f32], &[f32])| {
-            arch.dispatch(|| add_weights(gradients, weights, factor))
-        };
-        let weights = weights.par_chunks(DECAYED);
-        let parts = gradients[0].par_chunks_mut(DECAYED).zip(weights);
-        // Added up here, so that the threads do not matter.
-        let squares: Vec<f64> = parts.map(add).collect();
-        let loss = squares.iter().sum::<f64>() * decay / 2.0;
-        decays.push((layer, loss as f32));
-    }
-    decays
-}
-
-/// Add the weights times a factor to the gradients; the sum of the weights' squares. One sum for all would wait for each addition.
-#[inline(always)]
-fn add_weights(gradients: &mut [f32], weights: &[f32], factor: f32) -> f64 {
-    let mut squares = [0.0; LANES];
-    let rows = gradients.chunks_mut(LANES).zip(weights.chunks(LANES));
-    for (gradients, weights) in rows {
-        let pairs = gradients.iter_mut().zip(weights).zip(&mut squares);
-        for ((gradient, weight), square) in pairs {
-            *gradient += weight * factor;
-            *square += f64::from(*weight) * f64::from(*weight);
-        }
-    }
-    squares.iter().sum()
 }
 
 /// The convolutions' parameters, and the dense layers of the others.
@@ -403,3 +320,6 @@ fn padded(values: &[f32], length: usize) -> Cow<'_, [f32]> {
     }
     Cow::Owned(out)
 }
+
+#[cfg(test)]
+mod tests;

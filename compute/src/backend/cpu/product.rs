@@ -1,7 +1,8 @@
 //! Products of small matrices that lie in the cache.
 
+use super::LANES;
 use super::buffer::Aligned;
-use super::{LANES, PARTS};
+use super::parts::PARTS;
 use pulp::Simd;
 
 /// Rows of the result that are summed up side by side, where there are so many.

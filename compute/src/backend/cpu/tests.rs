@@ -5,6 +5,7 @@ use super::forward::{Forward, ForwardCache, Workspace};
 use super::*;
 use pulp::{Simd, WithSimd};
 use rand::{Rng, SeedableRng};
+use rayon::prelude::*;
 
 /// Uneven sizes: 6 x 6 cells between the poolings, 12 and 20 channels.
 fn uneven() -> CpuNetwork {
@@ -96,24 +97,6 @@ fn assert_close(got: &[f32], want: &[f32]) {
             "got {got}, want {want}, scale {scale}"
         );
     }
-}
-
-#[test]
-fn gradients_differ_in_their_last_bits_between_numbers_of_threads_and_not_at_all_for_the_same() {
-    let cpu = uneven();
-    let parameters = parameters();
-    let weights = pack(&cpu, &parameters);
-    let images = images(&cpu, 11);
-    let by = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        pool.install(|| gradients(&cpu, &weights, &images))
-    };
-    let (one, three) = (by(1), by(3));
-    assert_close(&three, &one);
-    assert_eq!(three, by(3));
 }
 
 /// Weights and biases by turns.

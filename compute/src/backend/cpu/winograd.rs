@@ -165,19 +165,19 @@ fn transform_2d<S: Simd, T: Transform<I, O>, const I: usize, const O: usize>(
 /// tile, channel], where a product's results do.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradTiles {
-    /// WinogradTiles along a side of an image.
+    /// Tiles along a side of an image.
     pub side: usize,
     /// Images in a group.
     pub images: usize,
 }
 
 impl WinogradTiles {
-    /// WinogradTiles of an image.
+    /// Tiles of an image.
     pub fn each(&self) -> usize {
         self.side * self.side
     }
 
-    /// WinogradTiles of a group: rows of a matrix.
+    /// Tiles of a group: rows of a matrix.
     pub fn rows(&self) -> usize {
         self.images * self.each()
     }
