@@ -330,33 +330,37 @@ fn accuracy(logits: &tch::Tensor, labels: &tch::Tensor) -> Result<tch::Tensor> {
         .f_mean(tch::Kind::Float)?)
 }
 
-/// What each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,
+/// Hand on what each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,
 /// local4 and softmax_linear, after relu where the layer has one. Images are [n, height, width, channels],
-/// row by row.
+/// row by row. One after the other, so that not all of them are in memory at once.
 ///
 /// # Errors
-/// libtorch's.
-pub fn activations(network: &Network, spec: &Spec, images: Tensor<4>) -> Result<Vec<NamedTensor>> {
+/// Those of `take`, and libtorch's.
+pub fn activations(
+    network: &Network,
+    spec: &Spec,
+    images: Tensor<4>,
+    mut take: impl FnMut(NamedTensor) -> Result<()>,
+) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    let mut layers = Vec::new();
     let images = tch_tensor(images)?;
-    let _logits = forward(&handles(network)?, spec, &images, &[], Some(&mut layers))?;
-    let named = |(name, x): (&str, tch::Tensor)| -> Result<NamedTensor> {
+    let mut capture = |name: &str, x: &tch::Tensor| {
         let x = match x.dim() {
             4 => x.f_permute([0, 2, 3, 1])?,
-            _ => x,
+            _ => x.shallow_clone(),
         };
-        Ok(NamedTensor {
+        take(NamedTensor {
             name: name.to_owned(),
             shape: x.size().iter().map(|&size| size as usize).collect(),
             values: to_host(&x)?,
         })
     };
-    layers.into_iter().map(named).collect()
+    let _logits = forward(&handles(network)?, spec, &images, &[], Some(&mut capture))?;
+    Ok(())
 }
 
-/// Where the layers' outputs are put, if anywhere.
-type Captures<'a> = Option<&'a mut Vec<(&'static str, tch::Tensor)>>;
+/// What is done with each layer's output, if anything.
+type Capture<'a> = Option<&'a mut dyn FnMut(&str, &tch::Tensor) -> Result<()>>;
 
 /// The network in libtorch's operations; memory is channels-last throughout. `dropout` are the factors of the outputs of
 /// local3 and local4, or none.
@@ -365,7 +369,7 @@ fn forward(
     spec: &Spec,
     images: &tch::Tensor,
     dropout: &[tch::Tensor],
-    mut captures: Captures,
+    mut capture: Capture,
 ) -> Result<tch::Tensor> {
     let kind = match spec.compute.precision {
         Precision::Float32 | Precision::Tf32 | Precision::Tf32Conv => tch::Kind::Float,
@@ -376,11 +380,10 @@ fn forward(
     let weights = weights.collect::<Result<Vec<_>, _>>()?;
     let images = images.f_to_kind(kind)?;
     let spec = &spec.network;
-    let captured = captures.is_some();
-    let mut capture = |name: &'static str, x: &tch::Tensor| {
-        if let Some(captures) = &mut captures {
-            captures.push((name, x.shallow_clone()));
-        }
+    let captured = capture.is_some();
+    let mut capture = |name, x: &tch::Tensor| match &mut capture {
+        Some(capture) => capture(name, x),
+        None => Ok(()),
     };
     let [c1w, c1b, c2w, c2b, l3w, l3b, l4w, l4b, sw, sb] = weights.as_slice() else {
         return Err(anyhow!(
@@ -390,32 +393,33 @@ fn forward(
     };
     let [conv1, conv2, local3, local4, softmax_linear] = LAYERS;
     let ([pool1, pool2], [norm1, norm2]) = (POOLS, NORMS);
-    let x = images.f_permute([0, 3, 1, 2])?; // [n, 3, h, w]
-    let x = convolution(&x, c1w, c1b)?; // [n, 64, h, w]
+    // Each output takes the place of the one before: without gradients, that is no longer needed.
+    let mut x = images.f_permute([0, 3, 1, 2])?; // [n, 3, h, w]
+    x = convolution(&x, c1w, c1b)?; // [n, 64, h, w]
     if captured {
-        capture(conv1, &x.f_relu()?);
+        capture(conv1, &x.f_relu()?)?;
     }
     // relu after the pooling, where there is a quarter as much of it: both only pass larger values on,
     // so their order changes neither values nor gradients.
-    let x = pool(&x, &spec.pool)?.f_relu()?; // [n, 64, h/2, w/2]
-    capture(pool1, &x);
-    let x = local_response_norm(&x, &spec.norm)?;
-    capture(norm1, &x);
-    let x = convolution(&x, c2w, c2b)?.f_relu()?; // [n, 64, h/2, w/2]
-    capture(conv2, &x);
-    let x = local_response_norm(&x, &spec.norm)?;
-    capture(norm2, &x);
-    let x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
-    capture(pool2, &x);
-    let x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
-    let x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
-    let x = dropped(x, dropout.first())?;
-    capture(local3, &x);
-    let x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
-    let x = dropped(x, dropout.get(1))?;
-    capture(local4, &x);
-    let x = sb.f_addmm(&x, sw)?; // [n, 10]
-    capture(softmax_linear, &x);
+    x = pool(&x, &spec.pool)?.f_relu()?; // [n, 64, h/2, w/2]
+    capture(pool1, &x)?;
+    x = local_response_norm(&x, &spec.norm)?;
+    capture(norm1, &x)?;
+    x = convolution(&x, c2w, c2b)?.f_relu()?; // [n, 64, h/2, w/2]
+    capture(conv2, &x)?;
+    x = local_response_norm(&x, &spec.norm)?;
+    capture(norm2, &x)?;
+    x = pool(&x, &spec.pool)?; // [n, 64, h/4, w/4]
+    capture(pool2, &x)?;
+    x = x.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?; // [n, h/4 * w/4 * 64]
+    x = l3b.f_addmm(&x, l3w)?.f_relu()?; // [n, 384]
+    x = dropped(x, dropout.first())?;
+    capture(local3, &x)?;
+    x = l4b.f_addmm(&x, l4w)?.f_relu()?; // [n, 192]
+    x = dropped(x, dropout.get(1))?;
+    capture(local4, &x)?;
+    x = sb.f_addmm(&x, sw)?; // [n, 10]
+    capture(softmax_linear, &x)?;
     Ok(x.f_to_kind(tch::Kind::Float)?)
 }
 

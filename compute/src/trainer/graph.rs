@@ -18,9 +18,20 @@ use runboard::spec::{self, AverageName, NormName, OptimizerName, ScheduleName, S
 /// libtorch's.
 pub fn graph(spec: &Spec, network: &Network, device: &Device) -> Result<Graph> {
     let (batch, side) = (spec.train.batch_size, spec.input.crop);
-    let shape = [batch, side, side, runboard::data::CHANNELS];
-    let images = Tensor::zeros(shape, device);
-    let layers = backend::activations(network, spec, images)?;
+    let images = |n| [n, side, side, runboard::data::CHANNELS];
+    let shape = images(batch);
+    // Of one image: the shapes of a batch are the same but for the number of its images.
+    let mut layers = Vec::new();
+    backend::activations(
+        network,
+        spec,
+        Tensor::zeros(images(1), device),
+        |mut layer| {
+            layer.shape[0] = batch;
+            layers.push(layer);
+            Ok(())
+        },
+    )?;
     let parameters = network.named();
 
     let mut graph = Graph::new();
@@ -226,6 +237,18 @@ mod tests {
         assert_eq!(drawn(AverageName::Ema), [true, true, false, false]);
         assert_eq!(drawn(AverageName::Lookahead), [false, false, true, true]);
         assert_eq!(drawn(AverageName::None), [false; 4]);
+    }
+
+    #[test]
+    fn layers_are_drawn_for_the_number_of_images_in_a_batch() {
+        let device = crate::backend::device("compute.device", "cpu").unwrap().0;
+        let mut spec = Spec::default();
+        let network = Network::init(&spec.network, spec.input.crop, spec::Seed(3), &device);
+        spec.train.batch_size = 7_654_321; // more than memory has room for
+        let drawn = format!("{:?}", graph(&spec, &network, &device).unwrap());
+        let layers = LAYERS.len() + POOLS.len() + NORMS.len();
+        assert!(drawn.matches("{size: 7654321}").count() > layers);
+        assert!(!drawn.contains("{size: 1}"), "{drawn}");
     }
 
     #[test]

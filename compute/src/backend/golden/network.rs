@@ -103,7 +103,7 @@ impl Comparisons {
     /// What each layer makes of the batch, by libtorch's operations, and the logits as evaluation has them.
     pub fn layers(&mut self, case: &Case) -> Result<()> {
         let (name, tolerances) = (case.name, self.tolerances);
-        for layer in activations(&case.network, &case.spec, case.batch()?.0)? {
+        activations(&case.network, &case.spec, case.batch()?.0, |layer| {
             let want = case.want(&format!("activations/{}", layer.name))?;
             if layer.shape != want.shape {
                 let (got, want) = (&layer.shape, &want.shape);
@@ -116,7 +116,8 @@ impl Comparisons {
             let want = case.want(&format!("sparsity/{layer}"))?.values[0];
             let what = format!("zeros/{name}/{layer}");
             self.add_deviation(what, (zeros - want).abs(), tolerances.zeros);
-        }
+            Ok(())
+        })?;
         let got = logits(&case.network, &case.spec, case.batch()?.0)?;
         let want = &case.want("activations/softmax_linear")?.values;
         self.add(format!("logits/{name}"), &got, want, tolerances.values);

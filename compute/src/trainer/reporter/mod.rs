@@ -335,17 +335,15 @@ impl Reporter {
         network: &Network,
         images: &Tensor<4>,
     ) -> Result<()> {
-        let layers = backend::activations(network, &self.spec, images.clone())?;
-        for layer in layers
-            .iter()
-            .filter(|layer| LAYERS.contains(&layer.name.as_str()))
-        {
-            summaries.histogram(&tags::ACTIVATIONS.of(&layer.name), &layer.values);
-            let zeros = layer.values.iter().filter(|value| **value == 0.0).count();
-            let share = zeros as f64 / layer.values.len() as f64;
-            summaries.scalar(&tags::SPARSITY.of(&layer.name), share);
-        }
-        Ok(())
+        backend::activations(network, &self.spec, images.clone(), |layer| {
+            if LAYERS.contains(&layer.name.as_str()) {
+                summaries.histogram(&tags::ACTIVATIONS.of(&layer.name), &layer.values);
+                let zeros = layer.values.iter().filter(|value| **value == 0.0).count();
+                let share = zeros as f64 / layer.values.len() as f64;
+                summaries.scalar(&tags::SPARSITY.of(&layer.name), share);
+            }
+            Ok(())
+        })
     }
 }
 
