@@ -1,6 +1,7 @@
 //! What libtorch's operations may round and choose on a GPU.
 
-use anyhow::{Result, bail};
+use super::guarded::{RawError, call};
+use anyhow::{Context, Result};
 use runboard::spec::{Compute, Precision};
 use std::env;
 
@@ -9,9 +10,10 @@ unsafe extern "C" {
         tf32_products: bool,
         tf32_convolutions: bool,
         deterministic: bool,
+        error: RawError,
     ) -> bool;
     #[cfg(test)]
-    fn runboard_context_get() -> i32;
+    fn runboard_context_get(bits: *mut std::ffi::c_int, error: RawError) -> bool;
 }
 
 /// cuBLAS reads it when it is used for the first time; with this value its products have the same bits each time
@@ -36,11 +38,10 @@ pub(super) fn set(compute: &Compute) -> Result<()> {
         // not compute yet.
         unsafe { env::set_var(WORKSPACE, FIXED_WORKSPACE) };
     }
-    // SAFETY: plain values, to a function that throws nothing and keeps nothing.
-    if !unsafe { runboard_context_set(products, convolutions, compute.deterministic) } {
-        bail!("libtorch refuses compute.precision or compute.deterministic");
-    }
-    Ok(())
+    let deterministic = compute.deterministic;
+    // SAFETY: plain values, to a function that throws nothing and keeps nothing; the text's place lives until the call returns.
+    call(|error| unsafe { runboard_context_set(products, convolutions, deterministic, error) })
+        .context("libtorch refuses compute.precision or compute.deterministic")
 }
 
 #[cfg(test)]
@@ -56,8 +57,10 @@ mod tests {
                 ..Compute::default()
             };
             set(&compute).unwrap();
-            // SAFETY: it takes nothing and throws nothing.
-            unsafe { runboard_context_get() }
+            let mut bits = 0;
+            // SAFETY: the number's place and the text's live until the call returns.
+            call(|error| unsafe { runboard_context_get(&mut bits, error) }).unwrap();
+            bits
         };
         let (products, convolutions, benchmark, deterministic) = (1, 2, 4, 8);
         assert_eq!(get(Precision::Float32, true), deterministic);

@@ -138,9 +138,15 @@ bool runboard_graph_begin(int index, Graph** graph, ErrorText error) noexcept {
 // Once after a begin that succeeded, whether what was recorded succeeded or not. A graph that fails to end is not to be freed:
 // libtorch's allocator goes on asking it whether its capture is on.
 bool runboard_graph_end(Graph* graph, ErrorText error) noexcept {
-  const bool ended = guarded(error, [&] { functions().capture_end(graph->object); });
-  guard()->exchangeStream(graph->before);
-  return ended;
+  return guarded(error, [&] {
+    try {
+      functions().capture_end(graph->object);
+    } catch (...) {
+      guard()->exchangeStream(graph->before);
+      throw;
+    }
+    guard()->exchangeStream(graph->before);
+  });
 }
 
 // Does what was recorded, on the same memory; nobody waits for it.
@@ -196,12 +202,8 @@ void runboard_streams_free(Streams* streams) noexcept {
 }
 
 // A copy in memory that a GPU reads by itself. tch's function of that name passes an argument that libtorch warns of each time.
-at::Tensor* runboard_pinned(const at::Tensor* values) noexcept {
-  try {
-    return new at::Tensor(values->pin_memory());
-  } catch (const std::exception&) {
-    return nullptr;
-  }
+bool runboard_pinned(const at::Tensor* values, at::Tensor** copy, ErrorText error) noexcept {
+  return guarded(error, [&] { *copy = new at::Tensor(values->pin_memory()); });
 }
 
 } // extern "C"

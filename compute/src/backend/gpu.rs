@@ -33,7 +33,7 @@ unsafe extern "C" {
     fn runboard_streams_enter(streams: *mut RawStreams, number: c_int, error: RawError) -> bool;
     fn runboard_streams_join(streams: *mut RawStreams, error: RawError) -> bool;
     fn runboard_streams_free(streams: *mut RawStreams);
-    fn runboard_pinned(values: *const c_void) -> *mut c_void;
+    fn runboard_pinned(values: *const c_void, copy: *mut *mut c_void, error: RawError) -> bool;
 }
 
 /// Operations on a GPU that were recorded, and the memory of what they made.
@@ -141,8 +141,9 @@ impl Drop for Streams {
 
 /// A copy in memory that a GPU reads by itself; none where the system gives none.
 pub(super) fn pinned(values: &Tensor) -> Option<Tensor> {
-    // SAFETY: a tensor that lives until the call returns, which makes another one.
-    let copy = unsafe { runboard_pinned(values.as_ptr().cast()) };
+    let (values, mut copy) = (values.as_ptr().cast(), ptr::null_mut());
+    // SAFETY: the tensor, the copy's place and the text's live until the call returns.
+    call(|error| unsafe { runboard_pinned(values, &mut copy, error) }).ok()?;
     // SAFETY: a tensor on the heap that nobody else has, which is how tch has its own.
     (!copy.is_null()).then(|| unsafe { Tensor::from_ptr(copy.cast()) })
 }
