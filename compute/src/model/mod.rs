@@ -122,8 +122,9 @@ impl Network {
     /// # Errors
     /// Where a parameter is missing, left over, or has another shape.
     pub fn with_tensors(self, tensors: &[NamedTensor]) -> Result<Self> {
+        let own = self.named();
         let mut values = HashMap::new();
-        for (index, want) in self.named().into_iter().enumerate() {
+        for (index, want) in own.iter().enumerate() {
             let found = tensors.iter().find(|n| n.name == want.name);
             let found = found.ok_or_else(|| anyhow::anyhow!("no parameter {}", want.name))?;
             ensure!(
@@ -138,14 +139,10 @@ impl Network {
                 TensorData::new(found.values.clone(), want.shape.clone()),
             );
         }
-        if let Some(extra) = tensors.get(PARAMETERS) {
-            let names: Vec<_> = tensors.iter().map(|n| n.name.as_str()).collect();
-            anyhow::bail!(
-                "got {} parameters ({} ...), want {PARAMETERS}; one too many is {}",
-                tensors.len(),
-                names[..3].join(", "),
-                extra.name
-            );
+        let is_own = |tensor: &NamedTensor| own.iter().any(|own| own.name == tensor.name);
+        if let Some(extra) = tensors.iter().find(|tensor| !is_own(tensor)) {
+            let (got, name) = (tensors.len(), &extra.name);
+            anyhow::bail!("got {got} parameters, want {PARAMETERS}; one too many is {name}");
         }
         Ok(self.map(&mut ReplaceValues { values, index: 0 }))
     }
@@ -425,6 +422,12 @@ mod tests {
         missing.pop();
         let error = network(2).with_tensors(&missing).unwrap_err();
         assert_eq!(error.to_string(), "no parameter conv1/weights");
+        let mut extra = values.clone();
+        extra.insert(3, values[0].clone());
+        extra[3].name = "conv3/weights".to_owned();
+        let error = network(2).with_tensors(&extra).unwrap_err();
+        let want = "got 11 parameters, want 10; one too many is conv3/weights";
+        assert_eq!(error.to_string(), want);
         values[0].shape = vec![5, 2];
         let error = network(2).with_tensors(&values).unwrap_err();
         let want = "parameter softmax_linear/biases: got shape [5, 2], want [10]";
