@@ -6,6 +6,7 @@ use super::*;
 use pulp::{Simd, WithSimd};
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Uneven sizes: 6 x 6 cells between the poolings, 12 and 20 channels.
 fn uneven() -> CpuNetwork {
@@ -234,4 +235,24 @@ fn gradients_and_features_have_the_same_bits_whatever_the_threads() {
             assert!(with(threads) == one, "{n} images, {threads} threads");
         }
     }
+}
+
+#[test]
+fn each_item_is_shared_out_once_and_a_thread_makes_its_state_once() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+    let pool = pool.unwrap();
+    let shared = |items: usize| {
+        let states = AtomicUsize::new(0);
+        let taken: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+        let state = || states.fetch_add(1, Ordering::Relaxed);
+        pool.install(|| {
+            tasks::share(0..items, state, |_, item| {
+                taken[item].fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
+        states.into_inner()
+    };
+    assert!((1..=3).contains(&shared(100)));
+    assert_eq!(shared(0), 0);
 }
