@@ -66,11 +66,22 @@ impl Listed {
 /// # Errors
 /// If this process is of no job, or Slurm refuses: the job is interactive, or was submitted with `--no-requeue`.
 pub fn requeue() -> Result<String> {
-    let Ok(job) = env::var("SLURM_JOB_ID") else {
+    let Some(job) = own_job(|name| env::var(name).ok()) else {
         bail!("this process is of no job of Slurm (SLURM_JOB_ID is not set)");
     };
     run("scontrol", &["requeue", &job])?;
     Ok(job)
+}
+
+/// What `scontrol` knows the job by that this process is of. One element of an array has the number of the whole array as its
+/// own, by which all of them would be requeued.
+fn own_job(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let job = variable("SLURM_JOB_ID")?;
+    let array = ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"].map(variable);
+    Some(match array {
+        [Some(array), Some(task)] => format!("{array}_{task}"),
+        _ => job,
+    })
 }
 
 /// Whether this process is of a job of Slurm.
@@ -134,4 +145,24 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
         bail!("{program} failed ({}): {}", output.status, said.join("; "));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn element_of_an_array_is_requeued_alone() {
+        let job = |variables: &[(&str, &str)]| {
+            own_job(|name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let array = [("SLURM_JOB_ID", "12"), ("SLURM_ARRAY_JOB_ID", "12")];
+        let element = [&array[..], &[("SLURM_ARRAY_TASK_ID", "3")]].concat();
+        assert_eq!(job(&[]), None);
+        assert_eq!(job(&array[..1]), Some("12".to_owned()));
+        assert_eq!(job(&element), Some("12_3".to_owned()));
+    }
 }
