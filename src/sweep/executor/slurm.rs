@@ -197,7 +197,10 @@ impl Job {
             return self.missing >= MISSING;
         };
         self.missing = 0;
-        self.pending = listed.is_pending().then(|| listed.reason.clone());
+        let pending = listed.is_pending().then(|| listed.reason.clone());
+        // Requeued after it was asked to stop it waits to begin once more, and has yet to be cancelled.
+        self.asked &= pending.is_none() || self.pending.is_some();
+        self.pending = pending;
         listed.is_over()
     }
 
@@ -368,4 +371,30 @@ fn output(log: &Path) -> OsString {
         byte => vec![*byte],
     });
     OsString::from_vec([&b"--output="[..], &escaped.collect::<Vec<u8>>()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::provenance;
+
+    #[test]
+    fn job_that_requeues_itself_after_it_was_asked_to_stop_is_asked_once_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let mut job = Job::new(run, "7".to_owned(), None);
+        let mut asked_after = |state: &str| {
+            let listed = Listed {
+                id: "7".to_owned(),
+                state: state.to_owned(),
+                reason: String::new(),
+                name: String::new(),
+            };
+            assert!(!job.note(Some(&listed)));
+            std::mem::replace(&mut job.asked, true)
+        };
+        let states = ["PENDING", "PENDING", "RUNNING", "REQUEUED", "PENDING"];
+        let asked = states.map(&mut asked_after);
+        assert_eq!(asked, [false, true, true, false, true]);
+    }
 }
