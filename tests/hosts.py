@@ -223,6 +223,20 @@ def test(first, second):
     ended(one, 0, "the second host")
     demand(ranks() == 2, f"{ranks()} ranks trained after the resume")
 
+    say("two ranks on each host, of which rank 0's host has another address for itself than the others have")
+    more = ["--nproc-per-node", "2", "--set", "train.steps=500"]
+    zero = first.launch("run", *endpoint, "--interface", "cable", "--quiet", *more)
+    one = second.launch("run", *endpoint, *more)
+    ended(zero, 0, "rank 0's host")
+    ended(one, 0, "the second host")
+    demand(ranks() == 4, f"{ranks()} ranks trained")
+
+    say("an interface that is not where the endpoint is, is refused")
+    refused = first.launch("run", "--rdzv-endpoint", f"{first.foreign}:{PORT}", "--interface", "cable")
+    ended(refused, 2, "rank 0 at another interface")
+    demand(f"--interface: got cable, whose address is {first.address}, but others look for rank 0 at {first.foreign}:{PORT} "
+           f"({first.foreign}); want" in text(refused), text(refused))
+
     say("a first host that is gone for good ends the second")
     former = first.run()
     first.launch("run", *endpoint, "--interface", "cable", "--quiet")

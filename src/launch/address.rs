@@ -28,10 +28,7 @@ impl Rendezvous {
     /// # Errors
     /// A user error if this is not the endpoint's host, or the port is taken.
     pub fn listen(&self) -> Result<TcpListener> {
-        let address = match self.own_address()? {
-            Some(address) => address,
-            None => self.host_address()?,
-        };
+        let address = self.own_listening_address()?;
         let port = match self.agent_store {
             true => 0,
             false => self.endpoint.port,
@@ -55,6 +52,47 @@ impl Rendezvous {
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    /// The address at which rank 0 listens, if this is its host.
+    fn own_listening_address(&self) -> Result<IpAddr> {
+        let Some(address) = self.own_address()? else {
+            return self.host_address();
+        };
+        // Others learn from torchrun's store where rank 0 is; and an endpoint that is of no interface here, of a router that
+        // passes on what comes for this host, say, is its user's to know.
+        if !self.agent_store
+            && let Ok(named) = self.addresses()
+        {
+            let here = self.here(&named)?;
+            let names_it = here.is_empty() || here.contains(&address);
+            if !names_it && !(self.is_name() && here.iter().all(IpAddr::is_loopback)) {
+                bail_user!(
+                    "--interface: got {}, whose address is {address}, but others look for rank 0 at {} ({}); want the \
+                     interface of that address, or --rdzv-endpoint with {address}",
+                    self.interface.as_deref().unwrap_or_default(),
+                    self.endpoint,
+                    texts(&here).join(", ")
+                );
+            }
+        }
+        Ok(address)
+    }
+
+    /// Those of these addresses that are of this host.
+    fn here(&self, named: &[SocketAddr]) -> Result<Vec<IpAddr>> {
+        let own: Vec<IpAddr> = interfaces()?.into_iter().map(|(_, it)| it).collect();
+        let named = named.iter().map(SocketAddr::ip);
+        Ok(named
+            .filter(|address| own.contains(address) || address.is_loopback())
+            .collect())
+    }
+
+    /// Whether the endpoint has a name, which may be another address on each host: Debian's /etc/hosts has 127.0.1.1 for the
+    /// host's own.
+    fn is_name(&self) -> bool {
+        let host = &self.endpoint.host;
+        host != "localhost" && host.parse::<IpAddr>().is_err()
     }
 
     /// The address of this host's interface, if one is named.
@@ -85,12 +123,10 @@ impl Rendezvous {
     /// The address of this host that the endpoint names. Where torchrun's store is there, which may be on another host, also that
     /// by which others reach this one who reach the store.
     fn host_address(&self) -> Result<IpAddr> {
-        let (host, endpoint) = (&self.endpoint.host, &self.endpoint);
+        let endpoint = &self.endpoint;
         let named = self.addresses()?;
         let own: Vec<IpAddr> = interfaces()?.into_iter().map(|(_, it)| it).collect();
-        let here =
-            |address: &&SocketAddr| own.contains(&address.ip()) || address.ip().is_loopback();
-        let here: Vec<IpAddr> = named.iter().filter(here).map(SocketAddr::ip).collect();
+        let here = self.here(&named)?;
         let Some(&first) = here.iter().min_by_key(|address| address.is_loopback()) else {
             if self.agent_store
                 && let Some(store) = named.first()
@@ -102,9 +138,8 @@ impl Rendezvous {
                 texts(&own).join(", ")
             );
         };
-        let is_literal = host.parse::<IpAddr>().is_ok() || host == "localhost";
-        if first.is_loopback() && !is_literal {
-            // As Debian's /etc/hosts has it: others could not connect.
+        if first.is_loopback() && self.is_name() {
+            // Others could not connect.
             let outside: Vec<IpAddr> = own.into_iter().filter(|it| !it.is_loopback()).collect();
             match outside[..] {
                 [only] => return Ok(only),
@@ -127,13 +162,27 @@ impl Rendezvous {
         Ok(addresses.collect())
     }
 
+    /// The addresses at which rank 0 may be: where the name is this host's own, at home there, also that at which rank 0
+    /// listens for other hosts.
+    fn candidates(&self) -> Result<Vec<SocketAddr>> {
+        let mut addresses = self.addresses()?;
+        let is_home = addresses.iter().any(|it| it.ip().is_loopback());
+        if is_home
+            && self.is_name()
+            && let Ok(listening) = self.own_listening_address()
+        {
+            addresses.push((listening, self.endpoint.port).into());
+        }
+        Ok(addresses)
+    }
+
     /// The address at which rank 0 answers, as soon as it does.
     ///
     /// # Errors
     /// If it does not until the deadline.
     pub fn reach(&self, deadline: Instant) -> Result<SocketAddr> {
         loop {
-            let error: Error = match self.addresses() {
+            let error: Error = match self.candidates() {
                 Ok(addresses) => {
                     let mut why = anyhow!("its name has no address");
                     for address in addresses {
@@ -248,6 +297,49 @@ mod tests {
         let listener = rendezvous.listen().unwrap().local_addr().unwrap();
         assert!(listener.ip().is_loopback());
         assert_ne!(listener.port(), port);
+    }
+
+    #[test]
+    fn rank_0_is_reached_on_its_own_host_where_the_name_of_that_is_loopback() {
+        // Not an address by its letters, as a name in Debian's /etc/hosts is none.
+        let name = rendezvous("127.1", free());
+        let outside = |(_, address): &(String, IpAddr)| !address.is_loopback() && address.is_ipv4();
+        let interface = interfaces().unwrap().into_iter().find(outside);
+        let rendezvous = Rendezvous {
+            interface: interface.as_ref().map(|(name, _)| name.clone()),
+            ..name
+        };
+        let listener = rendezvous.listen().unwrap();
+        let listening = listener.local_addr().unwrap();
+        assert_eq!(listening.ip().is_loopback(), interface.is_none());
+        let reached = rendezvous.reach(Instant::now() + RELEASE).unwrap();
+        assert_eq!(reached, listening);
+    }
+
+    #[test]
+    fn endpoint_at_another_interface_than_the_one_that_is_named_is_refused() {
+        let outside = |(_, address): &(String, IpAddr)| !address.is_loopback() && address.is_ipv4();
+        let Some((interface, address)) = interfaces().unwrap().into_iter().find(outside) else {
+            return; // a machine with no network
+        };
+        let rendezvous = Rendezvous {
+            interface: Some(interface.clone()),
+            ..rendezvous("127.0.0.1", free())
+        };
+        let error = rendezvous.listen().unwrap_err();
+        let port = rendezvous.endpoint.port;
+        let wanted = format!(
+            "--interface: got {interface}, whose address is {address}, but others look for rank 0 at 127.0.0.1:{port} \
+             (127.0.0.1); want the interface of that address, or --rdzv-endpoint with {address}"
+        );
+        assert_eq!(error.to_string(), wanted);
+        // torchrun's store tells where rank 0 is.
+        let agent_store = Rendezvous {
+            agent_store: true,
+            ..rendezvous
+        };
+        let listener = agent_store.listen().unwrap();
+        assert_eq!(listener.local_addr().unwrap().ip(), address);
     }
 
     #[test]
