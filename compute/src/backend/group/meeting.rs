@@ -29,6 +29,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// that is gone, and c10d would wait for its answer without end.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Under which a rank that rank 0 does not look for says in what they differ.
+const MISFIT: &str = "misfit";
+
 /// So many differences are named.
 const NAMED: usize = 3;
 
@@ -483,6 +486,9 @@ impl Party {
                 return Ok(Met::LeftOut);
             }
             let former = self.wait_for_introduction(store, member.rank);
+            if let Some(zero) = introduction(store, 0)? {
+                self.check_world(store, &zero)?;
+            }
             match former {
                 Some(former) if self.introduction.replaces(&former) => {}
                 former => return Err(self.taken(former)),
@@ -527,6 +533,21 @@ impl Party {
         }
     }
 
+    /// Make sure that rank 0 was told of as many ranks as this one. It looks for those of its own number alone, and of any other
+    /// hears by [`MISFIT`].
+    ///
+    /// # Errors
+    /// A user's, if not.
+    fn check_world(&self, store: &Store, zero: &Introduction) -> Result<()> {
+        if self.introduction.world == zero.world {
+            return Ok(());
+        }
+        let difference = self.introduction.difference(zero).unwrap_or_default();
+        store.set(MISFIT, difference.as_bytes())?;
+        store.get(MISFIT)?; // which is answered when the store has it
+        Err(user_error!("{difference}"))
+    }
+
     /// The error of a rank that another process has.
     fn taken(&self, by: Option<Introduction>) -> Error {
         let rank = self.introduction.member.rank;
@@ -549,11 +570,18 @@ impl Party {
                 }
             }
             let there = came.iter().flatten();
-            let differences: Vec<String> = there.filter_map(|it| it.difference(own)).collect();
+            let mut differences: Vec<String> = there.filter_map(|it| it.difference(own)).collect();
+            let all = came.iter().all(Option::is_some);
+            // Who is one too many does not keep the others from beginning; but those that are missing will not come then.
+            if !all
+                && differences.is_empty()
+                && let Some(misfit) = store.get(MISFIT)?
+            {
+                differences.push(String::from_utf8_lossy(&misfit).into_owned());
+            }
             if !differences.is_empty() {
                 return Ok(Verdict::Differ(differences.join("; ")));
             }
-            let all = came.iter().all(Option::is_some);
             let late = Instant::now() >= self.deadline.get();
             let begins = |fewer: &Fewer| all || late || began.elapsed() >= fewer.wait;
             let fewer = self.fewer.filter(begins);
@@ -579,10 +607,17 @@ impl Party {
     }
 
     fn wait_for_verdict(&self, store: &Store) -> Result<Verdict> {
+        let mut compared = false;
         loop {
             if let Some(verdict) = verdict(store)? {
                 store.add("heard", 1)?;
                 return Ok(verdict);
+            }
+            if !compared && let Some(zero) = introduction(store, 0)? {
+                compared = true;
+                if self.introduction.member.rank >= zero.world {
+                    self.check_world(store, &zero)?;
+                }
             }
             if Instant::now() >= self.deadline.get() {
                 return Ok(Verdict::Missing(self.missing(store)));

@@ -877,25 +877,56 @@ fn ranks_that_differ_are_told_in_what() {
 }
 
 #[test]
+fn hosts_with_different_numbers_of_ranks_are_told_so_before_all_have_come() {
+    let cases = [
+        // Rank 0 waits for rank 1, and the other host has the ranks 3, 4 and 5.
+        (vec![orders(Act::Connect, 0, 2)], (3, 6)),
+        // The other host's only rank is one that rank 0's host has.
+        (
+            vec![orders(Act::Connect, 0, 3), orders(Act::Connect, 1, 3)],
+            (1, 2),
+        ),
+    ];
+    for (mut all, (rank, world)) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let wanted = all[0].world;
+        all.push(orders(Act::Connect, rank, world));
+        let mut ranks = start(Store::Tcp, directory.path(), all);
+        let (zero, other) = (ranks[0].name(0), ranks.last().unwrap().name(rank));
+        assert_eq!(
+            ranks[0].error(),
+            format!(
+                "2: failed to meet the other ranks: {other} is one of {world} ranks, {zero} is one of {wanted} ranks"
+            )
+        );
+    }
+}
+
+#[test]
 fn rank_that_is_one_too_many_is_told_and_the_others_go_on() {
     for store in STORES {
         let directory = tempfile::tempdir().unwrap();
-        let third = orders(Act::Loop, 2, 3);
         let all = vec![
             orders(Act::Loop, 0, 2),
             orders(Act::Loop, 1, 2),
             orders(Act::Loop, 1, 2),
-            third,
         ];
         let mut ranks = start(store, directory.path(), all);
-        let (zero, third) = (ranks[0].name(0), ranks[3].name(2));
+        ranks[0].expect("connected");
+        let mut third = RankProcess::start(&Orders {
+            place: match ranks[0].address {
+                Some(address) => TestPlace::Address(address),
+                None => TestPlace::File(directory.path().join("store")),
+            },
+            ..orders(Act::Loop, 2, 3)
+        });
+        let (zero, name) = (ranks[0].name(0), third.name(2));
         assert_eq!(
-            ranks[3].error(),
+            third.error(),
             format!(
-                "2: failed to meet the other ranks: {third} is one of 3 ranks, {zero} is one of 2 ranks"
+                "2: failed to meet the other ranks: {name} is one of 3 ranks, {zero} is one of 2 ranks"
             )
         );
-        ranks[0].expect("connected");
         // Which of the two was first is open.
         let (mut one, mut other) = (ranks.remove(1), ranks.remove(1));
         let said = [one.next().unwrap(), other.next().unwrap()];
