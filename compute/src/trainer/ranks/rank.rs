@@ -17,7 +17,7 @@ use runboard::run::{self, Completion, RunDir};
 use runboard::schedule::Schedule;
 use runboard::shutdown::Shutdown;
 use runboard::spec::Spec;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,6 +36,13 @@ pub struct RankFiles<'a> {
 }
 
 impl RankFiles<'_> {
+    /// While this rank waits for the others once more it gives no signs of life, and none is missed.
+    fn take_back_sign(&self) {
+        if let Some(began) = self.began {
+            let _ = fs::remove_file(began);
+        }
+    }
+
     /// Give a sign of life, if `last` is long ago. One that the disk refuses is not missed for a while.
     fn give_sign(&self, last: &mut Instant) {
         if let Some(began) = self.began.filter(|_| last.elapsed() >= SIGN) {
@@ -61,7 +68,7 @@ pub fn train_rank(
         match train_until_ending(run, &spec, launch, files, stop)? {
             Ending::Finished => return Ok(Completion::Finished),
             Ending::Stopped(signal) => return Ok(Completion::Stopped(signal)),
-            Ending::Again => {}
+            Ending::Again => files.take_back_sign(),
             Ending::Failed(why, code) => {
                 // One that would repeat itself here ends this rank's supervisor, too.
                 let code = if code == 1 { LOST_RANK } else { code };
