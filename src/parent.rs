@@ -9,12 +9,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::process::{self, Command};
+use std::process::{self, Child, Command};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often children are asked to end: of a run the second time ends it without a last checkpoint.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a process that was killed is waited for: one that is in a driver, or waits for a disk of another host, ends when that
+/// lets it, which may be never.
+pub const KILLED_ENDS: Duration = Duration::from_secs(10);
 
 /// Has the kernel send `end` to the child that `command` starts when the *thread* that starts it ends (PR_SET_PDEATHSIG of
 /// prctl(2)): that must stay for as long as the child is wanted. If this process has ended before, the child ends as well,
@@ -34,6 +38,15 @@ fn bind(command: &mut Command, parent: u32, end: Signal) {
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. `bind` makes plain system calls, and its errors
     // are bare numbers that need no memory.
     unsafe { command.pre_exec(bind) };
+}
+
+/// Kills a child that has nothing to save and waits for its end, but no longer than [`KILLED_ENDS`].
+pub fn end_child(child: &mut Child) {
+    let _ = child.kill(); // which may just have ended
+    let deadline = Instant::now() + KILLED_ENDS;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Lets no child of this process live from the moment that a stop is requested: whoever waits for one goes on then, and can ask

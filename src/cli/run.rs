@@ -388,10 +388,13 @@ pub(super) fn start(
         let arguments: Vec<OsString> = until.chain(flags.iter().cloned()).collect();
         return detach::<SupervisorStatus>(run, lock, &program, &arguments);
     }
+    let spec = run::read_spec(run)?;
+    let meets_others = launch.rendezvous.is_some();
     let options = Options {
         until,
+        silence: meets_others.then(|| supervisor::silence(spec.compute.timeout_secs)),
         launch: (launch.origin != Origin::Spec).then_some(launch),
-        ..Options::new(run::read_spec(run)?.train.restarts)
+        ..Options::new(spec.train.restarts)
     };
     let program = compute::path()?;
     let shutdown = Shutdown::counting_signals()?;

@@ -9,6 +9,7 @@ mod node;
 mod outcome;
 mod restart;
 mod screen;
+mod silence;
 mod speed;
 mod terminal;
 #[cfg(test)]
@@ -21,11 +22,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use chrono::{DateTime, Local};
 use nix::sys::signal::Signal;
 
 pub use self::child::Child;
 pub use self::detached::{StopOptions, detach, stop};
-pub use self::node::{NodeOptions, supervise_ranks};
+pub use self::node::{NodeOptions, silence, supervise_ranks};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 pub use self::terminal::Terminal;
 pub use self::watch::watch;
@@ -33,17 +35,21 @@ use crate::checkpoint;
 use crate::launch::Launch;
 use crate::overview;
 use crate::run::{
-    EvalStatus, Lock, Process, ProcessState, Restarts, Role, RunDir, Status, Statuses,
+    EvalStatus, Lock, LockState, Process, ProcessState, Restarts, Role, RunDir, Status, Statuses,
     StopRequests, SupervisorStatus, TrainStatus, TrainerDied,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use detached::frozen_notice;
 use display::Display;
 use log::Log;
+use silence::Silence;
 use worker::Worker;
 
 /// How often an unchanged status is written again, as a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long processes whose supervisor was killed may take to end.
+const ORPHANS_END: Duration = Duration::from_secs(30);
 
 /// How the supervisor waits and how often it restarts.
 #[derive(Clone, Debug)]
@@ -58,17 +64,22 @@ pub struct Options {
     pub until: Option<u64>,
     /// The ranks that the trainer has to start and to wait for; None: those of `compute.devices`.
     pub launch: Option<Launch>,
+    /// How long a trainer may give no sign of life; None: for ever, as nobody but its own host's processes waits for it.
+    pub silence: Option<Duration>,
 }
 
 impl Options {
+    const POLL: Duration = Duration::from_millis(200);
+
     /// Those of `runboard run`.
     pub fn new(restarts: u32) -> Self {
         Options {
             restarts,
             delay: Duration::from_secs(1),
-            poll: Duration::from_millis(200),
+            poll: Self::POLL,
             until: None,
             launch: None,
+            silence: None,
         }
     }
 }
@@ -101,6 +112,7 @@ pub fn lock(run: &RunDir) -> Result<Lock> {
 ///   itself: bad input, or the same exit code at the same step as the last time.
 /// - An evaluator that dies is started again for as long as there is training, and then within the same
 ///   limit. With bad input it is not, and training goes on without it.
+/// - A trainer that gives no sign of life for [`Options::silence`] is killed, and started again as one that died.
 /// - After the trainer has ended, well or not, the evaluator is waited for: it evaluates the last
 ///   checkpoint and exits by itself.
 ///
@@ -138,6 +150,7 @@ pub fn supervise(
         saved: Some(Instant::now()),
         killed: false,
         frozen_noted: false,
+        silence: Silence::default(),
         status,
     };
     supervisor.trainer.restarts.limit(options.restarts);
@@ -157,6 +170,8 @@ struct Supervisor<'a> {
     killed: bool,
     /// Whether it was said that a child is frozen.
     frozen_noted: bool,
+    /// That of the trainer.
+    silence: Silence<DateTime<Local>>,
 }
 
 impl Supervisor<'_> {
@@ -177,6 +192,9 @@ impl Supervisor<'_> {
             display.update(self.statuses());
             self.handle_exits(display, options.restarts);
             self.publish_status();
+            if let Some(limit) = options.silence {
+                self.end_silent(limit, display);
+            }
             if self.trainer.is_done() && self.evaluator.is_done() {
                 return Ok(());
             }
@@ -274,10 +292,24 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Kills a trainer that gives no sign of life any more: the ranks of other hosts have noticed, and wait for another one.
+    fn end_silent(&mut self, limit: Duration, display: &mut Display) {
+        // A disk that refuses this process's status may refuse that of the trainer, which trains on without.
+        let sign = self.trainer.sign_of_life().filter(|_| self.saved.is_some());
+        if self.silence.since(sign) >= limit {
+            self.silence = Silence::default();
+            display.note(&format!(
+                "the trainer gives no sign of life for {} s: it is frozen, or waits for a disk; it is killed",
+                limit.as_secs()
+            ));
+            self.trainer.send(Signal::SIGKILL);
+        }
+    }
+
     /// Pauses the whole run until this process goes on: the terminal's Ctrl-Z reaches this process alone.
     ///
     /// If this process is killed meanwhile the children get SIGHUP and, see [`Shutdown::on_signals`], SIGCONT.
-    fn pause(&self, display: &mut Display) {
+    fn pause(&mut self, display: &mut Display) {
         if !can_go_on_after_a_pause() {
             display.note(
                 "not paused: there is no shell here that would let it go on; Ctrl-C stops the run",
@@ -291,6 +323,7 @@ impl Supervisor<'_> {
         let _ = stop_like_a_terminal();
         self.trainer.send(Signal::SIGCONT);
         self.evaluator.send(Signal::SIGCONT);
+        self.silence = Silence::default(); // it could give no sign
         display.note("going on");
     }
 

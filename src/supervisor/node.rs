@@ -4,10 +4,12 @@
 
 use super::child::{bind_to_supervisor, describe, exit_code};
 use super::restart::{Crash, RestartPolicy};
+use super::silence::Silence;
 use crate::compute;
 use crate::console;
 use crate::error::{BAD_INPUT, DIVERGED, LOST_RANK};
 use crate::launch::Launch;
+use crate::parent::{KILLED_ENDS, end_child};
 use crate::paths;
 use crate::run::RunDir;
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
@@ -45,9 +47,14 @@ impl NodeOptions {
             poll: Duration::from_millis(100),
             // When one ends the others notice at once, and have a few seconds to find out whose fault it was.
             patience: Duration::from_secs(15),
-            silence: Duration::from_secs(timeout_secs.saturating_add(15)),
+            silence: silence(timeout_secs),
         }
     }
+}
+
+/// How long a rank that others wait for may give no sign of life: they have noticed by then, and wait for another one.
+pub fn silence(timeout_secs: u64) -> Duration {
+    Duration::from_secs(timeout_secs.saturating_add(15))
 }
 
 /// Train with the ranks of `launch`, in processes of `program`, until rank 0 says that training is over. Returns the exit
@@ -76,13 +83,16 @@ pub fn supervise_ranks(
         let session = Session::start(run, program, launch)?;
         let delay = match session.wait(shutdown, options)? {
             End::Over(code) => return Ok(code),
-            End::Lost if options.restarts == 0 => {
+            End::Lost { .. } if options.restarts == 0 => {
                 console::timed(format_args!(
                     "not started again: train.restarts is 0; rank 0's host says how training ended"
                 ));
                 return Ok(1);
             }
-            End::Lost => {
+            End::Lost { had_begun } => {
+                if had_begun {
+                    policy.begin_anew(); // whatever kept the ranks from meeting before has passed
+                }
                 console::timed(format_args!("{} to meet again", names(launch)));
                 options.delay
             }
@@ -134,7 +144,10 @@ enum End {
     /// For good, with this exit code.
     Over(i32),
     /// Because a rank has ended that is elsewhere.
-    Lost,
+    Lost {
+        /// Whether these had met and begun.
+        had_begun: bool,
+    },
     /// Because one of them has failed.
     Failed {
         rank: usize,
@@ -155,8 +168,12 @@ struct RankProcess {
     rank: usize,
     child: Child,
     ended: Option<ExitStatus>,
-    /// Its last sign of life, and when that was seen; none before it has begun.
-    sign: Option<(SystemTime, Instant)>,
+    /// Since its last sign of life; it gives none before it has begun.
+    silence: Silence<SystemTime>,
+    /// The step that it has begun with in this session.
+    began: Option<u64>,
+    /// When it was killed, if it was.
+    killed: Option<Instant>,
 }
 
 impl Session {
@@ -175,16 +192,12 @@ impl Session {
                 rank: launch.rank,
                 child,
                 ended: None,
-                sign: None,
+                silence: Silence::default(),
+                began: None,
+                killed: None,
             });
         }
         Ok(session)
-    }
-
-    /// The step that a rank has begun with in this session; none before all ranks have met.
-    fn began(&self, rank: usize) -> Option<u64> {
-        let text = fs::read_to_string(self.directory.join(began_file(rank))).ok()?;
-        text.trim().parse().ok()
     }
 
     /// Wait until all have ended. The first that ends gives the others a limit.
@@ -192,16 +205,20 @@ impl Session {
         let (mut stopping, mut deadline) = (false, None);
         loop {
             for rank in &mut self.ranks {
-                if rank.ended.is_none() {
-                    let ended = rank.child.try_wait();
-                    rank.ended =
-                        ended.with_context(|| format!("failed to wait for rank {}", rank.rank))?;
-                }
+                rank.poll(&self.directory)?;
             }
-            if self.ranks.iter().all(|rank| rank.ended.is_some()) {
+            if self.ranks.iter().all(RankProcess::is_over) {
+                for rank in self.ranks.iter().filter(|rank| rank.ended.is_none()) {
+                    console::timed(format_args!(
+                        "rank {} (pid {}) was killed and does not end: it is in a driver, or waits for a disk; it is \
+                         waited for no longer",
+                        rank.rank,
+                        rank.child.id()
+                    ));
+                }
                 return Ok(self.end(shutdown));
             }
-            if self.ranks.iter().any(|rank| rank.ended.is_some()) {
+            if self.ranks.iter().any(RankProcess::is_over) {
                 deadline.get_or_insert_with(|| Instant::now() + options.patience);
             }
             if shutdown.take_pause() {
@@ -213,17 +230,17 @@ impl Session {
                 console::timed(format_args!(
                     "asking rank 0 to stop after a last checkpoint; ask again to end at once"
                 ));
-                for rank in &self.ranks {
-                    // One that has met nobody yet can pass nothing on.
-                    rank.signal(match self.began(rank.rank) {
+                for rank in &mut self.ranks {
+                    match began(&self.directory, rank.rank) {
                         // A launcher may have sent SIGTERM to all processes already, and a second one ends at once.
-                        Some(_) => Signal::SIGHUP,
-                        None => Signal::SIGKILL,
-                    });
+                        Some(_) => rank.signal(Signal::SIGHUP),
+                        // One that waits for the others can pass nothing on.
+                        None => rank.kill(),
+                    }
                 }
             }
             if shutdown.forced() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                self.ranks.iter().for_each(|it| it.signal(Signal::SIGKILL));
+                self.ranks.iter_mut().for_each(RankProcess::kill);
             }
             thread::sleep(options.poll);
         }
@@ -231,24 +248,16 @@ impl Session {
 
     /// End the ranks that have begun and give no sign of life any more: the others are about to begin again without them.
     fn end_silent(&mut self, limit: Duration) {
-        let directory = self.directory.clone();
-        for rank in self.ranks.iter_mut().filter(|rank| rank.ended.is_none()) {
-            let file = fs::metadata(directory.join(began_file(rank.rank)));
-            let Ok(sign) = file.and_then(|file| file.modified()) else {
-                continue;
-            };
-            match rank.sign {
-                Some((last, seen)) if last == sign && seen.elapsed() >= limit => {
-                    console::timed(format_args!(
-                        "rank {} gives no sign of life for {} s: it is frozen, or waits for a disk; it is killed",
-                        rank.rank,
-                        limit.as_secs()
-                    ));
-                    rank.sign = None;
-                    rank.signal(Signal::SIGKILL);
-                }
-                Some((last, _)) if last == sign => {}
-                _ => rank.sign = Some((sign, Instant::now())),
+        for rank in self.ranks.iter_mut().filter(|rank| rank.killed.is_none()) {
+            let file = fs::metadata(self.directory.join(began_file(rank.rank)));
+            let sign = file.and_then(|file| file.modified()).ok();
+            if rank.ended.is_none() && rank.silence.since(sign) >= limit {
+                console::timed(format_args!(
+                    "rank {} gives no sign of life for {} s: it is frozen, or waits for a disk; it is killed",
+                    rank.rank,
+                    limit.as_secs()
+                ));
+                rank.kill();
             }
         }
     }
@@ -262,7 +271,9 @@ impl Session {
         // All of this process's threads stop here.
         let _ = stop_like_a_terminal();
         self.ranks.iter().for_each(|it| it.signal(Signal::SIGCONT));
-        self.ranks.iter_mut().for_each(|it| it.sign = None);
+        self.ranks
+            .iter_mut()
+            .for_each(|it| it.silence = Silence::default());
     }
 
     /// What follows from how they have ended.
@@ -288,16 +299,19 @@ impl Session {
         if let Some(code) = stopped.into_iter().find(|&code| code > 128) {
             return End::Over(code);
         }
-        let own = ended
-            .iter()
-            .find(|(_, status)| status.code() != Some(LOST_RANK));
+        let own = self.ranks.iter().find_map(|rank| {
+            let status = rank.ended.filter(|it| it.code() != Some(LOST_RANK))?;
+            Some((rank, status))
+        });
         match own {
-            Some(&(rank, status)) => End::Failed {
-                rank,
+            Some((rank, status)) => End::Failed {
+                rank: rank.rank,
                 status,
-                began: self.began(rank),
+                began: rank.began,
             },
-            None => End::Lost,
+            None => End::Lost {
+                had_begun: self.ranks.iter().any(|rank| rank.began.is_some()),
+            },
         }
     }
 }
@@ -306,21 +320,48 @@ impl Drop for Session {
     /// Only an error of this supervisor itself drops running ones.
     fn drop(&mut self) {
         for rank in &mut self.ranks {
-            if rank.ended.is_none() {
-                let _ = rank.child.kill();
-                let _ = rank.child.wait();
+            if rank.ended.is_none() && rank.killed.is_none() {
+                end_child(&mut rank.child);
             }
         }
     }
 }
 
 impl RankProcess {
+    /// Look whether it has ended, and what it has said.
+    fn poll(&mut self, directory: &Path) -> Result<()> {
+        if self.ended.is_none() {
+            let ended = self.child.try_wait();
+            self.ended = ended.with_context(|| format!("failed to wait for rank {}", self.rank))?;
+            self.began = began(directory, self.rank).or(self.began);
+        }
+        Ok(())
+    }
+
+    /// Whether it has ended, or does not though it was killed long ago: it is in a driver, or waits for a disk. It computes
+    /// nothing any more, and ends when that lets it.
+    fn is_over(&self) -> bool {
+        let is_late = |killed: Instant| killed.elapsed() >= KILLED_ENDS;
+        self.ended.is_some() || self.killed.is_some_and(is_late)
+    }
+
     fn signal(&self, signal: Signal) {
         if self.ended.is_none() {
             // Not reaped yet, its pid is still its own.
             let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
         }
     }
+
+    fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.killed.get_or_insert_with(Instant::now);
+    }
+}
+
+/// The step that a rank has begun with; none while it waits for the others.
+fn began(directory: &Path, rank: usize) -> Option<u64> {
+    let text = fs::read_to_string(directory.join(began_file(rank))).ok()?;
+    text.trim().parse().ok()
 }
 
 /// The name of the file in which a rank says that training has begun.
@@ -421,6 +462,27 @@ mod tests {
             supervise(&fake("exit 1"), &Shutdown::new(), options()),
             (1, 4)
         );
+    }
+
+    #[test]
+    fn meetings_that_failed_before_training_began_are_forgotten() {
+        // Both ranks of a session count the same one, whichever is first.
+        let session = "session=$((($(wc -l <starts) + 1) / 2))";
+        let ends = "case $session in 1|3) exit 1;; 2) echo 7 >$7; exit 5;; *) exit 0;; esac";
+        let script = format!("{session}\n{ends}");
+        let ended = supervise(&fake(&script), &Shutdown::new(), options());
+        assert_eq!(ended, (0, 8));
+    }
+
+    #[test]
+    fn rank_that_takes_its_sign_of_life_back_waits_for_the_others_and_is_left_alone() {
+        let options = NodeOptions {
+            silence: Duration::from_millis(300),
+            ..options()
+        };
+        let script = "echo 7 >$7; sleep 0.1; rm $7; sleep 1; exit 0";
+        let ended = supervise(&fake(script), &Shutdown::new(), options);
+        assert_eq!(ended, (0, 2));
     }
 
     #[test]

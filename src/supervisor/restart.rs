@@ -93,6 +93,12 @@ impl RestartPolicy {
         self.retry_delay()
     }
 
+    /// The process has worked since it died last: the crashes before are no part of what comes.
+    pub(super) fn begin_anew(&mut self) {
+        self.last = None;
+        self.start_series();
+    }
+
     fn start_series(&mut self) {
         self.series = 0;
         self.delays = self.backoff.build();

@@ -5,13 +5,14 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use chrono::{DateTime, Local};
 use nix::sys::signal::Signal;
 
 use super::child::Child;
 use super::display::Display;
 use super::outcome::Failure;
 use super::restart::{Crash, RestartPolicy};
-use crate::run::{Role, RunDir, Status};
+use crate::run::{ProcessState, Role, RunDir, Status};
 
 /// How many lines of a failed child's log are shown.
 const TAIL: usize = 20;
@@ -189,6 +190,23 @@ impl<'a, S: Status> Worker<'a, S> {
             Phase::Running(child) => child.frozen(self.run).map(|pid| (S::ROLE, pid)),
             _ => None,
         }
+    }
+
+    /// When its process gave its last sign of life, if it is at its work and has given one.
+    pub(super) fn sign_of_life(&self) -> Option<DateTime<Local>> {
+        let Phase::Running(child) = &self.phase else {
+            return None;
+        };
+        let process = self
+            .status
+            .as_ref()
+            .filter(|it| child.wrote(*it))?
+            .process();
+        let works = matches!(
+            process.state,
+            ProcessState::Starting | ProcessState::Running
+        );
+        works.then_some(process.heartbeat)
     }
 
     /// Counts the end of its process as a good one.

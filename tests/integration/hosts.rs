@@ -246,6 +246,26 @@ fn rank_that_another_host_loses_is_named_and_all_begin_again() {
 }
 
 #[test]
+fn trainer_of_the_first_host_that_freezes_is_killed_and_all_begin_again() {
+    let hosts = Hosts::new(2, 1);
+    let timeout = ["--set", ENDLESS, "--set", "compute.timeout_secs=5"];
+    let nodes = [0, 1].map(|host| hosts.start("run", host, &timeout));
+    let run = hosts.under_way();
+    let trainer = at_work(&status(&run, "train").unwrap()).unwrap();
+    hold(trainer);
+    let before = checkpoints(&run).pop();
+    wait_for("a new checkpoint of another trainer", || {
+        let another = at_work(&status(&run, "train")?)? != trainer;
+        (another && checkpoints(&run).pop() > before).then_some(())
+    });
+    signal(&nodes[0], Signal::SIGINT);
+    let [zero, one] = nodes.map(end);
+    assert_eq!((zero.code, one.code), (Some(130), Some(129)), "{}", one.err);
+    let killed = "the trainer gives no sign of life for 20 s: it is frozen, or waits for a disk; it is killed";
+    assert!(zero.out.contains(killed), "{}", zero.out);
+}
+
+#[test]
 fn elastic_training_goes_on_without_a_host_that_is_off_and_with_it_after_a_resume() {
     let hosts = Hosts::new(2, 1);
     let elastic = ["compute.elastic=true", "compute.timeout_secs=5"];
@@ -341,6 +361,21 @@ fn hosts_that_differ_are_told_in_what() {
             said.contains(") has seed 7, optimizer.momentum 0.9"),
             "{said}"
         );
+    }
+}
+
+#[test]
+fn hosts_with_different_numbers_of_ranks_are_told_so_at_once() {
+    let hosts = Hosts::new(2, 1);
+    let uneven = Hosts {
+        port: hosts.port,
+        ..Hosts::new(2, 3)
+    };
+    let [zero, one] = [hosts.start("run", 0, &[]), uneven.start("run", 1, &[])].map(end);
+    for (done, said) in [(&zero, &zero.out), (&one, &one.err)] {
+        assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);
+        assert!(said.contains(") is one of 6 ranks, rank 0 on "), "{said}");
+        assert!(said.contains(") is one of 2 ranks"), "{said}");
     }
 }
 

@@ -497,7 +497,10 @@ impl<'a> Trainer<'a> {
         self.run.check_present()?; // or saving would make its directory again
         // Curves first: a resumed run purges what is newer than its checkpoint and misses nothing older.
         self.reporter.flush();
-        let saved = checkpoint::save(&self.run.checkpoints(), checkpoint);
+        let directory = self.run.checkpoints();
+        // A slow disk takes its time, in which others must not take this process for frozen.
+        let save = || checkpoint::save(&directory, checkpoint);
+        let saved = run::with_heartbeat(self.status, self.run, save);
         match &saved {
             Ok(_) => retain(self.run, self.spec, &mut self.queue),
             Err(error) => console::warning(format_args!(
@@ -513,7 +516,8 @@ impl<'a> Trainer<'a> {
         self.run.check_present()?;
         self.reporter.flush();
         let directory = self.run.checkpoints();
-        files::retry_io(|| checkpoint::save(&directory, checkpoint)).with_context(|| {
+        let save = || files::retry_io(|| checkpoint::save(&directory, checkpoint));
+        run::with_heartbeat(self.status, self.run, save).with_context(|| {
             let newest = match checkpoint::latest(&directory) {
                 Ok(Some(entry)) => format!("the newest one is of step {}", entry.step),
                 _ => "there is no other one".to_owned(),

@@ -69,6 +69,7 @@ impl Fake {
             poll: Duration::from_millis(5),
             until: None,
             launch: None,
+            silence: None,
         };
         let mut display = Display::plain(shown.clone());
         let lock = lock(&self.run).unwrap();

@@ -157,6 +157,43 @@ fn stop_cancels_a_scheduled_restart() {
 }
 
 #[test]
+fn trainer_that_others_wait_for_and_that_gives_no_sign_of_life_is_killed_and_started_again() {
+    let fake = Fake::both(
+        &format!(
+            "[ -e first ] && exit 0; touch first; {{ {SET_IDENTITY} train.template; }} >new; mv new train.status.json; \
+             kill -STOP $$"
+        ),
+        WHILE_TRAINING,
+    );
+    let mut process = Process::of(12_345_678); // which is nobody's
+    process.state = ProcessState::Running;
+    TrainStatus::new(process).save(&fake.run).unwrap();
+    std::fs::rename(fake.run.status(Role::TRAIN), fake.file("train.template")).unwrap();
+    let options = Options {
+        delay: Duration::from_millis(1),
+        poll: Duration::from_millis(5),
+        silence: Some(Duration::from_millis(300)),
+        ..Options::new(2)
+    };
+    let shown = Shown::default();
+    let summary = supervise(
+        &fake.run,
+        &lock(&fake.run).unwrap(),
+        &fake.program,
+        &Shutdown::new(),
+        &mut Display::plain(shown.clone()),
+        options,
+    );
+    assert_eq!(summary.unwrap().exit_code(), 0);
+    let shown = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(
+        shown,
+        "the trainer gives no sign of life for 0 s: it is frozen, or waits for a disk; it is killed\n\
+         the trainer died (signal 9, SIGKILL); restart 1 of 2 in 0 s\n"
+    );
+}
+
+#[test]
 fn run_that_vanished_is_not_restarted() {
     // At one stroke, and not before the evaluator is running in it.
     let fake = Fake::both(

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use runboard::launch::Launch;
-use runboard::parent::bind_to_parent;
+use runboard::parent::{bind_to_parent, end_child};
 use runboard::paths;
 use runboard::run::{Role, RunDir};
 use std::env;
@@ -92,11 +92,11 @@ impl RankProcesses {
 
 impl Drop for RankProcesses {
     fn drop(&mut self) {
-        for (_, child) in self.lock().iter_mut() {
-            // They have nothing to save.
-            let _ = child.kill();
-            let _ = child.wait();
+        let mut children = self.lock();
+        for (_, child) in children.iter_mut() {
+            let _ = child.kill(); // all at once; they have nothing to save
         }
+        children.iter_mut().for_each(|(_, child)| end_child(child));
     }
 }
 
