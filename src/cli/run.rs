@@ -132,6 +132,10 @@ pub(super) fn begun_before(runs: &Path, name: &str, job: Option<&Job>) -> Option
         "this job is started again, and goes on with {}",
         found.id()
     ));
+    if let Found::Run(run) = &found {
+        // torchrun kills supervisors that take too long, and starts them again before what they have started has ended.
+        supervisor::wait_for_orphans(run);
+    }
     Some(found)
 }
 

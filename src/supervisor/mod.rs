@@ -101,6 +101,23 @@ pub fn lock(run: &RunDir) -> Result<Lock> {
     Ok(lock)
 }
 
+/// Whether a process of `run` is there, whatever its status says by now.
+pub(crate) fn is_locked(run: &RunDir) -> bool {
+    let roles = [Role::Supervisor, Role::TRAIN, Role::Eval];
+    roles
+        .map(|role| Lock::probe(run, role))
+        .contains(&LockState::Held)
+}
+
+/// Waits for the processes of a session whose supervisor was killed: the trainer saves a last checkpoint and the evaluator ends
+/// what it is at, which is no matter of minutes. Whoever then works there still is for [`lock`] to name.
+pub fn wait_for_orphans(run: &RunDir) {
+    let deadline = Instant::now() + ORPHANS_END;
+    while is_locked(run) && Instant::now() < deadline {
+        thread::sleep(Options::POLL);
+    }
+}
+
 /// Trains and evaluates `run`, whose [`lock`] this is, in two processes of `program` (runboard-compute), `program train --run DIR`
 /// and `program eval --run DIR`, and returns when both have ended.
 ///

@@ -21,8 +21,8 @@ use crate::compute::Machine;
 use crate::files::write_atomic;
 use crate::overview::unscored;
 use crate::run::{
-    self, Lock, LockState, Process, ProcessState, Provenance, Role, RunDir, RunState, Status,
-    StopRequests, SupervisorStatus, SweepStatus, TrainStatus, data,
+    self, Lock, Process, ProcessState, Provenance, Role, RunDir, RunState, Status, StopRequests,
+    SupervisorStatus, SweepStatus, TrainStatus, data,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
 use crate::spec::Spec;
@@ -420,7 +420,7 @@ impl<'a> Supervisor<'a> {
         let index = index.context("the schedule named a point that is not there")?;
         let (point, spec) = (&session.sweep.points[index], &session.sweep.specs[index]);
         let begun = session.directory.run(point);
-        if begun.as_ref().is_some_and(is_locked) {
+        if begun.as_ref().is_some_and(supervisor::is_locked) {
             return Ok(true); // by processes of a session that was killed, which are about to end
         }
         let Some(room) = self.executor.reserve(spec)? else {
@@ -637,14 +637,6 @@ impl<'a> Supervisor<'a> {
             }
         }
     }
-}
-
-/// Whether a process of the run is there, whatever its status says by now.
-fn is_locked(run: &RunDir) -> bool {
-    let roles = [Role::Supervisor, Role::TRAIN, Role::Eval];
-    roles
-        .map(|role| Lock::probe(run, role))
-        .contains(&LockState::Held)
 }
 
 /// Removes what a kill left of a run that was being made. It is no run before its spec is there, and nobody works in it.

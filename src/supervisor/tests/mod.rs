@@ -322,3 +322,16 @@ fn run_that_is_running_already_is_left_alone() {
         assert!(!fake.run.log(Role::TRAIN).exists());
     }
 }
+
+#[test]
+fn processes_of_a_session_that_was_killed_are_waited_for() {
+    let fake = Fake::new("");
+    let orphan = Lock::take(&fake.run, Role::Eval).unwrap();
+    let ends = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        drop(orphan);
+    });
+    wait_for_orphans(&fake.run);
+    lock(&fake.run).unwrap();
+    ends.join().unwrap();
+}
