@@ -266,6 +266,26 @@ fn trainer_of_the_first_host_that_freezes_is_killed_and_all_begin_again() {
 }
 
 #[test]
+fn elastic_training_goes_on_when_the_trainer_is_killed_and_the_other_host_with_it() {
+    let hosts = Hosts::new(2, 1);
+    let elastic = ["compute.elastic=true", "compute.timeout_secs=5"];
+    let sets = ["--set", ENDLESS, "--set", elastic[0], "--set", elastic[1]];
+    let [zero, one] = [0, 1].map(|host| hosts.start("run", host, &sets));
+    let run = hosts.under_way();
+    // It has no time to say what it has lost.
+    let trainer = at_work(&status(&run, "train").unwrap()).unwrap();
+    kill(trainer, Signal::SIGKILL).unwrap();
+    signal(&one, Signal::SIGKILL);
+    one.wait_with_output().unwrap();
+    wait_for("training with one rank", || {
+        (status(&run, "train")?["ranks"] == 1).then_some(())
+    });
+    signal(&zero, Signal::SIGINT);
+    let zero = end(zero);
+    assert_eq!(zero.code, Some(130), "{}\n{}", zero.out, zero.err);
+}
+
+#[test]
 fn elastic_training_goes_on_without_a_host_that_is_off_and_with_it_after_a_resume() {
     let hosts = Hosts::new(2, 1);
     let elastic = ["compute.elastic=true", "compute.timeout_secs=5"];

@@ -77,7 +77,7 @@ pub fn train(
         steps: before.as_ref().map_or(0, |status| status.steps),
         seconds: before.as_ref().map_or(0.0, |status| status.seconds),
         threads: before.as_ref().and_then(|status| status.threads),
-        lost_rank: before.as_ref().is_some_and(|status| status.lost_rank),
+        lost_rank: before.as_ref().is_some_and(has_lost_rank),
         ranks: before.and_then(|status| status.ranks),
         until,
         ..TrainStatus::new(Process::current())
@@ -87,6 +87,11 @@ pub fn train(
         return result;
     }
     run::record_completion(&mut status, run, result)
+}
+
+/// Whether the trainer before this one has lost a rank: another one, or itself, which died at its work and could not say so.
+fn has_lost_rank(before: &TrainStatus) -> bool {
+    before.lost_rank || before.process.state == ProcessState::Running
 }
 
 /// Train, and again from an earlier checkpoint each time that training diverges and the spec wants it.
@@ -99,9 +104,12 @@ fn train_with_rollbacks(
     let spec = run::read_spec(run)?;
     let mut rollbacks = None;
     loop {
+        let have_met = rollbacks.is_some();
         let mut trainer = match Trainer::start(run, &spec, launch, rollbacks, status, stop) {
             Ok(trainer) => trainer,
             Err(error) => {
+                // Those that were there before have not all come again.
+                status.lost_rank |= have_met;
                 let StoppedAtStart(signal) = error.downcast()?;
                 return Ok(Completion::Stopped(signal));
             }
@@ -194,8 +202,8 @@ impl<'a> Trainer<'a> {
         status.save(run)?;
         let (device, device_name) = backend::training_device(&spec.compute, launch)?;
         let device_names = backend::machine().training_devices(&spec.compute, launch)?;
-        let was_lost = status.lost_rank && run::is_started_again(run);
-        let processes = RankProcesses::start(run, launch, was_lost)?;
+        status.lost_rank &= run::is_started_again(run); // a resume waits for all
+        let processes = RankProcesses::start(run, launch, status.lost_rank)?;
         let threads = backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
         let TrainingData {
             images, classes, ..
