@@ -39,6 +39,8 @@ struct Shared {
 #[derive(Default)]
 struct Requests {
     first: Option<i32>,
+    /// Whether that came from another host, whose own signal nobody here knows.
+    is_passed_on: bool,
     /// How many of them may force it.
     count: usize,
     /// Whether a pause was asked for.
@@ -114,14 +116,29 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks to stop as `signal` would.
+    /// Asks to stop as `signal` would. That the time is almost up is said to all hosts at about the same time: what another one
+    /// has passed on meanwhile was that, too.
     pub fn request(&self, signal: i32) {
+        let mut requests = self.lock();
+        if signal == SIGUSR1 && mem::take(&mut requests.is_passed_on) {
+            requests.first = Some(signal);
+        }
+        drop(requests);
         let count = |before| before + usize::from(![SIGHUP, SIGUSR1].contains(&signal));
         self.count(signal, count);
     }
 
     /// Asks to stop as `signal` would, unless that was asked already: so it never forces it, while a signal after it does.
     pub fn request_once(&self, signal: i32) {
+        self.lock().is_passed_on = false;
+        self.count(signal, |before| before.max(1));
+    }
+
+    /// As [`Shutdown::request_once`], for a host that was asked to stop and does not tell by what.
+    pub fn pass_on(&self, signal: i32) {
+        let mut requests = self.lock();
+        requests.is_passed_on |= requests.first.is_none();
+        drop(requests);
         self.count(signal, |before| before.max(1));
     }
 
@@ -313,6 +330,24 @@ mod tests {
         shutdown.force(SIGTERM);
         assert!(shutdown.forced());
         assert_eq!(shutdown.requested(), Some(SIGINT));
+    }
+
+    #[test]
+    fn time_that_is_up_on_all_hosts_is_no_matter_of_which_one_says_so_first() {
+        let shutdown = Shutdown::new();
+        shutdown.pass_on(SIGTERM);
+        assert_eq!(shutdown.requested(), Some(SIGTERM));
+        shutdown.request(SIGUSR1);
+        assert_eq!(
+            (shutdown.requested(), shutdown.forced()),
+            (Some(SIGUSR1), false)
+        );
+        // But who was asked here stays stopped.
+        let shutdown = Shutdown::new();
+        shutdown.pass_on(SIGTERM);
+        shutdown.request_once(SIGTERM);
+        shutdown.request(SIGUSR1);
+        assert_eq!(shutdown.requested(), Some(SIGTERM));
     }
 
     /// This test again, in a process of its own, which the variable tells to play the other side, and which

@@ -35,6 +35,9 @@ struct StopRequest {
     holder: Holder,
     /// Whether it shall end at once, without a last checkpoint.
     now: bool,
+    /// Whether the supervisor of another host was asked, which passes it on.
+    #[serde(default)]
+    passed_on: bool,
 }
 
 /// Asks the process of the role to stop whose lock says `holder`; `now` is without a last checkpoint.
@@ -49,13 +52,20 @@ pub(crate) fn write(directory: &ProcessDir, role: Role, holder: &Holder, now: bo
         version: VERSION,
         holder: holder.clone(),
         now,
+        passed_on: false,
     };
-    let mut json = serde_json::to_vec(&request).context("failed to encode a request to stop")?;
-    json.push(b'\n');
-    replace(&directory.stop_request(role), &json)
+    request.write(directory, role)
 }
 
-/// Asks the run to stop whose trainer this process is: its supervisor if there is one, or else `stop`, the trainer's own.
+impl StopRequest {
+    fn write(&self, directory: &ProcessDir, role: Role) -> Result<()> {
+        let mut json = serde_json::to_vec(self).context("failed to encode a request to stop")?;
+        json.push(b'\n');
+        replace(&directory.stop_request(role), &json)
+    }
+}
+
+/// Asks the run to stop whose trainer this process is, as another host was asked: its supervisor if there is one, or else `stop`, the trainer's own.
 pub fn request_stop(run: &RunDir, stop: &Shutdown) {
     if stop.requested().is_some() {
         return;
@@ -63,7 +73,13 @@ pub fn request_stop(run: &RunDir, stop: &Shutdown) {
     let supervisor = SupervisorStatus::load(run).ok().flatten();
     let supervisor = supervisor.filter(|status| status.alive(run));
     let holder = supervisor.and_then(|_| Lock::holder(run, Role::Supervisor));
-    let asked = holder.is_some_and(|holder| write(run, Role::Supervisor, &holder, false).is_ok());
+    let request = holder.map(|holder| StopRequest {
+        version: VERSION,
+        holder,
+        now: false,
+        passed_on: true,
+    });
+    let asked = request.is_some_and(|request| request.write(run, Role::Supervisor).is_ok());
     if !asked {
         stop.request_once(SIGTERM);
     }
@@ -105,7 +121,6 @@ impl StopRequests {
         let (directory, role) = (lock.directory().clone(), lock.role());
         let shutdown = shutdown.clone();
         let look = move || {
-            let mut asked = false;
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 // What is no request, or cannot be read, is nobody's.
                 let request = read(&directory, role).ok().flatten();
@@ -120,10 +135,10 @@ impl StopRequests {
                         shutdown.force(SIGTERM);
                         break;
                     }
-                    Some(_) if !asked => shutdown.request_once(SIGTERM),
-                    _ => {}
+                    Some(request) if request.passed_on => shutdown.pass_on(SIGTERM),
+                    Some(_) => shutdown.request_once(SIGTERM),
+                    None => {}
                 }
-                asked |= own.is_some();
             }
         };
         thread::Builder::new()
