@@ -212,7 +212,8 @@ def test(first, second):
     ranks = lambda: status(first.run()).get("ranks")
     wait_for("training with one rank", lambda: ranks() == 1, NOTICED)
     progress(first, first.checkpoints()[-1], "a checkpoint of the first host alone")
-    demand("training goes on with 1 of 2 ranks, as compute.elastic says: rank 0 on host-0 (pid " in text(zero), text(zero))
+    alone = "training goes on with 1 of 2 ranks, as compute.elastic says: rank 0 on host-0 (pid "
+    wait_for("what rank 0 says of it", lambda: alone in text(zero), NOTICED)  # it is shown a moment later
     os.kill(next(pid for pid in first.pids() if is_command(pid, "run")), signal.SIGTERM)
     ended(zero, 143, "rank 0's host")
     second.cable("up")
