@@ -15,6 +15,7 @@
 //! A checkpoint is written as `step-N.tmp/`, synced and renamed: whatever is not renamed does not exist. It
 //! is renamed again, `step-N.old/`, before it is removed, and changes names with one that takes its place.
 
+mod best;
 mod difference;
 mod format;
 #[cfg(test)]
@@ -28,12 +29,13 @@ mod tensors;
 mod version;
 mod watch;
 
+pub use best::link_best;
 pub use difference::{Difference, difference};
 pub use format::fingerprint;
 pub use format::safetensors;
 pub use lease::Lease;
 pub use restore::{Restored, restore};
-pub use retention::{MAX_WAITING, link_best, retain, retain_after_training, rollback_candidates};
+pub use retention::{MAX_WAITING, retain, retain_after_training, rollback_candidates};
 pub use rollback::Rollback;
 pub use tensors::{EMA, LOOKAHEAD, NamedTensor, TensorGroups, WEIGHTS, averaged, group};
 pub use version::CheckpointVersion;

@@ -1,26 +1,17 @@
 //! Which checkpoints stay.
 
+use super::best::{is_stale_link, link_best};
 use super::queue::EvaluationQueue;
-use super::{CheckpointEntry, Rollback, contents, list, name, remove, remove_if, step};
+use super::{CheckpointEntry, Rollback, contents, list, remove, remove_if, step};
 use crate::console;
 use crate::run::{EvaluationProgress, Journal, Lock, Role, RunDir, Status, TrainStatus};
 use crate::spec::{self, OnDivergence, Policy, Spec};
 use anyhow::Result;
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// The link to the best checkpoint by evaluation, beside the checkpoints.
-const BEST: &str = "best";
-
-/// How the names of links begin that are to become [`BEST`], and how long it takes at most to make one.
-const LINK_PREFIX: &str = ".best-";
-const LINKING: Duration = Duration::from_secs(60);
 
 /// So many checkpoints at most wait for their evaluation; beyond it the oldest are removed. The tutorial's
 /// network takes 9 MB a checkpoint, so an evaluator that is slow, or not running, costs less than 1 GB.
@@ -207,31 +198,6 @@ fn remove_unwanted(directory: &Path, mut wanted: impl FnMut() -> Option<Retentio
     done
 }
 
-/// Let the link `best` in `directory` lead to the checkpoint of this step; without one, or if that is not
-/// there, there is no link. It is for people: where it cannot be made, training goes on with a warning.
-///
-/// Trainer and evaluator both may call it, at any time.
-pub fn link_best(directory: &Path, best: Option<u64>) {
-    let link = directory.join(BEST);
-    let target = best.map(name).filter(|name| directory.join(name).is_dir());
-    let linked = match (target, fs::read_link(&link)) {
-        (Some(target), Ok(now)) if now == Path::new(&target) => Ok(()),
-        // Relative, so that the run may be moved.
-        (Some(target), _) => tempfile::Builder::new()
-            .prefix(LINK_PREFIX)
-            .make_in(directory, |path| symlink(&target, path))
-            .and_then(|made| made.into_temp_path().persist(&link).map_err(Into::into)),
-        (None, Ok(_)) => fs::remove_file(&link),
-        (None, Err(_)) => Ok(()),
-    };
-    match linked {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            console::warning(format_args!("failed to link {}: {error}", link.display()))
-        }
-        _ => {} // if it is not found, the other process was faster
-    }
-}
-
 /// Remove what saves, removals and links left behind that were interrupted.
 pub(super) fn remove_stale(directory: &Path) -> Result<()> {
     for path in contents(directory)? {
@@ -244,25 +210,18 @@ pub(super) fn remove_stale(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether this is a link that was made to become `best` and that nobody is making any more: the evaluator may be
-/// making one now, which takes moments.
-fn is_stale_link(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let link = fs::symlink_metadata(path).ok().filter(|it| it.is_symlink());
-    let made = link.and_then(|link| link.modified().ok());
-    let age = made.and_then(|made| made.elapsed().ok());
-    name.is_some_and(|name| name.starts_with(LINK_PREFIX)) && age.is_some_and(|age| age > LINKING)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::best::BEST;
     use super::super::tests::sample;
-    use super::super::{CheckpointVersion, Lease, load, save};
+    use super::super::{CheckpointVersion, Lease, load, name, save};
     use super::*;
     use crate::run::{Scores, provenance};
     use nix::fcntl::AT_FDCWD;
     use nix::sys::stat::{UtimensatFlags, utimensat};
     use nix::sys::time::TimeSpec;
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     /// Checkpoints of these steps.
     fn entries(steps: &[u64]) -> Vec<CheckpointEntry> {
@@ -442,25 +401,6 @@ mod tests {
     }
 
     #[test]
-    fn stale_links_are_removed_and_new_ones_stay() {
-        let directory = tempfile::tempdir().unwrap();
-        for link in [".best-stale1", ".best-new123", "notes"] {
-            symlink("step-00000001", directory.path().join(link)).unwrap();
-        }
-        let long_ago = TimeSpec::new(1, 0);
-        for link in [".best-stale1", "notes"] {
-            let (link, follow) = (directory.path().join(link), UtimensatFlags::NoFollowSymlink);
-            utimensat(AT_FDCWD, &link, &long_ago, &long_ago, follow).unwrap();
-        }
-        fs::write(directory.path().join(".best-file"), "of somebody").unwrap();
-        remove_stale(directory.path()).unwrap();
-        assert_eq!(
-            names(directory.path()),
-            [".best-file", ".best-new123", "notes"]
-        );
-    }
-
-    #[test]
     fn checkpoint_that_is_read_stays_until_it_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = save(directory.path(), &sample(1)).unwrap();
@@ -491,32 +431,6 @@ mod tests {
         assert_eq!(names(directory.path()), [name(1), name(3)]);
         remove_unwanted(directory.path(), || None).unwrap();
         assert_eq!(names(directory.path()), [name(1), name(3)]);
-    }
-
-    #[test]
-    fn link_leads_to_the_best_checkpoint_that_is_there() {
-        let directory = tempfile::tempdir().unwrap();
-        let directory = directory.path();
-        for step in [1, 2, 3] {
-            save(directory, &sample(step)).unwrap();
-        }
-        let best = |best| {
-            remove_unwanted(directory, || Some(Retention { best, ..last(1) })).unwrap();
-            let found = load(&directory.join(BEST)).ok();
-            assert_eq!(found.is_some(), names(directory).contains(&BEST.to_owned()));
-            found.map(|checkpoint| checkpoint.state.step)
-        };
-        assert_eq!(best(Some(2)), Some(2));
-        assert_eq!(best(Some(2)), Some(2));
-        assert_eq!(best(Some(3)), Some(3));
-        assert_eq!(names(directory), [BEST.to_owned(), name(3)]);
-        assert_eq!(list(directory).unwrap().len(), 1);
-        assert_eq!(best(Some(2)), None);
-        assert_eq!(best(None), None);
-        // In the way of the link, which is not worth the run.
-        fs::create_dir(directory.join(BEST)).unwrap();
-        link_best(directory, Some(3));
-        assert_eq!(names(directory), [BEST.to_owned(), name(3)]);
     }
 
     #[test]
@@ -560,5 +474,50 @@ mod tests {
         spec.train.keep_checkpoints = 1;
         assert_eq!(steps(&spec, &mut queue), [1, 4, 5]);
         assert!(half_saved.exists());
+    }
+
+    #[test]
+    fn stale_links_are_removed_and_new_ones_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        for link in [".best-stale1", ".best-new123", "notes"] {
+            symlink("step-00000001", directory.path().join(link)).unwrap();
+        }
+        let long_ago = TimeSpec::new(1, 0);
+        for link in [".best-stale1", "notes"] {
+            let (link, follow) = (directory.path().join(link), UtimensatFlags::NoFollowSymlink);
+            utimensat(AT_FDCWD, &link, &long_ago, &long_ago, follow).unwrap();
+        }
+        fs::write(directory.path().join(".best-file"), "of somebody").unwrap();
+        remove_stale(directory.path()).unwrap();
+        assert_eq!(
+            names(directory.path()),
+            [".best-file", ".best-new123", "notes"]
+        );
+    }
+
+    #[test]
+    fn link_leads_to_the_best_checkpoint_that_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        for step in [1, 2, 3] {
+            save(directory, &sample(step)).unwrap();
+        }
+        let best = |best| {
+            remove_unwanted(directory, || Some(Retention { best, ..last(1) })).unwrap();
+            let found = load(&directory.join(BEST)).ok();
+            assert_eq!(found.is_some(), names(directory).contains(&BEST.to_owned()));
+            found.map(|checkpoint| checkpoint.state.step)
+        };
+        assert_eq!(best(Some(2)), Some(2));
+        assert_eq!(best(Some(2)), Some(2));
+        assert_eq!(best(Some(3)), Some(3));
+        assert_eq!(names(directory), [BEST.to_owned(), name(3)]);
+        assert_eq!(list(directory).unwrap().len(), 1);
+        assert_eq!(best(Some(2)), None);
+        assert_eq!(best(None), None);
+        // In the way of the link, which is not worth the run.
+        fs::create_dir(directory.join(BEST)).unwrap();
+        link_best(directory, Some(3));
+        assert_eq!(names(directory), [BEST.to_owned(), name(3)]);
     }
 }

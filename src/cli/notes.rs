@@ -116,7 +116,7 @@ fn never_reached(spec: &Spec, images: usize) -> impl Iterator<Item = String> {
             "the weights are never averaged",
         ),
     ];
-    let beyond = times.into_iter().filter_map(move |(field, time, unit, effect)| {
+    times.into_iter().filter_map(move |(field, time, unit, effect)| {
         let step = in_steps(time, unit, steps, epoch);
         let word = match unit {
             Unit::Steps => "steps",
@@ -130,8 +130,7 @@ fn never_reached(spec: &Spec, images: usize) -> impl Iterator<Item = String> {
                 steps / epoch
             )
         })
-    });
-    beyond
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The network's input against TensorFlow's, and the distribution of its random parameters.
 
-use super::augmentation::{Augmentation, Preprocessor, input_len};
+use super::augmentation::Augmentation;
 use super::format::RECORD_BYTES;
 use super::images::Images;
+use super::preprocessor::{Preprocessor, input_len};
 use super::random;
 use super::stream::{Batch, BatchStream, Batching, Share};
 use crate::reference::{Golden, deviation};

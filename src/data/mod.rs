@@ -8,7 +8,7 @@
 //! ([`BatchStream`] for training, [`evaluation_batch`]); [`sources`] holds where the files come from: download,
 //! import, generation. Neither knows the network, nor what becomes of a batch.
 
-pub mod augmentation;
+mod augmentation;
 mod files;
 mod fingerprint;
 mod format;
@@ -18,17 +18,19 @@ mod fuzz;
 mod golden;
 mod images;
 mod prefetch;
+mod preprocessor;
 pub mod random;
 mod sources;
 mod stream;
 mod summary;
 mod views;
 
-pub use augmentation::{Augmentation, ChannelStatistics, Preprocessor};
+pub use augmentation::Augmentation;
 pub use files::{class_names, count_training_images};
 pub use fingerprint::Fingerprint;
 pub use format::{CHANNELS, CLASS_COUNT, CLASSES, RECORD_BYTES, SIDE, Split};
 pub use images::Images;
+pub use preprocessor::{ChannelStatistics, Preprocessor};
 pub use sources::{
     ChangeCounts, Changes, Fetch, Picture, Plan, find, find_pictures, import, plan, prepare,
     synthesize,

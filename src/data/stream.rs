@@ -1,10 +1,11 @@
 //! Batches: an endless, shuffled, augmented stream for training in which batch k is a pure function of
 //! (seed, k), and one pass in order for evaluation; or plans of them, for a device that holds the images.
 
-use super::augmentation::{Augmentation, Preprocessor, input_len};
+use super::augmentation::Augmentation;
 use super::format::{CHANNELS, SIDE};
 use super::images::Images;
 use super::prefetch::Prefetch;
+use super::preprocessor::{Preprocessor, input_len};
 use super::random;
 use crate::spec::{Flip, Input, Seed, Train};
 use anyhow::Result;

@@ -222,23 +222,4 @@ mod tests {
         assert!(Histogram::of(&[]).limits.is_empty());
         assert_eq!(Histogram::of(&[f32::NAN]).num, 0);
     }
-
-    /// `cargo test --release -- --ignored --nocapture bucketing_speed`
-    #[test]
-    #[ignore = "prints a measurement"]
-    fn bucketing_speed() {
-        let wave = |i: u32| (i as f32 * 0.37).sin().powi(3) * 0.05;
-        let values: Vec<f32> = (0..900_000).map(wave).collect();
-        let mut best = [f64::INFINITY; 2];
-        for _ in 0..20 {
-            let start = std::time::Instant::now();
-            std::hint::black_box(Histogram::of(std::hint::black_box(&values)));
-            best[0] = best[0].min(start.elapsed().as_secs_f64());
-            let start = std::time::Instant::now();
-            std::hint::black_box(by_search(std::hint::black_box(&values)));
-            best[1] = best[1].min(start.elapsed().as_secs_f64());
-        }
-        let [cells, search] = best.map(|seconds| seconds * 1e3);
-        println!("900,000 values: {cells:.2} ms, counts alone by binary search {search:.2} ms");
-    }
 }

@@ -20,6 +20,7 @@ mod process_dir;
 mod provenance;
 mod registry;
 mod spec;
+mod state;
 mod status;
 pub(crate) mod stop_request;
 mod timestamp;
@@ -39,10 +40,9 @@ pub use point::{record_swept_fields, swept_fields};
 pub use process::{Process, ProcessState, boot};
 pub use process_dir::{ProcessDir, SWEEP};
 pub use provenance::{Git, Provenance, Repetition, Software, WeightsOrigin};
-pub use registry::{
-    Found, RunState, Statuses, check_directory, list, points, resolve, resolve_any, state,
-};
+pub use registry::{Found, check_directory, list, points, resolve, resolve_any};
 pub use spec::{SpecChange, has_new_spec, read_spec};
+pub use state::{RunState, Statuses, state};
 pub use status::{
     Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, SweepStatus,
     TrainStatus, Trend, is_started_again,

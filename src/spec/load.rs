@@ -215,17 +215,18 @@ pub(super) fn resolve<L: Borrow<Layer>>(layers: &[L]) -> Result<Spec> {
     for unused in unused::fields(&spec) {
         // Whoever switches something off above need not unset all that belongs to it. The command line is one, whatever
         // the order of its overrides.
-        let concerns = |layer: &&Layer| {
+        let topmost = layers.iter().copied().rfind(|layer| {
             layer.sets(&unused.field) || unused.by.iter().any(|field| layer.sets(field))
-        };
-        let topmost = layers.iter().rposition(|layer| concerns(&layer));
-        let is_override = |layer: &Layer| layer.source.is_override();
-        let same = topmost.map(|index| match is_override(&layers[index]) {
-            true => layers.iter().filter(|layer| is_override(layer)).collect(),
-            false => vec![&layers[index]],
         });
-        let set = same.into_iter().flatten();
-        let mut set = set.filter(|layer| layer.sets(&unused.field));
+        let is_override = |layer: &Layer| layer.source.is_override();
+        let same: Vec<&Layer> = match topmost {
+            Some(topmost) if is_override(topmost) => {
+                let all = layers.iter().copied();
+                all.filter(|layer| is_override(layer)).collect()
+            }
+            topmost => topmost.into_iter().collect(),
+        };
+        let mut set = same.iter().filter(|layer| layer.sets(&unused.field));
         // A resolved spec sets every field.
         if let Some(layer) = set.find(|layer| !layer.sets("version")) {
             let message = format!("no effect with {}", unused.message);

@@ -702,7 +702,10 @@ fn killed_supervisor_stops_its_children() {
     // Somebody who asks learns why.
     let row = &listed(&project)[0];
     assert_eq!(row["state"], "stopped");
-    assert_eq!(row["error"], "the supervisor was killed, or ended without a word");
+    assert_eq!(
+        row["error"],
+        "the supervisor was killed, or ended without a word"
+    );
 }
 
 #[test]
