@@ -65,8 +65,8 @@ impl Rendezvous {
             && let Ok(named) = self.addresses()
         {
             let here = self.here(&named)?;
-            let names_it = here.is_empty() || here.contains(&address);
-            if !names_it && !(self.is_name() && here.iter().all(IpAddr::is_loopback)) {
+            let is_at_home = self.is_name() && here.iter().all(IpAddr::is_loopback);
+            if !here.is_empty() && !here.contains(&address) && !is_at_home {
                 bail_user!(
                     "--interface: got {}, whose address is {address}, but others look for rank 0 at {} ({}); want the \
                      interface of that address, or --rdzv-endpoint with {address}",
