@@ -166,10 +166,10 @@ pub(super) fn text(text: &str) -> Option<String> {
         ("choice" | "shuffle" | "sort", _) => Some(format!("want [{}]", list.join(", "))),
         ("range", [..]) => {
             let ends: Option<Vec<f64>> = list.iter().map(|it| it.parse().ok()).collect();
-            let (first, last, step) = match ends.as_deref()? {
-                &[last] => (0.0, last, 1.0),
-                &[first, last] => (first, last, 1.0),
-                &[first, last, step] => (first, last, step),
+            let (first, last, step) = match *ends.as_deref()? {
+                [last] => (0.0, last, 1.0),
+                [first, last] => (first, last, 1.0),
+                [first, last, step] => (first, last, step),
                 _ => return Some("want a list of the values".to_owned()),
             };
             // Rounded, so that 0.1 + 2 * 0.1 is 0.3.

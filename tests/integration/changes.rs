@@ -101,7 +101,7 @@ fn resume_refuses_changes_of_what_was_trained_and_changes_nothing() {
         ),
         (
             "optimizer.learning_rate=0.01",
-            "error: --set optimizer.learning_rate=0.01: start a new run for it, ",
+            "error: --set optimizer.learning_rate=0.01: a resume cannot change it from 0.1, as the training so far depends on it; ",
         ),
         ("train.step=50", "error: --set train.step=50: unknown key, "),
     ] {

@@ -150,7 +150,8 @@ fn rollbacks_are_limited_and_evaluated_meanwhile() {
     );
     assert!(!shown.contains("to go on"), "{shown}");
     assert!(
-        shown.contains(" run small --set 'optimizer.learning_rate=0.01'\n"),
+        shown.contains(" run small --set 'network.local3.weight_decay=100' ")
+            && shown.contains(" --set 'optimizer.learning_rate=0.01'\n"),
         "{shown}"
     );
     let rows = listed(&project);
