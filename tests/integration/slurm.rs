@@ -268,7 +268,7 @@ fn stop_of_a_sweep_whose_file_is_damaged_stops_its_points() {
     let points = cluster.under_way();
     sweep.kill().unwrap();
     sweep.wait().unwrap();
-    let file = cluster.project.newest("sweep").unwrap().join("sweep.yaml");
+    let file = points[0].with_file_name("sweep.yaml");
     fs::write(&file, "version: 1000\n").unwrap();
     let done = cluster.runboard(&["stop", "sweep"]);
     assert_eq!(done.code, Some(2), "{}\n{}", done.out, done.err);

@@ -700,11 +700,13 @@ fn killed_supervisor_stops_its_children() {
         assert_eq!(state, "stopped", "{role}");
     }
     // Somebody who asks learns why.
-    let row = &listed(&project)[0];
-    assert_eq!(row["state"], "stopped");
+    let rows = project
+        .succeed(&["list", "--json", "--columns", "state,error"])
+        .out;
+    let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
     assert_eq!(
-        row["error"],
-        "the supervisor was killed, or ended without a word"
+        rows[0],
+        json!({"state": "stopped", "error": "the supervisor was killed, or ended without a word"})
     );
 }
 
