@@ -40,12 +40,14 @@ impl AverageSchedule {
         match self.spec.name {
             spec::AverageName::None => None,
             _ if (taken as f64) < self.start => Some(0.0),
-            // The steps after the last update count for nothing: the weights end as the average. An average that was never
-            // updated is what they began as.
+            // The steps after the last update count for nothing: the weights end as the average. One that was never updated
+            // becomes the weights.
             spec::AverageName::Lookahead
-                if taken == self.steps && taken > period && !taken.is_multiple_of(period) =>
+                if taken == self.steps && !taken.is_multiple_of(period) =>
             {
-                Some(1.0)
+                let last_update = taken - taken % period;
+                let is_updated = last_update > 0 && last_update as f64 >= self.start;
+                Some(if is_updated { 1.0 } else { 0.0 })
             }
             _ if !taken.is_multiple_of(period) => None,
             spec::AverageName::Lookahead => {
@@ -424,7 +426,7 @@ mod tests {
         let want = [None, Some(0.8 * 0.1f64.powf(3.0)), None, None, Some(0.8)];
         assert_eq!(decays(&spec, [0, 99, 100, 998, 999]), want);
         // Steps after the last update are taken back at the end, if there was an update.
-        for (every, last) in [(7, Some(1.0)), (1_000, Some(0.8)), (1_001, None)] {
+        for (every, last) in [(7, Some(1.0)), (1_000, Some(0.8)), (1_001, Some(0.0))] {
             spec.average.every = every;
             assert_eq!(decays(&spec, [999; 5]), [last; 5], "every {every}");
         }

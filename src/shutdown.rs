@@ -119,39 +119,45 @@ impl Shutdown {
     /// Asks to stop as `signal` would. That the time is almost up is said to all hosts at about the same time: what another one
     /// has passed on meanwhile was that, too.
     pub fn request(&self, signal: i32) {
-        let mut requests = self.lock();
-        if signal == SIGUSR1 && mem::take(&mut requests.is_passed_on) {
-            requests.first = Some(signal);
-        }
-        drop(requests);
-        let count = |before| before + usize::from(![SIGHUP, SIGUSR1].contains(&signal));
-        self.count(signal, count);
+        self.count(signal, |requests| {
+            let was_passed_on = mem::take(&mut requests.is_passed_on);
+            if signal == SIGUSR1 && was_passed_on {
+                requests.first = Some(signal);
+            }
+            requests.count + usize::from(![SIGHUP, SIGUSR1].contains(&signal))
+        });
     }
 
     /// Asks to stop as `signal` would, unless that was asked already: so it never forces it, while a signal after it does.
     pub fn request_once(&self, signal: i32) {
-        self.lock().is_passed_on = false;
-        self.count(signal, |before| before.max(1));
+        self.count(signal, |requests| {
+            requests.is_passed_on = false;
+            requests.count.max(1)
+        });
     }
 
     /// As [`Shutdown::request_once`], for a host that was asked to stop and does not tell by what.
     pub fn pass_on(&self, signal: i32) {
-        let mut requests = self.lock();
-        requests.is_passed_on |= requests.first.is_none();
-        drop(requests);
-        self.count(signal, |before| before.max(1));
+        self.count(signal, |requests| {
+            requests.is_passed_on |= requests.first.is_none();
+            requests.count.max(1)
+        });
     }
 
     /// Forces a stop as `signal` would that comes again.
     pub fn force(&self, signal: i32) {
-        self.count(signal, |before| before.max(2));
+        self.count(signal, |requests| {
+            requests.is_passed_on = false;
+            requests.count.max(2)
+        });
     }
 
-    fn count(&self, signal: i32, count: impl FnOnce(usize) -> usize) {
+    /// Notes a request; `count` tells how many there are then.
+    fn count(&self, signal: i32, count: impl FnOnce(&mut Requests) -> usize) {
         let mut requests = self.lock();
-        requests.first.get_or_insert(signal);
         let before = requests.count;
-        requests.count = count(before);
+        requests.count = count(&mut requests);
+        requests.first.get_or_insert(signal);
         self.shared.changed.notify_all();
         let forced = requests.count > 1 && requests.count > before;
         drop(requests);

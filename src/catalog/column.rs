@@ -391,6 +391,12 @@ mod tests {
              JSON and CSV have numbers without units: sizes in bytes, durations in seconds, accuracies in 0..=1, times in RFC \
              3339; `null`\nor an empty cell is what a run has no value of. JSON is a list of objects. `--sort` has the smallest or \
              the largest first, as the\ntable says.\n\n\
+             `--where` takes comparisons of these names, joined by `and`, `or`, `not` and parentheses: \
+             `'accuracy>0.7 and not (state=failed or learning_rate>=0.1)'`.\nThere are `=`, `!=`, `<`, `<=`, `>`, `>=`, and `~` \
+             and `!~` for a pattern of `*` and `?`: `name~fast*`. A value is a number (`0.7`, `12%`), a size (`500MB`),\na \
+             duration (`90m`, `1h30m`, `30d`), a time (`2026-11-20`, `2026-11-20T08:00`), `true`, `false`, or a text; one with a \
+             space in it is quoted:\n`state='stopped early'`. `error=none` is a run without a value; every other comparison with \
+             one that is not there is false.\n\n\
              | column | values | first | |\n|---|---|---|---|\n",
         );
         for column in COLUMNS {

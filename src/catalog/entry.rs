@@ -8,6 +8,7 @@ use anyhow::Result;
 use chrono::{DateTime, Local};
 use serde_json::Value as Json;
 
+use crate::bail_user;
 use crate::files::read_small;
 use crate::overview::{self, DiskUse};
 use crate::run::{
@@ -16,7 +17,6 @@ use crate::run::{
 };
 use crate::spec::{self, Spec};
 use crate::sweep::{Point, Standing, SweepDir, results};
-use crate::{bail_user, console};
 
 /// The largest `spec.yaml` that is looked at, in bytes: they have a few kilobytes.
 const MAX_SPEC: u64 = 1 << 20;
@@ -238,15 +238,14 @@ impl Entry {
     fn read_labels(&self) -> &Partly<Labels> {
         self.labels.get_or_init(|| {
             let read = self.directory().map(Labels::read);
-            let labels = Partly::of(read.unwrap_or_else(|| Ok(Labels::default())));
-            // A slip in a file that people edit is no damage of the run.
-            for problem in &labels.damage {
-                console::warning_beside_answer(format_args!(
-                    "{problem}; its tags and notes are not shown"
-                ));
-            }
-            labels
+            Partly::of(read.unwrap_or_else(|| Ok(Labels::default())))
         })
+    }
+
+    /// What is wrong with the file of its tags and notes, if that was read. A slip in a file that people edit is no damage of the
+    /// run.
+    pub fn label_problems(&self) -> &[String] {
+        self.labels.get().map_or(&[], |labels| &labels.damage)
     }
 
     /// What each of its sessions was started from, the oldest first.
@@ -357,6 +356,7 @@ impl Entry {
     /// The same of all of its files.
     pub fn all_damage(&self) -> Vec<String> {
         let mut damage = self.damage().to_vec();
+        damage.extend(self.read_labels().damage.iter().cloned());
         damage.extend(self.read_sessions().damage.iter().cloned());
         damage.extend(self.read_evaluations().damage.iter().cloned());
         if damage.is_empty() {

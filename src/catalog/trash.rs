@@ -123,13 +123,18 @@ impl Trash {
                 "{} is a point of a sweep, which would make it anew; want the sweep or another run",
                 directory.id()
             ),
-            Some(inside) if inside.components().count() == 2 && !inside.starts_with(TRASH) => {
+            // What is no text could not be told, nor put back by its name.
+            Some(inside)
+                if inside.components().count() == 2
+                    && !inside.starts_with(TRASH)
+                    && inside.to_str().is_some() =>
+            {
                 Ok(inside.to_owned())
             }
             Some(_) => bail_user!(
-                "{} is not NAME/TIMESTAMP in the directory of runs, {}; want it to be moved there first",
+                "{} is not NAME/TIMESTAMP in the directory of runs; move it to {} first",
                 place.display(),
-                runs.display()
+                runs.join("NAME/TIMESTAMP").display()
             ),
             None => bail_user!(
                 "{} is in {}, and not in the directory of runs, {}; want --runs DIR for a run elsewhere",
@@ -320,6 +325,7 @@ impl Removed {
     fn read(path: &Path) -> Option<Self> {
         let bytes = read_small(&path.join(REMOVED), 1 << 14).ok()?;
         let mut removed: Removed = serde_json::from_slice(&bytes).ok()?;
+        removed.id.take_if(|_| removed.version > VERSION);
         // It says where the run is put back: in the directory of runs.
         removed.id = removed.id.filter(|id| {
             let mut parts = Path::new(id).components();

@@ -79,7 +79,7 @@ impl FilterArgs {
             let hint = match (near, known.is_empty()) {
                 _ if let Some(point) = tagged_point(entries, tag) => {
                     format!(
-                        "{point} has it, a point of a sweep: `runboard list --points` lists points as well"
+                        "the point {point} has it; `runboard list --points` lists points as well"
                     )
                 }
                 (Some(near), _) => format!("did you mean '{near}'?"),

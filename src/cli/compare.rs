@@ -2,7 +2,7 @@
 
 use super::choose::FilterArgs;
 use super::form::{self, FormArgs};
-use super::list::sorted;
+use super::list::{sorted, warn_of_labels};
 use super::{RunsArg, path};
 use crate::catalog::{Entry, Head, Key, Kind, Table, Value, differing};
 use crate::home::Home;
@@ -130,6 +130,7 @@ pub fn compare(arguments: &CompareArguments) -> Result<i32> {
         remove_empty(&mut table);
     }
     arguments.form.print(&table)?;
+    warn_of_labels(&entries);
     Ok(0)
 }
 

@@ -8,9 +8,12 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+/// The longest note that a run can begin with, in bytes.
+const MAX_NOTE: usize = 1 << 16;
+
 /// What is said of a run when it begins.
 #[derive(Args, Debug)]
-pub struct BeginningArgs {
+pub struct LabelArgs {
     /// Tag the run or sweep, as `runboard tag` does; may be repeated
     #[arg(long = "tag", value_name = "TAG", value_parser = tag_of)]
     tags: Vec<String>,
@@ -19,7 +22,7 @@ pub struct BeginningArgs {
     note: Option<String>,
 }
 
-impl BeginningArgs {
+impl LabelArgs {
     /// Writes them into the directory of a run or sweep that was just made.
     ///
     /// # Errors
@@ -44,6 +47,10 @@ fn tag_of(text: &str) -> Result<String, String> {
 fn note_of(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("got an empty note, want a text".to_owned()),
+        text if text.len() > MAX_NOTE => Err(format!(
+            "got a note of {} bytes, want at most {MAX_NOTE}; a longer text belongs into a file of its own",
+            text.len()
+        )),
         text => Ok(text.to_owned()),
     }
 }

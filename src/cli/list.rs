@@ -44,6 +44,13 @@ const FOR_PROGRAMS: [&str; 8] = [
     "loss",
 ];
 
+/// Tells of tags and notes that cannot be read.
+pub(super) fn warn_of_labels(entries: &[Entry]) {
+    for problem in entries.iter().flat_map(Entry::label_problems) {
+        console::warning_beside_answer(format_args!("{problem}; its tags and notes are not shown"));
+    }
+}
+
 /// Those that are left out where no run has a value.
 const OPTIONAL: [&str; 9] = [
     "validation_accuracy",
@@ -121,6 +128,7 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
         arrange(&mut table, &entries, of_sweep, arguments.form.form());
     }
     arguments.form.print(&table)?;
+    warn_of_labels(&entries);
     if entries.is_empty() && !arguments.form.is_for_programs() {
         let none = match all {
             0 => "there are no runs yet".to_owned(),

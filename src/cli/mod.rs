@@ -82,7 +82,7 @@ enum Command {
         #[arg(long, value_name = "RUN[@STEP|@best]", value_parser = path())]
         from: Option<PathBuf>,
         #[command(flatten)]
-        labels: labels::BeginningArgs,
+        labels: labels::LabelArgs,
         #[command(flatten)]
         session: SessionArgs,
         #[command(flatten)]

@@ -1,6 +1,6 @@
 //! `runboard run` and `resume`: a run directory and its processes.
 
-use super::labels::BeginningArgs;
+use super::labels::LabelArgs;
 use super::rerun;
 use super::sweep;
 use super::warm_start::WarmStart;
@@ -50,7 +50,7 @@ pub fn run(
     runs: &Path,
     args: &ExperimentArgs,
     from: Option<&Path>,
-    labels: &BeginningArgs,
+    labels: &LabelArgs,
     launch: &LaunchArgs,
     session: Session,
 ) -> Result<i32> {

@@ -70,16 +70,18 @@ pub fn stop(arguments: &Arguments) -> Result<i32> {
 fn stop_sweep(sweep: &ProcessDir, now: bool, notify: impl Fn(&str)) -> Result<bool> {
     let how_to_insist = commands::stop_now(sweep);
     let options = StopOptions::new(now, &how_to_insist);
-    let mut was_running = supervisor::stop(sweep, options, &notify)?;
-    let cancelled = cancel_waiting_jobs(sweep); // points are stopped whatever comes of it
+    let sweeps = supervisor::stop(sweep, options, &notify);
+    let jobs = cancel_waiting_jobs(sweep);
     // Those that somebody resumed by themselves, or whose sweep was killed just now.
-    for point in points(sweep) {
-        let state = Statuses::read(&point).state(&point);
-        if state.is_some_and(RunState::is_under_way) {
-            was_running |= supervisor::stop(&point, options, &notify)?;
-        }
-    }
-    Ok(cancelled? || was_running)
+    let points = points(sweep).into_iter().filter(|point| {
+        let state = Statuses::read(point).state(point);
+        state.is_some_and(RunState::is_under_way)
+    });
+    let points = points.map(|point| supervisor::stop(&point, options, &notify));
+    // All are asked to, whatever comes of one; the first error is told.
+    let stopped: Vec<Result<bool>> = [sweeps, jobs].into_iter().chain(points).collect();
+    let was_running: Vec<bool> = stopped.into_iter().collect::<Result<_>>()?;
+    Ok(was_running.contains(&true))
 }
 
 fn tell_run(run: &RunDir) {

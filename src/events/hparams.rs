@@ -12,7 +12,7 @@
 use super::file;
 use super::record::{encode, message};
 use super::summaries::{Summaries, event, wall_time};
-use crate::files::replace_by;
+use crate::files::{remove_stale_of, replace_by};
 use anyhow::{Context, Result};
 use protobuf::well_known_types;
 use serde_json::Value;
@@ -37,6 +37,9 @@ pub enum SessionStatus {
 pub(super) const START_TAG: &str = "_hparams_/session_start_info";
 pub(super) const END_TAG: &str = "_hparams_/session_end_info";
 
+/// What the name of a temporary file begins with.
+const TEMPORARY: &str = ".hparams.";
+
 /// Integers from here on are not all numbers of 64-bit floating point.
 const EXACT: u64 = 1 << 53;
 
@@ -56,7 +59,8 @@ pub fn list_session(dir: &Path, group: &str, hparams: &Value) -> Result<()> {
     let bytes = [encode(&version), encode(summaries.event())].concat();
     let path = session_file(dir);
     // The temporary file's name holds nothing that TensorBoard takes for an event file.
-    replace_by(&path, ".hparams.", true, |file| file.write_all(&bytes))
+    remove_stale_of(dir, TEMPORARY);
+    replace_by(&path, TEMPORARY, true, |file| file.write_all(&bytes))
         .with_context(|| format!("failed to write {}", path.display()))
 }
 

@@ -143,7 +143,7 @@ table! {
     LAYER_WEIGHT_NORM = Trainer, Scalars, "{layer}/weight_norm",
         "Euclidean norm of the layer's parameters, at the cadence of histograms.";
     LAYER_UPDATE_TO_WEIGHT = Trainer, Scalars, "{layer}/update_to_weight",
-        "Norm of the step's update of the layer over the norm of its parameters.";
+        "Norm of the step's update of the layer over the norm of its parameters; with accumulated gradients of the first update at or after the cadence.";
     SPARSITY = Trainer, Scalars, "{layer}/sparsity",
         "Share of zeros in the layer's output.";
     STEPS_PER_SECOND = Trainer, Scalars, "global_step/sec",

@@ -82,9 +82,9 @@ fn headline(run: &RunSnapshot) -> String {
     if let Some((done, all)) = run.progress() {
         line += &format!(": {done} of {all} steps");
         if let Some(until) = run.until().filter(|&until| until <= done) {
-            line += &match run.id.matches('/').count() {
-                ..2 => format!(", as --until {until} asked"),
-                _ => format!(", as its sweep or --until {until} asked"),
+            line += &match run.is_point {
+                false => format!(", as --until {until} asked"),
+                true => format!(", as its sweep or --until {until} asked"),
             };
         }
     }

@@ -39,6 +39,8 @@ const ROLL_BACK: &str = "train.on_divergence=rollback";
 pub struct RunSnapshot {
     /// `NAME/TIMESTAMP`.
     pub id: String,
+    /// Whether it is a point of a sweep.
+    pub is_point: bool,
     /// When it was taken.
     pub now: DateTime<Local>,
     /// How the run stands; `None` before any process of it has started.
@@ -189,6 +191,7 @@ impl SnapshotReader {
         let spec = run::read_spec(run).ok();
         let latest = RunSnapshot {
             id: run.id(),
+            is_point: run.sweep().is_some(),
             sessions: Provenance::sessions(run),
             weights_origin: Provenance::weights_origin(run).map(|origin| origin.to_string()),
             batch_size: spec.as_ref().map(|spec| spec.train.batch_size),

@@ -58,30 +58,44 @@ pub fn start_with_sets(run: &ProcessDir, sets: &[String]) -> String {
             .flat_map(|set| ["--set".to_owned(), set.clone()]),
     );
     let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-    let depth = if run.sweep().is_some() { 3 } else { 2 };
-    let runs = run.path().ancestors().nth(depth);
-    let runs = runs.unwrap_or(Path::new(""));
-    if short_id(run).is_none() && !runs.as_os_str().is_empty() {
-        words.extend(["--runs".into(), unexpanded(runs).into()]);
-    }
+    words.extend(runs_option(run));
     runboard(&words)
 }
 
-/// How to start a run again by the command line of its first session, with these values besides; by its experiment alone where
-/// that was no `run` of a single run.
-pub fn start_again_with_sets(run: &ProcessDir, command: &[String], sets: &[String]) -> String {
-    let in_background = |word: &&String| *word != "--detach";
-    match command {
-        [_, subcommand, arguments @ ..] if subcommand == "run" && run.sweep().is_none() => {
-            let arguments = arguments.iter().filter(in_background).cloned();
-            let sets = sets
-                .iter()
-                .flat_map(|set| ["--set".to_owned(), set.clone()]);
-            let words = ["run".to_owned()].into_iter().chain(arguments).chain(sets);
-            runboard(&words.collect::<Vec<_>>())
-        }
-        _ => start_with_sets(run, sets),
+/// How a command is told of the directory of runs that a run is in; nothing where it finds it by itself.
+fn runs_option(run: &ProcessDir) -> Vec<OsString> {
+    let depth = if run.sweep().is_some() { 3 } else { 2 };
+    let runs = run.path().ancestors().nth(depth);
+    let runs = runs.unwrap_or(Path::new(""));
+    match short_id(run).is_none() && !runs.as_os_str().is_empty() {
+        true => vec!["--runs".into(), unexpanded(runs).into()],
+        false => Vec::new(),
     }
+}
+
+/// How to start a run again by the command line of its first session, with these values besides, from the directory in which that
+/// was given; by its experiment alone where it was no `run` of a single run. What that said of where and how it runs and of its
+/// labels is left out.
+pub fn start_again_with_sets(run: &ProcessDir, command: &[String], sets: &[String]) -> String {
+    let [_, subcommand, arguments @ ..] = command else {
+        return start_with_sets(run, sets);
+    };
+    if subcommand != "run" || run.sweep().is_some() {
+        return start_with_sets(run, sets);
+    }
+    let mut words: Vec<OsString> = vec!["run".into()];
+    let mut arguments = arguments.iter();
+    while let Some(word) = arguments.next() {
+        match word.split_once('=') {
+            None if ["--runs", "--tag", "--note"].contains(&&**word) => drop(arguments.next()),
+            Some(("--runs" | "--tag" | "--note", _)) => {}
+            _ if word == "--detach" => {}
+            _ => words.push(word.into()),
+        }
+    }
+    words.extend(sets.iter().flat_map(|set| ["--set".into(), set.into()]));
+    words.extend(runs_option(run));
+    runboard(&words)
 }
 
 /// How to start a new run of the experiment of this one, with its weights and these values.

@@ -48,7 +48,7 @@ impl ProcessDir {
 
     /// When it was made, as its name says; `None` of a point, and of one that somebody renamed.
     pub fn created(&self) -> Option<DateTime<Local>> {
-        Timestamp::parse(&last_component(&self.path))?.time()
+        Timestamp::parse(&last_component(&self.absolute()))?.time()
     }
 
     /// The directory of the sweep that this one is a point of.

@@ -113,6 +113,12 @@ pub(crate) fn is_locked(run: &RunDir) -> bool {
 /// what it is at, which is no matter of minutes. Whoever then works there still is for [`lock`] to name.
 pub fn wait_for_orphans(run: &RunDir) {
     let deadline = Instant::now() + ORPHANS_END;
+    if is_locked(run) {
+        crate::console::line(format_args!(
+            "waiting up to {} s for the processes of before to end",
+            ORPHANS_END.as_secs()
+        ));
+    }
     while is_locked(run) && Instant::now() < deadline {
         thread::sleep(Options::POLL);
     }

@@ -231,7 +231,8 @@ impl Session {
                     "asking rank 0 to stop after a last checkpoint; ask again to end at once"
                 ));
                 for rank in &mut self.ranks {
-                    match began(&self.directory, rank.rank) {
+                    // Also one that has begun and meets the others again: it passes the request on at its next step.
+                    match rank.began {
                         // A launcher may have sent SIGTERM to all processes already, and a second one ends at once.
                         Some(_) => rank.signal(Signal::SIGHUP),
                         // One that waits for the others can pass nothing on.

@@ -149,8 +149,8 @@ pub(super) fn field(name: &str) -> Option<&'static str> {
     find(FIELDS, name)
 }
 
-/// What of runboard's does what this text does in Hydra: `choice(a,b)`, `range(a,b)`, `interval(a,b)`,
-/// `tag(log, interval(a,b))`, or values with commas between them.
+/// What of runboard's does what this text does in Hydra or Optuna: `choice(a,b)`, `range(a,b)`, `interval(a,b)`,
+/// `tag(log, interval(a,b))`, `uniform(a,b)`, `loguniform(a,b)`, or values with commas between them.
 pub(super) fn text(text: &str) -> Option<String> {
     let call = |text: &str| -> Option<(String, String)> {
         let (name, arguments) = text.trim().strip_suffix(')')?.split_once('(')?;
@@ -173,8 +173,9 @@ pub(super) fn text(text: &str) -> Option<String> {
                 _ => return Some("want a list of the values".to_owned()),
             };
             // Rounded, so that 0.1 + 2 * 0.1 is 0.3.
-            let values = (0..13).map(|index| (first + f64::from(index) * step) as f32);
-            let values = values.take_while(|value| *value < last as f32);
+            let rounded = |value: f64| (value * 1e9).round() / 1e9;
+            let values = (0..13).map(|index| rounded(first + f64::from(index) * step));
+            let values = values.take_while(|value| *value < last);
             let values: Vec<String> = values.map(|value| value.to_string()).collect();
             match values.len() {
                 0 | 13.. => Some("want a list of the values".to_owned()),
@@ -184,10 +185,8 @@ pub(super) fn text(text: &str) -> Option<String> {
         ("log" | "loguniform" | "log_uniform", [min, max]) => Some(format!(
             "want {{distribution: log_uniform_values, min: {min}, max: {max}}} with method random"
         )),
-        ("uniform", [min, max]) => Some(format!(
-            "want {{min: {min}, max: {max}}} with method random"
-        )),
-        ("interval", [min, max]) => Some(format!(
+
+        ("uniform" | "interval", [min, max]) => Some(format!(
             "want {{min: {min}, max: {max}}} with method random"
         )),
         ("tag", ["log", ..]) => {

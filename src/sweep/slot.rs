@@ -56,7 +56,8 @@ impl Slots {
         let runtime = runtime.filter(|runtime| runtime.is_absolute() && runtime.is_dir());
         let directory = match runtime {
             Some(runtime) => runtime.join("runboard"),
-            None => env::temp_dir().join(format!("runboard-{}", user())),
+            // Not what TMPDIR says, which may be another directory for each job: all sweeps of a user have to meet.
+            None => Path::new("/tmp").join(format!("runboard-{}", user())),
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Self::new(directory, cores, owner)

@@ -741,6 +741,10 @@ fn command_line_is_named_in_errors_and_takes_precedence_over_the_file() {
         ("range(0.1,0.5,0.1)", "want [0.1, 0.2, 0.3, 0.4]"),
         ("range(3)", "want [0, 1, 2]"),
         (
+            "range(20000001,20000004)",
+            "want [20000001, 20000002, 20000003]",
+        ),
+        (
             "log(0.01,0.1)",
             "want {distribution: log_uniform_values, min: 0.01, max: 0.1} with method random",
         ),

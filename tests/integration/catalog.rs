@@ -602,7 +602,7 @@ fn run_and_sweep_begin_with_their_tags_and_note() {
     project.succeed(&["tag", "small/2", "best"]);
     let error = project.refused(&["list", "--tag", "best"]);
     assert!(
-        error.contains("no run has the tag 'best'; small/")
+        error.contains("no run has the tag 'best'; the point small/")
             && error.contains("`runboard list --points`"),
         "{error}"
     );

@@ -247,7 +247,11 @@ fn page_says_what_is_not_evaluated_damaged_or_at_work() {
     paste(&project, &commands(&trained, "To score them:"));
     assert_says(&of(&fresh), &["alt=\"Confusion matrix: "]);
     // Damaged in several places.
-    for (file, text) in [("evaluations.jsonl", "notes\n"), ("train.status.json", "{")] {
+    for (file, text) in [
+        ("evaluations.jsonl", "notes\n"),
+        ("labels.yaml", "{"),
+        ("train.status.json", "{"),
+    ] {
         fs::write(fresh.join(file), text).unwrap();
     }
     let damaged = of(&fresh);
@@ -258,6 +262,7 @@ fn page_says_what_is_not_evaluated_damaged_or_at_work() {
             "<b>Damaged. </b>",
             "<h3>Loss</h3>",
             "evaluations.jsonl",
+            "labels.yaml",
             "train.status.json",
         ],
     );

@@ -211,7 +211,7 @@ fn removal_refuses_a_run_at_work_links_and_names_that_mean_several() {
     .unwrap();
     let error = project.refused(&["rm", "--yes", "runs/deep/er/20260101-000000"]);
     assert!(
-        error.contains(" is not NAME/TIMESTAMP in the directory of runs, "),
+        error.contains(" is not NAME/TIMESTAMP in the directory of runs; move it to "),
         "{error}"
     );
     fs::rename(
@@ -246,13 +246,16 @@ fn collection_deletes_what_is_old_and_keeps_the_best() {
     assert!(refused.err.ends_with("want --yes\n"), "{}", refused.err);
     let nothing = project.succeed(&["gc", "--older-than", "30d", "--yes"]).out;
     assert_eq!(nothing, "nothing is to be deleted\n");
-    let wrong = project.runboard(&["gc", "--older-than", "long"]);
-    assert_eq!(wrong.code, Some(2));
-    assert!(
-        wrong.err.contains("want a duration such as 30d"),
-        "{}",
-        wrong.err
-    );
+    // A number alone would be seconds.
+    for age in ["long", "30"] {
+        let wrong = project.runboard(&["gc", "--older-than", age]);
+        assert_eq!(wrong.code, Some(2));
+        assert!(
+            wrong.err.contains("want a duration such as 30d"),
+            "{}",
+            wrong.err
+        );
+    }
     // Removed a month ago, as it says.
     for id in [&newer, &older] {
         let said = project.path(&format!("runs/.trash/{id}/removed.json"));

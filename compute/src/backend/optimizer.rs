@@ -150,7 +150,7 @@ impl Optimizer {
         self.weights.network()
     }
 
-    /// What the last step, of these gradients, took off the weights; zeros before the first, none if it only added up
+    /// What the last step took off the weights, by the gradients that it was given, unchanged; zeros before the first, none if it only added up
     /// gradients. After a step in one pass it is computed here: few steps are asked for it, and to store it would cost each.
     pub fn update(&self, gradients: &[NamedTensor]) -> Option<Vec<NamedTensor>> {
         if self.is_waiting {
@@ -626,6 +626,24 @@ mod tests {
             let is_average = state[WEIGHTS] == state[LOOKAHEAD];
             assert_eq!(is_average, [0, 3, 4].contains(&step), "after step {step}");
         }
+    }
+
+    #[test]
+    fn lookahead_without_an_update_ends_with_what_was_trained() {
+        let mut spec = Spec::default();
+        spec.average.name = AverageName::Lookahead;
+        spec.average.every = 4;
+        spec.train.steps = Some(3);
+        let schedule = runboard::schedule::Schedule::new(&spec, 50_000);
+        let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+        for step in 0..3 {
+            let rates = schedule.rates(step);
+            optimizer
+                .step(step, &network(4 + step), &loss(1.0), rates)
+                .unwrap();
+        }
+        let state = optimizer.state();
+        assert!(state[LOOKAHEAD] == state[WEIGHTS] && state[WEIGHTS] != network(3).named());
     }
 
     #[test]

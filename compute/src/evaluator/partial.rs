@@ -5,7 +5,7 @@
 //! bit for bit. They are in `evaluation.partial`, a line of JSON and then 32-bit floats, little-endian:
 //!
 //! ```text
-//! {"version":1,"subject":{"manifest":"5ca1...","device":"cpu","batch_size":128,"views":1,"passes":2},"seconds":7.5,"sha256":"ab1e..."}
+//! {"version":2,"subject":{"manifest":"5ca1...","device":"cpu","batch_size":128,"views":1,"passes":2},"seconds":7.5,"sha256":"ab1e..."}
 //! ```
 //!
 //! The file is a saving, no record: one that is damaged, or of something else, is passed over.
@@ -18,7 +18,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// No first line is longer, in bytes.
 const MAX_HEADER: usize = 4096;

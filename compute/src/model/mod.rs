@@ -144,6 +144,11 @@ impl Network {
             let (got, name) = (tensors.len(), &extra.name);
             anyhow::bail!("got {got} parameters, want {PARAMETERS}; one too many is {name}");
         }
+        ensure!(
+            tensors.len() == PARAMETERS,
+            "got {} parameters, want {PARAMETERS}, each once",
+            tensors.len()
+        );
         Ok(self.map(&mut ReplaceValues { values, index: 0 }))
     }
 }

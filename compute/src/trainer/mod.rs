@@ -108,7 +108,7 @@ fn train_with_rollbacks(
         let mut trainer = match Trainer::start(run, &spec, launch, rollbacks, status, stop) {
             Ok(trainer) => trainer,
             Err(error) => {
-                // Those that were there before have not all come again.
+                // Whatever it was: if those that were there before have not all come again, a restart goes on with who comes.
                 status.lost_rank |= have_met;
                 let StoppedAtStart(signal) = error.downcast()?;
                 return Ok(Completion::Stopped(signal));

@@ -66,7 +66,8 @@ enum Literal {
 /// # Errors
 /// A user error for what is none.
 pub fn age(option: &str, text: &str) -> Result<f64> {
-    seconds(text).ok_or_else(|| {
+    let has_unit = text.ends_with(|last: char| last.is_alphabetic());
+    seconds(text).filter(|_| has_unit).ok_or_else(|| {
         user_error!("{option}: got '{text}', want a duration such as 30d, 12h or 1h30m")
     })
 }
@@ -423,6 +424,11 @@ mod tests {
             (
                 "steps>1, loss<2",
                 "--where: got ',', want 'and', 'or' or the end\n  steps>1, loss<2\n         ^",
+            ),
+            (
+                "state=stopped early",
+                "--where: got 'early', want 'and', 'or' or the end; a text with a space in it is quoted: state='stopped early'\n  \
+                 state=stopped early\n                ^^^^^",
             ),
             (
                 "steps>1 && loss<2",

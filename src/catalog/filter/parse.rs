@@ -45,6 +45,10 @@ pub(super) fn parse(option: &str, text: &str) -> Result<Expression> {
     let next = parser.peek()?;
     match next.kind {
         TokenKind::End => Ok(expression),
+        TokenKind::Word(_) => Err(parser.unexpected(
+            &next,
+            "'and', 'or' or the end; a text with a space in it is quoted: state='stopped early'",
+        )),
         _ => Err(parser.unexpected(&next, "'and', 'or' or the end")),
     }
 }

@@ -279,6 +279,61 @@ fn value_error_says_what_was_found_and_what_is_wanted() {
 }
 
 #[test]
+fn field_without_effect_is_refused_whatever_the_order_of_overrides() {
+    let directory = Directory::new(&[
+        ("empty.yaml", b""),
+        ("adamw.yaml", b"optimizer: {name: adamw, betas: [0.8, 0.9]}"),
+    ]);
+    let (name, betas) = ("optimizer.name=sgd", "optimizer.betas=[0.8, 0.9]");
+    for sets in [[name, betas], [betas, name]] {
+        let error = directory.load("empty", &sets).unwrap_err().to_string();
+        let want = format!("--set {betas}: no effect with optimizer.name sgd, want adamw");
+        assert_eq!(error, want, "{sets:?}");
+    }
+    // Whoever switches something off on the command line need not unset what a file sets of it.
+    directory.load("adamw", &[name]).unwrap();
+    for (sets, want) in [
+        (
+            &[
+                "schedule.name=one_cycle",
+                "schedule.peak=0",
+                "schedule.initial_factor=0.5",
+            ][..],
+            "schedule.initial_factor=0.5: no effect with schedule.peak 0, before which there is nothing, want one above 0",
+        ),
+        (
+            &[
+                "schedule.name=one_cycle",
+                "schedule.peak=100",
+                "schedule.final_factor=0.5",
+            ],
+            "schedule.final_factor=0.5: no effect with schedule.peak 100, after which there is nothing, want one below 100",
+        ),
+        (
+            &["optimizer.ema_decay=0", "average.start_epoch=2"],
+            "average.start_epoch=2: no effect with optimizer.ema_decay 0, where the average is the weights, want one above 0",
+        ),
+        (
+            &["optimizer.name=adamw", "optimizer.nesterov=true"],
+            "optimizer.nesterov=true: no effect with optimizer.name adamw, want sgd or muon",
+        ),
+        (
+            &[
+                "data.source=synthetic",
+                "data.synthetic.train_images=100",
+                "data.validation_images=20",
+                "train.drop_last=true",
+            ],
+            "train.drop_last=true: got a batch of 128 images with drop_last, want at most 80: the 100 training \
+             images less the 20 of data.validation_images",
+        ),
+    ] {
+        let error = directory.load("empty", sets).unwrap_err().to_string();
+        assert_eq!(error, format!("--set {want}"), "{sets:?}");
+    }
+}
+
+#[test]
 fn violation_is_reported_at_the_field_set_last() {
     assert_eq!(
         bad("input:\n  contrast:\n    upper: 0.1\n"),

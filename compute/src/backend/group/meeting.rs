@@ -543,8 +543,10 @@ impl Party {
             return Ok(());
         }
         let difference = self.introduction.difference(zero).unwrap_or_default();
-        store.set(MISFIT, difference.as_bytes())?;
-        store.get(MISFIT)?; // which is answered when the store has it
+        // Answered when the store has it. Rank 0, whose process the store is of, may have ended by what another rank told.
+        let _ = store
+            .set(MISFIT, difference.as_bytes())
+            .and_then(|()| store.get(MISFIT));
         Err(user_error!("{difference}"))
     }
 
@@ -572,8 +574,10 @@ impl Party {
             let there = came.iter().flatten();
             let mut differences: Vec<String> = there.filter_map(|it| it.difference(own)).collect();
             let all = came.iter().all(Option::is_some);
-            // Who is one too many does not keep the others from beginning; but those that are missing will not come then.
+            // Who is one too many does not keep the others from beginning; but those that are missing will not come then. Where
+            // training goes on with fewer ranks, they are missing because they were lost.
             if !all
+                && self.fewer.is_none()
                 && differences.is_empty()
                 && let Some(misfit) = store.get(MISFIT)?
             {

@@ -191,12 +191,11 @@ impl Reporter {
     /// gradients makes none.
     fn shows_update(&self, step: u64) -> bool {
         let every = self.spec.train.scalars_every;
-        let accumulation = self.spec.optimizer.gradient_accumulation;
-        (step + 1).is_multiple_of(accumulation) && step % every < accumulation
+        is_update_shown(step, every, self.spec.optimizer.gradient_accumulation)
     }
 
     /// Write what the cadences ask for of a step, which the optimizer has taken; `ready` batches are waiting. Where
-    /// something is shown of the step, its losses have been recorded before.
+    /// the step is shown ([`Reporter::shows`]), its losses have been recorded before.
     ///
     /// # Errors
     /// libtorch's.
@@ -347,6 +346,11 @@ impl Reporter {
     }
 }
 
+/// Whether a step ends `accumulation` steps that make an update, the first one that ends at or after a multiple of `every`.
+fn is_update_shown(step: u64, every: u64, accumulation: u64) -> bool {
+    (step + 1).is_multiple_of(accumulation) && step % every < accumulation
+}
+
 /// The constants that the step was taken with, as far as the optimizer has them.
 fn add_rates(summaries: &mut Summaries, optimizer: &spec::Optimizer, learning_rate: f64) {
     summaries.scalar(&tags::LEARNING_RATE.tag(), learning_rate);
@@ -470,6 +474,21 @@ fn norm(parameters: &[NamedTensor]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn update_is_shown_at_the_cadence_or_at_the_first_one_after() {
+        let shown = |every, accumulation| {
+            let steps = (0..24).filter(|step| is_update_shown(*step, every, accumulation));
+            steps.collect::<Vec<u64>>()
+        };
+        assert_eq!(shown(10, 1), [0, 10, 20]);
+        assert_eq!(shown(10, 2), [1, 11, 21]);
+        assert_eq!(shown(10, 3), [2, 11, 20]);
+        assert_eq!(shown(10, 5), [4, 14]);
+        // All of them where they are rarer than scalars.
+        assert_eq!(shown(2, 8), [7, 15, 23]);
+        assert_eq!(shown(3, 4), [3, 7, 11, 15, 19, 23]);
+    }
 
     #[test]
     fn norm_is_of_all_parameters_together() {
