@@ -327,10 +327,14 @@ fn ranks_end_with_the_supervisor_of_their_host() {
     let hosts = Hosts::new(2, 1);
     let [zero, one] = [0, 1].map(|host| hosts.start("run", host, &["--set", ENDLESS]));
     let run = hosts.under_way();
+    let trainer = status(&run, "train").unwrap()["process"]["pid"].as_u64();
     let rank = children(pid(&one))[0];
     signal(&one, Signal::SIGKILL);
     one.wait_with_output().unwrap();
     wait_for("the end of rank 1", || is_gone(rank).then_some(()));
+    // Rank 0 hears of it, at once or after the timeout of a sum, and waits for another.
+    let working = || status(&run, "train")?["process"]["pid"].as_u64();
+    wait_for("another trainer", || (working() != trainer).then_some(()));
     // A supervisor that comes in its place trains on.
     let one = hosts.start("run", 1, &["--set", ENDLESS]);
     let before = saved(&run);
