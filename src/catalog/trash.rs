@@ -80,7 +80,12 @@ impl Trash {
     /// A user error if a process of it is at work, if it is a point of a sweep, if it does not lie in this directory of runs,
     /// or is there by a link.
     pub fn check(&self, entry: &Entry) -> Result<()> {
-        self.place(entry)?;
+        self.checked_place(entry).map(drop)
+    }
+
+    /// As [`Trash::check`]; returns where it lies, as [`Trash::place`].
+    fn checked_place(&self, entry: &Entry) -> Result<PathBuf> {
+        let place = self.place(entry)?;
         let points = entry.points().unwrap_or_else(|_| entry.begun_points());
         let at_work = points.into_iter().find(Entry::is_under_way);
         let at_work = at_work
@@ -93,7 +98,7 @@ impl Trash {
                 at_work.and_then(Entry::state).unwrap_or_default(),
                 commands::stop(directory)
             ),
-            None => Ok(()),
+            None => Ok(place),
         }
     }
 
@@ -151,8 +156,7 @@ impl Trash {
     /// As [`Trash::check`], and if the disk refuses it; it then stays where it is. What the disk refuses after the move is told.
     pub fn put(&self, entry: &Entry) -> Result<()> {
         let _held = self.hold();
-        self.check(entry)?;
-        let inside = self.place(entry)?;
+        let inside = self.checked_place(entry)?;
         let Some(directory) = entry.directory() else {
             return Ok(()); // which `place` has refused
         };
@@ -171,23 +175,10 @@ impl Trash {
         let trash = dir_of(&first);
         fs::create_dir_all(trash)
             .with_context(|| format!("failed to create {}", trash.display()))?;
-        let mut number = 1;
-        let put = loop {
-            let mut target = first.clone().into_os_string();
-            if number > 1 {
-                target.push(format!("{AGAIN}{number}"));
-            }
-            let target = PathBuf::from(target);
-            match rename_new(&place, &target) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-                moved => {
-                    moved.with_context(|| {
-                        format!("failed to move {} to {}", place.display(), target.display())
-                    })?;
-                    break target;
-                }
-            }
-        };
+        let put = move_to_free(&place, |number| match number {
+            1 => first.clone(),
+            _ => numbered(&first, number),
+        })?;
         warn_of(sync_dir(trash));
         warn_of(sync_dir(dir_of(&place)));
         let _ = fs::remove_dir(dir_of(&place)); // unless there are others
@@ -295,17 +286,8 @@ impl Trash {
         let held = self.hold();
         // Under another name first: half a run is not to be put back.
         let name = trashed.id().replace('/', "-");
-        let mut number = 1;
-        let target = loop {
-            let target = self.path.join(format!("{DELETING}{name}{AGAIN}{number}"));
-            match rename_new(&trashed.path, &target) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-                moved => {
-                    moved.with_context(|| format!("failed to move {}", trashed.path.display()))?;
-                    break target;
-                }
-            }
-        };
+        let first = self.path.join(format!("{DELETING}{name}"));
+        let target = move_to_free(&trashed.path, |number| numbered(&first, number))?;
         drop(held);
         delete(&target)?;
         self.forget(&trashed.path);
@@ -325,13 +307,14 @@ impl Removed {
     fn read(path: &Path) -> Option<Self> {
         let bytes = read_small(&path.join(REMOVED), 1 << 14).ok()?;
         let mut removed: Removed = serde_json::from_slice(&bytes).ok()?;
-        removed.id.take_if(|_| removed.version > VERSION);
         // It says where the run is put back: in the directory of runs.
-        removed.id = removed.id.filter(|id| {
-            let mut parts = Path::new(id).components();
-            parts.all(|it| matches!(it, Component::Normal(_)))
-                && Path::new(id).components().count() == 2
-        });
+        let is_place = |id: &str| {
+            let parts: Vec<Component> = Path::new(id).components().collect();
+            matches!(parts[..], [Component::Normal(_), Component::Normal(_)])
+        };
+        removed
+            .id
+            .take_if(|id| removed.version > VERSION || !is_place(id));
         Some(removed)
     }
 }
@@ -341,6 +324,29 @@ impl Trashed {
     pub fn id(&self) -> &str {
         &self.id
     }
+}
+
+/// Moves a directory to the first of these places, by their numbers from 1 on, where nothing is, and returns that.
+fn move_to_free(from: &Path, place: impl Fn(usize) -> PathBuf) -> Result<PathBuf> {
+    let mut number = 1;
+    loop {
+        let target = place(number);
+        match rename_new(from, &target) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            moved => {
+                return moved.map(|()| target.clone()).with_context(|| {
+                    format!("failed to move {} to {}", from.display(), target.display())
+                });
+            }
+        }
+    }
+}
+
+/// The path with a number at its end.
+fn numbered(path: &Path, number: usize) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(format!("{AGAIN}{number}"));
+    path.into()
 }
 
 /// Tells of what failed, where that ends nothing.

@@ -44,13 +44,6 @@ const FOR_PROGRAMS: [&str; 8] = [
     "loss",
 ];
 
-/// Tells of tags and notes that cannot be read.
-pub(super) fn warn_of_labels(entries: &[Entry]) {
-    for problem in entries.iter().flat_map(Entry::label_problems) {
-        console::warning_beside_answer(format_args!("{problem}; its tags and notes are not shown"));
-    }
-}
-
 /// Those that are left out where no run has a value.
 const OPTIONAL: [&str; 9] = [
     "validation_accuracy",
@@ -268,4 +261,11 @@ fn experiment(experiments: &Path) -> Option<String> {
     let names = spec::available(experiments).ok()?;
     let quick = names.iter().find(|name| *name == "quickstart");
     quick.or(names.first()).cloned()
+}
+
+/// Tells of tags and notes that cannot be read.
+pub(super) fn warn_of_labels(entries: &[Entry]) {
+    for problem in entries.iter().flat_map(Entry::label_problems) {
+        console::warning_beside_answer(format_args!("{problem}; its tags and notes are not shown"));
+    }
 }

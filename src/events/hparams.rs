@@ -37,7 +37,7 @@ pub enum SessionStatus {
 pub(super) const START_TAG: &str = "_hparams_/session_start_info";
 pub(super) const END_TAG: &str = "_hparams_/session_end_info";
 
-/// What the name of a temporary file begins with.
+/// What the name of a temporary file begins with: nothing that TensorBoard takes for an event file.
 const TEMPORARY: &str = ".hparams.";
 
 /// Integers from here on are not all numbers of 64-bit floating point.
@@ -58,7 +58,6 @@ pub fn list_session(dir: &Path, group: &str, hparams: &Value) -> Result<()> {
     summaries.session(START_TAG, start(group, hparams, now));
     let bytes = [encode(&version), encode(summaries.event())].concat();
     let path = session_file(dir);
-    // The temporary file's name holds nothing that TensorBoard takes for an event file.
     remove_stale_of(dir, TEMPORARY);
     replace_by(&path, TEMPORARY, true, |file| file.write_all(&bytes))
         .with_context(|| format!("failed to write {}", path.display()))

@@ -189,11 +189,15 @@ impl SnapshotReader {
     pub fn new(run: &RunDir) -> Self {
         // A spec that cannot be read is for the processes to report.
         let spec = run::read_spec(run).ok();
+        let sessions = Provenance::read(run).unwrap_or_default();
+        let first = sessions.first();
         let latest = RunSnapshot {
             id: run.id(),
             is_point: run.sweep().is_some(),
-            sessions: Provenance::sessions(run),
-            weights_origin: Provenance::weights_origin(run).map(|origin| origin.to_string()),
+            sessions: sessions.len(),
+            weights_origin: first
+                .and_then(|session| session.weights_from.as_ref())
+                .map(ToString::to_string),
             batch_size: spec.as_ref().map(|spec| spec.train.batch_size),
             rollback_factor: spec.as_ref().map(|spec| spec.train.rollback_factor),
             curves: [Role::TRAIN, Role::Eval].map(|role| run.events(role)),
@@ -209,8 +213,8 @@ impl SnapshotReader {
                 lower_rate: spec.as_ref().map(|spec| {
                     let rate = (0.1 * spec.optimizer.learning_rate) as f32;
                     let set = format!("optimizer.learning_rate={rate}");
-                    let command = Provenance::first_command(run);
-                    commands::start_again_with_sets(run, &command, &[set])
+                    let command = first.map_or(&[][..], |session| &session.command);
+                    commands::start_again_with_sets(run, command, &[set])
                 }),
             },
             ..RunSnapshot::default()

@@ -213,11 +213,6 @@ impl Provenance {
         Ok(record.sessions)
     }
 
-    /// How many sessions of `run` are recorded; none if the record cannot be read.
-    pub fn sessions(run: &RunDir) -> usize {
-        Record::read(run).map_or(0, |record| record.sessions.len())
-    }
-
     /// This session, of a run with this spec.
     ///
     /// # Errors
@@ -255,13 +250,6 @@ impl Provenance {
     #[must_use]
     pub fn with_origins(self, origins: BTreeMap<String, String>) -> Self {
         Provenance { origins, ..self }
-    }
-
-    /// The command line of a run's first session; empty where it is not known.
-    pub fn first_command(run: &RunDir) -> Vec<String> {
-        let sessions = Self::read(run).unwrap_or_default();
-        let first = sessions.into_iter().next();
-        first.map(|session| session.command).unwrap_or_default()
     }
 
     /// The fields of the spec that its command line set; those that lie below it of a section.

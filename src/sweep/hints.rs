@@ -162,6 +162,10 @@ pub(super) fn text(text: &str) -> Option<String> {
             .then(|| format!("want [{}]", text.trim()));
     };
     let list: Vec<&str> = arguments.split(',').map(str::trim).collect();
+    let random = |distribution: &str, min: &str, max: &str| {
+        let (min, max) = (min.trim(), max.trim());
+        format!("want {{distribution: {distribution}, min: {min}, max: {max}}} with method random")
+    };
     match (name.as_str(), &list[..]) {
         ("choice" | "shuffle" | "sort", _) => Some(format!("want [{}]", list.join(", "))),
         ("range", [..]) => {
@@ -182,10 +186,9 @@ pub(super) fn text(text: &str) -> Option<String> {
                 _ => Some(format!("want [{}]", values.join(", "))),
             }
         }
-        ("log" | "loguniform" | "log_uniform", [min, max]) => Some(format!(
-            "want {{distribution: log_uniform_values, min: {min}, max: {max}}} with method random"
-        )),
-
+        ("log" | "loguniform" | "log_uniform", [min, max]) => {
+            Some(random("log_uniform_values", min, max))
+        }
         ("uniform" | "interval", [min, max]) => Some(format!(
             "want {{min: {min}, max: {max}}} with method random"
         )),
@@ -193,20 +196,12 @@ pub(super) fn text(text: &str) -> Option<String> {
             let (_, inner) = arguments.split_once(',')?;
             let (_, bounds) = call(inner)?;
             let (min, max) = bounds.split_once(',')?;
-            Some(format!(
-                "want {{distribution: log_uniform_values, min: {}, max: {}}} with method random",
-                min.trim(),
-                max.trim()
-            ))
+            Some(random("log_uniform_values", min, max))
         }
         ("int", _) => {
             let (_, bounds) = call(&arguments)?;
             let (min, max) = bounds.split_once(',')?;
-            Some(format!(
-                "want {{distribution: int_uniform, min: {}, max: {}}} with method random",
-                min.trim(),
-                max.trim()
-            ))
+            Some(random("int_uniform", min, max))
         }
         ("glob", _) => Some("want the values themselves in a list".to_owned()),
         _ => None,

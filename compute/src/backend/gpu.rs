@@ -145,7 +145,7 @@ pub(super) fn pinned(values: &Tensor) -> Option<Tensor> {
     // SAFETY: the tensor, the copy's place and the text's live until the call returns.
     call(|error| unsafe { runboard_pinned(values, &mut copy, error) }).ok()?;
     // SAFETY: a tensor on the heap that nobody else has, which is how tch has its own.
-    (!copy.is_null()).then(|| unsafe { Tensor::from_ptr(copy.cast()) })
+    Some(unsafe { Tensor::from_ptr(copy.cast()) })
 }
 
 #[cfg(test)]

@@ -608,6 +608,19 @@ mod tests {
         }
     }
 
+    /// The states after each step of a short run, by its schedule.
+    fn states(spec: &Spec) -> Vec<TensorGroups> {
+        let schedule = runboard::schedule::Schedule::new(spec, 50_000);
+        let mut optimizer = Optimizer::new(spec, &network(3)).unwrap();
+        let steps = 0..spec.train.steps.unwrap();
+        let states = steps.map(|step| {
+            let (gradient, rates) = (network(4 + step), schedule.rates(step));
+            optimizer.step(step, &gradient, &loss(1.0), rates).unwrap();
+            optimizer.state()
+        });
+        states.collect()
+    }
+
     #[test]
     fn lookahead_takes_its_average_at_the_end_also_with_gradients_left_over() {
         let mut spec = Spec::default();
@@ -615,14 +628,7 @@ mod tests {
         spec.optimizer.gradient_accumulation = 2;
         spec.average.every = 2;
         spec.train.steps = Some(5);
-        let schedule = runboard::schedule::Schedule::new(&spec, 50_000);
-        let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
-        for step in 0..5 {
-            let rates = schedule.rates(step);
-            optimizer
-                .step(step, &network(4 + step), &loss(1.0), rates)
-                .unwrap();
-            let state = optimizer.state();
+        for (step, state) in states(&spec).iter().enumerate() {
             let is_average = state[WEIGHTS] == state[LOOKAHEAD];
             assert_eq!(is_average, [0, 3, 4].contains(&step), "after step {step}");
         }
@@ -634,15 +640,7 @@ mod tests {
         spec.average.name = AverageName::Lookahead;
         spec.average.every = 4;
         spec.train.steps = Some(3);
-        let schedule = runboard::schedule::Schedule::new(&spec, 50_000);
-        let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
-        for step in 0..3 {
-            let rates = schedule.rates(step);
-            optimizer
-                .step(step, &network(4 + step), &loss(1.0), rates)
-                .unwrap();
-        }
-        let state = optimizer.state();
+        let state = states(&spec).pop().unwrap();
         assert!(state[LOOKAHEAD] == state[WEIGHTS] && state[WEIGHTS] != network(3).named());
     }
 
