@@ -349,9 +349,10 @@ impl Party {
     }
 
     /// Meet in rank 0's store. One whose ranks have begun, or have failed to meet, goes with its process: rank 0 makes
-    /// another one when it begins again.
+    /// another one when it begins again. So a rank that another process has may become free: that process is perhaps lost, with its
+    /// host, and rank 0 does not know it yet.
     fn join(&self, rendezvous: Rendezvous) -> Result<Meetup> {
-        let (mut last, mut said) = (None, false);
+        let (mut last, mut left_out, mut taken) = (None, false, false);
         loop {
             let mut meet = || {
                 // Rank 0 is at another port when it begins again, if torchrun's store tells where.
@@ -368,13 +369,24 @@ impl Party {
                     Met::Begun => return Ok(None),
                     Met::LeftOut => {
                         self.deadline.set(Instant::now() + self.limit);
-                        if !said {
+                        if !left_out {
                             let rank = self.introduction.member.rank;
                             console::timed(format_args!(
                                 "training goes on without rank {rank}, which waits until it is started again"
                             ));
                         }
-                        said = true;
+                        left_out = true;
+                        return Ok(None);
+                    }
+                    Met::Taken(error) => {
+                        if !taken {
+                            let seconds = self.limit.as_secs_f64();
+                            console::timed(format_args!(
+                                "{error}; waiting up to {seconds} s for that process to end"
+                            ));
+                        }
+                        taken = true;
+                        last = Some(error);
                         return Ok(None);
                     }
                 };
@@ -491,7 +503,7 @@ impl Party {
             }
             match former {
                 Some(former) if self.introduction.replaces(&former) => {}
-                former => return Err(self.taken(former)),
+                former => return Ok(Met::Taken(self.taken(former))),
             }
             if store.get("verdict")?.is_some() {
                 return Ok(Met::Begun);
@@ -667,6 +679,8 @@ enum Met {
     Begun,
     /// They have begun without this rank.
     LeftOut,
+    /// Another process has this rank, as the error says.
+    Taken(Error),
 }
 
 impl Met {
@@ -674,6 +688,7 @@ impl Met {
     fn only(self) -> Result<Vec<Member>> {
         match self {
             Met::Members(members) => Ok(members),
+            Met::Taken(error) => Err(error),
             Met::Begun | Met::LeftOut => {
                 bail!("the group in this store has begun without this process")
             }

@@ -906,11 +906,11 @@ fn hosts_with_different_numbers_of_ranks_are_told_so_before_all_have_come() {
 fn rank_that_is_one_too_many_is_told_and_the_others_go_on() {
     for store in STORES {
         let directory = tempfile::tempdir().unwrap();
-        let all = vec![
-            orders(Act::Loop, 0, 2),
-            orders(Act::Loop, 1, 2),
-            orders(Act::Loop, 1, 2),
-        ];
+        let one = Orders {
+            join_timeout: SHORT,
+            ..orders(Act::Loop, 1, 2)
+        };
+        let all = vec![orders(Act::Loop, 0, 2), one.clone(), one];
         let mut ranks = start(store, directory.path(), all);
         ranks[0].expect("connected");
         let mut third = RankProcess::start(&Orders {
@@ -967,33 +967,42 @@ fn rank_of_another_run_is_told_and_the_others_go_on() {
 
 #[test]
 fn rank_that_is_started_again_waits_until_rank_0_begins_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let one = Orders {
-        starter: Some("a supervisor".into()),
-        ..orders(Act::Loop, 1, 2)
-    };
-    let both = vec![orders(Act::Loop, 0, 2), one.clone()];
-    let mut ranks = start(Store::Tcp, directory.path(), both);
-    for rank in &mut ranks {
-        rank.expect("connected");
-        rank.expect("step");
-    }
-    let address = ranks[0].address.unwrap();
-    ranks[1].signal(Signal::SIGKILL);
-    let mut again = RankProcess::start(&Orders {
-        place: TestPlace::Address(address),
-        ..one
-    });
-    let error = ranks[0].error();
-    assert!(error.contains("is gone: it was killed"), "{error}");
-    let mut zero = RankProcess::start(&Orders {
-        place: TestPlace::ListenAt(address),
-        ..orders(Act::Loop, 0, 2)
-    });
-    zero.next().unwrap();
-    for rank in [&mut zero, &mut again] {
-        rank.expect("connected");
-        rank.expect("step");
+    for starter in [
+        "the supervisor of before",
+        "another one, of a host that was started again",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let one = Orders {
+            starter: Some("the supervisor of before".into()),
+            ..orders(Act::Loop, 1, 2)
+        };
+        let both = vec![orders(Act::Loop, 0, 2), one.clone()];
+        let mut ranks = start(Store::Tcp, directory.path(), both);
+        for rank in &mut ranks {
+            rank.expect("connected");
+            rank.expect("step");
+        }
+        // Rank 0 does not notice yet that rank 1 is lost.
+        ranks[1].signal(Signal::SIGSTOP);
+        let address = ranks[0].address.unwrap();
+        let mut again = RankProcess::start(&Orders {
+            place: TestPlace::Address(address),
+            starter: Some(starter.into()),
+            ..one
+        });
+        thread::sleep(Duration::from_millis(500));
+        ranks[1].signal(Signal::SIGKILL);
+        let error = ranks[0].error();
+        assert!(error.contains("is gone: it was killed"), "{error}");
+        let mut zero = RankProcess::start(&Orders {
+            place: TestPlace::ListenAt(address),
+            ..orders(Act::Loop, 0, 2)
+        });
+        zero.next().unwrap();
+        for rank in [&mut zero, &mut again] {
+            rank.expect("connected");
+            rank.expect("step");
+        }
     }
 }
 
