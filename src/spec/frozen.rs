@@ -136,7 +136,7 @@ impl Spec {
     }
 
     fn from_frozen(mut layer: Layer, path: &Path) -> Result<Self> {
-        if let Some(base) = layer.extends() {
+        if let Some(base) = layer.extends().first() {
             let message = format!("got {base:?}, want a resolved spec, which extends nothing");
             return Err(layer.source.error_at("extends", &message));
         }

@@ -119,9 +119,13 @@ impl Layer {
         Ok(())
     }
 
-    /// The experiment that a file extends.
-    pub fn extends(&self) -> Option<String> {
-        Some(self.values.get("extends")?.as_str()?.to_owned())
+    /// The experiments that a file extends, as it names them.
+    pub fn extends(&self) -> Vec<String> {
+        let name = |value: &Value| Some(value.as_str()?.to_owned());
+        match self.values.get("extends") {
+            Some(Value::Sequence(several)) => several.iter().filter_map(name).collect(),
+            one => one.and_then(name).into_iter().collect(),
+        }
     }
 
     /// Whether this layer sets the field or section.

@@ -1,7 +1,7 @@
 //! From the layers of an experiment (defaults, the files it extends, its own file, overrides) to one [`Spec`].
 
 use super::constraints::violation;
-use super::layer::{Layer, storable};
+use super::layer::{Layer, Origin, storable};
 use super::read::FieldError;
 use super::section::Section;
 use super::{Data, Fidelity, Override, Spec, fields, names, unused};
@@ -38,9 +38,15 @@ pub fn load(
     overrides: &[Override],
 ) -> Result<Experiment> {
     let (name, path) = names::resolve(name_or_path.as_ref(), experiments)?;
-    let mut layers = chain(path, experiments)?;
-    let mut sweep = layers.last_mut().and_then(|layer| layer.sweep.take());
-    refuse_sweep_below(&layers)?;
+    let mut own = Layer::from_file(path.clone())?;
+    let mut sweep = own.sweep.take();
+    let mut files = Files {
+        experiments,
+        open: Vec::new(),
+        read: Vec::new(),
+    };
+    files.add(path, own)?;
+    let mut layers: Vec<Layer> = files.read.into_iter().map(|(_, layer)| layer).collect();
     let (of_sweep, overrides): (Vec<_>, Vec<_>) =
         overrides.iter().cloned().partition(Override::is_of_sweep);
     Override::refuse_repeated_values(&of_sweep)?;
@@ -118,54 +124,65 @@ impl Spec {
     }
 }
 
-/// An experiment's file and those it extends, the most basic one first.
-fn chain(path: PathBuf, experiments: &Path) -> Result<Vec<Layer>> {
-    const MAX_FILES: usize = 8; // deeper, no reader finds out where a value comes from
-    let mut layers = vec![Layer::from_file(path.clone())?];
-    let mut paths = vec![path];
-    while let Some(base) = layers[0].extends() {
-        let source = &layers[0].source;
-        let above = paths.last().map_or(Path::new(""), PathBuf::as_path);
-        let path = names::find_base(&base, above, experiments)
-            .map_err(|error| source.error_at("extends", &error.to_string()))?;
-        let cyclic = paths.contains(&path);
-        paths.push(path.clone());
-        if cyclic {
-            let names: Vec<_> = paths
+/// An experiment's file and those that it extends, each after all that it extends itself.
+struct Files<'a> {
+    experiments: &'a Path,
+    /// Those whose bases are being read, from the experiment's own file on.
+    open: Vec<PathBuf>,
+    /// Those that are read with all their bases. A value of a later one takes precedence.
+    read: Vec<(PathBuf, Layer)>,
+}
+
+impl Files<'_> {
+    /// Read a file's bases and put it after them. One that several extend counts once, before all of these.
+    fn add(&mut self, path: PathBuf, layer: Layer) -> Result<()> {
+        self.open.push(path.clone());
+        for name in layer.extends() {
+            let base = names::find_base(&name, &path, self.experiments)
+                .map_err(|error| layer.source.error_at("extends", &error.to_string()))?;
+            if self.read.iter().any(|(known, _)| *known == base) {
+                continue;
+            }
+            self.check(&base, &layer.source)?;
+            let below = Layer::from_file(base.clone())?;
+            if let Some(section) = &below.sweep {
+                let message = format!(
+                    "got {name}, which is a sweep ({}), want an experiment without one; what both need may be a third \
+                     experiment that both extend",
+                    section.origin()
+                );
+                return Err(layer.source.error_at("extends", &message));
+            }
+            self.add(base, below)?;
+        }
+        self.open.pop();
+        self.read.push((path, layer));
+        Ok(())
+    }
+
+    /// Make sure that a file may extend this one.
+    fn check(&self, base: &PathBuf, source: &Origin) -> Result<()> {
+        const MOST: usize = 8; // with more, no reader finds out where a value comes from
+        if self.open.contains(base) {
+            let names: Vec<_> = self
+                .open
                 .iter()
+                .chain([base])
                 .filter_map(|path| path.file_stem()?.to_str())
                 .collect();
-            let message = format!("cyclic extends: {}", names.join(" -> "));
             return Err(source.error(FieldError {
                 place: source.place("extends"),
-                message,
+                message: format!("cyclic extends: {}", names.join(" -> ")),
                 ..FieldError::default()
             }));
         }
-        if paths.len() > MAX_FILES {
+        if self.open.len() + self.read.len() >= MOST {
             let message =
-                format!("got a chain of more than {MAX_FILES} files, want at most {MAX_FILES}");
+                format!("got more than {MOST} files that extend one another, want at most {MOST}");
             return Err(source.error_at("extends", &message));
         }
-        layers.insert(0, Layer::from_file(path)?);
+        Ok(())
     }
-    Ok(layers)
-}
-
-/// Only the topmost file may be a sweep, whose section was taken already.
-fn refuse_sweep_below(layers: &[Layer]) -> Result<()> {
-    for (layer, above) in layers.iter().zip(layers.iter().skip(1)) {
-        if let Some(section) = &layer.sweep {
-            let message = format!(
-                "got {}, which is a sweep ({}), want an experiment without one; what both need may be a third experiment \
-                 that both extend",
-                above.extends().unwrap_or_default(),
-                section.origin()
-            );
-            return Err(above.source.error_at("extends", &message));
-        }
-    }
-    Ok(())
 }
 
 /// Merge the layers over the defaults and check what the layers cannot check singly.

@@ -15,6 +15,8 @@ pub(super) enum Rule {
     Device,
     /// The name of an experiment.
     Name,
+    /// One of these or a list of them.
+    Names,
     /// A version of the frozen spec, up to the newest.
     Version(u64),
     OneOf(&'static [&'static str]),
@@ -55,6 +57,7 @@ impl Rule {
             | Rule::Directory
             | Rule::Device
             | Rule::Name
+            | Rule::Names
             | Rule::OneOf(_)
             | Rule::Switch(_)
             | Rule::List(..) => None,
@@ -99,6 +102,7 @@ impl Rule {
     pub fn each(&self) -> Option<&'static Rule> {
         match *self {
             Rule::List(each, ..) => Some(each),
+            Rule::Names => Some(&Rule::Name),
             _ => None,
         }
     }
@@ -109,6 +113,10 @@ impl Rule {
                 let allowed = |item: &Value| each.check(item.clone()).is_ok();
                 (least..=most).contains(&items.len()) && items.iter().all(allowed)
             }
+            Rule::Names => {
+                let is_name = |item: &Value| item.as_str().is_some_and(names::valid);
+                !items.is_empty() && items.iter().all(is_name)
+            }
             _ => false,
         }
     }
@@ -118,7 +126,7 @@ impl Rule {
             Rule::Text => !text.contains(char::is_control),
             Rule::Directory => !text.is_empty() && !text.contains(char::is_control),
             Rule::Device => text.parse::<DeviceName>().is_ok(),
-            Rule::Name => names::valid(text),
+            Rule::Name | Rule::Names => names::valid(text),
             Rule::OneOf(choices) | Rule::Switch(choices) => choices.contains(&text),
             _ => false,
         }
@@ -173,6 +181,7 @@ impl fmt::Display for Rule {
             Rule::Directory => write!(f, "the path of a directory"),
             Rule::Device => f.write_str(DeviceName::FORM),
             Rule::Name => write!(f, "the bare name of an experiment, such as baseline"),
+            Rule::Names => write!(f, "{}, or a list of such names", Rule::Name),
             Rule::Version(newest) => write!(
                 f,
                 "a version from 1 to {newest} (a newer runboard reads later ones)"

@@ -198,6 +198,10 @@ fn range(rule: &Rule) -> Value {
             "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
             "maxLength": 100,
         }),
+        Rule::Names => json!({"anyOf": [
+            range(&Rule::Name),
+            {"type": "array", "minItems": 1, "items": range(&Rule::Name)},
+        ]}),
         Rule::OneOf(choices) => json!({"enum": choices}),
         Rule::Switch(choices) => json!({"anyOf": [{"enum": choices}, {"type": "boolean"}]}),
         Rule::Version(newest) => json!({"type": "integer", "minimum": 1, "maximum": newest}),

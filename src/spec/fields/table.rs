@@ -3,7 +3,7 @@
 
 use crate::spec::frozen;
 use crate::spec::rule::Rule::{
-    self, Above, Below, Bool, Device, Directory, Int, List, MultipleOf, Name, Odd, OneOf, Switch,
+    self, Above, Below, Bool, Device, Directory, Int, List, MultipleOf, Names, Odd, OneOf, Switch,
     Text, Version, Within,
 };
 
@@ -78,8 +78,9 @@ const UNITS: &str = "Output units of the dense layer.";
 pub(super) const FIELDS: &[Field] = &[
     field(
         "extends",
-        Name,
-        "Another experiment that this one starts from, beside this file or in experiments/; fields set here take precedence.",
+        Names,
+        "Another experiment that this one starts from, beside this file or in experiments/, or a list of several, of which a \
+         later one takes precedence; fields set here take precedence over all of them.",
     ),
     field(
         "version",

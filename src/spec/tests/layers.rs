@@ -146,7 +146,7 @@ fn file_extends_another_by_name() {
         (
             "escape",
             "experiments/escape.yaml:1:10: extends: got \"../../etc/passwd\", \
-                    want the bare name of an experiment, such as baseline",
+                    want the bare name of an experiment, such as baseline, or a list of such names",
         ),
         (
             "broken",
@@ -164,8 +164,58 @@ fn file_extends_another_by_name() {
     }
     assert_eq!(
         directory.load("c0", &[]).unwrap_err(),
-        "experiments/c7.yaml:1:10: extends: got a chain of more than 8 files, want at most 8"
+        "experiments/c7.yaml:1:10: extends: got more than 8 files that extend one another, want at most 8"
     );
+}
+
+#[test]
+fn later_one_of_several_bases_takes_precedence_and_what_they_share_counts_once_before_them() {
+    let directory = Directory::new(&[
+        ("base.yaml", b"seed: 3\ntrain: {steps: 10, log_every: 2}"),
+        ("long.yaml", b"extends: base\ntrain: {steps: 500}\nseed: 4"),
+        (
+            "loud.yaml",
+            b"extends: base\ntrain: {log_every: 1}\nseed: 5",
+        ),
+        ("both.yaml", b"extends: [long, loud]\ndescription: both"),
+        ("turned.yaml", b"extends: [loud, long]"),
+        ("shared.yaml", b"extends: [long, base]"),
+        ("one.yaml", b"extends: [long]\nseed: 6"),
+        ("none.yaml", b"extends: []"),
+        ("number.yaml", b"extends: [base, 3]"),
+        ("lost.yaml", b"extends:\n  - base\n  - lng"),
+        ("cyclic.yaml", b"extends: [base, round]"),
+        ("round.yaml", b"extends: cyclic"),
+        ("grid.yaml", b"sweep: {parameters: {seed: [1, 2]}}"),
+        ("upon.yaml", b"extends: [base, grid]"),
+    ]);
+    for (name, (seed, steps, log_every)) in [
+        ("both", (5, 500, 1)),
+        ("turned", (4, 500, 1)),
+        ("shared", (4, 500, 2)),
+        ("one", (6, 500, 2)),
+    ] {
+        let spec = directory.load(name, &[]).unwrap();
+        let found = (spec.seed, spec.train.steps, spec.train.log_every);
+        assert_eq!(found, (Seed(seed), Some(steps), log_every), "{name}");
+    }
+    let names = "want the bare name of an experiment, such as baseline";
+    for (name, message) in [
+        ("none", format!("none.yaml:1:10: extends: got a list of 0, {names}, or a list of such names")),
+        ("number", format!("number.yaml:1:17: extends: got 3, {names}; quote it: \"3\"")),
+        ("cyclic", "round.yaml:1:10: cyclic extends: cyclic -> round -> cyclic".into()),
+        (
+            "upon",
+            "upon.yaml:1:10: extends: got grid, which is a sweep (experiments/grid.yaml:1:1), want an experiment \
+             without one; what both need may be a third experiment that both extend"
+                .into(),
+        ),
+    ] {
+        assert_eq!(directory.load(name, &[]).unwrap_err(), format!("experiments/{message}"));
+    }
+    let lost = directory.load("lost", &[]).unwrap_err();
+    let wanted = "experiments/lost.yaml:2:3: extends: no experiment 'lng' in experiments/; did you mean 'long'?";
+    assert!(lost.starts_with(wanted), "{lost}");
 }
 
 #[test]
