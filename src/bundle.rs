@@ -2,11 +2,10 @@
 //! a machine where they were not built (docs/gpu.md).
 
 use crate::bail_user;
-use crate::files::read_small;
+use crate::files::read_if_there;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::env;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Beside the programs: how they were built, by tools/bundle.py.
@@ -31,10 +30,8 @@ impl Bundle {
     pub fn find() -> Result<Option<Bundle>> {
         let program = env::current_exe().context("failed to find runboard's own binary")?;
         let file = program.with_file_name(FILE);
-        let failed = || format!("failed to read {}", file.display());
-        let bytes = match read_small(&file, MAX_BYTES) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.with_context(failed)?,
+        let Some(bytes) = read_if_there(&file, MAX_BYTES)? else {
+            return Ok(None);
         };
         let mut bundle: Bundle = match serde_json::from_slice(&bytes) {
             Ok(bundle) => bundle,

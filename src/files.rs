@@ -234,6 +234,22 @@ pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// [`read_small`] of a file that need not be there; `None` where it is not.
+///
+/// # Errors
+/// If it cannot be read, and a user error for one that is longer or no regular file, with its path.
+pub fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    match read_small(path, most) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(user_error!("{}: {error}", path.display()))
+        }
+        bytes => bytes
+            .map(Some)
+            .with_context(|| format!("failed to read {}", path.display())),
+    }
+}
+
 /// `text` without the byte-order mark that some editors begin a file with, or several, of files that were joined.
 pub fn without_bom(text: String) -> String {
     match text.trim_start_matches('\u{feff}') {

@@ -78,8 +78,9 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         runs: RunsArg,
-        /// Begin with the weights of another run's newest checkpoint, or of that of a step, or the best one
-        #[arg(long, value_name = "RUN[@STEP|@best]", value_parser = path())]
+        /// Begin with the weights of another run's last checkpoint, or of that of a step, or the best one; of a sweep its best
+        /// point is taken
+        #[arg(long, value_name = "RUN[@STEP|@best|@last]", value_parser = path())]
         from: Option<PathBuf>,
         #[command(flatten)]
         labels: labels::LabelArgs,
@@ -248,17 +249,24 @@ struct BestRunArg {
 
 impl BestRunArg {
     fn find(&self) -> Result<RunDir> {
-        let runs = self.runs.directory()?;
-        let sweep = match resolve_any(&runs, &self.run)? {
-            Found::Run(run) => return Ok(run),
-            Found::Sweep(sweep) => sweep,
-        };
-        let directory = SweepDir::new(sweep);
-        let standing = Standing::read(&directory)?;
-        let best = standing.results().best_point();
-        let best = best.and_then(|point| directory.run(point));
-        best.map_or_else(|| resolve(&runs, &self.run), Ok)
+        best_run(&self.runs.directory()?, &self.run)
     }
+}
+
+/// The run that a user means by `path`; of a sweep the best point of its best setting.
+///
+/// # Errors
+/// A user error if there is none, or no point of the sweep has a score.
+fn best_run(runs: &Path, path: &Path) -> Result<RunDir> {
+    let sweep = match resolve_any(runs, path)? {
+        Found::Run(run) => return Ok(run),
+        Found::Sweep(sweep) => sweep,
+    };
+    let directory = SweepDir::new(sweep);
+    let standing = Standing::read(&directory)?;
+    let best = standing.results().best_point();
+    let best = best.and_then(|point| directory.run(point));
+    best.map_or_else(|| resolve(runs, path), Ok)
 }
 
 /// How far to train.

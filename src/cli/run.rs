@@ -283,6 +283,7 @@ pub fn resume(
     }
     if let Some(next) = first.filter(|first| (1..target).contains(first)) {
         note_early_stop(run, spec, next);
+        note_other_hosts(run, &change, &launch);
     }
     let provenance = provenance(machine()?, device, first).with_spec(spec)?;
     match provenance.with_changes(changes.clone()).record(run) {
@@ -308,6 +309,21 @@ fn note_early_stop(run: &RunDir, spec: &Spec, next: u64) {
             "{} has stopped early, and does not train on: {early}; to go on: {}",
             run.id(),
             commands::resume_with_sets(run, slice::from_ref(&early.higher_limit))
+        ));
+    }
+}
+
+/// Says that ranks which other commands started have trained the run, and that this command starts none of them.
+fn note_other_hosts(run: &RunDir, change: &SpecChange, launch: &Launch) {
+    let train = TrainStatus::load(run).ok().flatten();
+    let before = train.and_then(|train| train.ranks);
+    let [own, new] = [&change.from, &change.to].map(|spec| spec.compute.ranks());
+    let is_plain = launch.origin == Origin::Spec && own == new;
+    if let Some(before) = before.filter(|&before| is_plain && before > new) {
+        console::line(format_args!(
+            "{before} processes have trained {}, and {new} will now; to train it with several hosts again, begin this \
+             command on host 0 with the options that it had, such as --nnodes (docs/distributed.md)",
+            run.id()
         ));
     }
 }

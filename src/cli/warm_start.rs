@@ -1,8 +1,9 @@
 //! `run --from`: the weights of another run's checkpoint, with which a new run begins.
 
+use super::best_run;
 use super::which::Which;
 use crate::checkpoint::{self, Checkpoint, CheckpointState, NamedTensor, TensorGroups, WEIGHTS};
-use crate::run::{RunDir, RunState, WeightsOrigin, resolve, state};
+use crate::run::{RunDir, RunState, WeightsOrigin, state};
 use crate::spec::Spec;
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
@@ -19,7 +20,7 @@ pub struct WarmStart {
 }
 
 impl WarmStart {
-    /// The weights that `from` means, `RUN`, `RUN@STEP` or `RUN@best`: the averaged ones, which are what is evaluated, or
+    /// The weights that `from` means, `RUN`, `RUN@STEP`, `RUN@best` or `RUN@last`: the averaged ones, which are what is evaluated, or
     /// the weights themselves where a checkpoint has no others.
     ///
     /// # Errors
@@ -96,18 +97,15 @@ fn parse(runs: &Path, from: &Path) -> Result<(RunDir, Which)> {
     let bytes = from.as_os_str().as_bytes();
     let at = bytes.iter().rposition(|&byte| byte == b'@');
     let Some(at) = at.filter(|_| RunDir::open(from).is_err()) else {
-        return Ok((resolve(runs, from)?, Which::Newest));
+        return Ok((best_run(runs, from)?, Which::Newest));
     };
     let (run, suffix) = (Path::new(OsStr::from_bytes(&bytes[..at])), &bytes[at + 1..]);
     let suffix = String::from_utf8_lossy(suffix);
-    let which = match &*suffix {
-        "best" => Which::Best,
-        step => Which::Step(step.parse().map_err(|_| {
-            user_error!(
-                "--from {}: got {step:?} after the @, want a checkpoint's step or best",
-                from.display()
-            )
-        })?),
-    };
-    Ok((resolve(runs, run)?, which))
+    let which = suffix.parse().map_err(|want| {
+        user_error!(
+            "--from {}: got {suffix:?} after the @, {want}",
+            from.display()
+        )
+    })?;
+    Ok((best_run(runs, run)?, which))
 }

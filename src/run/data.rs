@@ -10,7 +10,7 @@
 use super::{Lock, ProcessDir, RunDir, commands};
 use crate::console;
 use crate::data::{self, CLASS_COUNT, ChannelStatistics, Fingerprint, Images, Split};
-use crate::files::{read_small, without_bom, write_atomic};
+use crate::files::{read_if_there, without_bom, write_atomic};
 use crate::hint::runboard;
 use crate::paths::unexpanded;
 use crate::spec::{Data, Normalize, Source, Spec};
@@ -18,7 +18,6 @@ use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{self, Path, PathBuf};
 use std::slice;
 
@@ -67,12 +66,8 @@ impl Record {
     /// None in a run of an earlier version.
     fn load(run: &RunDir) -> Result<Option<Record>> {
         let path = run.data();
-        let bytes = match read_small(&path, MAX_BYTES) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() != ErrorKind::InvalidData => {
-                return Err(error).with_context(|| format!("failed to read {}", path.display()));
-            }
-            read => read.map_err(|error| user_error!("{}: {error}", path.display()))?,
+        let Some(bytes) = read_if_there(&path, MAX_BYTES)? else {
+            return Ok(None);
         };
         let text = String::from_utf8(bytes).map(without_bom);
         let text = text.map_err(|_| user_error!("{}: want UTF-8", path.display()))?;

@@ -8,7 +8,6 @@
 //!   text: the loss still falls at the end
 //! ```
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessDir;
 use super::directory::{A_MOMENT, lock};
-use crate::files::{read_small, write_atomic};
+use crate::files::{read_if_there, write_atomic};
 use crate::{bail_user, user_error};
 
 /// Version of the file.
@@ -78,15 +77,9 @@ impl Labels {
     /// A user error for a file that holds none, or of a later version.
     pub fn read(directory: &ProcessDir) -> Result<Self> {
         let path = Self::path(directory);
-        match read_small(&path, MAX_BYTES) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Labels::default()),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                bail_user!("{}: {error}", path.display())
-            }
-            bytes => parse(
-                &path,
-                &bytes.with_context(|| format!("failed to read {}", path.display()))?,
-            ),
+        match read_if_there(&path, MAX_BYTES)? {
+            None => Ok(Labels::default()),
+            Some(bytes) => parse(&path, &bytes),
         }
     }
 

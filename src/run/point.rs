@@ -6,13 +6,11 @@
 //!
 //! It lies in the run, so that a point that is moved out of its sweep is shown by the same fields as before.
 
-use std::io::ErrorKind;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::RunDir;
-use crate::files::{read_small, write_atomic};
+use crate::files::{read_if_there, write_atomic};
 use crate::user_error;
 
 /// Version of the file.
@@ -48,9 +46,8 @@ pub fn record_swept_fields(run: &RunDir, fields: &[&str]) -> Result<()> {
 /// If the file cannot be read, and a user error if it is none of this version.
 pub fn swept_fields(run: &RunDir) -> Result<Vec<String>> {
     let path = run.point();
-    let bytes = match read_small(&path, MAX_BYTES) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        bytes => bytes.with_context(|| format!("failed to read {}", path.display()))?,
+    let Some(bytes) = read_if_there(&path, MAX_BYTES)? else {
+        return Ok(Vec::new());
     };
     let record: Record = serde_json::from_slice(&bytes)
         .ok()

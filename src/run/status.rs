@@ -1,7 +1,6 @@
 //! How a run's processes are doing: one small JSON file each, which only its own process writes.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::mem;
 
 use anyhow::{Context, Result};
@@ -13,7 +12,7 @@ use super::lock::LockState;
 use super::process::DirectoryId;
 use super::{EarlyStop, EvaluationProgress, Lock, Process, ProcessDir, ProcessState, Role};
 use crate::console;
-use crate::files::{read_small, replace};
+use crate::files::{read_if_there, replace};
 use crate::user_error;
 
 /// A status has a few hundred bytes, and the message of the error that ended the process.
@@ -102,12 +101,8 @@ pub trait Status: Serialize + DeserializeOwned {
     /// If the file cannot be read or is no such status.
     fn load(directory: &ProcessDir) -> Result<Option<Self>> {
         let path = directory.status(Self::ROLE);
-        let json = match read_small(&path, MAX_BYTES) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                return Err(user_error!("{}: {error}", path.display()));
-            }
-            json => json.with_context(|| format!("failed to read {}", path.display()))?,
+        let Some(json) = read_if_there(&path, MAX_BYTES)? else {
+            return Ok(None);
         };
         // Not as an option: `null` is no status either.
         let status: serde_json::Result<Self> = serde_json::from_slice(&json);

@@ -4,7 +4,6 @@
 //! to the next process of the role, nor, in a copy of the directory, to anybody. Each process of a run looks for its own.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::Holder;
 use super::{Lock, ProcessDir, Role, RunDir, Status, SupervisorStatus};
-use crate::files::{read_small, replace};
+use crate::files::{read_if_there, replace};
 use crate::shutdown::Shutdown;
 
 /// How often a process looks for a request.
@@ -92,9 +91,8 @@ pub(super) fn remove(directory: &ProcessDir, role: Role) {
 
 fn read(directory: &ProcessDir, role: Role) -> Result<Option<StopRequest>> {
     let path = directory.stop_request(role);
-    let json = match read_small(&path, MAX_BYTES) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        json => json.with_context(|| format!("failed to read {}", path.display()))?,
+    let Some(json) = read_if_there(&path, MAX_BYTES)? else {
+        return Ok(None);
     };
     let failed = || format!("failed to read {}: no request to stop", path.display());
     let request: StopRequest = serde_json::from_slice(&json).with_context(failed)?;

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::schedule::{self, Decision};
 use super::{Definition, Point, Sweep};
-use crate::files::{read_small, sync_dir, write_atomic};
+use crate::files::{read_if_there, read_small, sync_dir, write_atomic};
 use crate::run::{self, Lock, ProcessDir, Role, RunDir, SWEEP};
 use crate::spec::Spec;
 use crate::{bail_user, user_error};
@@ -156,9 +156,8 @@ impl SweepDir {
     /// If the file cannot be read, and a user error for a line that is no decision, or none that follows on those before.
     pub fn decisions(&self, sweep: &Sweep) -> Result<Vec<Decision>> {
         let path = self.decisions_path();
-        let bytes = match read_small(&path, MAX_DECISIONS) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            bytes => bytes.with_context(|| format!("failed to read {}", path.display()))?,
+        let Some(bytes) = read_if_there(&path, MAX_DECISIONS)? else {
+            return Ok(Vec::new());
         };
         let lines = bytes[..whole_lines(&bytes)].split_inclusive(|&byte| byte == b'\n');
         let parse = |(index, line): (usize, &[u8])| {

@@ -243,6 +243,11 @@ fn rank_that_another_host_loses_is_named_and_all_begin_again() {
         assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     }
     assert!(last_weights(&run) == last_weights(&whole.projects[0].run("recipe")));
+    // Without the other host it goes on, and says so.
+    let more = format!("train.steps={}", checkpoints(&run).pop().unwrap() + 2);
+    let alone = whole.projects[0].succeed(&["resume", "recipe", "--set", &more]);
+    let noted = "2 processes have trained recipe/";
+    assert!(alone.out.contains(noted), "{}", alone.out);
 }
 
 #[test]

@@ -95,6 +95,32 @@ fn run_from_another_begins_with_its_averaged_weights_and_says_so() {
     assert!(copied == averages(&source, best.to_str().unwrap()));
 }
 
+#[test]
+fn run_from_a_sweep_begins_with_the_weights_of_its_best_point() {
+    let project = Project::new();
+    project.succeed(&["run", "small", "--sweep", "seed=1,2,3"]);
+    project.write(
+        "experiments/next.yaml",
+        "extends: small\ntrain: {steps: 1}\n",
+    );
+    project.succeed(&["run", "next", "--from", "small@last"]);
+    let run = project.run("next");
+    let from = &json(&run.join("provenance.json"))["sessions"][0]["weights_from"];
+    let points = project.succeed(&["list", "small", "--json"]).out;
+    let points: Vec<serde_json::Value> = serde_json::from_str(&points).unwrap();
+    let accuracy = |point: &serde_json::Value| point["accuracy"].as_f64().unwrap();
+    let best = points.iter().map(accuracy).fold(0.0, f64::max);
+    let chosen = points.iter().find(|point| point["run"] == from["run"]);
+    assert_eq!(accuracy(chosen.unwrap()), best, "{points:?}");
+    assert!(
+        points.iter().any(|point| accuracy(point) < best),
+        "{points:?}"
+    );
+    let point = project.path("runs").join(from["run"].as_str().unwrap());
+    let copied = fs::read(run.join("initial/weights.safetensors")).unwrap();
+    assert!(copied == averages(&point, "step-00000024"));
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for name in names(from) {
@@ -166,10 +192,10 @@ fn warm_start_that_cannot_be_is_refused_before_anything_is_created() {
         message.ends_with("; there are those of 0, 10, 20, 24\n"),
         "{message}"
     );
-    let message = refused(&project, &["--from", "source@last"]);
+    let message = refused(&project, &["--from", "source@newest"]);
     assert_eq!(
         message,
-        "error: --from source@last: got \"last\" after the @, want a checkpoint's step or best\n"
+        "error: --from source@newest: got \"newest\" after the @, want a checkpoint's step, best or last\n"
     );
     let message = refused(&project, &["--from", "sauce"]);
     assert!(
