@@ -461,14 +461,18 @@ fn estimates(spec: &Spec, steps: u64, device: &str, pace: Option<Pace>) -> Strin
         seconds if seconds < 0.1 => format!("{:.1} ms", 1000.0 * seconds),
         seconds => format!("{seconds:.2} s"),
     };
-    let threads = match device {
-        "cpu" => format!(" with {} threads", pace.threads),
-        _ => String::new(),
+    let (threads, shared) = match device {
+        "cpu" => (
+            format!(" with {} threads", pace.threads),
+            ", on the same cores",
+        ),
+        _ => (String::new(), ""),
     };
     format!(
-        "disk: about {disk}\ntime: about {} for {steps} steps at {step} on {device}{threads}, as {} steps just now; \
-         evaluation beside it not counted\n",
+        "disk: about {disk}\ntime: about {} for {steps} steps at {step} on {device}{threads}, as {} steps just now; besides \
+         about {} for the scores of its checkpoints{shared}\n",
         estimate::duration(steps as f64 * pace.step_seconds),
         pace.steps,
+        estimate::duration(estimate::evaluation_seconds(spec, steps, pace)),
     )
 }

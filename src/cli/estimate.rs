@@ -4,7 +4,7 @@ use crate::checkpoint::MAX_WAITING;
 use crate::compute::{Pace, Trial};
 use crate::data;
 use crate::overview::bytes;
-use crate::spec::{Compute, OnDivergence, Policy, Source, Spec};
+use crate::spec::{AverageName, Compute, OnDivergence, Policy, Source, Spec};
 use crate::sweep::Sweep;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -155,9 +155,7 @@ impl Paces {
         let [mut training, mut evaluation] = [0.0; 2];
         for ((spec, &steps), pace) in sweep.specs.iter().zip(steps).zip(&self.of_points) {
             training += steps as f64 * pace.step_seconds;
-            let images = saved(spec, steps) as f64 * evaluated_images(spec) as f64;
-            let per_image = pace.step_seconds / spec.train.batch_size as f64;
-            evaluation += images * per_image * FORWARD;
+            evaluation += evaluation_seconds(spec, steps, *pace);
         }
         // What halving leaves of it.
         let definition = &sweep.definition;
@@ -245,6 +243,12 @@ fn spread<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
     (0..taken).map(move |index| &all[index * (all.len() - 1) / (taken - 1).max(1)])
 }
 
+/// About how long the scores of all checkpoints of a run take where nothing else computes, in seconds.
+pub fn evaluation_seconds(spec: &Spec, steps: u64, pace: Pace) -> f64 {
+    let images = saved(spec, steps) as f64 * evaluated_images(spec) as f64;
+    images * pace.step_seconds / spec.train.batch_size as f64 * FORWARD
+}
+
 /// Images that the network computes in an evaluation.
 fn evaluated_images(spec: &Spec) -> usize {
     let test = match spec.data.source {
@@ -252,8 +256,9 @@ fn evaluated_images(spec: &Spec) -> usize {
         Source::Cifar10 => CIFAR10_TEST_IMAGES,
     };
     let views = data::views(spec.eval.tta, &spec.input).len();
-    // Of the averaged weights and of the raw ones.
-    test * (views + 1) + spec.data.validation_images
+    // Of an average and of the raw weights beside it.
+    let raw = usize::from(spec.average.name != AverageName::None);
+    test * (views + raw) + spec.data.validation_images
 }
 
 /// `81 MB kept: 6 checkpoints of 8.6 MB, ...; up to 810 MB more ...`

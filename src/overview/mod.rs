@@ -210,7 +210,8 @@ impl SnapshotReader {
                     .as_ref()
                     .filter(|spec| spec.train.on_divergence == OnDivergence::Stop)
                     .map(|_| commands::resume_with_sets(run, &[ROLL_BACK.to_owned()])),
-                lower_rate: spec.as_ref().map(|spec| {
+                // A point's rate is of its sweep.
+                lower_rate: spec.as_ref().filter(|_| run.sweep().is_none()).map(|spec| {
                     let rate = (0.1 * spec.optimizer.learning_rate) as f32;
                     let set = format!("optimizer.learning_rate={rate}");
                     let command = first.map_or(&[][..], |session| &session.command);

@@ -234,7 +234,7 @@ pub fn repeat(
         false => serde_yaml::to_string(&file).ok()?,
     };
     let name = format!("{}-{suffix}", file_name(entry.name()));
-    let mut lines = Vec::new();
+    let (mut lines, mut options) = (Vec::new(), String::new());
     if let Some(session) = session {
         match &session.git {
             Some(git) => {
@@ -251,24 +251,21 @@ pub fn repeat(
             )),
         }
         if let Some(origin) = &session.weights_from {
-            lines.push(format!(
-                "# it began with {}: `--from` is to name those weights",
-                one_line(&origin.to_string())
-            ));
+            lines.push(format!("# it began with {}", one_line(&origin.to_string())));
+            let from = format!("{}@{}", origin.run, origin.step);
+            options += &format!(" --from {}", shell(&[&from]));
         }
     }
     let are_generated = spec
         .pointer("/data/source")
         .is_some_and(|it| it == "synthetic");
     if session.is_some_and(has_own_images) && !are_generated {
-        lines.push(
-            "# its images were in a directory that it was told: `--data DIR` is to name it here"
-                .to_owned(),
-        );
+        // Without the variable bash ends the command with this text.
+        options += " --data \"${DATA:?the directory of its images}\"";
     }
     lines.push(format!("cat >experiments/{name}.yaml <<'END'"));
     lines.push(format!("{file}END"));
-    lines.push(format!("runboard run {name}"));
+    lines.push(format!("runboard run {name}{options}"));
     Some(lines.join("\n"))
 }
 

@@ -13,7 +13,7 @@ use crate::catalog::{Entry, map};
 use crate::overview::count;
 use crate::run::Provenance;
 use crate::sweep::results::{Results, spread};
-use crate::sweep::{Goal, Point, Standing, table};
+use crate::sweep::{Point, Standing, table};
 
 /// Rows of the ranked table at most.
 const SETTINGS: usize = 500;
@@ -157,17 +157,8 @@ fn ranked<'a>(results: &Results, points: &'a [Entry]) -> Vec<Shown<'a>> {
 /// The point of the best setting that scored best.
 fn best<'a>(results: &Results, points: &'a [Entry]) -> Option<&'a Entry> {
     let settings = results.settings();
-    let best = settings.first().filter(|it| it.rank.is_some())?;
-    let scored = best.points.iter().filter_map(|(point, progress)| {
-        let (_, score) = results.judged(progress)?;
-        Some((of_point(points, point)?, score))
-    });
-    let goal = results.sweep.definition.metric.goal;
-    let better = |a: &(&Entry, f64), b: &(&Entry, f64)| match goal {
-        Goal::Maximize => a.1.total_cmp(&b.1),
-        Goal::Minimize => b.1.total_cmp(&a.1),
-    };
-    scored.max_by(better).map(|(entry, _)| entry)
+    settings.first().filter(|it| it.rank.is_some())?;
+    of_point(points, results.best_point()?)
 }
 
 fn all_points(results: &Results, points: &[Entry]) -> Markup {

@@ -83,11 +83,20 @@ pub fn start_again_with_sets(run: &ProcessDir, command: &[String], sets: &[Strin
     if subcommand != "run" || run.sweep().is_some() {
         return start_with_sets(run, sets);
     }
+    let field = |set: &str| set.split('=').next().unwrap_or_default().to_owned();
+    let fields: Vec<String> = sets.iter().map(|set| field(set)).collect();
+    let is_set_anew = |set: &str| fields.contains(&field(set));
     let mut words: Vec<OsString> = vec!["run".into()];
-    let mut arguments = arguments.iter();
+    let mut arguments = arguments.iter().peekable();
     while let Some(word) = arguments.next() {
         match word.split_once('=') {
-            None if ["--runs", "--tag", "--note"].contains(&&**word) => drop(arguments.next()),
+            None if word == "--set" && arguments.peek().is_some_and(|set| is_set_anew(set)) => {
+                arguments.next();
+            }
+            Some(("--set", set)) if is_set_anew(set) => {}
+            None if ["--runs", "--tag", "--note"].contains(&&**word) => {
+                arguments.next();
+            }
             Some(("--runs" | "--tag" | "--note", _)) => {}
             _ if word == "--detach" => {}
             _ => words.push(word.into()),

@@ -179,6 +179,13 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
         if let Some(run) = points.iter().find(is_it) {
             return Ok(Found::Run(run.clone()));
         }
+        let is_number = !point.contains('-') && !path.exists();
+        if let Some(number) = wanted.filter(|_| is_number) {
+            bail_user!(
+                "no point {number} of {id} has begun; `runboard show {id}` tells which it has and how they stand",
+                id = sweep.id()
+            );
+        }
         names = points.iter().map(|point| point.id()).collect();
     }
     if path.is_absolute() || path.exists() {
@@ -341,6 +348,11 @@ mod tests {
                 "{sweep} is a sweep; want one of its points, such as {}",
                 ids[1]
             )
+        );
+        let none = message("b/8");
+        assert!(
+            none.starts_with(&format!("no point 8 of {sweep} has begun; ")),
+            "{none}"
         );
         let nearest = message("b/20261123-031000/008-a=0.5");
         assert!(

@@ -268,17 +268,18 @@ impl Supervisor<'_> {
 
     /// Passes on to the children that a stop was requested, or forced.
     fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
-        let (signal, note) = if shutdown.requested().is_some() && !self.status.stopping {
-            self.status.stopping = true;
+        // Both may come at once, and the children then do not begin to save.
+        let (signal, note) = if shutdown.forced() && !self.killed {
+            self.killed = true;
+            (Signal::SIGKILL, "ending at once".to_owned())
+        } else if shutdown.requested().is_some() && !self.status.stopping {
             // One that a child may get from others as well without taking it for a second request.
             let signal = Signal::SIGHUP;
             (signal, self.stop_note())
-        } else if shutdown.forced() && !self.killed {
-            self.killed = true;
-            (Signal::SIGKILL, "ending at once".to_owned())
         } else {
             return;
         };
+        self.status.stopping = true;
         self.saved = None;
         self.trainer.stop(signal);
         self.evaluator.stop(signal);

@@ -33,6 +33,7 @@ pub use directory::SweepDir;
 pub use point::{Point, labels, plain};
 pub use standing::Standing;
 
+use crate::run::{self, RunDir};
 use crate::spec::{Base, Experiment, Override, Section, Spec};
 use crate::{bail_user, user_error};
 use anyhow::Result;
@@ -155,6 +156,20 @@ impl Sweep {
         let every = spec.map_or(1, |(_, spec)| spec.train.checkpoint_every);
         let rungs = self.definition.rungs(u64::MAX);
         move |step| step.is_multiple_of(every) || rungs.contains(&(step + 1))
+    }
+
+    /// How many steps the sweep gives a point, whose run may have been resumed to train more; `None` if they follow from how
+    /// many images there are, and the run does not tell.
+    fn steps_of(&self, point: &Point, run: &RunDir) -> Option<u64> {
+        let mut all = self.points.iter().zip(&self.specs);
+        let (_, spec) = all.find(|(it, _)| it.number == point.number)?;
+        match spec.train.steps {
+            Some(steps) => Some(steps),
+            None => {
+                let images = spec.training_images(run::data::train_images(run).ok()?);
+                Some(spec.train.total_steps(images.ok()?))
+            }
+        }
     }
 
     /// How many threads a point of this spec has in all its processes that train together, and so how many cores of so many it

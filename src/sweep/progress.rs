@@ -5,6 +5,7 @@ use crate::run::{
 };
 use crate::sweep::definition::{Metric, MetricName};
 use crate::sweep::schedule::{End, PointState};
+use crate::sweep::{Point, Sweep};
 
 /// How far a point has come.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,21 +29,24 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// That of the point with this run; none before it has begun. What cannot be read counts as not there. `saves` tells
-    /// whether the point saves a checkpoint at a step also if nobody stops it: what a stop has saved besides must not choose.
-    pub fn of(run: Option<&RunDir>, saves: impl Fn(u64) -> bool) -> Self {
-        run.map(|run| Progress::read(run, saves))
-            .unwrap_or_default()
+    /// That of the point of `sweep` with this run; none before it has begun. What cannot be read counts as not there.
+    pub fn of(sweep: &Sweep, point: &Point, run: Option<&RunDir>) -> Self {
+        let read = |run| Progress::read(run, sweep.saves(point), sweep.steps_of(point, run));
+        run.map(read).unwrap_or_default()
     }
 
-    fn read(run: &RunDir, saves: impl Fn(u64) -> bool) -> Self {
+    /// `saves` tells whether the point saves a checkpoint at a step also if nobody stops it: what a stop has saved besides
+    /// must not choose. Nor must what a point has learnt in more steps than the sweep gives it.
+    fn read(run: &RunDir, saves: impl Fn(u64) -> bool, most: Option<u64>) -> Self {
         let statuses = Statuses::read(run);
         let state = statuses.state(run);
         let end = end(&statuses, state);
         let train = statuses.train.as_ref();
         let done = train.map_or(0, |train| train.step);
         let mut evaluations = Journal::read(&run.evaluations()).unwrap_or_default();
-        evaluations.retain(|it| saves(it.step) || it.step + 1 == done);
+        let is_last = |step: u64| step + 1 == done || Some(step + 1) == most;
+        let is_within = |step: u64| most.is_none_or(|most| step < most);
+        evaluations.retain(|it| is_within(it.step) && (saves(it.step) || is_last(it.step)));
         Progress {
             state,
             end,
@@ -109,7 +113,8 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn checkpoint_that_a_stop_saved_counts_only_while_it_is_the_last_one() {
+    fn checkpoint_that_a_stop_saved_counts_only_while_it_is_the_last_one_and_none_beyond_the_points_steps()
+     {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let (mut journal, _) = Journal::open(&run.evaluations()).unwrap();
@@ -119,16 +124,18 @@ mod tests {
             journal.add(evaluation).unwrap();
         }
         let mut status = TrainStatus::new(Process::current());
-        let mut scored = |done| {
+        let mut scored = |done, most| {
             status.step = done;
             status.save(&run).unwrap();
-            let progress = Progress::of(Some(&run), |step| step.is_multiple_of(10));
+            let progress = Progress::read(&run, |step| step.is_multiple_of(10), most);
             let steps = progress.evaluations.iter().map(|it| it.step);
             steps.collect::<Vec<_>>()
         };
-        assert_eq!(scored(14), [0, 10, 13, 20]);
-        assert_eq!(scored(25), [0, 10, 20, 24]);
-        assert_eq!(scored(30), [0, 10, 20]);
-        assert_eq!(Progress::of(None, |_| true), Progress::default());
+        assert_eq!(scored(14, None), [0, 10, 13, 20]);
+        assert_eq!(scored(25, Some(25)), [0, 10, 20, 24]);
+        assert_eq!(scored(30, Some(30)), [0, 10, 20]);
+        // Resumed by itself, to train on.
+        assert_eq!(scored(25, Some(14)), [0, 10, 13]);
+        assert_eq!(scored(25, Some(20)), [0, 10]);
     }
 }

@@ -32,7 +32,7 @@ impl Standing {
         let sweep = directory.read()?;
         let progress = sweep.points.iter();
         let progress = progress
-            .map(|point| Progress::of(directory.run(point).as_ref(), sweep.saves(point)))
+            .map(|point| Progress::of(&sweep, point, directory.run(point).as_ref()))
             .collect();
         let status = SweepStatus::load(directory).ok().flatten();
         let state = status.map(|status| {

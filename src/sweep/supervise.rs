@@ -164,7 +164,7 @@ impl<'a> Supervisor<'a> {
         let steps = session.sweep.steps(images)?;
         for (point, steps) in session.sweep.points.iter().zip(steps) {
             let run = session.directory.run(point);
-            let read = Progress::of(run.as_ref(), session.sweep.saves(point));
+            let read = Progress::of(session.sweep, point, run.as_ref());
             points.push(PointSession {
                 steps,
                 again: match read.end {
@@ -261,7 +261,7 @@ impl<'a> Supervisor<'a> {
     fn read(&mut self, index: usize) {
         let point = &self.session.sweep.points[index];
         let run = self.session.directory.run(point);
-        let mut progress = Progress::of(run.as_ref(), self.session.sweep.saves(point));
+        let mut progress = Progress::of(self.session.sweep, point, run.as_ref());
         let is_running = self.executor.is_running(index);
         if !is_running && progress.end.is_some() {
             self.points[index].withheld = false; // whoever stopped it has resumed it, and it has ended
@@ -594,16 +594,21 @@ impl<'a> Supervisor<'a> {
 
     /// Passes on to the points that a stop was requested, or forced.
     fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
-        if shutdown.requested().is_some() && !self.status.stopping {
-            self.status.stopping = true;
-            self.executor.stop();
-            self.looked = None;
-            display.note("stopping after a last checkpoint of each point; ask again to end at once, without it");
-        } else if shutdown.forced() && !self.forced {
+        if shutdown.forced() && !self.forced {
             self.forced = true;
+            if !self.status.stopping {
+                self.executor.stop(); // of what waits
+            }
             self.executor.kill();
             display.note("ending at once");
+        } else if shutdown.requested().is_some() && !self.status.stopping {
+            self.executor.stop();
+            display.note("stopping after a last checkpoint of each point; ask again to end at once, without it");
+        } else {
+            return;
         }
+        self.status.stopping = true;
+        self.looked = None;
     }
 
     /// Pauses all points until this process goes on.

@@ -625,6 +625,20 @@ fn stop_now_ends_a_run_whose_supervisor_is_frozen_or_that_has_none() {
 }
 
 #[test]
+fn stop_now_saves_no_last_checkpoint() {
+    let project = Project::new();
+    let supervisor = project.start(&with_sets(&["run", "small"], &ENDLESS));
+    let run = under_way(&project, 1);
+    project.succeed(&["stop", "small", "--now"]);
+    assert_eq!(end(supervisor).code, Some(143));
+    wait_for_the_end(&run);
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    assert!(!log.contains("which is saved"), "{log}");
+    let shown = project.succeed(&["list", "--columns", "state"]).out;
+    assert!(shown.contains("stopped"), "{shown}");
+}
+
+#[test]
 fn detached_run_survives_its_terminal_until_it_is_stopped() {
     let project = Project::new();
     let arguments = with_sets(&["run", "small", "--detach"], &ENDLESS);

@@ -98,7 +98,14 @@ fn run_from_another_begins_with_its_averaged_weights_and_says_so() {
 #[test]
 fn run_from_a_sweep_begins_with_the_weights_of_its_best_point() {
     let project = Project::new();
-    project.succeed(&["run", "small", "--sweep", "seed=1,2,3"]);
+    project.succeed(&[
+        "run",
+        "small",
+        "--sweep",
+        "seed=1,2,3",
+        "--set",
+        "sweep.metric={name: loss}",
+    ]);
     project.write(
         "experiments/next.yaml",
         "extends: small\ntrain: {steps: 1}\n",
@@ -108,14 +115,11 @@ fn run_from_a_sweep_begins_with_the_weights_of_its_best_point() {
     let from = &json(&run.join("provenance.json"))["sessions"][0]["weights_from"];
     let points = project.succeed(&["list", "small", "--json"]).out;
     let points: Vec<serde_json::Value> = serde_json::from_str(&points).unwrap();
-    let accuracy = |point: &serde_json::Value| point["accuracy"].as_f64().unwrap();
-    let best = points.iter().map(accuracy).fold(0.0, f64::max);
+    let loss = |point: &serde_json::Value| point["loss"].as_f64().unwrap();
+    let best = points.iter().map(loss).fold(f64::MAX, f64::min);
     let chosen = points.iter().find(|point| point["run"] == from["run"]);
-    assert_eq!(accuracy(chosen.unwrap()), best, "{points:?}");
-    assert!(
-        points.iter().any(|point| accuracy(point) < best),
-        "{points:?}"
-    );
+    assert_eq!(loss(chosen.unwrap()), best, "{points:?}");
+    assert!(points.iter().any(|point| loss(point) > best), "{points:?}");
     let point = project.path("runs").join(from["run"].as_str().unwrap());
     let copied = fs::read(run.join("initial/weights.safetensors")).unwrap();
     assert!(copied == averages(&point, "step-00000024"));

@@ -73,13 +73,20 @@ pub fn train(
     let former = FormerStatus::read::<TrainStatus>(run);
     // One that cannot be read is about to be replaced.
     let before = TrainStatus::load(run).ok().flatten();
+    let lost_rank = before.as_ref().is_some_and(has_lost_rank);
+    let before = before.unwrap_or_else(|| TrainStatus::new(Process::current()));
     let mut status = TrainStatus {
-        steps: before.as_ref().map_or(0, |status| status.steps),
-        seconds: before.as_ref().map_or(0.0, |status| status.seconds),
-        threads: before.as_ref().and_then(|status| status.threads),
-        lost_rank: before.as_ref().is_some_and(has_lost_rank),
-        ranks: before.and_then(|status| status.ranks),
+        steps: before.steps,
+        seconds: before.seconds,
+        threads: before.threads,
+        ranks: before.ranks,
+        lost_rank,
         until,
+        // What was shown last stays so where nothing is left to train.
+        loss: before.loss,
+        smoothed_loss: before.smoothed_loss,
+        examples_per_sec: before.examples_per_sec,
+        learning_rate: before.learning_rate,
         ..TrainStatus::new(Process::current())
     };
     let result = train_with_rollbacks(run, launch, &mut status, stop);
@@ -227,7 +234,11 @@ impl<'a> Trainer<'a> {
             }
         }
         status.threads = Some(threads);
-        status.smoothed_loss = None; // that of a session, or from a rollback on
+        if first < status.target() {
+            // Those of a session, or from a rollback on.
+            (status.loss, status.smoothed_loss) = (None, None);
+            (status.examples_per_sec, status.learning_rate) = (None, None);
+        }
         status.device = Some(device_names.clone());
         status.first = Some(first);
         status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();

@@ -170,8 +170,9 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "data.folder",
         Directory,
-        "Directory of the images: the binary files, or cifar-10-batches-bin/ with them. Relative to the directory that \
-         experiments/ is in, on the command line to the current one. ~ and variables ($NAME, ${NAME}) are expanded, \
+        "Directory of the images: the binary files, or cifar-10-batches-bin/ with them. A relative one is in \
+         RUNBOARD_HOME, or else in the nearest directory with experiments/ from the current one upwards; on the command line in the \
+         current one. ~ and variables ($NAME, ${NAME}) are expanded, \
          $$ is a $. --data and RUNBOARD_DATA take precedence.",
     ),
     field(
