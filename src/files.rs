@@ -1,6 +1,7 @@
 //! Files and directories that are either the old ones or the new ones, never half of each, and patience with a
 //! disk that refuses them.
 
+use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -15,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::{console, user_error};
 
@@ -256,6 +258,23 @@ pub fn without_bom(text: String) -> String {
         rest if rest.len() < text.len() => rest.to_owned(),
         _ => text,
     }
+}
+
+/// A directory in that of the temporary files, which no other user can open. It goes when this is dropped.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn temporary_dir(purpose: &str) -> Result<TempDir> {
+    let place = env::temp_dir();
+    let made = tempfile::Builder::new()
+        .prefix("runboard-")
+        .tempdir_in(&place);
+    made.with_context(|| {
+        format!(
+            "failed to make a directory {purpose} in {}; TMPDIR names another place",
+            place.display()
+        )
+    })
 }
 
 fn invalid(what: String) -> io::Error {

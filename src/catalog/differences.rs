@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::Entry;
 use crate::run::RunDir;
-use crate::spec::Field;
+use crate::spec::{Field, Spec};
 use crate::sweep::SweepDir;
 
 /// Where a field is set that a sweep sets.
@@ -22,6 +22,8 @@ pub struct Difference<'a> {
     pub default: Option<&'static Json>,
     /// Where it is set, as far as that was recorded: `experiments/small.yaml:5:11`, `--set`; else empty.
     pub origin: String,
+    /// Whether it has an effect with the values of the others.
+    pub is_used: bool,
 }
 
 impl Entry {
@@ -60,6 +62,8 @@ impl Entry {
     pub fn differences(&self) -> Option<Vec<Difference<'_>>> {
         let spec = self.spec()?;
         let origins = self.origins();
+        let read = serde_json::from_value::<Spec>(spec.clone()).ok();
+        let unused: Vec<String> = read.iter().flat_map(Spec::unused).collect();
         let fields = Field::all().filter(|field| field.path != "description");
         let differences = fields.filter_map(|field| {
             let (value, default) = (field.value(spec)?, field.default_value());
@@ -71,6 +75,7 @@ impl Entry {
                 value,
                 default,
                 origin,
+                is_used: !unused.iter().any(|it| it == field.path),
             })
         });
         Some(differences.collect())

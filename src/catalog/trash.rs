@@ -10,6 +10,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::iter;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -86,16 +87,19 @@ impl Trash {
     /// As [`Trash::check`]; returns where it lies, as [`Trash::place`].
     fn checked_place(&self, entry: &Entry) -> Result<PathBuf> {
         let place = self.place(entry)?;
-        let points = entry.points().unwrap_or_else(|_| entry.begun_points());
-        let at_work = points.into_iter().find(Entry::is_under_way);
-        let at_work = at_work
-            .as_ref()
-            .or(Some(entry).filter(|it| it.is_under_way()));
-        match at_work.and_then(Entry::directory) {
-            Some(directory) => bail_user!(
+        // Not first a point, which its sweep would miss.
+        let points = match entry.is_under_way() {
+            true => Vec::new(),
+            false => entry.points().unwrap_or_else(|_| entry.begun_points()),
+        };
+        let at_work = iter::once(entry)
+            .chain(&points)
+            .find(|it| it.is_under_way());
+        match at_work.and_then(|it| Some((it, it.directory()?))) {
+            Some((it, directory)) => bail_user!(
                 "{} is {}; to stop it: {}",
                 directory.id(),
-                at_work.and_then(Entry::state).unwrap_or_default(),
+                it.state().unwrap_or_default(),
                 commands::stop(directory)
             ),
             None => Ok(place),

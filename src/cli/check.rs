@@ -256,11 +256,15 @@ impl Checked<'_> {
 /// The fields that differ from the defaults, and where that is said.
 fn differences(experiment: &Experiment) -> Result<String> {
     let differences = experiment.spec.differences()?;
+    let unused: Vec<String> = experiment.spec.unused().collect();
     let shown: Vec<_> = differences
         .iter()
         .filter(|it| it.field != "description")
         .map(|it| {
-            let origin = experiment.origin(&it.field).unwrap_or_default();
+            let mut origin = experiment.origin(&it.field).unwrap_or_default().to_owned();
+            if unused.contains(&it.field) {
+                origin += ", without effect here";
+            }
             let [default, value] = it.as_yaml();
             let value = format!("{}: {value}", it.field);
             (value, format!("default {default}"), origin)
@@ -269,7 +273,8 @@ fn differences(experiment: &Experiment) -> Result<String> {
     if shown.is_empty() {
         return Ok("all fields have their defaults\n".to_owned());
     }
-    let width = |of: fn(&(String, String, &str)) -> usize| shown.iter().map(of).max().unwrap_or(0);
+    let width =
+        |of: fn(&(String, String, String)) -> usize| shown.iter().map(of).max().unwrap_or(0);
     let (value_width, default_width) = (
         width(|(value, ..)| value.chars().count()),
         width(|(_, default, _)| default.chars().count()),

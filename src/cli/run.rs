@@ -22,7 +22,7 @@ use crate::supervisor::display::{Display, Verbosity};
 use crate::supervisor::{self, NodeOptions, Options, Outcome};
 use crate::supervisor::{supervise, supervise_ranks};
 use crate::sweep::Sweep;
-use crate::{bail_user, checkpoint, compute, console, data, slurm};
+use crate::{bail_user, checkpoint, compute, console, data, files, slurm};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use std::env;
@@ -197,8 +197,7 @@ fn join_with(
 ) -> Result<i32> {
     let fingerprint = Fingerprint::of(images)?;
     let program = compute::path()?;
-    let scratch =
-        tempfile::tempdir().context("failed to make a directory for this host's ranks")?;
+    let scratch = files::temporary_dir("for this host's ranks")?;
     let provenance = provenance(machine()?, device, None).with_spec(spec)?;
     let record = |run: &RunDir| run_data::record(run, &spec.data.folder, fingerprint);
     let yaml = spec.to_frozen_yaml()?;

@@ -219,7 +219,10 @@ fn differences(entry: &Entry) -> Vec<String> {
         [
             format!("{}: {}", it.field.path, plain(it.value)),
             format!("default {default}"),
-            it.origin,
+            match it.is_used {
+                true => it.origin,
+                false => format!("{}, without effect here", it.origin),
+            },
         ]
     });
     let mut lines = vec!["differs from the defaults:".to_owned()];

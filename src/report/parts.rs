@@ -160,6 +160,7 @@ fn differences(differences: &[Difference]) -> Markup {
                             None => "not set by default",
                         }
                         @if !it.origin.is_empty() { "; set by " (it.origin) }
+                        @if !it.is_used { "; without effect here" }
                         ". " small { (it.field.meaning) }
                     }
                 }

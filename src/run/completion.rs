@@ -1,10 +1,10 @@
 //! How the trainer's and the evaluator's process ends, and what it leaves in its status.
 
+use super::status::MAX_BYTES;
 use super::{ProcessState, RunDir, Status, SupervisorStatus};
 use crate::{error, files};
 use anyhow::Result;
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 
 /// How a process ended that did not fail.
@@ -67,7 +67,7 @@ impl FormerStatus {
     pub fn read<S: Status>(run: &RunDir) -> Self {
         let path = run.status(S::ROLE);
         FormerStatus {
-            text: fs::read(&path).ok(),
+            text: files::read_small(&path, MAX_BYTES).ok(),
             path,
         }
     }
@@ -110,5 +110,22 @@ pub fn record_completion<S: Status>(
             let _ = status.save(run);
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Role, TrainStatus, provenance};
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    #[test]
+    fn status_that_is_no_regular_file_is_as_none() {
+        let runs = tempfile::tempdir().unwrap();
+        let run = RunDir::create(runs.path(), "a", "", &provenance()).unwrap();
+        mkfifo(&run.status(Role::TRAIN), Mode::S_IRWXU).unwrap();
+        let former = FormerStatus::read::<TrainStatus>(&run); // and waits for no writer
+        assert!(former.text.is_none());
     }
 }

@@ -16,7 +16,7 @@ use crate::files::{read_if_there, replace};
 use crate::user_error;
 
 /// A status has a few hundred bytes, and the message of the error that ended the process.
-const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// A status file. How often it is saved is the caller's choice: once a second is plenty.
 pub trait Status: Serialize + DeserializeOwned {
@@ -168,6 +168,12 @@ impl SupervisorStatus {
                 .saturating_add(self.restarts.train),
             eval: self.restarts_before.eval.saturating_add(self.restarts.eval),
         }
+    }
+
+    /// Whether it says that more checkpoints may come. What it said long ago does not count: on a full disk it cannot write
+    /// that training has ended.
+    pub fn is_training(&self) -> bool {
+        self.training && !self.process.silent()
     }
 
     /// How long all sessions took, up to this one's last heartbeat, in seconds.
@@ -550,6 +556,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         (directory, run)
+    }
+
+    #[test]
+    fn supervisor_that_has_long_been_silent_says_no_more_of_training() {
+        let mut status = SupervisorStatus::new(Process::current(), None);
+        assert!(status.is_training());
+        status.process.heartbeat -= TimeDelta::minutes(6);
+        assert!(!status.is_training());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Names: of the experiments in a directory, and the nearest one to a misspelt name.
 
+use super::rule::describe;
 use crate::files::dir_of;
 use crate::{bail_user, user_error};
 use anyhow::{Error, Result};
@@ -35,10 +36,13 @@ pub fn available(experiments: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Of an experiment's name, in characters.
+const LONGEST: usize = 100;
+
 /// Whether a text can name an experiment: it becomes part of file names and of `make` variables.
 pub(super) fn valid(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    name.len() <= 100
+    name.len() <= LONGEST
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(plain)
 }
@@ -62,8 +66,9 @@ pub(super) fn resolve(path: &Path, experiments: &Path) -> Result<(String, PathBu
             );
         }
         bail_user!(
-            "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
-             or the path of a file NAME.yaml"
+            "got {} for an experiment's name, want at most {LONGEST} letters of a to z, digits, '-', '_' and '.', \
+             or the path of a file NAME.yaml",
+            describe(&name.into())
         );
     }
     if !is_path {

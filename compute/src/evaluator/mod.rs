@@ -302,7 +302,12 @@ impl<'a> Evaluator<'a> {
         }
         Ok(match train {
             // The supervisor is just starting it, for the first time or again.
-            _ if supervisor.as_ref().is_some_and(|status| status.training) => Training::Open,
+            _ if supervisor
+                .as_ref()
+                .is_some_and(SupervisorStatus::is_training) =>
+            {
+                Training::Open
+            }
             Some(status) if !status.observed(self.run).is_failure() => Training::Ended,
             Some(status) => Training::Died(TrainerDied {
                 diverged: status.process.state == ProcessState::Diverged,

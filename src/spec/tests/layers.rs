@@ -97,7 +97,7 @@ fn experiment_name_is_looked_up_in_its_directory_only() {
         assert_eq!(
             directory.load(name, &[]).unwrap_err(),
             format!(
-                "got {name:?} for an experiment's name, want letters, digits, '-', '_' and '.', \
+                "got {name:?} for an experiment's name, want at most 100 letters of a to z, digits, '-', '_' and '.', \
                  or the path of a file NAME.yaml"
             )
         );

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use runboard::launch::Launch;
 use runboard::parent::{bind_to_parent, end_child};
-use runboard::paths;
 use runboard::run::{Role, RunDir};
+use runboard::{files, paths};
 use std::env;
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
@@ -34,7 +34,7 @@ impl RankProcesses {
         }
         let directory = match launch.rendezvous {
             Some(_) => None,
-            None => Some(tempfile::tempdir().context("failed to make a directory to meet in")?),
+            None => Some(files::temporary_dir("for the ranks to meet in")?),
         };
         let processes = RankProcesses {
             children: Arc::default(),
