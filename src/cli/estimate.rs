@@ -288,7 +288,7 @@ impl fmt::Display for Disk {
 /// A time, as `5.8 hours`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
-        one if (0.5..1.5).contains(&one) => "1 second".to_owned(),
+        one if one < 1.5 => "1 second".to_owned(),
         few if few < 100.0 => format!("{few:.0} seconds"),
         more if more < 6_000.0 => format!("{:.0} minutes", more / 60.0),
         many if many < 48.0 * 3_600.0 => format!("{:.1} hours", many / 3_600.0),

@@ -402,16 +402,23 @@ impl Party {
                 Ok(None) => {}
                 Err(error) if is_user_error(&error) => return Err(error),
                 // One that was there before says more than that nobody answers any more.
-                Err(error) if Instant::now() >= self.deadline.get() => {
-                    return Err(last.unwrap_or(error));
+                Err(error) if last.is_none() || Instant::now() < self.deadline.get() => {
+                    last = Some(error);
                 }
-                Err(error) => last = Some(error),
+                Err(_) => {}
             }
             if Instant::now() >= self.deadline.get() {
                 let (seconds, endpoint) = (self.limit.as_secs_f64(), &rendezvous.endpoint);
-                return Err(last.unwrap_or_else(|| {
-                    anyhow!("rank 0 at {endpoint} did not begin again within {seconds} s")
-                }));
+                return Err(match last {
+                    Some(error) if !left_out => error,
+                    None if !left_out => {
+                        anyhow!("rank 0 at {endpoint} did not begin again within {seconds} s")
+                    }
+                    _ => anyhow!(
+                        "training went on without this rank, and rank 0 at {endpoint} has not begun again within {seconds} s: \
+                         the run has ended, or was stopped"
+                    ),
+                });
             }
             thread::sleep(AGAIN);
         }
