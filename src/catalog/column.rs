@@ -5,7 +5,9 @@ use super::{Entry, Value};
 use crate::run::{Score, data};
 use crate::spec::{self, Field};
 use chrono::Local;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 /// A column.
 pub struct Column {
@@ -180,9 +182,9 @@ columns! {
     "sessions" "SESSIONS" Number Largest "How often it was started or resumed."
         |it| count(it.sessions().len() as u64).filter(|_| it.run().is_some());
     "changes" "CHANGES" Fields Smallest
-        "Fields of the spec that its command line or its sweep set, or in which it differs from most of the listed runs of its \
-         experiment. Of a sweep the values of its best setting."
-        |it| Some(Value::Fields(it.changes().to_vec())).filter(|_| !it.changes().is_empty());
+        "Fields of the spec that `--set`, its sweep or a resume set beside what its experiment's files say: the same whatever else is \
+         listed. What differs after an edit of the files, `compare` shows. Of a sweep the values of its best setting."
+        |it| Some(it.changes()).filter(|changes| !changes.is_empty()).map(Value::Fields);
     "tags" "TAGS" List Smallest "Its tags (`runboard tag`)."
         |it| Some(Value::List(it.labels().tags.clone())).filter(|_| !it.labels().tags.is_empty());
     "notes" "NOTES" Text Smallest "Its notes (`runboard note`), the last one first."
@@ -333,6 +335,21 @@ impl Key {
     }
 }
 
+/// As much of the end of a field's path as [`Key::find`] takes for it: `learning_rate`, `stop.accuracy`, `local3.init`.
+pub fn short(path: &str) -> &str {
+    static SHORT: LazyLock<BTreeMap<&str, &str>> = LazyLock::new(|| {
+        let paths = Field::all().map(|field| field.path);
+        paths.map(|path| (path, shortest(path))).collect()
+    });
+    SHORT.get(path).copied().unwrap_or(path)
+}
+
+fn shortest(path: &'static str) -> &'static str {
+    let ends = path.rmatch_indices('.').map(|(dot, _)| &path[dot + 1..]);
+    let is_it = |end: &&str| Key::find(end).is_ok_and(|key| key.name() == path);
+    ends.chain([path]).find(is_it).unwrap_or(path)
+}
+
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         self.name() == other.name()
@@ -377,6 +394,25 @@ mod tests {
         }
         for name in ["", "network", "kernel", "extends"] {
             assert!(Key::find(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn short_name_is_found_again_and_no_shorter_one_is() {
+        for (path, want) in [
+            ("seed", "seed"),
+            ("optimizer.learning_rate", "learning_rate"),
+            ("optimizer.name", "optimizer.name"),
+            ("data.synthetic.seed", "synthetic.seed"),
+            ("network.local3.init", "local3.init"),
+            ("stop.accuracy", "stop.accuracy"), // beside the column
+            ("train.steps", "train.steps"),
+            ("no.field", "no.field"),
+        ] {
+            assert_eq!(short(path), want);
+        }
+        for field in Field::all() {
+            assert_eq!(Key::find(short(field.path)).unwrap().name(), field.path);
         }
     }
 

@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::Entry;
-use crate::run::RunDir;
+use crate::run::{RESUMED, SWEPT};
 use crate::spec::{Field, Spec};
 use crate::sweep::SweepDir;
-
-/// Where a field is set that a sweep sets.
-const SWEPT: &str = "the sweep";
 
 /// A field that differs from its default, or that somebody has set to it.
 pub struct Difference<'a> {
@@ -32,30 +29,35 @@ impl Entry {
         let mut origins = BTreeMap::new();
         if let Some(first) = self.sessions().first() {
             origins.clone_from(&first.origins);
-            let set = first.set_fields().into_iter();
-            origins.extend(set.map(|field| (field.path.to_owned(), "--set".to_owned())));
+            for field in first.set_fields() {
+                let origin = origins.entry(field.path.to_owned());
+                origin.or_insert_with(|| "--set".to_owned());
+            }
         }
         for (index, session) in self.sessions().iter().enumerate() {
-            let origin = format!("resume --set, session {}", index + 1);
+            let origin = format!("{RESUMED}, session {}", index + 1);
             let changes = session.changes.iter();
             origins.extend(changes.map(|change| (change.field.clone(), origin.clone())));
         }
-        if let Some(set) = self.run().and_then(|run| self.swept(run)) {
+        if let Some((set, _)) = self.swept() {
             let fields = set.into_keys().chain(["seed".to_owned()]);
             origins.extend(fields.map(|field| (field, SWEPT.to_owned())));
         }
         origins
     }
 
-    /// What a sweep sets in this run of it. To read the sweep takes long where it has many points.
-    fn swept(&self, run: &RunDir) -> Option<BTreeMap<String, Json>> {
-        if let Some(set) = self.set_by_sweep() {
-            return Some(set.clone());
+    /// What a sweep sets in this point of it, without the seed; and the seed, where not all points have the same. To read the sweep
+    /// takes long where it has many points.
+    pub(super) fn swept(&self) -> Option<(BTreeMap<String, Json>, Option<u64>)> {
+        if let Some((point, tells_seed)) = self.point() {
+            return Some((point.set.clone(), tells_seed.then_some(point.seed)));
         }
+        let run = self.run()?;
         let name = run.path().file_name().unwrap_or_default().to_string_lossy();
-        let points = SweepDir::new(run.sweep()?).read().ok()?.points;
-        let point = points.into_iter().find(|point| point.name == name);
-        point.map(|point| point.set)
+        let sweep = SweepDir::new(run.sweep()?).read().ok()?;
+        let tells_seed = sweep.definition.seeds.len() > 1;
+        let point = sweep.points.into_iter().find(|point| point.name == name)?;
+        Some((point.set, tells_seed.then_some(point.seed)))
     }
 
     /// The fields of its spec that differ from the defaults, and those that were tried; none where the spec cannot be read.

@@ -15,7 +15,7 @@ use crate::run::{
     self, Activity, EvalStatus, Evaluation, EvaluationProgress, Found, Journal, Labels, ProcessDir,
     Provenance, RunDir, RunState, Status, Statuses, SupervisorStatus, TrainStatus,
 };
-use crate::spec::{self, Spec};
+use crate::spec::{self, Field, Spec};
 use crate::sweep::{Point, Standing, SweepDir, results};
 
 /// The largest `spec.yaml` that is looked at, in bytes: they have a few kilobytes.
@@ -38,7 +38,6 @@ pub struct Entry {
     standing: OnceLock<Result<Standing, String>>,
     disk: OnceLock<DiskUse>,
     size: OnceLock<u64>,
-    changes: OnceLock<Vec<(String, Json)>>,
 }
 
 enum What {
@@ -93,7 +92,6 @@ impl Entry {
             standing: OnceLock::new(),
             disk: OnceLock::new(),
             size: OnceLock::new(),
-            changes: OnceLock::new(),
         }
     }
 
@@ -436,9 +434,15 @@ impl Entry {
         })
     }
 
-    /// The fields in which it differs from other runs of its experiment, as far as it is known by itself: what the command
-    /// line set, what sessions changed, what a point sets; of a sweep what its best setting sets.
-    pub fn own_changes(&self) -> BTreeMap<String, Json> {
+    /// The fields of its spec that its command line, its sweep or a resume set, in the order of the spec; of a sweep those that its
+    /// best setting sets.
+    pub fn changes(&self) -> Vec<(String, Json)> {
+        let mut changes = self.unordered_changes();
+        let ordered = Field::all().filter_map(|field| changes.remove_entry(field.path));
+        ordered.collect()
+    }
+
+    fn unordered_changes(&self) -> BTreeMap<String, Json> {
         let mut changes = BTreeMap::new();
         if let Some(standing) = self.standing() {
             let results = standing.results();
@@ -448,14 +452,11 @@ impl Entry {
             changes.extend(values.map(|(field, value)| (field.clone(), value.clone())));
             return changes;
         }
-        if let Some(of) = &self.point {
-            changes.extend(of.point.set.clone());
-            if of.tells_seed {
-                changes.insert("seed".to_owned(), of.point.seed.into());
-            }
+        if let Some((set, seed)) = self.swept() {
+            changes.extend(set);
+            changes.extend(seed.map(|seed| ("seed".to_owned(), seed.into())));
         }
-        let sessions = self.sessions();
-        for session in sessions {
+        for session in self.sessions() {
             // What the command line of a sweep sets, all of its points have.
             let of_run = self.kind() == "run";
             for field in session.set_fields().into_iter().filter(|_| of_run) {
@@ -473,20 +474,9 @@ impl Entry {
         changes
     }
 
-    /// The fields in which it differs from other runs of its experiment: those that [`super::find_changes`] has found, or
-    /// else its own.
-    pub fn changes(&self) -> &[(String, Json)] {
-        self.changes
-            .get_or_init(|| self.own_changes().into_iter().collect())
-    }
-
-    /// What its sweep sets in it, if it is a point that was found by its sweep.
-    pub(super) fn set_by_sweep(&self) -> Option<&BTreeMap<String, Json>> {
-        self.point.as_ref().map(|of| &of.point.set)
-    }
-
-    pub(super) fn set_changes(&self, changes: Vec<(String, Json)>) {
-        let _ = self.changes.set(changes);
+    /// Of a point that was found by its sweep: what that says of it, and whether seeds differ from point to point.
+    pub(super) fn point(&self) -> Option<(&Point, bool)> {
+        self.point.as_ref().map(|of| (&of.point, of.tells_seed))
     }
 }
 
@@ -542,7 +532,7 @@ pub(super) fn state_named(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{COLUMNS, Key, Value, find_changes};
+    use crate::catalog::{COLUMNS, Key, Value};
     use crate::run::{Process, Provenance, Restarts, Score, provenance};
     use crate::spec::Override;
     use serde_json::json;
@@ -683,42 +673,51 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_what_the_command_line_set_and_what_most_runs_have_otherwise() {
+    fn changes_are_what_was_set_whatever_other_runs_have() {
         let runs = tempfile::tempdir().unwrap();
-        let plain = ["train.steps=5"];
-        let usual = create(runs.path(), "a", &plain, provenance());
-        create(runs.path(), "a", &plain, provenance());
-        let edited = create(
-            runs.path(),
-            "a",
-            &["train.steps=7", "eval.threads=2"],
-            provenance(),
-        );
-        let mut session = provenance();
-        session.command = [
-            "runboard",
-            "run",
-            "a",
-            "--set",
-            "train.steps=5",
-            "--set=eval.threads=0",
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        let set = create(runs.path(), "a", &plain, session);
-        let entries = Entry::all(runs.path());
-        find_changes(&entries);
-        let changes = |run: &RunDir| {
-            let entry = entries.iter().find(|entry| entry.id() == run.id()).unwrap();
-            entry.changes().to_vec()
+        let origins = |fields: &[(&str, &str)]| {
+            let owned = |text: &str| text.to_owned();
+            let fields = fields.iter();
+            provenance().with_origins(fields.map(|it| (owned(it.0), owned(it.1))).collect())
+        };
+        let file = "experiments/a.yaml:3:4";
+        let changes = |sets: &[&str], session: Provenance| {
+            Entry::of(Found::Run(create(runs.path(), "a", sets, session))).changes()
         };
         let field = |name: &str, value: u64| (name.to_owned(), json!(value));
-        assert_eq!(changes(&usual), []);
+        let sets = [
+            "train.steps=7",
+            "eval.threads=2",
+            "train.keep_checkpoints=3",
+        ];
+        assert_eq!(changes(&sets, origins(&[("train.steps", file)])), []);
+        let session = origins(&[
+            ("train.steps", file),
+            ("eval.threads", "--set"),
+            ("train.keep_checkpoints", "--set"),
+        ]);
+        // In the order of the spec.
         assert_eq!(
-            changes(&edited),
-            [field("train.steps", 7), field("eval.threads", 2)]
+            changes(&sets, session),
+            [field("train.keep_checkpoints", 3), field("eval.threads", 2)]
+        );
+        // Of a run that repeats one which was changed so.
+        let session = origins(&[
+            ("train.steps", "resume --set, session 2"),
+            ("train.keep_checkpoints", "the sweep"),
+            ("data.folder", "--data"),
+        ]);
+        assert_eq!(
+            changes(&sets, session),
+            [field("train.steps", 7), field("train.keep_checkpoints", 3)]
         );
         // Of a session that did not record it, what is set to its default is not told from what is not set.
-        assert_eq!(changes(&set), [field("train.steps", 5)]);
+        let mut session = provenance();
+        let words = ["run", "--set", "train.steps=5", "--set=eval.threads=0"];
+        session.command = words.map(str::to_owned).to_vec();
+        assert_eq!(
+            changes(&["train.steps=5"], session),
+            [field("train.steps", 5)]
+        );
     }
 }

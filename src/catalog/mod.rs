@@ -4,10 +4,10 @@
 //! An entry reads what is asked of it when it is asked, once, and nothing else: of 3,000 runs a list reads the statuses,
 //! not the journals. What cannot be read is damage that the entry tells of; it hides no other.
 
-mod changes;
 mod column;
 mod curves;
 mod differences;
+mod differing;
 mod entry;
 mod filter;
 #[cfg(test)]
@@ -18,10 +18,10 @@ mod trash;
 mod value;
 mod warnings;
 
-pub use changes::{differing, find_changes};
-pub use column::{COLUMNS, Column, First, Key, Kind};
+pub use column::{COLUMNS, Column, First, Key, Kind, short};
 pub use curves::{WRITERS, curve_name, curves_of};
 pub use differences::Difference;
+pub use differing::differing;
 pub use entry::{Entry, states};
 pub use filter::{Filter, age};
 pub use parallel::map;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local, SecondsFormat};
 use serde_json::{Map, Value as Json, json};
 
+use super::column::short;
 use crate::overview::text::{bytes, clock, number};
 
 /// A value of a run.
@@ -164,21 +165,11 @@ pub fn plain(value: &Json) -> String {
     }
 }
 
-/// Fields by the last keys of their paths, or by more of the path where two have the same: `learning_rate=0.1 seed=2`.
+/// Fields as an expression names them: `learning_rate=0.1 stop.accuracy=0.8`.
 fn fields_text(fields: &[(String, Json)]) -> String {
-    let label = |field: &str| {
-        let last = |field: &str| field.rsplit('.').next().unwrap_or_default().to_owned();
-        let same = fields
-            .iter()
-            .filter(|(other, _)| last(other) == last(field));
-        match same.count() {
-            1 => last(field),
-            _ => field.to_owned(),
-        }
-    };
     let texts = fields
         .iter()
-        .map(|(field, value)| format!("{}={}", label(field), plain(value)));
+        .map(|(field, value)| format!("{}={}", short(field), plain(value)));
     texts.collect::<Vec<_>>().join(" ")
 }
 
@@ -239,7 +230,7 @@ mod tests {
             ),
             (
                 Value::Fields(fields),
-                "learning_rate=0.1 network.conv1.kernel=3 network.conv2.kernel=5 folder=a b",
+                "learning_rate=0.1 conv1.kernel=3 conv2.kernel=5 folder=a b",
                 "optimizer.learning_rate=0.1 network.conv1.kernel=3 network.conv2.kernel=5 data.folder=a b",
                 json!({"optimizer.learning_rate": 0.1, "network.conv1.kernel": 3, "network.conv2.kernel": 5, "data.folder": "a b"}),
             ),

@@ -1,7 +1,7 @@
 //! Which runs a command is about: options that several have.
 
 use crate::bail_user;
-use crate::catalog::{Entry, Filter, find_changes, map};
+use crate::catalog::{Entry, Filter, map};
 use crate::spec;
 use anyhow::Result;
 use clap::Args;
@@ -41,9 +41,6 @@ impl FilterArgs {
     pub fn choose(&self, entries: Vec<Entry>) -> Result<Vec<Entry>> {
         let filter = self.filter()?;
         self.check_tags(&entries)?;
-        if filter.needs_changes() {
-            find_changes(&entries);
-        }
         let chosen = map(&entries, |entry| filter.matches(entry));
         let chosen = entries
             .into_iter()

@@ -3,7 +3,7 @@
 use super::choose::FilterArgs;
 use super::form::{self, FormArgs};
 use super::{RunsArg, path};
-use crate::catalog::{COLUMNS, Entry, First, Form, Key, Table, find_changes, map};
+use crate::catalog::{COLUMNS, Entry, First, Form, Key, Table, map};
 use crate::console;
 use crate::home::Home;
 use crate::overview::count;
@@ -113,9 +113,6 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
         entries.reverse();
     }
     entries.truncate(arguments.limit.unwrap_or(usize::MAX));
-    if keys.iter().any(|key| key.name() == "changes") {
-        find_changes(&entries);
-    }
     let mut table = Table::of(&entries, &keys);
     if is_default {
         arrange(&mut table, &entries, of_sweep, arguments.form.form());

@@ -34,6 +34,12 @@ const MAX_BYTES: u64 = 16 << 20;
 /// The option that sets a field.
 const SET: &str = "--set";
 
+/// What set a field that a sweep sets.
+pub const SWEPT: &str = "the sweep";
+
+/// What set a field that a later session changed, before the number of the session.
+pub const RESUMED: &str = "resume --set";
+
 /// The first session's differences, which version 1 did not name.
 const FIRST_DIFF: &str = "provenance.diff";
 
@@ -252,10 +258,13 @@ impl Provenance {
         Provenance { origins, ..self }
     }
 
-    /// The fields of the spec that its command line set; those that lie below it of a section.
+    /// The fields of the spec that its command line set, or what the run that it repeats had changed; those that lie below it of
+    /// a section.
     pub fn set_fields(&self) -> Vec<&'static Field> {
+        let is_command =
+            |origin: &String| [SET, SWEPT].contains(&&**origin) || origin.starts_with(RESUMED);
         let is_set = |field: &&Field| match self.origins.is_empty() {
-            false => self.origins.get(field.path).is_some_and(|it| it == SET),
+            false => self.origins.get(field.path).is_some_and(is_command),
             // Of a run of an earlier version.
             true => self.set_paths().any(|path| {
                 let below = field.path.strip_prefix(path);

@@ -130,6 +130,39 @@ fn list_filters_sorts_and_has_a_form_for_everybody() {
 }
 
 #[test]
+fn changes_of_a_run_are_the_same_whatever_else_is_listed() {
+    let project = project(&[&[], &["stop.accuracy=0.9", "network.local3.init=xavier"]]);
+    // An edit of the file is no change of the run's own.
+    let path = "experiments/tiny.yaml";
+    let text = fs::read_to_string(project.path(path)).unwrap();
+    project.write(path, text.replace("steps: 20", "steps: 30"));
+    project.succeed(&["run", "tiny", "--quiet"]);
+    let set = json!({"network.local3.init": "xavier", "stop.accuracy": 0.9});
+    let want = [Value::Null, set, Value::Null];
+    let all = listed(&project);
+    let changes: Vec<&Value> = all.iter().map(|row| &row["changes"]).collect();
+    assert_eq!(changes, want.iter().collect::<Vec<_>>());
+    for (row, want) in all.iter().zip(&want) {
+        let alone = project.succeed(&["list", row["run"].as_str().unwrap(), "--json"]);
+        let alone: Value = serde_json::from_str(&alone.out).unwrap();
+        assert_eq!(alone[0]["changes"], *want);
+    }
+    let columns = ["list", "--columns", "run,changes"];
+    let lines = |options: &[&str]| -> Vec<String> {
+        let out = project.succeed(&[&columns[..], options].concat()).out;
+        out.lines().skip(1).map(str::to_owned).collect()
+    };
+    let mut reversed = lines(&["--reverse"]);
+    reversed.reverse();
+    assert_eq!(lines(&[]), reversed);
+    // What is shown can be asked for.
+    let shown = "local3.init=xavier stop.accuracy=0.9";
+    assert!(reversed[1].ends_with(shown), "{reversed:?}");
+    let found = lines(&["--where", &shown.replace(' ', " and ")]);
+    assert_eq!(found, reversed[1..2]);
+}
+
+#[test]
 fn list_refuses_what_it_does_not_know_with_the_nearest_that_it_does() {
     let project = project(&[&[]]);
     project.succeed(&["tag", "tiny", "best"]);

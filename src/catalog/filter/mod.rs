@@ -169,11 +169,6 @@ impl Filter {
     pub fn matches(&self, entry: &Entry) -> bool {
         self.expression.is_true(&|key| key.value(entry))
     }
-
-    /// Whether it asks for what a run's context says, and not the run alone.
-    pub fn needs_changes(&self) -> bool {
-        self.expression.names("changes")
-    }
 }
 
 fn key(name: &str) -> Result<Key> {
@@ -189,16 +184,6 @@ impl Expression {
             Expression::Compare(key, comparison, literal) => {
                 compare(value(*key).as_ref(), *comparison, literal)
             }
-        }
-    }
-
-    fn names(&self, name: &str) -> bool {
-        match self {
-            Expression::All(parts) | Expression::Any(parts) => {
-                parts.iter().any(|part| part.names(name))
-            }
-            Expression::Not(inner) => inner.names(name),
-            Expression::Compare(key, ..) => key.name() == name,
         }
     }
 }
