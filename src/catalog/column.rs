@@ -122,12 +122,27 @@ columns! {
             Some(_) => sweep_score(it, true).map(Value::Accuracy),
             None => it.scores().best?.validation.map(Value::Accuracy),
         };
+    "validation_loss" "VALIDATION LOSS" Number Smallest
+        "Cross-entropy of the best checkpoint on the validation images. Of a sweep by losses there, that of its best setting."
+        |it| match it.standing() {
+            Some(_) => sweep_loss(it, true),
+            None => {
+                let best = it.scores().best?.step;
+                let found = it.evaluations().iter().rfind(|found| found.step == best)?;
+                found.validation_loss.map(Value::Loss)
+            }
+        };
     "best_step" "BEST STEP" Number Largest "The step of the best checkpoint."
         |it| count(it.scores().best?.step);
     "last_step" "LAST STEP" Number Largest "The step of the last checkpoint that was scored."
         |it| count(it.scores().last?.step);
-    "loss" "LOSS" Number Smallest "The lowest cross-entropy of a checkpoint on the test images."
-        |it| it.scores().lowest_loss.map(Value::Loss);
+    "loss" "LOSS" Number Smallest
+        "The lowest cross-entropy of a checkpoint on the test images. Of a sweep by losses that of its best setting, the mean over \
+         its seeds."
+        |it| match it.standing() {
+            Some(_) => sweep_loss(it, false),
+            None => it.scores().lowest_loss.map(Value::Loss),
+        };
     "last_loss" "LAST LOSS" Number Smallest "Cross-entropy of the last checkpoint that was scored, on the test images."
         |it| it.evaluations().iter().rev().find_map(|found| found.loss).map(Value::Loss);
     "tta_accuracy" "TTA" Number Largest "The highest accuracy on the test images by several views of each."
@@ -245,6 +260,12 @@ fn steps(entry: &Entry) -> Option<Value> {
 fn sweep_score(entry: &Entry, validation: bool) -> Option<f64> {
     let results = entry.standing()?.results();
     results.best_accuracy(validation)
+}
+
+/// The loss of the best setting of a sweep that goes by losses, on the validation images or on the test images.
+fn sweep_loss(entry: &Entry, validation: bool) -> Option<Value> {
+    let results = entry.standing()?.results();
+    results.best_loss(validation).map(Value::Loss)
 }
 
 /// A column, or a field of a spec, which is one as well.

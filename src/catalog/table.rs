@@ -119,23 +119,41 @@ impl Table {
         }
     }
 
-    fn text(&self, width: Option<usize>, paint: Paint) -> String {
+    /// How many columns have no room on a terminal of this width.
+    pub fn left_out(&self, form: Form) -> usize {
+        match form {
+            Form::Text(width @ Some(_), _) => {
+                self.heads.len() - self.columns(&self.lines(), width).len()
+            }
+            _ => 0,
+        }
+    }
+
+    /// The cells as people read them, the headings first.
+    fn lines(&self) -> Vec<Vec<String>> {
         let cell = |(value, head): (&Option<Value>, &Head)| match value {
             Some(value) => visible(value.text()),
             None if head.name.ends_with("change") => String::new(),
             None => "-".to_owned(),
         };
-        let mut lines: Vec<Vec<String>> =
-            vec![self.heads.iter().map(|it| it.heading.clone()).collect()];
-        let rows = self
-            .rows
-            .iter()
-            .map(|row| row.iter().zip(&self.heads).map(cell).collect());
-        lines.extend(rows);
-        let mut columns: Vec<(usize, usize)> = widths(&lines).into_iter().enumerate().collect();
+        let head = self.heads.iter().map(|it| it.heading.clone()).collect();
+        let rows = self.rows.iter();
+        let rows = rows.map(|row| row.iter().zip(&self.heads).map(cell).collect());
+        [head].into_iter().chain(rows).collect()
+    }
+
+    /// The columns that have room, each with its width.
+    fn columns(&self, lines: &[Vec<String>], width: Option<usize>) -> Vec<(usize, usize)> {
+        let mut columns: Vec<(usize, usize)> = widths(lines).into_iter().enumerate().collect();
         if let Some(width) = width {
             self.fit(&mut columns, width);
         }
+        columns
+    }
+
+    fn text(&self, width: Option<usize>, paint: Paint) -> String {
+        let lines = self.lines();
+        let columns = self.columns(&lines, width);
         let last = columns.len().saturating_sub(1);
         let line = |(row, line): (usize, &Vec<String>)| {
             let cells = columns.iter().enumerate().map(|(place, &(column, width))| {
@@ -322,6 +340,13 @@ mod tests {
             text(Some(10)).lines().next().unwrap(),
             "RUN                STATE      BEST"
         );
+        let left_out = |form| table.left_out(form);
+        let widths = [None, Some(70), Some(60), Some(10)];
+        assert_eq!(
+            widths.map(|it| left_out(Form::Text(it, PLAIN))),
+            [0, 0, 1, 3]
+        );
+        assert_eq!(left_out(Form::Csv), 0);
         for width in 36..120 {
             let lines = text(Some(width));
             assert!(

@@ -4,7 +4,7 @@ use super::choose::FilterArgs;
 use super::form::{self, FormArgs};
 use super::list::{sorted, warn_of_labels};
 use super::{RunsArg, path};
-use crate::catalog::{Entry, Head, Key, Kind, Table, Value, differing};
+use crate::catalog::{Entry, Head, Key, Kind, Table, Value, differing, short};
 use crate::home::Home;
 use crate::run::{self, Provenance};
 use crate::spec::{self, Field, Spec};
@@ -16,25 +16,28 @@ use std::path::{Path, PathBuf};
 
 /// What runs are compared by, beside the fields in which they differ. A narrow terminal leaves those with the highest numbers
 /// out first.
-const METRICS: [(&str, u8); 8] = [
+const METRICS: [(&str, u8); 9] = [
     ("accuracy", 0),
-    ("last_accuracy", 7),
-    ("validation_accuracy", 1),
-    ("tta_accuracy", 4),
-    ("loss", 5),
-    ("training_loss", 8),
-    ("steps", 6),
-    ("duration", 3),
+    ("last_accuracy", 9),
+    ("validation_accuracy", 3),
+    ("validation_loss", 6),
+    ("tta_accuracy", 5),
+    ("loss", 7),
+    ("training_loss", 10),
+    ("steps", 8),
+    ("duration", 4),
 ];
 
-/// The number of the fields.
-const SPARE_FIELDS: u8 = 2;
+/// The number of the fields, which go last, and of those among them that say little of what was tried.
+const SPARE_FIELDS: u8 = 1;
+const SPARE_ASIDE: u8 = 2;
 
 /// Those of which a baseline has a difference to.
-const SCORES: [&str; 6] = [
+const SCORES: [&str; 7] = [
     "accuracy",
     "last_accuracy",
     "validation_accuracy",
+    "validation_loss",
     "tta_accuracy",
     "loss",
     "training_loss",
@@ -182,24 +185,26 @@ pub fn comparison(entries: &[Entry], more: &[Key]) -> Table {
     let fields: Vec<Key> = fields.filter(|key| !keys.contains(key)).collect();
     keys.extend(fields);
     let mut table = Table::of(entries, &keys);
-    shorten(&mut table);
-    for head in table.heads.iter_mut().skip(1) {
+    for (head, key) in table.heads.iter_mut().zip(&keys) {
         let metric = METRICS.iter().find(|(name, _)| *name == head.name);
-        head.spare = metric.map_or(SPARE_FIELDS, |(_, spare)| *spare);
+        head.spare = match key {
+            // What is asked for stays.
+            _ if head.name == "run" || more.contains(key) => 0,
+            Key::Field(field) if is_aside(field) => SPARE_ASIDE,
+            _ => metric.map_or(SPARE_FIELDS, |(_, spare)| *spare),
+        };
+        if let Key::Field(field) = key {
+            head.heading = short(field.path).to_owned();
+        }
     }
     table
 }
 
-/// Fields by the last part of their path, where that is enough.
-fn shorten(table: &mut Table) {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let names: Vec<String> = table.heads.iter().map(|head| last(&head.name)).collect();
-    for (head, name) in table.heads.iter_mut().zip(&names) {
-        let is_field = Field::all().any(|field| field.path == head.name);
-        if is_field && names.iter().filter(|it| *it == name).count() == 1 {
-            head.heading.clone_from(name);
-        }
-    }
+/// Whether a field says how a run was computed or reported rather than what was tried.
+fn is_aside(field: &Field) -> bool {
+    let is_length =
+        |path: &str| path.starts_with("stop.") || ["train.steps", "train.epochs"].contains(&path);
+    field.path.starts_with("compute.") || field.changeable && !is_length(field.path)
 }
 
 /// Beside each score the difference to that of the first row.

@@ -1,7 +1,7 @@
 //! How tables and JSON are shown, and what a terminal is asked: options and questions that several commands have.
 
 use crate::catalog::{Form, Key, Table};
-use crate::overview::Paint;
+use crate::overview::{Paint, count};
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
 use clap::Args;
@@ -39,12 +39,21 @@ impl FormArgs {
         self.json || self.csv
     }
 
-    /// Prints a table.
+    /// Prints a table of runs, and says where a terminal has no room for all of its columns.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn print(self, table: &Table) -> Result<()> {
-        Ok(console::output(table.write(self.form()))?)
+        let form = self.form();
+        console::output(table.write(form))?;
+        let left_out = table.left_out(form);
+        if left_out > 0 {
+            console::stderr_line(format_args!(
+                "{} left out for the width of the terminal; a wider one, --columns NAME,..., --csv or --json shows more",
+                count(left_out, "column")
+            ));
+        }
+        Ok(())
     }
 }
 

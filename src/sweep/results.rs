@@ -58,6 +58,8 @@ pub struct Setting<'a> {
     pub so_far: Candidate,
     /// The same checkpoints' accuracy on the test images, where it is not that.
     pub tested: Candidate,
+    /// Their loss there.
+    tested_loss: Candidate,
 }
 
 impl<'a> Results<'a> {
@@ -80,6 +82,7 @@ impl<'a> Results<'a> {
                     judged: Candidate::default(),
                     so_far: Candidate::default(),
                     tested: Candidate::default(),
+                    tested_loss: Candidate::default(),
                 });
                 settings.len() - 1
             });
@@ -101,6 +104,8 @@ impl<'a> Results<'a> {
             if counts {
                 let tested = found.and_then(|(evaluation, _)| evaluation.accuracy);
                 setting.tested.scores.push(tested);
+                let loss = found.and_then(|(evaluation, _)| evaluation.loss);
+                setting.tested_loss.scores.push(loss);
             }
         }
         let goal = self.sweep.definition.metric.goal;
@@ -311,6 +316,20 @@ impl<'a> Results<'a> {
         match (self.has_validation(), on_validation_images) {
             (true, true) | (false, false) => best.judged.mean().filter(|_| is_accuracy),
             (true, false) => best.tested.mean(),
+            (false, true) => None,
+        }
+    }
+
+    /// The mean loss of the best setting, on the validation images or on the test images; none where settings are not ranked by it.
+    pub fn best_loss(&self, on_validation_images: bool) -> Option<f64> {
+        if self.sweep.definition.metric.name != MetricName::Loss {
+            return None;
+        }
+        let settings = self.settings();
+        let best = settings.first().filter(|it| it.rank.is_some())?;
+        match (self.has_validation(), on_validation_images) {
+            (true, true) | (false, false) => best.judged.mean(),
+            (true, false) => best.tested_loss.mean(),
             (false, true) => None,
         }
     }
@@ -621,12 +640,17 @@ pub(super) mod tests {
         // The test accuracy is that of the checkpoint that validation has chosen.
         let tested = &case.results().settings()[1].tested;
         assert_eq!(tested.scores, [Some(0.4), Some(0.9)]);
+        assert_eq!(case.results().best_loss(true), None);
         case.sweep.definition.metric = Metric {
             name: MetricName::Loss,
             goal: Goal::Minimize,
             of: Score::Last,
         };
         assert_eq!(case.order(), [3, 1, 0]);
+        let results = case.results();
+        let judged = results.settings()[0].judged.mean();
+        assert!(judged.is_some() && results.best_loss(true) == judged);
+        assert!(results.best_loss(false).is_some());
     }
 
     #[test]

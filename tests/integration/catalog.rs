@@ -1,6 +1,7 @@
 //! What is told of many runs: lists, filters, comparisons, curves.
 
-use crate::support::{Project, TINY_NETWORK, json, listed, tensorboard_reads};
+use crate::help::shown;
+use crate::support::{Project, RUNBOARD, TINY_NETWORK, json, listed, tensorboard_reads};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -160,6 +161,29 @@ fn changes_of_a_run_are_the_same_whatever_else_is_listed() {
     assert!(reversed[1].ends_with(shown), "{reversed:?}");
     let found = lines(&["--where", &shown.replace(' ', " and ")]);
     assert_eq!(found, reversed[1..2]);
+}
+
+#[test]
+fn narrow_terminal_has_what_differs_and_says_what_it_has_not() {
+    let project = project(&[
+        &["compute.threads=1", "optimizer.learning_rate=0.01"],
+        &["compute.threads=2", "schedule.warmup=0.125", "seed=2"],
+    ]);
+    let compared = shown(&project, &format!("'{RUNBOARD}' compare"));
+    let head = compared.lines().next().unwrap();
+    for name in ["BEST", "seed", "learning_rate", "warmup"] {
+        assert!(head.contains(name), "no {name} in {compared}");
+    }
+    assert!(!head.contains("threads"), "{compared}");
+    let told = " columns left out for the width of the terminal; a wider one, --columns NAME,..., --csv or --json shows more";
+    assert!(compared.replace("\r\n", "").contains(told), "{compared}");
+    let asked = shown(
+        &project,
+        &format!("'{RUNBOARD}' compare --columns compute.threads"),
+    );
+    assert!(asked.lines().next().unwrap().contains("threads"), "{asked}");
+    let program = project.succeed(&["compare", "--csv"]);
+    assert_eq!(program.err, "");
 }
 
 #[test]

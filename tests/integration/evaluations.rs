@@ -7,7 +7,7 @@ use crate::support::{
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -124,6 +124,13 @@ fn validation_images_and_views_are_scored_beside_the_test_images_and_best_follow
     let listed = &listed(&project)[0];
     assert_eq!(listed["last_accuracy"], of("accuracy")[9]);
     assert_eq!(listed["validation_accuracy"].as_f64(), Some(largest));
+    let loss = of("validation_loss")[best];
+    let compared = project.succeed(&["compare", "small", "--json"]).out;
+    let compared: Value = serde_json::from_str(&compared).unwrap();
+    assert_eq!(compared[0]["validation_loss"].as_f64(), Some(loss));
+    let log = project.succeed(&["logs", "small", "--eval"]).out;
+    let line = format!("validation images: accuracy = {largest:.3}, loss = {loss:.3}\n");
+    assert!(log.contains(&line), "{log}");
 
     let Some(events) = tensorboard_reads(&run.join("eval")) else {
         return;

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 /// What a shell's commands show in a terminal of 80 columns.
-fn shown(project: &Project, script: &str) -> String {
+pub fn shown(project: &Project, script: &str) -> String {
     let mut terminal = Terminal::open();
     let script = format!("stty cols 80 rows 24; {script}");
     let mut shell = project.command_of(Path::new("bash"), &["-c", &script]);

@@ -396,6 +396,11 @@ impl<'a> Evaluator<'a> {
                 reporter.publish(self.run, &evaluated, images)?;
                 // The tutorial's line does not say of which one.
                 console::timed(format_args!("scored step {step}"));
+                if let Some(Quality { accuracy, loss }) = scores.validation {
+                    console::timed(format_args!(
+                        "validation images: accuracy = {accuracy:.3}, loss = {loss:.3}"
+                    ));
+                }
                 console::timed(format_args!("precision @ 1 = {:.3}", scores.accuracy));
                 Ok(scores)
             }
