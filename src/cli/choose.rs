@@ -10,16 +10,16 @@ use std::collections::BTreeSet;
 /// Which runs; all of it must hold.
 #[derive(Args, Debug, Default)]
 pub struct FilterArgs {
-    /// Only those in this state, such as failed or stopped-early; may be repeated
+    /// Only those in this state, such as failed or stopped-early; of several, in one of them
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
     states: Vec<String>,
-    /// Only those of experiments with this name, such as 'lr-*'; may be repeated
+    /// Only those of experiments with this name, such as 'lr-*'; of several, with one of them
     #[arg(long = "name", value_name = "PATTERN")]
     names: Vec<String>,
-    /// Only those for which this holds, such as 'accuracy>0.7 and optimizer.learning_rate<0.1'; may be repeated
+    /// Only those for which this holds, such as 'accuracy>0.7 and optimizer.learning_rate<0.1'; of several, all of them
     #[arg(long = "where", value_name = "EXPRESSION")]
     wheres: Vec<String>,
-    /// Only those with this tag; may be repeated
+    /// Only those with this tag; of several, with all of them
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// Only those made since then: so long ago, such as 2h or 7d, or a date

@@ -2,11 +2,12 @@
 
 use super::RunOrSweepArg;
 use super::form::print_json;
-use crate::run::{Found, Labels, ProcessDir, check_tag};
+use crate::run::{Found, Labels, ProcessDir, check_tag, resolve_any};
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use std::path::Path;
 
 /// The longest note that a run can begin with, in bytes.
 const MAX_NOTE: usize = 1 << 16;
@@ -63,7 +64,7 @@ pub struct TagArguments {
     /// Tags to add: words, such as best-so-far
     #[arg(value_name = "TAG")]
     tags: Vec<String>,
-    /// Take this tag away; may be repeated
+    /// Take this tag away; may be repeated. Nothing is done if the run lacks one of them
     #[arg(long, short = 'd', value_name = "TAG")]
     remove: Vec<String>,
     /// Write JSON, whose names docs/json.md explains
@@ -90,19 +91,23 @@ pub struct NoteArguments {
 pub fn tag(arguments: &TagArguments) -> Result<i32> {
     for tag in &arguments.tags {
         check_tag(tag).map_err(|problem| user_error!("{problem}"))?;
+        let is_run = || -> Result<bool> {
+            Ok(resolve_any(&arguments.run.runs.directory()?, Path::new(tag)).is_ok())
+        };
+        if tag.contains('/') || is_run()? {
+            bail_user!("got '{tag}' for a tag, which means a run; want one run and then tags");
+        }
     }
     let found = arguments.run.find()?;
     let labels = Labels::change(found.directory(), |labels| {
-        for tag in &arguments.remove {
-            if !labels.tags.contains(tag) {
-                let has = match labels.tags.is_empty() {
-                    true => "it has none".to_owned(),
-                    false => format!("it has {}", labels.tags.join(", ")),
-                };
-                bail_user!("{} has no tag '{tag}'; {has}", found.id());
-            }
-            labels.tags.retain(|it| it != tag);
+        if let Some(tag) = arguments.remove.iter().find(|it| !labels.tags.contains(it)) {
+            let has = match labels.tags.is_empty() {
+                true => "it has none".to_owned(),
+                false => format!("it has {}", labels.tags.join(", ")),
+            };
+            bail_user!("{} has no tag '{tag}'; {has}", found.id());
         }
+        labels.tags.retain(|it| !arguments.remove.contains(it));
         arguments.tags.iter().for_each(|tag| labels.tag(tag));
         Ok(())
     })?;

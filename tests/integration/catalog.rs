@@ -607,6 +607,27 @@ fn tags_and_notes_are_kept_and_found() {
         error.ends_with(" has no tag 'v3'; it has best-so-far, v2\n"),
         "{error}"
     );
+    // All or nothing, and nothing that may have been meant for a run.
+    let error = project.refused(&["tag", &older, "-d", "v2", "-d", "zz", "new"]);
+    assert!(
+        error.ends_with(" has no tag 'zz'; it has best-so-far, v2\n"),
+        "{error}"
+    );
+    for run in ["tiny", &older] {
+        let error = project.refused(&["tag", &older, run, "v4"]);
+        assert!(
+            error.contains("which means a run; want one run and then tags"),
+            "{error}"
+        );
+    }
+    assert_eq!(project.succeed(&["tag", &older]).out, "best-so-far\nv2\n");
+    // Several tags: all of them.
+    let newer = listed(&project)[0]["run"].as_str().unwrap().to_owned();
+    project.succeed(&["tag", &newer, "v2"]);
+    let both = ["list", "--columns", "run", "--tag", "v2"];
+    assert_eq!(ids(&project.succeed(&both).out).len(), 2);
+    let both = [&both[..], &["--tag", "best-so-far"]].concat();
+    assert_eq!(ids(&project.succeed(&both).out), [&older]);
     let error = project.refused(&["tag", &older, "two words"]);
     assert!(
         error.starts_with("error: got the tag \"two words\", want a word of up to 40 letters"),

@@ -125,12 +125,13 @@ impl Filter {
         Self::one_of("name", Comparison::Like, patterns.to_vec())
     }
 
-    /// Runs with one of these tags; all if there is none.
+    /// Runs with all of these tags.
     ///
     /// # Errors
     /// None.
     pub fn tags(tags: &[String]) -> Result<Self> {
-        Self::one_of("tags", Comparison::Equal, tags.to_vec())
+        let with = |tag: &String| Self::one_of("tags", Comparison::Equal, vec![tag.clone()]);
+        Ok(Self::all(tags.iter().map(with).collect::<Result<_>>()?))
     }
 
     /// Runs that were made since then, the argument of `option`: so long ago, or at a time.
