@@ -1,11 +1,14 @@
 //! Which runs a command is about: options that several have.
 
-use crate::bail_user;
 use crate::catalog::{Entry, Filter, map};
+use crate::overview::count;
+use crate::run::{self, Found};
 use crate::spec;
+use crate::{bail_user, console};
 use anyhow::Result;
 use clap::Args;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Which runs; all of it must hold.
 #[derive(Args, Debug, Default)]
@@ -88,6 +91,26 @@ impl FilterArgs {
             bail_user!("--tag: no run has the tag '{tag}'; {hint}");
         }
         Ok(())
+    }
+}
+
+/// The other runs and sweeps of a name, the newest first, where a user meant by it the latest one, which was found.
+pub fn others_of_name(runs: &Path, what: &Path, found: &Found) -> Vec<Found> {
+    if what != Path::new(&found.name()) || what == found.path() {
+        return Vec::new();
+    }
+    let is_other = |it: &Found| it.name() == found.name() && it.id() != found.id();
+    run::list(runs).into_iter().rev().filter(is_other).collect()
+}
+
+/// Says for people that a name means the latest run alone, and how `command` shows the others as well.
+pub fn hint_at_others(command: &str, runs: &Path, what: &Path, found: &Found) {
+    let others = others_of_name(runs, what, found).len();
+    if others > 0 {
+        let (name, others) = (found.name(), count(others, "older run"));
+        console::stderr_line(format_args!(
+            "{others} of {name}: `{command} --name {name}` shows all"
+        ));
     }
 }
 

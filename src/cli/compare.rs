@@ -1,6 +1,6 @@
 //! `runboard compare` and `diff`: what differs between runs.
 
-use super::choose::FilterArgs;
+use super::choose::{FilterArgs, hint_at_others};
 use super::form::{self, FormArgs};
 use super::list::{sorted, warn_of_labels};
 use super::{RunsArg, path};
@@ -134,6 +134,9 @@ pub fn compare(arguments: &CompareArguments) -> Result<i32> {
     }
     arguments.form.print(&table)?;
     warn_of_labels(&entries);
+    if let ([what], false) = (&arguments.what[..], arguments.form.is_for_programs()) {
+        hint_at_others("compare", &runs, what, &run::resolve_any(&runs, what)?);
+    }
     Ok(0)
 }
 

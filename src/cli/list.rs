@@ -1,6 +1,6 @@
 //! `runboard list`: the runs, their states and scores.
 
-use super::choose::FilterArgs;
+use super::choose::{FilterArgs, hint_at_others};
 use super::form::{self, FormArgs};
 use super::{RunsArg, path};
 use crate::catalog::{COLUMNS, Entry, First, Form, Key, Table, map};
@@ -93,11 +93,11 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
     let (keys, is_default) = arguments.keys()?;
     let sort = form::keys("--sort", arguments.sort.as_deref().unwrap_or_default())?;
     let what = arguments.what.as_deref();
-    let (mut entries, of_sweep) =
-        match what.map(|what| run::resolve_any(&runs, what)).transpose()? {
-            None => (Entry::all(&runs), false),
-            Some(found) => meant(found)?,
-        };
+    let found = what.map(|what| run::resolve_any(&runs, what)).transpose()?;
+    let (mut entries, of_sweep) = match found.clone() {
+        None => (Entry::all(&runs), false),
+        Some(found) => meant(found)?,
+    };
     if entries.is_empty() && !arguments.form.is_for_programs() {
         return say_none(&runs);
     }
@@ -106,7 +106,7 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
     }
     let all = entries.len();
     entries = arguments.filter.choose(entries)?;
-    let found = entries.len();
+    let chosen = entries.len();
     if !sort.is_empty() {
         entries = sorted(entries, &sort, arguments.reverse);
     } else if arguments.reverse {
@@ -125,8 +125,11 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
             all => format!("these options choose none of {}", count(all, "run")),
         };
         console::stderr_line(none);
-    } else if entries.len() < found && !arguments.form.is_for_programs() {
-        console::stderr_line(format_args!("{} of {found}", entries.len()));
+    } else if entries.len() < chosen && !arguments.form.is_for_programs() {
+        console::stderr_line(format_args!("{} of {chosen}", entries.len()));
+    }
+    if let (Some(what), Some(found), false) = (what, &found, arguments.form.is_for_programs()) {
+        hint_at_others("list", &runs, what, found);
     }
     Ok(0)
 }

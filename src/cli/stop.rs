@@ -1,6 +1,7 @@
 //! `runboard stop`: a run, or a sweep and its points, stopped after a last checkpoint.
 
 use super::RunOrSweepArg;
+use super::choose::others_of_name;
 use super::form::print_json;
 use crate::catalog::Entry;
 use crate::console;
@@ -36,6 +37,8 @@ pub struct Arguments {
 /// Stops a run or a sweep, waits for its end, and says how it stands.
 pub fn stop(arguments: &Arguments) -> Result<i32> {
     let found = arguments.run.find()?;
+    let runs = arguments.run.runs.directory()?;
+    let others = others_of_name(&runs, &arguments.run.run, &found);
     // What it waits for is no answer.
     let notify = |notice: &str| match (arguments.quiet, arguments.json) {
         (true, _) => {}
@@ -49,6 +52,15 @@ pub fn stop(arguments: &Arguments) -> Result<i32> {
         }
         Found::Sweep(sweep) => stop_sweep(sweep, arguments.now, notify)?,
     };
+    // NAME is its latest run, which somebody may not have meant.
+    let older = others.into_iter().map(Entry::of);
+    let older = older.filter(|it| !was_running && it.is_under_way());
+    for directory in older.filter_map(|it| it.directory().cloned()) {
+        let (id, how) = (directory.id(), commands::stop(&directory));
+        notify(&format!(
+            "{id}, which is older, is running; to stop it: {how}"
+        ));
+    }
     if arguments.json {
         let id = found.id();
         let state = Entry::of(found).state();

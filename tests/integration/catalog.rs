@@ -187,6 +187,23 @@ fn narrow_terminal_has_what_differs_and_says_what_it_has_not() {
 }
 
 #[test]
+fn name_of_several_runs_is_told_to_be_the_latest_alone() {
+    let project = project(&[&[], &[], &[]]);
+    let latest = listed(&project)[0]["run"].as_str().unwrap().to_owned();
+    for command in ["list", "compare"] {
+        let done = project.succeed(&[command, "tiny"]);
+        assert_eq!(ids(&done.out), [&latest]);
+        let told = format!("2 older runs of tiny: `{command} --name tiny` shows all\n");
+        assert_eq!(done.err, told);
+        for alone in [&[command, &latest][..], &[command, "tiny", "--json"]] {
+            assert_eq!(project.succeed(alone).err, "", "{alone:?}");
+        }
+        let all = project.succeed(&[command, "--name", "tiny"]);
+        assert_eq!((ids(&all.out).len(), &*all.err), (3, ""));
+    }
+}
+
+#[test]
 fn list_refuses_what_it_does_not_know_with_the_nearest_that_it_does() {
     let project = project(&[&[]]);
     project.succeed(&["tag", "tiny", "best"]);

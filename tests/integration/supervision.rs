@@ -725,6 +725,23 @@ fn killed_supervisor_stops_its_children() {
 }
 
 #[test]
+fn stop_of_a_name_tells_of_an_older_run_that_is_running() {
+    let project = Project::new();
+    project.succeed(&with_sets(&["run", "small", "--detach"], &ENDLESS));
+    let run = under_way(&project, 1);
+    let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
+    project.prepare("small", "small/20991231-000000", &[]);
+    let told = project.succeed(&["stop", "small"]).out;
+    assert!(
+        told.contains(&format!("{id}, which is older, is running; to stop it: "))
+            && told.contains("small/20991231-000000 is not running\n"),
+        "{told}"
+    );
+    let stopped = project.succeed(&["stop", &id]).out;
+    assert!(!stopped.contains("which is older"), "{stopped}");
+}
+
+#[test]
 fn stop_ends_processes_without_a_supervisor() {
     let project = Project::new();
     let child = project.start(&with_sets(&["run", "small"], &ENDLESS));
