@@ -305,7 +305,8 @@ impl Key {
         let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
         let columns = COLUMNS.iter().map(|column| column.name);
         let fields = Field::all().flat_map(|field| [field.path, last(field.path)]);
-        let near = spec::nearest(name, columns.chain(fields));
+        let usual = spec::meant_by(name).first().copied();
+        let near = usual.or_else(|| spec::nearest(name, columns.chain(fields)));
         let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
         Err(format!(
             "unknown name, want a column or a field of a spec{hint}"

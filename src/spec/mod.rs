@@ -24,6 +24,7 @@ mod schema;
 mod section;
 mod stop;
 mod sweep_reference;
+mod synonyms;
 #[cfg(test)]
 mod tests;
 mod unused;
@@ -50,6 +51,7 @@ pub use schema::schema;
 pub use section::{Node, Section};
 pub use stop::Stop;
 pub(crate) use sweep_reference::{DISTRIBUTIONS, sweep_keys, sweep_refusal};
+pub(crate) use synonyms::meant_by;
 
 use crate::bail_user;
 use anyhow::Result;

@@ -2,6 +2,7 @@
 
 use super::fields::{self, Field};
 use super::sweep_reference::Entry;
+use super::synonyms::meant_by;
 use super::{Spec, names, sweep_reference};
 use crate::bail_user;
 use crate::hint::runboard;
@@ -21,8 +22,8 @@ pub(super) fn defaults() -> Result<Value> {
 }
 
 /// Default, range and meaning of the fields that match `pattern`, as text of 80 columns: those whose path holds it,
-/// or, if it has a `*` or a `?`, those whose whole path it matches. Where that is none, those whose meaning or range
-/// holds it. All fields without a pattern.
+/// or, if it has a `*` or a `?`, those whose whole path it matches. Where that is none, those that other programs call so, or else
+/// those whose meaning or range holds it. All fields without a pattern.
 ///
 /// # Errors
 /// A user error if no field matches; it names those with a similar path.
@@ -32,6 +33,10 @@ pub fn list(pattern: Option<&str>) -> Result<String> {
     let mut found: Vec<&Field> = all.clone().filter(|field| is_found(field.path)).collect();
     let sweep = sweep_reference::ENTRIES.iter();
     let sweep: Vec<&Entry> = sweep.filter(|it| is_found(&it.path())).collect();
+    if found.is_empty() && sweep.is_empty() {
+        let meant = meant_by(pattern.unwrap_or_default());
+        found = all.clone().filter(|it| meant.contains(&it.path)).collect();
+    }
     if found.is_empty() && sweep.is_empty() {
         let pattern = pattern.unwrap_or_default().to_lowercase();
         let text = |field: &Field| format!("{} {}", field.meaning, field.rule).to_lowercase();
@@ -162,11 +167,15 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     reached[text.len()]
 }
 
-/// Up to three fields whose path, or its last key, is within a few typing errors of a word.
+/// Up to three fields that other programs call so, or whose path, or its last key, is within a few typing errors of a word.
 pub(super) fn similar(word: &str) -> Vec<&'static str> {
     let whole = names::nearest(word, fields::paths());
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
     let key = names::nearest(word, fields::paths().map(last));
     let same_key = fields::paths().filter(|path| Some(last(path)) == key);
-    whole.into_iter().chain(same_key).take(3).collect()
+    let near = whole.into_iter().chain(same_key);
+    match meant_by(word) {
+        [] => near.take(3).collect(),
+        meant => meant.iter().copied().take(3).collect(),
+    }
 }

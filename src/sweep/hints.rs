@@ -108,22 +108,6 @@ const DISTRIBUTIONS: &[(&str, &str)] = &[
     ("beta", "want uniform with min and max"),
 ];
 
-/// Usual names of fields.
-const FIELDS: &[(&str, &str)] = &[
-    ("lr", "optimizer.learning_rate"),
-    ("lrate", "optimizer.learning_rate"),
-    ("wd", "optimizer.weight_decay"),
-    ("bs", "train.batch_size"),
-    ("batch", "train.batch_size"),
-    ("max_steps", "train.steps"),
-    ("num_epochs", "train.epochs"),
-    ("max_epochs", "train.epochs"),
-    ("warmup_steps", "schedule.warmup"),
-    ("optimizer", "optimizer.name"),
-    ("scheduler", "schedule.name"),
-    ("ema", "optimizer.ema_decay"),
-];
-
 fn find(table: &[(&str, &'static str)], key: &str) -> Option<&'static str> {
     let found = table.iter().find(|(theirs, _)| *theirs == key);
     found.map(|(_, ours)| *ours)
@@ -142,11 +126,6 @@ pub(super) fn method(name: &str) -> Option<&'static str> {
 /// Of an unknown distribution.
 pub(super) fn distribution(name: &str) -> Option<&'static str> {
     find(DISTRIBUTIONS, name)
-}
-
-/// The field with this usual name.
-pub(super) fn field(name: &str) -> Option<&'static str> {
-    find(FIELDS, name)
 }
 
 /// What of runboard's does what this text does in Hydra or Optuna: `choice(a,b)`, `range(a,b)`, `interval(a,b)`,

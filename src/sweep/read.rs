@@ -9,8 +9,8 @@ use super::enumerate::MAX_POINTS;
 use super::hints;
 use super::random::{Distribution, multiple, multiples, value};
 use crate::spec::{
-    DISTRIBUTIONS, DeviceName, Field, Node, Numbers, Section, Seed, describe, nearest, sweep_keys,
-    sweep_refusal,
+    DISTRIBUTIONS, DeviceName, Field, Node, Numbers, Section, Seed, describe, meant_by, nearest,
+    sweep_keys, sweep_refusal,
 };
 use anyhow::Result;
 use serde_yaml::Value;
@@ -343,13 +343,13 @@ fn field(name: &str, node: &Node) -> Result<&'static Field> {
         let inside = entries.first().map(|(key, _)| format!("{name}.{key}"));
         match (
             inside.filter(|path| Field::find(path).is_ok()),
-            hints::field(name),
+            meant_by(name),
         ) {
             (Some(path), _) => {
                 node.key_error(format!("fields have dotted names here, want {path}: ..."))
             }
-            (None, Some(usual)) => node.key_error(format!("unknown field, want {usual}")),
-            (None, None) => node.key_error(message),
+            (None, [usual]) => node.key_error(format!("unknown field, want {usual}")),
+            (None, _) => node.key_error(message),
         }
     })?;
     match sweep_refusal(field.path) {

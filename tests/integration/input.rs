@@ -65,6 +65,19 @@ fn fields_shows_what_matches_and_refuses_an_unknown_pattern() {
         error.contains("did you mean train.batch_size or eval.batch_size?"),
         "{error}"
     );
+    // What users of other programs call one.
+    let out = project.succeed(&["fields", "lr"]).out;
+    assert!(
+        out.starts_with("optimizer.learning_rate\n") && !out.contains("norm.name"),
+        "{out}"
+    );
+    for set in ["lr=0.1", "optimizer.lr=0.1"] {
+        let error = refused(&project, &["check", "small", "--set", set]);
+        assert!(
+            error.ends_with("; did you mean 'optimizer.learning_rate'?\n"),
+            "{error}"
+        );
+    }
     assert!(refused(&project, &["fields", "seed", "--schema"]).contains("cannot be used with"));
 }
 

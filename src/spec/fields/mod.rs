@@ -11,6 +11,7 @@ use super::reference::similar;
 use super::rule::{Numbers, Rule, describe};
 use super::section::SWEEP;
 use super::sweep_reference::sweep_keys;
+use super::synonyms::meant_by;
 use serde_yaml::{Mapping, Value};
 use std::sync::OnceLock;
 use table::{FIELDS, SECTIONS};
@@ -255,9 +256,10 @@ pub(super) fn unknown_key(section: &str, key: &str) -> String {
     let mut message = format!("unknown key, want one of {}", known.join(", "));
     // The right name in the wrong section is an easy slip in a nested file.
     let same = |path: &&str| path.rsplit_once('.').is_some_and(|(_, last)| last == key);
-    let near = match names::nearest(key, known.iter().copied()) {
-        Some(near) => vec![near],
-        None => paths().filter(same).take(2).collect(),
+    let near = match (meant_by(key), names::nearest(key, known.iter().copied())) {
+        ([], Some(near)) => vec![near],
+        ([], None) => paths().filter(same).take(2).collect(),
+        (meant, _) => meant.iter().copied().take(3).collect(),
     };
     if !near.is_empty() {
         message += &format!("; did you mean '{}'?", near.join("' or '"));
