@@ -26,7 +26,7 @@ pub fn answer() {
 type Completer = fn(&str) -> Vec<CompletionCandidate>;
 
 /// What is offered for the arguments of these names, in whichever command they are.
-const COMPLETERS: [(&str, Completer); 15] = [
+const COMPLETERS: [(&str, Completer); 16] = [
     ("run", runs),
     ("what", runs),
     ("a", runs),
@@ -42,6 +42,7 @@ const COMPLETERS: [(&str, Completer); 15] = [
     ("wheres", names),
     ("states", states),
     ("remove", tags),
+    ("pattern", fields),
 ];
 
 /// The command line with what is offered for its arguments.
@@ -66,6 +67,7 @@ fn with_completer(argument: Arg, command: &str, of_trash: bool) -> Arg {
         // Of `list --tag` and `tag`, not of `curve --tag`.
         (_, "tags") => tags,
         (_, "tag") if command == "curve" => curves,
+        (_, "overrides") if command == "resume" => changes,
         (Some((_, completer)), _) => *completer,
         (None, _) => return argument,
     };
@@ -126,16 +128,31 @@ fn checkpoints(_: &str) -> Vec<CompletionCandidate> {
     candidates(["best", "last"])
 }
 
+/// A field of a spec, followed by this.
+fn field(field: &Field, end: &str) -> CompletionCandidate {
+    let meaning = field.meaning.split(". ").next().unwrap_or_default();
+    CompletionCandidate::new(format!("{}{end}", field.path)).help(Some(meaning.to_owned().into()))
+}
+
+fn fields(_: &str) -> Vec<CompletionCandidate> {
+    Field::all().map(|it| field(it, "")).collect()
+}
+
 /// `FIELD=`, and what a field can be that is one of a few words.
 fn settings(current: &str) -> Vec<CompletionCandidate> {
+    settings_of(current, |_| true)
+}
+
+/// The same of those that a resume may change.
+fn changes(current: &str) -> Vec<CompletionCandidate> {
+    settings_of(current, |field| field.changeable)
+}
+
+fn settings_of(current: &str, is_meant: fn(&Field) -> bool) -> Vec<CompletionCandidate> {
     match current.split_once('=') {
         None => {
-            let fields = Field::all().map(|field| {
-                let meaning = field.meaning.split(". ").next().unwrap_or_default();
-                CompletionCandidate::new(format!("{}=", field.path))
-                    .help(Some(meaning.to_owned().into()))
-            });
-            fields.collect()
+            let fields = Field::all().filter(|it| is_meant(it));
+            fields.map(|it| field(it, "=")).collect()
         }
         Some((name, _)) => {
             let field = Field::find(name).ok();
@@ -220,6 +237,10 @@ mod tests {
         );
         assert!(values(settings("optimizer.name=")).contains(&"optimizer.name=muon".to_owned()));
         assert_eq!(values(settings("nothing=")), [""; 0]);
+        let of_resume = values(changes(""));
+        assert!(of_resume.contains(&"train.steps=".to_owned()));
+        assert!(!of_resume.contains(&"optimizer.learning_rate=".to_owned()));
+        assert!(values(fields("")).contains(&"optimizer.learning_rate".to_owned()));
         assert!(values(columns("run,acc")).contains(&"run,accuracy".to_owned()));
         assert!(values(columns("+acc")).contains(&"+accuracy".to_owned()));
         assert!(values(states("failed,")).contains(&"failed,stopped-early".to_owned()));

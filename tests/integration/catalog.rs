@@ -752,6 +752,16 @@ fn shell_is_offered_runs_experiments_fields_columns_and_tags() {
         offered(&["run", "tiny", "--set", "optimizer.nesterov="]),
         ["optimizer.nesterov=true", "optimizer.nesterov=false"]
     );
+    let of_resume = offered(&["resume", "tiny", "--set", ""]);
+    assert!(
+        of_resume.contains(&"train.steps=".to_owned())
+            && !of_resume.contains(&"optimizer.learning_rate=".to_owned()),
+        "{of_resume:?}"
+    );
+    assert_eq!(
+        offered(&["fields", "optimizer.lear"]),
+        ["optimizer.learning_rate"]
+    );
     assert_eq!(
         offered(&["list", "--columns", "run,last_a"]),
         ["run,last_accuracy"]
