@@ -91,11 +91,11 @@ pub struct NoteArguments {
 pub fn tag(arguments: &TagArguments) -> Result<i32> {
     for tag in &arguments.tags {
         check_tag(tag).map_err(|problem| user_error!("{problem}"))?;
-        let is_run = || -> Result<bool> {
-            Ok(resolve_any(&arguments.run.runs.directory()?, Path::new(tag)).is_ok())
-        };
-        if tag.contains('/') || is_run()? {
-            bail_user!("got '{tag}' for a tag, which means a run; want one run and then tags");
+        // A run's name alone may well be a tag.
+        if tag.contains('/')
+            && resolve_any(&arguments.run.runs.directory()?, Path::new(tag)).is_ok()
+        {
+            bail_user!("got '{tag}' for a tag, which is a run; want one run and then tags");
         }
     }
     let found = arguments.run.find()?;
