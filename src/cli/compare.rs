@@ -132,7 +132,7 @@ pub fn compare(arguments: &CompareArguments) -> Result<i32> {
     if !arguments.form.is_for_programs() {
         remove_empty(&mut table);
     }
-    arguments.form.print(&table)?;
+    arguments.form.print_whole(&table)?;
     warn_of_labels(&entries);
     if let ([what], false) = (&arguments.what[..], arguments.form.is_for_programs()) {
         hint_at_others("compare", &runs, what, &run::resolve_any(&runs, what)?);
@@ -312,7 +312,7 @@ pub fn diff(arguments: &DiffArguments) -> Result<i32> {
             return Ok(0);
         }
     }
-    arguments.form.print(&table)?;
+    arguments.form.print_whole(&table)?;
     Ok(0)
 }
 

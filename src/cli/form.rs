@@ -39,14 +39,21 @@ impl FormArgs {
         self.json || self.csv
     }
 
-    /// Prints a table of runs, and says where a terminal has no room for all of its columns.
+    /// Prints a table.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn print(self, table: &Table) -> Result<()> {
-        let form = self.form();
-        console::output(table.write(form))?;
-        let left_out = table.left_out(form);
+        Ok(console::output(table.write(self.form()))?)
+    }
+
+    /// Prints a table whose columns are what a user wants to see, and says so where a terminal has no room for all of them.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn print_whole(self, table: &Table) -> Result<()> {
+        self.print(table)?;
+        let left_out = table.left_out(self.form());
         if left_out > 0 {
             console::stderr_line(format_args!(
                 "{} left out for the width of the terminal; a wider one, --columns NAME,..., --csv or --json shows more",
