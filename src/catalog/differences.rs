@@ -64,7 +64,9 @@ impl Entry {
     pub fn differences(&self) -> Option<Vec<Difference<'_>>> {
         let spec = self.spec()?;
         let origins = self.origins();
-        let read = serde_json::from_value::<Spec>(spec.clone()).ok();
+        // Another point of a sweep may use it.
+        let single = Some(spec.clone()).filter(|_| !self.is_sweep());
+        let read = single.and_then(|spec| serde_json::from_value::<Spec>(spec).ok());
         let unused: Vec<String> = read.iter().flat_map(Spec::unused).collect();
         let fields = Field::all().filter(|field| field.path != "description");
         let differences = fields.filter_map(|field| {

@@ -256,15 +256,16 @@ impl Checked<'_> {
 /// The fields that differ from the defaults, and where that is said.
 fn differences(experiment: &Experiment) -> Result<String> {
     let differences = experiment.spec.differences()?;
-    let unused: Vec<String> = experiment.spec.unused().collect();
+    // Another point of a sweep may use it.
+    let single = Some(&experiment.spec).filter(|_| experiment.sweep.is_none());
+    let unused: Vec<String> = single.into_iter().flat_map(Spec::unused).collect();
     let shown: Vec<_> = differences
         .iter()
         .filter(|it| it.field != "description")
         .map(|it| {
-            let mut origin = experiment.origin(&it.field).unwrap_or_default().to_owned();
-            if unused.contains(&it.field) {
-                origin += ", without effect here";
-            }
+            let origin = experiment.origin(&it.field).into_iter();
+            let unused = unused.contains(&it.field).then_some("without effect here");
+            let origin = origin.chain(unused).collect::<Vec<_>>().join(", ");
             let [default, value] = it.as_yaml();
             let value = format!("{}: {value}", it.field);
             (value, format!("default {default}"), origin)

@@ -312,7 +312,7 @@ pub fn diff(arguments: &DiffArguments) -> Result<i32> {
             return Ok(0);
         }
     }
-    arguments.form.print_whole(&table)?;
+    arguments.form.print(&table)?;
     Ok(0)
 }
 

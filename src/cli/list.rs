@@ -117,10 +117,7 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
     if is_default {
         arrange(&mut table, &entries, of_sweep, arguments.form.form());
     }
-    match is_default {
-        true => arguments.form.print(&table)?,
-        false => arguments.form.print_whole(&table)?,
-    }
+    arguments.form.print(&table)?;
     warn_of_labels(&entries);
     if entries.is_empty() && !arguments.form.is_for_programs() {
         let none = match all {

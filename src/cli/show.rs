@@ -219,9 +219,10 @@ fn differences(entry: &Entry) -> Vec<String> {
         [
             format!("{}: {}", it.field.path, plain(it.value)),
             format!("default {default}"),
-            match it.is_used {
-                true => it.origin,
-                false => format!("{}, without effect here", it.origin),
+            match (it.is_used, &*it.origin) {
+                (true, _) => it.origin,
+                (false, "") => "without effect here".to_owned(),
+                (false, origin) => format!("{origin}, without effect here"),
             },
         ]
     });

@@ -182,7 +182,7 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
         let is_number = !point.contains('-') && !path.exists();
         if let Some(number) = wanted.filter(|_| is_number) {
             bail_user!(
-                "no point {number} of {id} has begun; `runboard show {id}` tells which it has and how they stand",
+                "there is no run of a point {number} of {id}; `runboard show {id}` tells which points it has and how they stand",
                 id = sweep.id()
             );
         }
@@ -351,7 +351,7 @@ mod tests {
         );
         let none = message("b/8");
         assert!(
-            none.starts_with(&format!("no point 8 of {sweep} has begun; ")),
+            none.starts_with(&format!("there is no run of a point 8 of {sweep}; ")),
             "{none}"
         );
         let nearest = message("b/20261123-031000/008-a=0.5");

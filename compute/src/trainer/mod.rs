@@ -234,11 +234,6 @@ impl<'a> Trainer<'a> {
             }
         }
         status.threads = Some(threads);
-        if first < status.target() {
-            // Those of a session, or from a rollback on.
-            (status.loss, status.smoothed_loss) = (None, None);
-            (status.examples_per_sec, status.learning_rate) = (None, None);
-        }
         status.device = Some(device_names.clone());
         status.first = Some(first);
         status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();
@@ -314,6 +309,11 @@ impl<'a> Trainer<'a> {
             && let Some(ended) = self.end_at(self.first - 1, stop)?
         {
             return Ok(ended);
+        }
+        if self.first < target {
+            // Those of a session, or from a rollback on.
+            (self.status.loss, self.status.smoothed_loss) = (None, None);
+            (self.status.examples_per_sec, self.status.learning_rate) = (None, None);
         }
         for step in self.first..target {
             let last = step + 1 == target;

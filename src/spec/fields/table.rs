@@ -80,7 +80,8 @@ pub(super) const FIELDS: &[Field] = &[
         "extends",
         Names,
         "Another experiment that this one starts from, beside this file or in experiments/, or a list of several, of which a \
-         later one takes precedence; fields set here take precedence over all of them.",
+         later one takes precedence; one that several of them extend counts once, before them. Fields set here take precedence over \
+         all.",
     ),
     field(
         "version",

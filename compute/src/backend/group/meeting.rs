@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fmt, process, thread};
+use std::{fmt, mem, process, thread};
 use sysinfo::System;
 
 /// Between two looks into the store.
@@ -349,12 +349,14 @@ impl Party {
     }
 
     /// Meet in rank 0's store. One whose ranks have begun, or have failed to meet, goes with its process: rank 0 makes
-    /// another one when it begins again. So a rank that another process has may become free: that process is perhaps lost, with its
-    /// host, and rank 0 does not know it yet.
+    /// another one when it begins again. So a rank that another process has may become free: that process is perhaps lost,
+    /// with its host, and rank 0 does not know it yet.
     fn join(&self, rendezvous: Rendezvous) -> Result<Meetup> {
-        let (mut last, mut left_out, mut taken) = (None, false, false);
+        let mut said = [false; 2];
+        // What rank 0's store has said of this rank, and why it could not be asked since.
+        let (mut told, mut unreached) = (None, None);
         loop {
-            let mut meet = || {
+            let meet = || {
                 // Rank 0 is at another port when it begins again, if torchrun's store tells where.
                 let (there, deadline) = match rendezvous.agent_store {
                     true => (self.told(&rendezvous)?, Instant::now()),
@@ -364,60 +366,56 @@ impl Party {
                 let store = self.store_at(address, &there)?;
                 self.check_run(&store, &there)?;
                 let named = there.own_address()?;
-                let members = match self.meet(&store)? {
-                    Met::Members(members) => members,
-                    Met::Begun => return Ok(None),
-                    Met::LeftOut => {
-                        self.deadline.set(Instant::now() + self.limit);
-                        if !left_out {
-                            let rank = self.introduction.member.rank;
-                            console::timed(format_args!(
-                                "training goes on without rank {rank}, which waits until it is started again"
-                            ));
-                        }
-                        left_out = true;
-                        return Ok(None);
-                    }
-                    Met::Taken(error) => {
-                        if !taken {
-                            let seconds = self.limit.as_secs_f64();
-                            console::timed(format_args!(
-                                "{error}; waiting up to {seconds} s for that process to end"
-                            ));
-                        }
-                        taken = true;
-                        last = Some(error);
-                        return Ok(None);
-                    }
-                };
-                Ok(Some(Meetup {
-                    store,
-                    members,
-                    address: named.map_or_else(|| route_to(address), Ok)?,
-                    reopened: Place::Remote(there),
-                }))
+                let met = self.meet(&store)?;
+                let address = named.map_or_else(|| route_to(address), Ok)?;
+                Ok((met, store, address, there))
             };
             match meet() {
-                Ok(Some(meetup)) => return Ok(meetup),
-                Ok(None) => {}
+                Ok((Met::Members(members), store, address, there)) => {
+                    return Ok(Meetup {
+                        store,
+                        members,
+                        address,
+                        reopened: Place::Remote(there),
+                    });
+                }
+                Ok((Met::Begun, ..)) => (told, unreached) = (None, None),
+                Ok((Met::LeftOut, ..)) => {
+                    self.deadline.set(Instant::now() + self.limit);
+                    let rank = self.introduction.member.rank;
+                    if !mem::replace(&mut said[0], true) {
+                        console::timed(format_args!(
+                            "training goes on without rank {rank}, which waits until it is started again"
+                        ));
+                    }
+                    let error = anyhow!("training went on without rank {rank}");
+                    (told, unreached) = (Some(error), None);
+                }
+                Ok((Met::Taken(error), ..)) => {
+                    if !mem::replace(&mut said[1], true) {
+                        let seconds = self.limit.as_secs_f64();
+                        console::timed(format_args!(
+                            "{error}; waiting up to {seconds} s for that process to end"
+                        ));
+                    }
+                    (told, unreached) = (Some(error), None);
+                }
                 Err(error) if is_user_error(&error) => return Err(error),
                 // One that was there before says more than that nobody answers any more.
-                Err(error) if last.is_none() || Instant::now() < self.deadline.get() => {
-                    last = Some(error);
+                Err(error) if unreached.is_none() || Instant::now() < self.deadline.get() => {
+                    unreached = Some(error);
                 }
                 Err(_) => {}
             }
             if Instant::now() >= self.deadline.get() {
                 let (seconds, endpoint) = (self.limit.as_secs_f64(), &rendezvous.endpoint);
-                return Err(match last {
-                    Some(error) if !left_out => error,
-                    None if !left_out => {
-                        anyhow!("rank 0 at {endpoint} did not begin again within {seconds} s")
-                    }
-                    _ => anyhow!(
-                        "training went on without this rank, and rank 0 at {endpoint} has not begun again within {seconds} s: \
-                         the run has ended, or was stopped"
+                return Err(match (told, unreached) {
+                    (Some(told), Some(error)) => anyhow!(
+                        "{told}; since then {error:#}; the run may have ended, or been stopped"
                     ),
+                    (told, unreached) => told.or(unreached).unwrap_or_else(|| {
+                        anyhow!("rank 0 at {endpoint} did not begin again within {seconds} s")
+                    }),
                 });
             }
             thread::sleep(AGAIN);

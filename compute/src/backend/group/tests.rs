@@ -330,6 +330,12 @@ impl RankProcess {
             .next()
     }
 
+    /// Wait for a line of its log that has this.
+    fn wait_for_line(&mut self, what: &str) {
+        let mut lines = self.lines.by_ref().map(Result::unwrap);
+        assert!(lines.any(|line| line.contains(what)), "no {what:?}");
+    }
+
     fn expect(&mut self, what: &str) {
         assert_eq!(self.next().as_deref(), Some(what));
     }
@@ -990,7 +996,10 @@ fn rank_that_is_started_again_waits_until_rank_0_begins_again() {
             starter: Some(starter.into()),
             ..one
         });
-        thread::sleep(Duration::from_millis(500));
+        match starter == "the supervisor of before" {
+            true => thread::sleep(Duration::from_millis(500)),
+            false => again.wait_for_line("is taken: "),
+        }
         ranks[1].signal(Signal::SIGKILL);
         let error = ranks[0].error();
         assert!(error.contains("is gone: it was killed"), "{error}");
