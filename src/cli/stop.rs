@@ -37,8 +37,6 @@ pub struct Arguments {
 /// Stops a run or a sweep, waits for its end, and says how it stands.
 pub fn stop(arguments: &Arguments) -> Result<i32> {
     let found = arguments.run.find()?;
-    let runs = arguments.run.runs.directory()?;
-    let others = others_of_name(&runs, &arguments.run.run, &found);
     // What it waits for is no answer.
     let notify = |notice: &str| match (arguments.quiet, arguments.json) {
         (true, _) => {}
@@ -53,8 +51,12 @@ pub fn stop(arguments: &Arguments) -> Result<i32> {
         Found::Sweep(sweep) => stop_sweep(sweep, arguments.now, notify)?,
     };
     // NAME is its latest run, which somebody may not have meant.
+    let others = match was_running {
+        true => Vec::new(),
+        false => others_of_name(&arguments.run.runs.directory()?, &arguments.run.run, &found),
+    };
     let older = others.into_iter().map(Entry::of);
-    let older = older.filter(|it| !was_running && it.is_under_way());
+    let older = older.filter(Entry::is_under_way);
     for directory in older.filter_map(|it| it.directory().cloned()) {
         let (id, how) = (directory.id(), commands::stop(&directory));
         notify(&format!(

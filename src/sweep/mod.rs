@@ -149,11 +149,17 @@ impl Sweep {
         self.points.iter().find(|point| point.number == number)
     }
 
+    fn spec(&self, point: &Point) -> Option<&Spec> {
+        let mut all = self.points.iter().zip(&self.specs);
+        let (_, spec) = all.find(|(it, _)| it.number == point.number)?;
+        Some(spec)
+    }
+
     /// Whether a run of the point that nobody stops saves a checkpoint after a step: by its cadence, or for halving.
     pub fn saves(&self, point: &Point) -> impl Fn(u64) -> bool + use<> {
-        let mut all = self.points.iter().zip(&self.specs);
-        let spec = all.find(|(it, _)| it.number == point.number);
-        let every = spec.map_or(1, |(_, spec)| spec.train.checkpoint_every);
+        let every = self
+            .spec(point)
+            .map_or(1, |spec| spec.train.checkpoint_every);
         let rungs = self.definition.rungs(u64::MAX);
         move |step| step.is_multiple_of(every) || rungs.contains(&(step + 1))
     }
@@ -161,8 +167,7 @@ impl Sweep {
     /// How many steps the sweep gives a point, whose run may have been resumed to train more; `None` if they follow from how
     /// many images there are, and the run does not tell.
     fn steps_of(&self, point: &Point, run: &RunDir) -> Option<u64> {
-        let mut all = self.points.iter().zip(&self.specs);
-        let (_, spec) = all.find(|(it, _)| it.number == point.number)?;
+        let spec = self.spec(point)?;
         match spec.train.steps {
             Some(steps) => Some(steps),
             None => {

@@ -29,10 +29,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// That of the point of `sweep` with this run; none before it has begun. What cannot be read counts as not there.
-    pub fn of(sweep: &Sweep, point: &Point, run: Option<&RunDir>) -> Self {
-        let read = |run| Progress::read(run, sweep.saves(point), sweep.steps_of(point, run));
-        run.map(read).unwrap_or_default()
+    /// That of the point of `sweep` with this run; none before it has begun. What cannot be read counts as not there. `steps`
+    /// is how many the sweep gives it, if that is known.
+    pub fn of(sweep: &Sweep, point: &Point, run: Option<&RunDir>, steps: Option<u64>) -> Self {
+        run.map(|run| Progress::read(run, sweep.saves(point), steps))
+            .unwrap_or_default()
     }
 
     /// `saves` tells whether the point saves a checkpoint at a step also if nobody stops it: what a stop has saved besides

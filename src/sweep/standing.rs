@@ -32,7 +32,11 @@ impl Standing {
         let sweep = directory.read()?;
         let progress = sweep.points.iter();
         let progress = progress
-            .map(|point| Progress::of(&sweep, point, directory.run(point).as_ref()))
+            .map(|point| {
+                let run = directory.run(point);
+                let steps = run.as_ref().and_then(|run| sweep.steps_of(point, run));
+                Progress::of(&sweep, point, run.as_ref(), steps)
+            })
             .collect();
         let status = SweepStatus::load(directory).ok().flatten();
         let state = status.map(|status| {

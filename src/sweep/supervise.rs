@@ -164,7 +164,7 @@ impl<'a> Supervisor<'a> {
         let steps = session.sweep.steps(images)?;
         for (point, steps) in session.sweep.points.iter().zip(steps) {
             let run = session.directory.run(point);
-            let read = Progress::of(session.sweep, point, run.as_ref());
+            let read = Progress::of(session.sweep, point, run.as_ref(), Some(steps));
             points.push(PointSession {
                 steps,
                 again: match read.end {
@@ -261,7 +261,12 @@ impl<'a> Supervisor<'a> {
     fn read(&mut self, index: usize) {
         let point = &self.session.sweep.points[index];
         let run = self.session.directory.run(point);
-        let mut progress = Progress::of(self.session.sweep, point, run.as_ref());
+        let mut progress = Progress::of(
+            self.session.sweep,
+            point,
+            run.as_ref(),
+            Some(self.points[index].steps),
+        );
         let is_running = self.executor.is_running(index);
         if !is_running && progress.end.is_some() {
             self.points[index].withheld = false; // whoever stopped it has resumed it, and it has ended
