@@ -6,6 +6,7 @@ mod compare;
 pub mod complete;
 mod curve;
 mod data;
+mod diff;
 mod doctor;
 mod estimate;
 mod export;
@@ -124,9 +125,9 @@ enum Command {
     /// Show all that is known of a run: scores, curves, what differs from the defaults, checkpoints, sessions, warnings
     Show(show::Arguments),
     /// Compare runs in a table: their scores, and the fields in which they differ
-    Compare(compare::CompareArguments),
+    Compare(compare::Arguments),
     /// Show what differs between two runs, experiments or files: spec, scores, data, versions, machine
-    Diff(compare::DiffArguments),
+    Diff(diff::Arguments),
     /// Plot a curve of runs, or write its points as CSV or JSON
     Curve(curve::Arguments),
     /// Predict the classes of pictures with a run's network: PNG and JPEG files, or folders of them
@@ -558,7 +559,7 @@ impl Cli {
             Command::List(arguments) => list::list(arguments),
             Command::Show(arguments) => show::show(arguments),
             Command::Compare(arguments) => compare::compare(arguments),
-            Command::Diff(arguments) => compare::diff(arguments),
+            Command::Diff(arguments) => diff::diff(arguments),
             Command::Curve(arguments) => curve::curve(arguments),
             Command::Predict(arguments) => predict::predict(arguments),
             Command::Export(arguments) => export::export(arguments),

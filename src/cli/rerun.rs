@@ -1,7 +1,7 @@
 //! `runboard rerun`: a run once more, from the same spec, data and seed, and whether it becomes the same.
 
 use super::run::{Session, begun_before, check_until, next_step, provenance, resume, start};
-use super::{LaunchArgs, RunsArg, SessionArgs, compare, data_from_environment, given, path};
+use super::{LaunchArgs, RunsArg, SessionArgs, data_from_environment, diff, given, path};
 use crate::checkpoint::{self, Difference, write_weights};
 use crate::compute::machine;
 use crate::data::Fingerprint;
@@ -176,8 +176,8 @@ fn repetition(
     sessions: &[Provenance],
     now: &Provenance,
 ) -> Repetition {
-    let today = compare::provenance(now);
-    let before: Vec<_> = sessions.iter().map(compare::provenance).collect();
+    let today = diff::provenance(now);
+    let before: Vec<_> = sessions.iter().map(diff::provenance).collect();
     let mut differences = Vec::new();
     let mut doubts = Vec::new();
     let mut differing = Vec::new();
