@@ -12,6 +12,7 @@ mod entry;
 mod filter;
 #[cfg(test)]
 mod fuzz;
+mod group;
 mod parallel;
 mod table;
 mod trash;
@@ -24,7 +25,8 @@ pub use differences::Difference;
 pub use differing::differing;
 pub use entry::{Entry, states};
 pub use filter::{Filter, age};
+pub use group::Group;
 pub use parallel::map;
-pub use table::{Form, Head, Table};
+pub use table::{Form, Head, Row, Table};
 pub use trash::{Trash, Trashed};
 pub use value::{Value, plain};

@@ -59,6 +59,18 @@ impl Head {
     }
 }
 
+/// What a row of a table is of.
+pub trait Row: Sync {
+    /// What it has in a column; none where it has nothing there.
+    fn value(&self, key: Key) -> Option<Value>;
+}
+
+impl Row for Entry {
+    fn value(&self, key: Key) -> Option<Value> {
+        key.value(self)
+    }
+}
+
 /// A table of values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -68,12 +80,25 @@ pub struct Table {
 }
 
 impl Table {
-    /// What is known of these runs in these columns.
-    pub fn of(entries: &[Entry], keys: &[Key]) -> Self {
-        let row = |entry: &Entry| keys.iter().map(|key| key.value(entry)).collect();
+    /// What these have in these columns.
+    pub fn of(rows: &[impl Row], keys: &[Key]) -> Self {
+        let values = |row: &_| keys.iter().map(|key| Row::value(row, *key)).collect();
         Table {
             heads: keys.iter().map(|key| Head::of(*key)).collect(),
-            rows: parallel::map(entries, row),
+            rows: parallel::map(rows, values),
+        }
+    }
+
+    /// Adds a column, the first one after so many.
+    pub fn insert(
+        &mut self,
+        place: usize,
+        head: Head,
+        values: impl IntoIterator<Item = Option<Value>>,
+    ) {
+        self.heads.insert(place, head);
+        for (row, value) in self.rows.iter_mut().zip(values) {
+            row.insert(place, value);
         }
     }
 

@@ -24,6 +24,8 @@ pub enum Value {
     Accuracy(f64),
     /// A loss.
     Loss(f64),
+    /// The mean of an accuracy or a loss over several runs, with its standard deviation.
+    Mean { mean: f64, deviation: f64 },
     /// The difference to another number.
     Change(f64),
     /// A size.
@@ -65,6 +67,7 @@ impl Value {
         match self {
             Value::Accuracy(accuracy) => format!("{accuracy:.3}"),
             Value::Loss(loss) => number(*loss),
+            Value::Mean { mean, deviation } => format!("{mean:.3} ± {deviation:.3}"),
             Value::Change(change) => match change.abs() {
                 size if size > 0.0 && size < 5e-4 => format!("{change:+.0e}"),
                 _ => format!("{change:+.3}"),
@@ -108,6 +111,7 @@ impl Value {
             Value::Number(number)
             | Value::Accuracy(number)
             | Value::Loss(number)
+            | Value::Mean { mean: number, .. }
             | Value::Change(number)
             | Value::Duration(number)
             | Value::Age(number) => json!(number),
@@ -126,6 +130,7 @@ impl Value {
             Value::Number(number)
             | Value::Accuracy(number)
             | Value::Loss(number)
+            | Value::Mean { mean: number, .. }
             | Value::Change(number)
             | Value::Duration(number)
             | Value::Age(number) => *number,
@@ -203,6 +208,15 @@ mod tests {
         for (value, text, plain, json) in [
             (Value::Accuracy(0.71249), "0.712", "0.71249", json!(0.71249)),
             (Value::Loss(1.5), "1.500", "1.5", json!(1.5)),
+            (
+                Value::Mean {
+                    mean: 0.75,
+                    deviation: 0.0125,
+                },
+                "0.750 ± 0.013",
+                "0.75",
+                json!(0.75),
+            ),
             (Value::Number(1e-7), "1e-7", "1e-7", json!(1e-7)),
             (Value::Count(7), "7", "7", json!(7)),
             (

@@ -2,9 +2,9 @@
 
 use super::choose::{FilterArgs, hint_at_others};
 use super::form::{self, FormArgs};
-use super::list::{sorted, warn_of_labels};
+use super::list::{label_problems, sorted, warn_of_labels};
 use super::{RunsArg, path};
-use crate::catalog::{Entry, Head, Key, Kind, Table, Value, differing, short};
+use crate::catalog::{Entry, Group, Head, Key, Kind, Row, Table, Value, differing, short};
 use crate::run;
 use crate::spec::Field;
 use crate::{bail_user, console};
@@ -60,6 +60,9 @@ pub struct Arguments {
     /// Show these columns (docs/columns.md) or fields of the spec as well
     #[arg(long, value_name = "COLUMN,...")]
     columns: Option<String>,
+    /// Make one row of the runs of a name that differ in these fields alone, such as seed: the means of their scores
+    #[arg(long, value_name = "FIELD,...")]
+    mean_over: Option<String>,
     /// Show so many at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -67,7 +70,7 @@ pub struct Arguments {
     form: FormArgs,
 }
 
-/// Compares runs in a table, a row for each.
+/// Compares runs in a table, a row for each, or for those that differ in some fields alone.
 pub fn compare(arguments: &Arguments) -> Result<i32> {
     let runs = arguments.runs.directory()?;
     run::check_directory(&runs)?;
@@ -76,6 +79,8 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
         "--columns",
         arguments.columns.as_deref().unwrap_or_default(),
     )?;
+    let over = arguments.mean_over.as_deref();
+    let over = over.map(|it| fields_of("--mean-over", it)).transpose()?;
     let entries = match &arguments.what[..] {
         [] => Entry::all(&runs)
             .into_iter()
@@ -84,10 +89,6 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
         what => opened(found(&runs, what)?)?,
     };
     let mut entries = arguments.filter.choose(entries)?;
-    if !sort.is_empty() {
-        entries = sorted(entries, &sort, false);
-    }
-    entries.truncate(arguments.limit.unwrap_or(usize::MAX));
     if let Some(baseline) = &arguments.baseline {
         let baseline = Entry::of(run::resolve_any(&runs, baseline)?);
         if baseline.is_sweep() {
@@ -102,7 +103,22 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
     if entries.is_empty() && !arguments.form.is_for_programs() {
         console::stderr_line("no runs to compare");
     }
-    let mut table = comparison(&entries, &more);
+    let (mut table, label_problems) = match over {
+        None => {
+            let entries = arguments.arranged(entries, &sort);
+            let fields = differing(&entries.iter().collect::<Vec<_>>());
+            let table = table_of("run", &entries, fields, &more);
+            (table, label_problems(&entries))
+        }
+        Some(over) => {
+            let mut fields = differing(&entries.iter().collect::<Vec<_>>());
+            fields.retain(|field| !over.contains(&field.path));
+            let groups = arguments.arranged(Group::of(entries, &fields), &sort);
+            let mut table = table_of("name", &groups, fields, &more);
+            add_counts(&mut table, &groups, arguments.form.is_for_programs());
+            (table, label_problems(groups.iter().flat_map(Group::runs)))
+        }
+    };
     if arguments.baseline.is_some() {
         add_changes(&mut table);
     }
@@ -110,11 +126,76 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
         remove_empty(&mut table);
     }
     arguments.form.print_whole(&table)?;
-    warn_of_labels(&entries);
+    warn_of_labels(&label_problems);
     if let ([what], false) = (&arguments.what[..], arguments.form.is_for_programs()) {
         hint_at_others("compare", &runs, what, &run::resolve_any(&runs, what)?);
     }
     Ok(0)
+}
+
+impl Arguments {
+    /// So many rows as there shall be, in their order. The first one is that of the baseline, if there is one, and stays.
+    fn arranged<R: Row>(&self, mut rows: Vec<R>, sort: &[Key]) -> Vec<R> {
+        let baseline: Vec<R> = rows.drain(..usize::from(self.baseline.is_some())).collect();
+        if !sort.is_empty() {
+            rows = sorted(rows, sort, false);
+        }
+        rows.truncate(self.limit.unwrap_or(usize::MAX));
+        baseline.into_iter().chain(rows).collect()
+    }
+}
+
+/// The paths of the fields that a user lists with commas, the argument of `option`.
+///
+/// # Errors
+/// A user error for a name that is none.
+fn fields_of(option: &str, list: &str) -> Result<Vec<&'static str>> {
+    let path = |key| match key {
+        Key::Field(field) => Ok(field.path),
+        Key::Column(column) => bail_user!(
+            "{option}: {}: got a column, want fields of a spec, such as seed",
+            column.name
+        ),
+    };
+    form::keys(option, list)?.into_iter().map(path).collect()
+}
+
+/// Of how many runs each row is, and how many of those have not trained to their end. Programs get the ids and the deviations of the
+/// scores as well, which people read beside the means.
+fn add_counts(table: &mut Table, groups: &[Group], is_for_programs: bool) {
+    let head = |name: &str, heading: &str, kind| Head {
+        name: name.to_owned(),
+        heading: heading.to_owned(),
+        kind,
+        spare: 0,
+    };
+    let count = |count: usize| Some(Value::Count(count as u64));
+    let runs = groups.iter().map(|group| count(group.runs().len()));
+    table.insert(1, head("runs", "RUNS", Kind::Number), runs);
+    let unfinished = groups.iter().map(|group| count(group.unfinished()));
+    let heading = "NOT FINISHED";
+    table.insert(2, head("unfinished", heading, Kind::Number), unfinished);
+    if !is_for_programs {
+        return table.remove_empty(&["unfinished"]);
+    }
+    let ids = groups.iter().map(|group| {
+        let ids = group.runs().iter().map(|run| run.id().to_owned());
+        Some(Value::List(ids.collect()))
+    });
+    table.insert(3, head("run_ids", "", Kind::List), ids);
+    for (name, key) in SCORES
+        .iter()
+        .filter_map(|name| Some((name, Key::find(name).ok()?)))
+    {
+        let Some(place) = table.heads.iter().position(|head| head.name == *name) else {
+            continue;
+        };
+        let deviations = groups
+            .iter()
+            .map(|group| group.deviation(key).map(Value::Number));
+        let head = head(&format!("{name}_deviation"), "", Kind::Number);
+        table.insert(place + 1, head, deviations);
+    }
 }
 
 /// What runs are compared by that none of them has, people need not see.
@@ -154,22 +235,32 @@ pub(super) fn opened(entries: Vec<Entry>) -> Result<Vec<Entry>> {
 }
 
 /// A row for each run: its scores, and the fields in which not all are the same.
-pub fn comparison(entries: &[Entry], more: &[Key]) -> Table {
-    let names = ["run"].into_iter().chain(METRICS.map(|(name, _)| name));
-    let mut keys: Vec<Key> = names.filter_map(|name| Key::find(name).ok()).collect();
+pub fn comparison(entries: &[Entry]) -> Table {
     let fields = differing(&entries.iter().collect::<Vec<_>>());
+    table_of("run", entries, fields, &[])
+}
+
+/// A row for each: what it is, its scores, these fields, and what else is asked for.
+fn table_of(
+    name: &'static str,
+    rows: &[impl Row],
+    fields: Vec<&'static Field>,
+    more: &[Key],
+) -> Table {
+    let names = [name].into_iter().chain(METRICS.map(|(name, _)| name));
+    let mut keys: Vec<Key> = names.filter_map(|name| Key::find(name).ok()).collect();
     let fields = fields
         .into_iter()
         .map(Key::Field)
         .chain(more.iter().copied());
     let fields: Vec<Key> = fields.filter(|key| !keys.contains(key)).collect();
     keys.extend(fields);
-    let mut table = Table::of(entries, &keys);
+    let mut table = Table::of(rows, &keys);
     for (head, key) in table.heads.iter_mut().zip(&keys) {
         let metric = METRICS.iter().find(|(name, _)| *name == head.name);
         head.spare = match key {
             // What is asked for stays.
-            _ if head.name == "run" || more.contains(key) => 0,
+            _ if head.name == name || more.contains(key) => 0,
             Key::Field(field) if is_aside(field) => SPARE_ASIDE,
             _ => metric.map_or(SPARE_FIELDS, |(_, spare)| *spare),
         };
@@ -213,9 +304,6 @@ fn add_changes(table: &mut Table) {
             kind: Kind::Number,
             spare: table.heads[column].spare,
         };
-        table.heads.insert(column + 1, head);
-        for (row, change) in table.rows.iter_mut().zip(changes) {
-            row.insert(column + 1, change);
-        }
+        table.insert(column + 1, head, changes);
     }
 }

@@ -26,7 +26,7 @@ pub fn answer() {
 type Completer = fn(&str) -> Vec<CompletionCandidate>;
 
 /// What is offered for the arguments of these names, in whichever command they are.
-const COMPLETERS: [(&str, Completer); 16] = [
+const COMPLETERS: [(&str, Completer); 17] = [
     ("run", runs),
     ("what", runs),
     ("a", runs),
@@ -43,6 +43,7 @@ const COMPLETERS: [(&str, Completer); 16] = [
     ("states", states),
     ("remove", tags),
     ("pattern", fields),
+    ("mean_over", fields),
 ];
 
 /// The command line with what is offered for its arguments.

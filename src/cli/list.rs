@@ -3,7 +3,7 @@
 use super::choose::{FilterArgs, hint_at_others};
 use super::form::{self, FormArgs};
 use super::{RunsArg, path};
-use crate::catalog::{COLUMNS, Entry, First, Form, Key, Table, map};
+use crate::catalog::{COLUMNS, Entry, First, Form, Key, Row, Table, map};
 use crate::console;
 use crate::home::Home;
 use crate::overview::count;
@@ -118,7 +118,7 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
         arrange(&mut table, &entries, of_sweep, arguments.form.form());
     }
     arguments.form.print(&table)?;
-    warn_of_labels(&entries);
+    warn_of_labels(&label_problems(&entries));
     if entries.is_empty() && !arguments.form.is_for_programs() {
         let none = match all {
             0 => "there are no runs yet".to_owned(),
@@ -188,12 +188,12 @@ fn opened(entries: Vec<Entry>) -> Vec<Entry> {
     all
 }
 
-/// The runs sorted by these columns, or the other way round; those without a value last in both.
-pub fn sorted(entries: Vec<Entry>, keys: &[Key], is_reverse: bool) -> Vec<Entry> {
-    let values = map(&entries, |entry| {
-        keys.iter().map(|key| key.value(entry)).collect::<Vec<_>>()
+/// The rows sorted by these columns, or the other way round; those without a value last in both.
+pub fn sorted<R: Row>(rows: Vec<R>, keys: &[Key], is_reverse: bool) -> Vec<R> {
+    let values = map(&rows, |row| {
+        keys.iter().map(|key| row.value(*key)).collect::<Vec<_>>()
     });
-    let mut rows: Vec<_> = entries.into_iter().zip(values).collect();
+    let mut rows: Vec<_> = rows.into_iter().zip(values).collect();
     rows.sort_by(|(_, a), (_, b)| {
         let orders = keys
             .iter()
@@ -207,7 +207,7 @@ pub fn sorted(entries: Vec<Entry>, keys: &[Key], is_reverse: bool) -> Vec<Entry>
             });
         orders.fold(Ordering::Equal, Ordering::then)
     });
-    rows.into_iter().map(|(entry, _)| entry).collect()
+    rows.into_iter().map(|(row, _)| row).collect()
 }
 
 /// Which of the usual columns stay.
@@ -263,9 +263,15 @@ fn experiment(experiments: &Path) -> Option<String> {
     quick.or(names.first()).cloned()
 }
 
-/// Tells of tags and notes that cannot be read.
-pub(super) fn warn_of_labels(entries: &[Entry]) {
-    for problem in entries.iter().flat_map(Entry::label_problems) {
+/// Which tags and notes cannot be read.
+pub(super) fn label_problems<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<String> {
+    let problems = entries.into_iter().flat_map(Entry::label_problems);
+    problems.cloned().collect()
+}
+
+/// Tells people of them, beside the answer.
+pub(super) fn warn_of_labels(problems: &[String]) {
+    for problem in problems {
         console::warning_beside_answer(format_args!("{problem}; its tags and notes are not shown"));
     }
 }

@@ -31,7 +31,7 @@ pub fn report(arguments: &Arguments) -> Result<i32> {
     let entries = compare::found(&runs, &arguments.what)?;
     let default = report::default_path(&runs, &entries);
     let several = |whole: Option<&Entry>, entries: &[Entry]| {
-        let mut comparison = compare::comparison(entries, &[]);
+        let mut comparison = compare::comparison(entries);
         compare::remove_empty(&mut comparison);
         report::of_several(whole, entries, &comparison)
     };

@@ -31,6 +31,7 @@ pub use definition::{
 };
 pub use directory::SweepDir;
 pub use point::{Point, labels, plain};
+pub use ranking::{deviation, mean};
 pub use standing::Standing;
 
 use crate::run::{self, RunDir};

@@ -20,16 +20,12 @@ pub struct Candidate {
 impl Candidate {
     /// The mean of the scores that there are.
     pub fn mean(&self) -> Option<f64> {
-        let scores = self.known();
-        let sum: f64 = scores.iter().sum();
-        (!scores.is_empty()).then(|| sum / scores.len() as f64)
+        mean(&self.known())
     }
 
     /// The standard deviation of the scores, of a sample: none of fewer than two.
     pub fn deviation(&self) -> Option<f64> {
-        let (scores, mean) = (self.known(), self.mean()?);
-        let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
-        (scores.len() > 1).then(|| (squares / (scores.len() - 1) as f64).sqrt())
+        deviation(&self.known())
     }
 
     /// The scores that there are.
@@ -47,6 +43,19 @@ impl Candidate {
     pub fn is_whole(&self) -> bool {
         self.known().len() == self.scores.len()
     }
+}
+
+/// The mean of some values; none of none.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    let sum: f64 = values.iter().sum();
+    (!values.is_empty()).then(|| sum / values.len() as f64)
+}
+
+/// The standard deviation of some values, of a sample: none of fewer than two.
+pub fn deviation(values: &[f64]) -> Option<f64> {
+    let mean = mean(values)?;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
 /// Puts the best first; of equals the one whose points come first.

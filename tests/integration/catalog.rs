@@ -1,6 +1,7 @@
 //! What is told of many runs: lists, filters, comparisons, curves.
 
 use crate::help::shown;
+use crate::json::assert_documented;
 use crate::support::{Project, RUNBOARD, TINY_NETWORK, json, listed, tensorboard_reads};
 use serde_json::{Value, json};
 use std::fs;
@@ -592,6 +593,102 @@ fn sweep_is_one_line_that_opens_with_its_points() {
         line.is_some_and(|line| line.ends_with("  the sweep")),
         "{shown}"
     );
+}
+
+#[test]
+fn compare_has_means_over_seeds_of_runs_and_of_points_alike() {
+    let project = project(&[
+        &["optimizer.learning_rate=0.01", "seed=2"],
+        &[],
+        &["seed=2"],
+        &["seed=3"],
+    ]);
+    let rows = |options: &[&str]| -> Value {
+        let command = [&["compare"], options, &["--json"]].concat();
+        serde_json::from_str(&project.succeed(&command).out).unwrap()
+    };
+    let runs = rows(&[]);
+    // The newest first: three seeds of the experiment, and then the other rate.
+    let accuracy = |row: usize| runs[row]["accuracy"].as_f64().unwrap();
+    let mean = (0..3).map(accuracy).sum::<f64>() / 3.0;
+    let squares: f64 = (0..3).map(|row| (accuracy(row) - mean).powi(2)).sum();
+    let means = rows(&["--mean-over", "seed"]);
+    assert_eq!(means.as_array().unwrap().len(), 2, "{means}");
+    assert_eq!(
+        (&means[0]["name"], &means[0]["runs"]),
+        (&json!("tiny"), &json!(3))
+    );
+    let ids = means[0]["run_ids"].as_array().unwrap();
+    assert!(
+        ids.iter().eq((0..3).map(|row| &runs[row]["run"])),
+        "{means}"
+    );
+    let number = |name: &str| means[0][name].as_f64().unwrap();
+    assert!((number("accuracy") - mean).abs() < 1e-12);
+    assert!((number("accuracy_deviation") - (squares / 2.0).sqrt()).abs() < 1e-12);
+    assert_eq!(means[1]["accuracy"], runs[3]["accuracy"]);
+    assert_eq!(means[1]["accuracy_deviation"], Value::Null);
+    assert_eq!(means[1]["optimizer.learning_rate"], 0.01);
+    assert_eq!(means[0].get("seed"), None);
+
+    let change = &rows(&[
+        "--mean-over",
+        "seed",
+        "--baseline",
+        runs[3]["run"].as_str().unwrap(),
+    ])[1];
+    let difference = mean - accuracy(3);
+    assert!((change["accuracy_change"].as_f64().unwrap() - difference).abs() < 1e-12);
+    let first = |order: &str| rows(&["--mean-over", "seed", "--sort", order, "--limit", "1"]);
+    assert_eq!(first("optimizer.learning_rate")[0]["runs"], 1);
+    let table = project.succeed(&["compare", "--mean-over", "seed"]).out;
+    let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head[..3], ["NAME", "RUNS", "BEST"], "{table}");
+    let told = format!("{mean:.3} ± {:.3}", (squares / 2.0).sqrt());
+    assert!(table.contains(&told), "{told} in {table}");
+    for (fields, want) in [
+        (
+            "accuracy",
+            "accuracy: got a column, want fields of a spec, such as seed",
+        ),
+        (
+            "sed",
+            "sed: unknown name, want a column or a field of a spec; did you mean 'seed'?",
+        ),
+    ] {
+        let error = project.refused(&["compare", "--mean-over", fields]);
+        assert_eq!(error, format!("error: --mean-over: {want}\n"));
+    }
+
+    // Points of a sweep are runs as others, and a run that has not trained to its end counts with what it has.
+    project.succeed(&[
+        "run",
+        "tiny",
+        "--quiet",
+        "--sweep",
+        "seed=1,2",
+        "--set",
+        "data.validation_images=20",
+        "--set",
+        "eval.tta=mirror",
+    ]);
+    project.succeed(&["run", "tiny", "--quiet", "--set", "seed=5", "--until", "10"]);
+    let mut all = rows(&["--mean-over", "seed"]);
+    let all = all.as_array_mut().unwrap();
+    let of = |row: &Value| json!([row["runs"], row["unfinished"], row["steps"]]);
+    let counts: Vec<Value> = all.iter().map(of).collect();
+    assert_eq!(
+        counts,
+        [json!([4, 1, null]), json!([2, 0, 20]), json!([1, 0, 20])]
+    );
+    assert_eq!(all[1]["eval.tta"], "mirror");
+    let table = project.succeed(&["compare", "--mean-over", "seed"]).out;
+    assert!(table.contains("  NOT FINISHED  "), "{table}");
+    for row in all.iter_mut() {
+        let row = row.as_object_mut().unwrap();
+        row.retain(|name, _| !name.contains('.')); // fields of the spec
+    }
+    assert_documented("compare", &all.iter().collect::<Vec<_>>());
 }
 
 #[test]
