@@ -52,6 +52,9 @@ experiment: named build ## train and evaluate an experiment: make experiment NAM
 resume: named build ## continue the latest run of an experiment: make resume NAME=baseline
 	@trap : INT; $(RUNBOARD) resume $(NAME) $(if $(DATA),--data "$(DATA)") $(ARGS) $(STOPPED)
 
+experiments: $(RUNBOARD) ## what there is to run, and the best that came of it
+	@$(RUNBOARD) experiments $(ARGS)
+
 list: $(RUNBOARD) ## the runs, the newest first: make list ARGS="--sort accuracy"
 	@$(RUNBOARD) list $(ARGS)
 

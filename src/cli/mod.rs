@@ -9,6 +9,7 @@ mod data;
 mod diff;
 mod doctor;
 mod estimate;
+mod experiments;
 mod export;
 mod fields;
 mod form;
@@ -120,6 +121,8 @@ enum Command {
     Train(TrainArgs),
     /// Run the evaluation process by itself
     Eval(EvalArgs),
+    /// List the experiments: what they are, how many runs each has, and the best accuracy of one
+    Experiments(experiments::Arguments),
     /// List runs and sweeps, with their states and scores
     List(list::Arguments),
     /// Show all that is known of a run: scores, curves, what differs from the defaults, checkpoints, sessions, warnings
@@ -556,6 +559,7 @@ impl Cli {
             Command::Rerun(arguments) => rerun::rerun(arguments),
             Command::Stop(arguments) => stop::stop(arguments),
             Command::Train(_) | Command::Eval(_) => compute::replace_this_process(),
+            Command::Experiments(arguments) => experiments::experiments(arguments),
             Command::List(arguments) => list::list(arguments),
             Command::Show(arguments) => show::show(arguments),
             Command::Compare(arguments) => compare::compare(arguments),

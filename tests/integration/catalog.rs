@@ -692,6 +692,51 @@ fn compare_has_means_over_seeds_of_runs_and_of_points_alike() {
 }
 
 #[test]
+fn experiments_are_listed_with_their_runs_and_their_best_score() {
+    let project = project(&[&[], &["seed=2"]]);
+    project.write("experiments/broken.yaml", "train: {stepps: 3}\n");
+    project.write(
+        "experiments/rates.yaml",
+        "extends: tiny\ndescription: two rates\nsweep: {parameters: {optimizer.learning_rate: [0.1, 0.2]}}\n",
+    );
+    let best = listed(&project)
+        .iter()
+        .map(|run| run["accuracy"].as_f64().unwrap())
+        .reduce(f64::max);
+    let done = project.succeed(&["experiments", "--json"]);
+    assert!(
+        done.err
+            .contains("experiments/broken.yaml:1:9: train.stepps: "),
+        "{}",
+        done.err
+    );
+    let rows: Vec<Value> = serde_json::from_str(&done.out).unwrap();
+    assert_documented("experiments", &rows.iter().collect::<Vec<_>>());
+    let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap();
+    assert_eq!(
+        (&row("tiny")["runs"], row("tiny")["accuracy"].as_f64()),
+        (&json!(2), best)
+    );
+    assert_eq!(
+        (&row("tiny")["kind"], &row("tiny")["steps"]),
+        (&json!("run"), &json!(20))
+    );
+    let rates = row("rates");
+    assert_eq!(
+        (&rates["kind"], &rates["runs"]),
+        (&json!("sweep"), &json!(0))
+    );
+    assert_eq!(rates["description"], "two rates");
+    assert_eq!(row("broken")["kind"], Value::Null);
+    let table = project.succeed(&["experiments"]).out;
+    let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        head,
+        ["NAME", "KIND", "STEPS", "RUNS", "BEST", "DESCRIPTION"]
+    );
+}
+
+#[test]
 fn tags_and_notes_are_kept_and_found() {
     let project = project(&[&[], &[]]);
     let older = listed(&project)[1]["run"].as_str().unwrap().to_owned();
