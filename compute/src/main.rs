@@ -66,6 +66,12 @@ enum Command {
         #[arg(long)]
         checkpoint: PathBuf,
     },
+    /// Print how good a checkpoint is on the images on standard input, as JSON
+    Score {
+        /// Its directory
+        #[arg(long)]
+        checkpoint: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -120,6 +126,10 @@ fn run(arguments: Arguments) -> Result<i32> {
         Command::Predict { checkpoint } => {
             let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;
             answer(&evaluator::predict(&spec, &checkpoint, statistics, images)?)
+        }
+        Command::Score { checkpoint } => {
+            let (spec, statistics, images) = Question::read(&mut io::stdin().lock())?;
+            answer(&evaluator::score(&spec, &checkpoint, statistics, images)?)
         }
     }
 }

@@ -16,12 +16,14 @@ mod form;
 mod generate;
 mod labels;
 mod list;
+mod network;
 mod notes;
 mod predict;
 mod processes;
 mod report;
 mod rerun;
 mod run;
+mod score;
 mod show;
 mod stop;
 mod sweep;
@@ -135,6 +137,8 @@ enum Command {
     Curve(curve::Arguments),
     /// Predict the classes of pictures with a run's network: PNG and JPEG files, or folders of them
     Predict(predict::Arguments),
+    /// Score a run's network on images with labels: accuracy, loss, and what each class is taken for
+    Score(score::Arguments),
     /// Export a run's network as files that PyTorch reads: weights, labels, input, and a Python file that rebuilds it
     Export(export::Arguments),
     /// Make one page of a run, a sweep or several runs to send to somebody: curves, scores, pictures, spec, how to repeat it
@@ -566,6 +570,7 @@ impl Cli {
             Command::Diff(arguments) => diff::diff(arguments),
             Command::Curve(arguments) => curve::curve(arguments),
             Command::Predict(arguments) => predict::predict(arguments),
+            Command::Score(arguments) => score::score(arguments),
             Command::Export(arguments) => export::export(arguments),
             Command::Report(arguments) => report::report(arguments),
             Command::Watch(arguments) => watch::watch(arguments),

@@ -1,18 +1,16 @@
 //! `runboard predict`: what a run's network makes of pictures.
 
 use super::form::print_json;
-use super::which::{CheckpointArg, Chosen};
-use super::{BestRunArg, path};
+use super::network::NetworkArgs;
+use super::path;
 use crate::catalog::map;
-use crate::checkpoint::{EMA, Lease};
 use crate::compute::{self, Predictions};
 use crate::data::{
     ChangeCounts, Changes, ChannelStatistics, Images, Picture, RECORD_BYTES, find_pictures,
 };
 use crate::error::BAD_INPUT;
 use crate::overview::{count, table};
-use crate::run::{self, data as run_data};
-use crate::spec::{Spec, Tta};
+use crate::spec::Spec;
 use crate::{console, user_error};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -31,18 +29,13 @@ transparent parts on white, turned as its camera says. One that cannot be read i
 the exit code is 2 then.")]
 pub struct Arguments {
     #[command(flatten)]
-    run: BestRunArg,
+    network: NetworkArgs,
     /// PNG or JPEG files, or folders, of which all .png, .jpg and .jpeg files are taken
     #[arg(value_name = "IMAGE", required = true, value_parser = path())]
     images: Vec<PathBuf>,
-    #[command(flatten)]
-    checkpoint: CheckpointArg,
     /// Show so many classes, the most probable first
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// What computes: cpu, cuda or cuda:N [default: what evaluates the run]
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
     /// Write JSON, whose names docs/json.md explains
     #[arg(long)]
     json: bool,
@@ -63,19 +56,8 @@ struct Told {
 
 /// Shows the most probable classes of each picture.
 pub fn predict(arguments: &Arguments) -> Result<i32> {
-    let run = arguments.run.find()?;
-    let mut spec = run::read_spec(&run)?;
-    if let Some(device) = &arguments.device {
-        compute::machine()?.gpu("--device", device)?;
-        spec.compute.device.clone_from(device);
-        spec.compute.devices.clear();
-        spec.eval.device = "auto".to_owned();
-    }
-    let Chosen { entry, reason } = arguments.checkpoint.find(&run)?;
-    // It stays meanwhile, also if training goes on.
-    let _lease = Lease::take(&entry.path);
-    let classes = run_data::classes(&run, &spec.data)?;
-    let statistics = run_data::statistics(&run, &spec)?;
+    let network = arguments.network.find(&[])?;
+    let (spec, classes) = (&network.spec, &network.classes);
 
     let mut found: Vec<Found> = Vec::new();
     let mut passed_over = 0;
@@ -88,24 +70,17 @@ pub fn predict(arguments: &Arguments) -> Result<i32> {
     let top = usize::from(arguments.top);
     let (mut all, mut looked) = (Vec::new(), None);
     for found in found.chunks(CHUNK) {
-        let (told, predictions) = look(&spec, statistics, &entry.path, found)?;
+        let (told, predictions) = look(spec, network.statistics, &network.checkpoint.path, found)?;
         if let Some(predictions) = predictions
             && looked.is_none()
         {
             if !arguments.quiet {
-                let id = run.id();
-                console::stderr_line(headline(
-                    &id,
-                    entry.step,
-                    &reason,
-                    &predictions,
-                    spec.eval.tta,
-                ));
+                console::stderr_line(network.headline(&predictions.viewer));
             }
-            looked = Some(predictions);
+            looked = Some(predictions.viewer);
         }
         if !arguments.json {
-            let rows = told.iter().filter_map(|told| row(told, &classes, top));
+            let rows = told.iter().filter_map(|told| row(told, classes, top));
             let rows = table(rows.collect(), &[], console::columns());
             if !rows.is_empty() {
                 console::output(rows.join("\n"))?;
@@ -120,13 +95,10 @@ pub fn predict(arguments: &Arguments) -> Result<i32> {
         all.extend(told);
     }
     if arguments.json {
-        let images: Vec<Json> = all
-            .iter()
-            .map(|told| as_json(told, &classes, top))
-            .collect();
+        let images: Vec<Json> = all.iter().map(|told| as_json(told, classes, top)).collect();
         let answer = json!({
-            "run": run.id(),
-            "step": entry.step,
+            "run": network.run.id(),
+            "step": network.checkpoint.step,
             "weights": looked.as_ref().map(|it| &it.weights),
             "device": looked.as_ref().map(|it| &it.device),
             "tta": spec.eval.tta,
@@ -191,26 +163,6 @@ fn look(
         Told { path, predicted }
     });
     Ok((told.collect(), predictions))
-}
-
-/// By what the predictions are.
-fn headline(id: &str, step: u64, reason: &str, by: &Predictions, tta: Tta) -> String {
-    let weights = match &*by.weights {
-        EMA => "averaged weights",
-        _ => "weights without an average",
-    };
-    let views = match tta {
-        Tta::None => String::new(),
-        tta => {
-            let tta = json!(tta);
-            let tta = tta.as_str().unwrap_or_default();
-            format!("; {} views of each picture (eval.tta: {tta})", by.views)
-        }
-    };
-    format!(
-        "{id} at step {step}{reason}; {weights}, on {}{views}",
-        by.device
-    )
 }
 
 /// The most probable classes, with their labels; of equal ones the first.

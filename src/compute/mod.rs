@@ -9,6 +9,7 @@ mod machine;
 mod pace;
 mod predict;
 mod program;
+mod score;
 mod steps;
 
 pub use examination::{Driver, Examination, Gpu, GpuLibraries, RoundTrip, examine};
@@ -16,6 +17,7 @@ pub use goldens::{Comparison, Goldens, goldens, worst};
 pub use libtorch::version as libtorch_version;
 pub use machine::{Machine, machine};
 pub use pace::{Pace, Trial};
-pub use predict::{Predictions, Question, predict};
+pub use predict::{Predictions, Question, Viewer, predict};
 pub use program::{BUILD, check_build, path, remedy, replace_this_process, supervised};
+pub use score::{ClassScore, Measurement, Scored, score};
 pub use steps::{Phase, StepTimes, steps};

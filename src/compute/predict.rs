@@ -4,6 +4,7 @@ use super::program::Asked;
 use crate::data::{ChannelStatistics, Images};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io::BufRead;
@@ -18,21 +19,27 @@ pub struct Question {
     statistics: Option<ChannelStatistics>,
 }
 
-/// What the program makes of the images.
+/// What looked at the images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Predictions {
+pub struct Viewer {
     /// What computed.
     pub device: String,
     /// The group of tensors in the checkpoint that is the network's weights: `ema`, or `weights` without an average.
     pub weights: String,
     /// How many views of an image were averaged.
     pub views: usize,
+}
+
+/// What the program makes of the images.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Predictions {
+    pub viewer: Viewer,
     /// The probability of each class, of each image; none where the network's output is no finite number.
     pub images: Vec<Option<Vec<f64>>>,
 }
 
 impl Question {
-    /// The question and the images that [`predict`] sends.
+    /// The question and the images that [`predict`] and [`score`](super::score()) send.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -60,6 +67,17 @@ pub fn predict(
     checkpoint: &Path,
     images: &Images,
 ) -> Result<Predictions> {
+    ask("predict", spec, statistics, checkpoint, images)
+}
+
+/// What the program's command answers about a checkpoint and images.
+pub(super) fn ask<T: DeserializeOwned>(
+    command: &str,
+    spec: &Spec,
+    statistics: Option<ChannelStatistics>,
+    checkpoint: &Path,
+    images: &Images,
+) -> Result<T> {
     let question = Question {
         spec: spec.to_frozen_json()?,
         statistics,
@@ -68,7 +86,7 @@ pub fn predict(
     input.push(b'\n');
     input.extend_from_slice(images.records());
     let words = [
-        "predict".as_ref(),
+        command.as_ref(),
         "--checkpoint".as_ref(),
         checkpoint.as_os_str(),
     ];

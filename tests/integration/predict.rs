@@ -1,5 +1,6 @@
 //! `runboard predict`: what a run's network makes of pictures.
 
+use crate::json::assert_documented;
 use crate::support::{Done, Project, copy_programs_that_tell_starts, journal};
 use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
 use serde_json::Value;
@@ -86,6 +87,134 @@ fn predictions_of_test_images_are_those_of_the_evaluator() {
     assert!((sum - 1.0).abs() < 1e-9, "{sum}");
 }
 
+/// What `score --json` prints.
+fn scored(project: &Project, arguments: &[&str]) -> Value {
+    let words = [&["score"], arguments, &["--json"]].concat();
+    let done = project.succeed(&words);
+    assert_eq!(done.err, "");
+    serde_json::from_str(&done.out).unwrap()
+}
+
+#[test]
+fn scores_are_those_of_the_evaluator_of_any_checkpoint_images_and_views() {
+    let project = Project::new();
+    let held_out = ["--set", "data.validation_images=100"];
+    project.succeed(&[&["run", "small"], &held_out[..]].concat());
+    let run = project.run("small");
+    let before = fs::read(run.join("evaluations.jsonl")).unwrap();
+    let of_step = |journal: &[Value], step: &Value| -> Value {
+        let found = journal.iter().find(|line| &line["step"] == step);
+        found.unwrap().clone()
+    };
+    let evaluated = journal(&run);
+    for checkpoint in ["last", "best", "10"] {
+        let answer = scored(&project, &["small", "--checkpoint", checkpoint]);
+        let want = of_step(&evaluated, &answer["step"]);
+        assert_eq!(answer["accuracy"], want["accuracy"], "{checkpoint}");
+        assert_eq!(answer["loss"], want["loss"], "{checkpoint}");
+        assert_eq!(answer["tta_accuracy"], Value::Null);
+        let classes = answer["classes"].as_array().unwrap();
+        let images: u64 = classes
+            .iter()
+            .map(|it| it["images"].as_u64().unwrap())
+            .sum();
+        assert_eq!((classes.len(), images), (10, 200));
+        // The classes' hits are those of the accuracy: these synthetic images have no two equal logits.
+        let hits = classes.iter().enumerate();
+        let hits: u64 = hits
+            .map(|(label, it)| it["predicted_as"][label].as_u64().unwrap())
+            .sum();
+        assert_eq!(hits as f64 / 200.0, answer["accuracy"].as_f64().unwrap());
+    }
+    let last = of_step(&evaluated, &24.into());
+    let validation = scored(
+        &project,
+        &["small", "--checkpoint", "last", "--on", "validation"],
+    );
+    assert_eq!(validation["accuracy"], last["validation_accuracy"]);
+    assert_eq!(validation["images"], 100);
+    let training = scored(&project, &["small", "--on", "training"]);
+    assert_eq!(
+        (&training["images"], &training["on"]),
+        (&900.into(), &"training".into())
+    );
+
+    // Views that the run was not evaluated by, as one that was.
+    project.succeed(&[&["run", "small", "--set", "eval.tta=mirror"], &held_out[..]].concat());
+    let with_views = journal(&project.newest("small").unwrap());
+    let id = format!("small/{}", run.file_name().unwrap().to_str().unwrap());
+    let answer = scored(&project, &[&id, "--checkpoint", "last", "--tta", "mirror"]);
+    let want = of_step(&with_views, &24.into());
+    assert_eq!(answer["tta_accuracy"], want["tta_accuracy"]);
+    assert_eq!(answer["tta_loss"], want["tta_loss"]);
+    assert_eq!(
+        (&answer["views"], &answer["accuracy"]),
+        (&2.into(), &last["accuracy"])
+    );
+    assert_documented("score", &[&answer]);
+    let done = project.succeed(&["score", &id, "--tta", "mirror"]);
+    assert!(
+        done.out.starts_with("200 test images: accuracy 0."),
+        "{}",
+        done.out
+    );
+    assert!(
+        done.out.contains("\nby 2 views of each: accuracy 0."),
+        "{}",
+        done.out
+    );
+    assert!(
+        done.err
+            .contains("averaged weights, on cpu; 2 views of each image"),
+        "{}",
+        done.err
+    );
+    assert_eq!(fs::read(run.join("evaluations.jsonl")).unwrap(), before);
+}
+
+#[test]
+fn scores_are_of_other_images_with_the_same_classes_and_of_no_others() {
+    let project = Project::new();
+    project.succeed(&["run", "small", "--set", "eval.interval_secs=1"]);
+    let synthesize = [
+        "data",
+        "synthesize",
+        "other",
+        "--seed",
+        "9",
+        "--train-images",
+        "100",
+        "--test-images",
+        "100",
+    ];
+    project.succeed(&synthesize);
+    let made = WalkDir::new(project.path("other")).into_iter().flatten();
+    let mut made = made.filter(|file| file.file_name() == "test_batch.bin");
+    let folder = made.next().unwrap().path().parent().unwrap().to_owned();
+    let folder = folder.to_str().unwrap();
+    let own = scored(&project, &["small"]);
+    let other = scored(&project, &["small", "--data", folder]);
+    assert_ne!(own["loss"], other["loss"]);
+    let meta = Path::new(folder).join("batches.meta.txt");
+    let names = fs::read_to_string(&meta).unwrap();
+    fs::write(&meta, names.replacen("disc", "coin", 1)).unwrap();
+    for (arguments, want) in [
+        (&["--data", folder][..], ": got the classes "),
+        (&["--data", "nowhere"], "nowhere"),
+        (&["--on", "validation"], "--on validation: small/"),
+        (
+            &["--on", "validation", "--data", folder],
+            "--on validation: only the run's own",
+        ),
+        (&["--tta", "mirrored"], "'mirrored' for '--tta <VIEWS>'"),
+        (&["--tta", "ten_crop", "--data", folder], "got the classes"),
+        (&["--checkpoint", "7"], "no checkpoint of step 7"),
+    ] {
+        let error = project.refused(&[&["score", "small"], arguments].concat());
+        assert!(error.contains(want), "{arguments:?}: {error}");
+    }
+}
+
 #[test]
 fn predictions_are_by_the_views_and_the_statistics_of_the_runs_evaluation() {
     let project = Project::new();
@@ -116,7 +245,7 @@ fn predictions_are_by_the_views_and_the_statistics_of_the_runs_evaluation() {
     let done = project.succeed(&["predict", "small", "pictures/00000.png"]);
     assert!(
         done.err
-            .contains("6 views of each picture (eval.tta: mirror_translate)"),
+            .contains("6 views of each image (eval.tta: mirror_translate)"),
         "{}",
         done.err
     );

@@ -145,11 +145,14 @@ impl Metrics {
         self.loss_sum / self.labels.len() as f64
     }
 
+    /// Number of a class's images. Not the sum of the confusion matrix's row: an image without a prediction counts, too.
+    pub fn images(&self, class: usize) -> usize {
+        self.labels.iter().filter(|&&label| label == class).count()
+    }
+
     /// Share of a class's images that are predicted to be of it. `None` where it has no images.
     pub fn recall(&self, class: usize) -> Option<f64> {
-        // Not the confusion matrix's row: an image without a prediction is missed, too.
-        let images = self.labels.iter().filter(|&&label| label == class).count();
-        share(self.true_positives(class), images as u64)
+        share(self.true_positives(class), self.images(class) as u64)
     }
 
     /// Share of the images predicted to be of a class that are of it. `None` where none is predicted.

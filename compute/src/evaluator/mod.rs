@@ -7,8 +7,10 @@
 pub mod images;
 pub mod metrics;
 mod partial;
+mod pass;
 mod predict;
 mod reporter;
+mod score;
 mod under_way;
 
 use crate::backend;
@@ -37,6 +39,7 @@ use runboard::run::{
 use runboard::shutdown::Shutdown;
 use runboard::spec::{Fidelity, Normalize, OnDivergence, Spec};
 use runboard::user_error;
+pub use score::score;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
