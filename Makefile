@@ -34,7 +34,7 @@ BENCH_TENSORFLOW = .venv-bench-tensorflow
 TENSORBOARD_PACKAGES = tensorboard==2.21.0 'setuptools<81' safetensors==0.8.0 jsonschema==4.26.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build experiment resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm test-torchrun fuzz soak check spec-docs bench bench-list bench-hosts bench-reference install bundle uninstall clean named
+.PHONY: help setup build experiment experiments resume list show report stop tensorboard tensorboard-setup test test-browser test-hosts test-slurm test-torchrun fuzz soak check docs bench bench-list bench-hosts bench-reference install bundle uninstall clean named
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=experiment] [DATA=directory] [ARGS=\"--set train.steps=500\"] [TORCH=cpu|cuda]"
@@ -110,9 +110,8 @@ check: setup ## what CI runs: format, clippy, tests
 	cargo clippy --release --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory test
 
-spec-docs: build ## renew docs/spec.md and experiments/schema.json after a change of the spec's fields
-	@$(RUNBOARD) fields --markdown >target/spec.md && mv target/spec.md docs/spec.md
-	@$(RUNBOARD) fields --schema >target/schema.json && mv target/schema.json experiments/schema.json
+docs: setup ## renew the pages and files that tests hold equal to tables in the code: fields, schema, columns, curves
+	@WRITE_DOCS=1 cargo test --release --quiet --package runboard --lib -- up_to_date of_the_docs frozen_specs_of_all
 
 bench: setup ## time a training step, its parts and a resume, PyTorch and TensorFlow beside it (DATA=directory DEVICE=cuda)
 	@OMP_WAIT_POLICY=PASSIVE cargo bench --quiet --package runboard-compute -- $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \

@@ -25,7 +25,8 @@ pub struct Augmentation {
 
 impl Augmentation {
     /// Random parameters, for training. The first five values always take the same random numbers, so that switching
-    /// one off leaves the others as they were; cutout takes its own after them.
+    /// one off leaves the others as they were; cutout takes its own after them. A further one takes a stream of its own
+    /// (`random.rs`), as the batches' cutmix does: after cutout it would depend on whether that is on.
     ///
     /// # Panics
     /// If `input` is out of range, which a spec's is not.

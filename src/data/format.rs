@@ -1,6 +1,6 @@
 //! CIFAR-10's binary layout: its files, their records, its classes.
 
-pub use crate::spec::{CHANNELS, CLASS_COUNT};
+pub use crate::spec::{CHANNELS, CLASS_COUNT, SIDE};
 
 // A file is a sequence of records without header or padding (https://www.cs.toronto.edu/~kriz/cifar.html,
 // "Binary version"):
@@ -22,8 +22,6 @@ pub const CLASSES: [&str; CLASS_COUNT] = [
     "ship",
     "truck",
 ];
-/// Side of a stored image, in pixels.
-pub const SIDE: usize = 32;
 /// Bytes of a stored image.
 pub const PIXEL_BYTES: usize = CHANNELS * SIDE * SIDE;
 /// Bytes of a record: label and image.

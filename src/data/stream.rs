@@ -301,16 +301,28 @@ struct Mix {
 impl BatchPlan {
     /// One of no images yet; there will be `size`.
     fn new(step: u64, size: usize, input: &Input) -> Self {
-        let crop = input.crop;
+        // Every field by name: a device makes the batch of the plan alone, so of a new field it has to be decided how the plan says
+        // what it does. Those that are not used here are in each image's rows, columns and transforms.
+        let &Input {
+            crop,
+            cutout,
+            cutmix,
+            pad: _,
+            pad_mode: _,
+            flip: _,
+            brightness: _,
+            contrast: _,
+            normalize: _,
+        } = input;
         BatchPlan {
             step,
             images: Vec::with_capacity(size),
             rows: Vec::with_capacity(size * crop),
             columns: Vec::with_capacity(size * crop),
             transforms: Vec::with_capacity(size * 3 * CHANNELS),
-            cutout: input.cutout,
+            cutout,
             cutouts: vec![0; 2 * size],
-            cutmix: input.cutmix,
+            cutmix,
             mixes: vec![0; 3 * size],
             labels: Vec::with_capacity(size),
         }

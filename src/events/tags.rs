@@ -297,7 +297,7 @@ mod tests {
         }
         assert!(
             fs::read_to_string(&path).unwrap() == markdown(),
-            "docs/tags.md differs from src/events/tags.rs; WRITE_DOCS=1 cargo test --release --lib tags:: writes it"
+            "docs/tags.md differs from src/events/tags.rs; `make docs` renews it"
         );
     }
 }

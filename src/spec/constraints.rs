@@ -9,8 +9,8 @@ pub const MAX_WEIGHTS: u64 = 1 << 28;
 /// Values that the convolutions make of a batch: 16 GiB, and as much again on the way back.
 const MAX_ACTIVATIONS: u64 = 1 << 32;
 
-/// Side of an image, in pixels.
-const SIDE: usize = 32;
+/// Side of the data set's images, in pixels.
+pub const SIDE: usize = 32;
 
 /// A constraint that a spec violates.
 pub(super) struct Violation {

@@ -13,8 +13,9 @@ use std::path::Path;
 /// makes a new version, and has a line in [`ADDED`].
 pub(super) const VERSION: u64 = 6;
 
-/// Fields that version 1 began without: the first version whose files all have them, and the value that does what the
-/// program did before. A run goes on as it began, whatever the default is today.
+/// Fields that files of version 1 may lack. Each with the first version of which all files have it, and the value that does what the
+/// program did before it had the field; it is "of no effect" where the other values make it so. A run goes on as it began, whatever
+/// the default is today.
 const ADDED: &[(&str, u64, &str)] = &[
     ("fidelity", 2, "exact"),
     // libtorch's own setting on a GPU.
@@ -23,8 +24,8 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("train.keep_every", 2, "0"),
     ("train.keep_best", 2, "false"),
     ("train.on_divergence", 2, "stop"),
-    ("train.max_rollbacks", 2, "3"), // of no effect, as the next
-    ("train.rollback_factor", 2, "0.5"),
+    ("train.max_rollbacks", 2, "3"),     // of no effect
+    ("train.rollback_factor", 2, "0.5"), // of no effect
     ("train.restarts", 2, "0"),
     ("eval.policy", 2, "latest"),
     ("data.validation_images", 3, "0"),
@@ -36,12 +37,12 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("eval.tta", 3, "none"),
     ("train.divergence_factor", 3, "0"),
     ("optimizer.name", 3, "sgd"),
-    ("optimizer.sgd_learning_rate", 3, "0.1"), // of no effect, as betas and epsilon
+    ("optimizer.sgd_learning_rate", 3, "0.1"), // of no effect
     ("optimizer.momentum", 3, "0"),
     ("optimizer.nesterov", 3, "false"),
     ("optimizer.dampening", 3, "0"),
-    ("optimizer.betas", 3, "[0.9, 0.999]"),
-    ("optimizer.epsilon", 3, "1e-8"),
+    ("optimizer.betas", 3, "[0.9, 0.999]"), // of no effect
+    ("optimizer.epsilon", 3, "1e-8"),       // of no effect
     ("optimizer.weight_decay", 3, "0"),
     ("optimizer.bias_rate_factor", 3, "1"),
     ("optimizer.clip_norm", 3, "0"),
@@ -65,7 +66,8 @@ const ADDED: &[(&str, u64, &str)] = &[
     ("average.every", 3, "1"),
     ("average.power", 3, "0"), // of no effect
     ("schedule.name", 3, "exponential"),
-    ("schedule.unit", 3, "epochs"), // of no effect, as all but warmup
+    // Of no effect with `exponential`, as the next ones; but for the warm-up.
+    ("schedule.unit", 3, "epochs"),
     ("schedule.knots", 3, "[]"),
     ("schedule.factors", 3, "[]"),
     ("schedule.interpolation", 3, "linear"),

@@ -32,7 +32,7 @@ mod unused;
 pub use average::{Average, AverageName};
 pub use base::Base;
 pub use change::Change;
-pub use constraints::MAX_WEIGHTS;
+pub use constraints::{MAX_WEIGHTS, SIDE};
 pub use device::DeviceName;
 pub(crate) use fields::{Field, text};
 pub use load::{Experiment, load};

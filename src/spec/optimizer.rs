@@ -15,7 +15,24 @@ pub enum OptimizerName {
     Muon,
 }
 
-/// What a step takes off the weights. A field that the rule does not use has its default.
+impl OptimizerName {
+    /// All of them.
+    pub const ALL: [OptimizerName; 3] = [
+        OptimizerName::Sgd,
+        OptimizerName::Adamw,
+        OptimizerName::Muon,
+    ];
+
+    /// Whether its update has the field `momentum`.
+    pub fn has_momentum(self) -> bool {
+        match self {
+            OptimizerName::Sgd | OptimizerName::Muon => true,
+            OptimizerName::Adamw => false,
+        }
+    }
+}
+
+/// What a step takes off the weights. Which fields a rule uses, `spec/unused.rs` says: one that it does not use may have any value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {

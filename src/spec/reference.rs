@@ -74,7 +74,7 @@ pub fn markdown() -> Result<String> {
     let defaults = defaults()?;
     let mut page = String::from(
         "# Fields of a spec\n\n\
-         Written by `make spec-docs` from `src/spec/fields/table.rs`. `runboard fields PATTERN` prints the same.\n\n\
+         Written by `make docs` from `src/spec/fields/table.rs`. `runboard fields PATTERN` prints the same.\n\n\
          A file in `experiments/` states only what differs from the defaults, which are the tutorial's; a dot in a \
          path is a level of its YAML. `--set PATH=VALUE` sets a field on the command line, also of `runboard resume` if \
          its meaning ends with *resume*: what was trained so far does not depend on it.\n",

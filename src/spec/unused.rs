@@ -8,7 +8,7 @@ pub(super) struct Unused {
     pub field: String,
     /// The fields that make it so.
     pub by: Vec<String>,
-    /// What they are and what they should be, to follow "no effect with".
+    /// Their values and what these would have to be, as the rest of a sentence that begins with "has no effect with".
     pub message: String,
 }
 
@@ -83,8 +83,8 @@ pub(super) fn fields(spec: &Spec) -> Vec<Unused> {
             "train.batch_size 1, want at least 2: the squares are of the batch's other images";
         add("input.cutmix", &["train.batch_size"], message);
     }
-    // With another optimizer they have no effect whatever the momentum.
-    if spec.optimizer.momentum == 0.0 && spec.optimizer.name != OptimizerName::Adamw {
+    // Without a momentum they have no effect anyway, by the optimizer's name.
+    if spec.optimizer.momentum == 0.0 && spec.optimizer.name.has_momentum() {
         let message = "optimizer.momentum 0, want one above 0";
         add("optimizer.nesterov", &["optimizer.momentum"], message);
         if spec.optimizer.name == OptimizerName::Sgd {

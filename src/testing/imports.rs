@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use walkdir::WalkDir;
 
-/// Each of the crate's modules is one of `rooms` and imports none that stands after it there.
-pub fn assert_order(rooms: &[&str]) {
+/// Each of the crate's modules is one of `modules` and imports none that stands after it there.
+pub fn assert_order(modules: &[&str]) {
     // `None` for macros and the errors of the crate's root.
-    let position = |room: &str| rooms.iter().position(|known| *known == room);
+    let position = |module: &str| modules.iter().position(|known| *known == module);
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let tests = ["tests", "fuzz", "fuzz.rs", "golden.rs", "testing", "lib.rs"];
     for file in WalkDir::new(&src).into_iter().map(Result::unwrap) {
@@ -18,14 +18,14 @@ pub fn assert_order(rooms: &[&str]) {
         {
             continue;
         }
-        let room = parts[0].trim_end_matches(".rs");
-        let own = position(room).unwrap_or_else(|| panic!("src/{room} is not in the order"));
+        let module = parts[0].trim_end_matches(".rs");
+        let own = position(module).unwrap_or_else(|| panic!("src/{module} is not in the order"));
         let text = fs::read_to_string(file.path()).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         for name in code.split("crate::").skip(1).flat_map(imported) {
             assert!(
                 position(name).is_none_or(|position| position <= own),
-                "src/{} imports {name}, which stands after {room}",
+                "src/{} imports {name}, which stands after {module}",
                 inside.display()
             );
         }

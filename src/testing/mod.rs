@@ -1,4 +1,4 @@
-//! What the unit tests of several rooms share: random edits of valid files, places of golden files, a bound
+//! What the unit tests of several modules share: random edits of valid files, places of golden files, a bound
 //! on memory. Nothing here is in the program.
 
 mod docs;
@@ -6,4 +6,4 @@ pub mod fuzz;
 pub mod golden;
 pub mod heap;
 mod imports;
-mod rooms;
+mod module_order;

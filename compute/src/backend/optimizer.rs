@@ -400,7 +400,10 @@ mod tests {
         let adamw = with(spec::OptimizerName::Adamw, AverageName::None);
         let mut muon = with(spec::OptimizerName::Muon, AverageName::Lookahead);
         muon.optimizer.gradient_accumulation = 2;
-        [Spec::default(), nesterov, adamw, muon]
+        let all = [Spec::default(), nesterov, adamw, muon];
+        let is_there = |name| all.iter().any(|spec| spec.optimizer.name == name);
+        assert!(spec::OptimizerName::ALL.into_iter().all(is_there));
+        all
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! What the unit tests of several rooms share, partly with those of the library.
+//! What the unit tests of several modules share, partly with those of the library.
 
 #[path = "../../../src/testing/golden.rs"]
 pub mod golden;
 #[path = "../../../src/testing/imports.rs"]
 mod imports;
-mod rooms;
+mod module_order;
 
 use crate::backend;
 use runboard::run::Provenance;

@@ -26,7 +26,7 @@ pub(super) enum BatchSource {
         /// The next ones, which the GPU has.
         sent: VecDeque<DevicePlan>,
         images: DeviceImages,
-        /// The places in the whole batches, which are made, to take.
+        /// Which images of a whole batch are this rank's: the GPU makes the whole one.
         places: Range<usize>,
     },
 }
@@ -72,7 +72,7 @@ impl BatchSource {
             });
         }
         Ok(BatchSource::Gpu {
-            // A square may be from an image of another part.
+            // Of whole batches: the square that cutmix takes may be of an image that is another rank's.
             plans: stream(images, spec, Share::WHOLE, first, SENT_AT_ONCE)?,
             sent: VecDeque::new(),
             images: DeviceImages::new(images, &spec.input, device)?,

@@ -1,11 +1,11 @@
 //! Every field of a spec: what it may hold and what it means. The check of files, `runboard fields`, docs/spec.md and
 //! experiments/schema.json follow from these tables.
 
-use crate::spec::frozen;
 use crate::spec::rule::Rule::{
     self, Above, Below, Bool, Device, Directory, Int, List, MultipleOf, Names, Odd, OneOf, Switch,
     Text, Version, Within,
 };
+use crate::spec::{SIDE, frozen};
 
 /// A field: its dotted path, what it may hold, and what it means.
 pub struct Field {
@@ -219,13 +219,13 @@ pub(super) const FIELDS: &[Field] = &[
     // The images are 32 pixels wide.
     field(
         "input.crop",
-        Int(1, 32),
+        Int(1, SIDE as u64),
         "Side in pixels of the square that the network sees of an image of 32 by 32: at a random place in training, \
          in the middle in evaluation.",
     ),
     field(
         "input.pad",
-        Int(0, 31),
+        Int(0, SIDE as u64 - 1),
         "Pixels that are put around a training image before it is cropped at a random place: with crop 32 and pad 4 the \
          image moves by up to 4 pixels. 0: none. Evaluation does not pad.",
     ),
@@ -268,7 +268,7 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     field(
         "input.cutmix",
-        Int(0, 31),
+        Int(0, SIDE as u64 - 1),
         "Side in pixels of a square, at a random place within the crop, in which a training image is replaced by another one \
          of its batch. The loss is the mean of those for both labels, weighted by their shares of the pixels. 0: none.",
     ),

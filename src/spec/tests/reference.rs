@@ -4,7 +4,7 @@ use super::*;
 use crate::spec::reference::{list, markdown};
 use std::collections::BTreeSet;
 
-/// Compare a file of this repository with what the program writes; WRITE_DOCS=1 writes it, as `make spec-docs`.
+/// Compare a file of this repository with what the program writes; WRITE_DOCS=1 writes it, as `make docs`.
 fn assert_renewed(path: &str, want: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("WRITE_DOCS").is_some() {
@@ -13,7 +13,7 @@ fn assert_renewed(path: &str, want: &str) {
     let found = fs::read_to_string(file).unwrap();
     assert!(
         found == want,
-        "{path} is out of date; `make spec-docs` renews it"
+        "{path} is out of date; `make docs` renews it"
     );
 }
 
