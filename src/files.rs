@@ -260,14 +260,15 @@ pub fn without_bom(text: String) -> String {
     }
 }
 
-/// A directory in that of the temporary files, which no other user can open. It goes when this is dropped.
+/// A directory in that of the temporary files, which no other user can open. It goes when this is dropped; where this
+/// process is killed, whoever started it calls [`remove_temporary_dirs_of`].
 ///
 /// # Errors
 /// If it cannot be made.
 pub fn temporary_dir(purpose: &str) -> Result<TempDir> {
     let place = env::temp_dir();
     let made = tempfile::Builder::new()
-        .prefix("runboard-")
+        .prefix(&temporary_dir_prefix(process::id()))
         .tempdir_in(&place);
     made.with_context(|| {
         format!(
@@ -275,6 +276,22 @@ pub fn temporary_dir(purpose: &str) -> Result<TempDir> {
             place.display()
         )
     })
+}
+
+/// Removes the directories of [`temporary_dir`] that a process left, a child of this one that has ended, as far as they can be
+/// removed.
+pub fn remove_temporary_dirs_of(pid: u32) {
+    let prefix = temporary_dir_prefix(pid);
+    let entries = fs::read_dir(env::temp_dir()).into_iter().flatten();
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn temporary_dir_prefix(pid: u32) -> String {
+    format!("runboard-{pid}-")
 }
 
 fn invalid(what: String) -> io::Error {

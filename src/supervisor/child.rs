@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::log::Log;
 use crate::parent::bind_to_parent;
 use crate::run::{Lock, Process, ProcessDir, Role, RunDir, Status};
-use crate::{compute, paths};
+use crate::{compute, files, paths};
 
 /// Training comes first where there are not cores enough for both.
 const EVALUATOR_NICE: i32 = 10;
@@ -135,6 +135,9 @@ impl Child {
                 .process
                 .try_wait()
                 .with_context(|| format!("failed to wait for the process {}", self.role))?;
+            if self.exit_status.is_some() {
+                files::remove_temporary_dirs_of(self.process.id());
+            }
         }
         Ok(())
     }

@@ -159,6 +159,7 @@ impl Project {
             .current_dir(self.directory.path())
             .env_remove("RUNBOARD_HOME")
             .env("XDG_RUNTIME_DIR", self.directory.path()) // where sweeps take turns
+            .env("TMPDIR", self.directory.path()) // where what is killed leaves directories
             .env_remove("RUNBOARD_DATA")
             .env_remove("RUNBOARD_CIFAR10_URL")
             .stdin(Stdio::null())

@@ -62,6 +62,19 @@ fn evaluator_that_dies_is_restarted_while_training_goes_on() {
 }
 
 #[test]
+fn temporary_directories_of_a_trainer_that_was_killed_go() {
+    let make = "made=$(mktemp -d -t runboard-$$-XXXXXX); echo $made >> made";
+    let fake = Fake::both(
+        &format!("[ -e first ] && exit 0; touch first; {make}; touch $made/store; kill -9 $$"),
+        WHILE_TRAINING,
+    );
+    let (summary, _) = fake.supervise(&Shutdown::new());
+    assert_eq!(summary.exit_code(), 0);
+    let made = std::fs::read_to_string(fake.file("made")).unwrap();
+    assert!(!std::path::Path::new(made.trim_end()).exists(), "{made}");
+}
+
+#[test]
 fn training_goes_on_without_an_evaluator_with_bad_input_but_the_run_has_failed() {
     let fake = Fake::both(
         // Trains until the evaluator is gone, which is when the supervisor has reaped it.

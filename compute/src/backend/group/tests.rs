@@ -305,11 +305,17 @@ struct RankProcess {
 
 impl RankProcess {
     fn start(orders: &Orders) -> Self {
+        Self::start_in(&env::temp_dir(), orders)
+    }
+
+    /// As [`RankProcess::start`]; what it leaves among the temporary files is in `directory`.
+    fn start_in(directory: &Path, orders: &Orders) -> Self {
         let module = module_path!().split_once("::").unwrap().1;
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", &format!("{module}::rank"), "--nocapture"])
             .args(["--test-threads", "1"])
             .env(VARIABLE, serde_json::to_string(orders).unwrap())
+            .env("TMPDIR", directory)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -417,7 +423,7 @@ fn start(store: Store, directory: &Path, orders: Vec<Orders>) -> Vec<RankProcess
     };
     let start = |mut orders: Orders| {
         orders.place = place.clone();
-        let mut process = RankProcess::start(&orders);
+        let mut process = RankProcess::start_in(directory, &orders);
         if let TestPlace::Listen = place {
             let said = process.next().unwrap();
             let address = said.strip_prefix("address ").unwrap().parse().unwrap();
