@@ -10,6 +10,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 /// A run that ends only when it is told to.
 const ENDLESS: [&str; 5] = [
@@ -339,6 +341,7 @@ fn evaluator_waits_for_a_disk_that_refuses_writes_and_evaluates_everything() {
         let log = fs::read_to_string(&log).unwrap();
         log.contains(refused).then_some(())
     });
+    thread::sleep(Duration::from_secs(3)); // some more tries
     limit_files(&process, "unlimited");
     signal(&trainer.process, Signal::SIGCONT);
     signal(&trainer.process, Signal::SIGTERM);
@@ -347,6 +350,8 @@ fn evaluator_waits_for_a_disk_that_refuses_writes_and_evaluates_everything() {
     let log = fs::read_to_string(&log).unwrap();
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(log.matches(refused).count(), 1, "{log}");
+    // Of that disk it says once that it refuses, and once that it takes again what waited.
+    assert_eq!(log.matches("warning: the events of ").count(), 2, "{log}");
     let evaluated = evaluated_steps(&journal(&run));
     assert_eq!(evaluated, checkpoints(&run));
     if let Some(read) = tensorboard_reads(&run.join("eval")) {

@@ -113,8 +113,15 @@ struct Evaluator<'a> {
     status: &'a mut EvalStatus,
     /// The trainer's heartbeat after which it was said to be silent.
     silent_since: Option<DateTime<Local>>,
-    /// Since when nothing could be written of a checkpoint; `None` while the disk takes it.
-    write_fails_since: Option<Instant>,
+    /// `None` while the disk takes what is written of a checkpoint.
+    refusal: Option<Refusal>,
+}
+
+/// A disk that cannot be written.
+struct Refusal {
+    since: Instant,
+    /// What was said of it last.
+    said: String,
 }
 
 /// What is evaluated of a checkpoint.
@@ -186,7 +193,7 @@ impl<'a> Evaluator<'a> {
             reporter: None,
             status,
             silent_since: None,
-            write_fails_since: None,
+            refusal: None,
         })
     }
 
@@ -226,13 +233,13 @@ impl<'a> Evaluator<'a> {
                 return Ok(Completion::Stopped(signal));
             }
             match (next, training) {
-                (Some(checkpoint), training) => match self.evaluate(&checkpoint, stop) {
+                (Some(checkpoint), training) => match self.try_to_evaluate(&checkpoint, stop) {
                     Err(error) if files::is_retryable(&error) => {
                         self.wait_for_disk(error, &checkpoint, &training, stop)?;
                     }
                     evaluated => {
                         evaluated?;
-                        self.write_fails_since = None;
+                        self.refusal = None;
                     }
                 },
                 (None, Training::Open) => self.wait(stop)?,
@@ -254,13 +261,20 @@ impl<'a> Evaluator<'a> {
         stop: &Shutdown,
     ) -> Result<()> {
         self.run.check_present()?;
-        if self.write_fails_since.is_none() {
+        let reason = format!("{error:#}");
+        let said = self.refusal.as_ref().map(|refusal| &refusal.said);
+        if said != Some(&reason) {
             console::warning(format_args!(
-                "{error:#}; step {} is evaluated again as soon as the disk can be written",
+                "{reason}; step {} is evaluated again as soon as the disk can be written",
                 checkpoint.step()
             ));
         }
-        let since = *self.write_fails_since.get_or_insert_with(Instant::now);
+        let earlier = self.refusal.take().map(|refusal| refusal.since);
+        let since = earlier.unwrap_or_else(Instant::now);
+        self.refusal = Some(Refusal {
+            since,
+            said: reason,
+        });
         if !matches!(training, Training::Open) && since.elapsed() > PATIENCE {
             return Err(error);
         }
@@ -348,6 +362,15 @@ impl<'a> Evaluator<'a> {
             self.status.save_heartbeat(self.run);
         }
         Ok(())
+    }
+
+    /// [`Evaluator::evaluate`], but not while a disk still refuses the events of an earlier try: it would refuse these as well,
+    /// and each writer that is given up says so.
+    fn try_to_evaluate(&mut self, checkpoint: &CheckpointVersion, stop: &Shutdown) -> Result<bool> {
+        if let (Some(_), Some(reporter)) = (&self.refusal, &self.reporter) {
+            reporter.sync()?;
+        }
+        self.evaluate(checkpoint, stop)
     }
 
     /// Score a checkpoint, its averaged weights in full and the accuracy of its raw ones, or find it damaged.

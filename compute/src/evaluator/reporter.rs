@@ -137,6 +137,14 @@ impl EvaluationReporter {
         );
         self.next = step + 1;
         self.events.write(&summaries);
+        self.sync()
+    }
+
+    /// Wait until all that was shown would survive a power cut.
+    ///
+    /// # Errors
+    /// The event file does not take it; it is kept and tried again.
+    pub fn sync(&self) -> Result<()> {
         self.events.sync()
     }
 }
