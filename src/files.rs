@@ -211,7 +211,8 @@ pub fn open_regular_with(path: &Path, options: &OpenOptions) -> io::Result<File>
     let file = options.clone().custom_flags(flags.bits()).open(path);
     let file = file.map_err(|error| match error.kind() {
         ErrorKind::IsADirectory => refused(),
-        _ if error.raw_os_error() == Some(libc::ENXIO) => refused(), // a socket, or a pipe without reader
+        // A socket or a pipe without reader, or a link that leads back to itself.
+        _ if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ELOOP)) => refused(),
         _ => error,
     })?;
     match file.metadata()?.is_file() {
@@ -453,6 +454,9 @@ mod tests {
         let append = open_regular_with(&pipe, File::options().append(true));
         assert_eq!(append.unwrap_err().kind(), ErrorKind::InvalidData);
         assert_eq!(refused(Path::new("/dev/zero")), "it is no regular file");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("link", &link).unwrap();
+        assert_eq!(refused(&link), "it is no regular file");
         let missing = read_small(&directory.path().join("none"), 4).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
     }

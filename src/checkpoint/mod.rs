@@ -40,6 +40,7 @@ pub use rollback::Rollback;
 pub use tensors::{EMA, LOOKAHEAD, NamedTensor, TensorGroups, WEIGHTS, averaged, group};
 pub use version::CheckpointVersion;
 
+use crate::bail_user;
 use crate::files;
 use crate::schedule::Average;
 use anyhow::{Context, Result, ensure};
@@ -219,7 +220,7 @@ pub fn list(directory: &Path) -> Result<Vec<CheckpointEntry>> {
 /// The newest checkpoint in `directory`.
 ///
 /// # Errors
-/// I/O errors.
+/// A user error for what is no directory; I/O errors.
 pub fn latest(directory: &Path) -> Result<Option<CheckpointEntry>> {
     Ok(list(directory)?.pop())
 }
@@ -242,6 +243,13 @@ fn contents(directory: &Path) -> Result<Vec<PathBuf>> {
     format::OPENED.set(format::OPENED.get() + 1);
     let read = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        // The latter is a link that leads back to itself.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
+            bail_user!(
+                "{}: it is no directory, want that of checkpoints",
+                directory.display()
+            )
+        }
         read => read.and_then(|entries| {
             let paths = entries.map(|entry| entry.map(|entry| entry.path()));
             paths.collect::<io::Result<Vec<_>>>()
