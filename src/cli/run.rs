@@ -239,18 +239,29 @@ pub fn resume(
     let change = SpecChange::new(run, overrides)?;
     let launch = launch.find(&change.to, &run.name())?;
     check_launch(&launch, session)?;
+    // What is wrong with these would end the evaluator or training, and be said only then.
+    Journal::read(&run.evaluations())?;
+    let newest = checkpoint::latest(&run.checkpoints())?;
     let (spec, changes) = (&change.to, change.changes()?);
     let folder = given(folder);
     run_data::verify(run, &lock, &spec.data, folder, data_from_environment)?;
     let device = machine()?.training_devices(&spec.compute, &launch)?;
     machine()?.evaluation_device(spec)?;
-    let first = next_step(run);
     let images = spec.training_images(run_data::train_images(run)?)?;
     let steps = spec.train.total_steps(images);
     check_until(session.until, steps)?;
-    if let Some(trained) = first.filter(|&first| first > steps && !changes.is_empty()) {
+    let before = change.from.train.total_steps(images);
+    if let Some(newest) = newest.as_ref().filter(|newest| newest.step >= before) {
         bail_user!(
-            "{}: got {steps} steps in all, but {trained} are trained already; want at least {trained}",
+            "{}: got a checkpoint of step {} in a run of {before} steps; remove it",
+            newest.path.display(),
+            newest.step
+        );
+    }
+    let first = newest.map_or(0, |newest| newest.step + 1);
+    if first > steps && !changes.is_empty() {
+        bail_user!(
+            "{}: got {steps} steps in all, but {first} are trained already; want at least {first}",
             match spec.train.steps {
                 Some(_) => "train.steps",
                 None => "train.epochs",
@@ -258,7 +269,7 @@ pub fn resume(
         );
     }
     let [before, after] = [&change.from, spec].map(|spec| Schedule::new(spec, images));
-    let rates = (0..first.unwrap_or(0)).map(|step| (step, before.rates(step), after.rates(step)));
+    let rates = (0..first).map(|step| (step, before.rates(step), after.rates(step)));
     if let Some((step, ..)) = rates.into_iter().find(|(_, before, after)| before != after) {
         bail_user!(
             "the schedule of {} follows from how many steps there are: in a run of {steps} steps the rates of step {step}, \
@@ -268,23 +279,23 @@ pub fn resume(
         );
     }
     let target = session.until.unwrap_or(steps);
-    if let Some(trained) = first.filter(|&first| first >= target) {
+    if first >= target {
         let then = match RunSnapshot::read(run).unscored {
             0 => "nothing is left to score",
             1 => "1 checkpoint is scored now",
             many => &format!("{many} checkpoints are scored now"),
         };
         let id = run.id();
-        console::line(match trained < steps {
-            true => format!("{trained} of {steps} steps of {id} are trained; {then}"),
+        console::line(match first < steps {
+            true => format!("{first} of {steps} steps of {id} are trained; {then}"),
             false => format!("all {steps} steps of {id} are trained; {then}"),
         });
     }
-    if let Some(next) = first.filter(|first| (1..target).contains(first)) {
-        note_early_stop(run, spec, next);
+    if (1..target).contains(&first) {
+        note_early_stop(run, spec, first);
         note_other_hosts(run, &change, &launch);
     }
-    let provenance = provenance(machine()?, device, first).with_spec(spec)?;
+    let provenance = provenance(machine()?, device, Some(first)).with_spec(spec)?;
     match provenance.with_changes(changes.clone()).record(run) {
         Ok(()) => change.write(run)?,
         Err(error) if changes.is_empty() => console::warning(format_args!("{error:#}")),

@@ -190,10 +190,10 @@ fn training_does_not_wait_for_an_evaluator_that_is_not_there() {
     assert_eq!(done.out.matches(warning).count(), 1, "{}", done.err);
     assert_eq!(checkpoints(&alone).last(), Some(&24));
     // One has ended for good.
-    let failed = project.fresh("failed", &sets);
-    fs::write(failed.join("evaluations.jsonl"), "nothing\n").unwrap();
+    let failed = project.fresh("failed", &[&sets[..], &["train.restarts=0"]].concat());
+    fs::write(failed.join("eval"), "no directory").unwrap();
     let done = project.runboard(&["resume", failed.to_str().unwrap()]);
-    assert_eq!(done.code, Some(2), "{}", done.err);
+    assert_eq!(done.code, Some(1), "{}", done.err);
     let train = status(&failed, "train").unwrap();
     assert_eq!(
         (&train["process"]["state"], &train["step"]),

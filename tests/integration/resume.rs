@@ -5,12 +5,15 @@ use crate::support::{
     steps, tensorboard_reads, tensorboard_shows, timed, wait_for,
 };
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
@@ -406,4 +409,46 @@ fn another_number_of_threads_is_told_where_it_changes_the_last_bits() {
         "{}",
         done.out
     );
+}
+
+#[test]
+fn what_would_end_training_or_evaluation_is_refused_before_they_start() {
+    let project = Project::new();
+    project.succeed(&["run", "small", "--until", "12"]);
+    let run = project.run("small");
+    let [journal, directory] = ["evaluations.jsonl", "checkpoints"].map(|it| run.join(it));
+    let record = fs::read(run.join("provenance.json")).unwrap();
+    let refused = |want: &str| {
+        let done = project.runboard(&["resume", "small"]);
+        assert_eq!(done.code, Some(2), "{}", done.err);
+        assert!(done.err.contains(want), "{}, want {want}", done.err);
+        assert!(!done.out.contains("starting"), "{}", done.out);
+        assert_eq!(fs::read(run.join("provenance.json")).unwrap(), record);
+    };
+    let whole = fs::read_to_string(&journal).unwrap();
+    let impossible = whole.replace("\"step\":0,", &format!("\"step\":{},", i64::MAX));
+    fs::write(&journal, impossible).unwrap();
+    refused(": no run has so many steps; without the file");
+    fs::remove_file(&journal).unwrap();
+    symlink(&journal, &journal).unwrap();
+    refused("evaluations.jsonl: it is no regular file, want the evaluator's journal");
+    fs::remove_file(&journal).unwrap();
+    fs::write(&journal, whole).unwrap();
+
+    let beyond = directory.join("step-999999999999");
+    fs::create_dir(&beyond).unwrap();
+    let want =
+        "step-999999999999: got a checkpoint of step 999999999999 in a run of 25 steps; remove it";
+    refused(want);
+    fs::remove_dir(&beyond).unwrap();
+    let aside = run.join("aside");
+    fs::rename(&directory, &aside).unwrap();
+    symlink(&directory, &directory).unwrap();
+    refused("checkpoints: it is no directory, want that of checkpoints");
+    fs::remove_file(&directory).unwrap();
+    mkfifo(&directory, Mode::S_IRWXU).unwrap();
+    refused("checkpoints: it is no directory, want that of checkpoints");
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
+    project.succeed(&["resume", "small"]);
 }
