@@ -282,7 +282,7 @@ fn best_run(runs: &Path, path: &Path) -> Result<RunDir> {
 struct UntilArg {
     /// Train until so many steps are done in all, save and score that checkpoint, and stop there; the schedule is that of
     /// the whole run, and a resume goes on
-    #[arg(long = "until", value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long = "until", value_name = "STEPS", allow_negative_numbers = true, value_parser = steps)]
     steps: Option<u64>,
 }
 
@@ -403,6 +403,12 @@ impl LaunchArgs {
 /// Takes a device as a spec does.
 fn device(text: &str) -> Result<String, String> {
     text.parse::<DeviceName>().map(|_| text.to_owned())
+}
+
+/// Takes a number of steps.
+fn steps(text: &str) -> Result<u64, &'static str> {
+    let steps = text.parse().ok().filter(|&steps| steps > 0);
+    steps.ok_or("want a number of steps, 1 or more")
 }
 
 /// Takes a number of hosts or processes.

@@ -61,8 +61,14 @@ fn until_more_steps_than_there_are_or_none_creates_nothing() {
     assert_eq!(done.code, Some(2));
     let error = "error: --until: got 26, want at most the 25 steps of the run\n";
     assert!(done.err.ends_with(error), "{}", done.err);
-    let done = project.runboard(&["run", "small", "--until", "0"]);
-    assert_eq!(done.code, Some(2));
+    for steps in ["0", "-1", "many"] {
+        let done = project.runboard(&["run", "small", "--until", steps]);
+        assert_eq!(done.code, Some(2));
+        let error = format!(
+            "invalid value '{steps}' for '--until <STEPS>': want a number of steps, 1 or more\n"
+        );
+        assert!(done.err.contains(&error), "{}", done.err);
+    }
     assert!(!project.path("runs/small").exists());
     // The last one is the end.
     project.succeed(&["run", "small", "--until", "25"]);
