@@ -7,6 +7,7 @@
 //!
 //! Links are never followed, and nothing outside the directory of runs is touched.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -22,6 +23,7 @@ use walkdir::WalkDir;
 
 use super::Entry;
 use crate::files::{dir_of, read_small, rename_new, sync_dir, write_atomic};
+use crate::hint::shell;
 use crate::run::{Found, Lock, Role, commands, lock_directory};
 use crate::{bail_user, console};
 
@@ -79,7 +81,7 @@ impl Trash {
     ///
     /// # Errors
     /// A user error if a process of it is at work, if it is a point of a sweep, if it does not lie in this directory of runs,
-    /// or is there by a link.
+    /// is there by a link, or holds the current directory.
     pub fn check(&self, entry: &Entry) -> Result<()> {
         self.checked_place(entry).map(drop)
     }
@@ -115,9 +117,11 @@ impl Trash {
         let runs = self.runs.canonicalize();
         let runs = runs.with_context(|| failed(&self.runs))?;
         let path = directory.path();
-        let around = dir_of(path).canonicalize();
-        let around = around.with_context(|| failed(path))?;
-        let place = around.join(path.file_name().unwrap_or_default());
+        let place = match path.file_name() {
+            Some(name) => dir_of(path).canonicalize().map(|around| around.join(name)),
+            None => path.canonicalize(), // `..`, which is no link
+        };
+        let place = place.with_context(|| failed(path))?;
         let metadata = place.symlink_metadata().with_context(|| failed(path))?;
         if metadata.is_symlink() {
             bail_user!(
@@ -132,6 +136,13 @@ impl Trash {
                 "{} is a point of a sweep, which would make it anew; want the sweep or another run",
                 directory.id()
             ),
+            Some(inside) if env::current_dir().is_ok_and(|here| here.starts_with(&place)) => {
+                bail_user!(
+                    "{} is where you are; leave it first: {}",
+                    inside.display(),
+                    shell(&[OsStr::new("cd"), runs.as_os_str()])
+                )
+            }
             // What is no text could not be told, nor put back by its name.
             Some(inside)
                 if inside.components().count() == 2

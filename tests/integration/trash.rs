@@ -289,3 +289,21 @@ fn collection_deletes_what_is_old_and_keeps_the_best() {
     assert_eq!(project.succeed(&["gc", "-q"]).out, "");
     assert_eq!(ids(&project), [""; 0]);
 }
+
+#[test]
+fn run_that_the_user_is_in_is_not_removed() {
+    let (project, [newer, _]) = project();
+    let runs = project.path("runs").canonicalize().unwrap();
+    let before = files(&runs);
+    for (inside, what) in [("", "."), ("checkpoints", ".."), ("checkpoints", &*newer)] {
+        let mut command = project.command(&["rm", "-y", what]);
+        command.current_dir(runs.join(&newer).join(inside));
+        let done = Done::of(command.output().unwrap());
+        let want = format!(
+            "error: {newer} is where you are; leave it first: cd {}\n",
+            runs.display()
+        );
+        assert_eq!((done.code, &*done.err), (Some(2), &*want));
+    }
+    assert!(files(&runs) == before);
+}
