@@ -307,9 +307,9 @@ impl Key {
         let fields = Field::all().flat_map(|field| [field.path, last(field.path)]);
         let usual = spec::meant_by(name).first().copied();
         let near = usual.or_else(|| spec::nearest(name, columns.chain(fields)));
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
         Err(format!(
-            "unknown name, want a column or a field of a spec{hint}"
+            "unknown name, want a column or a field of a spec{}",
+            spec::did_you_mean(near)
         ))
     }
 

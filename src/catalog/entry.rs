@@ -522,7 +522,7 @@ pub(super) fn state_named(text: &str) -> Result<String, String> {
     let near = spec::nearest(&word, states());
     let hint = near.map_or_else(
         || format!("; there are {}", states().collect::<Vec<_>>().join(", ")),
-        |near| format!("; did you mean '{near}'?"),
+        |near| spec::did_you_mean([near]),
     );
     Err(format!(
         "got '{text}', want a state, as of docs/terminal.md{hint}"

@@ -149,12 +149,9 @@ pub fn restore(arguments: &RestoreArguments) -> Result<i32> {
             Some(trashed) => found.push(trashed),
             None => {
                 let near = spec::nearest(what, there.iter().map(Trashed::id));
-                let hint = match near {
-                    Some(near) => format!("; did you mean '{near}'?"),
-                    None => String::new(),
-                };
                 bail_user!(
-                    "no run '{what}' in the trash{hint}; `runboard restore` lists what is there"
+                    "no run '{what}' in the trash{}; `runboard restore` lists what is there",
+                    spec::did_you_mean(near)
                 );
             }
         }

@@ -9,10 +9,8 @@ use walkdir::{DirEntry, WalkDir};
 use super::process_dir::last_component;
 use super::timestamp::Timestamp;
 use super::{ProcessDir, RunDir, commands};
+use crate::spec::{did_you_mean, nearest};
 use crate::{bail_user, console, user_error};
-
-/// How similar (Jaro-Winkler, in 0..=1) a name must be to be suggested.
-const MIN_SIMILARITY: f64 = 0.7;
 
 /// What lies in a directory of runs.
 #[derive(Clone, Debug)]
@@ -191,13 +189,11 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
     if path.is_absolute() || path.exists() {
         return RunDir::open(path).map(Found::Run); // a path beyond doubt: say what is wrong with it
     }
-    let nearest = match nearest(what, &names) {
-        Some(name) => format!(" (nearest: {name:?})"),
-        None => String::new(),
-    };
+    let near = nearest(what, names.iter().map(String::as_str));
     Err(user_error!(
-        "no run {what:?} in {}{nearest}; want NAME, NAME/TIMESTAMP or a run's directory, as `{}` shows them",
+        "no run {what:?} in {}{}; want NAME, NAME/TIMESTAMP or a run's directory, as `{}` shows them",
         runs.display(),
+        did_you_mean(near),
         commands::list(runs)
     ))
 }
@@ -210,15 +206,6 @@ fn point_of_latest(known: &[Found], what: &str) -> Option<String> {
     let latest = known.iter().rfind(is_sweep)?;
     let is_number = point.parse::<usize>().is_ok();
     is_number.then(|| format!("{}/{point}", latest.id()))
-}
-
-fn nearest<'a>(what: &str, names: &'a [String]) -> Option<&'a String> {
-    names
-        .iter()
-        .map(|name| (strsim::jaro_winkler(what, name), name))
-        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }
 
 /// The runs and sweeps, `runs/NAME/TIMESTAMP`, sorted by name and age.
@@ -356,7 +343,7 @@ mod tests {
         );
         let nearest = message("b/20261123-031000/008-a=0.5");
         assert!(
-            nearest.contains(&format!("(nearest: {:?})", ids[1])),
+            nearest.contains(&format!("; did you mean '{}'?", ids[1])),
             "{nearest}"
         );
     }
@@ -381,10 +368,10 @@ mod tests {
             commands::list(directory.path())
         );
         for (what, hint) in [
-            ("basline", " (nearest: \"baseline\")"),
+            ("basline", "; did you mean 'baseline'?"),
             (
                 "baseline/20261123-031001",
-                " (nearest: \"baseline/20261123-031000\")",
+                "; did you mean 'baseline/20261123-031000'?",
             ),
             ("zzz", ""),
         ] {

@@ -37,7 +37,7 @@ pub use device::DeviceName;
 pub(crate) use fields::{Field, text};
 pub use load::{Experiment, load};
 pub use names::available;
-pub(crate) use names::nearest;
+pub(crate) use names::{did_you_mean, nearest};
 pub use network::{
     CHANNELS, CLASS_COUNT, Convolution, Dense, Init, LAYERS, LayerParameters, Linear, Network,
     Norm, NormName, Pool, weights_name,

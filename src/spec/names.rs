@@ -170,16 +170,26 @@ fn not_found(name: &str, beside: Option<&Path>, experiments: &Path, names: &[Str
     user_error!("{message}")
 }
 
-/// The candidate within a few typing errors of a word: one for every three letters.
+/// The candidate within a few typing errors of a word, whatever its case: one for every three letters.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let word = word.to_lowercase();
     let limit = (word.chars().count() / 3).max(1);
+    let distance = |to: &str| strsim::damerau_levenshtein(&word, &to.to_lowercase());
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
+        .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// The end of a message: `; did you mean 'one' or 'other'?`, or nothing.
+pub(crate) fn did_you_mean<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("; did you mean '{}'?", names.join("' or '")),
+    }
 }

@@ -9,8 +9,8 @@ use super::enumerate::MAX_POINTS;
 use super::hints;
 use super::random::{Distribution, multiple, multiples, value};
 use crate::spec::{
-    DISTRIBUTIONS, DeviceName, Field, Node, Numbers, Section, Seed, describe, meant_by, nearest,
-    sweep_keys, sweep_refusal,
+    DISTRIBUTIONS, DeviceName, Field, Node, Numbers, Section, Seed, describe, did_you_mean,
+    meant_by, nearest, sweep_keys, sweep_refusal,
 };
 use anyhow::Result;
 use serde_yaml::Value;
@@ -668,8 +668,7 @@ fn check_keys(node: &Node, known: &[&str], what: &str) -> Result<()> {
             }
             None => {
                 let near = nearest(key, known.iter().copied());
-                let near = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
-                format!("want one of {}{near}", known.join(", "))
+                format!("want one of {}{}", known.join(", "), did_you_mean(near))
             }
         };
         return Err(inside.key_error(format!("unknown key of {what}: {message}")));

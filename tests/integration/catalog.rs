@@ -405,7 +405,7 @@ fn compare_shows_scores_and_what_differs_alone_and_differences_to_a_baseline() {
     assert_eq!(diff, [] as [Value; 0]);
     let error = project.refused(&["diff", "tinny", older]);
     assert!(
-        error.contains("no run \"tinny\"") && error.contains("nearest: \"tiny\""),
+        error.contains("no run \"tinny\"") && error.contains("did you mean 'tiny'?"),
         "{error}"
     );
 }

@@ -306,7 +306,7 @@ fn page_goes_where_it_is_told_and_replaces_no_other_file() {
         unknown.starts_with("error: no run \"frehs\" in "),
         "{unknown}"
     );
-    assert!(unknown.contains("(nearest: \"fresh\")"), "{unknown}");
+    assert!(unknown.contains("; did you mean 'fresh'?"), "{unknown}");
     assert_eq!(
         project.refused(&["report", "fresh", "-o", "none/page.html"]),
         "error: there is no directory none; want one that is there\n"

@@ -201,9 +201,9 @@ fn warm_start_that_cannot_be_is_refused_before_anything_is_created() {
         message,
         "error: --from source@newest: got \"newest\" after the @, want a checkpoint's step, best or last\n"
     );
-    let message = refused(&project, &["--from", "sauce"]);
+    let message = refused(&project, &["--from", "sorce"]);
     assert!(
-        message.starts_with("error: no run \"sauce\" in runs (nearest: \"source\")"),
+        message.starts_with("error: no run \"sorce\" in runs; did you mean 'source'?"),
         "{message}"
     );
     let wide = ["--from", "source", "--set", "network.conv2.channels=16"];

@@ -253,7 +253,7 @@ pub(super) fn unknown_key(section: &str, key: &str) -> String {
         }
         known.push(SWEEP);
     }
-    let mut message = format!("unknown key, want one of {}", known.join(", "));
+    let message = format!("unknown key, want one of {}", known.join(", "));
     // The right name in the wrong section is an easy slip in a nested file.
     let same = |path: &&str| path.rsplit_once('.').is_some_and(|(_, last)| last == key);
     let near = match (meant_by(key), names::nearest(key, known.iter().copied())) {
@@ -261,8 +261,5 @@ pub(super) fn unknown_key(section: &str, key: &str) -> String {
         ([], None) => paths().filter(same).take(2).collect(),
         (meant, _) => meant.iter().copied().take(3).collect(),
     };
-    if !near.is_empty() {
-        message += &format!("; did you mean '{}'?", near.join("' or '"));
-    }
-    message
+    message + &names::did_you_mean(near)
 }
