@@ -305,8 +305,12 @@ impl Key {
         let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
         let columns = COLUMNS.iter().map(|column| column.name);
         let fields = Field::all().flat_map(|field| [field.path, last(field.path)]);
-        let usual = spec::meant_by(name).first().copied();
-        let near = usual.or_else(|| spec::nearest(name, columns.chain(fields)));
+        let near = match spec::meant_by(name) {
+            [] => spec::nearest(name, columns.chain(fields))
+                .into_iter()
+                .collect(),
+            meant => meant.to_vec(),
+        };
         Err(format!(
             "unknown name, want a column or a field of a spec{}",
             spec::did_you_mean(near)

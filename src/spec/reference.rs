@@ -167,7 +167,7 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     reached[text.len()]
 }
 
-/// Up to three fields that other programs call so, or whose path, or its last key, is within a few typing errors of a word.
+/// The fields that other programs call so, or else up to three whose path, or its last key, is within a few typing errors of a word.
 pub(super) fn similar(word: &str) -> Vec<&'static str> {
     let whole = names::nearest(word, fields::paths());
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
@@ -176,6 +176,6 @@ pub(super) fn similar(word: &str) -> Vec<&'static str> {
     let near = whole.into_iter().chain(same_key);
     match meant_by(word) {
         [] => near.take(3).collect(),
-        meant => meant.iter().copied().take(3).collect(),
+        meant => meant.to_vec(),
     }
 }

@@ -351,6 +351,11 @@ mod tests {
                  'optimizer.learning_rate'?\n  steps>1 and optimizer.learning_rat < 1\n              ^^^^^^^^^^^^^^^^^^^^^^",
             ),
             (
+                "dataset=1",
+                "--where: dataset: unknown name, want a column or a field of a spec; did you mean 'data.source' or \
+                 'data.folder'?\n  dataset=1\n  ^^^^^^^",
+            ),
+            (
                 "kernel=3",
                 "--where: kernel: several fields end so, want one of network.conv1.kernel, network.conv2.kernel\n  \
                  kernel=3\n  ^^^^^^",

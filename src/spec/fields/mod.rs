@@ -254,12 +254,21 @@ pub(super) fn unknown_key(section: &str, key: &str) -> String {
         known.push(SWEEP);
     }
     let message = format!("unknown key, want one of {}", known.join(", "));
+    // What others call so may be a key of this section, too.
+    let meant = meant_by(key);
+    let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+    let own = meant.iter().map(|path| last(path));
+    let own: Vec<String> = own
+        .filter(|key| known.contains(key))
+        .map(|key| join(section, key))
+        .collect();
     // The right name in the wrong section is an easy slip in a nested file.
     let same = |path: &&str| path.rsplit_once('.').is_some_and(|(_, last)| last == key);
-    let near = match (meant_by(key), names::nearest(key, known.iter().copied())) {
+    let near = match (meant, names::nearest(key, known.iter().copied())) {
+        _ if !own.is_empty() => own.iter().map(String::as_str).collect(),
         ([], Some(near)) => vec![near],
         ([], None) => paths().filter(same).take(2).collect(),
-        (meant, _) => meant.iter().copied().take(3).collect(),
+        (meant, _) => meant.to_vec(),
     };
     message + &names::did_you_mean(near)
 }

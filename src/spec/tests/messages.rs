@@ -22,6 +22,19 @@ fn unknown_key_is_placed_and_the_nearest_known_one_named() {
              did you mean 'train.batch_size' or 'eval.batch_size'?"
         )
     );
+    // What others call so, in this section where it has it, and all that they may mean.
+    for (text, end) in [
+        ("average: {warmup_steps: 5}\n", "average.warmup"),
+        ("optimizer: {warmup_steps: 5}\n", "schedule.warmup"),
+        ("eval: {bs: 5}\n", "eval.batch_size"),
+        ("dataset: cifar\n", "data.source' or 'data.folder"),
+    ] {
+        let message = bad(text);
+        assert!(
+            message.ends_with(&format!("; did you mean '{end}'?")),
+            "{message}"
+        );
+    }
     // Dotted paths are for --set; a file nests.
     assert_eq!(
         bad("train.steps: 5\n"),
