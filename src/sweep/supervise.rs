@@ -601,9 +601,7 @@ impl<'a> Supervisor<'a> {
     fn forward_stop(&mut self, shutdown: &Shutdown, display: &mut Display) {
         if shutdown.forced() && !self.forced {
             self.forced = true;
-            if !self.status.stopping {
-                self.executor.stop(); // of what waits
-            }
+            self.executor.leave();
             self.executor.kill();
             display.note("ending at once");
         } else if shutdown.requested().is_some() && !self.status.stopping {
