@@ -1,8 +1,9 @@
 //! Which runs a command is about: options that several have.
 
 use crate::catalog::{Entry, Filter, map};
+use crate::hint::shell;
 use crate::overview::count;
-use crate::run::{self, Found};
+use crate::run::{self, Found, commands};
 use crate::spec;
 use crate::{bail_user, console};
 use anyhow::Result;
@@ -99,8 +100,8 @@ pub fn others_of_name(runs: &Path, what: &Path, found: &Found) -> Vec<Found> {
     if what != Path::new(&found.name()) || what == found.path() {
         return Vec::new();
     }
-    let is_other = |it: &Found| it.name() == found.name() && it.id() != found.id();
-    run::list(runs).into_iter().rev().filter(is_other).collect()
+    let all = run::list_of_name(runs, &found.name()).into_iter().rev();
+    all.filter(|it| it.id() != found.id()).collect()
 }
 
 /// Says for people that a name means the latest run alone, and how `command` shows the others as well.
@@ -108,8 +109,11 @@ pub fn hint_at_others(command: &str, runs: &Path, what: &Path, found: &Found) {
     let others = others_of_name(runs, what, found).len();
     if others > 0 {
         let (name, others) = (found.name(), count(others, "older run"));
+        let mut words = vec![command.into(), "--name".into(), name.clone().into()];
+        words.extend(commands::option_of_runs(runs));
         console::stderr_line(format_args!(
-            "{others} of {name}: `{command} --name {name}` shows all"
+            "{others} of {name}: `{}` shows all",
+            shell(&words)
         ));
     }
 }

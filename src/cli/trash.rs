@@ -255,16 +255,11 @@ fn named(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
         let name = found.name();
         let is_name = path.to_str() == Some(&*name) && Found::open(path).is_none();
         if is_name {
-            let all = run::list(runs);
-            let same: Vec<String> = all
-                .iter()
-                .filter(|it| it.name() == name)
-                .map(Found::id)
-                .collect();
-            if same.len() > 1 {
+            let same = run::list_of_name(runs, &name).len();
+            if same > 1 {
                 bail_user!(
                     "{name} has {}; want one by its timestamp, such as {}, or --name {name} for all",
-                    count(same.len(), "run"),
+                    count(same, "run"),
                     found.id()
                 );
             }

@@ -145,13 +145,16 @@ pub fn follow(path: &Path) -> String {
 
 /// How to list the runs in a directory.
 pub fn list(runs: &Path) -> String {
+    let mut words = vec!["list".into()];
+    words.extend(option_of_runs(runs));
+    runboard(&words)
+}
+
+/// How a command is told of this directory of runs; nothing where it finds it by itself.
+pub fn option_of_runs(runs: &Path) -> Vec<OsString> {
     match is_default(runs) {
-        true => runboard(&["list"]),
-        false => runboard(&[
-            "list".as_ref(),
-            "--runs".as_ref(),
-            unexpanded(runs).as_os_str(),
-        ]),
+        true => Vec::new(),
+        false => vec!["--runs".into(), unexpanded(runs).into()],
     }
 }
 

@@ -40,7 +40,7 @@ pub use point::{record_swept_fields, swept_fields};
 pub use process::{Process, ProcessState, boot};
 pub use process_dir::{ProcessDir, SWEEP};
 pub use provenance::{Git, Provenance, RESUMED, Repetition, SWEPT, Software, WeightsOrigin};
-pub use registry::{Found, check_directory, list, points, resolve, resolve_any};
+pub use registry::{Found, check_directory, list, list_of_name, points, resolve, resolve_any};
 pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use state::{RunState, Statuses, state};
 pub use status::{

@@ -75,6 +75,13 @@ pub fn list(runs: &Path) -> Vec<Found> {
     find(runs)
 }
 
+/// The runs and sweeps of one name, by age, as [`list`].
+pub fn list_of_name(runs: &Path, name: &str) -> Vec<Found> {
+    let mut found = find_below(&runs.join(name), 1);
+    found.retain(|it| it.name() == name);
+    found
+}
+
 /// The points of a sweep that have begun, in the order of their numbers.
 pub fn points(sweep: &ProcessDir) -> Vec<RunDir> {
     let entries = fs::read_dir(sweep.path()).into_iter().flatten().flatten();
@@ -210,16 +217,21 @@ fn point_of_latest(known: &[Found], what: &str) -> Option<String> {
 
 /// The runs and sweeps, `runs/NAME/TIMESTAMP`, sorted by name and age.
 fn find(runs: &Path) -> Vec<Found> {
+    find_below(runs, 2)
+}
+
+/// The runs and sweeps so many levels below a directory, as [`find`].
+fn find_below(directory: &Path, depth: usize) -> Vec<Found> {
     let hidden = |entry: &DirEntry| {
         entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
     };
-    let mut found: Vec<Found> = WalkDir::new(runs)
-        .max_depth(2)
+    let mut found: Vec<Found> = WalkDir::new(directory)
+        .max_depth(depth)
         .follow_links(true)
         .into_iter()
         .filter_entry(|entry| !hidden(entry))
         .filter_map(Result::ok)
-        .filter(|entry| entry.depth() == 2)
+        .filter(|entry| entry.depth() == depth)
         .filter_map(|entry| Found::open(entry.path()))
         .collect();
     found.sort_by_cached_key(|run| {

@@ -2,7 +2,7 @@
 
 use crate::help::shown;
 use crate::json::assert_documented;
-use crate::support::{Project, RUNBOARD, TINY_NETWORK, json, listed, tensorboard_reads};
+use crate::support::{Done, Project, RUNBOARD, TINY_NETWORK, json, listed, tensorboard_reads};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -195,6 +195,12 @@ fn name_of_several_runs_is_told_to_be_the_latest_alone() {
         let done = project.succeed(&[command, "tiny"]);
         assert_eq!(ids(&done.out), [&latest]);
         let told = format!("2 older runs of tiny: `{command} --name tiny` shows all\n");
+        assert_eq!(done.err, told);
+        let mut elsewhere = project.command(&[command, "tiny", "--runs", "../runs"]);
+        elsewhere.current_dir(project.path("experiments"));
+        let done = Done::of(elsewhere.output().unwrap());
+        let told =
+            format!("2 older runs of tiny: `{command} --name tiny --runs ../runs` shows all\n");
         assert_eq!(done.err, told);
         for alone in [&[command, &latest][..], &[command, "tiny", "--json"]] {
             assert_eq!(project.succeed(alone).err, "", "{alone:?}");
