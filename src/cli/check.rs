@@ -8,7 +8,7 @@ use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::launch::Launch;
 use crate::overview::{self, bytes, count};
-use crate::spec::{Data, Experiment, Source, Spec};
+use crate::spec::{Data, DeviceName, Experiment, Source, Spec};
 use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
 use crate::{console, data};
 use anyhow::{Error, Result};
@@ -172,7 +172,7 @@ impl Checked<'_> {
         };
         let of_work = match &self.work {
             Work::Run(steps, pace) => {
-                let on_cpu = pace.filter(|_| self.device == "cpu");
+                let on_cpu = pace.filter(|_| !DeviceName::is_gpu(&self.device));
                 json!({
                     "steps": steps,
                     "epochs": epochs(spec, *steps)?,
@@ -194,7 +194,7 @@ impl Checked<'_> {
                 })
             }
             Work::Sweep(sweep, steps, paces) => {
-                let (definition, on_cpu) = (&sweep.definition, self.device == "cpu");
+                let (definition, on_cpu) = (&sweep.definition, !DeviceName::is_gpu(&self.device));
                 let points = sweep.points.iter().zip(&sweep.specs).zip(steps);
                 let points = points.map(|((point, spec), steps)| {
                     Ok(json!({
@@ -393,7 +393,8 @@ fn points(
         OnFailure::Stop => "all points stop",
     };
     writeln!(text, "when a point fails: {on_failure}")?;
-    if device == "cpu" {
+    let on_gpu = DeviceName::is_gpu(device);
+    if !on_gpu {
         writeln!(text, "{}", threads(sweep))?;
     }
     let Some(paces) = paces else {
@@ -405,9 +406,9 @@ fn points(
         "disk: about {} kept in all",
         bytes(paces.disk(sweep, steps))
     )?;
-    let told = match (device, definition.parallel) {
-        ("cpu", _) => String::new(),
-        (_, parallel) => format!(" {parallel} at once,"),
+    let told = match on_gpu {
+        true => format!(" {} at once,", definition.parallel),
+        false => String::new(),
     };
     let [training, evaluation, starts] = seconds(paces, sweep, steps, device);
     writeln!(
@@ -424,9 +425,9 @@ fn points(
 /// About how long the points of a sweep take: their steps, their evaluations, and the start of their processes.
 fn seconds(paces: &Paces, sweep: &Sweep, steps: &[u64], device: &str) -> [f64; 3] {
     // The cores are shared, GPUs are not.
-    let at_once = match device {
-        "cpu" => 1.0,
-        _ => sweep.definition.parallel as f64,
+    let at_once = match DeviceName::is_gpu(device) {
+        true => sweep.definition.parallel as f64,
+        false => 1.0,
     };
     paces.seconds(sweep, steps).map(|seconds| seconds / at_once)
 }
@@ -467,12 +468,12 @@ fn estimates(spec: &Spec, steps: u64, device: &str, pace: Option<Pace>) -> Strin
         seconds if seconds < 0.1 => format!("{:.1} ms", 1000.0 * seconds),
         seconds => format!("{seconds:.2} s"),
     };
-    let (threads, shared) = match device {
-        "cpu" => (
+    let (threads, shared) = match DeviceName::is_gpu(device) {
+        true => (String::new(), ""),
+        false => (
             format!(" with {} threads", pace.threads),
             ", on the same cores",
         ),
-        _ => (String::new(), ""),
     };
     format!(
         "disk: about {disk}\ntime: about {} for {steps} steps at {step} on {device}{threads}, as {} steps just now; besides \

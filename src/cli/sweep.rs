@@ -7,7 +7,7 @@ use crate::data::Fetch;
 use crate::overview::{count, wrap};
 use crate::run::{Lock, ProcessDir, Role, SweepStatus, commands};
 use crate::shutdown::{self, Shutdown};
-use crate::spec::{Experiment, Override};
+use crate::spec::{DeviceName, Experiment, Override};
 use crate::supervisor::display::Verbosity;
 use crate::sweep::display::Display;
 use crate::sweep::executor::{Executor, Local, Slurm};
@@ -175,7 +175,10 @@ fn gpus(sweep: &Sweep, machine: &Machine) -> Vec<String> {
     }
     let all = || (0..machine.gpus).map(|index| format!("cuda:{index}"));
     match (&sweep.definition.devices, &*sweep.base.compute.device) {
-        (Some(devices), _) => devices.iter().filter(|it| *it != "cpu").cloned().collect(),
+        (Some(devices), _) => {
+            let gpus = devices.iter().filter(|it| DeviceName::is_gpu(it));
+            gpus.cloned().collect()
+        }
         (None, "cpu") => Vec::new(),
         (None, "auto") => all().collect(),
         (None, "cuda") => vec!["cuda:0".to_owned()],

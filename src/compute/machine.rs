@@ -98,7 +98,7 @@ impl Machine {
     /// As [`Machine::gpu`].
     pub fn trains_on_cpus(&self, compute: &Compute, launch: &Launch) -> Result<bool> {
         let own = self.own_devices(compute, launch)?;
-        Ok(own.iter().all(|device| device == "cpu"))
+        Ok(!own.iter().any(|device| DeviceName::is_gpu(device)))
     }
 
     /// The device of each of this process's ranks.

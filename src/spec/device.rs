@@ -16,6 +16,11 @@ pub enum DeviceName {
 impl DeviceName {
     /// The names, for messages.
     pub const FORM: &str = "auto, cpu, cuda or cuda:N";
+
+    /// Whether the device of this name, which is not `auto`, is a GPU.
+    pub fn is_gpu(name: &str) -> bool {
+        name != "cpu"
+    }
 }
 
 impl FromStr for DeviceName {

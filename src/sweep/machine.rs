@@ -2,7 +2,7 @@
 
 use super::definition::Definition;
 use crate::bail_user;
-use crate::spec::{Compute, Node};
+use crate::spec::{Compute, DeviceName, Node};
 use anyhow::Result;
 use std::thread;
 
@@ -14,7 +14,7 @@ pub(super) fn check(
     gpus: usize,
     section: &Node,
 ) -> Result<()> {
-    if let Some(gpu) = base.devices.iter().find(|it| *it != "cpu") {
+    if let Some(gpu) = base.devices.iter().find(|it| DeviceName::is_gpu(it)) {
         bail_user!(
             "compute.devices: got {gpu} in the spec of a sweep, whose points have one GPU each; want [], or cpu alone, \
              such as [cpu, cpu]"
@@ -23,7 +23,11 @@ pub(super) fn check(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let index = |device: &str| device.strip_prefix("cuda:")?.parse::<usize>().ok();
     if base.ranks() > 1
-        && let Some(gpu) = definition.devices.iter().flatten().find(|it| *it != "cpu")
+        && let Some(gpu) = definition
+            .devices
+            .iter()
+            .flatten()
+            .find(|it| DeviceName::is_gpu(it))
     {
         let message =
             format!("got {gpu}, but each point trains on compute.devices, want devices: [cpu]");
@@ -48,7 +52,7 @@ pub(super) fn check(
         [] if base.device == "cpu" || gpus == 0 => (cores, "cores of the CPU"),
         [] if base.device == "auto" => (gpus, "GPUs"),
         [] => (1, "device of the spec, compute.device"),
-        [only] if only == "cpu" => (cores, "cores of the CPU"),
+        [only] if !DeviceName::is_gpu(only) => (cores, "cores of the CPU"),
         listed => (listed.len(), "devices"),
     };
     if definition.parallel > most {

@@ -12,7 +12,7 @@ use crate::overview::count;
 use crate::paths::unexpanded;
 use crate::reference::largest;
 use crate::run::{Journal, Role, RunDir, resolve};
-use crate::spec::{self, Override, Precision, Spec};
+use crate::spec::{self, DeviceName, Override, Precision, Spec};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -268,9 +268,9 @@ fn ahead(bench: &Bench, _: &mut State) -> Result<Answer> {
         100.0 * share
     );
     let values = json!({"batch_size": size, "ahead": times.ahead, "share": share, "times": times});
-    let answer = match bench.device == "cpu" {
-        true => Answer::measured(format!("{summary}: a CPU does each when it is issued")),
-        false => Answer::judged(
+    let answer = match DeviceName::is_gpu(&bench.device) {
+        false => Answer::measured(format!("{summary}: a CPU does each when it is issued")),
+        true => Answer::judged(
             share <= MOST,
             format!("{summary} (want at most {:.0} %)", 100.0 * MOST),
         ),
@@ -389,7 +389,9 @@ fn pytorch(bench: &Bench, _: &mut State) -> Result<Answer> {
     let device = &bench.device;
     // To compile for a CPU takes a compiler, and a minute.
     let references = measure::pytorch(&python, device).into_iter();
-    for reference in references.filter(|it| device != "cpu" || !it.name.contains("compile")) {
+    for reference in
+        references.filter(|it| DeviceName::is_gpu(device) || !it.name.contains("compile"))
+    {
         commands.push(TimedCommand {
             name: reference.name.into(),
             command: reference.command(&scripts, &images, spec.train.batch_size, threads),
@@ -532,7 +534,7 @@ fn gloo(bench: &Bench, state: &mut State) -> Result<Answer> {
 
 /// A rank on each GPU, up to eight and as many as share a batch evenly. On one GPU, whether NCCL begins.
 fn nccl(bench: &Bench, state: &mut State) -> Result<Answer> {
-    if bench.device == "cpu" {
+    if !DeviceName::is_gpu(&bench.device) {
         return Ok(Answer::left_out("for GPUs"));
     }
     let share = |gpus: &usize| bench.scale.batch_size.is_multiple_of(*gpus);

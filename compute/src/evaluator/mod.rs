@@ -37,7 +37,7 @@ use runboard::run::{
     TrainStatus, TrainerDied,
 };
 use runboard::shutdown::Shutdown;
-use runboard::spec::{Fidelity, Normalize, OnDivergence, Spec};
+use runboard::spec::{DeviceName, Fidelity, Normalize, OnDivergence, Spec};
 use runboard::user_error;
 pub use score::score;
 use std::io::{self, ErrorKind};
@@ -170,7 +170,7 @@ impl<'a> Evaluator<'a> {
             training.map_or((None, None), |data| (Some(data.images), data.validation));
         let preprocessor = Preprocessor::new(&spec.input, training.as_ref());
         drop(training); // only their mean and deviation are needed
-        let (count, gpu) = (images.len(), device_name != "cpu");
+        let (count, gpu) = (images.len(), DeviceName::is_gpu(&device_name));
         let sets = [Some(images), validation].into_iter().flatten();
         let sets = sets.map(|it| EvaluationImages::new(it, &spec, &preprocessor, &device, gpu));
         let sets = sets.collect::<Result<_>>()?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use runboard::checkpoint;
 use runboard::compute::Viewer;
 use runboard::data::{ChannelStatistics, Images, Preprocessor};
-use runboard::spec::Spec;
+use runboard::spec::{DeviceName, Spec};
 use runboard::user_error;
 use std::ops::Range;
 use std::path::Path;
@@ -46,7 +46,7 @@ impl<'a> Pass<'a> {
         };
         let (network, weights) = load().map_err(|error: anyhow::Error| user_error!("{error:#}"))?;
         let preprocessor = Preprocessor::with_statistics(&spec.input, statistics);
-        let gpu = device_name != "cpu";
+        let gpu = DeviceName::is_gpu(&device_name);
         let images = EvaluationImages::new(images, spec, &preprocessor, &device, gpu)?;
         Ok(Pass {
             spec,

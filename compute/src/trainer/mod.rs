@@ -32,7 +32,7 @@ use runboard::run::{
 };
 use runboard::schedule::{Schedule, StepRates};
 use runboard::shutdown::Shutdown;
-use runboard::spec::{Spec, Train};
+use runboard::spec::{DeviceName, Spec, Train};
 
 use divergence::{Divergence, LossLimit};
 use input::{BatchSource, StepInput, batches};
@@ -224,12 +224,13 @@ impl<'a> Trainer<'a> {
             state,
             first,
         } = run::with_heartbeat(status, run, || restore(run, spec, network, &images))?;
+        let gpu = DeviceName::is_gpu(&device_name);
         let part = |&until: &u64| until < status.steps && first < status.steps;
         status.until = status.until.filter(part);
         let mut queue = EvaluationQueue::new(run, spec);
         if first > 0 {
             retain(run, spec, &mut queue); // which an earlier session may not have come to
-            if device_name == "cpu" {
+            if !gpu {
                 warn_of_threads(run, spec, status.threads, threads);
             }
         }
@@ -238,7 +239,6 @@ impl<'a> Trainer<'a> {
         status.first = Some(first);
         status.rollbacks = rollbacks.as_ref().unwrap_or(&state.rollbacks).len();
         announce(run, status, first, images.len(), &device_names);
-        let gpu = device_name != "cpu";
         let loss_limit = LossLimit::new(&spec.train, &state);
         let beginning = Beginning {
             first,

@@ -10,7 +10,7 @@ use runboard::compute::{Phase, StepTimes};
 use runboard::data::{Images, Share};
 use runboard::measure::{Spread, peak_memory_mib};
 use runboard::schedule::Schedule;
-use runboard::spec::Spec;
+use runboard::spec::{DeviceName, Spec};
 use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ impl<'a> Steps<'a> {
     pub fn start(spec: &'a Spec, images: &Arc<Images>) -> Result<Self> {
         let (device, name) = backend::device("compute.device", &spec.compute.device)?;
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-        let on_gpu = name != "cpu";
+        let on_gpu = DeviceName::is_gpu(&name);
         Ok(Steps {
             optimizer: Optimizer::new(spec, &network)?,
             recorder: Recorder::default(),

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::{End, Ended, Executor, Room, TAIL};
 use crate::overview::count;
 use crate::run::{Lock, RunDir, SupervisorStatus};
-use crate::spec::Spec;
+use crate::spec::{DeviceName, Spec};
 use crate::supervisor::Child;
 use crate::sweep::slot::Slots;
 use crate::sweep::{Sweep, SweepDir};
@@ -88,9 +88,9 @@ impl Executor for Local<'_> {
         let child = Child::start_supervisor(self.program, run, lock, arguments, &slot.files)?;
         slot.set_holder(&format!("{} (pid {})", run.id(), child.pid()));
         self.children.insert(point, child);
-        let threads = match &*slot.device {
-            "cpu" => format!(" with {}", count(room.threads, "thread")),
-            _ => String::new(),
+        let threads = match DeviceName::is_gpu(&slot.device) {
+            true => String::new(),
+            false => format!(" with {}", count(room.threads, "thread")),
         };
         Ok(Some(format!("on {}{threads}", slot.device)))
     }

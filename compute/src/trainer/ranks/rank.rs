@@ -16,7 +16,7 @@ use runboard::launch::Launch;
 use runboard::run::{self, Completion, RunDir};
 use runboard::schedule::Schedule;
 use runboard::shutdown::Shutdown;
-use runboard::spec::Spec;
+use runboard::spec::{DeviceName, Spec};
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ fn train_until_ending(
         }
         let mut optimizer = Optimizer::restore(spec, &fresh, &tensors(shapes, &values))?;
         let schedule = Schedule::new(spec, images.len());
-        let (share, gpu) = (Share { rank, ranks }, name != "cpu");
+        let (share, gpu) = (Share { rank, ranks }, DeviceName::is_gpu(&name));
         let mut input = BatchSource::start(&images, spec, share, begin.first, &device, gpu)?;
         console::timed(format_args!(
             "rank {} of {} trains on {name}, steps {} to {}",
