@@ -39,10 +39,10 @@ pub use self::run::record_training;
 use crate::data::Fetch;
 use crate::hint::shell;
 use crate::home::Home;
-use crate::launch::{Endpoint, Flags, Launch};
+use crate::launch::Flags;
 use crate::run::{Found, RunDir};
 use crate::run::{commands, resolve, resolve_any};
-use crate::spec::{self, DeviceName, Experiment, Override, Spec};
+use crate::spec::{self, DeviceName, Experiment, Override};
 use crate::supervisor::display::Verbosity;
 use crate::sweep::{Standing, SweepDir};
 use crate::{bail_user, compute, console, error, paths};
@@ -91,7 +91,7 @@ enum Command {
         #[command(flatten)]
         session: SessionArgs,
         #[command(flatten)]
-        launch: LaunchArgs,
+        launch: Flags,
     },
     /// Continue a run from its last checkpoint, or a sweep with what is missing of it
     Resume {
@@ -113,7 +113,7 @@ enum Command {
         #[command(flatten)]
         session: SessionArgs,
         #[command(flatten)]
-        launch: LaunchArgs,
+        launch: Flags,
     },
     /// Repeat a run as a new one, from the same spec, data and seed, and tell whether its checkpoints have the same bytes
     Rerun(rerun::Arguments),
@@ -329,77 +329,6 @@ impl SessionArgs {
     }
 }
 
-/// Which processes train together. Without these options torchrun's variables say so (RANK, WORLD_SIZE, LOCAL_RANK,
-/// MASTER_ADDR, MASTER_PORT), or else Slurm's, under `srun`.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Several hosts (docs/distributed.md)")]
-struct LaunchArgs {
-    /// Number of hosts that train together; each runs this command
-    #[arg(long, value_name = "N", value_parser = counted())]
-    nnodes: Option<usize>,
-    /// This host's number, from 0; host 0 keeps the run
-    #[arg(long, value_name = "N")]
-    node_rank: Option<usize>,
-    /// Where they meet: an address of host 0, and a port that is free there
-    #[arg(long, value_name = "HOST:PORT")]
-    rdzv_endpoint: Option<Endpoint>,
-    /// Processes on each host [default: one for each of compute.devices, or one]
-    #[arg(long, value_name = "N", value_parser = counted())]
-    nproc_per_node: Option<usize>,
-    /// Network interface of this host to the others [default: that of the route to host 0]
-    #[arg(long, value_name = "NAME")]
-    interface: Option<String>,
-    /// What the run is called where they meet [default: the experiment's name]
-    #[arg(long, value_name = "ID")]
-    rdzv_id: Option<String>,
-    /// How long to wait until all have come [default: 300]
-    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    rdzv_timeout: Option<u64>,
-}
-
-impl LaunchArgs {
-    /// As they are written on a command line.
-    fn to_arguments(&self) -> Vec<OsString> {
-        let text = |value: &dyn ToString| value.to_string();
-        let given = [
-            ("nnodes", self.nnodes.as_ref().map(|it| text(it))),
-            ("node-rank", self.node_rank.as_ref().map(|it| text(it))),
-            (
-                "rdzv-endpoint",
-                self.rdzv_endpoint.as_ref().map(|it| text(it)),
-            ),
-            (
-                "nproc-per-node",
-                self.nproc_per_node.as_ref().map(|it| text(it)),
-            ),
-            ("interface", self.interface.clone()),
-            ("rdzv-id", self.rdzv_id.clone()),
-            (
-                "rdzv-timeout",
-                self.rdzv_timeout.as_ref().map(|it| text(it)),
-            ),
-        ];
-        let given = given.into_iter();
-        given
-            .filter_map(|(option, value)| Some(format!("--{option}={}", value?).into()))
-            .collect()
-    }
-
-    /// The launch of this process, which is to train by this spec; `name` is the experiment's.
-    fn find(&self, spec: &Spec, name: &str) -> Result<Launch> {
-        let flags = Flags {
-            nodes: self.nnodes,
-            node_rank: self.node_rank,
-            ranks_per_node: self.nproc_per_node,
-            endpoint: self.rdzv_endpoint.clone(),
-            interface: self.interface.clone(),
-            id: self.rdzv_id.clone(),
-            timeout_secs: self.rdzv_timeout,
-        };
-        Launch::find(&flags, |name| env::var(name).ok(), spec, name)
-    }
-}
-
 /// Takes a device as a spec does.
 fn device(text: &str) -> Result<String, String> {
     text.parse::<DeviceName>().map(|_| text.to_owned())
@@ -409,12 +338,6 @@ fn device(text: &str) -> Result<String, String> {
 fn steps(text: &str) -> Result<u64, &'static str> {
     let steps = text.parse().ok().filter(|&steps| steps > 0);
     steps.ok_or("want a number of steps, 1 or more")
-}
-
-/// Takes a number of hosts or processes.
-fn counted() -> impl TypedValueParser<Value = usize> {
-    let number = clap::value_parser!(u64).range(1..=65_536);
-    number.try_map(usize::try_from)
 }
 
 /// Takes a path as [`paths::expand`] does.

@@ -1,7 +1,7 @@
 //! `runboard rerun`: a run once more, from the same spec, data and seed, and whether it becomes the same.
 
 use super::run::{Session, begun_before, check_until, next_step, provenance, resume, start};
-use super::{LaunchArgs, RunsArg, SessionArgs, data_from_environment, diff, given, path};
+use super::{RunsArg, SessionArgs, data_from_environment, diff, given, path};
 use crate::checkpoint::{self, Difference, write_weights};
 use crate::compute::machine;
 use crate::data::Fingerprint;
@@ -132,7 +132,7 @@ fn go_on(run: &RunDir, folder: Option<&Path>, session: Session) -> Result<i32> {
     let origin = Provenance::repetition(run).and_then(|it| origin_of(run, &it));
     let until = session.until.or_else(|| trained(&origin?, steps));
     let session = Session { until, ..session };
-    resume(run, &[], folder, false, &LaunchArgs::default(), session)
+    resume(run, &[], folder, false, &Flags::default(), session)
 }
 
 /// How many of these steps a run has trained that was stopped, or failed, before the last one: to train on would remove the

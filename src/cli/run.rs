@@ -4,13 +4,13 @@ use super::labels::LabelArgs;
 use super::rerun;
 use super::sweep;
 use super::warm_start::WarmStart;
-use super::{ExperimentArgs, LaunchArgs, data_error, data_from_environment, fetch, given};
+use super::{ExperimentArgs, data_error, data_from_environment, fetch, given};
 use crate::compute::{Machine, machine};
 use crate::data::{Fetch, Fingerprint};
 use crate::error::is_user_error;
 use crate::home::Home;
 use crate::hparams;
-use crate::launch::{Launch, Origin};
+use crate::launch::{Flags, Launch, Origin};
 use crate::overview::RunSnapshot;
 use crate::run::{self, Found, Job, Lock, Provenance, Role, RunDir, SpecChange, SupervisorStatus};
 use crate::run::{EarlyStop, Journal, ProcessDir, Status, TrainStatus};
@@ -51,7 +51,7 @@ pub fn run(
     args: &ExperimentArgs,
     from: Option<&Path>,
     labels: &LabelArgs,
-    launch: &LaunchArgs,
+    launch: &Flags,
     session: Session,
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;
@@ -218,7 +218,7 @@ pub fn resume(
     overrides: &[Override],
     folder: Option<&Path>,
     recorded: bool,
-    launch: &LaunchArgs,
+    launch: &Flags,
     session: Session,
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;

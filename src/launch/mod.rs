@@ -3,8 +3,11 @@
 //! does.
 
 pub mod address;
+mod flags;
 mod slurm;
 mod torchrun;
+
+pub use flags::Flags;
 
 use crate::spec::{Compute, Spec};
 use crate::{bail_user, user_error};
@@ -76,18 +79,6 @@ pub enum Origin {
     Torchrun,
     /// `srun`.
     Slurm,
-}
-
-/// What the command line says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
-    pub nodes: Option<usize>,
-    pub node_rank: Option<usize>,
-    pub ranks_per_node: Option<usize>,
-    pub endpoint: Option<Endpoint>,
-    pub interface: Option<String>,
-    pub id: Option<String>,
-    pub timeout_secs: Option<u64>,
 }
 
 impl Launch {
@@ -327,75 +318,6 @@ impl Placed {
             rendezvous,
             ..self.launch
         })
-    }
-}
-
-impl Flags {
-    /// `None` if they do not say how many ranks there are.
-    fn launch(&self, devices: usize) -> Result<Option<Placed>> {
-        let Flags {
-            nodes,
-            node_rank,
-            ranks_per_node,
-            endpoint,
-            ..
-        } = self;
-        if nodes.is_none() && ranks_per_node.is_none() {
-            let given = [
-                node_rank.map(|_| "--node-rank"),
-                endpoint.as_ref().map(|_| "--rdzv-endpoint"),
-            ];
-            if let Some(option) = given.into_iter().flatten().next() {
-                bail_user!("{option}: want --nnodes, the number of hosts, with it");
-            }
-            return Ok(None);
-        }
-        let (nodes, count) = (nodes.unwrap_or(1), ranks_per_node.unwrap_or(devices));
-        if nodes == 1 {
-            if node_rank.is_some_and(|rank| rank > 0) {
-                bail_user!("--node-rank: want 0, as there is one host, or more of them: --nnodes");
-            }
-            let launch = Launch {
-                origin: Origin::Flags,
-                ..Launch::on_one_host(count)
-            };
-            return Ok(Some(Placed {
-                launch,
-                endpoint: None,
-                agent_store: false,
-                id: None,
-            }));
-        }
-        let Some(node_rank) = *node_rank else {
-            bail_user!(
-                "--nnodes: got {nodes} hosts; want --node-rank with it, 0 on the first host, which keeps the run, up to {}",
-                nodes - 1
-            );
-        };
-        if node_rank >= nodes {
-            bail_user!(
-                "--node-rank: got {node_rank} of {nodes} hosts, want 0 to {}",
-                nodes - 1
-            );
-        }
-        let Some(endpoint) = endpoint.clone() else {
-            bail_user!(
-                "--nnodes: got {nodes} hosts; want --rdzv-endpoint HOST:PORT with it, the same on all hosts: an address of \
-                 the first one, and a port that is free there"
-            );
-        };
-        let launch = Launch {
-            world: nodes * count,
-            rank: node_rank * count,
-            origin: Origin::Flags,
-            ..Launch::on_one_host(count)
-        };
-        Ok(Some(Placed {
-            launch,
-            endpoint: Some(endpoint),
-            agent_store: false,
-            id: None,
-        }))
     }
 }
 
