@@ -8,7 +8,7 @@ use crate::data::{Fetch, Plan};
 use crate::home::Home;
 use crate::launch::Launch;
 use crate::overview::{self, bytes, count};
-use crate::spec::{Data, DeviceName, Experiment, Source, Spec};
+use crate::spec::{Data, DeviceName, Experiment, Source, Spec, shortened};
 use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
 use crate::{console, data};
 use anyhow::{Error, Result};
@@ -47,7 +47,11 @@ pub fn check(args: &ExperimentArgs, verbose: bool, json: bool) -> Result<i32> {
         ))?;
         // The points are what is asked for of a sweep; the other fields are what it differs in from the defaults.
         if sweep.is_none() || verbose {
-            console::output(spec.to_yaml()?)?;
+            let shown = Spec {
+                description: shortened(&spec.description),
+                ..spec.clone()
+            };
+            console::output(shown.to_yaml()?)?;
         }
     }
     let (place, in_files) = match &plan {

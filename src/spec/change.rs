@@ -2,6 +2,7 @@
 
 use super::layer::Layer;
 use super::load::resolve;
+use super::rule::shortened;
 use super::{Override, Spec, fields};
 use crate::user_error;
 use anyhow::{Context, Result};
@@ -50,6 +51,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |value: &Value| match value {
             Value::Null => NOT_SET.to_owned(),
+            Value::String(text) => Value::from(shortened(text)).to_string(),
             value => value.to_string(),
         };
         let (from, to) = (shown(&self.from), shown(&self.to));

@@ -45,7 +45,7 @@ pub use network::{
 pub use optimizer::{Optimizer, OptimizerName};
 pub use overrides::Override;
 pub(crate) use reference::glob;
-pub(crate) use rule::{Numbers, describe};
+pub(crate) use rule::{Numbers, describe, shortened};
 pub use schedule::{Interpolation, Schedule, ScheduleName, Unit};
 pub use schema::schema;
 pub use section::{Node, Section};

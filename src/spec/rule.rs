@@ -156,6 +156,15 @@ impl Rule {
     }
 }
 
+/// A text for people, of which only the beginning is shown if it is endless, such as a description.
+pub(crate) fn shortened(text: &str) -> String {
+    const LONGEST: usize = 300;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// A scalar as an error message quotes it; long text is shortened.
 pub(crate) fn describe(value: &Value) -> String {
     const LONGEST: usize = 60;

@@ -209,3 +209,32 @@ fn check_prints_the_points_of_a_sweep_and_creates_nothing() {
     );
     assert!(!project.path("runs").exists() && !project.path("data").exists());
 }
+
+#[test]
+fn endless_description_is_cut_for_people_alone() {
+    let project = Project::new();
+    let text = "word ".repeat(12_000);
+    project.write(
+        "experiments/long.yaml",
+        format!("extends: small\ndescription: '{text}'\n"),
+    );
+    let shown = project.succeed(&["check", "long"]).out;
+    assert!(shown.len() < 10_000, "{} bytes", shown.len());
+    let begin = &text[..300];
+    assert!(shown.contains(&format!("{begin}...")), "{shown}");
+    let json = project.succeed(&["check", "long", "--json"]).out;
+    assert!(json.contains(&text), "{} bytes", json.len());
+
+    let run = project.fresh("described", &[]);
+    let set = format!("description={text}");
+    let resumed = project.succeed(&[
+        "resume",
+        run.to_str().unwrap(),
+        "--set",
+        &set,
+        "--until",
+        "5",
+    ]);
+    let change = format!("description is \"{begin}...\" and was ");
+    assert!(resumed.out.contains(&change), "{}", resumed.out);
+}
