@@ -15,6 +15,7 @@ use anyhow::{Error, Result};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::iter;
 use std::num::NonZero;
 use std::thread;
 
@@ -32,6 +33,8 @@ pub fn check(args: &ExperimentArgs, verbose: bool, json: bool) -> Result<i32> {
     let sweep = Sweep::of(&experiment, trial.machine().gpus)?;
     let device = device(spec, trial.machine())?;
     let evaluation_device = trial.machine().evaluation_device(spec)?;
+    let is_other = DeviceName::is_gpu(&device) != DeviceName::is_gpu(&evaluation_device);
+    let scored = is_other.then_some(&*evaluation_device);
     let mut fixed = experiment.clone();
     let fetch = fetch(fixed.fix_paths(home.path())?);
     let plan = data::plan(&fixed.spec.data, fetch);
@@ -66,12 +69,15 @@ pub fn check(args: &ExperimentArgs, verbose: bool, json: bool) -> Result<i32> {
     let work = match sweep {
         Some(sweep) => {
             let steps = sweep.steps(in_files)?;
-            let paces = Paces::measure(&sweep, trial)?;
+            let paces = Paces::measure(&sweep, trial, scored)?;
             Work::Sweep(Box::new(sweep), steps, paces)
         }
         None => {
-            let pace = trial.paces(&[spec])?.pop().flatten();
-            Work::Run(spec.train.total_steps(images), pace)
+            let elsewhere = scored.map(|device| estimate::trained_on(spec, device));
+            let specs: Vec<&Spec> = iter::once(spec).chain(&elsewhere).collect();
+            let paces = trial.paces(&specs)?;
+            let [pace, scoring] = [paces.first(), paces.last()].map(|it| it.copied().flatten());
+            Work::Run(spec.train.total_steps(images), pace, scoring)
         }
     };
     let checked = Checked {
@@ -118,8 +124,8 @@ struct Checked<'a> {
 
 /// What there is to train.
 enum Work {
-    /// So many steps, at this pace.
-    Run(u64, Option<Pace>),
+    /// So many steps, at the first pace; the second is that of the device that scores.
+    Run(u64, Option<Pace>, Option<Pace>),
     /// So many steps of each point, at these paces.
     Sweep(Box<Sweep>, Vec<u64>, Option<Paces>),
 }
@@ -133,14 +139,49 @@ impl Checked<'_> {
         }
         writeln!(text, "data: {}", self.place)?;
         Ok(match &self.work {
-            Work::Run(steps, pace) => {
-                text + &estimates(&self.experiment.spec, *steps, &self.device, *pace)
+            Work::Run(steps, Some(pace), Some(scoring)) => {
+                text + &self.estimates(*steps, pace, scoring)
+            }
+            Work::Run(..) => {
+                text + "disk and time: not estimated for a network of so many weights\n"
             }
             Work::Sweep(sweep, steps, paces) => {
                 let shown = if verbose { usize::MAX } else { SHOWN };
                 points(sweep, shown, steps, &self.device, paces.as_ref())? + &text
             }
         })
+    }
+
+    /// What a run will leave on disk, and how long it will take.
+    fn estimates(&self, steps: u64, pace: &Pace, scoring: &Pace) -> String {
+        let (spec, device) = (&self.experiment.spec, &self.device);
+        let disk = Disk::of(spec, steps, pace.checkpoint_bytes);
+        let step = match pace.step_seconds {
+            seconds if seconds < 0.1 => format!("{:.1} ms", 1000.0 * seconds),
+            seconds => format!("{seconds:.2} s"),
+        };
+        let [trains_on_gpu, scores_on_gpu] =
+            [device, &self.evaluation_device].map(|it| DeviceName::is_gpu(it));
+        let threads = match trains_on_gpu {
+            true => String::new(),
+            false => format!(" with {} threads", pace.threads),
+        };
+        let place = match (trains_on_gpu, scores_on_gpu) {
+            (false, false) => ", on the same cores".to_owned(),
+            (true, true) => String::new(),
+            _ => format!(", on {}", self.evaluation_device),
+        };
+        format!(
+            "disk: about {disk}\ntime: about {} for {steps} steps at {step} on {device}{threads}, as {} steps just now; \
+             besides about {} for the scores of its checkpoints{place}\n",
+            estimate::duration(steps as f64 * pace.step_seconds),
+            pace.steps,
+            estimate::duration(estimate::evaluation_seconds(
+                spec,
+                steps,
+                scoring.step_seconds
+            )),
+        )
     }
 
     /// For programs; docs/json.md explains the names.
@@ -175,7 +216,7 @@ impl Checked<'_> {
             Ok(steps as f64 / spec.train.steps_per_epoch(images))
         };
         let of_work = match &self.work {
-            Work::Run(steps, pace) => {
+            Work::Run(steps, pace, _) => {
                 let on_cpu = pace.filter(|_| !DeviceName::is_gpu(&self.device));
                 json!({
                     "steps": steps,
@@ -460,30 +501,4 @@ fn threads(sweep: &Sweep) -> String {
         false => String::new(),
     };
     format!("threads: {} for each point{wait}", told.join(" or "))
-}
-
-/// What a run will leave on disk, and how long it will take.
-fn estimates(spec: &Spec, steps: u64, device: &str, pace: Option<Pace>) -> String {
-    let Some(pace) = pace else {
-        return "disk and time: not estimated for a network of so many weights\n".to_owned();
-    };
-    let disk = Disk::of(spec, steps, pace.checkpoint_bytes);
-    let step = match pace.step_seconds {
-        seconds if seconds < 0.1 => format!("{:.1} ms", 1000.0 * seconds),
-        seconds => format!("{seconds:.2} s"),
-    };
-    let (threads, shared) = match DeviceName::is_gpu(device) {
-        true => (String::new(), ""),
-        false => (
-            format!(" with {} threads", pace.threads),
-            ", on the same cores",
-        ),
-    };
-    format!(
-        "disk: about {disk}\ntime: about {} for {steps} steps at {step} on {device}{threads}, as {} steps just now; besides \
-         about {} for the scores of its checkpoints{shared}\n",
-        estimate::duration(steps as f64 * pace.step_seconds),
-        pace.steps,
-        estimate::duration(estimate::evaluation_seconds(spec, steps, pace)),
-    )
 }

@@ -110,34 +110,42 @@ pub struct Paces {
     /// How many different ones there are to be expected, and how many were timed.
     kinds: usize,
     timed: usize,
+    /// How many times as long a step takes where the checkpoints are scored.
+    scoring: f64,
 }
 
 impl Paces {
     /// Times points whose networks, optimizers or precisions differ, but not more than [`TIMED`]: of more of them the smallest,
-    /// the largest and some between. None if one is so large that it would take long.
+    /// the largest and some between. `scored` names the device that their checkpoints are scored on, if that is none of the kind
+    /// that they train on. None if one is so large that it would take long.
     ///
     /// # Errors
     /// As [`Trial::paces`].
-    pub fn measure(sweep: &Sweep, trial: Trial) -> Result<Option<Self>> {
+    pub fn measure(sweep: &Sweep, trial: Trial, scored: Option<&str>) -> Result<Option<Self>> {
         // From the least multiplications to the most.
         let mut kinds: BTreeMap<(u64, String), &Spec> = BTreeMap::new();
         for spec in &sweep.specs {
             kinds.entry(kind(spec)?).or_insert(spec);
         }
         let kinds: Vec<&Spec> = kinds.into_values().collect();
-        let specs: Vec<Spec> = spread(&kinds, TIMED)
+        let mut specs: Vec<Spec> = spread(&kinds, TIMED)
             .map(|spec| alone(spec, &sweep.base.compute))
             .collect();
+        let elsewhere = scored.and_then(|device| Some(trained_on(specs.first()?, device)));
+        specs.extend(elsewhere);
         let paces = trial.paces(&specs.iter().collect::<Vec<_>>())?;
-        let Some(paces) = paces.into_iter().collect::<Option<Vec<Pace>>>() else {
+        let Some(mut paces) = paces.into_iter().collect::<Option<Vec<Pace>>>() else {
             return Ok(None);
         };
+        let elsewhere = scored.and_then(|_| paces.pop());
+        let scoring = elsewhere.map_or(1.0, |pace| pace.step_seconds / paces[0].step_seconds);
         let timed: Vec<(&Spec, Pace)> = specs.iter().zip(paces).collect();
         let of_points = sweep.specs.iter().map(|spec| pace_like(spec, &timed));
         Ok(Some(Paces {
             of_points: of_points.collect::<Result<_>>()?,
             kinds: kinds.len(),
             timed: timed.len(),
+            scoring,
         }))
     }
 
@@ -155,7 +163,7 @@ impl Paces {
         let [mut training, mut evaluation] = [0.0; 2];
         for ((spec, &steps), pace) in sweep.specs.iter().zip(steps).zip(&self.of_points) {
             training += steps as f64 * pace.step_seconds;
-            evaluation += evaluation_seconds(spec, steps, *pace);
+            evaluation += evaluation_seconds(spec, steps, pace.step_seconds * self.scoring);
         }
         // What halving leaves of it.
         let definition = &sweep.definition;
@@ -192,6 +200,13 @@ fn alone(point: &Spec, base: &Compute) -> Spec {
         },
         ..point.clone()
     }
+}
+
+/// The same on another device.
+pub fn trained_on(spec: &Spec, device: &str) -> Spec {
+    let mut spec = spec.clone();
+    spec.compute.device = device.to_owned();
+    spec
 }
 
 /// What the time of a step follows from beside the images in it: the multiplications, and what else makes a difference.
@@ -243,10 +258,11 @@ fn spread<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
     (0..taken).map(move |index| &all[index * (all.len() - 1) / (taken - 1).max(1)])
 }
 
-/// About how long the scores of all checkpoints of a run take where nothing else computes, in seconds.
-pub fn evaluation_seconds(spec: &Spec, steps: u64, pace: Pace) -> f64 {
+/// About how long the scores of all checkpoints of a run take where nothing else computes and a training step takes so long, in
+/// seconds.
+pub fn evaluation_seconds(spec: &Spec, steps: u64, step_seconds: f64) -> f64 {
     let images = saved(spec, steps) as f64 * evaluated_images(spec) as f64;
-    images * pace.step_seconds / spec.train.batch_size as f64 * FORWARD
+    images * step_seconds / spec.train.batch_size as f64 * FORWARD
 }
 
 /// Images that the network computes in an evaluation.
@@ -324,6 +340,17 @@ mod tests {
         spec.train.keep_every = 0;
         assert_eq!(Disk::of(&spec, 1, 1).checkpoints, 1);
         assert_eq!(Disk::of(&spec, 1_001, 1).checkpoints, 2);
+    }
+
+    #[test]
+    fn scores_take_a_share_of_the_steps_of_their_own_device() {
+        let mut spec = Spec::default();
+        spec.compute.device = "cuda:0".to_owned();
+        assert_eq!(trained_on(&spec, "cpu").compute.device, "cpu");
+        let on_cpu = evaluation_seconds(&spec, 1_000, 0.3);
+        // Two checkpoints, each by its average and its raw weights.
+        let batches = 2.0 * 20_000.0 / 128.0;
+        assert!((on_cpu - batches * 0.3 * FORWARD).abs() < 1e-9, "{on_cpu}");
     }
 
     #[test]
