@@ -60,14 +60,18 @@ impl Entry {
         Some((point.set, tells_seed.then_some(point.seed)))
     }
 
+    /// The fields of its spec that have no effect in it; none of a sweep, of which another point may use them.
+    pub fn unused(&self) -> Vec<String> {
+        let spec = self.spec().filter(|_| !self.is_sweep());
+        let read = spec.and_then(|spec| serde_json::from_value::<Spec>(spec.clone()).ok());
+        read.iter().flat_map(Spec::unused).collect()
+    }
+
     /// The fields of its spec that differ from the defaults, and those that were tried; none where the spec cannot be read.
     pub fn differences(&self) -> Option<Vec<Difference<'_>>> {
         let spec = self.spec()?;
         let origins = self.origins();
-        // Another point of a sweep may use it.
-        let single = Some(spec.clone()).filter(|_| !self.is_sweep());
-        let read = single.and_then(|spec| serde_json::from_value::<Spec>(spec).ok());
-        let unused: Vec<String> = read.iter().flat_map(Spec::unused).collect();
+        let unused = self.unused();
         let fields = Field::all().filter(|field| field.path != "description");
         let differences = fields.filter_map(|field| {
             let (value, default) = (field.value(spec)?, field.default_value());

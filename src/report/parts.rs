@@ -11,7 +11,7 @@ use crate::catalog::{Difference, Entry, Head, Key, Kind, Table, Value, plain};
 use crate::hint::shell;
 use crate::overview::count;
 use crate::run::Provenance;
-use crate::spec::{Fidelity, Field, Spec};
+use crate::spec::{Fidelity, Field};
 
 /// Warnings of a log that are shown, the last ones.
 const WARNINGS: usize = 20;
@@ -223,9 +223,8 @@ pub fn repeat(
     // Where the images lay on that machine.
     fields.retain(|(path, _)| *path != "data.folder");
     // What a file below was allowed to set, and one file would not be.
-    let read = serde_json::from_value::<Spec>(spec.clone()).ok();
-    let unused: Vec<String> = read.iter().flat_map(Spec::unused).collect();
-    fields.retain(|(path, _)| sweep.is_some() || !unused.iter().any(|it| it == path));
+    let unused = entry.unused();
+    fields.retain(|(path, _)| !unused.iter().any(|it| it == path));
     let mut file = nested(fields.into_iter());
     if let Some(sweep) = sweep {
         file.insert("sweep".into(), sweep);
