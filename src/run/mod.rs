@@ -19,6 +19,7 @@ mod process;
 mod process_dir;
 mod provenance;
 mod registry;
+mod score;
 mod spec;
 mod state;
 mod status;
@@ -41,10 +42,11 @@ pub use process::{Process, ProcessState, boot};
 pub use process_dir::{ProcessDir, SWEEP};
 pub use provenance::{Git, Provenance, RESUMED, Repetition, SWEPT, Software, WeightsOrigin};
 pub use registry::{Found, check_directory, list, list_of_name, points, resolve, resolve_any};
+pub use score::Score;
 pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use state::{RunState, Statuses, state};
 pub use status::{
-    Activity, EvalStatus, Restarts, Score, SmoothedLoss, Status, SupervisorStatus, SweepStatus,
+    Activity, EvalStatus, Restarts, SmoothedLoss, Status, SupervisorStatus, SweepStatus,
     TrainStatus, Trend, is_started_again,
 };
 pub use stop_request::{StopRequests, request_stop};
