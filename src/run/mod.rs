@@ -20,6 +20,7 @@ mod process_dir;
 mod provenance;
 mod registry;
 mod score;
+mod smoothed_loss;
 mod spec;
 mod state;
 mod status;
@@ -43,11 +44,12 @@ pub use process_dir::{ProcessDir, SWEEP};
 pub use provenance::{Git, Provenance, RESUMED, Repetition, SWEPT, Software, WeightsOrigin};
 pub use registry::{Found, check_directory, list, list_of_name, points, resolve, resolve_any};
 pub use score::Score;
+pub use smoothed_loss::{SmoothedLoss, Trend};
 pub use spec::{SpecChange, has_new_spec, read_spec};
 pub use state::{RunState, Statuses, state};
 pub use status::{
-    Activity, EvalStatus, Restarts, SmoothedLoss, Status, SupervisorStatus, SweepStatus,
-    TrainStatus, Trend, is_started_again,
+    Activity, EvalStatus, Restarts, Status, SupervisorStatus, SweepStatus, TrainStatus,
+    is_started_again,
 };
 pub use stop_request::{StopRequests, request_stop};
 
