@@ -21,6 +21,7 @@ mod memory;
 mod muon;
 mod native;
 mod newton_schulz;
+mod normalisation;
 mod optimizer;
 mod parameters;
 mod ranks;

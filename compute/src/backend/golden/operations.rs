@@ -2,7 +2,7 @@
 
 use super::network::settings;
 use super::{Comparisons, OPERATIONS, native as native_device};
-use crate::backend::{native, to_host};
+use crate::backend::{native, normalisation, to_host};
 use anyhow::Result;
 use runboard::reference::Golden;
 use runboard::spec::Precision;
@@ -20,7 +20,7 @@ impl Comparisons {
             };
             let tolerance = self.tolerances.values;
             self.differentiate(&golden, &case, tolerance, |x| {
-                native::local_response_norm(&x.f_to_kind(kind)?, &norm)
+                normalisation::local_response_norm(&x.f_to_kind(kind)?, &norm)
             })?;
         }
         // Nothing of it is multiplied.
