@@ -505,6 +505,8 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
         later.contains(&&*line)
     };
     let [one, two] = ["001-seed=1", "002-seed=2"].map(|point| format!("runs/{sweep}/{point}"));
+    let spec = fs::read_to_string(project.path(&format!("{one}/spec.yaml"))).unwrap();
+    let current = spec.lines().next().unwrap(); // its version
     for path in [
         format!("runs/{sweep}/sweep.yaml"),
         format!("{one}/spec.yaml"),
@@ -517,8 +519,9 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
         assert_eq!(later.len(), 5, "{path}: {text}");
         // The spec's own; those of the files around it are others.
         let now = rest.join("\n");
-        let then = now.replace("version: 6\n", "version: 3\n");
-        let then = then.replace("\"version\": 6\n", "\"version\": 3\n");
+        let then = now.replace(&format!("{current}\n"), "version: 3\n");
+        let current = current.replace("version", "\"version\"");
+        let then = then.replace(&format!("{current}\n"), "\"version\": 3\n");
         assert_ne!(then, now, "{path}");
         project.write(&path, then + "\n");
     }
