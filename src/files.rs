@@ -3,11 +3,12 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::process;
+use std::process::{self, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -261,16 +262,18 @@ pub fn without_bom(text: String) -> String {
     }
 }
 
+/// Tells a process how the names of its temporary directories begin, where whoever started it removes what it leaves.
+const TEMPORARY_DIRS: &str = "RUNBOARD_TEMPORARY_DIRS";
+
 /// A directory in that of the temporary files, which no other user can open. It goes when this is dropped; where this
-/// process is killed, whoever started it calls [`remove_temporary_dirs_of`].
+/// process is killed, [`TemporaryDirs`] of whoever started it removes it.
 ///
 /// # Errors
 /// If it cannot be made.
 pub fn temporary_dir(purpose: &str) -> Result<TempDir> {
     let place = env::temp_dir();
-    let made = tempfile::Builder::new()
-        .prefix(&temporary_dir_prefix(process::id()))
-        .tempdir_in(&place);
+    let prefix = env::var(TEMPORARY_DIRS).unwrap_or_else(|_| "runboard-".to_owned());
+    let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(&place);
     made.with_context(|| {
         format!(
             "failed to make a directory {purpose} in {}; TMPDIR names another place",
@@ -279,20 +282,35 @@ pub fn temporary_dir(purpose: &str) -> Result<TempDir> {
     })
 }
 
-/// Removes the directories of [`temporary_dir`] that a process left, a child of this one that has ended, as far as they can be
-/// removed.
-pub fn remove_temporary_dirs_of(pid: u32) {
-    let prefix = temporary_dir_prefix(pid);
-    let entries = fs::read_dir(env::temp_dir()).into_iter().flatten();
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
+/// The temporary directories of a child process.
+#[derive(Debug)]
+pub struct TemporaryDirs {
+    prefix: String,
 }
 
-fn temporary_dir_prefix(pid: u32) -> String {
-    format!("runboard-{pid}-")
+impl TemporaryDirs {
+    /// Those of the process that `command` will be. They are known by a name that nobody else gives: other machines and
+    /// containers may have the same directory, and the same process ids.
+    pub fn of(command: &mut Command) -> Self {
+        let random = RandomState::new().build_hasher().finish();
+        let prefix = format!("runboard-{random:016x}-");
+        command.env(TEMPORARY_DIRS, &prefix);
+        TemporaryDirs { prefix }
+    }
+
+    /// Removes those that are left, as far as they can be removed. The process has ended.
+    pub fn remove(&self) {
+        let entries = fs::read_dir(env::temp_dir()).into_iter().flatten();
+        for entry in entries.flatten() {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(&self.prefix)
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
 }
 
 fn invalid(what: String) -> io::Error {

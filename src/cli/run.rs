@@ -253,7 +253,7 @@ pub fn resume(
     let before = change.from.train.total_steps(images);
     if let Some(newest) = newest.as_ref().filter(|newest| newest.step >= before) {
         bail_user!(
-            "{}: got a checkpoint of step {} in a run of {before} steps; remove it",
+            "{}: got a checkpoint of step {} in a run of {before} steps, want none beyond its last; move it elsewhere",
             newest.path.display(),
             newest.step
         );

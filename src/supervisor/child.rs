@@ -13,9 +13,10 @@ use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::Pid;
 
 use super::log::Log;
+use crate::files::TemporaryDirs;
 use crate::parent::bind_to_parent;
 use crate::run::{Lock, Process, ProcessDir, Role, RunDir, Status};
-use crate::{compute, files, paths};
+use crate::{compute, paths};
 
 /// Training comes first where there are not cores enough for both.
 const EVALUATOR_NICE: i32 = 10;
@@ -29,6 +30,7 @@ pub struct Child {
     exit_status: Option<ExitStatus>,
     /// The last signal that it was sent to end it.
     sent: Option<Signal>,
+    temporary_dirs: TemporaryDirs,
     pub(super) log: Log,
 }
 
@@ -101,6 +103,7 @@ impl Child {
         // errors are bare numbers that need no memory.
         unsafe { command.pre_exec(prepare) };
         bind_to_supervisor(&mut command, Signal::SIGHUP);
+        let temporary_dirs = TemporaryDirs::of(&mut command);
         let program = command.get_program().display().to_string();
         let process = command
             .spawn()
@@ -111,6 +114,7 @@ impl Child {
             process,
             exit_status: None,
             sent: None,
+            temporary_dirs,
             log,
         })
     }
@@ -136,7 +140,7 @@ impl Child {
                 .try_wait()
                 .with_context(|| format!("failed to wait for the process {}", self.role))?;
             if self.exit_status.is_some() {
-                files::remove_temporary_dirs_of(self.process.id());
+                self.temporary_dirs.remove();
             }
         }
         Ok(())

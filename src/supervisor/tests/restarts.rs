@@ -63,7 +63,7 @@ fn evaluator_that_dies_is_restarted_while_training_goes_on() {
 
 #[test]
 fn temporary_directories_of_a_trainer_that_was_killed_go() {
-    let make = "made=$(mktemp -d -t runboard-$$-XXXXXX); echo $made >> made";
+    let make = "made=$(mktemp -d -t ${RUNBOARD_TEMPORARY_DIRS}XXXXXX); echo $made >> made";
     let fake = Fake::both(
         &format!("[ -e first ] && exit 0; touch first; {make}; touch $made/store; kill -9 $$"),
         WHILE_TRAINING,
