@@ -266,7 +266,7 @@ pub fn without_bom(text: String) -> String {
 const TEMPORARY_DIRS: &str = "RUNBOARD_TEMPORARY_DIRS";
 
 /// A directory in that of the temporary files, which no other user can open. It goes when this is dropped; where this
-/// process is killed, [`TemporaryDirs`] of whoever started it removes it.
+/// process is killed, [`TemporaryDirs`] of whoever started it removes it, if that lives.
 ///
 /// # Errors
 /// If it cannot be made.
@@ -285,28 +285,31 @@ pub fn temporary_dir(purpose: &str) -> Result<TempDir> {
 /// The temporary directories of a child process.
 #[derive(Debug)]
 pub struct TemporaryDirs {
-    prefix: String,
+    /// In their names.
+    random: u64,
 }
 
 impl TemporaryDirs {
     /// Those of the process that `command` will be. They are known by a name that nobody else gives: other machines and
     /// containers may have the same directory, and the same process ids.
     pub fn of(command: &mut Command) -> Self {
-        let random = RandomState::new().build_hasher().finish();
-        let prefix = format!("runboard-{random:016x}-");
-        command.env(TEMPORARY_DIRS, &prefix);
-        TemporaryDirs { prefix }
+        let dirs = TemporaryDirs {
+            random: RandomState::new().build_hasher().finish(),
+        };
+        command.env(TEMPORARY_DIRS, dirs.prefix());
+        dirs
+    }
+
+    fn prefix(&self) -> String {
+        format!("runboard-{:016x}-", self.random)
     }
 
     /// Removes those that are left, as far as they can be removed. The process has ended.
     pub fn remove(&self) {
+        let prefix = self.prefix();
         let entries = fs::read_dir(env::temp_dir()).into_iter().flatten();
         for entry in entries.flatten() {
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(&self.prefix)
-            {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }

@@ -10,25 +10,36 @@ use crate::sweep::{deviation, mean};
 
 /// Runs that are told as one.
 pub struct Group {
-    /// At least one.
+    /// At least one, no two with the same values of the fields that the mean is over.
     runs: Vec<Entry>,
+    /// How many others there are, each a repetition of one of these.
+    repetitions: usize,
 }
 
 impl Group {
-    /// The groups of these runs, in the order of the first run of each. Together are runs of the same name with the same values of
-    /// `fields`, which began with the weights of the same run, if of any.
-    pub fn of(runs: Vec<Entry>, fields: &[&'static Field]) -> Vec<Self> {
-        let key = |run: &Entry| {
-            let value = |field: &&Field| field.value(run.spec()?).cloned();
-            let values: Vec<Option<Json>> = fields.iter().map(value).collect();
-            (run.name().to_owned(), weights_from(run), values)
-        };
+    /// The groups of these runs, in the order of the first run of each. Together are runs of the same name on the same images, which
+    /// began with the weights of the same run, if of any, and have the same values of `fields`. Of runs that have the same values
+    /// of `over` as well, the first one that has ended counts alone, or else the first: a repetition is no further sample.
+    /// Runs whose spec cannot be read are in no group.
+    pub fn of(runs: Vec<Entry>, fields: &[&'static Field], over: &[&'static Field]) -> Vec<Self> {
         let mut groups: Vec<(_, Group)> = Vec::new();
-        for run in runs {
-            let key = key(&run);
-            match groups.iter_mut().find(|(other, _)| *other == key) {
-                Some((_, group)) => group.runs.push(run),
-                None => groups.push((key, Group { runs: vec![run] })),
+        for run in runs.into_iter().filter(|run| run.spec().is_some()) {
+            let beside = ["data", "weights_from"].map(|name| Key::find(name).ok()?.value(&run));
+            let key = (run.name().to_owned(), beside, values(&run, fields));
+            let Some((_, group)) = groups.iter_mut().find(|(other, _)| *other == key) else {
+                let (runs, repetitions) = (vec![run], 0);
+                groups.push((key, Group { runs, repetitions }));
+                continue;
+            };
+            let is_repeated = |other: &&mut Entry| values(other, over) == values(&run, over);
+            match group.runs.iter_mut().find(is_repeated) {
+                None => group.runs.push(run),
+                Some(other) => {
+                    group.repetitions += 1;
+                    if !has_ended(other) && has_ended(&run) {
+                        *other = run;
+                    }
+                }
             }
         }
         groups.into_iter().map(|(_, group)| group).collect()
@@ -39,13 +50,14 @@ impl Group {
         &self.runs
     }
 
+    /// How many runs are left out as they repeat one of these.
+    pub fn repetitions(&self) -> usize {
+        self.repetitions
+    }
+
     /// How many of its runs have not trained as far as they were to, whatever the reason; their scores so far count.
     pub fn unfinished(&self) -> usize {
-        let has_ended = |run: &&Entry| {
-            let ended = [RunState::Finished, RunState::StoppedEarly];
-            run.run_state().is_some_and(|state| ended.contains(&state))
-        };
-        self.runs.len() - self.runs.iter().filter(has_ended).count()
+        self.runs.iter().filter(|run| !has_ended(run)).count()
     }
 
     /// The standard deviation of what its runs have in a column; none where fewer than two have a number there.
@@ -53,14 +65,32 @@ impl Group {
         deviation(&self.numbers(key))
     }
 
+    /// What its runs have in a column; nothing where one of them has no finite number there, unless it has not ended and has none yet.
     fn numbers(&self, key: Key) -> Vec<f64> {
-        let values = self.runs.iter().filter_map(|run| key.value(run));
-        let numbers = values.filter_map(|value| value.number());
-        numbers.filter(|number| number.is_finite()).collect()
+        let mut numbers = Vec::new();
+        for run in &self.runs {
+            match key.value(run).and_then(|value| value.number()) {
+                Some(number) if number.is_finite() => numbers.push(number),
+                None if !has_ended(run) => {}
+                _ => return Vec::new(),
+            }
+        }
+        numbers
     }
 }
 
-/// Of scores the mean and its deviation, over the runs that have one; of all else what is the same in all runs, or the mean of a
+fn values(run: &Entry, fields: &[&'static Field]) -> Vec<Option<Json>> {
+    let value = |field: &&Field| field.value(run.spec()?).cloned();
+    fields.iter().map(value).collect()
+}
+
+/// Whether a run has trained as far as it was to.
+fn has_ended(run: &Entry) -> bool {
+    let ended = [RunState::Finished, RunState::StoppedEarly];
+    run.run_state().is_some_and(|state| ended.contains(&state))
+}
+
+/// Of scores the mean and its deviation; of all else what is the same in all runs, or the mean of a
 /// column of numbers. What a field of the spec has is no measurement: where it differs there is none.
 impl Row for Group {
     fn value(&self, key: Key) -> Option<Value> {
@@ -87,10 +117,4 @@ impl Row for Group {
             _ => None,
         }
     }
-}
-
-/// The run whose weights a run began with.
-fn weights_from(run: &Entry) -> Option<String> {
-    let from = run.sessions().first()?.weights_from.as_ref()?;
-    Some(format!("{} {}", from.run, from.step))
 }

@@ -37,6 +37,16 @@ pub struct Head {
 }
 
 impl Head {
+    /// A column that stays on a narrow terminal.
+    pub fn new(name: &str, heading: &str, kind: Kind) -> Self {
+        Head {
+            name: name.to_owned(),
+            heading: heading.to_owned(),
+            kind,
+            spare: 0,
+        }
+    }
+
     /// That of a column of runs.
     pub fn of(key: Key) -> Self {
         Head {
@@ -89,7 +99,7 @@ impl Table {
         }
     }
 
-    /// Adds a column, the first one after so many.
+    /// Inserts a column behind so many of those that there are.
     pub fn insert(
         &mut self,
         place: usize,

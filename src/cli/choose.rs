@@ -9,6 +9,7 @@ use crate::{bail_user, console};
 use anyhow::Result;
 use clap::Args;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 
 /// Which runs; all of it must hold.
@@ -105,11 +106,12 @@ pub fn others_of_name(runs: &Path, what: &Path, found: &Found) -> Vec<Found> {
 }
 
 /// Says for people that a name means the latest run alone, and how `command` shows the others as well.
-pub fn hint_at_others(command: &str, runs: &Path, what: &Path, found: &Found) {
+pub fn hint_at_others(command: &[&str], runs: &Path, what: &Path, found: &Found) {
     let others = others_of_name(runs, what, found).len();
     if others > 0 {
         let (name, others) = (found.name(), count(others, "older run"));
-        let mut words = vec![command.into(), "--name".into(), name.clone().into()];
+        let mut words: Vec<OsString> = command.iter().map(OsString::from).collect();
+        words.extend(["--name".into(), name.clone().into()]);
         words.extend(commands::option_of_runs(runs));
         console::stderr_line(format_args!(
             "{others} of {name}: `{}` shows all",

@@ -10,6 +10,7 @@ use crate::spec::Field;
 use crate::{bail_user, console};
 use anyhow::Result;
 use clap::Args;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// What runs are compared by, beside the fields in which they differ. A narrow terminal leaves those with the highest numbers
@@ -89,6 +90,8 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
         what => opened(found(&runs, what)?)?,
     };
     let mut entries = arguments.filter.choose(entries)?;
+    let mut known = HashSet::new();
+    entries.retain(|entry| known.insert(entry.id().to_owned()));
     if let Some(baseline) = &arguments.baseline {
         let baseline = Entry::of(run::resolve_any(&runs, baseline)?);
         if baseline.is_sweep() {
@@ -112,8 +115,22 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
         }
         Some(over) => {
             let mut fields = differing(&entries.iter().collect::<Vec<_>>());
-            fields.retain(|field| !over.contains(&field.path));
-            let groups = arguments.arranged(Group::of(entries, &fields), &sort);
+            fields.retain(|field| !over.iter().any(|it| it.path == field.path));
+            for entry in entries.iter().filter(|entry| entry.spec().is_none()) {
+                console::warning_beside_answer(format_args!(
+                    "{} is left out: its spec cannot be read",
+                    entry.id()
+                ));
+            }
+            let groups = arguments.arranged(Group::of(entries, &fields, &over), &sort);
+            let beside = ["data", "weights_from"].iter();
+            let beside = beside.filter_map(|name| Key::find(name).ok());
+            let differs = |key: &Key| {
+                groups
+                    .windows(2)
+                    .any(|it| it[0].value(*key) != it[1].value(*key))
+            };
+            let more: Vec<Key> = more.iter().copied().chain(beside.filter(differs)).collect();
             let mut table = table_of("name", &groups, fields, &more);
             add_counts(&mut table, &groups, arguments.form.is_for_programs());
             (table, label_problems(groups.iter().flat_map(Group::runs)))
@@ -128,7 +145,12 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
     arguments.form.print_whole(&table)?;
     warn_of_labels(&label_problems);
     if let ([what], false) = (&arguments.what[..], arguments.form.is_for_programs()) {
-        hint_at_others("compare", &runs, what, &run::resolve_any(&runs, what)?);
+        let over = arguments.mean_over.iter().map(String::as_str);
+        let command: Vec<&str> = ["compare"]
+            .into_iter()
+            .chain(over.flat_map(|over| ["--mean-over", over]))
+            .collect();
+        hint_at_others(&command, &runs, what, &run::resolve_any(&runs, what)?);
     }
     Ok(0)
 }
@@ -145,44 +167,52 @@ impl Arguments {
     }
 }
 
-/// The paths of the fields that a user lists with commas, the argument of `option`.
+/// The fields that a user lists with commas, the argument of `option`.
 ///
 /// # Errors
 /// A user error for a name that is none.
-fn fields_of(option: &str, list: &str) -> Result<Vec<&'static str>> {
-    let path = |key| match key {
-        Key::Field(field) => Ok(field.path),
+fn fields_of(option: &str, list: &str) -> Result<Vec<&'static Field>> {
+    let field = |key| match key {
+        Key::Field(field) => Ok(field),
         Key::Column(column) => bail_user!(
             "{option}: {}: got a column, want fields of a spec, such as seed",
             column.name
         ),
     };
-    form::keys(option, list)?.into_iter().map(path).collect()
+    let fields: Vec<&Field> = form::keys(option, list)?
+        .into_iter()
+        .map(field)
+        .collect::<Result<_>>()?;
+    match fields.is_empty() {
+        true => bail_user!("{option}: got nothing, want fields of a spec, such as seed"),
+        false => Ok(fields),
+    }
 }
 
 /// Of how many runs each row is, and how many of those have not trained to their end. Programs get the ids and the deviations of the
 /// scores as well, which people read beside the means.
 fn add_counts(table: &mut Table, groups: &[Group], is_for_programs: bool) {
-    let head = |name: &str, heading: &str, kind| Head {
-        name: name.to_owned(),
-        heading: heading.to_owned(),
-        kind,
-        spare: 0,
-    };
     let count = |count: usize| Some(Value::Count(count as u64));
     let runs = groups.iter().map(|group| count(group.runs().len()));
-    table.insert(1, head("runs", "RUNS", Kind::Number), runs);
+    table.insert(1, Head::new("runs", "RUNS", Kind::Number), runs);
     let unfinished = groups.iter().map(|group| count(group.unfinished()));
     let heading = "NOT FINISHED";
-    table.insert(2, head("unfinished", heading, Kind::Number), unfinished);
+    table.insert(
+        2,
+        Head::new("unfinished", heading, Kind::Number),
+        unfinished,
+    );
+    let repetitions = groups.iter().map(|group| count(group.repetitions()));
+    let head = Head::new("repetitions", "REPETITIONS LEFT OUT", Kind::Number);
+    table.insert(3, head, repetitions);
     if !is_for_programs {
-        return table.remove_empty(&["unfinished"]);
+        return table.remove_empty(&["unfinished", "repetitions"]);
     }
     let ids = groups.iter().map(|group| {
         let ids = group.runs().iter().map(|run| run.id().to_owned());
         Some(Value::List(ids.collect()))
     });
-    table.insert(3, head("run_ids", "", Kind::List), ids);
+    table.insert(4, Head::new("run_ids", "", Kind::List), ids);
     for (name, key) in SCORES
         .iter()
         .filter_map(|name| Some((name, Key::find(name).ok()?)))
@@ -193,7 +223,7 @@ fn add_counts(table: &mut Table, groups: &[Group], is_for_programs: bool) {
         let deviations = groups
             .iter()
             .map(|group| group.deviation(key).map(Value::Number));
-        let head = head(&format!("{name}_deviation"), "", Kind::Number);
+        let head = Head::new(&format!("{name}_deviation"), "", Kind::Number);
         table.insert(place + 1, head, deviations);
     }
 }

@@ -171,12 +171,7 @@ fn list(entries: &[Entry], json: bool) -> Result<i32> {
 
 /// A row for each point.
 fn table(curves: &[(String, Curve)]) -> Table {
-    let head = |name: &str, kind| Head {
-        name: name.to_owned(),
-        heading: name.to_uppercase(),
-        kind,
-        spare: 0,
-    };
+    let head = |name: &str, kind| Head::new(name, &name.to_uppercase(), kind);
     let rows = curves.iter().flat_map(|(id, curve)| {
         curve.iter().map(|point| {
             let milliseconds = (point.wall_time * 1e3) as i64;

@@ -85,19 +85,13 @@ pub fn diff(arguments: &Arguments) -> Result<i32> {
             add("provenance", name, value(&of_a), value(&of_b));
         }
     }
-    let head = |name: &str, heading: &str, kind| Head {
-        name: name.to_owned(),
-        heading: heading.to_owned(),
-        kind,
-        spare: 0,
-    };
     let mut table = Table {
         heads: vec![
-            head("section", "", Kind::Text),
-            head("name", "", Kind::Text),
-            head("a", &a.name, Kind::Text),
-            head("b", &b.name, Kind::Text),
-            head("change", "CHANGE", Kind::Number),
+            Head::new("section", "", Kind::Text),
+            Head::new("name", "", Kind::Text),
+            Head::new("a", &a.name, Kind::Text),
+            Head::new("b", &b.name, Kind::Text),
+            Head::new("change", "CHANGE", Kind::Number),
         ],
         rows,
     };

@@ -45,12 +45,7 @@ pub fn experiments(arguments: &Arguments) -> Result<i32> {
     let names = spec::available(&experiments)?;
     let entries: Vec<Entry> = run::list(&runs).into_iter().map(Entry::of).collect();
     let rows = names.iter().map(|name| row(&experiments, name, &entries));
-    let head = |(name, heading, kind): (&str, &str, Kind)| Head {
-        name: name.to_owned(),
-        heading: heading.to_owned(),
-        kind,
-        spare: 0,
-    };
+    let head = |(name, heading, kind)| Head::new(name, heading, kind);
     let mut table = Table {
         heads: HEADS.map(head).into(),
         rows: rows.collect(),
@@ -58,6 +53,11 @@ pub fn experiments(arguments: &Arguments) -> Result<i32> {
     let is_for_people = !arguments.form.is_for_programs();
     if is_for_people {
         table.remove_empty(&["epochs", "runs", "accuracy"]);
+        for cell in table.rows.iter_mut().flat_map(|row| row.last_mut()) {
+            if let Some(Value::Text(description)) = cell {
+                *description = spec::shortened(description);
+            }
+        }
     }
     if is_for_people && names.is_empty() {
         console::stderr_line(format_args!("no experiments in {}", experiments.display()));
@@ -75,10 +75,8 @@ fn row(experiments: &Path, name: &str, entries: &[Entry]) -> Vec<Option<Value>> 
         console::warning_beside_answer(format_args!("{error:#}"));
     }
     let loaded = loaded.ok();
-    let field = |path: &str| {
-        let spec = loaded.as_ref()?.spec.to_json().ok()?;
-        Value::of_field(spec::Field::find(path).ok()?.value(&spec)?)
-    };
+    let spec = loaded.as_ref().and_then(|it| it.spec.to_json().ok());
+    let field = |path: &str| Value::of_field(spec::Field::find(path).ok()?.value(spec.as_ref()?)?);
     let of_name: Vec<&Entry> = entries.iter().filter(|it| it.name() == name).collect();
     let accuracy = |entry: &&Entry| Key::find("accuracy").ok()?.value(entry)?.number();
     let best = map(&of_name, accuracy)

@@ -129,7 +129,7 @@ pub fn list(arguments: &Arguments) -> Result<i32> {
         console::stderr_line(format_args!("{} of {chosen}", entries.len()));
     }
     if let (Some(what), Some(found), false) = (what, &found, arguments.form.is_for_programs()) {
-        hint_at_others("list", &runs, what, found);
+        hint_at_others(&["list"], &runs, what, found);
     }
     Ok(0)
 }

@@ -251,11 +251,13 @@ pub fn resume(
     let steps = spec.train.total_steps(images);
     check_until(session.until, steps)?;
     let before = change.from.train.total_steps(images);
-    if let Some(newest) = newest.as_ref().filter(|newest| newest.step >= before) {
+    if let Some(newest) = newest.as_ref().filter(|it| it.step >= before.max(steps)) {
         bail_user!(
-            "{}: got a checkpoint of step {} in a run of {before} steps, want none beyond its last; move it elsewhere",
+            "{}: got a checkpoint of step {} in a run of {before} steps, want none beyond its last; move it elsewhere, or \
+             --set train.steps={} if it is of this run",
             newest.path.display(),
-            newest.step
+            newest.step,
+            newest.step + 1
         );
     }
     let first = newest.map_or(0, |newest| newest.step + 1);

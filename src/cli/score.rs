@@ -10,7 +10,7 @@ use crate::overview::count;
 use crate::run::data as run_data;
 use crate::spec::{Field, Override};
 use crate::{bail_user, console};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde_json::{Value as Json, json};
@@ -147,8 +147,7 @@ fn others(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images>
             "--on validation: only the run's own training files have images held out; want no --data, or test or training"
         ),
     };
-    let images = Images::read(directory, split)?;
-    let classes = data::class_names(directory)?;
+    let classes = data::class_names(directory).context("--data")?;
     if classes != network.classes {
         bail_user!(
             "--data {}: got the classes {}, want those of {}: {}",
@@ -158,7 +157,7 @@ fn others(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images>
             network.classes.join(", ")
         );
     }
-    Ok(images)
+    Images::read(directory, split).context("--data")
 }
 
 fn line(measured: &Measurement) -> String {
@@ -169,12 +168,7 @@ fn line(measured: &Measurement) -> String {
 
 /// A row for each class: how many of its images are found, and what the others are taken for.
 fn table(names: &[String], measured: &Measurement) -> Table {
-    let head = |name: &str, kind| Head {
-        name: name.to_owned(),
-        heading: name.to_uppercase(),
-        kind,
-        spare: 0,
-    };
+    let head = |name: &str, kind| Head::new(name, &name.to_uppercase(), kind);
     let text = |text: String| Some(Value::Text(text));
     let row = |(label, class): (usize, &compute::ClassScore)| {
         let mistakes = class.predicted_as.iter().zip(names).enumerate();

@@ -16,7 +16,7 @@ pub(super) const VERSION: u64 = 6;
 /// Fields that files of version 1 may lack. Each with the first version of which all files have it, and the value that does what the
 /// program did before it had the field; it is "of no effect" where the other values make it so. A run goes on as it began, whatever
 /// the default is today.
-const ADDED: &[(&str, u64, &str)] = &[
+pub(super) const ADDED: &[(&str, u64, &str)] = &[
     ("fidelity", 2, "exact"),
     // libtorch's own setting on a GPU.
     ("compute.precision", 2, "tf32-conv"),

@@ -669,6 +669,54 @@ fn compare_has_means_over_seeds_of_runs_and_of_points_alike() {
         assert_eq!(error, format!("error: --mean-over: {want}\n"));
     }
 
+    // A repetition is no further sample, and neither is a run that is named twice.
+    project.succeed(&["run", "tiny", "--quiet"]);
+    let again = rows(&["--mean-over", "seed"]);
+    assert_eq!(
+        (&again[0]["runs"], &again[0]["repetitions"]),
+        (&json!(3), &json!(1))
+    );
+    assert_eq!(again[0]["accuracy"], means[0]["accuracy"]);
+    let id = runs[0]["run"].as_str().unwrap();
+    let twice = rows(&[id, id, "--mean-over", "seed"]);
+    assert_eq!(
+        (&twice[0]["runs"], &twice[0]["repetitions"]),
+        (&json!(1), &json!(0))
+    );
+    // Neither are runs on other images, or one of which nothing can be read.
+    project.succeed(&[
+        "run",
+        "tiny",
+        "--quiet",
+        "--set",
+        "seed=9",
+        "--set",
+        "data.folder=other",
+        "--set",
+        "data.synthetic.seed=5",
+    ]);
+    let (other, damaged) = (listed(&project)[0].clone(), listed(&project)[1].clone());
+    let damaged = damaged["run"].as_str().unwrap();
+    let all = rows(&["--mean-over", "seed,synthetic.seed"]);
+    assert_eq!(
+        (&all[0]["run_ids"], &all[0]["runs"]),
+        (&json!([other["run"]]), &json!(1))
+    );
+    assert_ne!(all[0]["data"], all[1]["data"]);
+    for file in ["spec.yaml", "provenance.json"] {
+        fs::write(project.path(&format!("runs/{damaged}/{file}")), "{").unwrap();
+    }
+    let done = project.succeed(&["compare", "--mean-over", "seed", "--json"]);
+    let told = format!("warning: {damaged} is left out: its spec cannot be read\n");
+    assert!(done.err.contains(&told), "{}", done.err);
+    project.succeed(&[
+        "rm",
+        damaged,
+        other["run"].as_str().unwrap(),
+        "--yes",
+        "--quiet",
+    ]);
+
     // Points of a sweep are runs as others, and a run that has not trained to its end counts with what it has.
     project.succeed(&[
         "run",

@@ -437,7 +437,7 @@ fn what_would_end_training_or_evaluation_is_refused_before_they_start() {
 
     let beyond = directory.join("step-999999999999");
     fs::create_dir(&beyond).unwrap();
-    let want = "step-999999999999: got a checkpoint of step 999999999999 in a run of 25 steps, want none beyond its last; move it elsewhere";
+    let want = "step-999999999999: got a checkpoint of step 999999999999 in a run of 25 steps, want none beyond its last; move it elsewhere, or --set train.steps=1000000000000 if it is of this run";
     refused(want);
     fs::remove_dir(&beyond).unwrap();
     let aside = run.join("aside");

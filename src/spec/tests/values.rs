@@ -199,3 +199,16 @@ fn shipped_experiments_load() {
     assert_eq!(fast, Spec::default());
     assert_eq!(spec("quickstart").data.source, Source::Synthetic);
 }
+
+#[test]
+fn optimizers_are_those_of_the_field() {
+    let names = OptimizerName::ALL.map(|name| serde_json::to_value(name).unwrap());
+    let choices = Field::find("optimizer.name").unwrap().choices();
+    assert_eq!(
+        names.to_vec(),
+        choices
+            .into_iter()
+            .map(serde_json::Value::from)
+            .collect::<Vec<_>>()
+    );
+}
