@@ -55,7 +55,8 @@ impl Group {
         self.repetitions
     }
 
-    /// How many of its runs have not trained as far as they were to, whatever the reason; their scores so far count.
+    /// How many of its runs have not trained as far as they were to, whatever the reason. Their scores so far count only where no
+    /// run has ended.
     pub fn unfinished(&self) -> usize {
         self.runs.iter().filter(|run| !has_ended(run)).count()
     }
@@ -65,16 +66,18 @@ impl Group {
         deviation(&self.numbers(key))
     }
 
-    /// What its runs have in a column; nothing where one of them has no finite number there, unless it has not ended and has none yet.
+    /// What those of its runs that have ended have in a column, or all of them where none has; nothing where one of them has no finite
+    /// number there. Sorted, so that a sum does not depend on the order of the runs.
     fn numbers(&self, key: Key) -> Vec<f64> {
-        let mut numbers = Vec::new();
-        for run in &self.runs {
-            match key.value(run).and_then(|value| value.number()) {
-                Some(number) if number.is_finite() => numbers.push(number),
-                None if !has_ended(run) => {}
-                _ => return Vec::new(),
-            }
-        }
+        let all = self.runs.len() == self.unfinished();
+        let counted = self.runs.iter().filter(|run| all || has_ended(run));
+        let number = |run| {
+            let number = key.value(run)?.number()?;
+            number.is_finite().then_some(number)
+        };
+        let numbers: Option<Vec<f64>> = counted.map(number).collect();
+        let mut numbers = numbers.unwrap_or_default();
+        numbers.sort_by(f64::total_cmp);
         numbers
     }
 }

@@ -9,6 +9,9 @@ use serde_json::{Map, Value as Json, json};
 use super::column::short;
 use crate::overview::text::{bytes, clock, number};
 
+/// Means and changes that are not smaller are written with an exponent: losses that diverge.
+const LARGE: f64 = 1e5;
+
 /// A value of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -67,9 +70,13 @@ impl Value {
         match self {
             Value::Accuracy(accuracy) => format!("{accuracy:.3}"),
             Value::Loss(loss) => number(*loss),
-            Value::Mean { mean, deviation } => format!("{mean:.3} ± {deviation:.3}"),
+            Value::Mean { mean, deviation } => match mean.abs().max(*deviation) {
+                ..LARGE => format!("{mean:.3} ± {deviation:.3}"),
+                _ => format!("{mean:.3e} ± {deviation:.3e}"),
+            },
             Value::Change(change) => match change.abs() {
                 size if size > 0.0 && size < 5e-4 => format!("{change:+.0e}"),
+                LARGE.. => format!("{change:+.3e}"),
                 _ => format!("{change:+.3}"),
             },
             Value::Bytes(size) => bytes(*size),

@@ -5,7 +5,7 @@ use super::network::{ChosenNetwork, NetworkArgs};
 use super::path;
 use crate::catalog::{Form, Head, Kind, Table, Value};
 use crate::compute::{self, Measurement};
-use crate::data::{self, Images, Split};
+use crate::data::{self, Images, RECORD_BYTES, Split};
 use crate::overview::count;
 use crate::run::data as run_data;
 use crate::spec::{Field, Override};
@@ -148,7 +148,9 @@ fn others(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images>
         ),
     };
     let classes = data::class_names(directory).context("--data")?;
-    if classes != network.classes {
+    let label = |class| network.classes.iter().position(|it| it == class);
+    let labels: Option<Vec<usize>> = classes.iter().map(label).collect();
+    let Some(labels) = labels else {
         bail_user!(
             "--data {}: got the classes {}, want those of {}: {}",
             directory.display(),
@@ -156,8 +158,13 @@ fn others(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images>
             network.run.id(),
             network.classes.join(", ")
         );
+    };
+    let images = Images::read(directory, split).context("--data")?;
+    let mut records = images.records().to_vec();
+    for record in records.chunks_exact_mut(RECORD_BYTES) {
+        record[0] = labels[usize::from(record[0])] as u8; // by its name, whatever its number there
     }
-    Images::read(directory, split).context("--data")
+    Ok(Images::from_records(records))
 }
 
 fn line(measured: &Measurement) -> String {

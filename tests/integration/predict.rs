@@ -197,6 +197,17 @@ fn scores_are_of_other_images_with_the_same_classes_and_of_no_others() {
     assert_ne!(own["loss"], other["loss"]);
     let meta = Path::new(folder).join("batches.meta.txt");
     let names = fs::read_to_string(&meta).unwrap();
+    // The same classes by other numbers.
+    let mut order: Vec<&str> = names.lines().filter(|name| !name.is_empty()).collect();
+    order.swap(0, 1);
+    fs::write(&meta, order.join("\n")).unwrap();
+    let file = Path::new(folder).join("test_batch.bin");
+    let mut records = fs::read(&file).unwrap();
+    for record in records.chunks_exact_mut(RECORD_BYTES) {
+        record[0] = [1, 0, 2, 3, 4, 5, 6, 7, 8, 9][usize::from(record[0])];
+    }
+    fs::write(&file, records).unwrap();
+    assert_eq!(scored(&project, &["small", "--data", folder]), other);
     fs::write(&meta, names.replacen("disc", "coin", 1)).unwrap();
     for (arguments, want) in [
         (&["--data", folder][..], ": got the classes "),
