@@ -164,7 +164,7 @@ pub fn record_missing_completion(run: &RunDir) -> Result<()> {
 /// ends.
 fn completion_state(run: &RunDir) -> ProcessState {
     match state(run) {
-        Some(RunState::Finished | RunState::StoppedEarly) => ProcessState::Finished,
+        Some(state) if state.is_finished() => ProcessState::Finished,
         Some(RunState::Failed | RunState::Diverged) => ProcessState::Failed,
         _ => ProcessState::Stopped,
     }

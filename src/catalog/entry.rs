@@ -404,9 +404,7 @@ impl Entry {
             Some(state) if state.is_under_way() => None,
             // Its evaluator has ended because none was left, unless somebody has taken the journal away since. To look at
             // every checkpoint of every run takes longer than all else that a list does.
-            Some(RunState::Finished | RunState::StoppedEarly) if run.evaluations().is_file() => {
-                Some(0)
-            }
+            Some(state) if state.is_finished() && run.evaluations().is_file() => Some(0),
             _ => Some(overview::unscored(run)),
         }
     }

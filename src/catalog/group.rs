@@ -17,6 +17,9 @@ pub struct Group {
 }
 
 impl Group {
+    /// The columns beside a spec's fields in which the runs of a group are the same.
+    pub const BESIDE: [&str; 2] = ["data", "weights_from"];
+
     /// The groups of these runs, in the order of the first run of each. Together are runs of the same name on the same images, which
     /// began with the weights of the same run, if of any, and have the same values of `fields`. Of runs that have the same values
     /// of `over` as well, the first one that has ended counts alone, or else the first: a repetition is no further sample.
@@ -24,7 +27,7 @@ impl Group {
     pub fn of(runs: Vec<Entry>, fields: &[&'static Field], over: &[&'static Field]) -> Vec<Self> {
         let mut groups: Vec<(_, Group)> = Vec::new();
         for run in runs.into_iter().filter(|run| run.spec().is_some()) {
-            let beside = ["data", "weights_from"].map(|name| Key::find(name).ok()?.value(&run));
+            let beside = Group::BESIDE.map(|name| Key::find(name).ok()?.value(&run));
             let key = (run.name().to_owned(), beside, values(&run, fields));
             let Some((_, group)) = groups.iter_mut().find(|(other, _)| *other == key) else {
                 let (runs, repetitions) = (vec![run], 0);
@@ -89,8 +92,7 @@ fn values(run: &Entry, fields: &[&'static Field]) -> Vec<Option<Json>> {
 
 /// Whether a run has trained as far as it was to.
 fn has_ended(run: &Entry) -> bool {
-    let ended = [RunState::Finished, RunState::StoppedEarly];
-    run.run_state().is_some_and(|state| ended.contains(&state))
+    run.run_state().is_some_and(RunState::is_finished)
 }
 
 /// Of scores the mean and its deviation; of all else what is the same in all runs, or the mean of a

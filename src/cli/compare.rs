@@ -123,7 +123,7 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
                 ));
             }
             let groups = arguments.arranged(Group::of(entries, &fields, &over), &sort);
-            let beside = ["data", "weights_from"].iter();
+            let beside = Group::BESIDE.iter();
             let beside = beside.filter_map(|name| Key::find(name).ok());
             let differs = |key: &Key| {
                 groups

@@ -59,6 +59,11 @@ impl RunState {
         }
     }
 
+    /// Whether it has trained as far as its spec wants.
+    pub fn is_finished(self) -> bool {
+        matches!(self, RunState::Finished | RunState::StoppedEarly)
+    }
+
     /// Whether a process of the run is at work.
     pub fn is_under_way(self) -> bool {
         matches!(
