@@ -121,7 +121,7 @@ bench: setup ## time a training step, its parts and a resume, PyTorch and Tensor
 bench-list: ## time list, compare, show and report over 3,000 runs
 	@cargo bench --quiet --package runboard --bench commands -- $(ARGS)
 
-bench-hosts: build ## time training on two hosts with 1 Gbit/s between them (root; ARGS="--rate 10gbit")
+bench-hosts: build ## time training on two hosts with 1 Gbit/s between them (root; ARGS="--rate 10gbit --beside compute.reduce_precision=bf16")
 	@$(PYTHON) benches/hosts.py $(RUNBOARD) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 bench-reference: ## install the PyTorch and TensorFlow that make bench compares with

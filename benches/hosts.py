@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Time training on two hosts with a network of a given rate between them: `make bench-hosts`.
 
-    hosts.py [--data DIRECTORY] [--rate 1gbit] [--rounds 2] RUNBOARD [OTHER_RUNBOARD]
+    hosts.py [--data DIRECTORY] [--rate 1gbit] [--rounds 2] [--beside FIELD=VALUE] RUNBOARD [OTHER_RUNBOARD]
 
-The hosts are two network namespaces; tc's token bucket filter limits what each sends. A host has one rank of one thread. With two
-programs they train in turns. Needs root, `ip` and `tc`. Nothing is left behind.
+The hosts are two network namespaces; tc's token bucket filter limits what each sends. A host has one rank of one thread. Two
+programs, and specs without and with the field, train in turns. Needs root, `ip` and `tc`. Nothing is left behind.
 """
 import argparse
 import csv
@@ -41,11 +41,12 @@ def connect(names, rate):
                         "burst", "256kb", "latency", "50ms"], check=True)
 
 
-def train(runboard, names, data, directory):
+def train(runboard, names, data, changed, directory):
     """Milliseconds of each tag, at each of its points but the first."""
     sets = {"compute.threads": 1, "train.steps": STEPS, "train.scalars_every": EVERY, "train.log_every": EVERY,
             "train.histograms_every": STEPS, "train.images_every": STEPS, "train.checkpoint_every": STEPS}
-    sets = [word for field, value in sets.items() for word in ("--set", f"{field}={value}")]
+    changed = [*(f"{field}={value}" for field, value in sets.items()), *changed]
+    sets = [word for field in changed for word in ("--set", field)]
     processes, logs = [], [directory / f"{number}.log" for number in range(len(names))]
     for number, name in enumerate(names):
         command = [runboard, "run", "baseline", "--runs", directory / str(number), *(["--data", data] if data else []), *sets,
@@ -77,23 +78,25 @@ def main():
     parser.add_argument("--data", type=os.path.abspath)
     parser.add_argument("--rate", default="1gbit")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--beside", action="append", default=[], metavar="FIELD=VALUE")
     arguments = parser.parse_args()
     names = [f"runboard-bench-{os.getpid()}-{number}" for number in range(2)]
-    found = {runboard: {what: [] for what in TAGS} for runboard in arguments.runboards}
+    variants = [(runboard, changed) for runboard in arguments.runboards for changed in [(), *((field,) for field in arguments.beside)]]
+    found = {variant: {what: [] for what in TAGS} for variant in variants}
     try:
         connect(names, arguments.rate)
         for _ in range(arguments.rounds):
-            for runboard, times in found.items():
+            for (runboard, changed), times in found.items():
                 with tempfile.TemporaryDirectory() as directory:
-                    of_round = train(runboard.absolute(), names, arguments.data, pathlib.Path(directory))
+                    of_round = train(runboard.absolute(), names, arguments.data, changed, pathlib.Path(directory))
                 for what, values in of_round.items():
                     times[what] += values
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
     print(f"two hosts of one thread, {arguments.rate} between them: medians, least and most, ms")
-    for runboard, times in found.items():
-        print(runboard)
+    for (runboard, changed), times in found.items():
+        print(runboard, *changed)
         for what, values in times.items():
             print(f"  {what:<24}{statistics.median(values):6.1f} ({min(values):.1f} to {max(values):.1f})")
 

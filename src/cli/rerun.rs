@@ -40,9 +40,11 @@ pub struct Arguments {
 }
 
 /// Fields of which training so far depends where it diverges, or on where it computes, though a resume may change them.
-const DECISIVE: [&str; 6] = [
+const DECISIVE: [&str; 8] = [
     "compute.device",
     "compute.devices",
+    "compute.process_group",
+    "compute.reduce_precision",
     "compute.threads",
     "train.divergence_factor",
     "train.max_rollbacks",

@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Version of the frozen spec that this program writes. Version 1 is that of files that do not name one. A new field
 /// makes a new version, and has a line in [`ADDED`].
-pub(super) const VERSION: u64 = 6;
+pub(super) const VERSION: u64 = 7;
 
 /// Fields that files of version 1 may lack. Each with the first version of which all files have it, and the value that does what the
 /// program did before it had the field; it is "of no effect" where the other values make it so. A run goes on as it began, whatever
@@ -86,6 +86,7 @@ pub(super) const ADDED: &[(&str, u64, &str)] = &[
     ("eval.device", 4, "auto"),
     ("compute.elastic", 5, "false"),
     ("compute.process_group", 6, "auto"), // no run of several GPUs is older
+    ("compute.reduce_precision", 7, "float32"),
 ];
 
 /// Fields that only earlier versions have, and the keys of the same section that have their value today.

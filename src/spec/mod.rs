@@ -170,6 +170,8 @@ pub struct Compute {
     pub timeout_secs: u64,
     /// By what they sum their gradients.
     pub process_group: ProcessGroup,
+    /// What the gradients are rounded to before they travel between these processes.
+    pub reduce_precision: ReducePrecision,
     /// Whether training goes on without those that do not come back after a loss.
     pub elastic: bool,
     /// Threads of the arithmetic; 0 means one for each core.
@@ -187,6 +189,7 @@ impl Default for Compute {
             devices: Vec::new(),
             timeout_secs: 60,
             process_group: ProcessGroup::default(),
+            reduce_precision: ReducePrecision::default(),
             elastic: false,
             threads: 0,
             precision: Precision::default(),
@@ -213,6 +216,18 @@ pub enum ProcessGroup {
     Gloo,
     /// Between the GPUs.
     Nccl,
+}
+
+/// What the gradients of the dense layers, nine tenths of all, are rounded to before processes that train together sum them. The
+/// additions are in float32, or NCCL's. All else that travels is float32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReducePrecision {
+    /// Not at all.
+    #[default]
+    Float32,
+    /// bfloat16, and their mean as well.
+    Bf16,
 }
 
 /// What the factors of the network's products are rounded to. Sums, weights, losses and the update are float32

@@ -41,6 +41,8 @@ const SYNONYMS: &[(&str, &[&str])] = &[
     ("amp", &["compute.precision"]),
     ("mixed_precision", &["compute.precision"]),
     ("dtype", &["compute.precision"]),
+    ("reduce_dtype", &["compute.reduce_precision"]),
+    ("communication_data_type", &["compute.reduce_precision"]),
     ("gpu", &["compute.device"]),
     ("gpus", &["compute.devices"]),
 ];

@@ -164,6 +164,39 @@ fn two_and_four_ranks_end_with_the_bytes_of_one_process() {
 }
 
 #[test]
+fn gradients_that_travel_in_bf16_train_nearly_as_others_do() {
+    let project = project();
+    let train = |name: &str, ranks: usize, precision: &str| {
+        let precision = format!("compute.reduce_precision={precision}");
+        let sets = ["train.batch_size=64", "train.steps=60", &devices(ranks)];
+        train(&project, name, &[&sets[..], &[&precision]].concat())
+    };
+    let loss = |run: &Path| status(run, "train").unwrap()["loss"].as_f64().unwrap();
+    let one = train("one", 1, "bf16"); // of which nothing travels
+    for ranks in [2, 4] {
+        if ranks == 2 {
+            let exact = train("exact", ranks, "float32");
+            assert!(last_weights(&exact) == last_weights(&one));
+        }
+        let of = |name: &str| train(&format!("{name}-of{ranks}"), ranks, "bf16");
+        let run = of("run");
+        let off = (loss(&run) / loss(&one) - 1.0).abs();
+        assert!(
+            0.0 < off && off < 0.01,
+            "{ranks} ranks: the loss is off by {off}"
+        );
+        assert!(last_weights(&run) != last_weights(&one));
+        assert!(last_weights(&of("again")) == last_weights(&run));
+    }
+    let run = project.run("run-of2");
+    fs::remove_dir_all(run.join("checkpoints/step-00000059")).unwrap();
+    let four = devices(4);
+    project.succeed(&with_sets(&["resume", run.to_str().unwrap()], &[&four]));
+    let log = fs::read_to_string(run.join("train.log")).unwrap();
+    assert!(log.contains("4 devices train, but 2 before"), "{log}");
+}
+
+#[test]
 fn lost_rank_is_named_and_training_goes_on_to_the_same_bytes() {
     let project = project();
     let two = devices(2);

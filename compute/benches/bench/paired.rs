@@ -7,7 +7,7 @@ use anyhow::Result;
 use runboard::compute::environment;
 use runboard::measure::{self, Reference, Timed, TimedCommand, Turns};
 use runboard::run::RunDir;
-use runboard::spec::{OptimizerName, Spec};
+use runboard::spec::{OptimizerName, ReducePrecision, Spec};
 use runboard_compute::backend;
 use std::process::Command;
 
@@ -92,12 +92,14 @@ fn without_summaries(spec: &Spec) -> Spec {
     spec
 }
 
-/// One process with all threads; one for each thread that train together; and as many that each train their part of the
+/// One process with all threads; one for each thread that train together; the same with gradients that travel in bf16; and as many that each train their part of the
 /// batch for themselves, of which the first is timed: what is lost to them is not lost to the sum.
 pub fn scaling(setting: &Setting) -> Result<Vec<Timed>> {
     let threads = setting.threads;
     let mut together = setting.spec.clone();
     together.compute.devices = vec!["cpu".to_owned(); threads];
+    let mut rounded = together.clone();
+    rounded.compute.reduce_precision = ReducePrecision::Bf16;
     let mut apart = setting.spec.clone();
     apart.train.batch_size /= threads;
     apart.compute.threads = 1;
@@ -113,6 +115,7 @@ pub fn scaling(setting: &Setting) -> Result<Vec<Timed>> {
     let commands = vec![
         runboard(setting, &setting.spec, "one-process", slice)?,
         runboard(setting, &together, "a-process-a-thread", slice)?,
+        runboard(setting, &rounded, "a-process-a-thread-in-bf16", slice)?,
         TimedCommand {
             name: "a-process-a-thread-without-sums".into(),
             command: supervised(side_by_side),

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use burn::backend::LibTorch;
 use burn::tensor::{Int, Tensor};
 use runboard::checkpoint::NamedTensor;
-use runboard::spec::{self, Precision, Spec};
+use runboard::spec::{self, Precision, ReducePrecision, Spec};
 
 /// The losses and accuracy on the batch of a step, and the gradient of the total loss by every parameter.
 ///
@@ -297,7 +297,11 @@ pub fn depends_on_threads(spec: &Spec) -> bool {
 /// Whether the weights of a step on a CPU do not depend on how many processes share its batch either: they add up the sums
 /// of the same parts, and each has a share of the threads.
 pub fn is_same_in_ranks(spec: &Spec, ranks: usize) -> bool {
-    !depends_on_threads(spec) && cpu::is_same_in_ranks(spec.train.batch_size, ranks)
+    let travels_exactly = spec.compute.reduce_precision == ReducePrecision::Float32;
+    ranks == 1
+        || travels_exactly
+            && !depends_on_threads(spec)
+            && cpu::is_same_in_ranks(spec.train.batch_size, ranks)
 }
 
 /// Leaves of a new autograd graph on the same memory.

@@ -9,9 +9,9 @@ use super::{Labels, handles, to_host};
 use crate::model::Network;
 use anyhow::{Context, Result};
 use burn::tensor::Tensor as BurnTensor;
-use runboard::spec::Spec;
+use runboard::spec::{ReducePrecision, Spec};
 use std::time::{Duration, Instant};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The gradients and losses of the whole batch of a step, of which this rank computes those of its equal part, `images` and
 /// `labels`; the same bits on every rank. Also how long it waited for the others and for the sums; where GPUs sum, for those of the
@@ -37,6 +37,7 @@ pub fn batch_gradients(
     let ranks = group.members().len();
     let mut sums = Sums {
         group,
+        precision: spec.compute.reduce_precision,
         begins: Some(begins),
         is_step: true,
         waited: Duration::ZERO,
@@ -56,9 +57,14 @@ pub fn batch_gradients(
     Ok(Some((batch, sums.waited)))
 }
 
+/// How many losses travel with the gradients: cross-entropy and accuracy.
+const LOSSES: usize = 2;
+
 /// A step's sums over the ranks.
 struct Sums<'a, F> {
     group: &'a mut Group,
+    /// In which the dense layers' gradients travel; the rest is float32.
+    precision: ReducePrecision,
     /// That of [`batch_gradients`], until it was called.
     begins: Option<F>,
     /// What it answered.
@@ -86,7 +92,7 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
     fn start_dense(&mut self, dense: Tensor) -> Result<()> {
         self.begin()?;
         if self.is_step {
-            self.dense = Some(self.group.start_mean(dense)?);
+            self.dense = Some(self.group.start_mean(dense, self.precision)?);
         }
         Ok(())
     }
@@ -112,7 +118,8 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
             Some(dense) => dense,
             None => {
                 let ranks = self.group.members().len();
-                self.group.start_mean(gradients.tail(DENSE, ranks)?)?
+                let dense = gradients.tail(DENSE, ranks)?;
+                self.group.start_mean(dense, self.precision)?
             }
         };
         let sum = self.group.start_sum(values);
@@ -143,18 +150,33 @@ impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
 impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
     /// The mean of the parts, on the GPU, which is not waited for.
     fn finish_on_gpus(&mut self, part: PartGradients) -> Result<PartGradients> {
-        let mut tensors = part.gradients.into_tensors();
-        tensors.extend([part.cross_entropy.f_detach()?, part.accuracy]);
-        let mut flat = Tensor::f_cat(&flattened(&tensors)?, 0)?;
-        self.group.sum_on_gpus(&flat)?;
-        let _ = flat.f_div_scalar_(self.group.members().len() as f64)?;
+        let losses = [part.cross_entropy.f_detach()?, part.accuracy];
+        let mut tensors = Vec::from(losses);
+        tensors.extend(part.gradients.into_tensors());
+        let (exact, rounded) = tensors.split_at(match self.precision {
+            ReducePrecision::Float32 => tensors.len(),
+            ReducePrecision::Bf16 => LOSSES + DENSE,
+        });
+        let mut sums = vec![Tensor::f_cat(&flattened(exact)?, 0)?];
+        if !rounded.is_empty() {
+            let flat = Tensor::f_cat(&flattened(rounded)?, 0)?;
+            sums.push(flat.f_to_kind(Kind::BFloat16)?);
+        }
+        self.group.sum_on_gpus(&sums)?;
+        let ranks = self.group.members().len() as f64;
         self.waited += self.group.take_time_on_gpus();
-        let mut means = views(&flat, &tensors)?;
+        let mut means = Vec::with_capacity(tensors.len());
+        for (sums, like) in sums.into_iter().zip([exact, rounded]) {
+            let mut floats = sums.f_to_kind(Kind::Float)?;
+            let _ = floats.f_div_scalar_(ranks)?;
+            means.extend(views(&floats, like)?);
+        }
+        let gradients = means.split_off(LOSSES);
         let mut loss = || means.pop().context("a loss is missing");
         Ok(PartGradients {
             accuracy: loss()?,
             cross_entropy: loss()?,
-            gradients: Gradients::Device(means),
+            gradients: Gradients::Device(gradients),
         })
     }
 }

@@ -135,6 +135,13 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .changeable(),
     field(
+        "compute.reduce_precision",
+        OneOf(&["float32", "bf16"]),
+        "In what the dense layers' gradients, nine tenths of all, travel where several devices train. bf16: as bfloat16, half the bytes, for a network that is slow; \
+         the mean has 8 bits then, and N devices do not give the results of one. The same on all hosts.",
+    )
+    .changeable(),
+    field(
         "compute.elastic",
         Bool,
         "Whether training that is started again because the process of a rank was lost goes on without those that do not \

@@ -151,6 +151,7 @@ fn frozen_spec_of_version_3_from_before_the_section_stop_is_read() {
     yaml = yaml.replace("  deterministic: false\n", "");
     yaml = yaml.replace("  elastic: false\n", "");
     yaml = yaml.replace("  process_group: auto\n", "");
+    yaml = yaml.replace("  reduce_precision: float32\n", "");
     let (begin, end) = (yaml.find("stop:\n").unwrap(), yaml.find("eval:\n").unwrap());
     yaml.replace_range(begin..end, "");
     assert_eq!(read(&yaml).unwrap(), spec);
@@ -168,6 +169,11 @@ fn frozen_spec_of_version_3_from_before_several_devices_is_read() {
         ("compute", "timeout_secs", "  timeout_secs: 60\n"),
         ("compute", "elastic", "  elastic: false\n"),
         ("compute", "process_group", "  process_group: auto\n"),
+        (
+            "compute",
+            "reduce_precision",
+            "  reduce_precision: float32\n",
+        ),
         ("eval", "device", "  device: auto\n"),
     ] {
         let at = yaml.find(&format!("\n{section}:\n")).unwrap();

@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <stdexcept>
@@ -36,7 +35,7 @@ struct Store {
 
 struct Gloo {
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
-  // Bytes of a broadcast, and floats of an exchange as bytes; each as long as the longest operation so far.
+  // Bytes of a broadcast, and numbers of an exchange as bytes; each as long as the longest operation so far.
   at::Tensor input;
   at::Tensor output;
   // Of the next exchange. All ranks make the same ones in the same order.
@@ -62,13 +61,18 @@ at::Tensor& reserve(at::Tensor& tensor, int64_t length) {
   return tensor;
 }
 
-// The first `count` floats of bytes.
-at::Tensor floats(const at::Tensor& bytes, int64_t count) {
-  return bytes.narrow(0, 0, count * static_cast<int64_t>(sizeof(float))).view(at::kFloat);
+// The first `count` numbers of bytes, of the kind of `values`.
+at::Tensor numbers(const at::Tensor& bytes, int64_t count, const at::Tensor& values) {
+  return bytes.narrow(0, 0, count * values.element_size()).view(values.scalar_type());
 }
 
-// Send a part to each rank and receive one of each. So the values go from where they lie to where they belong: Gloo's own
+// Send a part to each other rank and receive one of each. So the values go from where they lie to where they belong: Gloo's own
 // all-gather makes two copies of them on the way, and hands each operation to another thread.
+//
+// All sends come first. Gloo sends when the other rank is ready to receive: this thread does so if that is so already, else Gloo's
+// own one when it hears of it. While this thread sends, nothing must come on the same connection: Gloo's thread would ask the kernel
+// again and again for what it cannot take before this thread lets go of the connection, and keep a core from whoever computes.
+// And nothing comes before this rank is ready to receive.
 void exchange(Gloo& gloo, const std::vector<at::Tensor>& to, const std::vector<at::Tensor>& from) {
   const int ranks = gloo.group->getSize();
   const int own = gloo.group->getRank();
@@ -77,17 +81,16 @@ void exchange(Gloo& gloo, const std::vector<at::Tensor>& to, const std::vector<a
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
   for (int rank = 0; rank < ranks; ++rank) {
     if (rank != own) {
-      std::vector<at::Tensor> part{from[rank]};
-      works.push_back(gloo.group->recv(part, rank, tag));
-    }
-  }
-  for (int rank = 0; rank < ranks; ++rank) {
-    if (rank != own) {
       std::vector<at::Tensor> part{to[rank]};
       works.push_back(gloo.group->send(part, rank, tag));
     }
   }
-  std::memcpy(from[own].data_ptr(), to[own].data_ptr(), to[own].nbytes());
+  for (int rank = 0; rank < ranks; ++rank) {
+    if (rank != own) {
+      std::vector<at::Tensor> part{from[rank]};
+      works.push_back(gloo.group->recv(part, rank, tag));
+    }
+  }
   for (const auto& work : works) {
     work->wait();
   }
@@ -182,21 +185,31 @@ bool runboard_gloo_reserve(Gloo* gloo, int64_t input, int64_t output, uint8_t** 
 }
 
 // The first part of `values`, of equal parts for each rank, is for rank 0, the next one for rank 1 and so on; in the output
-// lie that of rank 0 for this rank, that of rank 1 for it and so on.
+// lie that of rank 0 for this rank, that of rank 1 for it and so on. There is nothing in this rank's own place.
 bool runboard_gloo_all_to_all(Gloo* gloo, const at::Tensor* values, ErrorText error) {
   return quietly_guarded(error, [&] {
     const std::vector<at::Tensor> parts = values->chunk(gloo->group->getSize());
-    const std::vector<at::Tensor> output = floats(gloo->output, values->numel()).chunk(gloo->group->getSize());
+    const std::vector<at::Tensor> output = numbers(gloo->output, values->numel(), *values).chunk(gloo->group->getSize());
     exchange(*gloo, parts, output);
   });
 }
 
-// The parts of `values` become the first part of each rank's output.
+// Each other rank gets all of `values`; in the output lie those of rank 0, those of rank 1 and so on, and nothing in this rank's
+// own place.
+bool runboard_gloo_exchange(Gloo* gloo, const at::Tensor* values, ErrorText error) {
+  return quietly_guarded(error, [&] {
+    const int ranks = gloo->group->getSize();
+    const at::Tensor output = numbers(gloo->output, values->numel() * ranks, *values);
+    exchange(*gloo, std::vector<at::Tensor>(ranks, *values), output.chunk(ranks));
+  });
+}
+
+// Of the parts of `values` each becomes that of the rank whose it is: the first one that of rank 0 and so on.
 bool runboard_gloo_all_gather(Gloo* gloo, const at::Tensor* values, ErrorText error) {
   return quietly_guarded(error, [&] {
     const int ranks = gloo->group->getSize();
-    const at::Tensor own = floats(gloo->output, values->numel() / ranks);
-    exchange(*gloo, std::vector<at::Tensor>(ranks, own), values->chunk(ranks));
+    const std::vector<at::Tensor> parts = values->chunk(ranks);
+    exchange(*gloo, std::vector<at::Tensor>(ranks, parts[gloo->group->getRank()]), parts);
   });
 }
 

@@ -2,7 +2,10 @@
 
 use super::super::guarded::{RawError, call};
 use anyhow::{Result, bail};
+use bytemuck::Pod;
+use half::bf16;
 use std::ffi::{CString, c_char, c_void};
+use std::marker::PhantomData;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -95,6 +98,7 @@ unsafe extern "C" {
     ) -> bool;
     fn runboard_gloo_all_to_all(gloo: *mut RawGloo, values: *const c_void, error: RawError)
     -> bool;
+    fn runboard_gloo_exchange(gloo: *mut RawGloo, values: *const c_void, error: RawError) -> bool;
     fn runboard_gloo_all_gather(gloo: *mut RawGloo, values: *const c_void, error: RawError)
     -> bool;
     fn runboard_gloo_broadcast(gloo: *mut RawGloo, length: i64, error: RawError) -> bool;
@@ -309,20 +313,25 @@ impl Gloo {
         })
     }
 
-    /// Exchange floats with each rank, as many with one as with another: the first ones are for rank 0, and the first of the
-    /// output are those of rank 0.
-    pub fn all_to_all(&mut self, values: &SharedFloats) -> Result<()> {
+    /// Exchange numbers with each other rank, as many with one as with another: the first ones are for rank 0, and the first of the
+    /// output are those of rank 0. There is nothing in this rank's own place of the output.
+    pub fn all_to_all<T: Number>(&mut self, values: &Shared<T>) -> Result<()> {
         self.memory(0, values.bytes())?;
         // SAFETY: the group lives as long as self, and its output was made long enough; the tensor lives until the call
         // returns, and whoever goes on with its memory shares in owning it.
         call(|error| unsafe { runboard_gloo_all_to_all(self.0.as_ptr(), values.raw(), error) })
     }
 
-    /// Gather the output's first floats of each rank, those of rank 0 first: what was made of an exchange goes back to where
-    /// it came from.
-    pub fn all_gather(&mut self, values: &SharedFloats) -> Result<()> {
-        self.memory(0, values.bytes())?;
-        // SAFETY: as in all_to_all; `SharedFloats` says why the values may be written.
+    /// Give all numbers to each other rank; the output has those of rank 0 first, and nothing in this rank's own place.
+    pub fn exchange<T: Number>(&mut self, values: &Shared<T>, ranks: usize) -> Result<()> {
+        self.memory(0, ranks * values.bytes())?;
+        // SAFETY: as in all_to_all.
+        call(|error| unsafe { runboard_gloo_exchange(self.0.as_ptr(), values.raw(), error) })
+    }
+
+    /// Replace the numbers of each other rank by what it has in its own place, those of rank 0 first.
+    pub fn all_gather<T: Number>(&mut self, values: &Shared<T>) -> Result<()> {
+        // SAFETY: as in all_to_all; `Shared` says why the values may be written.
         call(|error| unsafe { runboard_gloo_all_gather(self.0.as_ptr(), values.raw(), error) })
     }
 
@@ -348,22 +357,43 @@ impl Drop for Gloo {
     }
 }
 
-/// Floats in a row on the host that an operation reads and writes where they are.
-pub struct SharedFloats(Tensor);
+/// A number as libtorch knows it, by the kind of tensors of it.
+pub trait Number: Pod {
+    const KIND: Kind;
+}
 
-impl SharedFloats {
-    /// The tensor's. Until the operation has ended nobody may read or write its memory; after one that failed, nobody ever.
+impl Number for f32 {
+    const KIND: Kind = Kind::Float;
+}
+
+impl Number for bf16 {
+    const KIND: Kind = Kind::BFloat16;
+}
+
+/// Numbers in a row on the host that an operation reads and writes where they are.
+pub struct Shared<T>(Tensor, PhantomData<T>);
+
+impl<T: Number> Shared<T> {
+    /// The tensor's. Until the operation has ended nobody else may read or write its memory; after one that failed, nobody ever.
     ///
     /// # Errors
     /// Values of another kind, on a device, or not in a row, and those that are not to be divided by the number of ranks.
     pub fn new(values: Tensor, ranks: usize) -> Result<Self> {
-        let in_a_row = values.kind() == Kind::Float
-            && values.device() == Device::Cpu
-            && values.is_contiguous();
+        let in_a_row =
+            values.kind() == T::KIND && values.device() == Device::Cpu && values.is_contiguous();
         if !in_a_row || !values.numel().is_multiple_of(ranks) {
-            bail!("to sum over {ranks} ranks takes floats in a row on the host, as many for each");
+            bail!("to sum over {ranks} ranks takes numbers in a row on the host, as many for each");
         }
-        Ok(SharedFloats(values))
+        Ok(Shared(values, PhantomData))
+    }
+
+    /// So many of any value.
+    ///
+    /// # Errors
+    /// As [`Shared::new`], and libtorch's.
+    pub fn any(count: usize, ranks: usize) -> Result<Self> {
+        let options = (T::KIND, Device::Cpu);
+        Shared::new(Tensor::f_empty([i64::try_from(count)?], options)?, ranks)
     }
 
     /// How many there are.
@@ -371,13 +401,16 @@ impl SharedFloats {
         self.0.numel()
     }
 
-    /// Copy all to a slice of that length.
-    pub fn copy_to(&self, values: &mut [f32]) -> Result<()> {
-        Ok(self.0.f_copy_data(values, self.len())?)
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.len() * size_of::<T>()
     }
 
-    fn bytes(&self) -> usize {
-        self.len() * size_of::<f32>()
+    /// The numbers, between two operations.
+    pub fn numbers(&mut self) -> &mut [T] {
+        // SAFETY: a tensor of so many numbers of this kind in a row on the host; by `new` nobody else reads or writes them, and an
+        // operation, which shares in owning them, has ended: `Gloo` returns from each after that.
+        unsafe { slice::from_raw_parts_mut(self.0.data_ptr().cast(), self.len()) }
     }
 
     /// The C++ tensor.

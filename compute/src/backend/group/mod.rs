@@ -12,6 +12,7 @@ mod ffi;
 mod gpus;
 mod meeting;
 mod nccl;
+mod reduce;
 mod sockets;
 #[cfg(test)]
 mod stand_in;
@@ -24,13 +25,14 @@ pub use meeting::{Fewer, Hello, Lost, Meeting, Member, Place};
 pub use gpus::Apart;
 pub use nccl::begins_alone;
 
-use super::tree_sum::tree_sum;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use failure::{Blame, End};
-use ffi::{Gloo, SharedFloats, Store};
+use ffi::{Gloo, Shared, Store};
 use meeting::{Meetup, Party};
-use nccl::{Communicator, Gpu, GpuFloats};
+use nccl::{Communicator, Gpu, GpuNumbers};
+use reduce::{Ranks, reduce, reduce_rounded};
 use runboard::console;
+use runboard::spec::ReducePrecision;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sockets::Socket;
@@ -212,6 +214,13 @@ impl Group {
         self.rank
     }
 
+    fn ranks(&self) -> Ranks {
+        Ranks {
+            own: self.rank,
+            count: self.members.len(),
+        }
+    }
+
     /// All ranks, in order.
     pub fn members(&self) -> &[Member] {
         &self.members
@@ -234,12 +243,13 @@ impl Group {
     /// Start [`Group::all_reduce`]; [`Group::finish_sum`] waits for it.
     pub fn start_sum(&mut self, mut values: Vec<f32>) -> PendingSum {
         let (world, count) = (self.members.len(), values.len());
+        let ranks = self.ranks();
         let sum = move |links: &mut Links| {
             if world > 1 && count > 0 {
                 values.resize(count.next_multiple_of(world), 0.0);
-                let shared = SharedFloats::new(Tensor::f_from_slice(&values)?, world)?;
-                reduce(links.gloo()?, world, &shared, 1.0)?;
-                shared.copy_to(&mut values)?;
+                let mut shared = Shared::new(Tensor::f_from_slice(&values)?, world)?;
+                reduce(links.gloo()?, ranks, &mut shared, 1.0)?;
+                values.copy_from_slice(shared.numbers());
                 values.truncate(count);
             }
             Ok(values)
@@ -257,14 +267,25 @@ impl Group {
     }
 
     /// Start to replace floats in a row on the host by their means over all ranks, where they are; the order is that of the
-    /// sums. Whoever holds the tensor leaves it alone until [`Group::finish_mean`] returns, and for good if that fails.
+    /// sums. They travel in this precision, to which the means are rounded as well: they are the same on all ranks. Whoever holds the tensor leaves it alone until [`Group::finish_mean`] returns, and for good if that fails.
     ///
     /// # Errors
     /// Floats that do not lie so, or are not as many for each rank.
-    pub(super) fn start_mean(&mut self, values: Tensor) -> Result<PendingMean> {
+    pub(super) fn start_mean(
+        &mut self,
+        values: Tensor,
+        precision: ReducePrecision,
+    ) -> Result<PendingMean> {
         let world = self.members.len();
-        let values = SharedFloats::new(values, world)?;
-        let mean = move |links: &mut Links| reduce(links.gloo()?, world, &values, world as f32);
+        let mut values = Shared::new(values, world)?;
+        let ranks = self.ranks();
+        let mean = move |links: &mut Links| {
+            let gloo = links.gloo()?;
+            match precision {
+                ReducePrecision::Float32 => reduce(gloo, ranks, &mut values, world as f32),
+                ReducePrecision::Bf16 => reduce_rounded(gloo, ranks, &mut values, world as f32),
+            }
+        };
         Ok(PendingMean(self.start(mean)))
     }
 
@@ -331,26 +352,27 @@ impl Group {
         self.on_gpus
     }
 
-    /// Replace floats in a row on this rank's GPU by their sums over all ranks. Work that the GPU is given later finds them;
+    /// Replace numbers, each time in a row on this rank's GPU, by their sums over all ranks. Work that the GPU is given later finds them;
     /// [`Group::settle`] says whether they came.
     ///
     /// # Errors
     /// As [`Group::all_reduce`].
-    pub(super) fn sum_on_gpus(&mut self, values: &Tensor) -> Result<()> {
-        let (floats, timeout) = (GpuFloats::new(values)?, self.timeout);
+    pub(super) fn sum_on_gpus(&mut self, values: &[Tensor]) -> Result<()> {
+        let numbers: Vec<_> = values.iter().map(GpuNumbers::new).collect::<Result<_>>()?;
+        let timeout = self.timeout;
         let issue = move |links: &mut Links| {
-            let issued = links.nccl()?.sum(&floats);
+            let issued = links.nccl()?.sum(&numbers);
             issued.map_err(|error| nccl::end_of(&error, || links.lost()))?;
-            Ok(floats)
+            Ok(numbers)
         };
-        let floats = self.run(issue).context("failed to sum over the ranks")?;
+        let numbers = self.run(issue).context("failed to sum over the ranks")?;
         let wait = move |links: &mut Links| {
             let waited = links.nccl()?.wait(timeout, || links.lost());
             let waited = waited.map_err(|error| nccl::end_of(&error, || links.lost()));
             if waited.is_err() {
                 links.nccl = None; // who waits for the GPU now goes on
             }
-            drop(floats);
+            drop(numbers);
             Ok(waited?)
         };
         self.summing = Some(self.start(wait));
@@ -612,21 +634,6 @@ fn end_in(links: &mut Links, end: &End, rank: usize, world: usize) -> Result<Bla
         }
         thread::sleep(POLL);
     }
-}
-
-/// Sum over the ranks and divide, in place: each does so with a share of the values, and all gather the shares. That sends as
-/// little as any way to sum does, and no two ranks can come to different bits.
-fn reduce(gloo: &mut Gloo, world: usize, values: &SharedFloats, divisor: f32) -> Result<()> {
-    gloo.all_to_all(values)?;
-    let bytes = values.len() * size_of::<f32>();
-    let (_, output) = gloo.memory(0, bytes)?;
-    let output: &mut [f32] = bytemuck::cast_slice_mut(output);
-    let share = values.len() / world;
-    tree_sum(output, share);
-    if divisor != 1.0 {
-        output[..share].iter_mut().for_each(|sum| *sum /= divisor);
-    }
-    gloo.all_gather(values)
 }
 
 /// So many bytes of rank 0.

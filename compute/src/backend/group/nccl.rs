@@ -33,8 +33,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long NCCL may take on one GPU alone.
 const ALONE: Duration = Duration::from_secs(30);
 
-/// `ncclFloat32` and `ncclSum` of nccl.h.
-const FLOAT32: c_int = 7;
+/// `ncclFloat32`, `ncclBfloat16` and `ncclSum` of nccl.h.
+pub(super) const FLOAT32: c_int = 7;
+pub(super) const BFLOAT16: c_int = 9;
 const SUM: c_int = 0;
 
 /// `ncclInProgress` of nccl.h: none of a communicator's operations has failed so far.
@@ -275,7 +276,7 @@ impl Communicator {
         limit: Duration,
         lost: impl Fn() -> Option<End>,
     ) -> Result<()> {
-        self.sum(&GpuFloats::new(ones)?)?;
+        self.sum(&[GpuNumbers::new(ones)?])?;
         self.wait(limit, lost)?;
         let [least, most] = [ones.f_min()?, ones.f_max()?];
         let [least, most] = [least.f_double_value(&[])?, most.f_double_value(&[])?];
@@ -299,25 +300,26 @@ impl Communicator {
         }
     }
 
-    /// Issue the sum over the ranks, in place of the floats; what is issued to the GPU later finds it done.
-    pub fn sum(&self, values: &GpuFloats) -> Result<()> {
+    /// Issue the sums over the ranks, in place of the numbers; what is issued to the GPU later finds it done.
+    pub fn sum(&self, values: &[GpuNumbers]) -> Result<()> {
         let (functions, [begin, end]) = (self.gpu.functions, self.events);
-        let floats = values.0.data_ptr();
         // SAFETY: both events are this communicator's, and so is the stream's device that of this thread.
         self.gpu
             .cuda(unsafe { (functions.record)(begin, STREAM) })?;
-        let length = values.0.numel();
-        // SAFETY: so many floats in a row, of this GPU's memory, which libtorch gives to others only after what was issued
-        // to this stream before (its allocator keeps that order).
-        let status = unsafe {
-            (functions.all_reduce)(floats, floats, length, FLOAT32, SUM, self.raw, STREAM)
-        };
-        self.gpu.nccl(status)?;
+        for GpuNumbers(numbers, kind) in values {
+            let (place, length) = (numbers.data_ptr(), numbers.numel());
+            // SAFETY: so many numbers of this kind in a row, of this GPU's memory, which libtorch gives to others only after what was
+            // issued to this stream before (its allocator keeps that order).
+            let status = unsafe {
+                (functions.all_reduce)(place, place, length, *kind, SUM, self.raw, STREAM)
+            };
+            self.gpu.nccl(status)?;
+        }
         // SAFETY: as above.
         self.gpu.cuda(unsafe { (functions.record)(end, STREAM) })
     }
 
-    /// Wait for the last sum; how long the GPU was at it, with its waiting for the others. `lost` tells of a rank that is gone.
+    /// Wait for the last sums; how long the GPU was at it, with its waiting for the others. `lost` tells of a rank that is gone.
     ///
     /// # Errors
     /// Nothing ends a sum that a rank is missing from: whoever gets an error drops this.
@@ -434,19 +436,24 @@ impl Drop for Communicator {
     }
 }
 
-/// Floats in a row in a GPU's memory, which a sum replaces.
-pub(super) struct GpuFloats(Tensor);
+/// Floats or bfloat16 in a row in a GPU's memory, which a sum replaces, and NCCL's number of their kind.
+pub(super) struct GpuNumbers(Tensor, c_int);
 
-impl GpuFloats {
+impl GpuNumbers {
     /// The tensor's, on the same memory.
     ///
     /// # Errors
     /// Values of another kind, or not in a row.
     pub fn new(values: &Tensor) -> Result<Self> {
-        if values.kind() != Kind::Float || !values.is_contiguous() {
-            bail!("to sum over the ranks' GPUs takes floats in a row");
+        let kind = match values.kind() {
+            Kind::Float => FLOAT32,
+            Kind::BFloat16 => BFLOAT16,
+            kind => bail!("to sum over the ranks' GPUs takes float32 or bfloat16, got {kind:?}"),
+        };
+        if !values.is_contiguous() {
+            bail!("to sum over the ranks' GPUs takes numbers in a row");
         }
-        Ok(GpuFloats(values.shallow_clone()))
+        Ok(GpuNumbers(values.shallow_clone(), kind))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Functions in the place of NCCL's and CUDA's, for tests where there is no GPU: sums of floats on the host, over processes that
 //! leave them in files of one directory. As on a GPU, a sum is issued at once, done later, and waits without end for a rank that does not come.
 
-use super::nccl::{Functions, Gpu, UniqueId};
+use super::nccl::{BFLOAT16, FLOAT32, Functions, Gpu, UniqueId};
+use half::bf16;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,28 +95,39 @@ unsafe extern "C" fn init(raw: *mut *mut c_void, world: c_int, id: UniqueId, ran
     0
 }
 
-/// The floats of a rank, once it has left them.
-fn left(path: &Path) -> Option<Vec<f32>> {
+/// The numbers of a rank, once it has left them.
+fn left(path: &Path, kind: c_int) -> Option<Vec<f32>> {
     let bytes = fs::read(path).ok()?;
-    Some(bytemuck::pod_collect_to_vec(&bytes))
+    Some(match kind {
+        BFLOAT16 => {
+            let numbers = bytemuck::pod_collect_to_vec::<_, bf16>(&bytes);
+            numbers.into_iter().map(bf16::to_f32).collect()
+        }
+        _ => bytemuck::pod_collect_to_vec(&bytes),
+    })
 }
 
 unsafe extern "C" fn all_reduce(
     from: *const c_void,
     to: *mut c_void,
     count: usize,
-    _kind: c_int,
+    kind: c_int,
     _operation: c_int,
     raw: *mut c_void,
     _stream: *mut c_void,
 ) -> c_int {
     // SAFETY: made by init, and not freed before abort.
     let own = unsafe { &mut *raw.cast::<Communicator>() };
-    // SAFETY: the caller gives so many floats.
-    let values = unsafe { std::slice::from_raw_parts(from.cast::<f32>(), count) };
+    let size = match kind {
+        FLOAT32 => size_of::<f32>(),
+        BFLOAT16 => size_of::<bf16>(),
+        _ => return ERROR,
+    };
+    // SAFETY: the caller gives so many numbers of this size.
+    let values = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), count * size) };
     let name = |rank: usize| own.directory.join(format!("{}-{rank}", own.sums));
     let unfinished = own.directory.join(format!("{}.part", own.rank));
-    fs::write(&unfinished, bytemuck::cast_slice(values)).unwrap();
+    fs::write(&unfinished, values).unwrap();
     fs::rename(&unfinished, name(own.rank)).unwrap();
     let paths: Vec<PathBuf> = (0..own.world).map(name).collect();
     own.sums += 1;
@@ -124,15 +136,20 @@ unsafe extern "C" fn all_reduce(
     let (aborted, to) = (Arc::clone(&own.aborted), to as usize);
     let sum = thread::spawn(move || {
         while !aborted.load(Ordering::Relaxed) {
-            let parts: Option<Vec<Vec<f32>>> = paths.iter().map(|path| left(path)).collect();
+            let parts: Option<Vec<Vec<f32>>> = paths.iter().map(|path| left(path, kind)).collect();
             let Some(parts) = parts else {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            // SAFETY: as above; the caller leaves the memory alone until the sum is done.
-            let sums = unsafe { std::slice::from_raw_parts_mut(to as *mut f32, count) };
-            for (at, sum) in sums.iter_mut().enumerate() {
-                *sum = parts.iter().map(|part| part[at]).sum();
+            let sum = |at: usize| parts.iter().map(|part| part[at]).sum::<f32>();
+            for at in 0..count {
+                // SAFETY: as above, and so many have room there; the caller leaves the memory alone until the sum is done.
+                unsafe {
+                    match kind {
+                        BFLOAT16 => *(to as *mut bf16).add(at) = bf16::from_f32(sum(at)),
+                        _ => *(to as *mut f32).add(at) = sum(at),
+                    }
+                }
             }
             done.store(true, Ordering::Release);
             return;

@@ -1,9 +1,11 @@
 //! Groups of real processes: this test binary, started once for each rank.
 
 use super::super::native::tests::small;
+use super::super::tree_sum::tree_sum;
 use super::super::{Recorder, batch_gradients, to_host, upload};
 use super::*;
 use crate::model::Network;
+use half::bf16;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runboard::launch::Rendezvous;
@@ -170,17 +172,25 @@ fn obey(orders: Orders) -> Result<()> {
                 own.resize(length.next_multiple_of(group.members().len()), 0.0);
                 let own = Tensor::from_slice(&own);
                 let sum = group.start_sum(values(orders.rank, length));
-                let mean = group.start_mean(own.shallow_clone());
-                (length, own, sum, mean)
+                let means = [ReducePrecision::Float32, ReducePrecision::Bf16].map(|precision| {
+                    let own = own.copy();
+                    let mean = group.start_mean(own.shallow_clone(), precision);
+                    (own, mean)
+                });
+                (length, sum, means)
             });
-            for (length, own, sum, mean) in started {
+            for (length, sum, means) in started {
                 let sums = group.finish_sum(sum)?;
-                group.finish_mean(mean?)?;
-                let means = &Vec::<f32>::try_from(own)?[..length];
-                println!("\n> sum {} mean {}", hash(&sums), hash(means));
+                println!("\n> sum {}", hash(&sums));
+                for (own, mean) in means {
+                    group.finish_mean(mean?)?;
+                    let means = &Vec::<f32>::try_from(own)?[..length];
+                    println!("\n> mean {}", hash(means));
+                }
             }
             let uneven = Tensor::from_slice(&vec![1.0_f32; group.members().len() + 1]);
-            println!("\n> uneven {}", group.start_mean(uneven).is_err());
+            let uneven = group.start_mean(uneven, ReducePrecision::Float32);
+            println!("\n> uneven {}", uneven.is_err());
             for length in LENGTHS {
                 let own = vec![u8::try_from(orders.rank + 1)?; length * (orders.rank + 1)];
                 let bytes = group.broadcast(own)?;
@@ -233,8 +243,15 @@ fn obey(orders: Orders) -> Result<()> {
             let labels = vec![0, 9, i64::try_from(orders.rank)?, 4];
             let (images, labels) = upload(pixels.collect(), labels, crop, &device);
             stand_in::WAITS.store(true, Ordering::Relaxed);
-            for on_gpus in [false, true] {
-                if on_gpus {
+            let (exactly, rounded) = (ReducePrecision::Float32, ReducePrecision::Bf16);
+            for (on_gpus, precision) in [
+                (false, exactly),
+                (false, rounded),
+                (true, exactly),
+                (true, rounded),
+            ] {
+                spec.compute.reduce_precision = precision;
+                if on_gpus && !group.is_on_gpus() {
                     let gpu = stand_in::gpu(i32::try_from(orders.rank)?);
                     let met = group.meet_on(Ok(gpu))?;
                     assert_eq!(met, Ok(()));
@@ -280,7 +297,7 @@ fn obey(orders: Orders) -> Result<()> {
 
 /// The stand-in computes beside libtorch, which here divides on the host: only when the sum is there.
 fn mean_on_gpus(group: &mut Group, values: &Tensor) -> Result<()> {
-    group.sum_on_gpus(values)?;
+    group.sum_on_gpus(std::slice::from_ref(values))?;
     group.settle()?;
     let mut values = values.shallow_clone();
     let _ = values.f_div_scalar_(group.members().len() as f64)?;
@@ -290,7 +307,8 @@ fn mean_on_gpus(group: &mut Group, values: &Tensor) -> Result<()> {
 /// Two operations that are under way at once.
 fn step(group: &mut Group) -> Result<()> {
     let sum = group.start_sum(vec![1.0; 1000]);
-    let mean = group.start_mean(Tensor::ones([12_000], (Kind::Float, Device::Cpu)))?;
+    let ones = Tensor::ones([12_000], (Kind::Float, Device::Cpu));
+    let mean = group.start_mean(ones, ReducePrecision::Float32)?;
     group.finish_sum(sum)?;
     group.finish_mean(mean)
 }
@@ -456,19 +474,26 @@ fn sums_and_means_have_the_bits_of_the_tree_on_every_rank_and_bytes_are_those_of
         let orders = (0..world).map(|rank| orders(Act::All, rank, world));
         for mut rank in start(store, directory.path(), orders.collect()) {
             rank.expect("connected");
-            let sums = LENGTHS.map(|length| {
-                let parts = (0..world).flat_map(|rank| values(rank, length));
-                let mut parts = parts.collect::<Vec<_>>();
-                tree_sum(&mut parts, length);
-                parts.truncate(length);
-                parts
-            });
+            let sums_of = |rounded: fn(f32) -> f32| {
+                LENGTHS.map(|length| {
+                    let parts = (0..world).flat_map(|rank| values(rank, length));
+                    let mut parts: Vec<f32> = parts.map(rounded).collect();
+                    tree_sum(&mut parts, length);
+                    parts.truncate(length);
+                    parts
+                })
+            };
+            let round = |value| bf16::from_f32(value).to_f32();
+            let (sums, rounded) = (sums_of(|value| value), sums_of(round));
             for sums in &sums {
                 rank.expect(&format!("sum {}", hash(sums)));
             }
-            for sums in &sums {
+            for (sums, rounded) in sums.iter().zip(&rounded) {
+                rank.expect(&format!("sum {}", hash(sums)));
                 let means: Vec<f32> = sums.iter().map(|sum| sum / world as f32).collect();
-                rank.expect(&format!("sum {} mean {}", hash(sums), hash(&means)));
+                rank.expect(&format!("mean {}", hash(&means)));
+                let means = rounded.iter().map(|sum| round(sum / world as f32));
+                rank.expect(&format!("mean {}", hash(&means.collect::<Vec<f32>>())));
             }
             rank.expect("uneven true");
             for _ in 0..=LENGTHS.len() {
@@ -591,12 +616,13 @@ fn gradients_summed_on_gpus_are_those_summed_by_gloo() {
     let mut ranks = start(Store::File, directory.path(), both.to_vec());
     let [one, other] = [0, 1].map(|rank| {
         ranks[rank].expect("connected");
-        let said = [ranks[rank].next().unwrap(), ranks[rank].next().unwrap()];
+        let said = [(); 4].map(|()| ranks[rank].next().unwrap());
         ranks[rank].expect("done");
         said
     });
     assert!(one[0].starts_with("gradients "), "{}", one[0]);
-    assert_eq!(one[0], one[1]);
+    assert_ne!(one[0], one[1]); // rounded
+    assert_eq!(one[..2], one[2..]);
     assert_eq!(one, other);
 }
 
