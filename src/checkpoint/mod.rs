@@ -41,6 +41,7 @@ pub use tensors::{EMA, LOOKAHEAD, NamedTensor, TensorGroups, WEIGHTS, averaged, 
 pub use version::CheckpointVersion;
 
 use crate::bail_user;
+use crate::data::ChannelStatistics;
 use crate::files;
 use crate::schedule::Average;
 use anyhow::{Context, Result, ensure};
@@ -76,6 +77,10 @@ pub struct CheckpointState {
     /// What training has come back from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rollbacks: Vec<Rollback>,
+    /// What the images are normalised by that is of the training images, with `input.normalize: dataset`; `None` otherwise, and in a
+    /// checkpoint of an earlier version. So the network can look at pictures where those images are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<ChannelStatistics>,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -4,14 +4,15 @@
 //! only has to load them; `network.json` says which network it is.
 
 use super::form::print_json;
+use super::network::statistics;
 use super::which::{CheckpointArg, Chosen};
 use super::{BestRunArg, path};
-use crate::checkpoint::{self, NamedTensor, safetensors};
+use crate::checkpoint::{self, Checkpoint, CheckpointState, NamedTensor, safetensors};
 use crate::data::{ChannelStatistics, SIDE, views};
 use crate::overview::bytes;
 use crate::run::{self, Evaluation, Journal, RunDir, data as run_data};
 use crate::spec::{LAYERS, Precision, Spec};
-use crate::{bail_user, console, files, user_error};
+use crate::{bail_user, console, files};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -50,18 +51,17 @@ pub struct Arguments {
 pub fn export(arguments: &Arguments) -> Result<i32> {
     let run = arguments.run.find()?;
     let spec = run::read_spec(&run)?;
-    let Chosen { entry, reason } = arguments.checkpoint.find(&run)?;
-    let (id, step) = (run.id(), entry.step);
+    let chosen = arguments.checkpoint.find(&run)?;
+    let (id, step) = (run.id(), chosen.entry.step);
     let default = || PathBuf::from(format!("{}-step-{step}", id.replace('/', "-")));
     let directory = arguments.output.clone().unwrap_or_else(default);
     check_is_free(&directory)?;
-    let tensors = checkpoint::load(&entry.path)
-        .map_err(|error| user_error!("{error:#}"))?
-        .tensors;
+    let Checkpoint { state, tensors } = chosen.load(&run)?;
+    let Chosen { entry, reason } = chosen;
     let group = checkpoint::averaged(&tensors);
     let weights = of_pytorch(checkpoint::group(&tensors, group)?, &spec)
         .with_context(|| format!("failed to export {}", entry.path.display()))?;
-    let network = network(&run, &spec, step, group)?;
+    let network = network(&run, &spec, &state, group)?;
     let network = format!("{}\n", serde_json::to_string_pretty(&network)?);
     let weights = safetensors(&weights)?;
     let contents: [(&str, &[u8]); 3] = [
@@ -156,11 +156,11 @@ fn of_pytorch(tensors: &[NamedTensor], spec: &Spec) -> Result<Vec<NamedTensor>> 
 }
 
 /// What the network is, what it sees and what its outputs mean.
-fn network(run: &RunDir, spec: &Spec, step: u64, group: &str) -> Result<Json> {
+fn network(run: &RunDir, spec: &Spec, state: &CheckpointState, group: &str) -> Result<Json> {
     let evaluations = Journal::read(&run.evaluations())?;
-    let scored = evaluations.iter().rfind(|it| it.step == step);
+    let scored = evaluations.iter().rfind(|it| it.step == state.step);
     let score = scored.and_then(Evaluation::score);
-    let statistics = run_data::statistics(run, spec)?;
+    let statistics = statistics(run, spec, state)?;
     let statistic = |of: fn(&ChannelStatistics) -> [f64; 3]| statistics.as_ref().map(of);
     let views = views(spec.eval.tta, &spec.input).into_iter();
     let views = views.map(|view| {
@@ -172,7 +172,7 @@ fn network(run: &RunDir, spec: &Spec, step: u64, group: &str) -> Result<Json> {
         "version": VERSION,
         "runboard": env!("CARGO_PKG_VERSION"),
         "run": run.id(),
-        "step": step,
+        "step": state.step,
         "weights": group,
         "accuracy": score.map(|score| score.accuracy),
         "labels": run_data::classes(run, &spec.data)?,

@@ -2,10 +2,10 @@
 
 use super::BestRunArg;
 use super::which::{CheckpointArg, Chosen};
-use crate::checkpoint::{CheckpointEntry, EMA, Lease};
+use crate::checkpoint::{CheckpointEntry, CheckpointState, EMA, Lease};
 use crate::compute::{self, Viewer};
 use crate::data::ChannelStatistics;
-use crate::run::{self, RunDir, data as run_data};
+use crate::run::{self, RunDir, commands, data as run_data};
 use crate::spec::{Override, Spec, Tta};
 use anyhow::Result;
 use clap::Args;
@@ -53,16 +53,35 @@ impl NetworkArgs {
             spec.compute.devices.clear();
             spec.eval.device = "auto".to_owned();
         }
-        let Chosen { entry, reason } = self.checkpoint.find(&run)?;
+        let chosen = self.checkpoint.find(&run)?;
+        let lease = Lease::take(&chosen.entry.path).ok();
+        let state = chosen.load(&run)?.state;
+        let Chosen { entry, reason } = chosen;
         Ok(ChosenNetwork {
-            _lease: Lease::take(&entry.path).ok(),
+            _lease: lease,
             classes: run_data::classes(&run, &spec.data)?,
-            statistics: run_data::statistics(&run, &spec)?,
+            statistics: statistics(&run, &spec, &state)?,
             checkpoint: entry,
             run,
             spec,
             reason,
         })
+    }
+}
+
+/// What images are normalised by that is of the training images, where the spec wants it: as the checkpoint has it; for one of an
+/// earlier version of those images.
+///
+/// # Errors
+/// As [`run_data::statistics`].
+pub(super) fn statistics(
+    run: &RunDir,
+    spec: &Spec,
+    state: &CheckpointState,
+) -> Result<Option<ChannelStatistics>> {
+    match state.statistics {
+        Some(statistics) => Ok(Some(statistics)),
+        None => run_data::statistics(run, spec, commands::resume_with_data),
     }
 }
 

@@ -5,9 +5,9 @@ use super::network::{ChosenNetwork, NetworkArgs};
 use super::path;
 use crate::catalog::{Form, Head, Kind, Table, Value};
 use crate::compute::{self, Measurement};
-use crate::data::{self, Images, RECORD_BYTES, Split};
+use crate::data::{self, Fingerprint, Images, RECORD_BYTES, Split};
 use crate::overview::count;
-use crate::run::data as run_data;
+use crate::run::{commands, data as run_data};
 use crate::spec::{Field, Override};
 use crate::{bail_user, console};
 use anyhow::{Context, Result};
@@ -29,7 +29,8 @@ pub struct Arguments {
     /// Which images of the data set
     #[arg(long, value_name = "IMAGES", value_enum, default_value_t = Set::Test)]
     on: Set,
-    /// Images of other files than the run's: a directory that `runboard data import` or `fetch` has made
+    /// A directory that has the images, where they are other ones than the run's, or were moved: one that `runboard data import` or
+    /// `fetch` has made
     #[arg(long, value_name = "DIR", value_parser = path())]
     data: Option<PathBuf>,
     /// Write JSON, whose names docs/json.md explains
@@ -68,8 +69,12 @@ impl Set {
 pub fn score(arguments: &Arguments) -> Result<i32> {
     let tta = arguments.tta.iter();
     let tta = tta.map(|tta| Override::text("eval.tta", tta).with_origin("--tta"));
-    let network = arguments.network.find(&tta.collect::<Vec<_>>())?;
+    let mut network = arguments.network.find(&tta.collect::<Vec<_>>())?;
     let images = match &arguments.data {
+        Some(directory) if is_own(&network, directory)? => {
+            network.spec.data.folder.clone_from(directory); // where they are if they were moved
+            own(&network, arguments.on)?
+        }
         Some(directory) => others(&network, directory, arguments.on)?,
         None => own(&network, arguments.on)?,
     };
@@ -122,13 +127,20 @@ pub fn score(arguments: &Arguments) -> Result<i32> {
     Ok(0)
 }
 
+/// Whether a directory has the run's own images.
+fn is_own(network: &ChosenNetwork, directory: &Path) -> Result<bool> {
+    let found = Fingerprint::of(directory).context("--data")?;
+    let is_known = run_data::fingerprint_digits(&network.run)?.is_some();
+    Ok(is_known && run_data::difference(&network.run, &found)?.is_none())
+}
+
 /// Images of the run's own data set.
 fn own(network: &ChosenNetwork, set: Set) -> Result<Images> {
-    let (run, spec) = (&network.run, &network.spec);
+    let (run, spec, hint) = (&network.run, &network.spec, commands::score_with_data);
     match set {
-        Set::Test => Ok(run_data::read(run, &spec.data, Split::Test)?.images),
-        Set::Training => Ok(run_data::read_training(run, spec)?.images),
-        Set::Validation => match run_data::read_training(run, spec)?.validation {
+        Set::Test => Ok(run_data::read(run, &spec.data, Split::Test, hint)?.images),
+        Set::Training => Ok(run_data::read_training(run, spec, hint)?.images),
+        Set::Validation => match run_data::read_training(run, spec, hint)?.validation {
             Some(images) => Ok(images),
             None => bail_user!(
                 "--on validation: {} has held out none (data.validation_images); want test or training",
@@ -144,7 +156,7 @@ fn others(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images>
         Set::Test => Split::Test,
         Set::Training => Split::Train,
         Set::Validation => bail_user!(
-            "--on validation: only the run's own training files have images held out; want no --data, or test or training"
+            "--on validation: only the run's own training files have images held out; want no --data, one that has those files, or test or training"
         ),
     };
     let classes = data::class_names(directory).context("--data")?;

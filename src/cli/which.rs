@@ -1,6 +1,6 @@
 //! Which checkpoint of a run a user means.
 
-use crate::checkpoint::{self, CheckpointEntry};
+use crate::checkpoint::{self, Checkpoint, CheckpointEntry};
 use crate::run::{Evaluation, EvaluationProgress, Journal, RunDir, Score};
 use crate::{bail_user, user_error};
 use anyhow::{Context, Result};
@@ -105,6 +105,27 @@ pub struct Chosen {
     pub entry: CheckpointEntry,
     /// As in "step 59, REASON"; empty for one that the user names.
     pub reason: String,
+}
+
+impl Chosen {
+    /// The checkpoint, read and verified.
+    ///
+    /// # Errors
+    /// A user error for one that is damaged, which names the others.
+    pub fn load(&self, run: &RunDir) -> Result<Checkpoint> {
+        checkpoint::load(&self.entry.path).map_err(|error| {
+            let others = checkpoint::list(&run.checkpoints()).unwrap_or_default();
+            let others = others.iter().filter(|it| it.step != self.entry.step);
+            let others: Vec<String> = others.map(|it| it.step.to_string()).collect();
+            match others.is_empty() {
+                true => user_error!("{error:#}"),
+                false => user_error!(
+                    "{error:#}; for another one: --checkpoint STEP, of {}",
+                    others.join(", ")
+                ),
+            }
+        })
+    }
 }
 
 impl CheckpointArg {

@@ -22,6 +22,11 @@ pub struct ChannelStatistics {
 }
 
 impl ChannelStatistics {
+    /// Those of the training images, if they are what images are normalised by.
+    pub fn wanted(input: &Input, training: &Images) -> Option<Self> {
+        (input.normalize == Normalize::Dataset).then(|| Self::of(training))
+    }
+
     /// Over all pixels of all images: from sums that are exact integers.
     pub fn of(images: &Images) -> Self {
         let (mut sums, mut squares) = ([0u64; CHANNELS], [0u64; CHANNELS]);

@@ -32,6 +32,16 @@ pub fn rerun_with_data(run: &ProcessDir) -> String {
     ])
 }
 
+/// How to look at a run's images with its network, whose place is left to the user.
+pub fn score_with_data(run: &ProcessDir) -> String {
+    runboard(&[
+        OsStr::new("score"),
+        &argument(run),
+        "--data".as_ref(),
+        "DIR".as_ref(),
+    ])
+}
+
 /// How to score the checkpoints of a run that are not scored.
 pub fn score(run: &ProcessDir) -> String {
     runboard(&[

@@ -235,14 +235,14 @@ pub fn fingerprint_digits(run: &RunDir) -> Result<Option<String>> {
 }
 
 /// Reads a split of the run's data where [`verify`] found them, or else where the spec says, and makes sure that they
-/// still are the same.
+/// still are the same. `hint` is the command by which a user may say where they are.
 ///
 /// # Errors
 /// A user error if they are not there, are damaged, or are others.
-pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
+pub fn read(run: &RunDir, data: &Data, split: Split, hint: Hint) -> Result<RunData> {
     let recorded = Record::load(run)?;
     let recorded = recorded.as_ref();
-    let examine = |directory: &Path| read_from(run, recorded, directory, split);
+    let examine = |directory: &Path| read_from(run, recorded, directory, split, hint);
     let places = places(run, recorded, data);
     let (place, (directory, read)) = match (search(data, &places, examine)?, data.source) {
         (Some(found), _) => found,
@@ -252,12 +252,7 @@ pub fn read(run: &RunDir, data: &Data, split: Split) -> Result<RunData> {
             (place, examine(&directory)?)
         }
         (None, Source::Cifar10) => {
-            return Err(not_found(
-                run,
-                data,
-                last_place(recorded, data),
-                commands::resume_with_data,
-            ));
+            return Err(not_found(run, data, last_place(recorded, data), hint));
         }
     };
     if recorded.is_none() {
@@ -272,6 +267,7 @@ fn read_from(
     recorded: Option<&Record>,
     directory: &Path,
     split: Split,
+    hint: Hint,
 ) -> Result<(PathBuf, RunData)> {
     let images = Images::read(directory, split)?;
     let classes = data::class_names(directory)?;
@@ -279,7 +275,6 @@ fn read_from(
         let difference = fingerprint.image_difference(split, &images);
         let difference = difference.or_else(|| fingerprint.class_difference(&classes));
         if let Some(difference) = difference {
-            let hint = commands::resume_with_data;
             return Err(other_data(run, directory, &difference, hint));
         }
     }
@@ -290,11 +285,11 @@ fn read_from(
 ///
 /// # Errors
 /// As [`read`] and [`Spec::training_images`].
-pub fn read_training(run: &RunDir, spec: &Spec) -> Result<TrainingData> {
+pub fn read_training(run: &RunDir, spec: &Spec, hint: Hint) -> Result<TrainingData> {
     let RunData {
         mut images,
         classes,
-    } = read(run, &spec.data, Split::Train)?;
+    } = read(run, &spec.data, Split::Train, hint)?;
     spec.training_images(images.len())?;
     let validation = match spec.data.validation_images {
         0 => None,
@@ -315,7 +310,7 @@ pub fn read_training(run: &RunDir, spec: &Spec) -> Result<TrainingData> {
 pub fn classes(run: &RunDir, data: &Data) -> Result<Vec<String>> {
     let classes = match Record::load(run)? {
         Some(record) => record.fingerprint.classes().to_vec(),
-        None => read(run, data, Split::Test)?.classes,
+        None => read(run, data, Split::Test, commands::resume_with_data)?.classes,
     };
     if classes.len() != CLASS_COUNT {
         bail_user!(
@@ -332,10 +327,10 @@ pub fn classes(run: &RunDir, data: &Data) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// As [`read_training`], where they are needed.
-pub fn statistics(run: &RunDir, spec: &Spec) -> Result<Option<ChannelStatistics>> {
+pub fn statistics(run: &RunDir, spec: &Spec, hint: Hint) -> Result<Option<ChannelStatistics>> {
     match spec.input.normalize {
         Normalize::Dataset => {
-            let training = read_training(run, spec)?;
+            let training = read_training(run, spec, hint)?;
             Ok(Some(ChannelStatistics::of(&training.images)))
         }
         Normalize::Image | Normalize::None => Ok(None),
@@ -491,7 +486,12 @@ mod tests {
         }
 
         fn read(&self, split: Split) -> Result<RunData, String> {
-            user_message(read(&self.run, &self.data, split))
+            user_message(read(
+                &self.run,
+                &self.data,
+                split,
+                commands::resume_with_data,
+            ))
         }
 
         /// Move the data to another place, which is returned.
@@ -683,11 +683,11 @@ mod tests {
         fs::rename(&before, &after).unwrap();
         let run = run_in(&after);
         // By a trainer alone, and by a resume; the second time the images are generated anew.
-        read(&run, &data, Split::Train).unwrap();
+        read(&run, &data, Split::Train, commands::resume_with_data).unwrap();
         for _ in 0..2 {
             let lock = Lock::take(&run, Role::Supervisor).unwrap();
             verify(&run, &lock, &data, None, || Ok(None)).unwrap();
-            read(&run, &data, Split::Test).unwrap();
+            read(&run, &data, Split::Test, commands::resume_with_data).unwrap();
             let recorded = Record::load(&run).unwrap().unwrap().folder;
             assert_eq!(recorded, folder);
             fs::remove_dir_all(&folder).unwrap();

@@ -1,8 +1,9 @@
 //! `runboard predict`: what a run's network makes of pictures.
 
 use crate::json::assert_documented;
-use crate::support::{Done, Project, copy_programs_that_tell_starts, journal};
+use crate::support::{Done, Project, copy_programs_that_tell_starts, journal, with_sets};
 use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
+use runboard::checkpoint;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -386,6 +387,64 @@ fn predict_starts_the_program_that_computes_once() {
 }
 
 #[test]
+fn network_that_normalises_by_all_training_images_predicts_where_they_are_not() {
+    let project = Project::new();
+    let images = ["--train-images", "200", "--test-images", "50"];
+    project.succeed(&[&["data", "synthesize", "images"], &images[..]].concat());
+    let made = WalkDir::new(project.path("images")).into_iter().flatten();
+    let mut made = made.filter(|file| file.file_name() == "test_batch.bin");
+    let folder = made.next().unwrap().path().parent().unwrap().to_owned();
+    RgbImage::from_fn(32, 32, |x, y| Rgb([x as u8 * 8, y as u8 * 8, 90]))
+        .save(project.path("a.png"))
+        .unwrap();
+    let sets = [
+        "data.source=cifar10",
+        "data.validation_images=20",
+        "input.normalize=dataset",
+    ];
+    let run = [
+        "run",
+        "small",
+        "--quiet",
+        "--data",
+        folder.to_str().unwrap(),
+    ];
+    project.succeed(&with_sets(&run, &sets));
+    let run = project.run("small");
+    let predict = || predicted(&project, &["small", "a.png"]);
+    let (picture, held_out) = (
+        predict(),
+        scored(&project, &["small", "--on", "validation"]),
+    );
+
+    let moved = project.path("moved");
+    fs::rename(&folder, &moved).unwrap();
+    assert_eq!(predict(), picture);
+    project.succeed(&["export", "small", "-o", "exported"]);
+    let lost = project.runboard(&["score", "small"]);
+    assert_eq!(lost.code, Some(2), "{}", lost.err);
+    assert!(lost.err.contains("runboard score "), "{}", lost.err);
+    assert!(lost.err.contains(" --data DIR"), "{}", lost.err);
+    let found = ["small", "--data", moved.to_str().unwrap(), "--on"];
+    let validation = scored(&project, &[&found[..], &["validation"]].concat());
+    assert_eq!(validation, held_out);
+    let training = scored(&project, &[&found[..], &["training"]].concat());
+    assert_eq!(training["images"], 180);
+
+    // A checkpoint of an earlier version has no statistics.
+    let checkpoints = run.join("checkpoints");
+    let best = fs::canonicalize(checkpoints.join("best")).unwrap();
+    let mut earlier = checkpoint::load(&best).unwrap();
+    assert!(earlier.state.statistics.take().is_some());
+    checkpoint::save(&checkpoints, &earlier).unwrap();
+    let lost = project.runboard(&["predict", "small", "a.png"]);
+    assert_eq!(lost.code, Some(2), "{}", lost.err);
+    assert!(lost.err.contains("the data of small/"), "{}", lost.err);
+    fs::rename(&moved, &folder).unwrap();
+    assert_eq!(predict(), picture);
+}
+
+#[test]
 fn predict_says_which_checkpoints_there_are() {
     let project = Project::new();
     let run = project.fresh("one", &[]);
@@ -420,6 +479,10 @@ fn predict_says_which_checkpoints_there_are() {
     let damaged = error(&[]);
     assert!(
         damaged.contains("failed to load checkpoint ") && damaged.contains("ema.safetensors"),
+        "{damaged}"
+    );
+    assert!(
+        damaged.ends_with("; for another one: --checkpoint STEP, of 0\n"),
         "{damaged}"
     );
     project.succeed(&["predict", run_name, "a.png", "--checkpoint", "0"]);

@@ -157,11 +157,16 @@ impl<'a> Evaluator<'a> {
         let (device, device_name) = backend::device("eval.device", &device)?;
         backend::prepare(&spec.compute, threads(&spec))?;
         let RunData { images, classes } = run::with_heartbeat(status, run, || {
-            run::data::read(run, &spec.data, Split::Test)
+            run::data::read(
+                run,
+                &spec.data,
+                Split::Test,
+                run::commands::resume_with_data,
+            )
         })?;
         let training =
             if spec.data.validation_images > 0 || spec.input.normalize == Normalize::Dataset {
-                let read = || run::data::read_training(run, &spec);
+                let read = || run::data::read_training(run, &spec, run::commands::resume_with_data);
                 Some(run::with_heartbeat(status, run, read)?)
             } else {
                 None

@@ -22,7 +22,7 @@ pub use round_trip::round_trip;
 use runboard::checkpoint::queue::EvaluationQueue;
 use runboard::checkpoint::{self, Checkpoint, Rollback};
 use runboard::console;
-use runboard::data::{Images, Share};
+use runboard::data::{ChannelStatistics, Images, Share};
 use runboard::files;
 use runboard::launch::Launch;
 use runboard::run::data::TrainingData;
@@ -157,6 +157,8 @@ struct Trainer<'a> {
     run: &'a RunDir,
     spec: &'a Spec,
     images: Arc<Images>,
+    /// What they are normalised by, if it is of all of them.
+    statistics: Option<ChannelStatistics>,
     input: BatchSource,
     /// Where others train with this process.
     ranks: Option<Ranks>,
@@ -214,7 +216,9 @@ impl<'a> Trainer<'a> {
         let threads = backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
         let TrainingData {
             images, classes, ..
-        } = run::with_heartbeat(status, run, || run::data::read_training(run, spec))?;
+        } = run::with_heartbeat(status, run, || {
+            run::data::read_training(run, spec, run::commands::resume_with_data)
+        })?;
         let images = Arc::new(images);
         status.steps = spec.train.total_steps(images.len());
 
@@ -280,6 +284,7 @@ impl<'a> Trainer<'a> {
             run,
             spec,
             schedule: Schedule::new(spec, images.len()),
+            statistics: ChannelStatistics::wanted(&spec.input, &images),
             images,
             input,
             ranks,
@@ -497,6 +502,7 @@ impl<'a> Trainer<'a> {
                 first_loss,
                 steps_above_limit,
                 rollbacks: self.rollbacks.clone(),
+                statistics: self.statistics,
             },
             tensors: self.optimizer.state(),
         };

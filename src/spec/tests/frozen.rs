@@ -207,9 +207,13 @@ fn frozen_spec_that_lacks_a_field_of_its_version_is_refused() {
 
 #[test]
 fn frozen_spec_of_a_later_version_or_with_an_unknown_field_is_refused() {
+    let later = VERSION + 1;
+    let text = SECOND.replace("version: 2", &format!("version: {later}"));
     assert_eq!(
-        read(&SECOND.replace("version: 2", "version: 7")).unwrap_err(),
-        "experiments/spec.yaml:1:10: version: got 7, want a version from 1 to 6 (a newer runboard reads later ones)"
+        read(&text).unwrap_err(),
+        format!(
+            "experiments/spec.yaml:1:10: version: got {later}, want a version from 1 to {VERSION} (a newer runboard reads later ones)"
+        )
     );
     let unknown = read(&SECOND.replace("  restarts: 3", "  restart: 3")).unwrap_err();
     assert!(

@@ -89,7 +89,8 @@ fn train_until_ending(
 ) -> Result<Ending> {
     let (device, name) = backend::training_device(&spec.compute, launch)?;
     backend::prepare(&spec.compute, launch.threads(&spec.compute))?;
-    let images = Arc::new(run::data::read_training(run, spec)?.images);
+    let images =
+        Arc::new(run::data::read_training(run, spec, run::commands::resume_with_data)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let mut group = connect(run, spec, launch, files.store, None, None)?;
     meet_on_gpus(&mut group, spec, &fresh).map_err(|error| match is_user_error(&error) {
