@@ -40,6 +40,8 @@ struct Gloo {
   at::Tensor output;
   // Of the next exchange. All ranks make the same ones in the same order.
   int tag = 0;
+  // Whether all ranks are on this host.
+  bool within_host = false;
 };
 
 template <typename F>
@@ -69,26 +71,22 @@ at::Tensor numbers(const at::Tensor& bytes, int64_t count, const at::Tensor& val
 // Send a part to each other rank and receive one of each. So the values go from where they lie to where they belong: Gloo's own
 // all-gather makes two copies of them on the way, and hands each operation to another thread.
 //
-// All sends come first. Gloo sends when the other rank is ready to receive: this thread does so if that is so already, else Gloo's
-// own one when it hears of it. While this thread sends, nothing must come on the same connection: Gloo's thread would ask the kernel
-// again and again for what it cannot take before this thread lets go of the connection, and keep a core from whoever computes.
-// And nothing comes before this rank is ready to receive.
+// Gloo sends when it has heard that the other rank is ready to receive: this thread does so if it has heard that already, else Gloo's
+// own one later. A rank that says it is ready only after its own part gets nothing before that has been sent, so over a network it
+// says so first. Within a host that part is sent at once. But there this thread and Gloo's want the same cores: while this one
+// sends, and what comes meanwhile cannot be taken, Gloo's asks the kernel again and again. So there nothing shall come so early.
 void exchange(Gloo& gloo, const std::vector<at::Tensor>& to, const std::vector<at::Tensor>& from) {
   const int ranks = gloo.group->getSize();
   const int own = gloo.group->getRank();
   const int tag = gloo.tag;
   gloo.tag = (tag + 1) % (1 << 30);
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
-  for (int rank = 0; rank < ranks; ++rank) {
-    if (rank != own) {
-      std::vector<at::Tensor> part{to[rank]};
-      works.push_back(gloo.group->send(part, rank, tag));
-    }
-  }
-  for (int rank = 0; rank < ranks; ++rank) {
-    if (rank != own) {
-      std::vector<at::Tensor> part{from[rank]};
-      works.push_back(gloo.group->recv(part, rank, tag));
+  for (const bool sends : {gloo.within_host, !gloo.within_host}) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      if (rank != own) {
+        std::vector<at::Tensor> part{sends ? to[rank] : from[rank]};
+        works.push_back(sends ? gloo.group->send(part, rank, tag) : gloo.group->recv(part, rank, tag));
+      }
     }
   }
   for (const auto& work : works) {
@@ -159,13 +157,13 @@ bool runboard_store_get(Store* store, const char* key, uint8_t* value, size_t ca
   });
 }
 
-bool runboard_gloo_new(Store* store, int rank, int world, const char* address, int64_t timeout_ms, Gloo** gloo, ErrorText error) {
+bool runboard_gloo_new(Store* store, int rank, int world, const char* address, bool within_host, int64_t timeout_ms, Gloo** gloo, ErrorText error) {
   return quietly_guarded(error, [&] {
     auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout_ms));
     options->threads = 1;
     options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address, /*lazyInit=*/false));
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, world, options);
-    *gloo = new Gloo{std::move(group), {}, {}, 0};
+    *gloo = new Gloo{std::move(group), {}, {}, 0, within_host};
   });
 }
 

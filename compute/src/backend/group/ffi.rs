@@ -6,7 +6,7 @@ use bytemuck::Pod;
 use half::bf16;
 use std::ffi::{CString, c_char, c_void};
 use std::marker::PhantomData;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -83,6 +83,7 @@ unsafe extern "C" {
         rank: i32,
         world: i32,
         address: *const c_char,
+        within_host: bool,
         timeout_ms: i64,
         gloo: *mut *mut RawGloo,
         error: RawError,
@@ -254,10 +255,11 @@ impl Gloo {
         store: &Store,
         rank: usize,
         world: usize,
-        address: &str,
+        address: IpAddr,
         timeout: Duration,
     ) -> Result<Self> {
-        let address = c_string(address)?;
+        let within_host = address.is_loopback();
+        let address = c_string(address.to_string())?;
         let (rank, ranks) = (i32::try_from(rank)?, i32::try_from(world)?);
         let mut raw = ptr::null_mut();
         call(|error| {
@@ -269,6 +271,7 @@ impl Gloo {
                     rank,
                     ranks,
                     address.as_ptr(),
+                    within_host,
                     millis(timeout),
                     &mut raw,
                     error,

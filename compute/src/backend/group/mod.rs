@@ -37,7 +37,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sockets::Socket;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -201,8 +201,7 @@ impl Group {
             summed: Duration::ZERO,
             ended: None,
         };
-        let build =
-            move |links: &mut Links| build(links, rank, world, &address.to_string(), timeout);
+        let build = move |links: &mut Links| build(links, rank, world, address, timeout);
         group.addresses = group
             .run(build)
             .context("failed to connect to the other ranks")?;
@@ -558,7 +557,7 @@ fn build(
     links: &mut Links,
     rank: usize,
     world: usize,
-    address: &str,
+    address: IpAddr,
     timeout: Duration,
 ) -> Result<HashMap<SocketAddr, usize>> {
     // Which sockets are new tells only if one group is built at a time.
