@@ -6,7 +6,7 @@
 //!   step-00001000/
 //!     weights.safetensors   the weights after the step
 //!     ema.safetensors       their moving average; a file for each group of tensors
-//!     state.json            the step and what else a resumed run needs
+//!     state.json            the step, and what else resuming and predicting need
 //!     manifest.json         format version, size and SHA-256 of each file
 //!   step-00002000.damaged/  one that could not be loaded, in quarantine, see [`restore`]
 //!   best -> step-00001000   by evaluation

@@ -10,7 +10,7 @@ use super::{BestRunArg, path};
 use crate::checkpoint::{self, Checkpoint, CheckpointState, NamedTensor, safetensors};
 use crate::data::{ChannelStatistics, SIDE, views};
 use crate::overview::bytes;
-use crate::run::{self, Evaluation, Journal, RunDir, data as run_data};
+use crate::run::{self, Evaluation, Journal, RunDir, commands, data as run_data};
 use crate::spec::{LAYERS, Precision, Spec};
 use crate::{bail_user, console, files};
 use anyhow::{Context, Result};
@@ -160,7 +160,7 @@ fn network(run: &RunDir, spec: &Spec, state: &CheckpointState, group: &str) -> R
     let evaluations = Journal::read(&run.evaluations())?;
     let scored = evaluations.iter().rfind(|it| it.step == state.step);
     let score = scored.and_then(Evaluation::score);
-    let statistics = statistics(run, spec, state)?;
+    let statistics = statistics(run, spec, state, commands::resume_with_data)?;
     let statistic = |of: fn(&ChannelStatistics) -> [f64; 3]| statistics.as_ref().map(of);
     let views = views(spec.eval.tta, &spec.input).into_iter();
     let views = views.map(|view| {

@@ -5,11 +5,12 @@ use super::which::{CheckpointArg, Chosen};
 use crate::checkpoint::{CheckpointEntry, CheckpointState, EMA, Lease};
 use crate::compute::{self, Viewer};
 use crate::data::ChannelStatistics;
-use crate::run::{self, RunDir, commands, data as run_data};
+use crate::run::{self, RunDir, data as run_data};
 use crate::spec::{Override, Spec, Tta};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use std::path::Path;
 
 /// Which network, and where it computes.
 #[derive(Args, Debug)]
@@ -40,13 +41,22 @@ pub struct ChosenNetwork {
 }
 
 impl NetworkArgs {
-    /// The network, of a run whose evaluation is changed so.
+    /// The network, of a run whose evaluation is changed so. `images` may say where its images are if they were moved, and
+    /// `hint` is the command by which a user says so.
     ///
     /// # Errors
     /// A user error for a run or a checkpoint that is not there, a device that is not, and a change that the spec does not allow.
-    pub fn find(&self, changes: &[Override]) -> Result<ChosenNetwork> {
+    pub fn find(
+        &self,
+        changes: &[Override],
+        images: Option<&Path>,
+        hint: run_data::Hint,
+    ) -> Result<ChosenNetwork> {
         let run = self.run.find()?;
         let mut spec = run::read_spec(&run)?.changed(&run.spec(), changes)?;
+        if let Some(images) = images {
+            spec.data.folder = images.to_owned();
+        }
         if let Some(device) = &self.device {
             compute::machine()?.gpu("--device", device)?;
             spec.compute.device.clone_from(device);
@@ -60,7 +70,7 @@ impl NetworkArgs {
         Ok(ChosenNetwork {
             _lease: lease,
             classes: run_data::classes(&run, &spec.data)?,
-            statistics: statistics(&run, &spec, &state)?,
+            statistics: statistics(&run, &spec, &state, hint)?,
             checkpoint: entry,
             run,
             spec,
@@ -78,10 +88,11 @@ pub(super) fn statistics(
     run: &RunDir,
     spec: &Spec,
     state: &CheckpointState,
+    hint: run_data::Hint,
 ) -> Result<Option<ChannelStatistics>> {
     match state.statistics {
         Some(statistics) => Ok(Some(statistics)),
-        None => run_data::statistics(run, spec, commands::resume_with_data),
+        None => run_data::statistics(run, spec, hint),
     }
 }
 

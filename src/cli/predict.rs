@@ -10,6 +10,7 @@ use crate::data::{
 };
 use crate::error::BAD_INPUT;
 use crate::overview::{count, table};
+use crate::run::commands;
 use crate::spec::Spec;
 use crate::{console, user_error};
 use anyhow::{Result, ensure};
@@ -56,7 +57,9 @@ struct Told {
 
 /// Shows the most probable classes of each picture.
 pub fn predict(arguments: &Arguments) -> Result<i32> {
-    let network = arguments.network.find(&[])?;
+    let network = arguments
+        .network
+        .find(&[], None, commands::resume_with_data)?;
     let (spec, classes) = (&network.spec, &network.classes);
 
     let mut found: Vec<Found> = Vec::new();

@@ -5,8 +5,9 @@ use super::network::{ChosenNetwork, NetworkArgs};
 use super::path;
 use crate::catalog::{Form, Head, Kind, Table, Value};
 use crate::compute::{self, Measurement};
-use crate::data::{self, Fingerprint, Images, RECORD_BYTES, Split};
+use crate::data::{self, Images, RECORD_BYTES, Split};
 use crate::overview::count;
+use crate::run::data::{RunData, TrainingData};
 use crate::run::{commands, data as run_data};
 use crate::spec::{Field, Override};
 use crate::{bail_user, console};
@@ -69,14 +70,13 @@ impl Set {
 pub fn score(arguments: &Arguments) -> Result<i32> {
     let tta = arguments.tta.iter();
     let tta = tta.map(|tta| Override::text("eval.tta", tta).with_origin("--tta"));
-    let mut network = arguments.network.find(&tta.collect::<Vec<_>>())?;
-    let images = match &arguments.data {
-        Some(directory) if is_own(&network, directory)? => {
-            network.spec.data.folder.clone_from(directory); // where they are if they were moved
-            own(&network, arguments.on)?
-        }
-        Some(directory) => others(&network, directory, arguments.on)?,
-        None => own(&network, arguments.on)?,
+    let (elsewhere, hint) = (arguments.data.as_deref(), commands::score_with_data);
+    let network = arguments
+        .network
+        .find(&tta.collect::<Vec<_>>(), elsewhere, hint)?;
+    let images = match elsewhere {
+        Some(directory) => in_directory(&network, directory, arguments.on)?,
+        None => recorded(&network, arguments.on)?,
     };
     let scored = compute::score(
         &network.spec,
@@ -127,39 +127,60 @@ pub fn score(arguments: &Arguments) -> Result<i32> {
     Ok(0)
 }
 
-/// Whether a directory has the run's own images.
-fn is_own(network: &ChosenNetwork, directory: &Path) -> Result<bool> {
-    let found = Fingerprint::of(directory).context("--data")?;
-    let is_known = run_data::fingerprint_digits(&network.run)?.is_some();
-    Ok(is_known && run_data::difference(&network.run, &found)?.is_none())
-}
-
-/// Images of the run's own data set.
-fn own(network: &ChosenNetwork, set: Set) -> Result<Images> {
+/// Images of the run's own data set, where it was last.
+fn recorded(network: &ChosenNetwork, set: Set) -> Result<Images> {
     let (run, spec, hint) = (&network.run, &network.spec, commands::score_with_data);
     match set {
         Set::Test => Ok(run_data::read(run, &spec.data, Split::Test, hint)?.images),
-        Set::Training => Ok(run_data::read_training(run, spec, hint)?.images),
-        Set::Validation => match run_data::read_training(run, spec, hint)?.validation {
-            Some(images) => Ok(images),
-            None => bail_user!(
-                "--on validation: {} has held out none (data.validation_images); want test or training",
-                run.id()
-            ),
-        },
+        Set::Training | Set::Validation => {
+            trained_on(network, run_data::read_training(run, spec, hint)?, set)
+        }
     }
 }
 
-/// Images of other files, of the same classes.
-fn others(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images> {
+/// Images in another directory: the run's own, if they were moved there, or others of the same classes.
+fn in_directory(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images> {
     let split = match set {
         Set::Test => Split::Test,
-        Set::Training => Split::Train,
-        Set::Validation => bail_user!(
-            "--on validation: only the run's own training files have images held out; want no --data, one that has those files, or test or training"
-        ),
+        Set::Training | Set::Validation => Split::Train,
     };
+    let images = Images::read(directory, split).context("--data")?;
     let classes = data::class_names(directory).context("--data")?;
+    let is_own = run_data::is_recorded(&network.run, split, &images, &classes)?;
+    match set {
+        Set::Training | Set::Validation if is_own => {
+            let data = RunData { images, classes };
+            trained_on(network, run_data::held_out(data, &network.spec)?, set)
+        }
+        Set::Validation => bail_user!(
+            "--on validation: {} has not the files that {} trains on, of which it has held images out; want --data with a \
+             directory that has them, no --data, or --on test or training",
+            directory.display(),
+            network.run.id()
+        ),
+        Set::Test | Set::Training => of_classes(network, directory, images, &classes),
+    }
+}
+
+/// Of a run's training files the images that it trains on, or those that it has held out.
+fn trained_on(network: &ChosenNetwork, data: TrainingData, set: Set) -> Result<Images> {
+    match (set, data.validation) {
+        (Set::Validation, Some(images)) => Ok(images),
+        (Set::Validation, None) => bail_user!(
+            "--on validation: {} has held out none (data.validation_images); want test or training",
+            network.run.id()
+        ),
+        (Set::Test | Set::Training, _) => Ok(data.images),
+    }
+}
+
+/// These images with the labels that the network has for their classes.
+fn of_classes(
+    network: &ChosenNetwork,
+    directory: &Path,
+    images: Images,
+    classes: &[String],
+) -> Result<Images> {
     let label = |class| network.classes.iter().position(|it| it == class);
     let labels: Option<Vec<usize>> = classes.iter().map(label).collect();
     let Some(labels) = labels else {
@@ -171,7 +192,6 @@ fn others(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<Images>
             network.classes.join(", ")
         );
     };
-    let images = Images::read(directory, split).context("--data")?;
     let mut records = images.records().to_vec();
     for record in records.chunks_exact_mut(RECORD_BYTES) {
         record[0] = labels[usize::from(record[0])] as u8; // by its name, whatever its number there

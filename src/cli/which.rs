@@ -55,13 +55,7 @@ impl Which {
         match there.iter().position(|entry| entry.step == step) {
             Some(found) => Ok(there.swap_remove(found)),
             None => {
-                let steps: Vec<String> = there.iter().map(|entry| entry.step.to_string()).collect();
-                let steps = match &steps[..] {
-                    [first, .., last] if steps.len() > 6 => {
-                        format!("{} of steps {first} to {last}, the newest", steps.len())
-                    }
-                    _ => format!("those of {}", steps.join(", ")),
-                };
+                let steps = steps_of(&there.iter().collect::<Vec<_>>());
                 let is_best = if self == Which::Best {
                     ", the best one,"
                 } else {
@@ -73,6 +67,20 @@ impl Which {
                     directory.display()
                 ))
             }
+        }
+    }
+}
+
+/// Which checkpoints there are, the oldest first, in a few words.
+fn steps_of(there: &[&CheckpointEntry]) -> String {
+    match there {
+        [first, .., last] if there.len() > 6 => {
+            let (first, last) = (first.step, last.step);
+            format!("{} of steps {first} to {last}, the newest", there.len())
+        }
+        _ => {
+            let steps: Vec<String> = there.iter().map(|entry| entry.step.to_string()).collect();
+            format!("those of {}", steps.join(", "))
         }
     }
 }
@@ -116,12 +124,12 @@ impl Chosen {
         checkpoint::load(&self.entry.path).map_err(|error| {
             let others = checkpoint::list(&run.checkpoints()).unwrap_or_default();
             let others = others.iter().filter(|it| it.step != self.entry.step);
-            let others: Vec<String> = others.map(|it| it.step.to_string()).collect();
+            let others: Vec<&CheckpointEntry> = others.collect();
             match others.is_empty() {
                 true => user_error!("{error:#}"),
                 false => user_error!(
-                    "{error:#}; for another one: --checkpoint STEP, of {}",
-                    others.join(", ")
+                    "{error:#}; for another one: --checkpoint STEP; there are {}",
+                    steps_of(&others)
                 ),
             }
         })

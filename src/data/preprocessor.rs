@@ -67,8 +67,7 @@ impl Preprocessor {
     /// # Panics
     /// If they are needed and not there.
     pub fn new(input: &Input, training: Option<&Images>) -> Self {
-        let statistics = (input.normalize == Normalize::Dataset)
-            .then(|| ChannelStatistics::of(training.expect("the training images")));
+        let statistics = training.and_then(|training| ChannelStatistics::wanted(input, training));
         Self::with_statistics(input, statistics)
     }
 

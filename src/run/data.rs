@@ -223,6 +223,24 @@ pub fn difference(run: &RunDir, found: &Fingerprint) -> Result<Option<String>> {
     Ok(recorded.and_then(|record| record.fingerprint.difference(found)))
 }
 
+/// Whether these are the images of a split of the run's data, with the same classes; not if it has no record of them.
+///
+/// # Errors
+/// If the record cannot be read.
+pub fn is_recorded(
+    run: &RunDir,
+    split: Split,
+    images: &Images,
+    classes: &[String],
+) -> Result<bool> {
+    let is_it = |Record { fingerprint, .. }: Record| {
+        let difference = fingerprint.image_difference(split, images);
+        let difference = difference.or_else(|| fingerprint.class_difference(classes));
+        difference.is_none()
+    };
+    Ok(Record::load(run)?.is_some_and(is_it))
+}
+
 /// What stands for the run's data where people compare runs; none before they were read for the first time.
 ///
 /// # Errors
@@ -286,10 +304,18 @@ fn read_from(
 /// # Errors
 /// As [`read`] and [`Spec::training_images`].
 pub fn read_training(run: &RunDir, spec: &Spec, hint: Hint) -> Result<TrainingData> {
+    held_out(read(run, &spec.data, Split::Train, hint)?, spec)
+}
+
+/// Holds out of the training files what the spec wants.
+///
+/// # Errors
+/// That of [`Spec::training_images`].
+pub fn held_out(data: RunData, spec: &Spec) -> Result<TrainingData> {
     let RunData {
         mut images,
         classes,
-    } = read(run, &spec.data, Split::Train, hint)?;
+    } = data;
     spec.training_images(images.len())?;
     let validation = match spec.data.validation_images {
         0 => None,

@@ -226,7 +226,7 @@ pub enum ReducePrecision {
     /// Not at all.
     #[default]
     Float32,
-    /// bfloat16, and their mean as well.
+    /// bfloat16: by Gloo their mean as well, by NCCL their sums on the way.
     Bf16,
 }
 

@@ -500,6 +500,7 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
             "timeout_secs: 60",
             "elastic: false",
             "process_group: auto",
+            "reduce_precision: float32",
             "device: auto",
         ];
         later.contains(&&*line)
@@ -516,7 +517,7 @@ fn sweep_of_an_earlier_version_is_listed_and_shown() {
     ] {
         let text = fs::read_to_string(project.path(&path)).unwrap();
         let (later, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(is_later);
-        assert_eq!(later.len(), 5, "{path}: {text}");
+        assert_eq!(later.len(), 6, "{path}: {text}");
         // The spec's own; those of the files around it are others.
         let now = rest.join("\n");
         let then = now.replace(&format!("{current}\n"), "version: 3\n");

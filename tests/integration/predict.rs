@@ -440,6 +440,14 @@ fn network_that_normalises_by_all_training_images_predicts_where_they_are_not() 
     let lost = project.runboard(&["predict", "small", "a.png"]);
     assert_eq!(lost.code, Some(2), "{}", lost.err);
     assert!(lost.err.contains("the data of small/"), "{}", lost.err);
+    let validation = scored(&project, &[&found[..], &["validation"]].concat());
+    assert_eq!(validation, held_out);
+    // The run's training files beside another test file.
+    let mut test = fs::read(moved.join("test_batch.bin")).unwrap();
+    test[7] ^= 1;
+    fs::write(moved.join("test_batch.bin"), test).unwrap();
+    let validation = scored(&project, &[&found[..], &["validation"]].concat());
+    assert_eq!(validation, held_out);
     fs::rename(&moved, &folder).unwrap();
     assert_eq!(predict(), picture);
 }
@@ -482,7 +490,7 @@ fn predict_says_which_checkpoints_there_are() {
         "{damaged}"
     );
     assert!(
-        damaged.ends_with("; for another one: --checkpoint STEP, of 0\n"),
+        damaged.ends_with("; for another one: --checkpoint STEP; there are those of 0\n"),
         "{damaged}"
     );
     project.succeed(&["predict", run_name, "a.png", "--checkpoint", "0"]);

@@ -37,7 +37,10 @@ pub fn batch_gradients(
     let ranks = group.members().len();
     let mut sums = Sums {
         group,
-        precision: spec.compute.reduce_precision,
+        precision: match ranks {
+            1 => ReducePrecision::Float32, // nothing travels
+            _ => spec.compute.reduce_precision,
+        },
         begins: Some(begins),
         is_step: true,
         waited: Duration::ZERO,

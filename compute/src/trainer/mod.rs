@@ -32,7 +32,7 @@ use runboard::run::{
 };
 use runboard::schedule::{Schedule, StepRates};
 use runboard::shutdown::Shutdown;
-use runboard::spec::{DeviceName, Spec, Train};
+use runboard::spec::{DeviceName, ReducePrecision, Spec, Train};
 
 use divergence::{Divergence, LossLimit};
 use input::{BatchSource, StepInput, batches};
@@ -220,6 +220,7 @@ impl<'a> Trainer<'a> {
             run::data::read_training(run, spec, run::commands::resume_with_data)
         })?;
         let images = Arc::new(images);
+        let statistics = ChannelStatistics::wanted(&spec.input, &images);
         status.steps = spec.train.total_steps(images.len());
 
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
@@ -284,7 +285,7 @@ impl<'a> Trainer<'a> {
             run,
             spec,
             schedule: Schedule::new(spec, images.len()),
-            statistics: ChannelStatistics::wanted(&spec.input, &images),
+            statistics,
             images,
             input,
             ranks,
@@ -620,8 +621,12 @@ fn note_ranks(
         let on_cpus = machine.trains_on_cpus(&spec.compute, launch)?;
         let same = |ranks| backend::is_same_in_ranks(spec, ranks);
         if !(on_cpus && same(world) && same(before)) {
+            let bits = match spec.compute.reduce_precision {
+                ReducePrecision::Float32 => "the last bits of the weights",
+                ReducePrecision::Bf16 => "with compute.reduce_precision: bf16 the weights",
+            };
             console::warning(format_args!(
-                "{world} devices train, but {before} before: the last bits of the weights depend on the number"
+                "{world} devices train, but {before} before: {bits} depend on the number"
             ));
         }
     }

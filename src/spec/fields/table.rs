@@ -117,7 +117,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The devices that train together, such as [cuda:0, cuda:1] or [cpu, cpu]: a process for each takes an equal \
          part of every batch, and all make the same step. []: compute.device alone. Two, four \
          or eight CPUs give the results of one with a batch that is a multiple of 32; otherwise another number \
-         changes their last bits.",
+         changes their last bits, or more with compute.reduce_precision: bf16.",
     )
     .changeable(),
     field(
@@ -138,7 +138,7 @@ pub(super) const FIELDS: &[Field] = &[
         "compute.reduce_precision",
         OneOf(&["float32", "bf16"]),
         "In what the dense layers' gradients, nine tenths of all, travel where several devices train. bf16: as bfloat16, half the bytes, for a network that is slow; \
-         the mean has 8 bits then, and N devices do not give the results of one. The same on all hosts.",
+         they have 8 bits then, and N devices do not give the results of one. The same on all hosts.",
     )
     .changeable(),
     field(

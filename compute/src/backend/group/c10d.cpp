@@ -40,7 +40,7 @@ struct Gloo {
   at::Tensor output;
   // Of the next exchange. All ranks make the same ones in the same order.
   int tag = 0;
-  // Whether all ranks are on this host.
+  // Whether the ranks meet at a loopback address, and so are on this host.
   bool within_host = false;
 };
 
@@ -71,10 +71,11 @@ at::Tensor numbers(const at::Tensor& bytes, int64_t count, const at::Tensor& val
 // Send a part to each other rank and receive one of each. So the values go from where they lie to where they belong: Gloo's own
 // all-gather makes two copies of them on the way, and hands each operation to another thread.
 //
-// Gloo sends when it has heard that the other rank is ready to receive: this thread does so if it has heard that already, else Gloo's
-// own one later. A rank that says it is ready only after its own part gets nothing before that has been sent, so over a network it
-// says so first. Within a host that part is sent at once. But there this thread and Gloo's want the same cores: while this one
-// sends, and what comes meanwhile cannot be taken, Gloo's asks the kernel again and again. So there nothing shall come so early.
+// A send writes at once, in this thread, if the other rank has told that it receives; else Gloo's thread does when it hears so. Over a
+// network a rank tells so before it sends: behind its own part the word would come too late, and the parts travel one after the other.
+// On loopback a part is sent in no time, but this thread holds the connection's lock meanwhile. If something comes then, Gloo's thread,
+// which only tries that lock, asks the kernel again and again, on a core that others compute on. There sends come first: nothing
+// comes before this rank has told that it receives.
 void exchange(Gloo& gloo, const std::vector<at::Tensor>& to, const std::vector<at::Tensor>& from) {
   const int ranks = gloo.group->getSize();
   const int own = gloo.group->getRank();
@@ -202,7 +203,7 @@ bool runboard_gloo_exchange(Gloo* gloo, const at::Tensor* values, ErrorText erro
   });
 }
 
-// Of the parts of `values` each becomes that of the rank whose it is: the first one that of rank 0 and so on.
+// Part r of `values` is replaced by rank r's own part r.
 bool runboard_gloo_all_gather(Gloo* gloo, const at::Tensor* values, ErrorText error) {
   return quietly_guarded(error, [&] {
     const int ranks = gloo->group->getSize();

@@ -132,12 +132,14 @@ unsafe extern "C" fn all_reduce(
     let paths: Vec<PathBuf> = (0..own.world).map(name).collect();
     own.sums += 1;
     let done = Arc::new(AtomicBool::new(false));
-    *DONE.lock().unwrap() = Some(Arc::clone(&done));
+    // As on a stream, a sum is done after the one before it.
+    let before = DONE.lock().unwrap().replace(Arc::clone(&done));
+    let is_turn = move || before.as_ref().is_none_or(|it| it.load(Ordering::Acquire));
     let (aborted, to) = (Arc::clone(&own.aborted), to as usize);
     let sum = thread::spawn(move || {
         while !aborted.load(Ordering::Relaxed) {
             let parts: Option<Vec<Vec<f32>>> = paths.iter().map(|path| left(path, kind)).collect();
-            let Some(parts) = parts else {
+            let Some(parts) = parts.filter(|_| is_turn()) else {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             };

@@ -281,10 +281,9 @@ fn obey(orders: Orders) -> Result<()> {
             assert_eq!(met, Ok(()));
             for _ in 0..steps {
                 group.all_reduce(vec![1.0])?;
-                mean_on_gpus(
-                    &mut group,
-                    &Tensor::ones([1000], (Kind::Float, Device::Cpu)),
-                )?;
+                let ones = |kind| Tensor::ones([1000], (kind, Device::Cpu));
+                group.sum_on_gpus(&[ones(Kind::Float), ones(Kind::BFloat16)])?;
+                group.settle()?;
             }
             group.all_reduce(vec![1.0])?;
             println!("\n> alone");
