@@ -153,8 +153,8 @@ fn in_directory(network: &ChosenNetwork, directory: &Path, set: Set) -> Result<I
             trained_on(network, run_data::held_out(data, &network.spec)?, set)
         }
         Set::Validation => bail_user!(
-            "--on validation: {} has not the files that {} trains on, of which it has held images out; want --data with a \
-             directory that has them, no --data, or --on test or training",
+            "--on validation: {} has not the training files of {}, of which images are held out; want --data with a directory \
+             that has them, no --data, or --on test or training",
             directory.display(),
             network.run.id()
         ),

@@ -216,7 +216,7 @@ fn scores_are_of_other_images_with_the_same_classes_and_of_no_others() {
         (&["--on", "validation"], "--on validation: small/"),
         (
             &["--on", "validation", "--data", folder],
-            "--on validation: only the run's own",
+            " has not the training files of small/",
         ),
         (&["--tta", "mirrored"], "'mirrored' for '--tta <VIEWS>'"),
         (&["--tta", "ten_crop", "--data", folder], "got the classes"),
