@@ -63,6 +63,12 @@ struct Versioned {
 }
 
 impl Record {
+    /// What differs between these and the recorded images of a split and their classes; none if nothing does.
+    fn difference(&self, split: Split, images: &Images, classes: &[String]) -> Option<String> {
+        let images = self.fingerprint.image_difference(split, images);
+        images.or_else(|| self.fingerprint.class_difference(classes))
+    }
+
     /// None in a run of an earlier version.
     fn load(run: &RunDir) -> Result<Option<Record>> {
         let path = run.data();
@@ -233,12 +239,8 @@ pub fn is_recorded(
     images: &Images,
     classes: &[String],
 ) -> Result<bool> {
-    let is_it = |Record { fingerprint, .. }: Record| {
-        let difference = fingerprint.image_difference(split, images);
-        let difference = difference.or_else(|| fingerprint.class_difference(classes));
-        difference.is_none()
-    };
-    Ok(Record::load(run)?.is_some_and(is_it))
+    let recorded = Record::load(run)?;
+    Ok(recorded.is_some_and(|it| it.difference(split, images, classes).is_none()))
 }
 
 /// What stands for the run's data where people compare runs; none before they were read for the first time.
@@ -289,12 +291,8 @@ fn read_from(
 ) -> Result<(PathBuf, RunData)> {
     let images = Images::read(directory, split)?;
     let classes = data::class_names(directory)?;
-    if let Some(Record { fingerprint, .. }) = recorded {
-        let difference = fingerprint.image_difference(split, &images);
-        let difference = difference.or_else(|| fingerprint.class_difference(&classes));
-        if let Some(difference) = difference {
-            return Err(other_data(run, directory, &difference, hint));
-        }
+    if let Some(difference) = recorded.and_then(|it| it.difference(split, &images, &classes)) {
+        return Err(other_data(run, directory, &difference, hint));
     }
     Ok((directory.to_owned(), RunData { images, classes }))
 }

@@ -241,12 +241,11 @@ impl Group {
 
     /// Start [`Group::all_reduce`]; [`Group::finish_sum`] waits for it.
     pub fn start_sum(&mut self, mut values: Vec<f32>) -> PendingSum {
-        let (world, count) = (self.members.len(), values.len());
-        let ranks = self.ranks();
+        let (ranks, count) = (self.ranks(), values.len());
         let sum = move |links: &mut Links| {
-            if world > 1 && count > 0 {
-                values.resize(count.next_multiple_of(world), 0.0);
-                let mut shared = Shared::new(Tensor::f_from_slice(&values)?, world)?;
+            if ranks.count > 1 && count > 0 {
+                values.resize(count.next_multiple_of(ranks.count), 0.0);
+                let mut shared = Shared::new(Tensor::f_from_slice(&values)?, ranks.count)?;
                 reduce(links.gloo()?, ranks, &mut shared, 1.0)?;
                 values.copy_from_slice(shared.numbers());
                 values.truncate(count);
@@ -266,7 +265,8 @@ impl Group {
     }
 
     /// Start to replace floats in a row on the host by their means over all ranks, where they are; the order is that of the
-    /// sums. They travel in this precision, to which the means are rounded as well: they are the same on all ranks. Whoever holds the tensor leaves it alone until [`Group::finish_mean`] returns, and for good if that fails.
+    /// sums. They travel in this precision, to which the means are rounded as well: they are the same on all ranks. Whoever holds the
+    /// tensor leaves it alone until [`Group::finish_mean`] returns, and for good if that fails.
     ///
     /// # Errors
     /// Floats that do not lie so, or are not as many for each rank.
@@ -275,14 +275,13 @@ impl Group {
         values: Tensor,
         precision: ReducePrecision,
     ) -> Result<PendingMean> {
-        let world = self.members.len();
-        let mut values = Shared::new(values, world)?;
         let ranks = self.ranks();
+        let mut values = Shared::new(values, ranks.count)?;
         let mean = move |links: &mut Links| {
-            let gloo = links.gloo()?;
+            let (gloo, divisor) = (links.gloo()?, ranks.count as f32);
             match precision {
-                ReducePrecision::Float32 => reduce(gloo, ranks, &mut values, world as f32),
-                ReducePrecision::Bf16 => reduce_rounded(gloo, ranks, &mut values, world as f32),
+                ReducePrecision::Float32 => reduce(gloo, ranks, &mut values, divisor),
+                ReducePrecision::Bf16 => reduce_rounded(gloo, ranks, &mut values, divisor),
             }
         };
         Ok(PendingMean(self.start(mean)))

@@ -24,30 +24,7 @@ pub struct Ranks {
 ///
 /// # Errors
 /// A rank that does not take part in time.
-pub fn reduce(gloo: &mut Gloo, ranks: Ranks, values: &mut Shared<f32>, divisor: f32) -> Result<()> {
-    reduce_numbers(gloo, ranks, values, divisor)
-}
-
-/// As [`reduce`], of values that are rounded to bfloat16 before they are sent, as their divided sums are. The additions are in
-/// float32.
-///
-/// # Errors
-/// As [`reduce`].
-pub fn reduce_rounded(
-    gloo: &mut Gloo,
-    ranks: Ranks,
-    values: &mut Shared<f32>,
-    divisor: f32,
-) -> Result<()> {
-    let arch = Arch::new();
-    let mut rounded = Shared::<bf16>::any(values.len(), ranks.count)?;
-    arch.dispatch(|| round(values.numbers(), rounded.numbers()));
-    reduce_numbers(gloo, ranks, &mut rounded, divisor)?;
-    arch.dispatch(|| widen(rounded.numbers(), values.numbers()));
-    Ok(())
-}
-
-fn reduce_numbers<T: Summed>(
+pub fn reduce<T: Summed>(
     gloo: &mut Gloo,
     ranks: Ranks,
     values: &mut Shared<T>,
@@ -80,8 +57,27 @@ fn reduce_numbers<T: Summed>(
     Ok(())
 }
 
+/// As [`reduce`], of values that are rounded to bfloat16 before they are sent, as their divided sums are. The additions are in
+/// float32.
+///
+/// # Errors
+/// As [`reduce`].
+pub fn reduce_rounded(
+    gloo: &mut Gloo,
+    ranks: Ranks,
+    values: &mut Shared<f32>,
+    divisor: f32,
+) -> Result<()> {
+    let arch = Arch::new();
+    let mut rounded = Shared::<bf16>::any(values.len(), ranks.count)?;
+    arch.dispatch(|| bf16::round(values.numbers(), rounded.numbers()));
+    reduce(gloo, ranks, &mut rounded, divisor)?;
+    arch.dispatch(|| bf16::widen(rounded.numbers(), values.numbers()));
+    Ok(())
+}
+
 /// Numbers that are summed as float32.
-trait Summed: Number {
+pub trait Summed: Number {
     /// As float32.
     fn widen(numbers: &[Self], floats: &mut [f32]);
     /// The nearest to each.
@@ -103,12 +99,20 @@ impl Summed for f32 {
 impl Summed for bf16 {
     #[inline(always)]
     fn widen(numbers: &[bf16], floats: &mut [f32]) {
-        widen(numbers, floats);
+        let pairs = numbers.iter().zip(floats);
+        pairs.for_each(|(number, float)| *float = number.to_f32());
     }
 
+    /// Of two nearest ones the even one.
     #[inline(always)]
     fn round(floats: &[f32], numbers: &mut [bf16]) {
-        round(floats, numbers);
+        for (float, number) in floats.iter().zip(numbers) {
+            // half's own conversion branches, and so makes a step some milliseconds longer.
+            let bits = float.to_bits();
+            let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+            let nan = bits >> 16 | 0x40;
+            *number = bf16::from_bits(if float.is_nan() { nan } else { nearest } as u16);
+        }
     }
 }
 
@@ -147,24 +151,6 @@ impl<T: Summed> WithSimd for Sum<'_, T> {
     }
 }
 
-/// Round each to the nearest bfloat16, of two to the even one.
-#[inline(always)]
-fn round(floats: &[f32], rounded: &mut [bf16]) {
-    for (float, rounded) in floats.iter().zip(rounded) {
-        // half's own conversion branches, and so makes a step some milliseconds longer.
-        let bits = float.to_bits();
-        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-        let nan = bits >> 16 | 0x40;
-        *rounded = bf16::from_bits(if float.is_nan() { nan } else { nearest } as u16);
-    }
-}
-
-#[inline(always)]
-fn widen(rounded: &[bf16], floats: &mut [f32]) {
-    let pairs = rounded.iter().zip(floats);
-    pairs.for_each(|(rounded, float)| *float = rounded.to_f32());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +162,7 @@ mod tests {
             let floats = (0..=0xffff_u32).map(|upper| f32::from_bits(upper << 16 | lower));
             let floats: Vec<f32> = floats.collect();
             let mut rounded = vec![bf16::ZERO; floats.len()];
-            round(&floats, &mut rounded);
+            bf16::round(&floats, &mut rounded);
             for (float, rounded) in floats.iter().zip(&rounded) {
                 assert_eq!(
                     rounded.to_bits(),
@@ -185,7 +171,7 @@ mod tests {
                 );
             }
             let mut wide = vec![0.0; floats.len()];
-            widen(&rounded, &mut wide);
+            bf16::widen(&rounded, &mut wide);
             for (wide, rounded) in wide.iter().zip(&rounded) {
                 assert_eq!(wide.to_bits(), rounded.to_f32().to_bits());
             }
