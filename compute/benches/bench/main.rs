@@ -13,6 +13,7 @@ use anyhow::Result;
 use clap::Parser;
 use report::Report;
 use runboard::data::{Images, Preprocessor, Split};
+use runboard::spec::Fidelity;
 use runboard::{console, data};
 use runboard_compute::backend;
 use runboard_compute::evaluator::images::EvaluationImages;
@@ -103,7 +104,7 @@ fn evaluate(setting: &Setting) -> Result<()> {
     let mut images = EvaluationImages::new(images, spec, &preprocessor, &device, gpu)?;
     let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     for step in 0u64.. {
-        let mut metrics = Metrics::new(classes.len(), 16);
+        let mut metrics = Metrics::new(classes.len(), 16, Fidelity::Exact);
         for first in (0..count).step_by(spec.eval.batch_size) {
             let batch = first..count.min(first + spec.eval.batch_size);
             let labels = batch.clone().map(|at| images.images.label(at).into());

@@ -325,13 +325,10 @@ pub(super) fn cross_entropy(
     Ok(loss.f_lerp(&even, f64::from(label_smoothing))?)
 }
 
-/// The share of the batch's images of which no class has a larger logit than their own.
+/// The share of the batch's images whose own class has the largest logit, of equal ones the first.
 fn accuracy(logits: &tch::Tensor, labels: &tch::Tensor) -> Result<tch::Tensor> {
-    let own = logits.f_gather(1, &labels.f_unsqueeze(1)?, false)?;
-    let largest = logits.f_amax(1, true)?;
-    Ok(own
-        .f_greater_equal_tensor(&largest)?
-        .f_mean(tch::Kind::Float)?)
+    let predicted = logits.f_argmax(1, false)?;
+    Ok(predicted.f_eq_tensor(labels)?.f_mean(tch::Kind::Float)?)
 }
 
 /// Hand on what each layer makes of a batch, on the host: conv1, pool1, norm1, conv2, norm2, pool2, local3,

@@ -1,6 +1,7 @@
 //! What a classifier's logits say about it: accuracy, loss, confusion, scores, its worst mistakes.
 
 use anyhow::{Result, ensure};
+use runboard::spec::Fidelity;
 
 /// Metrics over the images added so far. All that depends on the order of adding is the order of
 /// [`Metrics::one_versus_rest`] and the last bits of [`Metrics::loss`].
@@ -11,15 +12,15 @@ use anyhow::{Result, ensure};
 /// such class.
 ///
 /// # Accuracy
-/// The share of the images that are hits, which the tutorial calls precision @ 1. A hit is what `tf.nn.in_top_k` calls
-/// one with k = 1: every logit is finite and none is larger than the label's
+/// The share of the images that are hits, which the tutorial calls precision @ 1: their predicted class is the label. With
+/// [`Fidelity::Tutorial`] a hit is what `tf.nn.in_top_k` calls one with k = 1: every logit is finite and none is larger than the label's
 /// ([`in_topk_op.h`](https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/in_topk_op.h)).
-/// So every one of equal largest classes is a hit, and a network whose logits are all the same has
-/// accuracy 1; its confusion matrix, where only the first of them is predicted, shows it.
+/// There every one of equal largest classes is a hit, and a network whose logits are all the same has accuracy 1.
 #[derive(Debug)]
 pub struct Metrics {
     classes: usize,
     keep_mistakes: usize,
+    fidelity: Fidelity,
     hits: u64,
     loss_sum: f64,
     /// True class of each image, in the order added.
@@ -54,11 +55,12 @@ impl Mistake {
 }
 
 impl Metrics {
-    /// No images yet, of `classes` classes. The `keep_mistakes` worst mistakes will be kept.
-    pub fn new(classes: usize, keep_mistakes: usize) -> Self {
+    /// No images yet, of `classes` classes. The `keep_mistakes` worst mistakes will be kept. `fidelity` says what a hit is.
+    pub fn new(classes: usize, keep_mistakes: usize, fidelity: Fidelity) -> Self {
         Metrics {
             classes,
             keep_mistakes,
+            fidelity,
             hits: 0,
             loss_sum: 0.0,
             labels: Vec::new(),
@@ -110,7 +112,11 @@ impl Metrics {
         self.scores.extend(scores);
         let predicted = first_largest(logits);
         self.confusion[label * self.classes + predicted] += 1;
-        if logits[label] == logits[predicted] {
+        let is_hit = match self.fidelity {
+            Fidelity::Exact => label == predicted,
+            Fidelity::Tutorial => logits[label] == logits[predicted],
+        };
+        if is_hit {
             self.hits += 1;
         } else {
             self.keep(Mistake {
@@ -219,7 +225,11 @@ mod tests {
     const INF: f32 = f32::INFINITY;
 
     fn metrics(classes: usize, logits: &[f32], labels: &[i64]) -> Metrics {
-        let mut metrics = Metrics::new(classes, 16);
+        metrics_with(Fidelity::Exact, classes, logits, labels)
+    }
+
+    fn metrics_with(fidelity: Fidelity, classes: usize, logits: &[f32], labels: &[i64]) -> Metrics {
+        let mut metrics = Metrics::new(classes, 16, fidelity);
         metrics.add(logits, labels, 0).unwrap();
         metrics
     }
@@ -257,11 +267,17 @@ mod tests {
     }
 
     #[test]
-    fn label_among_equal_largest_logits_is_a_hit() {
-        let m = metrics(3, &[1.0, 1.0, 0.0, 1.0, 1.0, 0.0], &[0, 1]);
-        assert_eq!(m.accuracy(), 1.0);
-        assert_eq!(m.confusion(), [1, 0, 0, 1, 0, 0, 0, 0, 0], "the first");
-        assert!(m.mistakes().is_empty());
+    fn of_equal_largest_logits_the_first_is_a_hit_and_in_the_tutorial_each() {
+        let of = |fidelity| metrics_with(fidelity, 3, &[1.0, 1.0, 0.0, 1.0, 1.0, 0.0], &[0, 1]);
+        let (exact, tutorial) = (of(Fidelity::Exact), of(Fidelity::Tutorial));
+        assert_eq!([exact.accuracy(), tutorial.accuracy()], [0.5, 1.0]);
+        for m in [&exact, &tutorial] {
+            assert_eq!(m.confusion(), [1, 0, 0, 1, 0, 0, 0, 0, 0], "the first");
+        }
+        assert_eq!([exact.mistakes().len(), tutorial.mistakes().len()], [1, 0]);
+        // A network that says nothing.
+        let labels: Vec<i64> = (0..10).collect();
+        assert_eq!(metrics(10, &[0.0; 100], &labels).accuracy(), 0.1);
     }
 
     #[test]
@@ -308,7 +324,7 @@ mod tests {
 
     #[test]
     fn batch_that_does_not_fit_is_refused() {
-        let mut m = Metrics::new(2, 1);
+        let mut m = Metrics::new(2, 1, Fidelity::Exact);
         let error = m.add(&[0.0; 3], &[0, 1], 0).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -335,7 +351,7 @@ mod tests {
             })
             .collect();
         let all = |keep, images: &[(usize, [f32; 3], i64)]| {
-            let mut m = Metrics::new(3, keep);
+            let mut m = Metrics::new(3, keep, Fidelity::Exact);
             for (index, logits, label) in images {
                 m.add(logits, &[*label], *index).unwrap();
             }
@@ -365,7 +381,7 @@ mod tests {
             .map(|_| random.random_range(-5.0..5.0))
             .collect();
         let labels: Vec<i64> = (0..n).map(|_| random.random_range(0..10)).collect();
-        let mut m = Metrics::new(classes, 16);
+        let mut m = Metrics::new(classes, 16, Fidelity::Exact);
         for start in (0..n).step_by(128) {
             let end = n.min(start + 128);
             let rows = &logits[start * classes..end * classes];

@@ -558,10 +558,12 @@ impl<'a> Evaluator<'a> {
     fn images_counted(&self, set: ImageSet) -> usize {
         let count = self.sets[set as usize].images.len();
         // The tutorial evaluates whole batches of the training's size and goes round to the first images
-        // where they do not come out even: 79 * 128 = 10,112 of 10,000.
-        match self.spec.fidelity {
-            Fidelity::Exact => count,
-            Fidelity::Tutorial => count.next_multiple_of(self.spec.train.batch_size),
+        // where they do not come out even: 79 * 128 = 10,112 of 10,000. Validation images it has none.
+        match (self.spec.fidelity, set) {
+            (Fidelity::Tutorial, ImageSet::Test) => {
+                count.next_multiple_of(self.spec.train.batch_size)
+            }
+            _ => count,
         }
     }
 
@@ -578,8 +580,8 @@ impl<'a> Evaluator<'a> {
         let total = self.images_counted(set);
         let (classes, batch_size) = (self.classes.len(), self.spec.eval.batch_size);
         let mut measured = Measured {
-            plain: Metrics::new(classes, MISTAKES),
-            augmented: (views > 1).then(|| Metrics::new(classes, 0)),
+            plain: Metrics::new(classes, MISTAKES, self.spec.fidelity),
+            augmented: (views > 1).then(|| Metrics::new(classes, 0, self.spec.fidelity)),
         };
         let (mut seen, mut first) = (0, 0);
         while seen < total {

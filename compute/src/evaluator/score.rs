@@ -22,8 +22,9 @@ pub fn score(
     let count = images.len();
     let mut pass = Pass::new(spec, checkpoint, statistics, images)?;
     let viewer = pass.viewer();
-    let mut plain = Metrics::new(CLASS_COUNT, 0);
-    let mut augmented = (viewer.views > 1).then(|| Metrics::new(CLASS_COUNT, 0));
+    let metrics = || Metrics::new(CLASS_COUNT, 0, spec.fidelity);
+    let mut plain = metrics();
+    let mut augmented = (viewer.views > 1).then(metrics);
     pass.run(|batch, labels, central, mean| {
         plain.add(central, labels, batch.start)?;
         let augmented = augmented.as_mut();

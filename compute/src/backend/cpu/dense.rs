@@ -365,7 +365,8 @@ pub(in crate::backend) fn cross_entropy(
         };
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
-        hits += usize::from(row[label] == largest);
+        // Of equal largest ones the first is what is predicted.
+        hits += usize::from(row.iter().position(|x| *x == largest) == Some(label));
         let picked = match mixed {
             Some((other, share)) => share * row[label] + (1.0 - share) * row[other] - largest,
             None => row[label] - largest,
