@@ -5,13 +5,16 @@ use std::error::Error;
 use std::fmt::{self, Write};
 
 /// Exit code of a failure that has no code of its own.
-const FAILURE: i32 = 1;
+pub const FAILURE: i32 = 1;
 
 /// Exit code of bad input.
 pub const BAD_INPUT: i32 = 2;
 
 /// Exit code of a rank that ends because another one has, of the ranks that train together.
 pub const LOST_RANK: i32 = 5;
+
+/// Exit code of a rank to which the others have not come in time.
+pub const NOT_MET: i32 = 6;
 
 /// Exit code of training that diverged.
 pub const DIVERGED: i32 = 4;

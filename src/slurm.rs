@@ -131,7 +131,9 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
     command.args(arguments).stdin(Stdio::null());
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("SLURM_") && !["SLURM_CONF", "SLURM_CLUSTERS"].contains(&&*text) {
+        if text.starts_with("SLURM_")
+            && !["SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT"].contains(&&*text)
+        {
             command.env_remove(&name);
         }
     }

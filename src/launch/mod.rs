@@ -9,7 +9,7 @@ mod torchrun;
 
 pub use flags::Flags;
 
-use crate::spec::{Compute, Spec};
+use crate::spec::{Compute, Spec, uneven};
 use crate::{bail_user, user_error};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -174,22 +174,18 @@ impl Launch {
 
     fn check(&self, spec: &Spec) -> Result<()> {
         let (batch, world) = (spec.train.batch_size, self.world);
-        if batch % world != 0 {
-            let less = batch / world * world;
-            let near = match less {
-                0 => world.to_string(),
-                _ => format!("{less} or {}", less + world),
-            };
+        if let Some(near) = uneven(batch, world) {
             bail_user!(
                 "train.batch_size: got a batch of {batch} images for {world} ranks ({}), want an equal part for each: \
-                 {near}, say",
+                 {near}",
                 self.origin
             );
         }
         let (devices, ranks) = (spec.compute.devices.len(), self.local_world);
         if devices != 0 && devices != ranks {
             bail_user!(
-                "compute.devices: got {devices} devices for {ranks} ranks on this host ({}), want one for each, or none",
+                "compute.devices: got {devices} devices for {ranks} ranks on this host ({}), want one for each, or \
+                 none: --set compute.devices=[]",
                 self.origin
             );
         }

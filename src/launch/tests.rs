@@ -234,7 +234,7 @@ fn launch_that_lacks_something_is_an_error() {
             flags(5, 1, 1),
             vec![],
             "train.batch_size: got a batch of 24 images for 5 ranks (--nnodes and --nproc-per-node), want an equal part \
-             for each: 20 or 25, say",
+             for each: 25 images, or 4 or 6 ranks, say",
         ),
         (
             Flags::default(),
@@ -315,6 +315,7 @@ fn ranks_of_a_host_share_its_devices_and_threads() {
     spec.compute.devices.pop();
     assert_eq!(
         node.check(&spec).unwrap_err().to_string(),
-        "compute.devices: got 2 devices for 3 ranks on this host (--nnodes and --nproc-per-node), want one for each, or none"
+        "compute.devices: got 2 devices for 3 ranks on this host (--nnodes and --nproc-per-node), want one for each, or none: \
+         --set compute.devices=[]"
     );
 }

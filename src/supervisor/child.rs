@@ -13,6 +13,7 @@ use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::Pid;
 
 use super::log::Log;
+use crate::error::{FAILURE, LOST_RANK, NOT_MET};
 use crate::files::TemporaryDirs;
 use crate::parent::bind_to_parent;
 use crate::run::{Lock, Process, ProcessDir, Role, RunDir, Status};
@@ -277,6 +278,15 @@ pub(super) fn exit_code(status: ExitStatus) -> i32 {
         .code()
         .or(status.signal().map(|signal| 128 + signal))
         .unwrap_or(1)
+}
+
+/// With which code a supervisor ends that does not start a process of this exit again: what ranks tell it by a code of their own is a
+/// failure to others.
+pub(super) fn final_code(status: ExitStatus) -> i32 {
+    match exit_code(status) {
+        LOST_RANK | NOT_MET => FAILURE,
+        code => code,
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! them again when training begins again from the last checkpoint, and ends with them when rank 0 says that training is
 //! over. It keeps no run: its ranks have their spec from a directory of a run's layout that goes with it.
 
-use super::child::{bind_to_supervisor, describe, exit_code};
+use super::child::{bind_to_supervisor, describe, final_code};
 use super::restart::{Crash, RestartPolicy};
 use super::silence::Silence;
 use crate::compute;
@@ -115,7 +115,7 @@ pub fn supervise_ranks(
                         "rank {rank} failed: {}; not started again: {reason}",
                         describe(status)
                     ));
-                    return Ok(exit_code(status));
+                    return Ok(final_code(status));
                 }
             },
         };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use super::child::{describe, exit_code};
+use super::child::{describe, final_code};
 use crate::error::DIVERGED;
 use crate::overview::{RunSnapshot, SnapshotReader, closing, wrap};
 use crate::run::{Role, RunDir, RunState, Statuses, TrainStatus};
@@ -122,7 +122,7 @@ impl SessionSummary {
         match &self.outcome {
             Outcome::Finished => 0,
             Outcome::Stopped(signal) => 128 + signal,
-            Outcome::Failed(failure) => exit_code(failure.status),
+            Outcome::Failed(failure) => final_code(failure.status),
         }
     }
 }

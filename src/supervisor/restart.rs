@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::error::{BAD_INPUT, DIVERGED};
+use crate::error::{BAD_INPUT, DIVERGED, NOT_MET};
 
 /// The longest wait before a restart.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -42,6 +42,8 @@ pub(super) struct RestartPolicy {
     last: Option<Crash>,
     /// The most that was ever saved.
     reached: Option<u64>,
+    /// Whether a process before has come further than to wait for other ranks.
+    has_met: bool,
 }
 
 impl RestartPolicy {
@@ -59,6 +61,7 @@ impl RestartPolicy {
             limit: None,
             last: None,
             reached: None,
+            has_met: false,
         }
     }
 
@@ -87,6 +90,14 @@ impl RestartPolicy {
         if crash.code == Some(DIVERGED) {
             return Err("training would diverge again".to_owned());
         }
+        if crash.code == Some(NOT_MET) {
+            // Those that were there once may come again; whether they do says nothing of the next time.
+            return match self.has_met {
+                true => self.retry_delay(),
+                false => Err("the other ranks did not come".to_owned()),
+            };
+        }
+        self.has_met = true;
         if self.limit.is_some() && last == Some(crash) && crash.code.is_some() {
             return Err("same exit code at the same step as last time".to_owned());
         }
@@ -96,6 +107,7 @@ impl RestartPolicy {
     /// The process has worked since it died last: the crashes before are no part of what comes.
     pub(super) fn begin_anew(&mut self) {
         self.last = None;
+        self.has_met = true;
         self.start_series();
     }
 
@@ -192,6 +204,25 @@ mod tests {
         let mut restarts = self::restarts(Some(3));
         for _ in 0..3 {
             assert!(restarts.next_delay(exit(143, 15, 10)).is_ok());
+        }
+    }
+
+    #[test]
+    fn ranks_that_do_not_come_are_waited_for_once_and_those_that_were_there_as_often_as_restarts_allow()
+     {
+        let mut alone = restarts(Some(3));
+        let why = alone.next_delay(exit(NOT_MET, 0, 0)).unwrap_err();
+        assert_eq!(why, "the other ranks did not come");
+        let mut later = restarts(Some(3));
+        assert_eq!(seconds(&mut later, exit(1, 14, 10)), Some(1));
+        for wait in [Some(2), Some(4), None] {
+            assert_eq!(seconds(&mut later, exit(NOT_MET, 14, 10)), wait);
+        }
+        // On another host, whose ranks had begun.
+        let mut other = restarts(Some(2));
+        other.begin_anew();
+        for wait in [Some(1), Some(2), None] {
+            assert_eq!(seconds(&mut other, exit(NOT_MET, 0, 0)), wait);
         }
     }
 

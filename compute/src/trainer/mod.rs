@@ -261,26 +261,39 @@ impl<'a> Trainer<'a> {
             (ranks, _) => ranks?,
         };
         let world = ranks.as_ref().map_or(1, Ranks::count);
-        note_ranks(status, spec, launch, first, world)?;
         let share = Share {
             rank: 0,
             ranks: world,
         };
-        let input = BatchSource::start(&images, spec, share, first, &device, gpu)?;
-        let events = run.events(Role::TRAIN);
-        let reporter = Reporter::start(&events, spec, first, state.averages, &classes, gpu)?;
-        if first == 0 {
-            reporter.write_run(optimizer.network(), &device)?;
-        } else if run::has_new_spec(run, first) {
-            reporter.write_spec(first)?;
-        }
-        reporter.write_session(first, &Provenance::text(run));
-        if let Some(rollbacks) = &rollbacks {
-            reporter.show_rollbacks(first, rollbacks);
-        }
-        status.process.state = ProcessState::Running;
-        status.step = first;
-        status.save(run)?;
+        let begin = || {
+            note_ranks(status, spec, launch, first, world)?;
+            let input = BatchSource::start(&images, spec, share, first, &device, gpu)?;
+            let events = run.events(Role::TRAIN);
+            let reporter = Reporter::start(&events, spec, first, state.averages, &classes, gpu)?;
+            if first == 0 {
+                reporter.write_run(optimizer.network(), &device)?;
+            } else if run::has_new_spec(run, first) {
+                reporter.write_spec(first)?;
+            }
+            reporter.write_session(first, &Provenance::text(run));
+            if let Some(rollbacks) = &rollbacks {
+                reporter.show_rollbacks(first, rollbacks);
+            }
+            status.process.state = ProcessState::Running;
+            status.step = first;
+            status.save(run)?;
+            Ok((input, reporter))
+        };
+        let (input, reporter) = match begin() {
+            Ok(begun) => begun,
+            Err(error) => {
+                // The others have met this one, and wait for its first step.
+                if let Some(ranks) = ranks {
+                    ranks.end(&Ending::of_error(&error));
+                }
+                return Err(error);
+            }
+        };
         Ok(Trainer {
             run,
             spec,

@@ -52,7 +52,9 @@ impl<'a> Steps<'a> {
     /// As [`backend::device`]; libtorch's.
     pub fn start(spec: &'a Spec, images: &Arc<Images>) -> Result<Self> {
         let (device, name) = backend::device("compute.device", &spec.compute.device)?;
+        // Kernels of zeros, which whitening has until then, would have no gradients to compute.
         let network = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+        let network = network.whitened(spec, images);
         let on_gpu = DeviceName::is_gpu(&name);
         Ok(Steps {
             optimizer: Optimizer::new(spec, &network)?,

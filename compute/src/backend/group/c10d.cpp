@@ -1,8 +1,9 @@
 // libtorch's process groups (c10d: a store, and Gloo's collective operations) as C functions, for ffi.rs.
 //
 // Every function that can fail returns whether it succeeded; if not, the first line of what was wrong is in `error`.
-// No exception leaves this file. What goes over the network lies in tensors, whose memory Gloo shares in owning: an
-// operation that failed may leave its threads with it.
+// No exception leaves this file. What goes over the network lies in tensors. A broadcast's are shared in owning by the thread of the
+// group that does it, which may still be at it after an error. A send's or a receive's go with its Work: that holds Gloo's UnboundBuffer, whose
+// ShareableNonOwningPtr (gloo/common/memory.h) waits, when it is destroyed, until none of Gloo's threads is at the memory, and lets none in.
 
 #include "../guarded.hpp"
 
@@ -40,8 +41,8 @@ struct Gloo {
   at::Tensor output;
   // Of the next exchange. All ranks make the same ones in the same order.
   int tag = 0;
-  // Whether the ranks meet at a loopback address, and so are on this host.
-  bool within_host = false;
+  // Whether a rank sends before it receives.
+  bool sends_first = false;
 };
 
 template <typename F>
@@ -74,7 +75,7 @@ at::Tensor numbers(const at::Tensor& bytes, int64_t count, const at::Tensor& val
 // A send writes at once, in this thread, if the other rank has told that it receives; else Gloo's thread does when it hears so. Over a
 // network a rank tells so before it sends: behind its own part the word would come too late, and the parts travel one after the other.
 // On loopback a part is sent in no time, but this thread holds the connection's lock meanwhile. If something comes then, Gloo's thread,
-// which only tries that lock, asks the kernel again and again, on a core that others compute on. There sends come first: nothing
+// which only tries that lock, asks the kernel again and again, on a core that others compute on. There sends are to come first: nothing
 // comes before this rank has told that it receives.
 void exchange(Gloo& gloo, const std::vector<at::Tensor>& to, const std::vector<at::Tensor>& from) {
   const int ranks = gloo.group->getSize();
@@ -82,7 +83,7 @@ void exchange(Gloo& gloo, const std::vector<at::Tensor>& to, const std::vector<a
   const int tag = gloo.tag;
   gloo.tag = (tag + 1) % (1 << 30);
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
-  for (const bool sends : {gloo.within_host, !gloo.within_host}) {
+  for (const bool sends : {gloo.sends_first, !gloo.sends_first}) {
     for (int rank = 0; rank < ranks; ++rank) {
       if (rank != own) {
         std::vector<at::Tensor> part{sends ? to[rank] : from[rank]};
@@ -158,13 +159,13 @@ bool runboard_store_get(Store* store, const char* key, uint8_t* value, size_t ca
   });
 }
 
-bool runboard_gloo_new(Store* store, int rank, int world, const char* address, bool within_host, int64_t timeout_ms, Gloo** gloo, ErrorText error) {
+bool runboard_gloo_new(Store* store, int rank, int world, const char* address, bool sends_first, int64_t timeout_ms, Gloo** gloo, ErrorText error) {
   return quietly_guarded(error, [&] {
     auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout_ms));
     options->threads = 1;
     options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address, /*lazyInit=*/false));
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, world, options);
-    *gloo = new Gloo{std::move(group), {}, {}, 0, within_host};
+    *gloo = new Gloo{std::move(group), {}, {}, 0, sends_first};
   });
 }
 

@@ -83,7 +83,7 @@ unsafe extern "C" {
         rank: i32,
         world: i32,
         address: *const c_char,
-        within_host: bool,
+        sends_first: bool,
         timeout_ms: i64,
         gloo: *mut *mut RawGloo,
         error: RawError,
@@ -246,21 +246,28 @@ impl Drop for Store {
     }
 }
 
+/// This rank's number, and how many there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranks {
+    pub own: usize,
+    pub count: usize,
+}
+
 /// A group of Gloo's, whose operations end with an error at its timeout. After one there is no other.
 pub struct Gloo(NonNull<RawGloo>);
 
 impl Gloo {
-    /// A group of `world` ranks that listens at `address` alone and finds the others by the store.
+    /// A group of ranks that listens at `address` alone and finds the others by the store. Whether sends come first is worth time, and
+    /// each rank's own choice (c10d.cpp).
     pub fn new(
         store: &Store,
-        rank: usize,
-        world: usize,
+        ranks: Ranks,
         address: IpAddr,
+        sends_first: bool,
         timeout: Duration,
     ) -> Result<Self> {
-        let within_host = address.is_loopback();
         let address = c_string(address.to_string())?;
-        let (rank, ranks) = (i32::try_from(rank)?, i32::try_from(world)?);
+        let (rank, world) = (i32::try_from(ranks.own)?, i32::try_from(ranks.count)?);
         let mut raw = ptr::null_mut();
         call(|error| {
             // SAFETY: the store lives as long as the reference, and the group shares its ownership; address is a C
@@ -269,9 +276,9 @@ impl Gloo {
                 runboard_gloo_new(
                     store.0.as_ptr(),
                     rank,
-                    ranks,
+                    world,
                     address.as_ptr(),
-                    within_host,
+                    sends_first,
                     millis(timeout),
                     &mut raw,
                     error,
@@ -321,7 +328,7 @@ impl Gloo {
     pub fn all_to_all<T: Number>(&mut self, values: &Shared<T>) -> Result<()> {
         self.memory(0, values.bytes())?;
         // SAFETY: the group lives as long as self, and its output was made long enough; the tensor lives until the call
-        // returns, and whoever goes on with its memory shares in owning it.
+        // returns, and none of Gloo's threads goes on with its memory: see c10d.cpp.
         call(|error| unsafe { runboard_gloo_all_to_all(self.0.as_ptr(), values.raw(), error) })
     }
 
@@ -412,7 +419,7 @@ impl<T: Number> Shared<T> {
     /// The numbers, between two operations.
     pub fn numbers(&mut self) -> &mut [T] {
         // SAFETY: a tensor of so many numbers of this kind in a row on the host; by `new` nobody else reads or writes them, and an
-        // operation, which shares in owning them, has ended: `Gloo` returns from each after that.
+        // operation has ended: `Gloo` returns from each after that.
         unsafe { slice::from_raw_parts_mut(self.0.data_ptr().cast(), self.len()) }
     }
 

@@ -1,12 +1,24 @@
 //! How ranks meet before there is a group: each says in the store who it is and what it is about to train, rank 0
 //! compares, and all learn whether they belong together. A group of ranks that do not would wait and fail without a
 //! reason.
+//!
+//! The keys of the store, which is in a file on one host, and in rank 0's process otherwise:
+//!
+//! | key | who writes it | what |
+//! |---|---|---|
+//! | `id` | rank 0 | what the run is called; who trains another one is refused |
+//! | `taken/N` | each process of rank N adds 1 | whoever comes second finds out by `introduction/N` whether it replaces the first |
+//! | `introduction/N` | rank N | its host and process, how many ranks it was told of, its `Hello`, who started it |
+//! | `misfit` | a rank that rank 0 does not look for, as its number is too high | in what they differ |
+//! | `verdict` | rank 0, when all have come or the time is up | who begins, or why nobody does |
+//! | `heard` | each other rank adds 1 when it has the verdict | rank 0 waits for that where it ends, and the store with it |
+//! | `runboard/ID/rank 0`, in torchrun's store | rank 0 | where its own store is |
 
 use super::ffi::Store;
 use super::worker::Worker;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use runboard::console;
-use runboard::error::is_user_error;
+use runboard::error::{ExitError, NOT_MET, is_user_error};
 use runboard::launch::address::route_to;
 use runboard::launch::{Endpoint, Rendezvous};
 use runboard::user_error;
@@ -40,6 +52,23 @@ pub(super) const HEARD: Duration = Duration::from_secs(5);
 
 /// Says which rank cannot come any more, if one cannot.
 pub type Lost = Box<dyn Fn() -> Option<String> + Send>;
+
+/// That others have not come in time, which is no fault of this rank's.
+#[derive(Debug)]
+struct NotMet(String);
+
+impl fmt::Display for NotMet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotMet {}
+
+/// The error of a rank that waits no longer for others, with an exit code of its own.
+pub(super) fn not_met(why: String) -> Error {
+    ExitError::new(NOT_MET, NotMet(why)).into()
+}
 
 /// Where and as what to meet.
 pub struct Meeting {
@@ -227,8 +256,10 @@ enum Verdict {
     Go(usize, Vec<Member>),
     /// Some do not fit.
     Differ(String),
-    /// Some did not come.
+    /// Some did not come in time.
     Missing(String),
+    /// Rank 0 waits no longer, for this reason.
+    Ended(String),
 }
 
 impl Verdict {
@@ -238,7 +269,7 @@ impl Verdict {
             Verdict::Go(world, members) => {
                 rank < *world && members.iter().all(|member| member.rank != rank)
             }
-            Verdict::Differ(_) | Verdict::Missing(_) => false,
+            Verdict::Differ(_) | Verdict::Missing(_) | Verdict::Ended(_) => false,
         }
     }
 
@@ -247,7 +278,8 @@ impl Verdict {
         match self {
             Verdict::Go(world, members) => Ok((world, members)),
             Verdict::Differ(text) => Err(user_error!("{text}")),
-            Verdict::Missing(text) => Err(anyhow!(text)),
+            Verdict::Missing(text) => Err(not_met(text)),
+            Verdict::Ended(text) => Err(anyhow!(text)),
         }
     }
 }
@@ -410,12 +442,14 @@ impl Party {
             if Instant::now() >= self.deadline.get() {
                 let (seconds, endpoint) = (self.limit.as_secs_f64(), &rendezvous.endpoint);
                 return Err(match (told, unreached) {
-                    (Some(told), Some(error)) => anyhow!(
+                    (Some(told), Some(error)) => not_met(format!(
                         "{told}; since then {error:#}; the run may have ended, or been stopped"
-                    ),
-                    (told, unreached) => told.or(unreached).unwrap_or_else(|| {
-                        anyhow!("rank 0 at {endpoint} did not begin again within {seconds} s")
-                    }),
+                    )),
+                    (Some(told), None) if is_user_error(&told) => told,
+                    (told, unreached) => not_met(told.or(unreached).map_or_else(
+                        || format!("rank 0 at {endpoint} did not begin again within {seconds} s"),
+                        |error| format!("{error:#}"),
+                    )),
                 });
             }
             thread::sleep(AGAIN);
@@ -618,7 +652,7 @@ impl Party {
                 return Ok(Verdict::Go(own.world, members));
             }
             if let Some(lost) = self.lost.as_ref().and_then(|lost| lost()) {
-                return Ok(Verdict::Missing(lost));
+                return Ok(Verdict::Ended(lost));
             }
             if late {
                 return Ok(Verdict::Missing(self.missing(store)));

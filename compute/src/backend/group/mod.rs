@@ -27,10 +27,10 @@ pub use nccl::begins_alone;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use failure::{Blame, End};
-use ffi::{Gloo, Shared, Store};
+use ffi::{Gloo, Ranks, Shared, Store};
 use meeting::{Meetup, Party};
 use nccl::{Communicator, Gpu, GpuNumbers};
-use reduce::{Ranks, reduce, reduce_rounded};
+use reduce::{reduce, reduce_rounded};
 use runboard::console;
 use runboard::spec::ReducePrecision;
 use serde::Serialize;
@@ -179,13 +179,12 @@ impl Group {
             }
         };
         let seconds = join_timeout.as_secs_f64();
-        let late = || anyhow!("{name} does not answer within {seconds} s");
+        let late = || meeting::not_met(format!("{name} does not answer within {seconds} s"));
         let met = met.unwrap_or_else(|| Err(late()));
         let (members, address, reopened) = met.context("failed to meet the other ranks")?;
         let is_own = |member: &Member| member.rank == rank;
         let own = members.iter().position(is_own);
         let rank = own.context("the ranks have begun without this one")?;
-        let world = members.len();
         if address.is_unspecified() {
             bail!("a group listens at one address of this host, not at all of them ({address})");
         }
@@ -201,7 +200,8 @@ impl Group {
             summed: Duration::ZERO,
             ended: None,
         };
-        let build = move |links: &mut Links| build(links, rank, world, address, timeout);
+        let ranks = group.ranks();
+        let build = move |links: &mut Links| build(links, ranks, address, timeout);
         group.addresses = group
             .run(build)
             .context("failed to connect to the other ranks")?;
@@ -554,8 +554,7 @@ impl Drop for Group {
 /// Build the group, and learn the ranks' ends of its connections.
 fn build(
     links: &mut Links,
-    rank: usize,
-    world: usize,
+    ranks: Ranks,
     address: IpAddr,
     timeout: Duration,
 ) -> Result<HashMap<SocketAddr, usize>> {
@@ -566,7 +565,9 @@ fn build(
     let open = || sockets::open().unwrap_or_default();
     let before: HashSet<u64> = open().iter().map(|it| it.inode).collect();
     let store = links.store.as_ref().context("there is no store")?;
-    let gloo = Gloo::new(store, rank, world, address, timeout)?;
+    // At a loopback address all ranks are on this host, where that is faster (c10d.cpp).
+    let sends_first = address.is_loopback();
+    let gloo = Gloo::new(store, ranks, address, sends_first, timeout)?;
     let own: Vec<_> = open()
         .into_iter()
         .filter(|it| !before.contains(&it.inode))
@@ -580,10 +581,10 @@ fn build(
     let addresses: HashSet<SocketAddr> = own.iter().map(|socket| socket.local).collect();
     let key = |rank| format!("addresses/{rank}");
     let store = links.store()?;
-    store.set(&key(rank), &serde_json::to_vec(&addresses)?)?;
+    store.set(&key(ranks.own), &serde_json::to_vec(&addresses)?)?;
     let deadline = Instant::now() + timeout;
     let mut ends = HashMap::new();
-    for rank in 0..world {
+    for rank in 0..ranks.count {
         let theirs = loop {
             if let Some(value) = store.get(&key(rank))? {
                 break serde_json::from_slice::<HashSet<SocketAddr>>(&value)?;

@@ -1,7 +1,7 @@
 //! Sums over the ranks by Gloo, whose additions have the order of [`tree_sum`], so that no two ranks come to different bits.
 
 use super::super::tree_sum::tree_sum;
-use super::ffi::{Gloo, Number, Shared};
+use super::ffi::{Gloo, Number, Ranks, Shared};
 use anyhow::Result;
 use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
@@ -12,13 +12,6 @@ const BLOCK: usize = 1024;
 /// So few bytes each rank sends to all others, who sum them all. Otherwise each rank sums a share of the values, and all gather the
 /// shares: that sends as little as any way to sum does, but takes two exchanges, each of which waits for all ranks.
 const FEW: usize = 16 << 10;
-
-/// This rank's number, and how many there are.
-#[derive(Clone, Copy, Debug)]
-pub struct Ranks {
-    pub own: usize,
-    pub count: usize,
-}
 
 /// Replace the values by their sums over the ranks, divided.
 ///
@@ -153,7 +146,71 @@ impl<T: Summed> WithSimd for Sum<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ffi::Store;
     use super::*;
+    use std::net::Ipv4Addr;
+    use std::thread;
+    use std::time::Duration;
+    use tch::Tensor;
+
+    /// What some ranks' threads come to that sum values as many as `length`, each of which sends first or not.
+    fn sums(sends_first: &[bool], length: usize) -> Vec<Vec<f32>> {
+        let (count, timeout) = (sends_first.len(), Duration::from_secs(120));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        let sum = &|own: usize| {
+            let ranks = Ranks { own, count };
+            let store = Store::open(&path, count, timeout).unwrap();
+            let address = Ipv4Addr::LOCALHOST.into();
+            let mut gloo = Gloo::new(&store, ranks, address, sends_first[own], timeout).unwrap();
+            let values = Tensor::from_slice(&of(own, length));
+            let mut values = Shared::new(values, count).unwrap();
+            for _ in 0..3 {
+                reduce(&mut gloo, ranks, &mut values, 1.0).unwrap();
+            }
+            gloo.barrier().unwrap();
+            values.numbers().to_vec()
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..count)
+                .map(|own| scope.spawn(move || sum(own)))
+                .collect();
+            let sums = threads.into_iter().map(|thread| thread.join().unwrap());
+            sums.collect()
+        })
+    }
+
+    fn of(rank: usize, length: usize) -> Vec<f32> {
+        (0..length).map(|at| (at % 7 + rank) as f32).collect()
+    }
+
+    #[test]
+    fn ranks_come_to_the_same_whether_they_send_or_receive_first() {
+        for sends_first in [
+            &[true, true][..],
+            &[false, false],
+            &[true, false],
+            &[true; 3],
+            &[false; 3],
+            &[false, true, true],
+        ] {
+            let count = sends_first.len();
+            for length in [6, 60_000] {
+                // Of three sums each is of as many times the one before.
+                let times = (count * count) as f32;
+                let of_all = |value: f32| {
+                    let ranks = (0..count).map(|rank| value + rank as f32);
+                    times * ranks.sum::<f32>()
+                };
+                let want: Vec<f32> = of(0, length).into_iter().map(of_all).collect();
+                let found = sums(sends_first, length);
+                assert!(
+                    found.iter().all(|it| *it == want),
+                    "{sends_first:?} {length}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn floats_are_rounded_to_the_nearest_bfloat16() {

@@ -775,7 +775,7 @@ fn rank_that_never_comes_is_named() {
         for mut rank in start(store, directory.path(), orders.into()) {
             assert_eq!(
                 rank.error(),
-                "1: failed to meet the other ranks: rank 1 of 3 did not come within 10 s"
+                "6: failed to meet the other ranks: rank 1 of 3 did not come within 10 s"
             );
         }
     }
@@ -831,7 +831,7 @@ fn ranks_find_rank_0_that_is_not_at(gone: SocketAddr, rank_1_tries: impl FnOnce(
     assert_eq!(
         RankProcess::start(&alone).error(),
         format!(
-            "1: failed to meet the other ranks: rank 0 has not said in torchrun's store at {address} within 1 s where \
+            "6: failed to meet the other ranks: rank 0 has not said in torchrun's store at {address} within 1 s where \
              it listens"
         )
     );
@@ -850,7 +850,7 @@ fn store_that_is_not_there_or_stopped_is_an_error() {
     };
     let error = RankProcess::start(&nobody).error();
     let wanted =
-        format!("1: failed to meet the other ranks: rank 0 at {free} does not answer within 10 s");
+        format!("6: failed to meet the other ranks: rank 0 at {free} does not answer within 10 s");
     assert!(error.starts_with(&wanted), "{error}");
     // c10d itself waits for such a store without end.
     let zero = Orders {
@@ -867,7 +867,7 @@ fn store_that_is_not_there_or_stopped_is_an_error() {
     };
     let error = RankProcess::start(&stopped).error();
     let wanted = format!(
-        "1: failed to meet the other ranks: rank 0 at {address} does not answer within 10 s"
+        "6: failed to meet the other ranks: rank 0 at {address} does not answer within 10 s"
     );
     assert!(error.starts_with(&wanted), "{error}");
 }

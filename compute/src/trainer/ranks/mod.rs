@@ -1,6 +1,18 @@
 //! Training in several processes, on this host and others. The trainer is rank 0 and starts those of its host, which take
 //! their part of each batch and make the same steps; a supervisor on each other host starts its own
 //! (`supervisor::node`). All that people and other processes see is the trainer's.
+//!
+//! What travels, in this order; each sum begins when all ranks have come to it:
+//!
+//! | when | rank 0 | the others |
+//! |---|---|---|
+//! | training begins | sends `Beginning` and shapes, then the weights and what the update rule remembers | receive them |
+//! | a step, while its forward pass is computed | sum of `Notes`: checksum, wait, a request to stop | the same |
+//! | rank 0 waits for a score, once a second | notes with `later` | answer with their notes, and wait for the next |
+//! | the dense layers' gradients are there | mean of them, unless GPUs sum | the same |
+//! | all gradients are there | mean of the others and the losses | the same |
+//! | rank 0 makes no more steps | notes with `over`, if there were to be more | end their step |
+//! | training ends | sends `Ending`; all wait for one another | receive it |
 
 mod meeting;
 mod notes;

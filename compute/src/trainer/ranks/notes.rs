@@ -56,9 +56,13 @@ pub fn compare(step: u64, checksums: &[f32], members: &[Member]) -> Result<()> {
             1 => "rank 0".to_owned(),
             rest => format!("the other {rest}"),
         };
+        let whose = match 2 * names.len() < members.len() {
+            true => "that host",
+            false => "one of the hosts",
+        };
         bail!(
             "the weights of the ranks differ before step {step}: {} {has} others than {rest}; the memory or a processor \
-             of that host may be faulty",
+             of {whose} may be faulty, or their GPUs are of different kinds",
             names.join(", ")
         );
     }

@@ -10,7 +10,7 @@ use crate::model::Network;
 use anyhow::Result;
 use runboard::console;
 use runboard::data::Share;
-use runboard::error::{ExitError, LOST_RANK, is_user_error};
+use runboard::error::{ExitError, FAILURE, LOST_RANK, exit_code, is_user_error};
 use runboard::files;
 use runboard::launch::Launch;
 use runboard::run::{self, Completion, RunDir};
@@ -71,7 +71,7 @@ pub fn train_rank(
             Ending::Again => files.take_back_sign(),
             Ending::Failed(why, code) => {
                 // One that would repeat itself here ends this rank's supervisor, too.
-                let code = if code == 1 { LOST_RANK } else { code };
+                let code = if code == FAILURE { LOST_RANK } else { code };
                 let why = LostRank(format!("rank 0 ended: {why}"));
                 return Err(ExitError::new(code, why).into());
             }
@@ -92,7 +92,12 @@ fn train_until_ending(
     let images =
         Arc::new(run::data::read_training(run, spec, run::commands::resume_with_data)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
-    let mut group = connect(run, spec, launch, files.store, None, None)?;
+    let connected = connect(run, spec, launch, files.store, None, None);
+    // All had come, or this rank could not ask: that it did not work is no fault of its own.
+    let mut group = connected.map_err(|error| match exit_code(&error) {
+        FAILURE => lost(error),
+        _ => error,
+    })?;
     meet_on_gpus(&mut group, spec, &fresh).map_err(|error| match is_user_error(&error) {
         true => error,
         false => lost(error),

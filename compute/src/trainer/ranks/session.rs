@@ -1,6 +1,6 @@
 //! What rank 0 tells the others when training begins and when it ends.
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use runboard::checkpoint::{NamedTensor, Rollback, TensorGroups};
 use runboard::error;
 use runboard::run::Completion;
@@ -35,8 +35,13 @@ impl Ending {
         match result {
             Ok(Completion::Finished) => Ending::Finished,
             Ok(Completion::Stopped(signal)) => Ending::Stopped(*signal),
-            Err(error) => Ending::Failed(format!("{error:#}"), error::exit_code(error)),
+            Err(error) => Ending::of_error(error),
         }
+    }
+
+    /// That it ended by this error.
+    pub fn of_error(error: &Error) -> Self {
+        Ending::Failed(format!("{error:#}"), error::exit_code(error))
     }
 }
 
