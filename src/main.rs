@@ -1,11 +1,10 @@
 //! The command line's entry.
 
-use clap::Parser;
 use runboard::{cli, files};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     files::ignore_sigxfsz();
     cli::complete::answer();
-    cli::exit_code(cli::Cli::parse().run()).into()
+    cli::exit_code(cli::Cli::parse_arguments().run()).into()
 }

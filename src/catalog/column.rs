@@ -4,6 +4,7 @@
 use super::{Entry, Value};
 use crate::run::{Score, data};
 use crate::spec::{self, Field};
+use crate::sweep::MetricName;
 use chrono::Local;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -227,7 +228,11 @@ columns! {
     "data" "DATA" Text Smallest "Eight digits that stand for its images: equal if those are."
         |it| data::fingerprint_digits(it.run()?).ok().flatten().map(Value::Text);
     "weights_from" "WEIGHTS FROM" Text Smallest "The run whose weights it began with."
-        |it| text(&it.sessions().first()?.weights_from.as_ref()?.run);
+        |it| {
+            let of_sweep = it.standing().map(|standing| standing.sweep.weights_from.as_ref());
+            let of_run = || it.sessions().first()?.weights_from.as_ref();
+            text(&of_sweep.unwrap_or_else(of_run)?.run)
+        };
     "path" "PATH" Text Smallest "Its directory."
         |it| text(&it.directory()?.path().display().to_string());
 }
@@ -256,16 +261,18 @@ fn steps(entry: &Entry) -> Option<Value> {
     })
 }
 
-/// The accuracy of a sweep's best setting, if it is by validation images or if it is not; none if the sweep goes by losses.
+/// The accuracy of a sweep's best setting, on the test images, or on the validation images where it is ranked by that.
 fn sweep_score(entry: &Entry, validation: bool) -> Option<f64> {
     let results = entry.standing()?.results();
-    results.best_accuracy(validation)
+    results.best_mean(MetricName::Accuracy, validation)
 }
 
-/// The loss of the best setting of a sweep that goes by losses, on the validation images or on the test images.
+/// The loss of a sweep's best setting, on the test images, or on the validation images where it is ranked by that.
 fn sweep_loss(entry: &Entry, validation: bool) -> Option<Value> {
     let results = entry.standing()?.results();
-    results.best_loss(validation).map(Value::Loss)
+    results
+        .best_mean(MetricName::Loss, validation)
+        .map(Value::Loss)
 }
 
 /// A column, or a field of a spec, which is one as well.
@@ -305,7 +312,13 @@ impl Key {
         let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
         let columns = COLUMNS.iter().map(|column| column.name);
         let fields = Field::all().flat_map(|field| [field.path, last(field.path)]);
+        // As it stands over a table.
+        let shown = COLUMNS
+            .iter()
+            .filter(|column| column.heading.eq_ignore_ascii_case(name));
+        let shown: Vec<&str> = shown.map(|column| column.name).collect();
         let near = match spec::meant_by(name) {
+            _ if !shown.is_empty() => shown,
             [] => spec::nearest(name, columns.chain(fields))
                 .into_iter()
                 .collect(),

@@ -10,6 +10,18 @@ use crate::spec::Field;
 /// Fields that say nothing of what was tried: for people, and where the images lie.
 const LEFT_OUT: [&str; 2] = ["description", "data.folder"];
 
+/// What a sweep gives a point as it is free at the time.
+const GIVEN_BY_SWEEP: [&str; 2] = ["compute.device", "compute.threads"];
+
+/// As [`differing`], but for what tells no settings apart: which device a sweep gave a point, and how many threads.
+pub fn differing_settings(group: &[&Entry]) -> Vec<&'static Field> {
+    let points = || group.iter().filter_map(|entry| entry.point());
+    let is_set = |field: &Field| points().any(|(point, _)| point.set.contains_key(field.path));
+    let mut fields = differing(group);
+    fields.retain(|field| !GIVEN_BY_SWEEP.contains(&field.path) || is_set(field));
+    fields
+}
+
 /// The fields that do not have the same value in all of these runs.
 pub fn differing(group: &[&Entry]) -> Vec<&'static Field> {
     parallel::map(group, |entry| entry.spec().is_some()); // which takes longest

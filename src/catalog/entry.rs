@@ -365,7 +365,10 @@ impl Entry {
 
     /// The error that ended it.
     pub fn error(&self) -> Option<String> {
-        self.statuses().error(self.run()?)
+        match self.standing() {
+            Some(standing) => standing.error.clone(),
+            None => self.statuses().error(self.run()?),
+        }
     }
 
     /// When it was made: as its first session says, which knows its time zone, else by its name.

@@ -22,7 +22,7 @@ mod warnings;
 pub use column::{COLUMNS, Column, First, Key, Kind, short};
 pub use curves::{WRITERS, curve_name, curves_of};
 pub use differences::Difference;
-pub use differing::differing;
+pub use differing::{differing, differing_settings};
 pub use entry::{Entry, states};
 pub use filter::{Filter, age};
 pub use group::Group;

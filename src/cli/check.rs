@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::launch::Launch;
 use crate::overview::{self, bytes, count};
 use crate::spec::{Data, DeviceName, Experiment, Source, Spec, shortened};
-use crate::sweep::{self, MetricName, OnFailure, Score, Sweep};
+use crate::sweep::{self, MetricName, OnFailure, Sweep};
 use crate::{console, data};
 use anyhow::{Error, Result};
 use serde_json::{Value as Json, json};
@@ -403,17 +403,20 @@ fn points(
         writeln!(text, "  and {} more; with -v all are shown", points - shown)?;
     }
     if let Some(halving) = definition.early_terminate {
-        writeln!(
-            text,
-            "halving: the best 1/{} go on at {} steps",
-            halving.eta,
-            definition
-                .rungs(steps[0])
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
-        )?;
+        let stages = definition.stages(steps);
+        let [rungs @ .., _] = &stages[..] else {
+            return Ok(text); // there is a last one
+        };
+        let rungs: Vec<String> = rungs.iter().map(|stage| stage.until.to_string()).collect();
+        match rungs.is_empty() {
+            true => writeln!(text, "halving: nothing is compared before the end")?,
+            false => writeln!(
+                text,
+                "halving: the best 1/{} go on at {} steps",
+                halving.eta,
+                rungs.join(", ")
+            )?,
+        }
     }
     let images = match sweep.base.data.validation_images {
         0 => "test images, as there are no data.validation_images",
@@ -425,10 +428,7 @@ fn points(
         MetricName::Accuracy => ("accuracy", "highest"),
         MetricName::Loss => ("loss", "lowest"),
     };
-    let of = match metric.of {
-        Score::Best => "best",
-        Score::Last => "last",
-    };
+    let of = metric.of.name();
     writeln!(text, "metric: the {of} {name} of a point, the {goal} first")?;
     if let Some(target) = definition.target {
         writeln!(text, "target: {target}, at which all points stop")?;

@@ -4,7 +4,9 @@ use super::choose::{FilterArgs, hint_at_others};
 use super::form::{self, FormArgs};
 use super::list::{label_problems, sorted, warn_of_labels};
 use super::{RunsArg, path};
-use crate::catalog::{Entry, Group, Head, Key, Kind, Row, Table, Value, differing, short};
+use crate::catalog::{
+    Entry, Group, Head, Key, Kind, Row, Table, Value, differing, differing_settings, short,
+};
 use crate::run;
 use crate::spec::Field;
 use crate::{bail_user, console};
@@ -110,27 +112,23 @@ pub fn compare(arguments: &Arguments) -> Result<i32> {
         None => {
             let entries = arguments.arranged(entries, &sort);
             let fields = differing(&entries.iter().collect::<Vec<_>>());
+            let more = with_differing(&more, &entries, &["weights_from"]);
             let table = table_of("run", &entries, fields, &more);
             (table, label_problems(&entries))
         }
         Some(over) => {
-            let mut fields = differing(&entries.iter().collect::<Vec<_>>());
+            let mut fields = differing_settings(&entries.iter().collect::<Vec<_>>());
             fields.retain(|field| !over.iter().any(|it| it.path == field.path));
-            for entry in entries.iter().filter(|entry| entry.spec().is_none()) {
+            // A point that waits has none yet.
+            let unreadable = |entry: &&Entry| entry.run().is_some() && entry.spec().is_none();
+            for entry in entries.iter().filter(unreadable) {
                 console::warning_beside_answer(format_args!(
                     "{} is left out: its spec cannot be read",
                     entry.id()
                 ));
             }
             let groups = arguments.arranged(Group::of(entries, &fields, &over), &sort);
-            let beside = Group::BESIDE.iter();
-            let beside = beside.filter_map(|name| Key::find(name).ok());
-            let differs = |key: &Key| {
-                groups
-                    .windows(2)
-                    .any(|it| it[0].value(*key) != it[1].value(*key))
-            };
-            let more: Vec<Key> = more.iter().copied().chain(beside.filter(differs)).collect();
+            let more = with_differing(&more, &groups, &Group::BESIDE);
             let mut table = table_of("name", &groups, fields, &more);
             add_counts(&mut table, &groups, arguments.form.is_for_programs());
             (table, label_problems(groups.iter().flat_map(Group::runs)))
@@ -262,6 +260,17 @@ pub(super) fn opened(entries: Vec<Entry>) -> Result<Vec<Entry>> {
         }
     }
     Ok(all)
+}
+
+/// These columns, and those of the others in which not all rows have the same.
+fn with_differing(more: &[Key], rows: &[impl Row], others: &[&str]) -> Vec<Key> {
+    let others = others.iter().filter_map(|name| Key::find(name).ok());
+    let differs = |key: &Key| {
+        rows.windows(2)
+            .any(|it| it[0].value(*key) != it[1].value(*key))
+    };
+    let others = others.filter(|key| differs(key) && !more.contains(key));
+    more.iter().copied().chain(others).collect()
 }
 
 /// A row for each run: its scores, and the fields in which not all are the same.

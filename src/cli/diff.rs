@@ -6,11 +6,13 @@ use super::{RunsArg, path};
 use crate::catalog::{Entry, Head, Key, Kind, Table, Value};
 use crate::home::Home;
 use crate::run::{self, Provenance};
-use crate::spec::{self, Field, Spec};
+use crate::spec::{self, Experiment, Field, Spec};
+use crate::sweep::{Definition, Sweep};
 use crate::{bail_user, console};
 use anyhow::Result;
 use clap::Args;
 use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What is told of runs beside their specs and scores.
@@ -43,14 +45,53 @@ pub struct Arguments {
 struct Side {
     name: String,
     spec: Json,
+    /// How it differs from point to point, if it is a sweep.
+    definition: Option<Definition>,
     /// None of an experiment.
     entry: Option<Entry>,
+}
+
+impl Side {
+    /// Of an experiment, as it is written.
+    fn of(name: String, experiment: &Experiment) -> Result<Self> {
+        Ok(Side {
+            name,
+            spec: experiment.spec.to_json()?,
+            definition: Sweep::definition_of(experiment)?,
+            entry: None,
+        })
+    }
+
+    /// The keys of the section of its sweep, each field's values at a path of their own; none of what is no sweep.
+    fn sweep(&self) -> BTreeMap<String, Json> {
+        let section = self.definition.as_ref().map(Definition::to_value);
+        let section = section.and_then(|it| serde_json::to_value(it).ok());
+        let mut paths = BTreeMap::new();
+        for (key, value) in section
+            .as_ref()
+            .and_then(Json::as_object)
+            .into_iter()
+            .flatten()
+        {
+            match value.as_object().filter(|_| key == "parameters") {
+                Some(fields) => paths.extend(fields.iter().map(|(field, choice)| {
+                    let values = choice.get("values").unwrap_or(choice);
+                    (format!("{key}.{field}"), values.clone())
+                })),
+                None => {
+                    paths.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        paths
+    }
 }
 
 /// Compares two runs, experiments or files, a row for each thing that differs.
 pub fn diff(arguments: &Arguments) -> Result<i32> {
     let runs = arguments.runs.directory()?;
     let [a, b] = [side(&runs, &arguments.a)?, side(&runs, &arguments.b)?];
+    let [of_a, of_b] = [a.sweep(), b.sweep()];
     let mut rows = Vec::new();
     let mut add = |section: &str, name: &str, a: Option<Value>, b: Option<Value>| {
         if arguments.all || a != b {
@@ -65,12 +106,17 @@ pub fn diff(arguments: &Arguments) -> Result<i32> {
         let value = |spec: &Json| field.value(spec).and_then(Value::of_field);
         add("spec", field.path, value(&a.spec), value(&b.spec));
     }
+    let keys: BTreeSet<&String> = of_a.keys().chain(of_b.keys()).collect();
+    for key in keys {
+        let value = |of: &BTreeMap<String, Json>| of.get(key).and_then(Value::of_field);
+        add("sweep", key, value(&of_a), value(&of_b));
+    }
     if let (Some(a), Some(b)) = (&a.entry, &b.entry) {
         let names = SCORES
             .iter()
             .chain(&BESIDE_SCORES)
             .map(|name| ("scores", *name));
-        for (section, name) in names.chain([("data", "data")]) {
+        for (section, name) in names.chain([("data", "data"), ("weights", "weights_from")]) {
             if let Ok(key) = Key::find(name) {
                 add(section, name, key.value(a), key.value(b));
             }
@@ -133,15 +179,16 @@ fn side(runs: &Path, what: &Path) -> Result<Side> {
         .is_some_and(|kind| kind == "yaml" || kind == "yml");
     if is_yaml {
         let is_frozen = what.file_name().is_some_and(|name| name == "spec.yaml");
-        let spec = match is_frozen {
-            true => Spec::read_frozen(what)?,
-            false => spec::load(what, &Home::find()?.experiments(), &[])?.spec,
+        let name = what.display().to_string();
+        return match is_frozen {
+            true => Ok(Side {
+                name,
+                spec: Spec::read_frozen(what)?.to_json()?,
+                definition: None,
+                entry: None,
+            }),
+            false => Side::of(name, &spec::load(what, &Home::find()?.experiments(), &[])?),
         };
-        return Ok(Side {
-            name: what.display().to_string(),
-            spec: spec.to_json()?,
-            entry: None,
-        });
     }
     let experiments = Home::find()?.experiments();
     let found = match run::resolve_any(runs, what) {
@@ -152,11 +199,7 @@ fn side(runs: &Path, what: &Path) -> Result<Side> {
             if !names.iter().any(|it| *it == name) {
                 return Err(no_run);
             }
-            return Ok(Side {
-                name: name.into_owned(),
-                spec: spec::load(what, &experiments, &[])?.spec.to_json()?,
-                entry: None,
-            });
+            return Side::of(name.into_owned(), &spec::load(what, &experiments, &[])?);
         }
     };
     let entry = Entry::of(found);
@@ -170,6 +213,7 @@ fn side(runs: &Path, what: &Path) -> Result<Side> {
     Ok(Side {
         name: entry.id().to_owned(),
         spec,
+        definition: entry.standing().map(|it| it.sweep.definition.clone()),
         entry: Some(entry),
     })
 }

@@ -149,12 +149,25 @@ impl Paces {
         }))
     }
 
-    /// Bytes that all points keep, which train so many steps each.
+    /// Bytes that all points keep, which train so many steps each if halving does not stop them before.
     pub fn disk(&self, sweep: &Sweep, steps: &[u64]) -> u64 {
-        let points = sweep.specs.iter().zip(steps).zip(&self.of_points);
-        let disks =
-            points.map(|((spec, &steps), pace)| Disk::of(spec, steps, pace.checkpoint_bytes));
-        disks.map(|disk| disk.bytes()).sum()
+        let all = |steps: &[u64]| -> u64 {
+            let points = sweep.specs.iter().zip(steps).zip(&self.of_points);
+            let disks =
+                points.map(|((spec, &steps), pace)| Disk::of(spec, steps, pace.checkpoint_bytes));
+            disks.map(|disk| disk.bytes()).sum()
+        };
+        if sweep.definition.early_terminate.is_none() {
+            return all(steps);
+        }
+        // Which points are stopped nobody knows: each stage's are told as a share of all.
+        let stages = sweep.definition.stages(steps);
+        let going_on = stages.iter().skip(1).map(|next| next.points).chain([0]);
+        let bytes = stages.iter().zip(going_on).map(|(stage, going_on)| {
+            let share = (stage.points - going_on) as f64 / steps.len() as f64;
+            share * all(&vec![stage.until; steps.len()]) as f64
+        });
+        bytes.sum::<f64>() as u64
     }
 
     /// About how long the points, which train so many steps each, take one after the other, in seconds: their steps, their

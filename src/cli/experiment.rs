@@ -48,8 +48,9 @@ impl ExperimentArgs {
     /// # Errors
     /// A user error for what is wrong with it or with the options.
     pub(super) fn load(&self, home: &Home) -> Result<Experiment> {
-        self.refuse_words_of_hydra()?;
+        // A blank in the place of the = leaves a word over: first what is wrong with the option.
         let mut overrides = parse_overrides(&self.overrides)?;
+        self.refuse_words_of_hydra()?;
         for sweep in &self.sweeps {
             overrides.push(Override::parse_sweep(sweep)?);
         }

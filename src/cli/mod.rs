@@ -42,12 +42,13 @@ use crate::home::Home;
 use crate::launch::Flags;
 use crate::run::{Found, RunDir};
 use crate::run::{commands, resolve, resolve_any};
-use crate::spec::{DeviceName, Override};
+use crate::spec::{DeviceName, Field, Override};
 use crate::supervisor::display::Verbosity;
 use crate::sweep::{Standing, SweepDir};
 use crate::{bail_user, compute, console, error, paths};
 use anyhow::Result;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -78,8 +79,8 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         runs: RunsArg,
-        /// Begin with the weights of another run's last checkpoint, or of that of a step, or the best one; of a sweep its best
-        /// point is taken
+        /// Begin, as each point of a sweep, with the weights of another run's last checkpoint, or of that of a step, or the best one;
+        /// of a sweep its best point's are taken
         #[arg(long, value_name = "RUN[@STEP|@best|@last]", value_parser = path())]
         from: Option<PathBuf>,
         #[command(flatten)]
@@ -319,6 +320,11 @@ fn parse_overrides(sets: &[OsString]) -> Result<Vec<Override>> {
 }
 
 impl Cli {
+    /// Those that this process was called with; wrong ones end it, with what they should be.
+    pub fn parse_arguments() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_better_tip(error).exit())
+    }
+
     /// Do what the command says and return the exit code.
     ///
     /// # Errors
@@ -360,9 +366,15 @@ impl Cli {
                     Found::Run(run) => {
                         run::resume(&run, &overrides, data, recorded, launch, session)
                     }
-                    Found::Sweep(sweep) => {
-                        sweep::resume(sweep, &overrides, data, recorded, *retry_failed, session)
-                    }
+                    Found::Sweep(sweep) => sweep::resume(
+                        sweep,
+                        &overrides,
+                        data,
+                        recorded,
+                        *retry_failed,
+                        launch,
+                        session,
+                    ),
                 }
             }
             Command::Rerun(arguments) => rerun::rerun(arguments),
@@ -397,6 +409,26 @@ impl Cli {
             Command::Generate { share } => generate::generate(Cli::command(), share),
         }
     }
+}
+
+/// The error of an option that there is not, without clap's tip that `--` makes a value of it: no value begins so. What is the name of a
+/// field is set by `--set`.
+fn with_better_tip(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    error.remove(ContextKind::Suggested);
+    let option = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => option.trim_start_matches('-'),
+        _ => "",
+    };
+    let name = option.split('=').next().unwrap_or_default();
+    if let Some(field) = Field::all().find(|field| field.path == name) {
+        let tip = format!("a field of the spec is set by '--set {}=VALUE'", field.path);
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 /// The exit code of a command that ended like this; what went wrong is printed, with its causes.

@@ -10,6 +10,9 @@ const SMALL_STDDEV: f64 = 1e-3;
 /// rises to 0.774.
 const FAST_DECAY: f64 = 0.98;
 
+/// A share of the initial weights in the average from which on its scores say little of what was learnt.
+const MUCH: f64 = 0.1;
+
 /// What applies to a run of this spec on so many training images.
 pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
     let mut notes = Vec::new();
@@ -66,6 +69,14 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
             (1.0 - spec.optimizer.ema_decay) as f32
         ));
     }
+    if let Some(kept) = initial_share(spec, steps).filter(|share| *share > MUCH) {
+        notes.push(format!(
+            "the average still is {:.0} % initial weights after the run's {steps} steps, and it is what is evaluated: \
+             optimizer.ema_decay {} is for longer runs; a lower one, average.warmup or average.start_epoch helps",
+            100.0 * kept,
+            spec.optimizer.ema_decay
+        ));
+    }
     notes.extend(never_reached(spec, images));
     let schedule = Schedule::new(spec, images);
     let rate = |step| schedule.learning_rate(step);
@@ -85,6 +96,18 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
         );
     }
     notes
+}
+
+/// The share of the initial weights in the average at the end of a run of so many steps; none where the average does not begin with them,
+/// or forgets them faster than by its decay.
+fn initial_share(spec: &Spec, steps: u64) -> Option<f64> {
+    let average = &spec.average;
+    let is_plain = average.name == AverageName::Ema
+        && !average.warmup
+        && average.start_epoch == 0.0
+        && average.power == 0.0;
+    let updates = steps / (spec.optimizer.gradient_accumulation * average.every);
+    (is_plain && updates > 0).then(|| spec.optimizer.ema_decay.powf(updates as f64))
 }
 
 /// What the spec wants at a time that the run does not reach.
@@ -203,6 +226,18 @@ mod tests {
         };
         assert!(lookahead(0.9999).contains(" the weights keep 0.0001 of their way "));
         assert!(!lookahead(0.95).contains("lookahead"));
+        let average = |warmup, decay| {
+            found(&|spec| {
+                spec.average.warmup = warmup;
+                spec.optimizer.ema_decay = decay;
+            })
+        };
+        assert!(
+            average(false, 0.9999)
+                .contains(" still is 99 % initial weights after the run's 100 steps")
+        );
+        assert!(!average(true, 0.9999).contains("initial weights after"));
+        assert!(!average(false, 0.97).contains("initial weights after"));
         let cutout = |side| found(&|spec| spec.input.cutout = side);
         assert!(cutout(24).contains("nothing is left of a training image"));
         assert!(!cutout(23).contains("nothing is left"));

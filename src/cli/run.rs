@@ -60,34 +60,41 @@ pub fn run(
     let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
     let job = Job::current();
-    if let Some(sweep) = Sweep::of(&experiment, machine()?.gpus)? {
-        let refused = [from.map(|_| "--from"), session.until.map(|_| "--until")];
-        if let Some(option) = refused.into_iter().flatten().next() {
+    if let Some(mut sweep) = Sweep::of(&experiment, machine()?.gpus)? {
+        if session.until.is_some() {
             bail_user!(
-                "{option}: {} is a sweep; want it for a single run",
+                "--until: {} is a sweep; want it for a single run",
                 experiment.name
             );
         }
-        if launch.find(&sweep.base, &experiment.name)?.origin != Origin::Spec {
-            bail_user!(
-                "{} is a sweep, whose points start their processes themselves; want a single run where several commands \
-                 train together",
-                experiment.name
-            );
-        }
+        sweep::refuse_launcher(launch, &sweep, &experiment.name)?;
         if let Some(Found::Sweep(directory)) = begun_before(runs, &experiment.name, job.as_ref()) {
-            return sweep::resume(directory, &[], args.data.as_deref(), false, false, session);
+            let data = args.data.as_deref();
+            return sweep::resume(directory, &[], data, false, false, launch, session);
         }
         let record = |directory: &ProcessDir| -> Result<()> {
             job.iter().try_for_each(|job| job.record(directory))?;
             labels.write(directory)
         };
-        return sweep::run(runs, &experiment, &sweep, fetch, record, session);
+        let warm_start = from.map(|from| WarmStart::find(runs, from)).transpose()?;
+        if let Some(warm_start) = &warm_start {
+            sweep.specs.iter().try_for_each(|it| warm_start.check(it))?;
+            sweep.weights_from = Some(warm_start.origin.clone());
+        }
+        let (experiment, from) = (&experiment, warm_start.as_ref());
+        return sweep::run(runs, experiment, &sweep, fetch, from, record, session);
     }
     let spec = &experiment.spec;
     let found = launch.find(spec, &experiment.name)?;
     check_launch(&found, session)?;
     if !found.leads() {
+        // Rank 0 goes on with the spec that is frozen there, whatever has become of the experiment since.
+        let begun = job.and_then(|job| job.begun(runs, &experiment.name));
+        if let Some(Found::Run(run)) = begun {
+            let spec = run::read_spec(&run)?;
+            let found = launch.find(&spec, &run.name())?;
+            return join_again(&run, spec, args.data.as_deref(), &found);
+        }
         return join(&experiment, &found, fetch);
     }
     if let Some(Found::Run(run)) = begun_before(runs, &experiment.name, job.as_ref()) {
@@ -105,6 +112,9 @@ pub fn run(
     let fingerprint = Fingerprint::of(&images)?;
     let train_images = spec.training_images(fingerprint.train_images())?;
     check_until(session.until, spec.train.total_steps(train_images))?;
+    if let Some(warm_start) = &warm_start {
+        warm_start.warn_of_images(runs, [spec], &fingerprint);
+    }
     let provenance = provenance(machine()?, device, Some(0)).with_origins(experiment.origins());
     let mut provenance = provenance.with_spec(spec)?;
     if let Some(warm_start) = &warm_start {
@@ -232,6 +242,7 @@ pub fn resume(
     let spec = SpecChange::new(run, overrides)?.to;
     let found = launch.find(&spec, &run.name())?;
     if !found.leads() {
+        check_launch(&found, session)?;
         return join_again(run, spec, folder, &found);
     }
     let flags = launch.to_arguments();

@@ -69,6 +69,12 @@ pub(super) fn print_sweep(directory: &SweepDir, standing: &Standing) -> Result<(
         Some(state) => format!("{} is {state}", standing.id),
         None => format!("{} was not started yet", standing.id),
     }];
+    let from = standing.sweep.weights_from.iter();
+    lines.extend(from.map(|from| wrapped(format!("  its points begin with {from}"))));
+    let waiting = standing.waiting.iter();
+    lines.extend(waiting.map(|wait| wrapped(format!("  waiting {wait}"))));
+    let error = standing.error.iter();
+    lines.extend(error.map(|error| wrapped(format!("  error: {error}"))));
     lines.push(wrapped(results.counts()));
     let failures = results.failures().into_iter();
     lines.extend(failures.map(|failure| wrapped(format!("  {failure}"))));
@@ -79,13 +85,11 @@ pub(super) fn print_sweep(directory: &SweepDir, standing: &Standing) -> Result<(
     let all = directory.path().join("results.md");
     lines.push(format!("  all settings   {}", all.display()));
     lines.push(format!("  curves         {}", commands::curves(directory)));
-    match standing.is_at_work() {
-        true => lines.push(format!("  to stop it     {}", commands::stop(directory))),
-        false if results.done() < standing.sweep.points.len() && results.winner().is_none() => {
-            lines.push(format!("  to go on       {}", commands::resume(directory)));
-        }
-        false => {}
-    }
+    let next = match standing.is_at_work() {
+        true => Some(("to stop it", commands::stop(directory))),
+        false => results.next_command(directory),
+    };
+    lines.extend(next.map(|(what, command)| format!("  {what:13}  {command}")));
     Ok(console::output(lines.join("\n"))?)
 }
 
@@ -385,5 +389,32 @@ pub(super) fn as_json(entry: &Entry) -> Result<Json> {
         }
         fields.insert("provenance".to_owned(), serde_json::to_value(sessions)?);
     }
+    if let Some(standing) = entry.standing() {
+        fields.insert("results".to_owned(), results_as_json(standing)?);
+    }
     Ok(Json::Object(fields))
+}
+
+/// What a sweep has found, the best setting first.
+fn results_as_json(standing: &Standing) -> Result<Json> {
+    let results = standing.results();
+    let settings = results.settings();
+    let settings = settings.iter().map(|setting| {
+        let points = setting.points.iter().map(|(point, _)| point.number);
+        json!({
+            "rank": setting.rank,
+            "values": setting.values,
+            "mean": setting.judged.mean(),
+            "deviation": setting.judged.deviation(),
+            "so_far": setting.so_far.mean(),
+            "test_accuracy": setting.tested.mean(),
+            "points": points.collect::<Vec<_>>(),
+        })
+    });
+    Ok(json!({
+        "definition": standing.sweep.definition,
+        "settings": settings.collect::<Vec<_>>(),
+        "decisions": standing.decisions,
+        "waiting": standing.waiting,
+    }))
 }

@@ -6,10 +6,7 @@ use super::form::print_json;
 use crate::catalog::Entry;
 use crate::console;
 use crate::overview::{RunSnapshot, closing};
-use crate::run::{
-    Found, ProcessDir, ProcessState, RunDir, RunState, Status, Statuses, SweepStatus, commands,
-    points,
-};
+use crate::run::{Found, ProcessDir, RunDir, RunState, Statuses, commands, points};
 use crate::supervisor::{self, StopOptions};
 use crate::sweep::executor::Slurm;
 use crate::sweep::{Launcher, Standing, SweepDir};
@@ -106,14 +103,8 @@ fn tell_sweep(directory: &SweepDir) -> Result<()> {
     let standing = Standing::read(directory)?;
     let results = standing.results();
     console::line(results.counts());
-    // One that is over needs nothing, unless points of it failed.
-    let status = SweepStatus::load(directory).ok().flatten();
-    let is_over = status.is_some_and(|it| it.process.state == ProcessState::Finished);
-    if !is_over {
-        console::line(format_args!("  to go on  {}", commands::resume(directory)));
-    } else if results.can_retry() {
-        let retry = commands::retry_failed(directory);
-        console::line(format_args!("  to try again  {retry}"));
+    if let Some((what, command)) = results.next_command(directory) {
+        console::line(format_args!("  {what}  {command}"));
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! `runboard run` and `resume` of a sweep.
 
-use super::given;
 use super::run::{Session, detach, requeue_if_asked};
+use super::warm_start::WarmStart;
+use super::{data_from_environment, given};
 use crate::compute::{Machine, machine};
-use crate::data::Fetch;
+use crate::data::{self, Fetch};
+use crate::launch::{Flags, Origin};
 use crate::overview::{count, wrap};
-use crate::run::{Lock, ProcessDir, Role, SweepStatus, commands};
+use crate::run::{Lock, ProcessDir, Role, SweepStatus, commands, data as run_data};
 use crate::shutdown::{self, Shutdown};
-use crate::spec::{DeviceName, Experiment, Override};
+use crate::spec::{Data, DeviceName, Experiment, Override, Source};
 use crate::supervisor::display::Verbosity;
 use crate::sweep::display::Display;
 use crate::sweep::executor::{Executor, Local, Slurm};
@@ -20,7 +22,7 @@ use crate::{bail_user, console, paths, slurm};
 use anyhow::{Context, Result};
 use std::env;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Exit code of a sweep with points that failed.
 const FAILED: i32 = 1;
@@ -31,19 +33,25 @@ const STOPPED: i32 = 143;
 /// How many settings the table at the end has.
 const SHOWN: usize = 20;
 
-/// Starts the sweep of an experiment, all of whose points are valid; `record` writes what else is in its directory.
+/// Starts the sweep of an experiment, all of whose points are valid and have the network of the weights that they begin with, if that is
+/// given; `record` writes what else is in its directory.
 pub fn run(
     runs: &Path,
     experiment: &Experiment,
     sweep: &Sweep,
     fetch: Fetch,
+    from: Option<&WarmStart>,
     record: impl FnOnce(&ProcessDir) -> Result<()>,
     session: Session,
 ) -> Result<i32> {
     check_devices(sweep)?;
     let images = SweepImages::prepare(sweep, fetch, None)
         .map_err(|error| super::data_error(error, experiment))?;
-    let (directory, lock) = SweepDir::create(runs, &experiment.name, sweep)?;
+    if let Some(from) = from {
+        from.warn_of_images(runs, &sweep.specs, images.fingerprint());
+    }
+    let prepare = |directory: &ProcessDir| from.map_or(Ok(()), |from| from.copy_into(directory));
+    let (directory, lock) = SweepDir::create(runs, &experiment.name, sweep, prepare)?;
     record(&directory)?;
     start(&directory, lock, sweep, &images, false, session)
 }
@@ -56,6 +64,7 @@ pub fn resume(
     folder: Option<&Path>,
     recorded: bool,
     retry_failed: bool,
+    launch: &Flags,
     session: Session,
 ) -> Result<i32> {
     shutdown::write_in_the_background()?;
@@ -71,6 +80,7 @@ pub fn resume(
         .flatten();
     let lock = inherited.map_or_else(|| Lock::take(&directory, Role::Sweep), Ok)?;
     let mut sweep = directory.read()?;
+    refuse_launcher(launch, &sweep, &directory.id())?;
     if let Some(other) = overrides.iter().find(|it| !it.is_of_sweep()) {
         bail_user!(
             "{other}: {} is a sweep, and its points keep what they train with; want what adds points, such as \
@@ -83,11 +93,9 @@ pub fn resume(
         sweep = sweep.extended(overrides, machine()?.gpus)?;
     }
     check_devices(&sweep)?;
-    let folder = given(folder);
-    let recorded = &sweep.base.data.folder;
-    let now = directory.data_folder(recorded); // a clone may be moved
-    let folder = folder.or((now != *recorded).then_some(now.as_path()));
-    let images = SweepImages::prepare(&sweep, Fetch::Refused, folder)?;
+    let folder = given(folder).map(Path::to_owned);
+    let folder = folder.map_or_else(|| moved(&directory, &sweep.base.data), |it| Ok(Some(it)))?;
+    let images = SweepImages::prepare(&sweep, Fetch::Refused, folder.as_deref())?;
     images.check_begun(&directory, &sweep)?;
     if !overrides.is_empty() {
         directory.write(&sweep)?;
@@ -103,6 +111,41 @@ pub fn resume(
         }
     }
     start(&directory, lock, &sweep, &images, retry_failed, session)
+}
+
+/// Makes sure that no launcher has started this process as one of several that train together: the processes of the points would take
+/// themselves for such ones.
+///
+/// # Errors
+/// A user error if one has.
+pub fn refuse_launcher(launch: &Flags, sweep: &Sweep, name: &str) -> Result<()> {
+    if launch.find(&sweep.base, name)?.origin != Origin::Spec {
+        bail_user!(
+            "{name} is a sweep, whose points start their processes themselves; want a single run where several commands \
+             train together"
+        );
+    }
+    Ok(())
+}
+
+/// Where the images of a sweep are, if its spec says another place: in a clone that was moved, or where the environment says if they are
+/// not there.
+///
+/// # Errors
+/// A user error if they are nowhere, and no synthetic ones.
+fn moved(directory: &SweepDir, data: &Data) -> Result<Option<PathBuf>> {
+    let now = directory.data_folder(&data.folder);
+    let is_in = |folder: &Path| !matches!(data::find(data, folder), Ok(None));
+    let is_there = is_in(&now);
+    let elsewhere = match is_there {
+        true => None,
+        false => data_from_environment()?.filter(|folder| is_in(folder)),
+    };
+    if !is_there && elsewhere.is_none() && data.source != Source::Synthetic {
+        let hint = commands::resume_with_data;
+        return Err(run_data::not_found(directory, data, &now, hint));
+    }
+    Ok(elsewhere.or((now != data.folder).then_some(now)))
 }
 
 fn start(
@@ -209,30 +252,21 @@ fn text(
     let wrapped = |text: &str| columns.map_or(text.to_owned(), |columns| wrap(text, columns));
     let name = |number| results.sweep.point(number).map_or("", |point| &point.name);
     let failures = results.failures();
-    let resume = commands::resume(directory);
-    let retry = ("to try again", commands::retry_failed(directory));
-    let (how, next) = match outcome {
-        Outcome::Over(Reason::Complete) if failures.is_empty() => ("finished".to_owned(), None),
-        Outcome::Over(Reason::Complete) => (
-            "finished, with points that failed".to_owned(),
-            results.can_retry().then_some(retry),
+    let how = match outcome {
+        Outcome::Over(Reason::Complete) if failures.is_empty() => "finished".to_owned(),
+        Outcome::Over(Reason::Complete) => "finished, with points that failed".to_owned(),
+        Outcome::Over(Reason::Target(point)) => {
+            format!("over: {} has reached the target", name(point))
+        }
+        Outcome::Over(Reason::Failure(point)) => format!(
+            "over: {} has failed, and sweep.on_failure is stop",
+            name(point)
         ),
-        Outcome::Over(Reason::Target(point)) => (
-            format!("over: {} has reached the target", name(point)),
-            None,
-        ),
-        Outcome::Over(Reason::Failure(point)) => (
-            format!(
-                "over: {} has failed, and sweep.on_failure is stop",
-                name(point)
-            ),
-            Some(retry),
-        ),
-        Outcome::Stopped(_) => ("stopped".to_owned(), Some(("to go on", resume))),
-        Outcome::Waiting => (
-            "is not finished: points of it were stopped, or could not be started".to_owned(),
-            Some(("to go on", resume)),
-        ),
+        Outcome::Stopped(_) => "stopped".to_owned(),
+        Outcome::Waiting => {
+            "is not finished: points of it were stopped, could not be started, or are damaged"
+                .to_owned()
+        }
     };
     let mut lines = vec![format!("{} {how}", results.id), wrapped(&results.counts())];
     lines.extend(
@@ -247,6 +281,7 @@ fn text(
     let all = directory.path().join("results.md");
     lines.push(format!("  all settings   {}", all.display()));
     lines.push(format!("  curves         {}", commands::curves(directory)));
+    let next = results.next_command(directory);
     lines.extend(next.map(|(what, command)| format!("  {what:13}  {command}")));
     lines.join("\n")
 }

@@ -62,7 +62,7 @@ pub struct CollectArguments {
     /// Only what was removed so long ago, such as 30d or 12h
     #[arg(long, value_name = "DURATION")]
     older_than: Option<String>,
-    /// Keep, of each experiment, the run with the best accuracy of those in the trash
+    /// Keep, of each experiment, the run with the best accuracy of those in the trash, or the newest where none has one
     #[arg(long)]
     keep_best: bool,
     /// Do not ask
@@ -327,22 +327,21 @@ fn print(list: Vec<Json>) -> Result<i32> {
     Ok(0)
 }
 
-/// The ids of the entries with the best accuracy of each experiment.
+/// The ids of the entries with the best accuracy of each experiment, or of the newest one where none has an accuracy.
 fn best_of_each(there: &[Trashed]) -> Vec<String> {
-    let mut best: BTreeMap<&str, (f64, String)> = BTreeMap::new();
+    let mut best: BTreeMap<&str, (Option<f64>, &str)> = BTreeMap::new();
     let accuracy = |entry: &Entry| {
         let value = Key::find("accuracy").ok()?.value(entry)?;
         value.number()
     };
     for trashed in there {
         let entry = &trashed.entry;
-        let Some(accuracy) = accuracy(entry) else {
-            continue;
-        };
-        let name = entry.name();
-        if best.get(name).is_none_or(|(before, _)| accuracy > *before) {
-            best.insert(name, (accuracy, entry.id().to_owned()));
+        // An id ends with the time, and none is less than any accuracy.
+        let this = (accuracy(entry), entry.id());
+        let kept = best.entry(entry.name()).or_insert(this);
+        if this > *kept {
+            *kept = this;
         }
     }
-    best.into_values().map(|(_, id)| id).collect()
+    best.into_values().map(|(_, id)| id.to_owned()).collect()
 }

@@ -3,18 +3,27 @@
 use super::best_run;
 use super::which::Which;
 use crate::checkpoint::{self, Checkpoint, CheckpointState, NamedTensor, TensorGroups, WEIGHTS};
-use crate::run::{RunDir, RunState, WeightsOrigin, state};
+use crate::data::Fingerprint;
+use crate::run::{
+    ProcessDir, Provenance, RunDir, RunState, WeightsOrigin, data as run_data, state,
+};
 use crate::spec::Spec;
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
+use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// So many runs at most are looked at whose weights others began with.
+const MOST_ORIGINS: usize = 100;
 
 /// Weights of another run, read and verified.
 #[derive(Debug)]
 pub struct WarmStart {
     pub origin: WeightsOrigin,
+    run: RunDir,
     path: PathBuf,
     weights: Vec<NamedTensor>,
 }
@@ -52,6 +61,7 @@ impl WarmStart {
                 group: group.to_owned(),
                 manifest,
             },
+            run,
             path: entry.path,
             weights,
         })
@@ -76,11 +86,70 @@ impl WarmStart {
         Ok(())
     }
 
-    /// Copies the weights into the directory of a new run, which may outlive the other one.
+    /// Warns if the weights tell other classes apart than those of the images, or have learnt images that `spec` holds out to judge them
+    /// by: a run that they come from has trained on the same data set, and held out others or none.
+    pub fn warn_of_images<'a>(
+        &self,
+        runs: &Path,
+        specs: impl IntoIterator<Item = &'a Spec>,
+        images: &Fingerprint,
+    ) {
+        let its = Spec::read_frozen(&self.run.spec());
+        let classes = its.and_then(|spec| run_data::classes(&self.run, &spec.data));
+        if let Ok(classes) = classes
+            && classes != images.classes()
+        {
+            console::warning(format_args!(
+                "--from: {} tells other classes apart ({}) than there are here ({}): the last layer begins with weights of \
+                 those",
+                self.run.id(),
+                classes.join(", "),
+                images.classes().join(", ")
+            ));
+        }
+        let mut seen = HashSet::new();
+        for spec in specs {
+            let held_out = (spec.data.validation_images, spec.seed.0);
+            if held_out.0 > 0 && seen.insert(held_out) {
+                self.warn_of_learnt_images(runs, spec, images);
+            }
+        }
+    }
+
+    fn warn_of_learnt_images(&self, runs: &Path, spec: &Spec, images: &Fingerprint) {
+        let held_out = |spec: &Spec| match spec.data.validation_images {
+            0 => "none".to_owned(),
+            count => format!("{count} by seed {}", spec.seed.0),
+        };
+        let before = |run: &RunDir| {
+            let origin = Provenance::weights_origin(run)?;
+            RunDir::open(&runs.join(origin.run)).ok()
+        };
+        // A run begins later than the one whose weights it has, so that this ends; and if somebody has edited that, soon.
+        let origins = iter::successors(Some(self.run.clone()), before).take(MOST_ORIGINS);
+        for run in origins {
+            // What cannot be read is told elsewhere, or is of a run that is deleted.
+            let Ok(its) = Spec::read_frozen(&run.spec()) else {
+                continue;
+            };
+            let is_same_data = matches!(run_data::difference(&run, images), Ok(None));
+            if is_same_data && held_out(&its) != held_out(spec) {
+                console::warning(format_args!(
+                    "--from: {} has trained on images that are held out here, so that scores on validation images flatter: it \
+                     held out {}, want {} as here (data.validation_images, seed)",
+                    run.id(),
+                    held_out(&its),
+                    held_out(spec)
+                ));
+            }
+        }
+    }
+
+    /// Copies the weights into the directory of a new run or sweep, which may outlive the other one.
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn copy_into(&self, run: &RunDir) -> Result<()> {
+    pub fn copy_into(&self, directory: &ProcessDir) -> Result<()> {
         let weights = Checkpoint {
             state: CheckpointState {
                 step: self.origin.step,
@@ -88,7 +157,7 @@ impl WarmStart {
             },
             tensors: TensorGroups::from([(WEIGHTS.to_owned(), self.weights.clone())]),
         };
-        checkpoint::write_weights(&run.initial_weights(), &weights)
+        checkpoint::write_weights(&directory.initial_weights(), &weights)
     }
 }
 

@@ -84,17 +84,17 @@ pub fn logs(arguments: &LogArguments) -> Result<i32> {
     let found = arguments.run.find()?;
     let directory = found.directory();
     let role = match (&found, arguments) {
+        (Found::Sweep(_), LogArguments { eval: true, .. }) => bail_user!(
+            "{} is a sweep; want one of its points for the evaluator's log",
+            found.id()
+        ),
+        (Found::Sweep(_), _) => Role::Sweep, // its one process supervises
         (
             _,
             LogArguments {
                 supervisor: true, ..
             },
         ) => Role::Supervisor,
-        (Found::Sweep(_), LogArguments { eval: true, .. }) => bail_user!(
-            "{} is a sweep; want one of its points for the evaluator's log",
-            found.id()
-        ),
-        (Found::Sweep(_), _) => Role::Sweep,
         (_, LogArguments { eval: true, .. }) => Role::Eval,
         _ => Role::TRAIN,
     };

@@ -439,9 +439,10 @@ fn other_data(run: &RunDir, directory: &Path, difference: &str, hint: Hint) -> a
     )
 }
 
-fn not_found(run: &RunDir, data: &Data, folder: &Path, hint: Hint) -> anyhow::Error {
+/// That the images of a run or a sweep are not in `folder`, and what to do about it.
+pub fn not_found(run: &ProcessDir, data: &Data, folder: &Path, hint: Hint) -> anyhow::Error {
     let mut message = format!(
-        "the data of {} are not in {}, and others are not fetched for a run that has begun; if they are elsewhere: {}",
+        "the data of {} are not in {}, and others are not fetched for what has begun; if they are elsewhere: {}",
         run.id(),
         folder.display(),
         hint(run)

@@ -221,11 +221,6 @@ impl RunDir {
         Ok(())
     }
 
-    /// The weights that a run with `--from` begins with.
-    pub fn initial_weights(&self) -> PathBuf {
-        self.path().join("initial")
-    }
-
     /// The resolved spec, frozen when the run was created; `resume --set` replaces it, see [`super::read_spec`].
     pub fn spec(&self) -> PathBuf {
         self.path().join("spec.yaml")

@@ -98,6 +98,11 @@ impl ProcessDir {
         absolute.unwrap_or_else(|_| self.path.clone())
     }
 
+    /// The weights that a run or the points of a sweep with `--from` begin with.
+    pub fn initial_weights(&self) -> PathBuf {
+        self.path().join("initial")
+    }
+
     /// The console output of the role's process, over all its sessions.
     pub fn log(&self, role: Role) -> PathBuf {
         self.path.join(format!("{role}.log"))

@@ -1,7 +1,7 @@
 //! Finding runs again: a walk over the runs directory, which may hold anything else as well.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use walkdir::{DirEntry, WalkDir};
@@ -142,6 +142,13 @@ pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
     }
 }
 
+/// The path from `runs` to a directory below it, as the shell completes one: `NAME` of `runs/NAME/`.
+fn below(runs: &Path, path: &Path) -> Option<PathBuf> {
+    let [runs, path] = [runs, path].map(|it| fs::canonicalize(it).ok());
+    let below = path?.strip_prefix(runs?).ok()?.to_owned();
+    (!below.as_os_str().is_empty()).then_some(below)
+}
+
 /// The run or sweep that a user means by `path`, as [`resolve`]; `NAME` is its latest run or sweep.
 ///
 /// # Errors
@@ -150,7 +157,9 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
     if let Some(found) = Found::open(path) {
         return Ok(found);
     }
-    let what = &*path.to_string_lossy();
+    let within = below(runs, path);
+    let what = within.as_deref().unwrap_or(path).to_string_lossy();
+    let what = what.trim_end_matches('/');
     check_directory(runs)?;
     if path.components().count() == 1 && !path.exists() {
         check_directory(&runs.join(path))?;
@@ -159,7 +168,7 @@ pub fn resolve_any(runs: &Path, path: &Path) -> Result<Found> {
     let what = &*point_of_latest(&known, what).unwrap_or_else(|| what.to_owned());
     if let Some(run) = known
         .iter()
-        .rfind(|run| run.name() == what || run.id() == what.trim_end_matches('/'))
+        .rfind(|run| run.name() == what || run.id() == what)
     {
         return Ok(run.clone());
     }

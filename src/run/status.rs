@@ -192,6 +192,9 @@ pub struct SweepStatus {
     pub process: Process,
     /// Whether it was asked to stop.
     pub stopping: bool,
+    /// What a point waits for, and who has it, if one does. Earlier versions did not write it.
+    #[serde(default)]
+    pub waiting: Option<String>,
 }
 
 impl SweepStatus {
@@ -200,6 +203,7 @@ impl SweepStatus {
         SweepStatus {
             process,
             stopping: false,
+            waiting: None,
         }
     }
 }

@@ -64,16 +64,11 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
         });
     }
     let (batch, ranks) = (spec.train.batch_size, spec.compute.ranks());
-    if batch % ranks != 0 {
-        let less = batch / ranks * ranks;
-        let near = match less {
-            0 => ranks.to_string(),
-            _ => format!("{less} or {}", less + ranks),
-        };
+    if let Some(near) = uneven(batch, ranks) {
         return Some(Violation {
             fields: &["train.batch_size", "compute.devices"],
             message: format!(
-                "got a batch of {batch} images for {ranks} devices, want an equal part for each: {near}, say"
+                "got a batch of {batch} images for {ranks} devices, want an equal part for each: {near}"
             ),
         });
     }
@@ -120,6 +115,19 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
         .or_else(|| whitening(spec))
         .or_else(|| update(&spec.optimizer))
         .or_else(|| schedule(&spec.schedule))
+}
+
+/// What batches and how many ranks would do, if so many ranks cannot share a batch evenly: `129 images, or 2 or 4 ranks, say`.
+pub fn uneven(batch: usize, ranks: usize) -> Option<String> {
+    if batch.is_multiple_of(ranks) {
+        return None;
+    }
+    let images = batch.next_multiple_of(ranks);
+    let fits = |count: &usize| batch.is_multiple_of(*count);
+    let fewer = (1..ranks).rev().find(fits).unwrap_or(1);
+    let more = (ranks..=batch).find(fits);
+    let more = more.map_or(String::new(), |more| format!(" or {more}"));
+    Some(format!("{images} images, or {fewer}{more} ranks, say"))
 }
 
 /// A first convolution that cannot be made of the images' principal components and their negatives.

@@ -32,7 +32,7 @@ mod unused;
 pub use average::{Average, AverageName};
 pub use base::Base;
 pub use change::Change;
-pub use constraints::{MAX_WEIGHTS, SIDE};
+pub use constraints::{MAX_WEIGHTS, SIDE, uneven};
 pub use device::DeviceName;
 pub(crate) use fields::{Field, text};
 pub use load::{Experiment, load};
@@ -230,8 +230,8 @@ pub enum ReducePrecision {
     Bf16,
 }
 
-/// What the factors of the network's products are rounded to. Sums, weights, losses and the update are float32
-/// in any case.
+/// What the factors of products are rounded to. Sums, weights, losses and the update are float32 in any case, but for Muon's
+/// products on a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

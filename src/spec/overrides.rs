@@ -13,16 +13,19 @@ use std::path::Path;
 /// The key of a sweep's section below which the fields are.
 const PARAMETERS: &str = "parameters";
 
+/// The option that gives a field of a sweep its values.
+const SWEPT: &str = "--sweep";
+
 /// A field or section set on the command line, above all files.
 #[derive(Clone, Debug)]
 pub struct Override {
     path: String,
-    value: Setting,
+    value: Given,
     given_by: &'static str,
 }
 
 #[derive(Clone, Debug)]
-enum Setting {
+enum Given {
     Yaml(String),
     Text(String),
     /// Values of a sweep's field, with commas between them: the argument of `--sweep`.
@@ -44,7 +47,7 @@ impl Override {
         };
         Ok(Override {
             path: path.to_owned(),
-            value: Setting::Yaml(value.to_owned()),
+            value: Given::Yaml(value.to_owned()),
             given_by: "--set",
         })
     }
@@ -68,8 +71,14 @@ impl Override {
                 "seed" | "seeds" => format!("{SWEEP}.seeds"),
                 field => format!("{SWEEP}.{PARAMETERS}.{field}"),
             },
-            value: Setting::Values(values.to_owned()),
-            given_by: "--sweep",
+            value: match path {
+                // How many, as in a file.
+                "seeds" if values.trim().parse::<u64>().is_ok() => {
+                    Given::Yaml(values.trim().to_owned())
+                }
+                _ => Given::Values(values.to_owned()),
+            },
+            given_by: SWEPT,
         })
     }
 
@@ -81,10 +90,9 @@ impl Override {
     /// Refuse two `--sweep` of one field: the second would take the place of the first.
     pub(super) fn refuse_repeated_values(settings: &[Self]) -> Result<()> {
         for (index, setting) in settings.iter().enumerate() {
-            let is_same = |other: &&Self| {
-                matches!(other.value, Setting::Values(_)) && other.path == setting.path
-            };
-            if matches!(setting.value, Setting::Values(_))
+            let is_swept = |setting: &Self| setting.given_by == SWEPT;
+            let is_same = |other: &&Self| is_swept(other) && other.path == setting.path;
+            if is_swept(setting)
                 && let Some(before) = settings[..index].iter().find(is_same)
             {
                 bail_user!(
@@ -113,11 +121,11 @@ impl Override {
         };
         let path = self.section_path();
         let value = match &self.value {
-            Setting::Yaml(text) => read(text)?,
-            Setting::Text(text) => text.as_str().into(),
+            Given::Yaml(text) => read(text)?,
+            Given::Text(text) => text.as_str().into(),
             // A call of Hydra's, whose commas divide no values; who reads the section says what to write.
-            Setting::Values(text) if text.contains('(') => text.as_str().into(),
-            Setting::Values(text) => match read(&format!("[{text}]"))? {
+            Given::Values(text) if text.contains('(') => text.as_str().into(),
+            Given::Values(text) => match read(&format!("[{text}]"))? {
                 Value::Sequence(mut items) if items.len() == 1 => {
                     let takes_list = path
                         .last()
@@ -139,7 +147,7 @@ impl Override {
     pub fn text(path: &str, value: &str) -> Self {
         Override {
             path: path.to_owned(),
-            value: Setting::Text(value.to_owned()),
+            value: Given::Text(value.to_owned()),
             given_by: "the command line",
         }
     }
@@ -168,7 +176,7 @@ impl Override {
 
     /// Whether `~` and variables in paths are to be expanded.
     pub(super) fn is_expanded_later(&self) -> bool {
-        !matches!(self.value, Setting::Text(_))
+        !matches!(self.value, Given::Text(_))
     }
 
     /// Dotted path of the field or section that is set.
@@ -204,13 +212,13 @@ impl Override {
             return Err(error(&section, "got an override, want it in a file".into()));
         }
         let value = match &self.value {
-            Setting::Yaml(text) | Setting::Values(text) => {
+            Given::Yaml(text) | Given::Values(text) => {
                 read::read(text, &section).map_err(|error| FieldError {
                     message: error.message + &self.sweep_hint(text),
                     ..error
                 })?
             }
-            Setting::Text(text) => fields::check(&section, text.as_str().into())
+            Given::Text(text) => fields::check(&section, text.as_str().into())
                 .map_err(|message| error(&section, message))?,
         };
         Ok(fields::nested(&section, value))
@@ -238,13 +246,14 @@ pub(super) fn canonical_path(path: &str) -> Result<String, (String, String)> {
 impl fmt::Display for Override {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
-            Setting::Yaml(value) => write!(f, "--set {}={value}", self.path),
-            Setting::Text(value) => write!(f, "{}={value}", self.path),
-            Setting::Values(values) => {
+            Given::Yaml(count) if self.given_by == SWEPT => write!(f, "{SWEPT} seeds={count}"),
+            Given::Yaml(value) => write!(f, "--set {}={value}", self.path),
+            Given::Text(value) => write!(f, "{}={value}", self.path),
+            Given::Values(values) => {
                 let path = self.section_path();
                 let field = path.last().map_or("", String::as_str);
                 let field = if field == "seeds" { "seed" } else { field };
-                write!(f, "--sweep {field}={values}")
+                write!(f, "{SWEPT} {field}={values}")
             }
         }
     }

@@ -5,7 +5,10 @@ const SYNONYMS: &[(&str, &[&str])] = &[
     ("lr", &["optimizer.learning_rate"]),
     ("lrate", &["optimizer.learning_rate"]),
     ("wd", &["optimizer.weight_decay"]),
-    ("l2", &["optimizer.weight_decay"]),
+    (
+        "l2",
+        &["network.local3.weight_decay", "network.local4.weight_decay"],
+    ),
     ("eps", &["optimizer.epsilon"]),
     ("optimizer", &["optimizer.name"]),
     ("ema", &["optimizer.ema_decay"]),

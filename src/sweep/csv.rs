@@ -50,7 +50,7 @@ pub fn csv(results: &Results) -> String {
         row.extend([
             point.seed.to_string(),
             word(point, progress),
-            progress.done.to_string(),
+            progress.counted.to_string(),
             format!("{:.2}", progress.seconds / 60.0),
             judged.map_or_else(String::new, |it| it.step.to_string()),
             of(|it| it.accuracy),

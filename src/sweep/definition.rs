@@ -180,6 +180,15 @@ pub enum Choice {
     Distribution(Distribution),
 }
 
+/// A part of a sweep: points that train until they are compared, or to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// How many steps they have trained then.
+    pub until: u64,
+    /// How many they are.
+    pub points: u64,
+}
+
 /// Fields that belong together.
 pub type Case = Vec<Parameter>;
 
@@ -241,31 +250,45 @@ impl Definition {
         rungs.take_while(|&rung| rung < steps).collect()
     }
 
-    /// How many steps are trained in all, if no point fails, by points of so many steps.
-    pub fn steps(&self, steps: &[u64]) -> u64 {
-        let sum = || steps.iter().sum();
-        let (Some(halving), Some(&each)) = (self.early_terminate, steps.first()) else {
-            return sum();
-        };
-        let mut left = steps.len() as u64;
-        let mut total = 0;
-        let mut trained = 0;
-        for rung in self.rungs(each).into_iter().chain([each]) {
-            total += left * (rung - trained);
-            trained = rung;
-            left = left.div_ceil(halving.eta);
+    /// What a sweep comes to whose points train so many steps each, if none fails: at each rung of halving the best settings go
+    /// on, with all of their seeds, and the last one trains to its end. Without halving it is one stage, to the end of the longest point.
+    pub fn stages(&self, steps: &[u64]) -> Vec<Stage> {
+        let seeds = self.seeds.len().max(1);
+        let eta = self.early_terminate.map_or(1, |halving| halving.eta);
+        let mut settings = (steps.len() / seeds) as u64;
+        let mut stages = Vec::new();
+        // All points of a halving train the same number of steps.
+        let end = steps.iter().copied().max().unwrap_or(0);
+        for until in self.rungs(end) {
+            if settings <= 1 {
+                break; // there is nothing to compare
+            }
+            let points = settings * seeds as u64;
+            stages.push(Stage { until, points });
+            settings = settings.div_ceil(eta);
         }
-        total
+        let points = settings * seeds as u64;
+        stages.push(Stage { until: end, points });
+        stages
     }
 
-    /// How many sessions of points there are in all, if no point fails, of points of so many steps: with halving one for each
-    /// rung that a point trains to.
+    /// How many steps are trained in all, if no point fails, by points of so many steps.
+    pub fn steps(&self, steps: &[u64]) -> u64 {
+        if self.early_terminate.is_none() {
+            return steps.iter().sum();
+        }
+        let mut trained = 0;
+        let of_stage = |stage: Stage| {
+            let more = stage.until - trained;
+            trained = stage.until;
+            stage.points * more
+        };
+        self.stages(steps).into_iter().map(of_stage).sum()
+    }
+
+    /// How many sessions of points there are in all, if no point fails, of points of so many steps: one in each stage.
     pub fn starts(&self, steps: &[u64]) -> u64 {
-        let points = steps.len() as u64;
-        let rungs = self.rungs(steps.first().copied().unwrap_or(0)).len();
-        let eta = self.early_terminate.map_or(1, |halving| halving.eta);
-        let going = std::iter::successors(Some(points), |left| Some(left.div_ceil(eta)));
-        going.take(rungs + 1).sum()
+        self.stages(steps).iter().map(|stage| stage.points).sum()
     }
 
     /// The fields that differ between points, in the order of the definition: those of cases first.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sweep.yaml          the frozen base, the definition and the points; it makes the directory a sweep
+//! initial/            the weights that all points begin with, if another run's: it is there before sweep.yaml
 //! decisions.jsonl     what was decided, a line each, in the order in which it was
 //! sweep.lock, sweep.status.json, sweep.log, results.csv, results.md
 //! 007-learning_rate=0.05-seed=2/   a point: a run as any other
@@ -22,12 +23,12 @@ use serde_json::Value;
 use super::schedule::{self, Decision};
 use super::{Definition, Point, Sweep};
 use crate::files::{read_if_there, read_small, sync_dir, write_atomic};
-use crate::run::{self, Lock, ProcessDir, Role, RunDir, SWEEP};
+use crate::run::{self, Lock, ProcessDir, Role, RunDir, SWEEP, WeightsOrigin};
 use crate::spec::Spec;
 use crate::{bail_user, user_error};
 
-/// Version of `sweep.yaml`.
-const VERSION: u32 = 1;
+/// Version of `sweep.yaml`. 1 had no `weights_from`.
+const VERSION: u32 = 2;
 
 /// The largest `sweep.yaml`, in bytes: of 10,000 points it has a few megabytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -59,6 +60,8 @@ struct Frozen {
     base: Value,
     sweep: Definition,
     points: Vec<Point>,
+    #[serde(default)]
+    weights_from: Option<WeightsOrigin>,
 }
 
 /// What every version of the file has.
@@ -68,18 +71,29 @@ struct Versioned {
 }
 
 impl SweepDir {
-    /// Claims a new directory `runs/name/TIMESTAMP` and freezes the sweep in it, whose lock is held from then on.
+    /// Claims a new directory `runs/name/TIMESTAMP` and freezes the sweep in it, whose lock is held from then on. `prepare` writes what has
+    /// to be there before it is one.
     ///
     /// # Errors
     /// A user error for a name that cannot be one directory's; otherwise if the files cannot be written.
     /// Nothing is left behind then.
-    pub fn create(runs: &Path, name: &str, sweep: &Sweep) -> Result<(Self, Lock)> {
+    pub fn create(
+        runs: &Path,
+        name: &str,
+        sweep: &Sweep,
+        prepare: impl FnOnce(&ProcessDir) -> Result<()>,
+    ) -> Result<(Self, Lock)> {
         let sweep_dir = SweepDir {
             directory: ProcessDir::new(run::claim(runs, name)?),
         };
         // Before anybody can find the sweep and stop it.
-        let lock = Lock::take(&sweep_dir, Role::Sweep);
-        match lock.and_then(|lock| sweep_dir.write(sweep).map(|()| lock)) {
+        let freeze = || {
+            let lock = Lock::take(&sweep_dir, Role::Sweep)?;
+            prepare(&sweep_dir)?;
+            sweep_dir.write(sweep)?;
+            Ok(lock)
+        };
+        match freeze() {
             Ok(lock) => Ok((sweep_dir, lock)),
             Err(error) => {
                 // Ours alone, and useless; that it cannot be removed is not what the user must hear about.
@@ -108,8 +122,11 @@ impl SweepDir {
             bytes => bytes.with_context(|| format!("failed to read {shown}"))?,
         };
         let version = serde_yaml::from_slice(&bytes).map(|Versioned { version }| version);
-        if let Some(version) = version.ok().filter(|version| *version != VERSION) {
-            bail_user!("{shown}: got version {version}, want {VERSION}");
+        if let Some(version) = version
+            .ok()
+            .filter(|version| !(1..=VERSION).contains(version))
+        {
+            bail_user!("{shown}: got version {version}, want {VERSION} or an earlier one");
         }
         let frozen: Frozen = serde_yaml::from_slice(&bytes)
             .map_err(|error| user_error!("{shown}: {error}; want what `runboard run` wrote"))?;
@@ -117,8 +134,12 @@ impl SweepDir {
             bail_user!("{shown}: {damage}; want what `runboard run` wrote");
         }
         let base = Spec::parse_frozen(&path, frozen.base.to_string())?;
-        Sweep::with_points(base, frozen.sweep, frozen.points)
-            .map_err(|error| user_error!("{shown}: {error:#}; want what `runboard run` wrote"))
+        let sweep = Sweep::with_points(base, frozen.sweep, frozen.points)
+            .map_err(|error| user_error!("{shown}: {error:#}; want what `runboard run` wrote"))?;
+        Ok(Sweep {
+            weights_from: frozen.weights_from,
+            ..sweep
+        })
     }
 
     /// Freezes the sweep, in the place of one that it extends. Whoever does so holds the sweep's lock.
@@ -131,6 +152,7 @@ impl SweepDir {
             base: sweep.base.to_frozen_json()?,
             sweep: sweep.definition.clone(),
             points: sweep.points.clone(),
+            weights_from: sweep.weights_from.clone(),
         };
         let text = serde_yaml::to_string(&frozen).context("failed to write the sweep as YAML")?;
         write_atomic(&self.path().join(SWEEP), text.as_bytes())
@@ -251,8 +273,29 @@ mod tests {
     fn sweep_is_read_as_it_was_frozen_and_extended() {
         let runs = tempfile::tempdir().unwrap();
         let mut sweep = sweep();
-        let (directory, lock) = SweepDir::create(runs.path(), "a", &sweep).unwrap();
+        let (directory, lock) = SweepDir::create(runs.path(), "a", &sweep, |_| Ok(())).unwrap();
         assert!(directory.is_sweep());
+        assert_eq!(directory.read().unwrap(), sweep);
+        // As version 1 has it.
+        let text = fs::read_to_string(directory.path().join(SWEEP)).unwrap();
+        let [first, from] = [
+            ("version: 2\n", "version: 1\n"),
+            ("weights_from: null\n", ""),
+        ];
+        assert!(
+            text.starts_with(first.0) && text.ends_with(from.0),
+            "{text}"
+        );
+        let text = text.replacen(first.0, first.1, 1).replace(from.0, from.1);
+        fs::write(directory.path().join(SWEEP), text).unwrap();
+        assert_eq!(directory.read().unwrap(), sweep);
+        sweep.weights_from = Some(WeightsOrigin {
+            run: "b/20261128-120000".to_owned(),
+            step: 10,
+            group: "ema".to_owned(),
+            manifest: None,
+        });
+        directory.write(&sweep).unwrap();
         assert_eq!(directory.read().unwrap(), sweep);
         let error = Lock::take(&directory, Role::Sweep).unwrap_err();
         assert!(
@@ -266,18 +309,22 @@ mod tests {
         sweep.specs.pop();
         directory.write(&sweep).unwrap();
         assert_eq!(directory.read().unwrap(), sweep);
-        SweepDir::create(runs.path(), "a/b", &sweep).unwrap_err();
+        SweepDir::create(runs.path(), "a/b", &sweep, |_| Ok(())).unwrap_err();
         assert_eq!(fs::read_dir(runs.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn read_names_a_file_that_is_no_sweep() {
         let runs = tempfile::tempdir().unwrap();
-        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep()).unwrap();
+        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep(), |_| Ok(())).unwrap();
         let path = directory.path().join(SWEEP);
         let text = fs::read_to_string(&path).unwrap();
         for (from, to, want) in [
-            ("version: 1\n", "version: 2\n", ": got version 2, want 1"),
+            (
+                "version: 2\n",
+                "version: 3\n",
+                ": got version 3, want 2 or an earlier one",
+            ),
             ("points:\n", "point:\n", ": unknown field `point`"),
             ("  seeds:", "  seed_s:", "seed_s"),
             (
@@ -318,7 +365,7 @@ mod tests {
             min_iter: 10,
             eta: 2,
         });
-        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep).unwrap();
+        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep, |_| Ok(())).unwrap();
         let rung = |steps, go_on: &[usize], stop: &[usize]| Decision::Halving {
             steps,
             go_on: go_on.to_vec(),
@@ -351,7 +398,7 @@ mod tests {
     #[test]
     fn decision_that_a_crash_cut_short_does_not_count() {
         let runs = tempfile::tempdir().unwrap();
-        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep()).unwrap();
+        let (directory, _lock) = SweepDir::create(runs.path(), "a", &sweep(), |_| Ok(())).unwrap();
         assert_eq!(directory.decisions(&sweep()).unwrap(), []);
         let target = |point| Decision::Target {
             point,

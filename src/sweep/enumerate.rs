@@ -16,7 +16,7 @@ pub(super) const MAX_POINTS: usize = 10_000;
 const MAX_DRAWS: usize = 1_000;
 
 /// The values of a setting, and the case that it is of.
-struct Setting {
+struct Combination {
     case: Option<usize>,
     values: BTreeMap<String, Value>,
 }
@@ -29,7 +29,7 @@ pub(super) fn points(
     section: &Node,
 ) -> Result<Vec<(Point, Spec)>> {
     check_number(definition, section)?;
-    let mut settings = Settings {
+    let mut settings = Combinations {
         definition,
         base,
         section,
@@ -66,7 +66,7 @@ pub(super) fn points(
 }
 
 /// The settings of a sweep, each of which is valid and there once.
-struct Settings<'a> {
+struct Combinations<'a> {
     definition: &'a Definition,
     base: &'a Base,
     section: &'a Node<'a>,
@@ -76,9 +76,9 @@ struct Settings<'a> {
     found: Vec<(BTreeMap<String, Json>, Spec)>,
 }
 
-impl Settings<'_> {
+impl Combinations<'_> {
     /// Adds a setting; returns the one that is the same run, if there is one already.
-    fn add(&mut self, setting: &Setting) -> Result<Option<String>> {
+    fn add(&mut self, setting: &Combination) -> Result<Option<String>> {
         let fields = setting.values.keys();
         let paths = fields.map(|field| (field.clone(), self.path(setting, field)));
         let shown = shown(&setting.values);
@@ -128,7 +128,7 @@ impl Settings<'_> {
     }
 
     /// The path of a field's values in the section.
-    fn path(&self, setting: &Setting, field: &str) -> Vec<String> {
+    fn path(&self, setting: &Combination, field: &str) -> Vec<String> {
         let is_of_case = |case: &usize| {
             let case = &self.definition.cases[*case];
             case.iter().any(|parameter| parameter.field == field)
@@ -142,7 +142,7 @@ impl Settings<'_> {
     }
 
     /// The error of a setting that is the same run as another.
-    fn twice(&self, setting: &Setting, twin: &str) -> anyhow::Error {
+    fn twice(&self, setting: &Combination, twin: &str) -> anyhow::Error {
         let shown = shown(&setting.values);
         let message = match shown == twin {
             true => format!("got {shown} twice, want it once"),
@@ -204,7 +204,7 @@ fn shown(values: &BTreeMap<String, Value>) -> String {
 }
 
 /// All combinations of values, of one case after the other, the last parameter's changing fastest.
-fn combinations(definition: &Definition) -> Vec<Setting> {
+fn combinations(definition: &Definition) -> Vec<Combination> {
     let of_case = |case: Option<usize>| {
         let none = Case::new();
         let own = case.map_or(&none, |case| &definition.cases[case]);
@@ -225,7 +225,7 @@ fn combinations(definition: &Definition) -> Vec<Setting> {
         }
         let settings = found.into_iter();
         settings
-            .map(|values| Setting { case, values })
+            .map(|values| Combination { case, values })
             .collect::<Vec<_>>()
     };
     match definition.cases.len() {
@@ -235,7 +235,7 @@ fn combinations(definition: &Definition) -> Vec<Setting> {
 }
 
 /// One case, and a value of each parameter of it and of those that all have.
-fn draw(definition: &Definition, draws: &mut Draws) -> Setting {
+fn draw(definition: &Definition, draws: &mut Draws) -> Combination {
     let case = match definition.cases.len() {
         0 => None,
         count => Some(draws.index(count)),
@@ -243,7 +243,7 @@ fn draw(definition: &Definition, draws: &mut Draws) -> Setting {
     let own = case.map_or(&[][..], |case| &definition.cases[case]);
     let parameters = own.iter().chain(&definition.parameters);
     let values = parameters.map(|it| (it.field.clone(), draws.value(it)));
-    Setting {
+    Combination {
         case,
         values: values.collect(),
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{Sweep, SweepDir};
 use crate::data::{self, Fetch, Fingerprint};
+use crate::run::Journal;
 use crate::spec::Data;
 use crate::{bail_user, run};
 
@@ -38,11 +39,13 @@ impl SweepImages {
     /// Makes sure that the points which have begun train on the same images as those that will.
     ///
     /// # Errors
-    /// A user error that names the first difference, or a spec that was edited.
+    /// A user error that names the first difference, a spec that was edited, or scores that cannot be read.
     pub fn check_begun(&self, directory: &SweepDir, sweep: &Sweep) -> Result<()> {
         let begun = sweep.points.iter().filter_map(|it| directory.run(it));
         for (index, run) in begun.enumerate() {
-            run::read_spec(&run)?; // one that was edited by hand is refused here, too
+            // What was edited by hand or is damaged is refused here, too, before it is left out of a ranking.
+            run::read_spec(&run)?;
+            Journal::read(&run.evaluations())?;
             // Of all points the first tells.
             if index == 0
                 && let Some(difference) = run::data::difference(&run, &self.fingerprint)?

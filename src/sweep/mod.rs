@@ -34,7 +34,7 @@ pub use point::{Point, labels, plain};
 pub use ranking::{deviation, mean};
 pub use standing::Standing;
 
-use crate::run::{self, RunDir};
+use crate::run::{self, RunDir, WeightsOrigin};
 use crate::spec::{Base, Experiment, Override, Section, Spec};
 use crate::{bail_user, user_error};
 use anyhow::Result;
@@ -54,6 +54,8 @@ pub struct Sweep {
     pub points: Vec<Point>,
     /// The spec of each point, in the same order.
     pub specs: Vec<Spec>,
+    /// Where the weights come from that each point begins with, if they are no new ones.
+    pub weights_from: Option<WeightsOrigin>,
 }
 
 impl Sweep {
@@ -71,6 +73,16 @@ impl Sweep {
             }
             None => Ok(None),
         }
+    }
+
+    /// What the sweep of an experiment does, without its points, wherever it may run; `None` if it has none.
+    ///
+    /// # Errors
+    /// A user error for a section that defines none.
+    pub fn definition_of(experiment: &Experiment) -> Result<Option<Definition>> {
+        let section = experiment.sweep.as_ref();
+        let definition = section.map(|it| Definition::read(it, experiment.spec.seed, 1));
+        definition.transpose()
     }
 
     /// Refuse a value that the command line sets and no point takes.
@@ -121,6 +133,7 @@ impl Sweep {
             definition,
             points,
             specs,
+            weights_from: None,
         };
         // Epochs have to wait for the images.
         let steps: Option<Vec<u64>> = sweep.specs.iter().map(|spec| spec.train.steps).collect();
@@ -142,6 +155,7 @@ impl Sweep {
             base,
             definition,
             points,
+            weights_from: None,
         })
     }
 
@@ -282,6 +296,7 @@ impl Sweep {
             definition: extended.definition,
             points: [self.points.clone(), points].concat(),
             specs: [self.specs.clone(), specs].concat(),
+            weights_from: self.weights_from.clone(),
         })
     }
 }

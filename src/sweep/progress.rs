@@ -16,6 +16,8 @@ pub struct Progress {
     pub end: Option<End>,
     /// Steps that are done.
     pub done: u64,
+    /// Those of them that count: a point may have been resumed by itself, to train more than the sweep gives it.
+    pub counted: u64,
     /// Steps that it trains in all; none before it has begun.
     pub steps: Option<u64>,
     /// The loss, averaged over the last steps.
@@ -24,13 +26,18 @@ pub struct Progress {
     pub seconds: f64,
     /// What the evaluator has found, in the order of steps, but for checkpoints of stops that training has left behind.
     pub evaluations: Vec<Evaluation>,
+    /// The step of the last of them if only a stop has saved its checkpoint: it shows how far the point has come, but decides nothing, as
+    /// a point that nobody stopped would not have it.
+    pub saved_by_stop: Option<u64>,
     /// The error that ended it.
     pub error: Option<String>,
+    /// Why its scores cannot be read, if they cannot.
+    pub damage: Option<String>,
 }
 
 impl Progress {
-    /// That of the point of `sweep` with this run; none before it has begun. What cannot be read counts as not there. `steps`
-    /// is how many the sweep gives it, if that is known.
+    /// That of the point of `sweep` with this run; none before it has begun. What cannot be read of its state counts as not there.
+    /// `steps` is how many the sweep gives it, if that is known.
     pub fn of(sweep: &Sweep, point: &Point, run: Option<&RunDir>, steps: Option<u64>) -> Self {
         run.map(|run| Progress::read(run, sweep.saves(point), steps))
             .unwrap_or_default()
@@ -44,14 +51,22 @@ impl Progress {
         let end = end(&statuses, state);
         let train = statuses.train.as_ref();
         let done = train.map_or(0, |train| train.step);
-        let mut evaluations = Journal::read(&run.evaluations()).unwrap_or_default();
-        let is_last = |step: u64| step + 1 == done || Some(step + 1) == most;
+        let (mut evaluations, damage) = match Journal::read(&run.evaluations()) {
+            Ok(evaluations) => (evaluations, None),
+            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+        };
+        let is_regular = |step: u64| saves(step) || Some(step + 1) == most;
+        let is_last = |step: u64| step + 1 == done;
         let is_within = |step: u64| most.is_none_or(|most| step < most);
-        evaluations.retain(|it| is_within(it.step) && (saves(it.step) || is_last(it.step)));
+        evaluations.retain(|it| is_within(it.step) && (is_regular(it.step) || is_last(it.step)));
+        let has_come_to_its_end = end.is_some_and(|end| !end.is_failure());
+        let last = evaluations.last().filter(|_| !has_come_to_its_end);
+        let saved_by_stop = last.map(|it| it.step).filter(|step| !is_regular(*step));
         Progress {
             state,
             end,
             done,
+            counted: most.map_or(done, |most| done.min(most)),
             steps: train.map(|train| train.steps).filter(|steps| *steps > 0),
             loss: train.and_then(|train| Some(train.smoothed_loss?.value)),
             seconds: statuses
@@ -59,6 +74,8 @@ impl Progress {
                 .as_ref()
                 .map_or(0.0, SupervisorStatus::seconds),
             evaluations,
+            saved_by_stop,
+            damage,
             error: end
                 .filter(|end| end.is_failure())
                 .and_then(|_| statuses.error(run)),
@@ -79,7 +96,8 @@ impl Progress {
 
     /// What the schedule has to know of a point that trains so many steps in all.
     pub fn point_state(&self, steps: u64, metric: Metric) -> PointState {
-        let scores = self.evaluations.iter().map(|evaluation| {
+        let decides = |it: &&Evaluation| Some(it.step) != self.saved_by_stop;
+        let scores = self.evaluations.iter().filter(decides).map(|evaluation| {
             let score = Progress::score(evaluation, metric);
             (evaluation.step, score.unwrap_or(f64::NAN))
         });
@@ -87,7 +105,7 @@ impl Progress {
             steps,
             done: self.done,
             running: self.state.is_some_and(RunState::is_under_way),
-            withheld: false,
+            withheld: self.damage.is_some(),
             end: self.end,
             scores: scores.collect(),
         }
@@ -111,6 +129,8 @@ fn end(statuses: &Statuses, state: Option<RunState>) -> Option<End> {
 mod tests {
     use super::*;
     use crate::run::{Process, Scores, TrainStatus, provenance};
+    use crate::sweep::definition::{Goal, Score};
+    use std::fs;
     use std::time::Duration;
 
     #[test]
@@ -130,13 +150,34 @@ mod tests {
             status.save(&run).unwrap();
             let progress = Progress::read(&run, |step| step.is_multiple_of(10), most);
             let steps = progress.evaluations.iter().map(|it| it.step);
-            steps.collect::<Vec<_>>()
+            let shown: Vec<u64> = steps.collect();
+            let metric = Metric {
+                name: MetricName::Accuracy,
+                goal: Goal::Maximize,
+                of: Score::Last,
+            };
+            let deciding = progress.point_state(100, metric).scores;
+            let deciding: Vec<u64> = deciding.into_iter().map(|(step, _)| step).collect();
+            (shown, deciding)
         };
-        assert_eq!(scored(14, None), [0, 10, 13, 20]);
-        assert_eq!(scored(25, Some(25)), [0, 10, 20, 24]);
-        assert_eq!(scored(30, Some(30)), [0, 10, 20]);
+        let alike = |steps: &[u64]| (steps.to_vec(), steps.to_vec());
+        assert_eq!(scored(14, None), alike(&[0, 10, 13, 20]));
+        assert_eq!(scored(25, Some(25)), alike(&[0, 10, 20, 24]));
+        assert_eq!(scored(30, Some(30)), alike(&[0, 10, 20]));
+        // Stopped in between: how far it has come is shown, and no target is reached by it.
+        assert_eq!(scored(25, Some(40)), (vec![0, 10, 20, 24], vec![0, 10, 20]));
         // Resumed by itself, to train on.
-        assert_eq!(scored(25, Some(14)), [0, 10, 13]);
-        assert_eq!(scored(25, Some(20)), [0, 10]);
+        assert_eq!(scored(25, Some(14)), alike(&[0, 10, 13]));
+        assert_eq!(scored(25, Some(20)), alike(&[0, 10]));
+    }
+
+    #[test]
+    fn scores_that_cannot_be_read_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        assert_eq!(Progress::read(&run, |_| true, None).damage, None);
+        fs::write(run.evaluations(), "no JSON\n").unwrap();
+        let damage = Progress::read(&run, |_| true, None).damage.unwrap();
+        assert!(damage.contains("evaluations.jsonl:1: "), "{damage}");
     }
 }

@@ -10,17 +10,23 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Sweep;
-use super::definition::{Goal, MetricName, Score};
+use super::definition::{Goal, MetricName, OnFailure, Score};
 use super::point::{Point, labels};
 use super::progress::Progress;
 use super::ranking::{self, Candidate};
 use super::schedule::{self, Decision, End, PointState, Rung, stopped};
 use crate::overview::text::{count, cut};
-use crate::run::{Evaluation, RunState};
+use crate::run::{Evaluation, ProcessDir, RunState, commands};
 use crate::spec::Spec;
 
 /// Words for how a point stands, beside those of [`RunState`].
-pub const STATES: [&str; 4] = ["waiting", "interrupted", "not run", "reached the target"];
+pub const STATES: [&str; 5] = [
+    "waiting",
+    "interrupted",
+    "not run",
+    "reached the target",
+    "damaged",
+];
 /// What such words begin with, before a number of steps: where halving has stopped a point, and where one waits for others.
 pub const STATES_AT_STEPS: [&str; 2] = [OUT, AT_RUNG];
 const OUT: &str = "out at ";
@@ -56,7 +62,7 @@ pub struct Setting<'a> {
     pub judged: Candidate,
     /// What its points have scored that do not count yet.
     pub so_far: Candidate,
-    /// The same checkpoints' accuracy on the test images, where it is not that.
+    /// The same checkpoints' accuracy on the test images.
     pub tested: Candidate,
     /// Their loss there.
     tested_loss: Candidate,
@@ -307,30 +313,18 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// The mean accuracy of the best setting, on the validation images or on the test images; none where settings are not
-    /// ranked by it.
-    pub fn best_accuracy(&self, on_validation_images: bool) -> Option<f64> {
-        let is_accuracy = self.sweep.definition.metric.name == MetricName::Accuracy;
+    /// The mean of the best setting by a measure, on the test images, or on the validation images if settings are ranked by that.
+    pub fn best_mean(&self, measure: MetricName, on_validation_images: bool) -> Option<f64> {
         let settings = self.settings();
         let best = settings.first().filter(|it| it.rank.is_some())?;
-        match (self.has_validation(), on_validation_images) {
-            (true, true) | (false, false) => best.judged.mean().filter(|_| is_accuracy),
-            (true, false) => best.tested.mean(),
-            (false, true) => None,
-        }
-    }
-
-    /// The mean loss of the best setting, on the validation images or on the test images; none where settings are not ranked by it.
-    pub fn best_loss(&self, on_validation_images: bool) -> Option<f64> {
-        if self.sweep.definition.metric.name != MetricName::Loss {
-            return None;
-        }
-        let settings = self.settings();
-        let best = settings.first().filter(|it| it.rank.is_some())?;
-        match (self.has_validation(), on_validation_images) {
-            (true, true) | (false, false) => best.judged.mean(),
-            (true, false) => best.tested_loss.mean(),
-            (false, true) => None,
+        let ranks = self.sweep.definition.metric.name == measure;
+        match (on_validation_images, measure) {
+            (true, _) => best
+                .judged
+                .mean()
+                .filter(|_| ranks && self.has_validation()),
+            (false, MetricName::Accuracy) => best.tested.mean(),
+            (false, MetricName::Loss) => best.tested_loss.mean(),
         }
     }
 
@@ -393,6 +387,21 @@ impl<'a> Results<'a> {
             .collect()
     }
 
+    /// What a user may type next of the sweep in `directory`, whose process has ended, and what that is for; none if there is nothing left
+    /// to do.
+    pub fn next_command(&self, directory: &ProcessDir) -> Option<(&'static str, String)> {
+        let has_failed = |progress: &Progress| progress.end.is_some_and(End::is_failure);
+        let is_over = self.done() == self.sweep.points.len()
+            || self.sweep.definition.on_failure == OnFailure::Stop
+                && self.progress.iter().any(has_failed);
+        match is_over {
+            _ if self.winner().is_some() => None,
+            false => Some(("to go on", commands::resume(directory))),
+            true if self.can_retry() => Some(("to try again", commands::retry_failed(directory))),
+            true => None,
+        }
+    }
+
     /// Whether there are points that failed and are run when they are to be tried again: halving lets none go on that it has
     /// stopped.
     pub fn can_retry(&self) -> bool {
@@ -403,18 +412,18 @@ impl<'a> Results<'a> {
         })
     }
 
-    /// The points that failed or diverged, each in a line with what ended it.
+    /// The points that failed or diverged, or whose scores cannot be read, each in a line with the error.
     pub fn failures(&self) -> Vec<String> {
         let all = self.sweep.points.iter().zip(self.progress);
-        let failed = all.filter(|(_, progress)| progress.end.is_some_and(End::is_failure));
+        let is_failure = |progress: &Progress| {
+            progress.damage.is_some() || progress.end.is_some_and(End::is_failure)
+        };
+        let failed = all.filter(|(_, progress)| is_failure(progress));
         failed
             .map(|(point, progress)| {
                 let how = state(progress, None);
-                match progress
-                    .error
-                    .as_ref()
-                    .and_then(|error| error.lines().next())
-                {
+                let error = progress.damage.as_ref().or(progress.error.as_ref());
+                match error.and_then(|error| error.lines().next()) {
                     Some(error) => format!("{} {how}: {error}", point.name),
                     None => format!("{} {how}", point.name),
                 }
@@ -446,6 +455,7 @@ pub fn values(fields: &[&str], set: &BTreeMap<String, Value>, spec: &Spec) -> Ve
 /// How a point stands, as people read it; `rung` is where halving has stopped it.
 pub fn state(progress: &Progress, rung: Option<u64>) -> String {
     match (progress.state, progress.end, rung) {
+        _ if progress.damage.is_some() => "damaged".to_owned(),
         (_, Some(End::Failed), _) => "failed".to_owned(),
         (_, Some(End::Diverged), _) => "diverged".to_owned(),
         // Somebody has resumed it by hand.
@@ -461,6 +471,7 @@ pub fn state(progress: &Progress, rung: Option<u64>) -> String {
 /// Points that have ended come first, those that failed last.
 fn order(progress: &Progress) -> u8 {
     match (progress.end, progress.state) {
+        _ if progress.damage.is_some() => 4,
         (Some(end), _) if end.is_failure() => 4,
         (Some(_), _) => 0,
         (None, Some(state)) if state.is_under_way() => 2,
@@ -531,11 +542,12 @@ pub(super) mod tests {
             state: Some(RunState::Finished),
             end: Some(End::Finished),
             done: 10 * accuracies.len() as u64,
+            counted: 10 * accuracies.len() as u64,
             steps: Some(20),
             loss: Some(1.5),
             seconds: 90.0,
             evaluations: accuracies.iter().enumerate().map(evaluation).collect(),
-            error: None,
+            ..Progress::default()
         }
     }
 
@@ -581,6 +593,7 @@ pub(super) mod tests {
                     definition,
                     specs: vec![Spec::default(); points.len()],
                     points,
+                    weights_from: None,
                 },
                 progress,
                 decisions: Vec::new(),
@@ -640,7 +653,10 @@ pub(super) mod tests {
         // The test accuracy is that of the checkpoint that validation has chosen.
         let tested = &case.results().settings()[1].tested;
         assert_eq!(tested.scores, [Some(0.4), Some(0.9)]);
-        assert_eq!(case.results().best_loss(true), None);
+        let mean =
+            |case: &Case, measure| [true, false].map(|it| case.results().best_mean(measure, it));
+        assert_eq!(mean(&case, MetricName::Accuracy)[1], Some(0.3));
+        assert_eq!(mean(&case, MetricName::Loss), [None, Some(0.5)]);
         case.sweep.definition.metric = Metric {
             name: MetricName::Loss,
             goal: Goal::Minimize,
@@ -649,8 +665,12 @@ pub(super) mod tests {
         assert_eq!(case.order(), [3, 1, 0]);
         let results = case.results();
         let judged = results.settings()[0].judged.mean();
-        assert!(judged.is_some() && results.best_loss(true) == judged);
-        assert!(results.best_loss(false).is_some());
+        assert!(judged.is_some());
+        assert_eq!(mean(&case, MetricName::Loss), [judged, Some(0.5)]);
+        // Also a sweep that goes by losses has accuracies.
+        assert_eq!(mean(&case, MetricName::Accuracy), [None, Some(0.3)]);
+        case.sweep.base.data.validation_images = 0;
+        assert!(mean(&case, MetricName::Accuracy)[1].is_some());
     }
 
     #[test]

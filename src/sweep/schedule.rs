@@ -25,8 +25,8 @@ pub struct PointState {
     pub done: u64,
     /// Whether a process of it is at work.
     pub running: bool,
-    /// Whether it is left alone although it has not ended: somebody has stopped it, who may resume it, or it could not be
-    /// started. No run tells of that, so that nothing is decided from how it stands meanwhile.
+    /// Whether it is left alone although it has not ended: somebody has stopped it, who may resume it, it could not be
+    /// started, or its scores cannot be read. No run tells of that, so that nothing is decided from how it stands meanwhile.
     pub withheld: bool,
     /// How it ended; none while it has not begun, is running, or was interrupted.
     pub end: Option<End>,
@@ -642,6 +642,36 @@ pub(super) mod tests {
             panic!("all is known");
         };
         assert_eq!((go_on, stop), (vec![3, 4], vec![1, 2, 5, 6]));
+    }
+
+    #[test]
+    fn stages_tell_what_a_sweep_trains_in_which_no_point_fails() {
+        for (settings, seeds) in [(3, 3), (9, 3), (7, 1), (1, 2), (81, 1)] {
+            let count = settings * seeds;
+            let mut definition = definition(count, Some(2));
+            definition.seeds = vec![1; seeds];
+            let (points, mut states) = (points(count, seeds), waiting(count));
+            let (mut decisions, mut steps, mut sessions) = (Vec::new(), 0, 0);
+            loop {
+                match next(&definition, &points, &states, &decisions) {
+                    Next::Decide(decision) => decisions.push(decision),
+                    Next::End(_) => break,
+                    Next::Start(starts) => {
+                        for Start { point, until } in starts {
+                            let (state, until) = (&mut states[point - 1], until.unwrap_or(STEPS));
+                            steps += until - state.done;
+                            sessions += 1;
+                            state.done = until;
+                            state.scores.push((until - 1, point as f64));
+                            state.end = (until == STEPS).then_some(End::Finished);
+                        }
+                    }
+                }
+            }
+            let each = vec![STEPS; count];
+            assert_eq!(definition.steps(&each), steps, "{settings} of {seeds}");
+            assert_eq!(definition.starts(&each), sessions, "{settings} of {seeds}");
+        }
     }
 
     #[test]

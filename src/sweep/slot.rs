@@ -1,27 +1,34 @@
 //! Cores and GPUs of this machine as slots, which the sweeps of a user share: no broker, no daemon, but a lock each.
 //!
-//! A slot is a file, `core-0`, ... or `cuda-0`, ..., in `$XDG_RUNTIME_DIR/runboard` or else in `/tmp/runboard-UID`, and whoever
+//! A slot is a file, `core-0`, ... or `cuda-0`, ..., in `/tmp/runboard-UID` or what `RUNBOARD_SLOTS` says, and whoever
 //! has an exclusive flock(2) on it has the slot. The files are passed on to the supervisor of a point, and by that to its
-//! trainer and its evaluator: a slot is free exactly when all of them have ended, however that happened.
+//! trainer and its evaluator: a slot is free exactly when all of them have ended, however that happened. The numbers are those that all
+//! processes of the machine have for them: a process may be confined to some cores, and see some GPUs alone.
 //!
-//! A point on the CPU takes as many cores as it has threads, all or none. Whoever waits for them holds the lock of the queue,
-//! so that nobody who wants fewer takes them away one by one. Who has a file locked is written in it, for those who wait: it
+//! A point on the CPU takes as many cores as it has threads, all or none. Whoever waits holds the locks of the queues of all
+//! cores or GPUs that would do, so that nobody who came later, or wants fewer, takes them away one by one. Each takes these locks in the
+//! same order, so that no two wait for each other. Who has a file locked is written in it, for those who wait: it
 //! means nothing while nobody has it locked.
 
 use std::env;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 use crate::overview::count;
 use crate::{bail_user, files};
 
-/// The lock of those who wait for cores.
-const QUEUE: &str = "core-queue";
+/// The directory of the files, in the place of the one in /tmp.
+const VARIABLE: &str = "RUNBOARD_SLOTS";
+
+/// How often a file is opened anew that somebody has removed meanwhile.
+const ATTEMPTS: usize = 10;
 
 /// What is read at most of who has a slot, in bytes.
 const MAX_HOLDER: u64 = 1 << 10;
@@ -30,11 +37,14 @@ const MAX_HOLDER: u64 = 1 << 10;
 #[derive(Debug)]
 pub struct Slots {
     directory: PathBuf,
-    cores: usize,
+    /// The numbers of the cores that this process may run on.
+    cores: Vec<usize>,
+    /// What CUDA_VISIBLE_DEVICES says: the names of `cuda:0`, `cuda:1` and so on for all processes of the machine.
+    visible: Option<String>,
     /// Who waits, for others.
     owner: String,
-    /// The lock of the queue, while this process waits for cores.
-    queue: Option<File>,
+    /// The locks of the queues that this process has, while it waits.
+    queue: Vec<File>,
 }
 
 /// What a point computes on, until all who hold its files have ended.
@@ -52,30 +62,36 @@ impl Slots {
     /// # Errors
     /// If the directory cannot be made, and a user error if it is another user's.
     pub fn of_this_machine(owner: String) -> Result<Self> {
-        let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let runtime = runtime.filter(|runtime| runtime.is_absolute() && runtime.is_dir());
-        let directory = match runtime {
-            Some(runtime) => runtime.join("runboard"),
-            // Not what TMPDIR says, which may be another directory for each job: all sweeps of a user have to meet.
-            None => Path::new("/tmp").join(format!("runboard-{}", user())),
-        };
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self::new(directory, cores, owner)
+        let given = env::var_os(VARIABLE).filter(|given| !given.is_empty());
+        // Not what TMPDIR says, which may be another directory for each job, nor XDG_RUNTIME_DIR, which goes when its user logs out:
+        // all sweeps of a user have to meet, as long as they run.
+        let directory = given.map_or_else(
+            || Path::new("/tmp").join(format!("runboard-{}", user())),
+            PathBuf::from,
+        );
+        let visible = env::var("CUDA_VISIBLE_DEVICES").ok();
+        Self::new(directory, cores(), visible, owner)
     }
 
-    fn new(directory: PathBuf, cores: usize, owner: String) -> Result<Self> {
+    fn new(
+        directory: PathBuf,
+        cores: Vec<usize>,
+        visible: Option<String>,
+        owner: String,
+    ) -> Result<Self> {
         make_private(&directory)?;
         Ok(Slots {
             directory,
             cores,
+            visible,
             owner,
-            queue: None,
+            queue: Vec::new(),
         })
     }
 
     /// How many cores there are.
     pub fn cores(&self) -> usize {
-        self.cores
+        self.cores.len()
     }
 
     /// A slot on the CPU for so many threads; none if they are not free now. Then this process waits in the queue.
@@ -83,19 +99,14 @@ impl Slots {
     /// # Errors
     /// If a slot's file cannot be opened or locked.
     pub fn take_cores(&mut self, threads: usize) -> Result<Option<Slot>> {
-        if self.queue.is_none() {
-            self.queue = self.lock(QUEUE)?;
-            if let Some(queue) = &self.queue {
-                write_holder(queue, &self.owner);
-            }
+        let names = self.core_names();
+        if !self.is_next(&names)? {
+            return Ok(None);
         }
-        if self.queue.is_none() {
-            return Ok(None); // somebody was there before
-        }
-        let wanted = threads.clamp(1, self.cores);
+        let wanted = self.wanted(threads);
         let mut files = Vec::new();
-        for core in 0..self.cores {
-            files.extend(self.lock(&core_name(core))?);
+        for name in names {
+            files.extend(self.lock(&name)?);
             if files.len() == wanted {
                 self.leave();
                 return Ok(Some(self.slot("cpu", files)));
@@ -104,17 +115,59 @@ impl Slots {
         Ok(None)
     }
 
-    /// A slot on one of these GPUs, `cuda:N`; none if none is free now.
+    /// A slot on one of these GPUs, `cuda:N`; none if none is free now. Then this process waits in the queue.
     ///
     /// # Errors
     /// As [`Slots::take_cores`].
     pub fn take_gpu(&mut self, devices: &[String]) -> Result<Option<Slot>> {
+        if !self.is_next(&self.gpu_names(devices))? {
+            return Ok(None);
+        }
         for device in devices {
-            if let Some(file) = self.lock(&gpu_name(device))? {
+            if let Some(file) = self.lock(&self.gpu_name(device))? {
+                self.leave();
                 return Ok(Some(self.slot(device, vec![file])));
             }
         }
         Ok(None)
+    }
+
+    /// Whether nobody waits before this process for one of these slots; from now on others wait behind it.
+    fn is_next(&mut self, names: &[String]) -> Result<bool> {
+        for name in queues(names).skip(self.queue.len()) {
+            let Some(queue) = self.lock(&name)? else {
+                return Ok(false);
+            };
+            write_holder(&queue, &self.owner);
+            self.queue.push(queue);
+        }
+        Ok(true)
+    }
+
+    /// How many cores a point of so many threads takes.
+    fn wanted(&self, threads: usize) -> usize {
+        threads.clamp(1, self.cores.len().max(1))
+    }
+
+    fn core_names(&self) -> Vec<String> {
+        let names = self.cores.iter().map(|core| format!("core-{core}"));
+        names.collect()
+    }
+
+    fn gpu_names(&self, devices: &[String]) -> Vec<String> {
+        let names = devices.iter().map(|device| self.gpu_name(device));
+        names.collect()
+    }
+
+    /// Of `cuda:N`: the number or the UUID that the driver has for it.
+    fn gpu_name(&self, device: &str) -> String {
+        let own = device.strip_prefix("cuda:").unwrap_or(device);
+        let visible = || {
+            let mut names = self.visible.as_ref()?.split(',');
+            let name = names.nth(own.parse().ok()?)?.trim();
+            Some(name).filter(|name| !name.is_empty())
+        };
+        format!("cuda-{}", visible().unwrap_or(own)).replace('/', "-")
     }
 
     /// These files, which are locked; until the point is there that they are for, it is the owner who has them.
@@ -129,24 +182,28 @@ impl Slots {
 
     /// What a point waits for that wants so many cores, and who has them, in a few words for people.
     pub fn wait_for_cores(&self, threads: usize) -> String {
-        let holders = self.holders((0..self.cores).map(core_name));
-        let mut wait = wait(&count(threads.clamp(1, self.cores), "core"), &holders);
-        if self.queue.is_none()
-            && let Some(first) = self.holders([QUEUE.to_owned()]).first()
-        {
-            wait += &format!("; {first} waits before it");
-        }
-        wait
+        self.wait_for(&count(self.wanted(threads), "core"), &self.core_names())
     }
 
     /// What a point waits for that wants one of these GPUs, and who has them, in a few words for people.
     pub fn wait_for_gpu(&self, devices: &[String]) -> String {
-        let holders = self.holders(devices.iter().map(|device| gpu_name(device)));
         let wanted = match devices {
-            [only] => only.clone(),
-            _ => "a GPU".to_owned(),
+            [only] => only,
+            _ => "a GPU",
         };
-        wait(&wanted, &holders)
+        self.wait_for(wanted, &self.gpu_names(devices))
+    }
+
+    /// `for 2 cores: rates/20261126-050000/003 (pid 123) has what there is; ... waits before it`.
+    fn wait_for(&self, wanted: &str, names: &[String]) -> String {
+        let holders = self.holders(names.iter().cloned());
+        let mut wait = wait(wanted, &holders);
+        // The first that it has not got.
+        let queue = queues(names).nth(self.queue.len());
+        if let Some(first) = self.holders(queue).first() {
+            wait += &format!("; {first} waits before it");
+        }
+        wait
     }
 
     /// Who has these files locked, each once.
@@ -168,24 +225,62 @@ impl Slots {
 
     /// Waits no longer.
     pub fn leave(&mut self) {
-        self.queue = None;
+        self.queue.clear();
     }
 
-    /// The locked file of this name; none if another one has it locked.
+    /// The locked file of this name; none if another one has it locked. Somebody may tidy up in /tmp: what is removed is made again.
     fn lock(&self, name: &str) -> Result<Option<File>> {
         let path = self.directory.join(name);
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
-        let file = files::open_regular_with(&path, &options)
-            .with_context(|| format!("failed to open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("failed to lock {}", path.display()))
+        for _ in 0..ATTEMPTS {
+            let file = match files::open_regular_with(&path, &options) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    make_private(&self.directory)?;
+                    continue;
+                }
+                file => file.with_context(|| format!("failed to open {}", path.display()))?,
+            };
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &path) => return Ok(Some(file)),
+                Ok(()) => {} // others lock the one that took its place
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error)
+                        .with_context(|| format!("failed to lock {}", path.display()));
+                }
             }
         }
+        bail!(
+            "{} is removed again and again, want it left alone",
+            path.display()
+        )
     }
+}
+
+/// The names of the queues for slots of these names, in the order in which all take their locks.
+fn queues(names: &[String]) -> impl Iterator<Item = String> + use<> {
+    let mut names = names.to_vec();
+    names.sort();
+    names.into_iter().map(|name| format!("{name}-queue"))
+}
+
+/// Whether a file is the one at a path still.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |it: &Metadata| (it.dev(), it.ino());
+    let [own, there] = [file.metadata(), fs::symlink_metadata(path)].map(|it| it.ok());
+    own.is_some() && own.as_ref().map(identity) == there.as_ref().map(identity)
+}
+
+/// The numbers of the cores that this process may run on, as many of them as it may keep busy.
+fn cores() -> Vec<usize> {
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let allowed = sched_getaffinity(Pid::this()).ok().map(|allowed| {
+        let cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+        cores.take(count).collect::<Vec<_>>()
+    });
+    let allowed = allowed.filter(|cores| cores.len() == count);
+    allowed.unwrap_or_else(|| (0..count).collect())
 }
 
 impl Slot {
@@ -195,15 +290,6 @@ impl Slot {
             .iter()
             .for_each(|file| write_holder(file, holder));
     }
-}
-
-fn core_name(core: usize) -> String {
-    format!("core-{core}")
-}
-
-/// Of `cuda:N`.
-fn gpu_name(device: &str) -> String {
-    device.replace(':', "-")
 }
 
 /// `for 2 cores: rates/20261126-050000/003 (pid 123) has what there is`.
@@ -253,7 +339,7 @@ fn make_private(directory: &Path) -> Result<()> {
     if found.uid() != user() {
         bail!(
             "{} belongs to the user {}, want one of this user's own, in which sweeps lock cores and GPUs: set \
-             XDG_RUNTIME_DIR",
+             {VARIABLE} to another one",
             directory.display(),
             found.uid()
         );
@@ -268,7 +354,13 @@ mod tests {
     use std::time::Duration;
 
     fn slots(directory: &Path, cores: usize) -> Slots {
-        Slots::new(directory.join("slots"), cores, "a sweep (pid 7)".to_owned()).unwrap()
+        slots_of(directory, &Vec::from_iter(0..cores), None)
+    }
+
+    fn slots_of(directory: &Path, cores: &[usize], visible: Option<&str>) -> Slots {
+        let owner = "a sweep (pid 7)".to_owned();
+        let visible = visible.map(str::to_owned);
+        Slots::new(directory.join("slots"), cores.to_vec(), visible, owner).unwrap()
     }
 
     #[test]
@@ -341,6 +433,13 @@ mod tests {
             one.wait_for_gpu(&gpus),
             "for a GPU: x and 1 more have what there is"
         );
+        // Waiting has a queue of its own for GPUs.
+        assert!(one.take_gpu(&gpus).unwrap().is_none());
+        assert!(other.take_gpu(&gpus[1..]).unwrap().is_none());
+        assert_eq!(
+            other.wait_for_gpu(&gpus[1..]),
+            "for cuda:1: y has what there is; a sweep (pid 7) waits before it"
+        );
     }
 
     #[test]
@@ -353,7 +452,49 @@ mod tests {
         assert_eq!((&*first.device, &*second.device), ("cuda:0", "cuda:1"));
         assert!(one.take_gpu(&devices).unwrap().is_none());
         drop(second);
+        // For who waits, not for who came later.
+        assert!(other.take_gpu(&devices).unwrap().is_none());
         assert_eq!(one.take_gpu(&devices).unwrap().unwrap().device, "cuda:1");
+    }
+
+    #[test]
+    fn processes_confined_to_other_cores_or_gpus_do_not_wait_for_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let on = |cores: &[usize], visible| slots_of(directory.path(), cores, Some(visible));
+        let (mut one, mut other) = (on(&[0, 1], "0"), on(&[2, 3], "1"));
+        let _cores = one.take_cores(2).unwrap().unwrap();
+        assert!(one.take_cores(1).unwrap().is_none());
+        assert!(other.take_cores(2).unwrap().is_some());
+        // Who shares some of them waits for those alone.
+        let mut both = on(&[1, 2], "");
+        let second = both.take_cores(1).unwrap();
+        assert!(second.is_none(), "another one waits for core 1 before");
+        one.leave();
+        assert!(both.take_cores(1).unwrap().is_some());
+
+        let first = ["cuda:0".to_owned()];
+        let _gpu = one.take_gpu(&first).unwrap().unwrap();
+        let _other = other.take_gpu(&first).unwrap().unwrap();
+        // The same GPU under two numbers.
+        let mut all = on(&[0], "");
+        assert!(all.take_gpu(&["cuda:1".to_owned()]).unwrap().is_none());
+        let named = on(&[0], " GPU-8932f937, MIG-GPU-5c89/1/0");
+        assert_eq!(named.gpu_name("cuda:0"), "cuda-GPU-8932f937");
+        assert_eq!(named.gpu_name("cuda:1"), "cuda-MIG-GPU-5c89-1-0");
+        assert_eq!(named.gpu_name("cuda:2"), "cuda-2");
+    }
+
+    #[test]
+    fn slots_that_somebody_removes_are_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut slots = slots(directory.path(), 2);
+        let before = slots.take_cores(2).unwrap().unwrap();
+        fs::remove_dir_all(directory.path().join("slots")).unwrap();
+        assert_eq!(slots.take_cores(2).unwrap().unwrap().files.len(), 2);
+        assert!(!is_at(
+            &before.files[0],
+            &directory.path().join("slots/core-0")
+        ));
     }
 
     #[test]
@@ -361,7 +502,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("slots");
         fs::write(&file, "").unwrap();
-        let error = Slots::new(file.clone(), 1, String::new())
+        let error = Slots::new(file.clone(), vec![0], None, String::new())
             .unwrap_err()
             .to_string();
         let begin = format!("{}: got something else than a directory", file.display());
@@ -372,7 +513,7 @@ mod tests {
             .args(["12345", file.to_str().unwrap()])
             .status();
         if given.is_ok_and(|status| status.success()) {
-            let error = Slots::new(file.clone(), 1, String::new())
+            let error = Slots::new(file.clone(), vec![0], None, String::new())
                 .unwrap_err()
                 .to_string();
             let begin = format!("{} belongs to the user 12345, want", file.display());

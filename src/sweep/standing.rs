@@ -21,6 +21,10 @@ pub struct Standing {
     pub decisions: Vec<Decision>,
     /// How the sweep's process stands, in a word or two; none before it has begun.
     state: Option<String>,
+    /// What a point waits for, and who has it, if one does.
+    pub waiting: Option<String>,
+    /// The error that ended its process, if one has.
+    pub error: Option<String>,
 }
 
 impl Standing {
@@ -39,6 +43,10 @@ impl Standing {
             })
             .collect();
         let status = SweepStatus::load(directory).ok().flatten();
+        let waiting = status.as_ref().filter(|status| status.alive(directory));
+        let waiting = waiting.and_then(|status| status.waiting.clone());
+        let error = status.as_ref().filter(|status| !status.alive(directory));
+        let error = error.and_then(|status| status.process.error.clone());
         let state = status.map(|status| {
             let alive = status.alive(directory);
             match status.vanished(directory) {
@@ -54,6 +62,8 @@ impl Standing {
             decisions: directory.decisions(&sweep)?,
             sweep,
             state,
+            waiting,
+            error,
         })
     }
 

@@ -204,7 +204,8 @@ impl<'a> Supervisor<'a> {
                 self.advance(display)?;
             }
             if has_changed {
-                display.waits(self.executor.waits());
+                self.status.waiting = self.executor.waits();
+                display.waits(self.status.waiting.clone());
             }
             let is_recent = |written: Instant| written.elapsed() < REWRITE;
             if self.outdated && !self.written.is_some_and(is_recent) {
@@ -338,7 +339,7 @@ impl<'a> Supervisor<'a> {
                 state.end = None;
             }
             state.running |= self.executor.is_running(index);
-            state.withheld = point.is_withheld();
+            state.withheld |= point.is_withheld();
             state
         })
         .collect()
@@ -505,10 +506,17 @@ impl<'a> Supervisor<'a> {
         };
         let software = session.machine.software(device);
         let provenance = Provenance::collect(Path::new("."), software, Some(0));
-        let provenance = provenance.with_spec(spec)?;
+        let mut provenance = provenance.with_spec(spec)?;
+        if let Some(origin) = &session.sweep.weights_from {
+            provenance = provenance.with_weights_from(origin.clone());
+        }
         let fingerprint = session.images.fingerprint().clone();
         let folder = session.images.folder(&spec.data);
         RunDir::create_at(&path, &spec.to_frozen_yaml()?, &provenance, |run| {
+            if session.sweep.weights_from.is_some() {
+                let weights = checkpoint::load(&session.directory.initial_weights())?;
+                checkpoint::write_weights(&run.initial_weights(), &weights)?;
+            }
             data::record(run, folder, fingerprint)?;
             run::record_swept_fields(run, &session.sweep.definition.fields())?;
             supervisor::lock(run)

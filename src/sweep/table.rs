@@ -96,7 +96,7 @@ pub fn rows(results: &Results, most: usize) -> Vec<Vec<String>> {
             .map(|(_, it)| *it)
             .filter(|it| it.state.is_some())
             .collect();
-        row.push(range(begun.iter().map(|it| it.done)));
+        row.push(range(begun.iter().map(|it| it.counted)));
         let minutes = begun.iter().map(|it| it.seconds / 60.0).sum::<f64>();
         row.push(match begun.len() {
             0 => none(),

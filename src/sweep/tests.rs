@@ -78,6 +78,21 @@ fn command_line_sweeps_as_a_file_does() {
     .map(|it| Override::parse_sweep(it).unwrap())
     .collect();
     assert_eq!(sweep_with("", &set).unwrap(), sweep(GRID));
+    // How many seeds, or which, as in a file.
+    for (seeds, want) in [
+        ("seeds=3", &[1, 2, 3][..]),
+        ("seeds=3,5", &[3, 5]),
+        ("seeds=4..5", &[4, 5]),
+        ("seed=3", &[3]),
+    ] {
+        let found = sweep_with("", &[Override::parse_sweep(seeds).unwrap()]);
+        assert_eq!(found.unwrap().definition.seeds, want, "{seeds}");
+    }
+    let twice = ["seeds=3", "seed=4,5"].map(|it| Override::parse_sweep(it).unwrap());
+    assert_eq!(
+        sweep_with("", &twice).unwrap_err(),
+        "--sweep seed=4,5: got --sweep seeds=3 as well, want one --sweep of a field, with all of its values"
+    );
 }
 
 #[test]

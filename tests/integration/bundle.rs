@@ -89,7 +89,7 @@ impl Machine {
             .current_dir(&home)
             .env_clear()
             .env("PATH", std::env::join_paths(path).unwrap())
-            .env("XDG_RUNTIME_DIR", &home);
+            .env("RUNBOARD_SLOTS", home.join("slots"));
         command
     }
 

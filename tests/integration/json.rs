@@ -208,8 +208,19 @@ fn commands_about_a_run_answer_programs_in_the_names_of_the_page() {
     for name in &columns {
         assert!(fields.contains_key(name), "{name}");
     }
-    fields.retain(|name, _| beside.contains(name) || !columns.contains(name));
-    assert_documented("show", &[&others]);
+    let is_of_page = |name: &String| beside.contains(name) || !columns.contains(name);
+    fields.retain(|name, _| is_of_page(name));
+    let swept = "extends: tiny\nsweep: {seeds: 2}\ntrain: {steps: 4}\n";
+    project.write("experiments/swept.yaml", swept);
+    project.succeed(&["run", "swept", "--quiet"]);
+    let mut sweep = json(&project, &["show", "swept", "--json"]);
+    let setting = &sweep["results"]["settings"][0];
+    assert_eq!(setting["points"], serde_json::json!([1, 2]));
+    assert_eq!(setting["mean"], setting["test_accuracy"]);
+    assert!(setting["deviation"].is_number(), "{setting}");
+    let fields = sweep.as_object_mut().unwrap();
+    fields.retain(|name, _| is_of_page(name));
+    assert_documented("show", &[&others, &sweep]);
 
     let stopped = json(&project, &["stop", "tiny", "--json"]);
     assert_eq!(stopped["was_running"], false);

@@ -158,7 +158,7 @@ impl Project {
             .args(arguments)
             .current_dir(self.directory.path())
             .env_remove("RUNBOARD_HOME")
-            .env("XDG_RUNTIME_DIR", self.directory.path()) // where sweeps take turns
+            .env("RUNBOARD_SLOTS", self.directory.path().join("slots")) // where sweeps take turns
             .env("TMPDIR", self.directory.path()) // where what is killed leaves directories
             .env_remove("RUNBOARD_DATA")
             .env_remove("RUNBOARD_CIFAR10_URL")

@@ -1,8 +1,8 @@
 //! Sweeps: killed at any moment and resumed, they end as those that were left alone.
 
 use crate::support::{
-    Project, TINY_NETWORK, at_work, checkpoints, end, journal, json, last_weights, names, status,
-    wait_for,
+    Done, Project, TINY_NETWORK, at_work, checkpoints, end, journal, json, last_weights, names,
+    status, wait_for,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -623,7 +623,16 @@ fn points_that_are_added_to_a_finished_sweep_are_run_and_no_others() {
 
     let done = project.succeed(&["resume", "sweep", "--set", "sweep.on_failure=stop"]);
     assert!(!done.out.contains("added"), "{}", done.out);
-    let done = project.succeed(&["resume", "sweep", "--set", "sweep.seeds=[7,8]"]);
+    // Elsewhere, as an environment says that sets it for all; and with other threads.
+    fs::rename(project.path("data"), project.path("moved")).unwrap();
+    let parallel = format!("sweep.parallel={}", two());
+    let mut resume = project.command(&["resume", "sweep", "--set", "sweep.seeds=[7,8]"]);
+    resume
+        .args(["--set", &*parallel])
+        .env("RUNBOARD_DATA", "moved");
+    let done = Done::of(resume.output().unwrap());
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(!project.path("data").exists(), "made anew");
     assert!(
         done.out
             .contains("2 points are added to the 2 that there were"),
@@ -653,6 +662,29 @@ fn points_that_are_added_to_a_finished_sweep_are_run_and_no_others() {
     assert_eq!(
         runs.values().map(seed).collect::<Vec<_>>(),
         [false, false, true, true]
+    );
+    // How many threads a point was given makes no other setting.
+    let compare = ["compare", "sweep", "--mean-over", "seed", "--json"];
+    let rows: Value = serde_json::from_str(&project.succeed(&compare).out).unwrap();
+    let counts = rows.as_array().unwrap().iter();
+    let counts: Vec<_> = counts.map(|row| row["runs"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [2, 2], "{rows}");
+    // Sweeps differ in what they sweep over.
+    project.write(
+        "experiments/other.yaml",
+        "extends: tiny\nsweep: {parameters: {optimizer.learning_rate: [0.1]}, seeds: 3}\n",
+    );
+    let diff = project.succeed(&["diff", "sweep", "other", "--json"]).out;
+    let rows: Value = serde_json::from_str(&diff).unwrap();
+    let rows = rows.as_array().unwrap().iter();
+    let of_sweep = rows.filter(|row| row["section"] == "sweep");
+    let names: Vec<&str> = of_sweep.map(|row| row["name"].as_str().unwrap()).collect();
+    for name in ["parameters.optimizer.learning_rate", "seeds", "on_failure"] {
+        assert!(names.contains(&name), "{name} of {names:?}");
+    }
+    assert_eq!(
+        project.succeed(&["diff", "other", "other"]).out,
+        "nothing differs\n"
     );
 }
 

@@ -185,6 +185,62 @@ fn warm_start_that_is_killed_at_its_beginning_ends_with_the_same_bytes_without_i
 }
 
 #[test]
+fn points_of_a_sweep_begin_with_the_weights_of_another_run_also_when_that_is_gone() {
+    let project = project();
+    let source = project.run("source");
+    let want = averages(&source, "step-00000010");
+    let from = ["--from", "source@10", "--set", "train.steps=3"];
+    let swept = ["run", "next", "--runs", "swept", "--sweep", "seeds=2"];
+    project.succeed(&[&swept[..], &from].concat());
+    project.succeed(&[&["run", "next"], &from[..]].concat());
+    let sweep = project.path("swept/next");
+    let sweep = sweep.join(&names(&sweep)[0]);
+    fs::remove_dir_all(&source).unwrap();
+    let shown = sweep.to_str().unwrap();
+    project.succeed(&["resume", shown, "--set", "sweep.seeds=3"]);
+    let points = ["001-seed=1", "002-seed=2", "003-seed=3"].map(|name| sweep.join(name));
+    for point in &points {
+        let copied = fs::read(point.join("initial/weights.safetensors")).unwrap();
+        assert!(copied == want, "{}", point.display());
+        let from = &json(&point.join("provenance.json"))["sessions"][0]["weights_from"];
+        assert_eq!(from["step"], 10);
+    }
+    assert!(last_weights(&points[0]) == last_weights(&project.run("next")));
+    let told = project.succeed(&["show", shown]).out;
+    assert!(
+        told.contains("its points begin with the averaged weights of source/"),
+        "{told}"
+    );
+}
+
+#[test]
+fn weights_that_have_learnt_what_is_held_out_are_warned_of() {
+    let project = project();
+    let held_out = ["--set", "data.validation_images=100"];
+    let run = |name: &str, more: &[&str]| {
+        let steps = ["run", name, "--set", "train.steps=2"];
+        project.succeed(&[&steps[..], more].concat()).err
+    };
+    let from_source = [&["--from", "source"], &held_out[..]].concat();
+    let warned = run("next", &from_source);
+    assert!(warned.contains("that are held out here"), "{warned}");
+    assert!(
+        warned.contains("held out none, want 100 by seed 1 as here"),
+        "{warned}"
+    );
+    // The same images are held out from the beginning, but not by another seed; and who begins with that inherits what it has learnt.
+    assert_eq!(run("source", &held_out), "");
+    assert_eq!(run("next", &from_source), "");
+    let other = run("next", &[&["--set", "seed=2"], &from_source[..]].concat());
+    assert!(
+        other.contains("held out 100 by seed 1, want 100 by seed 2"),
+        "{other}"
+    );
+    let inherited = run("next", &[&["--from", "next"], &held_out[..]].concat());
+    assert!(inherited.contains("next/"), "{inherited}");
+}
+
+#[test]
 fn warm_start_that_cannot_be_is_refused_before_anything_is_created() {
     let project = project();
     let message = refused(&project, &["--from", "source@15"]);

@@ -191,7 +191,7 @@ impl Initializer<'_> {
     }
 }
 
-/// The generator's streams from here on belong to the weights; the batches use lower ones.
+/// The generator's streams from here on belong to the weights.
 const WEIGHT_STREAMS: u64 = 1 << 63;
 
 /// A weight of the layer's distribution.

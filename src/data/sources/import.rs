@@ -200,7 +200,8 @@ fn class_directories(
     }
     train.try_into().map_err(|names: Vec<String>| {
         user_error!(
-            "{}: got {} class directories, want {CLASS_COUNT}",
+            "{}: got {} class directories, want {CLASS_COUNT}: the network has an output for each class of CIFAR-10, and takes \
+             images of as many",
             split_dir(from, Split::Train).display(),
             names.len()
         )
@@ -533,7 +534,7 @@ mod tests {
         assert!(import_error(home.path()).contains("want train/CLASS/ and test/CLASS/"));
         assert!(
             import_error(directories(&OWN[..9]).path())
-                .ends_with("got 9 class directories, want 10")
+                .contains("got 9 class directories, want 10: the network has an output for each")
         );
         let from = directories(&OWN);
         fs::remove_dir_all(from.path().join("test/c")).unwrap();

@@ -70,8 +70,8 @@ const FIRST_INIT_MEANING: &str = "Distribution of the initial weights. truncated
     make of these is uncorrelated and of deviation 1 (docs/recipes.md).";
 const FROZEN: &str = "true: the layer's weights stay as they began; its biases are trained.";
 const INITIAL_BIAS: &str = "Initial value of every bias.";
-const WEIGHT_DECAY: &str =
-    "The loss gains this times sum(w^2) / 2 over the layer's weights, not its biases. 0: no decay.";
+const WEIGHT_DECAY: &str = "The loss gains this times sum(w^2) / 2 over the layer's weights, not its biases. 0: no decay. \
+    With optimizer.name muon, whose updates are all of one size, it changes their direction alone.";
 const UNITS: &str = "Output units of the dense layer.";
 
 /// Every field, in the order of the struct; first the keys that files have and a spec has not.
@@ -160,7 +160,7 @@ pub(super) const FIELDS: &[Field] = &[
         OneOf(&["float32", "tf32", "tf32-conv", "bf16"]),
         "What the factors of products are rounded to. tf32: TensorFloat-32 on a GPU. tf32-conv: that in \
          convolutions only, as in runs from before this field. Both are float32 on a CPU. bf16: bfloat16, which is \
-         slower on a CPU. Sums, weights, losses and updates are float32 always.",
+         slower on a CPU. Sums, weights, losses and updates are float32 always, but for Muon's products on a GPU.",
     ),
     field(
         "compute.deterministic",
@@ -569,8 +569,9 @@ pub(super) const FIELDS: &[Field] = &[
         "train.steps",
         COUNT,
         "The run ends after this many steps. They are numbered from 0, so the last checkpoint is one less. \
-         train.epochs takes its place. A resume may change it if the rates of the steps that were trained stay the same: \
-         not with cosine, one_cycle, knots in percent or average.power.",
+         train.epochs takes its place. A resume may change it if the rates and averages of the steps that were trained stay the \
+         same: not with cosine, one_cycle, knots or a warm-up in percent, or average.power, nor after the end of a run \
+         with lookahead whose last step took the average.",
     )
     .changeable(),
     field(
