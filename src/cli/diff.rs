@@ -7,7 +7,7 @@ use crate::catalog::{Entry, Head, Key, Kind, Table, Value};
 use crate::home::Home;
 use crate::run::{self, Provenance};
 use crate::spec::{self, Experiment, Field, Spec};
-use crate::sweep::{Definition, Sweep};
+use crate::sweep::Sweep;
 use crate::{bail_user, console};
 use anyhow::Result;
 use clap::Args;
@@ -45,8 +45,8 @@ pub struct Arguments {
 struct Side {
     name: String,
     spec: Json,
-    /// How it differs from point to point, if it is a sweep.
-    definition: Option<Definition>,
+    /// The section of its sweep, if it is one.
+    section: Option<Json>,
     /// None of an experiment.
     entry: Option<Entry>,
 }
@@ -54,20 +54,31 @@ struct Side {
 impl Side {
     /// Of an experiment, as it is written.
     fn of(name: String, experiment: &Experiment) -> Result<Self> {
+        let definition = Sweep::definition_of(experiment)?;
+        let mut section = definition.map(serde_json::to_value).transpose()?;
+        let says = |key| experiment.sweep.as_ref()?.root().get(key);
+        if says("parallel").is_none()
+            && let Some(Json::Object(keys)) = &mut section
+        {
+            keys.remove("parallel");
+        }
         Ok(Side {
             name,
             spec: experiment.spec.to_json()?,
-            definition: Sweep::definition_of(experiment)?,
+            section,
             entry: None,
         })
     }
 
+    fn is_sweep(&self) -> bool {
+        self.section.is_some()
+    }
+
     /// The keys of the section of its sweep, each field's values at a path of their own; none of what is no sweep.
     fn sweep(&self) -> BTreeMap<String, Json> {
-        let section = self.definition.as_ref().map(Definition::to_value);
-        let section = section.and_then(|it| serde_json::to_value(it).ok());
         let mut paths = BTreeMap::new();
-        for (key, value) in section
+        for (key, value) in self
+            .section
             .as_ref()
             .and_then(Json::as_object)
             .into_iter()
@@ -107,7 +118,13 @@ pub fn diff(arguments: &Arguments) -> Result<i32> {
         add("spec", field.path, value(&a.spec), value(&b.spec));
     }
     let keys: BTreeSet<&String> = of_a.keys().chain(of_b.keys()).collect();
-    for key in keys {
+    let is_there = |key: &String| of_a.contains_key(key) && of_b.contains_key(key);
+    let both_sweep = a.is_sweep() && b.is_sweep();
+    // How many points run at once follows from the machine where a file does not say it.
+    for key in keys
+        .into_iter()
+        .filter(|key| !both_sweep || *key != "parallel" || is_there(key))
+    {
         let value = |of: &BTreeMap<String, Json>| of.get(key).and_then(Value::of_field);
         add("sweep", key, value(&of_a), value(&of_b));
     }
@@ -184,7 +201,7 @@ fn side(runs: &Path, what: &Path) -> Result<Side> {
             true => Ok(Side {
                 name,
                 spec: Spec::read_frozen(what)?.to_json()?,
-                definition: None,
+                section: None,
                 entry: None,
             }),
             false => Side::of(name, &spec::load(what, &Home::find()?.experiments(), &[])?),
@@ -213,7 +230,10 @@ fn side(runs: &Path, what: &Path) -> Result<Side> {
     Ok(Side {
         name: entry.id().to_owned(),
         spec,
-        definition: entry.standing().map(|it| it.sweep.definition.clone()),
+        section: entry
+            .standing()
+            .map(|it| serde_json::to_value(&it.sweep.definition))
+            .transpose()?,
         entry: Some(entry),
     })
 }

@@ -50,6 +50,7 @@ use anyhow::Result;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -411,8 +412,8 @@ impl Cli {
     }
 }
 
-/// The error of an option that there is not, without clap's tip that `--` makes a value of it: no value begins so. What is the name of a
-/// field is set by `--set`.
+/// The error of an option that there is not, without clap's tip that `--` makes a value of it, which is seldom what is meant. The name of
+/// a field is set by `--set`, where there is that.
 fn with_better_tip(mut error: clap::Error) -> clap::Error {
     if error.kind() != ErrorKind::UnknownArgument {
         return error;
@@ -423,7 +424,11 @@ fn with_better_tip(mut error: clap::Error) -> clap::Error {
         _ => "",
     };
     let name = option.split('=').next().unwrap_or_default();
-    if let Some(field) = Field::all().find(|field| field.path == name) {
+    let called = env::args().nth(1).unwrap_or_default();
+    let program = Cli::command();
+    let command = program.find_subcommand(&called);
+    let takes_set = command.is_some_and(|it| it.get_opts().any(|it| it.get_long() == Some("set")));
+    if let Some(field) = Field::all().find(|field| field.path == name && takes_set) {
         let tip = format!("a field of the spec is set by '--set {}=VALUE'", field.path);
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);

@@ -11,7 +11,7 @@ const SMALL_STDDEV: f64 = 1e-3;
 const FAST_DECAY: f64 = 0.98;
 
 /// A share of the initial weights in the average from which on its scores say little of what was learnt.
-const MUCH: f64 = 0.1;
+const MUCH_INITIAL: f64 = 0.1;
 
 /// What applies to a run of this spec on so many training images.
 pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
@@ -69,7 +69,7 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
             (1.0 - spec.optimizer.ema_decay) as f32
         ));
     }
-    if let Some(kept) = initial_share(spec, steps).filter(|share| *share > MUCH) {
+    if let Some(kept) = initial_share(spec, steps).filter(|share| *share > MUCH_INITIAL) {
         notes.push(format!(
             "the average still is {:.0} % initial weights after the run's {steps} steps, and it is what is evaluated: \
              optimizer.ema_decay {} is for longer runs; a lower one, average.warmup or average.start_epoch helps",

@@ -119,7 +119,13 @@ pub fn resume(
 /// # Errors
 /// A user error if one has.
 pub fn refuse_launcher(launch: &Flags, sweep: &Sweep, name: &str) -> Result<()> {
-    if launch.find(&sweep.base, name)?.origin != Origin::Spec {
+    let found = launch.find(&sweep.base, name)?;
+    let is_alone = match found.origin {
+        Origin::Spec => true,
+        Origin::Torchrun | Origin::Slurm => found.world == 1,
+        Origin::Flags => false,
+    };
+    if !is_alone {
         bail_user!(
             "{name} is a sweep, whose points start their processes themselves; want a single run where several commands \
              train together"

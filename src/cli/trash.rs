@@ -253,7 +253,8 @@ fn named(runs: &Path, what: &[PathBuf]) -> Result<Vec<Entry>> {
     for path in what {
         let found = run::resolve_any(runs, path)?;
         let name = found.name();
-        let is_name = path.to_str() == Some(&*name) && Found::open(path).is_none();
+        // Also as a shell completes it, `runs/NAME/`.
+        let is_name = Found::open(path).is_none() && path.file_name() == Some(name.as_ref());
         if is_name {
             let same = run::list_of_name(runs, &name).len();
             if same > 1 {

@@ -125,7 +125,7 @@ impl WarmStart {
             let origin = Provenance::weights_origin(run)?;
             RunDir::open(&runs.join(origin.run)).ok()
         };
-        // A run begins later than the one whose weights it has, so that this ends; and if somebody has edited that, soon.
+        // Each is older than the one before; the limit is for files that somebody has edited.
         let origins = iter::successors(Some(self.run.clone()), before).take(MOST_ORIGINS);
         for run in origins {
             // What cannot be read is told elsewhere, or is of a run that is deleted.

@@ -174,7 +174,7 @@ impl Launch {
 
     fn check(&self, spec: &Spec) -> Result<()> {
         let (batch, world) = (spec.train.batch_size, self.world);
-        if let Some(near) = uneven(batch, world) {
+        if let Some(near) = uneven(batch, world, "ranks") {
             bail_user!(
                 "train.batch_size: got a batch of {batch} images for {world} ranks ({}), want an equal part for each: \
                  {near}",

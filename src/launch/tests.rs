@@ -234,7 +234,7 @@ fn launch_that_lacks_something_is_an_error() {
             flags(5, 1, 1),
             vec![],
             "train.batch_size: got a batch of 24 images for 5 ranks (--nnodes and --nproc-per-node), want an equal part \
-             for each: 25 images, or 4 or 6 ranks, say",
+             for each: 20 or 25 images, or 4 or 6 ranks, say",
         ),
         (
             Flags::default(),

@@ -64,7 +64,7 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
         });
     }
     let (batch, ranks) = (spec.train.batch_size, spec.compute.ranks());
-    if let Some(near) = uneven(batch, ranks) {
+    if let Some(near) = uneven(batch, ranks, "devices") {
         return Some(Violation {
             fields: &["train.batch_size", "compute.devices"],
             message: format!(
@@ -117,17 +117,24 @@ pub(super) fn violation(spec: &Spec) -> Option<Violation> {
         .or_else(|| schedule(&spec.schedule))
 }
 
-/// What batches and how many ranks would do, if so many ranks cannot share a batch evenly: `129 images, or 2 or 4 ranks, say`.
-pub fn uneven(batch: usize, ranks: usize) -> Option<String> {
+/// What would do if so many ranks cannot share a batch evenly, which are called `noun`: `126 or 129 images, or 2 or 4 ranks, say`.
+pub fn uneven(batch: usize, ranks: usize, noun: &str) -> Option<String> {
     if batch.is_multiple_of(ranks) {
         return None;
     }
-    let images = batch.next_multiple_of(ranks);
+    let more = batch.next_multiple_of(ranks);
+    let images = match more - ranks {
+        0 => more.to_string(),
+        less => format!("{less} or {more}"),
+    };
     let fits = |count: &usize| batch.is_multiple_of(*count);
-    let fewer = (1..ranks).rev().find(fits).unwrap_or(1);
-    let more = (ranks..=batch).find(fits);
-    let more = more.map_or(String::new(), |more| format!(" or {more}"));
-    Some(format!("{images} images, or {fewer}{more} ranks, say"))
+    let counts = [(2..ranks).rfind(fits), (ranks..2 * ranks).find(fits)];
+    let counts: Vec<String> = counts.iter().flatten().map(usize::to_string).collect();
+    let counts = match counts.is_empty() {
+        true => String::new(),
+        false => format!(", or {} {noun}", counts.join(" or ")),
+    };
+    Some(format!("{images} images{counts}, say"))
 }
 
 /// A first convolution that cannot be made of the images' principal components and their negatives.

@@ -42,8 +42,8 @@ pub(super) struct RestartPolicy {
     last: Option<Crash>,
     /// The most that was ever saved.
     reached: Option<u64>,
-    /// Whether a process before has come further than to wait for other ranks.
-    has_met: bool,
+    /// Whether a process before has ended otherwise than by waiting for other ranks in vain.
+    has_worked: bool,
 }
 
 impl RestartPolicy {
@@ -61,7 +61,7 @@ impl RestartPolicy {
             limit: None,
             last: None,
             reached: None,
-            has_met: false,
+            has_worked: false,
         }
     }
 
@@ -79,25 +79,25 @@ impl RestartPolicy {
     /// # Errors
     /// The reason, to follow "not started again: ".
     pub(super) fn next_delay(&mut self, crash: Crash) -> Result<Duration, String> {
-        let last = self.last.replace(crash);
         if crash.saved > self.reached {
             self.reached = crash.saved;
             self.start_series();
         }
+        if crash.code == Some(NOT_MET) {
+            // Those that were there once may come again; whether they do says nothing of the next time.
+            return match self.has_worked {
+                true => self.retry_delay(),
+                false => Err("the other ranks did not come".to_owned()),
+            };
+        }
+        self.has_worked = true;
+        let last = self.last.replace(crash);
         if crash.code == Some(BAD_INPUT) {
             return Err("bad input, which would end it again".to_owned());
         }
         if crash.code == Some(DIVERGED) {
             return Err("training would diverge again".to_owned());
         }
-        if crash.code == Some(NOT_MET) {
-            // Those that were there once may come again; whether they do says nothing of the next time.
-            return match self.has_met {
-                true => self.retry_delay(),
-                false => Err("the other ranks did not come".to_owned()),
-            };
-        }
-        self.has_met = true;
         if self.limit.is_some() && last == Some(crash) && crash.code.is_some() {
             return Err("same exit code at the same step as last time".to_owned());
         }
@@ -107,7 +107,7 @@ impl RestartPolicy {
     /// The process has worked since it died last: the crashes before are no part of what comes.
     pub(super) fn begin_anew(&mut self) {
         self.last = None;
-        self.has_met = true;
+        self.has_worked = true;
         self.start_series();
     }
 

@@ -27,7 +27,7 @@ use crate::run::{self, Lock, ProcessDir, Role, RunDir, SWEEP, WeightsOrigin};
 use crate::spec::Spec;
 use crate::{bail_user, user_error};
 
-/// Version of `sweep.yaml`. 1 had no `weights_from`.
+/// Version of `sweep.yaml`. A sweep without `weights_from` is of version 1, as earlier builds read it.
 const VERSION: u32 = 2;
 
 /// The largest `sweep.yaml`, in bytes: of 10,000 points it has a few megabytes.
@@ -60,7 +60,7 @@ struct Frozen {
     base: Value,
     sweep: Definition,
     points: Vec<Point>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     weights_from: Option<WeightsOrigin>,
 }
 
@@ -148,7 +148,10 @@ impl SweepDir {
     /// If the file cannot be written; that of before then stays.
     pub fn write(&self, sweep: &Sweep) -> Result<()> {
         let frozen = Frozen {
-            version: VERSION,
+            version: match sweep.weights_from {
+                Some(_) => VERSION,
+                None => 1,
+            },
             base: sweep.base.to_frozen_json()?,
             sweep: sweep.definition.clone(),
             points: sweep.points.clone(),
@@ -276,19 +279,8 @@ mod tests {
         let (directory, lock) = SweepDir::create(runs.path(), "a", &sweep, |_| Ok(())).unwrap();
         assert!(directory.is_sweep());
         assert_eq!(directory.read().unwrap(), sweep);
-        // As version 1 has it.
-        let text = fs::read_to_string(directory.path().join(SWEEP)).unwrap();
-        let [first, from] = [
-            ("version: 2\n", "version: 1\n"),
-            ("weights_from: null\n", ""),
-        ];
-        assert!(
-            text.starts_with(first.0) && text.ends_with(from.0),
-            "{text}"
-        );
-        let text = text.replacen(first.0, first.1, 1).replace(from.0, from.1);
-        fs::write(directory.path().join(SWEEP), text).unwrap();
-        assert_eq!(directory.read().unwrap(), sweep);
+        let text = || fs::read_to_string(directory.path().join(SWEEP)).unwrap();
+        assert!(text().starts_with("version: 1\n") && !text().contains("weights_from"));
         sweep.weights_from = Some(WeightsOrigin {
             run: "b/20261128-120000".to_owned(),
             step: 10,
@@ -296,6 +288,7 @@ mod tests {
             manifest: None,
         });
         directory.write(&sweep).unwrap();
+        assert!(text().starts_with("version: 2\n"), "{}", text());
         assert_eq!(directory.read().unwrap(), sweep);
         let error = Lock::take(&directory, Role::Sweep).unwrap_err();
         assert!(
@@ -321,7 +314,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         for (from, to, want) in [
             (
-                "version: 2\n",
+                "version: 1\n",
                 "version: 3\n",
                 ": got version 3, want 2 or an earlier one",
             ),

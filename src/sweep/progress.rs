@@ -94,10 +94,15 @@ impl Progress {
         }
     }
 
+    /// Those evaluations that decide: see [`Progress::saved_by_stop`].
+    pub fn deciding(&self) -> impl DoubleEndedIterator<Item = &Evaluation> {
+        let decides = |it: &&Evaluation| Some(it.step) != self.saved_by_stop;
+        self.evaluations.iter().filter(decides)
+    }
+
     /// What the schedule has to know of a point that trains so many steps in all.
     pub fn point_state(&self, steps: u64, metric: Metric) -> PointState {
-        let decides = |it: &&Evaluation| Some(it.step) != self.saved_by_stop;
-        let scores = self.evaluations.iter().filter(decides).map(|evaluation| {
+        let scores = self.deciding().map(|evaluation| {
             let score = Progress::score(evaluation, metric);
             (evaluation.step, score.unwrap_or(f64::NAN))
         });

@@ -99,7 +99,11 @@ impl<'a> Results<'a> {
                 || stopped.contains_key(&point.number)
                 || rungs.contains_key(&point.number)
                 || winner == Some(point.number);
-            let found = self.judged(progress).filter(|_| !has_failed);
+            let found = match counts {
+                true => self.judged_by(progress.deciding()),
+                false => self.judged(progress),
+            };
+            let found = found.filter(|_| !has_failed);
             let score = found.map(|(_, score)| score);
             let scores = match counts {
                 true => &mut setting.judged,
@@ -247,10 +251,18 @@ impl<'a> Results<'a> {
         rungs
     }
 
-    /// The evaluation that a point is judged by, and its score.
+    /// The evaluation that a point is judged by so far, and its score.
     pub fn judged<'b>(&self, progress: &'b Progress) -> Option<(&'b Evaluation, f64)> {
+        self.judged_by(progress.evaluations.iter())
+    }
+
+    /// That of these evaluations which counts, and its score.
+    fn judged_by<'b>(
+        &self,
+        evaluations: impl DoubleEndedIterator<Item = &'b Evaluation>,
+    ) -> Option<(&'b Evaluation, f64)> {
         let metric = self.sweep.definition.metric;
-        let mut scored = progress.evaluations.iter().filter_map(|evaluation| {
+        let mut scored = evaluations.filter_map(|evaluation| {
             let score = Progress::score(evaluation, metric)?;
             Some((evaluation, score))
         });
@@ -313,7 +325,8 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// The mean of the best setting by a measure, on the test images, or on the validation images if settings are ranked by that.
+    /// The mean of the best setting by a measure, on the test images; on the validation images only if that is what settings are ranked
+    /// by.
     pub fn best_mean(&self, measure: MetricName, on_validation_images: bool) -> Option<f64> {
         let settings = self.settings();
         let best = settings.first().filter(|it| it.rank.is_some())?;
@@ -391,7 +404,8 @@ impl<'a> Results<'a> {
     /// to do.
     pub fn next_command(&self, directory: &ProcessDir) -> Option<(&'static str, String)> {
         let has_failed = |progress: &Progress| progress.end.is_some_and(End::is_failure);
-        let is_over = self.done() == self.sweep.points.len()
+        let is_damaged = self.progress.iter().any(|it| it.damage.is_some());
+        let is_over = self.done() == self.sweep.points.len() && !is_damaged
             || self.sweep.definition.on_failure == OnFailure::Stop
                 && self.progress.iter().any(has_failed);
         match is_over {

@@ -26,7 +26,7 @@ pub struct PointState {
     /// Whether a process of it is at work.
     pub running: bool,
     /// Whether it is left alone although it has not ended: somebody has stopped it, who may resume it, it could not be
-    /// started, or its scores cannot be read. No run tells of that, so that nothing is decided from how it stands meanwhile.
+    /// started, or its scores cannot be read. So nothing is decided from how it stands meanwhile.
     pub withheld: bool,
     /// How it ended; none while it has not begun, is running, or was interrupted.
     pub end: Option<End>,

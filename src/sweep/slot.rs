@@ -2,14 +2,18 @@
 //!
 //! A slot is a file, `core-0`, ... or `cuda-0`, ..., in `/tmp/runboard-UID` or what `RUNBOARD_SLOTS` says, and whoever
 //! has an exclusive flock(2) on it has the slot. The files are passed on to the supervisor of a point, and by that to its
-//! trainer and its evaluator: a slot is free exactly when all of them have ended, however that happened. The numbers are those that all
-//! processes of the machine have for them: a process may be confined to some cores, and see some GPUs alone.
+//! trainer and its evaluator: a slot is free exactly when all of them have ended, however that happened. The numbers are
+//! those that all processes of the machine have for them, as far as the kernel's numbers of cores and CUDA_VISIBLE_DEVICES
+//! tell: a process may be confined to some cores, and see some GPUs alone. A GPU's number and its UUID are not known to be one.
 //!
-//! A point on the CPU takes as many cores as it has threads, all or none. Whoever waits holds the locks of the queues of all
-//! cores or GPUs that would do, so that nobody who came later, or wants fewer, takes them away one by one. Each takes these locks in the
-//! same order, so that no two wait for each other. Who has a file locked is written in it, for those who wait: it
-//! means nothing while nobody has it locked.
+//! A point on the CPU takes as many cores as it has threads, all or none. Each slot has a queue, `core-0-queue`, the lock of
+//! which is held by whoever waits for it, so that nobody who came later, or wants fewer, takes slots away one by one. A point takes slots
+//! alone whose queue it holds. If it holds fewer than it wants, it keeps the first ones and leaves those behind the first
+//! that another one holds: each waits for a later one than it holds, and so no two for each other.
+//!
+//! Who has a file locked is written in it, for those who wait: it means nothing while nobody has it locked.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::ErrorKind;
@@ -43,8 +47,10 @@ pub struct Slots {
     visible: Option<String>,
     /// Who waits, for others.
     owner: String,
-    /// The locks of the queues that this process has, while it waits.
-    queue: Vec<File>,
+    /// The queues that this process holds, by the slots' names, while it waits.
+    queues: BTreeMap<String, File>,
+    /// Whether it has got a slot since it waited last: others wait before it.
+    served: bool,
 }
 
 /// What a point computes on, until all who hold its files have ended.
@@ -85,7 +91,8 @@ impl Slots {
             cores,
             visible,
             owner,
-            queue: Vec::new(),
+            queues: BTreeMap::new(),
+            served: false,
         })
     }
 
@@ -99,19 +106,16 @@ impl Slots {
     /// # Errors
     /// If a slot's file cannot be opened or locked.
     pub fn take_cores(&mut self, threads: usize) -> Result<Option<Slot>> {
-        let names = self.core_names();
-        if !self.is_next(&names)? {
-            return Ok(None);
-        }
-        let wanted = self.wanted(threads);
+        let (names, wanted) = (self.core_names(), self.wanted(threads));
+        self.queue(&names, wanted)?;
         let mut files = Vec::new();
-        for name in names {
-            files.extend(self.lock(&name)?);
+        for name in names.iter().filter(|it| self.queues.contains_key(*it)) {
+            files.extend(self.lock(name)?);
             if files.len() == wanted {
-                self.leave();
                 return Ok(Some(self.slot("cpu", files)));
             }
         }
+        self.wait();
         Ok(None)
     }
 
@@ -120,28 +124,47 @@ impl Slots {
     /// # Errors
     /// As [`Slots::take_cores`].
     pub fn take_gpu(&mut self, devices: &[String]) -> Result<Option<Slot>> {
-        if !self.is_next(&self.gpu_names(devices))? {
-            return Ok(None);
-        }
+        self.queue(&self.gpu_names(devices), 1)?;
         for device in devices {
-            if let Some(file) = self.lock(&self.gpu_name(device))? {
-                self.leave();
+            let name = self.gpu_name(device);
+            if self.queues.contains_key(&name)
+                && let Some(file) = self.lock(&name)?
+            {
                 return Ok(Some(self.slot(device, vec![file])));
             }
         }
+        self.wait();
         Ok(None)
     }
 
-    /// Whether nobody waits before this process for one of these slots; from now on others wait behind it.
-    fn is_next(&mut self, names: &[String]) -> Result<bool> {
-        for name in queues(names).skip(self.queue.len()) {
-            let Some(queue) = self.lock(&name)? else {
-                return Ok(false);
-            };
-            write_holder(&queue, &self.owner);
-            self.queue.push(queue);
+    /// Queues for slots of these names, of which so many are wanted.
+    fn queue(&mut self, names: &[String], wanted: usize) -> Result<()> {
+        let mut names: Vec<&String> = names.iter().collect();
+        names.sort();
+        let mut first_missing = None;
+        for name in names {
+            if self.queues.contains_key(name) {
+                continue;
+            }
+            match self.lock(&queue_name(name))? {
+                Some(queue) => {
+                    write_holder(&queue, &self.owner);
+                    self.queues.insert(name.clone(), queue);
+                }
+                None => _ = first_missing.get_or_insert(name),
+            }
         }
-        Ok(true)
+        if let Some(missing) = first_missing.filter(|_| self.queues.len() < wanted) {
+            self.queues.retain(|name, _| name < missing);
+        }
+        Ok(())
+    }
+
+    /// Waits in the queues that it holds, unless it has been served since it waited last: whoever has waited meanwhile comes first.
+    fn wait(&mut self) {
+        if std::mem::take(&mut self.served) {
+            self.queues.clear();
+        }
     }
 
     /// How many cores a point of so many threads takes.
@@ -170,8 +193,11 @@ impl Slots {
         format!("cuda-{}", visible().unwrap_or(own)).replace('/', "-")
     }
 
-    /// These files, which are locked; until the point is there that they are for, it is the owner who has them.
-    fn slot(&self, device: &str, files: Vec<File>) -> Slot {
+    /// These files, which are locked, and nothing more to wait for; until the point is there that they are for, it is the owner who has
+    /// them.
+    fn slot(&mut self, device: &str, files: Vec<File>) -> Slot {
+        self.leave();
+        self.served = true;
         let slot = Slot {
             device: device.to_owned(),
             files,
@@ -198,9 +224,9 @@ impl Slots {
     fn wait_for(&self, wanted: &str, names: &[String]) -> String {
         let holders = self.holders(names.iter().cloned());
         let mut wait = wait(wanted, &holders);
-        // The first that it has not got.
-        let queue = queues(names).nth(self.queue.len());
-        if let Some(first) = self.holders(queue).first() {
+        let others = names.iter().filter(|name| !self.queues.contains_key(*name));
+        let others = self.holders(others.map(|name| queue_name(name)));
+        if let Some(first) = others.first() {
             wait += &format!("; {first} waits before it");
         }
         wait
@@ -225,7 +251,7 @@ impl Slots {
 
     /// Waits no longer.
     pub fn leave(&mut self) {
-        self.queue.clear();
+        self.queues.clear();
     }
 
     /// The locked file of this name; none if another one has it locked. Somebody may tidy up in /tmp: what is removed is made again.
@@ -258,11 +284,9 @@ impl Slots {
     }
 }
 
-/// The names of the queues for slots of these names, in the order in which all take their locks.
-fn queues(names: &[String]) -> impl Iterator<Item = String> + use<> {
-    let mut names = names.to_vec();
-    names.sort();
-    names.into_iter().map(|name| format!("{name}-queue"))
+/// The name of the queue for the slot of this name.
+fn queue_name(slot: &str) -> String {
+    format!("{slot}-queue")
 }
 
 /// Whether a file is the one at a path still.
@@ -337,7 +361,7 @@ fn make_private(directory: &Path) -> Result<()> {
         );
     }
     if found.uid() != user() {
-        bail!(
+        bail_user!(
             "{} belongs to the user {}, want one of this user's own, in which sweeps lock cores and GPUs: set \
              {VARIABLE} to another one",
             directory.display(),
@@ -399,7 +423,8 @@ mod tests {
         let first = one.take_cores(1).unwrap().unwrap();
         first.set_holder("a run of a long name (pid 5)");
         first.set_holder("a run (pid 5)");
-        assert!(one.take_cores(3).unwrap().is_none());
+        // Who has just got one waits from the next time on.
+        assert!((0..2).all(|_| one.take_cores(3).unwrap().is_none()));
         let held = "for 3 cores: a run (pid 5) has what there is";
         assert_eq!(one.wait_for_cores(9), held);
         assert!(other.take_cores(1).unwrap().is_none());
@@ -433,8 +458,8 @@ mod tests {
             one.wait_for_gpu(&gpus),
             "for a GPU: x and 1 more have what there is"
         );
-        // Waiting has a queue of its own for GPUs.
-        assert!(one.take_gpu(&gpus).unwrap().is_none());
+        // GPUs have queues, too.
+        assert!((0..2).all(|_| one.take_gpu(&gpus).unwrap().is_none()));
         assert!(other.take_gpu(&gpus[1..]).unwrap().is_none());
         assert_eq!(
             other.wait_for_gpu(&gpus[1..]),
@@ -450,7 +475,7 @@ mod tests {
         let first = one.take_gpu(&devices).unwrap().unwrap();
         let second = other.take_gpu(&devices).unwrap().unwrap();
         assert_eq!((&*first.device, &*second.device), ("cuda:0", "cuda:1"));
-        assert!(one.take_gpu(&devices).unwrap().is_none());
+        assert!((0..2).all(|_| one.take_gpu(&devices).unwrap().is_none()));
         drop(second);
         // For who waits, not for who came later.
         assert!(other.take_gpu(&devices).unwrap().is_none());
@@ -463,13 +488,12 @@ mod tests {
         let on = |cores: &[usize], visible| slots_of(directory.path(), cores, Some(visible));
         let (mut one, mut other) = (on(&[0, 1], "0"), on(&[2, 3], "1"));
         let _cores = one.take_cores(2).unwrap().unwrap();
-        assert!(one.take_cores(1).unwrap().is_none());
+        assert!((0..2).all(|_| one.take_cores(1).unwrap().is_none()));
         assert!(other.take_cores(2).unwrap().is_some());
-        // Who shares some of them waits for those alone.
+        // Who shares some of them waits for those alone, and keeps no other from the rest meanwhile.
         let mut both = on(&[1, 2], "");
-        let second = both.take_cores(1).unwrap();
-        assert!(second.is_none(), "another one waits for core 1 before");
-        one.leave();
+        assert!(both.take_cores(2).unwrap().is_none());
+        assert!(other.take_cores(2).unwrap().is_some());
         assert!(both.take_cores(1).unwrap().is_some());
 
         let first = ["cuda:0".to_owned()];
@@ -482,6 +506,32 @@ mod tests {
         assert_eq!(named.gpu_name("cuda:0"), "cuda-GPU-8932f937");
         assert_eq!(named.gpu_name("cuda:1"), "cuda-MIG-GPU-5c89-1-0");
         assert_eq!(named.gpu_name("cuda:2"), "cuda-2");
+    }
+
+    #[test]
+    fn gpu_that_another_one_waits_for_keeps_nobody_from_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let [mut one, mut other, mut third] = [0, 1, 2].map(|_| slots(directory.path(), 1));
+        let devices = ["cuda:0", "cuda:1", "cuda:2"].map(str::to_owned);
+        let _busy = third.take_gpu(&devices[1..2]).unwrap().unwrap();
+        assert!(one.take_gpu(&devices[1..2]).unwrap().is_none());
+        let first = other.take_gpu(&devices).unwrap().unwrap();
+        let second = other.take_gpu(&devices).unwrap().unwrap();
+        assert_eq!((&*first.device, &*second.device), ("cuda:0", "cuda:2"));
+    }
+
+    #[test]
+    fn who_has_got_a_slot_lets_those_go_first_who_have_waited() {
+        let directory = tempfile::tempdir().unwrap();
+        let [mut one, mut other] = [0, 1].map(|_| slots(directory.path(), 2));
+        let first = one.take_cores(1).unwrap().unwrap();
+        let _second = one.take_cores(1).unwrap().unwrap();
+        assert!(one.take_cores(1).unwrap().is_none());
+        assert!(other.take_cores(1).unwrap().is_none());
+        assert!(one.take_cores(1).unwrap().is_none());
+        drop(first);
+        assert!(one.take_cores(1).unwrap().is_none());
+        assert!(other.take_cores(1).unwrap().is_some());
     }
 
     #[test]

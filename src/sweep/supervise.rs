@@ -249,7 +249,8 @@ impl<'a> Supervisor<'a> {
             let is_under_way = self.progress[index]
                 .state
                 .is_some_and(RunState::is_under_way);
-            if self.executor.is_running(index) || is_under_way {
+            let is_damaged = self.progress[index].damage.is_some(); // which somebody may mend
+            if self.executor.is_running(index) || is_under_way || is_damaged {
                 self.read(index);
                 self.tell_failure(index, display);
             }
@@ -350,7 +351,7 @@ impl<'a> Supervisor<'a> {
         let all = self.points.iter().zip(&self.progress);
         let mut running =
             all.filter(|(_, progress)| progress.state.is_some_and(RunState::is_under_way));
-        self.points.iter().any(PointSession::is_withheld)
+        self.states().iter().any(|state| state.withheld)
             && running.next().is_none()
             && self.next() == Next::Start(Vec::new())
     }
@@ -551,6 +552,10 @@ impl<'a> Supervisor<'a> {
                     "{name}: {end} after {done} of {steps} steps; more in {}",
                     path.join("supervisor.log").display()
                 ));
+            }
+            _ if progress.damage.is_some() => {
+                let damage = progress.damage.as_deref().unwrap_or_default();
+                display.note(&format!("{name}: {end}: {damage}"));
             }
             (Some(End::Diverged), _) => {
                 let error = progress.error.as_deref().unwrap_or_default();

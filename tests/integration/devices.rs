@@ -281,7 +281,7 @@ fn batch_that_the_devices_cannot_share_is_refused() {
     let project = Project::new();
     let done = project.runboard(&with_sets(&["run", "small"], &[&devices(3)]));
     assert_eq!(done.code, Some(2));
-    let error = "got a batch of 16 images for 3 devices, want an equal part for each: 18 images, or 2 or 4 ranks, say";
+    let error = "got a batch of 16 images for 3 devices, want an equal part for each: 15 or 18 images, or 2 or 4 devices, say";
     assert!(done.err.contains(error), "{}", done.err);
     assert!(!project.path("runs/small").exists());
 }

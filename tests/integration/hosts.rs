@@ -632,7 +632,7 @@ fn launch_that_cannot_be_is_refused_before_there_is_anything() {
         (
             &["--nproc-per-node", "3"],
             "error: train.batch_size: got a batch of 16 images for 3 ranks (--nnodes and --nproc-per-node), want an equal \
-             part for each: 18 images, or 2 or 4 ranks, say",
+             part for each: 15 or 18 images, or 2 or 4 ranks, say",
         ),
         (
             &[

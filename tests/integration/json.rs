@@ -212,8 +212,10 @@ fn commands_about_a_run_answer_programs_in_the_names_of_the_page() {
     fields.retain(|name, _| is_of_page(name));
     let swept = "extends: tiny\nsweep: {seeds: 2}\ntrain: {steps: 4}\n";
     project.write("experiments/swept.yaml", swept);
-    project.succeed(&["run", "swept", "--quiet"]);
-    let mut sweep = json(&project, &["show", "swept", "--json"]);
+    let elsewhere = ["--runs", "others"];
+    project.succeed(&[&["run", "swept", "--quiet"], &elsewhere[..]].concat());
+    let shown = [&["show", "swept", "--json"], &elsewhere[..]].concat();
+    let mut sweep = json(&project, &shown);
     let setting = &sweep["results"]["settings"][0];
     assert_eq!(setting["points"], serde_json::json!([1, 2]));
     assert_eq!(setting["mean"], setting["test_accuracy"]);

@@ -189,7 +189,8 @@ fn points_of_a_sweep_begin_with_the_weights_of_another_run_also_when_that_is_gon
     let project = project();
     let source = project.run("source");
     let want = averages(&source, "step-00000010");
-    let from = ["--from", "source@10", "--set", "train.steps=3"];
+    let step_10 = format!("{}@10", source.display());
+    let from = ["--from", &*step_10, "--set", "train.steps=3"];
     let swept = ["run", "next", "--runs", "swept", "--sweep", "seeds=2"];
     project.succeed(&[&swept[..], &from].concat());
     project.succeed(&[&["run", "next"], &from[..]].concat());
@@ -219,7 +220,11 @@ fn weights_that_have_learnt_what_is_held_out_are_warned_of() {
     let held_out = ["--set", "data.validation_images=100"];
     let run = |name: &str, more: &[&str]| {
         let steps = ["run", name, "--set", "train.steps=2"];
-        project.succeed(&[&steps[..], more].concat()).err
+        let out = project.succeed(&[&steps[..], more].concat()).out;
+        let warnings = out
+            .lines()
+            .filter(|line| line.starts_with("warning: --from"));
+        warnings.collect::<Vec<_>>().join("\n")
     };
     let from_source = [&["--from", "source"], &held_out[..]].concat();
     let warned = run("next", &from_source);

@@ -93,7 +93,7 @@ fn train_until_ending(
         Arc::new(run::data::read_training(run, spec, run::commands::resume_with_data)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
     let connected = connect(run, spec, launch, files.store, None, None);
-    // All had come, or this rank could not ask: that it did not work is no fault of its own.
+    // What else fails here is a connection, after all ranks had come: another rank was lost.
     let mut group = connected.map_err(|error| match exit_code(&error) {
         FAILURE => lost(error),
         _ => error,
