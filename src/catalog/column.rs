@@ -2,7 +2,7 @@
 //! from. The fields of a spec are columns as well.
 
 use super::{Entry, Value};
-use crate::run::{Score, data};
+use crate::run::{Score, WeightsOrigin, data};
 use crate::spec::{self, Field};
 use crate::sweep::MetricName;
 use chrono::Local;
@@ -227,11 +227,12 @@ columns! {
         |it| text(it.sessions().last()?.host.as_deref()?);
     "data" "DATA" Text Smallest "Eight digits that stand for its images: equal if those are."
         |it| data::fingerprint_digits(it.run()?).ok().flatten().map(Value::Text);
-    "weights_from" "WEIGHTS FROM" Text Smallest "The run whose weights it began with."
+    "weights_from" "WEIGHTS FROM" Text Smallest "The run whose weights it began with, and after which step: RUN@STEP."
         |it| {
             let of_sweep = it.standing().map(|standing| standing.sweep.weights_from.as_ref());
             let of_run = || it.sessions().first()?.weights_from.as_ref();
-            text(&of_sweep.unwrap_or_else(of_run)?.run)
+            let WeightsOrigin { run, step, .. } = of_sweep.unwrap_or_else(of_run)?;
+            text(&format!("{run}@{step}"))
         };
     "path" "PATH" Text Smallest "Its directory."
         |it| text(&it.directory()?.path().display().to_string());

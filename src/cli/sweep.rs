@@ -97,6 +97,7 @@ pub fn resume(
     let folder = folder.map_or_else(|| moved(&directory, &sweep.base.data), |it| Ok(Some(it)))?;
     let images = SweepImages::prepare(&sweep, Fetch::Refused, folder.as_deref())?;
     images.check_begun(&directory, &sweep)?;
+    directory.check_initial_weights(&sweep)?;
     if !overrides.is_empty() {
         directory.write(&sweep)?;
         let added = match sweep.points.len() - before {
@@ -240,6 +241,7 @@ fn check_devices(sweep: &Sweep) -> Result<()> {
     if sweep.definition.launcher != Launcher::Local {
         return slurm::check(); // each job finds its own
     }
+    Local::check()?;
     let machine = machine()?;
     machine.device("compute.device", &sweep.base.compute.device)?;
     for device in gpus(sweep, machine) {

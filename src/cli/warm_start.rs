@@ -123,7 +123,16 @@ impl WarmStart {
         };
         let before = |run: &RunDir| {
             let origin = Provenance::weights_origin(run)?;
-            RunDir::open(&runs.join(origin.run)).ok()
+            let found = RunDir::open(&runs.join(&origin.run)).ok();
+            if found.is_none() {
+                console::warning(format_args!(
+                    "--from: {} began with weights of {}, which is gone: whether that has trained on images that are held \
+                     out here is not known",
+                    run.id(),
+                    origin.run
+                ));
+            }
+            found
         };
         // Each is older than the one before; the limit is for files that somebody has edited.
         let origins = iter::successors(Some(self.run.clone()), before).take(MOST_ORIGINS);

@@ -144,8 +144,19 @@ pub fn resolve(runs: &Path, path: &Path) -> Result<RunDir> {
 
 /// The path from `runs` to a directory below it, as the shell completes one: `NAME` of `runs/NAME/`.
 fn below(runs: &Path, path: &Path) -> Option<PathBuf> {
-    let [runs, path] = [runs, path].map(|it| fs::canonicalize(it).ok());
-    let below = path?.strip_prefix(runs?).ok()?.to_owned();
+    // Its last part may be a point's number.
+    let last = || {
+        Some(
+            fs::canonicalize(path.parent()?)
+                .ok()?
+                .join(path.file_name()?),
+        )
+    };
+    let path = fs::canonicalize(path).ok().or_else(last)?;
+    let below = path
+        .strip_prefix(fs::canonicalize(runs).ok()?)
+        .ok()?
+        .to_owned();
     (!below.as_os_str().is_empty()).then_some(below)
 }
 

@@ -22,7 +22,9 @@ use serde_json::Value;
 
 use super::schedule::{self, Decision};
 use super::{Definition, Point, Sweep};
+use crate::checkpoint;
 use crate::files::{read_if_there, read_small, sync_dir, write_atomic};
+use crate::hint::shell;
 use crate::run::{self, Lock, ProcessDir, Role, RunDir, SWEEP, WeightsOrigin};
 use crate::spec::Spec;
 use crate::{bail_user, user_error};
@@ -139,6 +141,33 @@ impl SweepDir {
         Ok(Sweep {
             weights_from: frozen.weights_from,
             ..sweep
+        })
+    }
+
+    /// Makes sure that points which have not begun find the weights that they are to begin with.
+    ///
+    /// # Errors
+    /// A user error for weights that are missing or damaged, which says what to do.
+    pub fn check_initial_weights(&self, sweep: &Sweep) -> Result<()> {
+        if sweep.weights_from.is_none() {
+            return Ok(());
+        }
+        let begun = sweep.points.iter().filter_map(|it| self.run(it)).next();
+        let path = self.initial_weights();
+        checkpoint::load(&path).map(drop).map_err(|error| {
+            let copy = begun.map_or(String::new(), |run| {
+                let copy = run.initial_weights();
+                format!(
+                    "; a point has a copy: {}",
+                    shell(&[
+                        "cp".as_ref(),
+                        "-a".as_ref(),
+                        copy.as_os_str(),
+                        self.path().as_os_str()
+                    ])
+                )
+            });
+            user_error!("the weights that each point begins with cannot be read: {error:#}{copy}")
         })
     }
 

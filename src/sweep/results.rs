@@ -291,7 +291,7 @@ impl<'a> Results<'a> {
                  `data.validation_images` holds training images back to rank by."
             ),
             images => format!(
-                "{begin} on {images} validation images, which no run trains on; the test images have no say."
+                "{begin} on {images} validation images, which no point trains on; the test images have no say."
             ),
         }
     }
@@ -661,7 +661,7 @@ pub(super) mod tests {
         let judge = case.results().judge();
         assert_eq!(
             judge,
-            "Ranked by the best accuracy of a run, the highest first, on 500 validation images, which no run trains on; \
+            "Ranked by the best accuracy of a run, the highest first, on 500 validation images, which no point trains on; \
              the test images have no say."
         );
         // The test accuracy is that of the checkpoint that validation has chosen.

@@ -198,6 +198,17 @@ fn points_of_a_sweep_begin_with_the_weights_of_another_run_also_when_that_is_gon
     let sweep = sweep.join(&names(&sweep)[0]);
     fs::remove_dir_all(&source).unwrap();
     let shown = sweep.to_str().unwrap();
+    let frozen = fs::read(sweep.join("sweep.yaml")).unwrap();
+    fs::rename(sweep.join("initial"), project.path("initial")).unwrap();
+    let refused = project.runboard(&["resume", shown, "--set", "sweep.seeds=3"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.out);
+    assert!(
+        refused.err.contains("; a point has a copy: cp -a "),
+        "{}",
+        refused.err
+    );
+    assert!(fs::read(sweep.join("sweep.yaml")).unwrap() == frozen);
+    fs::rename(project.path("initial"), sweep.join("initial")).unwrap();
     project.succeed(&["resume", shown, "--set", "sweep.seeds=3"]);
     let points = ["001-seed=1", "002-seed=2", "003-seed=3"].map(|name| sweep.join(name));
     for point in &points {

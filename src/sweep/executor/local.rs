@@ -29,6 +29,14 @@ pub struct Local<'a> {
 }
 
 impl<'a> Local<'a> {
+    /// Makes sure that there can be slots, before there is anything of a sweep.
+    ///
+    /// # Errors
+    /// As [`Slots::of_this_machine`].
+    pub fn check() -> Result<()> {
+        Slots::of_this_machine(String::new()).map(drop)
+    }
+
     /// # Errors
     /// If there is no directory for the locks of cores and GPUs.
     pub fn new(
