@@ -210,7 +210,7 @@ fn points_of_a_sweep_begin_with_the_weights_of_another_run_also_when_that_is_gon
     assert!(fs::read(sweep.join("sweep.yaml")).unwrap() == frozen);
     fs::rename(project.path("initial"), sweep.join("initial")).unwrap();
     project.succeed(&["resume", shown, "--set", "sweep.seeds=3"]);
-    let points = ["001-seed=1", "002-seed=2", "003-seed=3"].map(|name| sweep.join(name));
+    let points = ["001-seed=7", "002-seed=8", "003-seed=9"].map(|name| sweep.join(name));
     for point in &points {
         let copied = fs::read(point.join("initial/weights.safetensors")).unwrap();
         assert!(copied == want, "{}", point.display());
@@ -241,7 +241,7 @@ fn weights_that_have_learnt_what_is_held_out_are_warned_of() {
     let warned = run("next", &from_source);
     assert!(warned.contains("that are held out here"), "{warned}");
     assert!(
-        warned.contains("held out none, want 100 by seed 1 as here"),
+        warned.contains("held out none, want 100 by seed 7 as here"),
         "{warned}"
     );
     // The same images are held out from the beginning, but not by another seed; and who begins with that inherits what it has learnt.
@@ -249,7 +249,7 @@ fn weights_that_have_learnt_what_is_held_out_are_warned_of() {
     assert_eq!(run("next", &from_source), "");
     let other = run("next", &[&["--set", "seed=2"], &from_source[..]].concat());
     assert!(
-        other.contains("held out 100 by seed 1, want 100 by seed 2"),
+        other.contains("held out 100 by seed 7, want 100 by seed 2"),
         "{other}"
     );
     let inherited = run("next", &[&["--from", "next"], &held_out[..]].concat());
