@@ -28,11 +28,11 @@ pub struct ExitError {
 }
 
 impl ExitError {
-    /// `error`, which ends the process with `code`.
-    pub fn new(code: i32, error: impl Error + Send + Sync + 'static) -> Self {
+    /// `error`, or a text that is one, which ends the process with `code`.
+    pub fn new(code: i32, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         ExitError {
             code,
-            error: Box::new(error),
+            error: error.into(),
         }
     }
 }

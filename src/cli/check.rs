@@ -403,10 +403,8 @@ fn points(
         writeln!(text, "  and {} more; with -v all are shown", points - shown)?;
     }
     if let Some(halving) = definition.early_terminate {
-        let stages = definition.stages(steps);
-        let [rungs @ .., _] = &stages[..] else {
-            return Ok(text); // there is a last one
-        };
+        let mut rungs = definition.stages(steps);
+        rungs.pop(); // to the end
         let rungs: Vec<String> = rungs.iter().map(|stage| stage.until.to_string()).collect();
         match rungs.is_empty() {
             true => writeln!(text, "halving: nothing is compared before the end")?,

@@ -10,14 +10,38 @@ use crate::run::{
 use crate::spec::Spec;
 use crate::{bail_user, console, user_error};
 use anyhow::Result;
-use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::iter;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, iter};
 
 /// So many runs at most are looked at whose weights others began with.
 const MOST_ORIGINS: usize = 100;
+
+/// Which images of the training files a run does not train on.
+#[derive(PartialEq)]
+struct HeldOut {
+    count: usize,
+    seed: u64,
+}
+
+impl HeldOut {
+    fn of(spec: &Spec) -> Self {
+        HeldOut {
+            count: spec.data.validation_images,
+            seed: spec.seed.0,
+        }
+    }
+}
+
+impl fmt::Display for HeldOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            0 => write!(f, "none"),
+            count => write!(f, "{count} by seed {}", self.seed),
+        }
+    }
+}
 
 /// Weights of another run, read and verified.
 #[derive(Debug)]
@@ -107,20 +131,28 @@ impl WarmStart {
                 images.classes().join(", ")
             ));
         }
-        let mut seen = HashSet::new();
-        for spec in specs {
-            let held_out = (spec.data.validation_images, spec.seed.0);
-            if held_out.0 > 0 && seen.insert(held_out) {
-                self.warn_of_learnt_images(runs, spec, images);
+        let mut held_out: Vec<HeldOut> = Vec::new();
+        for held in specs.into_iter().map(HeldOut::of) {
+            if held.count > 0 && !held_out.contains(&held) {
+                held_out.push(held);
+            }
+        }
+        if held_out.is_empty() {
+            return;
+        }
+        for (run, its) in self.trained_on(runs, images) {
+            for want in held_out.iter().filter(|want| **want != its) {
+                console::warning(format_args!(
+                    "--from: {} has trained on images that are held out here, so that scores on validation images flatter: it \
+                     held out {its}, want {want} as here (data.validation_images, seed)",
+                    run.id()
+                ));
             }
         }
     }
 
-    fn warn_of_learnt_images(&self, runs: &Path, spec: &Spec, images: &Fingerprint) {
-        let held_out = |spec: &Spec| match spec.data.validation_images {
-            0 => "none".to_owned(),
-            count => format!("{count} by seed {}", spec.seed.0),
-        };
+    /// The runs that the weights come from which have trained on this data set, and what each held out of it.
+    fn trained_on(&self, runs: &Path, images: &Fingerprint) -> Vec<(RunDir, HeldOut)> {
         let before = |run: &RunDir| {
             let origin = Provenance::weights_origin(run)?;
             let found = RunDir::open(&runs.join(&origin.run)).ok();
@@ -136,22 +168,13 @@ impl WarmStart {
         };
         // Each is older than the one before; the limit is for files that somebody has edited.
         let origins = iter::successors(Some(self.run.clone()), before).take(MOST_ORIGINS);
-        for run in origins {
-            // What cannot be read is told elsewhere, or is of a run that is deleted.
-            let Ok(its) = Spec::read_frozen(&run.spec()) else {
-                continue;
-            };
-            let is_same_data = matches!(run_data::difference(&run, images), Ok(None));
-            if is_same_data && held_out(&its) != held_out(spec) {
-                console::warning(format_args!(
-                    "--from: {} has trained on images that are held out here, so that scores on validation images flatter: it \
-                     held out {}, want {} as here (data.validation_images, seed)",
-                    run.id(),
-                    held_out(&its),
-                    held_out(spec)
-                ));
-            }
-        }
+        let is_same_data = |run: &RunDir| matches!(run_data::difference(run, images), Ok(None));
+        // What cannot be read is told elsewhere, or is of a run that is deleted.
+        let trained = origins.filter(is_same_data).filter_map(|run| {
+            let its = HeldOut::of(&Spec::read_frozen(&run.spec()).ok()?);
+            Some((run, its))
+        });
+        trained.collect()
     }
 
     /// Copies the weights into the directory of a new run or sweep, which may outlive the other one.

@@ -7,7 +7,7 @@ use ::console::measure_text_width;
 use super::point::Point;
 use super::progress::Progress;
 use super::results::{Results, Setting, spread};
-use super::schedule::{End, Rung, stopped};
+use super::schedule::{Rung, stopped};
 use crate::overview::Paint;
 use crate::overview::text::{GAP, bar, bar_and_text, clock, count, cut, number, room, row};
 use crate::run::RunState;
@@ -183,7 +183,7 @@ impl Block<'_> {
     /// The points that failed, the last ones of them.
     fn failed(&self) -> Option<String> {
         let all = self.results.sweep.points.iter().zip(self.results.progress);
-        let failed = all.filter(|(_, progress)| progress.end.is_some_and(End::is_failure));
+        let failed = all.filter(|(_, progress)| progress.has_failed());
         let names: Vec<&str> = failed.map(|(point, _)| point.name.as_str()).collect();
         let shown: Vec<String> = names
             .iter()
@@ -300,6 +300,7 @@ mod tests {
     use super::*;
     use crate::sweep::Halving;
     use crate::sweep::results::tests::{Case, failed, finished};
+    use crate::sweep::schedule::End;
 
     const PLAIN: Paint = Paint { colour: false };
 

@@ -163,6 +163,18 @@ pub struct Halving {
     pub eta: u64,
 }
 
+impl Halving {
+    /// The rungs from that of so many steps on at which points of `end` steps are compared, of which there are so many settings
+    /// then: the steps, and how many settings are left there.
+    pub fn compared(self, first: u64, settings: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+        let next = move |(steps, settings): &(u64, u64)| {
+            Some((steps.checked_mul(self.eta)?, settings.div_ceil(self.eta)))
+        };
+        let rungs = std::iter::successors(Some((first, settings)), next);
+        rungs.take_while(move |(steps, settings)| *settings > 1 && *steps < end)
+    }
+}
+
 /// A field and its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
@@ -254,22 +266,21 @@ impl Definition {
     /// on, with all of their seeds, and the last one trains to its end. Without halving it is one stage, to the end of the longest point.
     pub fn stages(&self, steps: &[u64]) -> Vec<Stage> {
         let seeds = self.seeds.len().max(1);
-        let eta = self.early_terminate.map_or(1, |halving| halving.eta);
-        let mut settings = (steps.len() / seeds) as u64;
-        let mut stages = Vec::new();
+        let stage = |(until, settings)| Stage {
+            until,
+            points: settings * seeds as u64,
+        };
+        let settings = (steps.len() / seeds) as u64;
         // All points of a halving train the same number of steps.
         let end = steps.iter().copied().max().unwrap_or(0);
-        for until in self.rungs(end) {
-            if settings <= 1 {
-                break; // there is nothing to compare
-            }
-            let points = settings * seeds as u64;
-            stages.push(Stage { until, points });
-            settings = settings.div_ceil(eta);
-        }
-        let points = settings * seeds as u64;
-        stages.push(Stage { until: end, points });
-        stages
+        let Some(halving) = self.early_terminate else {
+            return vec![stage((end, settings))];
+        };
+        let rungs: Vec<_> = halving.compared(halving.min_iter, settings, end).collect();
+        let left = rungs
+            .last()
+            .map_or(settings, |(_, last)| last.div_ceil(halving.eta));
+        rungs.into_iter().chain([(end, left)]).map(stage).collect()
     }
 
     /// How many steps are trained in all, if no point fails, by points of so many steps.

@@ -144,7 +144,7 @@ impl SweepDir {
         })
     }
 
-    /// Makes sure that points which have not begun find the weights that they are to begin with.
+    /// Makes sure that the weights are there with which points begin.
     ///
     /// # Errors
     /// A user error for weights that are missing or damaged, which says what to do.

@@ -94,6 +94,11 @@ impl Progress {
         }
     }
 
+    /// Whether it has failed or diverged.
+    pub fn has_failed(&self) -> bool {
+        self.end.is_some_and(End::is_failure)
+    }
+
     /// Those evaluations that decide: see [`Progress::saved_by_stop`].
     pub fn deciding(&self) -> impl DoubleEndedIterator<Item = &Evaluation> {
         let decides = |it: &&Evaluation| Some(it.step) != self.saved_by_stop;

@@ -94,7 +94,6 @@ impl<'a> Results<'a> {
             });
             let setting = &mut settings[place];
             setting.points.push((point, progress));
-            let has_failed = progress.end.is_some_and(End::is_failure);
             let counts = progress.end.is_some()
                 || stopped.contains_key(&point.number)
                 || rungs.contains_key(&point.number)
@@ -103,7 +102,7 @@ impl<'a> Results<'a> {
                 true => self.judged_by(progress.deciding()),
                 false => self.judged(progress),
             };
-            let found = found.filter(|_| !has_failed);
+            let found = found.filter(|_| !progress.has_failed());
             let score = found.map(|(_, score)| score);
             let scores = match counts {
                 true => &mut setting.judged,
@@ -217,7 +216,6 @@ impl<'a> Results<'a> {
         let winner = self.winner();
         let rungs = self.sweep.definition.rungs(u64::MAX);
         move |point, progress| {
-            let has_failed = progress.end.is_some_and(End::is_failure);
             // There it waits for the others, and does not look as if somebody had stopped it.
             let is_at_rung = progress.state == Some(RunState::Stopped)
                 && progress.end.is_none()
@@ -226,7 +224,7 @@ impl<'a> Results<'a> {
                 None if is_at_rung && !stopped.contains_key(&point.number) => {
                     format!("{AT_RUNG}{}", progress.done)
                 }
-                Some(winner) if winner == point.number && !has_failed => {
+                Some(winner) if winner == point.number && !progress.has_failed() => {
                     "reached the target".to_owned()
                 }
                 Some(_) if progress.state.is_none() => "not run".to_owned(),
@@ -403,11 +401,10 @@ impl<'a> Results<'a> {
     /// What a user may type next of the sweep in `directory`, whose process has ended, and what that is for; none if there is nothing left
     /// to do.
     pub fn next_command(&self, directory: &ProcessDir) -> Option<(&'static str, String)> {
-        let has_failed = |progress: &Progress| progress.end.is_some_and(End::is_failure);
         let is_damaged = self.progress.iter().any(|it| it.damage.is_some());
         let is_over = self.done() == self.sweep.points.len() && !is_damaged
             || self.sweep.definition.on_failure == OnFailure::Stop
-                && self.progress.iter().any(has_failed);
+                && self.progress.iter().any(Progress::has_failed);
         match is_over {
             _ if self.winner().is_some() => None,
             false => Some(("to go on", commands::resume(directory))),
@@ -421,18 +418,13 @@ impl<'a> Results<'a> {
     pub fn can_retry(&self) -> bool {
         let stopped = stopped(self.decisions);
         let mut all = self.sweep.points.iter().zip(self.progress);
-        all.any(|(point, progress)| {
-            progress.end.is_some_and(End::is_failure) && !stopped.contains_key(&point.number)
-        })
+        all.any(|(point, progress)| progress.has_failed() && !stopped.contains_key(&point.number))
     }
 
     /// The points that failed or diverged, or whose scores cannot be read, each in a line with the error.
     pub fn failures(&self) -> Vec<String> {
         let all = self.sweep.points.iter().zip(self.progress);
-        let is_failure = |progress: &Progress| {
-            progress.damage.is_some() || progress.end.is_some_and(End::is_failure)
-        };
-        let failed = all.filter(|(_, progress)| is_failure(progress));
+        let failed = all.filter(|(_, it)| it.damage.is_some() || it.has_failed());
         failed
             .map(|(point, progress)| {
                 let how = state(progress, None);

@@ -266,12 +266,7 @@ pub fn rung(
     let steps = going.rung(halving)?;
     let shortest = going.states().map(|state| state.steps).min()?;
     let settings = going.candidates(steps).len() as u64;
-    // Those that follow, each with fewer settings and more steps.
-    let rungs = std::iter::successors(Some((settings, steps)), |(settings, steps)| {
-        let next = steps.checked_mul(halving.eta)?;
-        Some((settings.div_ceil(halving.eta), next))
-    });
-    let rungs = rungs.take_while(|(settings, steps)| *settings > 1 && *steps < shortest);
+    let rungs = halving.compared(steps, settings, shortest);
     Some(Rung {
         number: going.passed + 1,
         of: going.passed + rungs.count() as u32,

@@ -19,7 +19,7 @@ use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::{mem, thread};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -115,7 +115,7 @@ impl Slots {
                 return Ok(Some(self.slot("cpu", files)));
             }
         }
-        self.wait();
+        self.let_others_first();
         Ok(None)
     }
 
@@ -133,7 +133,7 @@ impl Slots {
                 return Ok(Some(self.slot(device, vec![file])));
             }
         }
-        self.wait();
+        self.let_others_first();
         Ok(None)
     }
 
@@ -161,8 +161,8 @@ impl Slots {
     }
 
     /// Waits in the queues that it holds, unless it has been served since it waited last: whoever has waited meanwhile comes first.
-    fn wait(&mut self) {
-        if std::mem::take(&mut self.served) {
+    fn let_others_first(&mut self) {
+        if mem::take(&mut self.served) {
             self.queues.clear();
         }
     }
@@ -223,7 +223,14 @@ impl Slots {
     /// `for 2 cores: rates/20261126-050000/003 (pid 123) has what there is; ... waits before it`.
     fn wait_for(&self, wanted: &str, names: &[String]) -> String {
         let holders = self.holders(names.iter().cloned());
-        let mut wait = wait(wanted, &holders);
+        let mut wait = format!("for {wanted}");
+        match &holders[..] {
+            [] => {}
+            [one] => wait += &format!(": {one} has what there is"),
+            [first, others @ ..] => {
+                wait += &format!(": {first} and {} more have what there is", others.len());
+            }
+        }
         let others = names.iter().filter(|name| !self.queues.contains_key(*name));
         let others = self.holders(others.map(|name| queue_name(name)));
         if let Some(first) = others.first() {
@@ -313,20 +320,6 @@ impl Slot {
         self.files
             .iter()
             .for_each(|file| write_holder(file, holder));
-    }
-}
-
-/// `for 2 cores: rates/20261126-050000/003 (pid 123) has what there is`.
-fn wait(wanted: &str, holders: &[String]) -> String {
-    match holders {
-        [] => format!("for {wanted}"),
-        [one] => format!("for {wanted}: {one} has what there is"),
-        [first, others @ ..] => {
-            format!(
-                "for {wanted}: {first} and {} more have what there is",
-                others.len()
-            )
-        }
     }
 }
 

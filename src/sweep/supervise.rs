@@ -289,7 +289,7 @@ impl<'a> Supervisor<'a> {
     /// Says, once, that a point fails whose supervisor is still there: its evaluator may have many checkpoints to score.
     fn tell_failure(&mut self, index: usize, display: &mut Display) {
         let (state, progress) = (&mut self.points[index], &self.progress[index]);
-        let is_failure = progress.end.is_some_and(End::is_failure);
+        let is_failure = progress.has_failed();
         if !self.executor.is_running(index)
             || !is_failure
             || std::mem::replace(&mut state.failure_told, true)

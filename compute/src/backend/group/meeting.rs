@@ -53,21 +53,9 @@ pub(super) const HEARD: Duration = Duration::from_secs(5);
 /// Says which rank cannot come any more, if one cannot.
 pub type Lost = Box<dyn Fn() -> Option<String> + Send>;
 
-/// That others have not come in time, which is no fault of this rank's.
-#[derive(Debug)]
-struct NotMet(String);
-
-impl fmt::Display for NotMet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NotMet {}
-
-/// The error of a rank that waits no longer for others, with an exit code of its own.
+/// The error of a rank that waits no longer for others, which is no fault of its own.
 pub(super) fn not_met(why: String) -> Error {
-    ExitError::new(NOT_MET, NotMet(why)).into()
+    ExitError::new(NOT_MET, why).into()
 }
 
 /// Where and as what to meet.

@@ -34,13 +34,12 @@ use burn::tensor::Tensor;
 use meeting::{connect, meet_on_gpus, timeout};
 use notes::{Notes, compare};
 use runboard::console;
-use runboard::error::{ExitError, LOST_RANK};
+use runboard::error::{ExitError, FAILURE, LOST_RANK, exit_code};
 use runboard::launch::Launch;
 use runboard::run::RunDir;
 use runboard::shutdown::Shutdown;
 use runboard::spec::Spec;
 use session::shapes;
-use std::fmt;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -84,21 +83,17 @@ pub(super) struct Mean {
     pub asks_to_stop: bool,
 }
 
-/// The error of a rank that cannot go on because another one does not.
-#[derive(Debug)]
-struct LostRank(String);
-
-impl fmt::Display for LostRank {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+/// The error of a rank that cannot go on because another one does not: an operation of the group failed by this one.
+fn lost(error: Error) -> Error {
+    ExitError::new(LOST_RANK, format!("{error:#}")).into()
 }
 
-impl std::error::Error for LostRank {}
-
-/// That of an operation of the group.
-fn lost(error: Error) -> Error {
-    ExitError::new(LOST_RANK, LostRank(format!("{error:#}"))).into()
+/// The same, unless the error says by its exit code that it is something else, such as bad input.
+fn lost_unless_told(error: Error) -> Error {
+    match exit_code(&error) {
+        FAILURE => lost(error),
+        _ => error,
+    }
 }
 
 impl Ranks {

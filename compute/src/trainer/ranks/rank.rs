@@ -4,13 +4,13 @@ use super::super::input::{BatchSource, StepInput};
 use super::super::step_rates;
 use super::meeting::{connect, meet_on_gpus, timeout};
 use super::session::{Beginning, Ending, Shapes, tensors};
-use super::{LostRank, Ranks, lost};
+use super::{Ranks, lost, lost_unless_told};
 use crate::backend::{self, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::Result;
 use runboard::console;
 use runboard::data::Share;
-use runboard::error::{ExitError, FAILURE, LOST_RANK, exit_code, is_user_error};
+use runboard::error::{ExitError, FAILURE, LOST_RANK};
 use runboard::files;
 use runboard::launch::Launch;
 use runboard::run::{self, Completion, RunDir};
@@ -72,8 +72,7 @@ pub fn train_rank(
             Ending::Failed(why, code) => {
                 // One that would repeat itself here ends this rank's supervisor, too.
                 let code = if code == FAILURE { LOST_RANK } else { code };
-                let why = LostRank(format!("rank 0 ended: {why}"));
-                return Err(ExitError::new(code, why).into());
+                return Err(ExitError::new(code, format!("rank 0 ended: {why}")).into());
             }
         }
     }
@@ -92,16 +91,10 @@ fn train_until_ending(
     let images =
         Arc::new(run::data::read_training(run, spec, run::commands::resume_with_data)?.images);
     let fresh = Network::init(&spec.network, spec.input.crop, spec.seed, &device);
+    // What fails without a code of its own is a connection, after all ranks had come.
     let connected = connect(run, spec, launch, files.store, None, None);
-    // What else fails here is a connection, after all ranks had come: another rank was lost.
-    let mut group = connected.map_err(|error| match exit_code(&error) {
-        FAILURE => lost(error),
-        _ => error,
-    })?;
-    meet_on_gpus(&mut group, spec, &fresh).map_err(|error| match is_user_error(&error) {
-        true => error,
-        false => lost(error),
-    })?;
+    let mut group = connected.map_err(lost_unless_told)?;
+    meet_on_gpus(&mut group, spec, &fresh).map_err(lost_unless_told)?;
     let (rank, ranks) = (group.rank(), group.members().len());
     let (begin, shapes): (Beginning, Shapes) =
         serde_json::from_slice(&group.broadcast(Vec::new()).map_err(lost)?)?;
