@@ -57,6 +57,9 @@ const SAID: usize = 2048;
 /// Between two looks into the store.
 const POLL: Duration = Duration::from_millis(10);
 
+/// Why a group that this rank has left has no more operations.
+const LEFT: &str = "this rank has left";
+
 /// Whether a thread of a group's waits for something that does not come.
 static LOST: AtomicBool = AtomicBool::new(false);
 
@@ -409,10 +412,7 @@ impl Group {
     }
 
     /// Sum on GPUs no more. All ranks call it, before any of them leaves.
-    ///
-    /// # Errors
-    /// As [`Group::all_reduce`].
-    pub fn leave_gpus(&mut self) -> Result<()> {
+    fn leave_gpus(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.on_gpus) {
             return Ok(());
         }
@@ -433,6 +433,23 @@ impl Group {
     pub fn barrier(&mut self) -> Result<()> {
         let wait = |links: &mut Links| links.gloo()?.barrier();
         self.run(wait).context("failed to wait for the other ranks")
+    }
+
+    /// Wait until all ranks are here, and leave with them. Nobody waits for this one any more, so nothing is told in the store:
+    /// rank 0 ends the processes of its host next, and a rank that dies while it writes into the file of a store
+    /// leaves half a value, at whose end c10d reads forever.
+    ///
+    /// # Errors
+    /// A rank that does not come in time.
+    pub fn close(mut self) -> Result<()> {
+        self.leave_gpus()?;
+        self.barrier()?;
+        self.ended = Some(LEFT.to_owned());
+        let close = |links: &mut Links| links.gloo = None;
+        if self.worker.call(GRACE, close).is_none() {
+            lose_thread();
+        }
+        Ok(())
     }
 
     /// Leave the group; the others' next operation fails, and they say that this rank ended for this reason.
@@ -531,7 +548,7 @@ impl Group {
         if self.ended.is_some() {
             return None;
         }
-        self.ended = Some("this rank has left".to_owned());
+        self.ended = Some(LEFT.to_owned());
         let (rank, world) = (self.rank, self.members.len());
         let wait = move |links: &mut Links| end_in(links, &end, rank, world);
         let ended = self.worker.call(GRACE + SLACK, wait);

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use runboard::launch::Rendezvous;
 use runboard::spec::Seed;
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -64,6 +64,8 @@ enum Act {
     Loop,
     /// Leave after the first sum.
     Leave,
+    /// Leave with the others, while half a value is in the store's file.
+    Close,
     /// Leave between the sum of a step and its mean, for which the others wait.
     LeaveWithin,
     /// Sum on the stand-in of a GPU at this place, of this version, which may refuse, and show the means.
@@ -122,6 +124,10 @@ fn obey(orders: Orders) -> Result<()> {
             id: orders.id,
             timeout_secs: orders.join_timeout.as_secs(),
         })
+    };
+    let file = match &orders.place {
+        TestPlace::File(path) => Some(path.clone()),
+        _ => None,
     };
     let any = "127.0.0.1:0";
     let place = match orders.place {
@@ -206,6 +212,15 @@ fn obey(orders: Orders) -> Result<()> {
         Act::Leave => {
             step(&mut group)?;
             group.leave("the disk is full");
+        }
+        Act::Close => {
+            step(&mut group)?;
+            if let Some(path) = file.filter(|_| orders.rank == 0) {
+                let mut file = fs::OpenOptions::new().append(true).open(path)?;
+                file.write_all(&100_u64.to_ne_bytes())?;
+            }
+            group.close()?;
+            println!("\n> lost {}", LOST.load(Ordering::Relaxed));
         }
         Act::LeaveWithin => {
             group.all_reduce(vec![1.0; 1000])?;
@@ -499,6 +514,19 @@ fn sums_and_means_have_the_bits_of_the_tree_on_every_rank_and_bytes_are_those_of
                 rank.expect("bytes true");
             }
             rank.expect("done");
+        }
+    }
+}
+
+#[test]
+fn ranks_that_leave_together_do_not_read_the_store() {
+    for store in STORES {
+        let directory = tempfile::tempdir().unwrap();
+        let orders = (0..3).map(|rank| orders(Act::Close, rank, 3));
+        for mut rank in start(store, directory.path(), orders.collect()) {
+            for said in ["connected", "lost false", "done"] {
+                rank.expect(said);
+            }
         }
     }
 }

@@ -291,14 +291,12 @@ impl Ranks {
                 };
                 self.tell(over)?;
             }
-            self.group.broadcast(serde_json::to_vec(ending)?)?;
-            self.group.leave_gpus()?;
-            self.group.barrier()
+            self.group.broadcast(serde_json::to_vec(ending)?)
         };
-        if tell().is_err()
-            && let Ending::Failed(why, _) = ending
-        {
-            self.group.leave(why);
+        match (tell(), ending) {
+            (Ok(_), _) => drop(self.group.close()),
+            (Err(_), Ending::Failed(why, _)) => self.group.leave(why),
+            (Err(_), _) => {}
         }
     }
 
@@ -306,7 +304,7 @@ impl Ranks {
     fn ending(mut self) -> Result<Ending> {
         let ending = self.group.broadcast(Vec::new()).map_err(lost)?;
         // They have all heard it, or are lost.
-        let _ = self.group.leave_gpus().and_then(|()| self.group.barrier());
+        let _ = self.group.close();
         Ok(serde_json::from_slice(&ending)?)
     }
 }
