@@ -127,6 +127,9 @@ bool runboard_store_open(const char* path, int world, int64_t timeout_ms, Store*
   return quietly_guarded(error, [&] {
     auto file = c10::make_intrusive<c10d::FileStore>(path, world);
     file->setTimeout(milliseconds(timeout_ms));
+    // Never freed: c10d's destructor writes into the file. A process that is killed while it does leaves half a value there,
+    // at whose end all others read forever. Who made the file's directory removes it.
+    c10::intrusive_ptr<c10d::FileStore>(file).release();
     *store = new Store{std::move(file)};
   });
 }
