@@ -77,7 +77,7 @@ tensorboard: tensorboard-setup ## serve the curves of all runs, or of NAME, on h
 tensorboard-setup:
 	@$(PYTHON) tools/setup.py venv $(TENSORBOARD) $(TENSORBOARD_PACKAGES)
 
-test: setup tensorboard-setup ## run all tests
+test: setup tensorboard-setup ## run the tests that need nothing else; the test-* targets below are the others
 	cargo test --release
 
 test-browser: build tensorboard-setup ## look at every TensorBoard tab of real runs in headless Chromium
@@ -138,7 +138,7 @@ bundle: build ## pack runboard for machines without Rust, such as one with GPUs 
 uninstall: ## remove what was installed
 	@$(PYTHON) tools/install.py uninstall "$(PREFIX)"
 
-clean: ## remove what was built and installed; runs and data stay
+clean: ## remove what was built, libtorch and the environments of Python; runs, data and what `make install` installed stay
 	rm -rf target libtorch .venv-torch $(TENSORBOARD) $(BROWSER) $(BENCH_TORCH) $(BENCH_TENSORFLOW)
 
 named:

@@ -116,15 +116,16 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks to stop as `signal` would. That the time is almost up is said to all hosts at about the same time: what another one
-    /// has passed on meanwhile was that, too.
+    /// Asks to stop as `signal` would. After a request that another host has passed on it is the first of this host's, and forces
+    /// nothing. That the time is almost up is said to all hosts at about the same time: what was passed on was that, too.
     pub fn request(&self, signal: i32) {
         self.count(signal, |requests| {
             let was_passed_on = mem::take(&mut requests.is_passed_on);
             if signal == SIGUSR1 && was_passed_on {
                 requests.first = Some(signal);
             }
-            requests.count + usize::from(![SIGHUP, SIGUSR1].contains(&signal))
+            let insists = !was_passed_on && ![SIGHUP, SIGUSR1].contains(&signal);
+            requests.count + usize::from(insists)
         });
     }
 
@@ -354,6 +355,16 @@ mod tests {
         shutdown.request_once(SIGTERM);
         shutdown.request(SIGUSR1);
         assert_eq!(shutdown.requested(), Some(SIGTERM));
+    }
+
+    #[test]
+    fn first_signal_of_a_host_forces_nothing_after_what_another_one_has_passed_on() {
+        let shutdown = Shutdown::new();
+        shutdown.pass_on(SIGTERM);
+        shutdown.request(SIGINT);
+        assert!(!shutdown.forced());
+        shutdown.request(SIGINT);
+        assert!(shutdown.forced());
     }
 
     /// This test again, in a process of its own, which the variable tells to play the other side, and which

@@ -24,8 +24,8 @@ use walkdir::WalkDir;
 use super::Entry;
 use crate::files::{dir_of, read_small, rename_new, sync_dir, write_atomic};
 use crate::hint::shell;
-use crate::run::{Found, Lock, Role, commands, lock_directory};
-use crate::{bail_user, console};
+use crate::run::{self, Found, Lock, Role, commands, lock_directory};
+use crate::{bail_user, console, supervisor};
 
 /// The trash's name in the directory of runs.
 const TRASH: &str = ".trash";
@@ -185,6 +185,15 @@ impl Trash {
             .map(|role| Lock::take(directory, *role))
             .collect();
         let _locks = locks?;
+        // Nor is a point at work that says nothing yet.
+        let points = run::points(directory);
+        if let Some(point) = points.iter().find(|it| supervisor::is_locked(it)) {
+            bail_user!(
+                "{} is starting; to stop it: {}",
+                point.id(),
+                commands::stop(point)
+            );
+        }
         let place = self.runs.join(&inside);
         let first = self.path.join(&inside);
         let trash = dir_of(&first);
@@ -443,7 +452,7 @@ fn delete(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::is_user_error;
-    use crate::run::{Process, ProcessState, SWEEP, Status, TrainStatus, resolve_any};
+    use crate::run::{Process, ProcessState, RunDir, SWEEP, Status, TrainStatus, resolve_any};
     use crate::spec::Spec;
     use std::os::unix::fs::symlink;
     use std::thread;
@@ -746,6 +755,15 @@ mod tests {
             error
                 .to_string()
                 .contains(" is a point of a sweep, which would make it anew"),
+            "{error}"
+        );
+        // Nor a sweep, one of whose points somebody is resuming.
+        let sweep = entry(runs.path(), "a/20261126-040800");
+        let point = RunDir::open(&point).unwrap();
+        let _lock = Lock::take(&point, Role::Supervisor).unwrap();
+        let error = trash.put(&sweep).unwrap_err().to_string();
+        assert!(
+            error.starts_with("a/20261126-040800/001-seed=1 is starting; to stop it: "),
             "{error}"
         );
         assert!(!runs.path().join(".trash").exists());

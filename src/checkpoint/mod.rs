@@ -37,7 +37,7 @@ pub use lease::Lease;
 pub use restore::{Restored, restore};
 pub use retention::{MAX_WAITING, retain, retain_after_training, rollback_candidates};
 pub use rollback::Rollback;
-pub use tensors::{EMA, LOOKAHEAD, NamedTensor, TensorGroups, WEIGHTS, averaged, group};
+pub use tensors::{EMA, LOOKAHEAD, NamedTensor, TensorGroups, WEIGHTS, averaged, group, misfit};
 pub use version::CheckpointVersion;
 
 use crate::bail_user;

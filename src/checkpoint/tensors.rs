@@ -1,5 +1,6 @@
 //! What a checkpoint carries without knowing it: named tensors on the host, in groups.
 
+use crate::spec::Spec;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,20 @@ pub fn averaged(groups: &TensorGroups) -> &'static str {
     let averages = [EMA, LOOKAHEAD].into_iter();
     let mut there = averages.filter(|group| groups.contains_key(*group));
     there.next().unwrap_or(WEIGHTS)
+}
+
+/// The first parameter of the network of `spec` that these weights have not, or of another shape: `conv1/weights: got shape [..],
+/// want [..]`; none if they are all there.
+pub fn misfit(weights: &[NamedTensor], spec: &Spec) -> Option<String> {
+    let parameters = spec.network.parameter_shapes(spec.input.crop);
+    parameters.into_iter().find_map(|(name, want)| {
+        let found = weights.iter().find(|tensor| tensor.name == name);
+        if found.is_some_and(|it| it.shape == want) {
+            return None;
+        }
+        let found = found.map_or("nothing".to_owned(), |it| format!("{:?}", it.shape));
+        Some(format!("{name}: got shape {found}, want {want:?}"))
+    })
 }
 
 /// The tensors of the group `name`.

@@ -30,7 +30,7 @@ pub fn check(args: &ExperimentArgs, verbose: bool, json: bool) -> Result<i32> {
     let experiment = args.load(&home)?;
     let spec = &experiment.spec;
     let trial = Trial::start()?;
-    let sweep = Sweep::of(&experiment, trial.machine().gpus)?;
+    let sweep = Sweep::of(&experiment, Some(trial.machine().gpus))?;
     let device = device(spec, trial.machine())?;
     let evaluation_device = trial.machine().evaluation_device(spec)?;
     let is_other = DeviceName::is_gpu(&device) != DeviceName::is_gpu(&evaluation_device);

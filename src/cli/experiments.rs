@@ -72,7 +72,7 @@ pub fn experiments(arguments: &Arguments) -> Result<i32> {
 fn row(experiments: &Path, name: &str, entries: &[Entry]) -> Vec<Option<Value>> {
     let text = |text: &str| Some(Value::Text(text.to_owned()));
     let loaded = spec::load(name, experiments, &[]);
-    let loaded = loaded.and_then(|it| Sweep::of(&it, 1).map(|_| it)); // each of its points is valid
+    let loaded = loaded.and_then(|it| Sweep::of(&it, None).map(|_| it)); // each of its points is valid
     if let Err(error) = &loaded {
         console::warning_beside_answer(format_args!("{error:#}"));
     }

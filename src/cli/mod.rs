@@ -80,8 +80,8 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         runs: RunsArg,
-        /// Begin, as each point of a sweep, with the weights of another run's last checkpoint, or of that of a step, or the best one;
-        /// of a sweep its best point's are taken
+        /// Begin with the weights of another run: of its last checkpoint, of that of STEP, or of the best one; of a sweep, those of
+        /// its best point. Each point of a sweep begins with them
         #[arg(long, value_name = "RUN[@STEP|@best|@last]", value_parser = path())]
         from: Option<PathBuf>,
         #[command(flatten)]
@@ -203,7 +203,7 @@ impl RunsArg {
 /// A run or a sweep.
 #[derive(Args, Debug)]
 struct RunOrSweepArg {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
+    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/7 or NAME/TIMESTAMP/7, or a directory
     #[arg(value_parser = path())]
     run: PathBuf,
     #[command(flatten)]
@@ -219,7 +219,7 @@ impl RunOrSweepArg {
 /// A run that has been trained; of a sweep the best point of its best setting.
 #[derive(Args, Debug)]
 struct BestRunArg {
-    /// NAME (its latest run), NAME/TIMESTAMP, a sweep for its best point, a point as NAME/TIMESTAMP/7, or a directory
+    /// NAME (its latest run), NAME/TIMESTAMP, a sweep for its best point, a point as NAME/7 or NAME/TIMESTAMP/7, or a directory
     #[arg(value_parser = path())]
     run: PathBuf,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// What the page is of, and where it goes.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory; several are
+    /// NAME (its latest run or sweep), NAME/TIMESTAMP, a point of a sweep as NAME/7 or NAME/TIMESTAMP/7, or a directory; several are
     /// compared, a sweep among them by its points
     #[arg(value_name = "RUN", required = true, value_parser = path())]
     what: Vec<PathBuf>,

@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 /// What to repeat.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Before it starts it is said what differs from the other run's sessions, and whether the same bytes can be expected; at the \
-end, whether they came. The exit code is 1 where they were expected and did not.")]
+First lists what differs from the sessions of the other run, and whether checkpoints of the same bytes can be \
+expected; at the end, whether they have them. The exit code is 1 where they were expected and differ.")]
 pub struct Arguments {
-    /// NAME (its latest run), NAME/TIMESTAMP, a point of a sweep as NAME/TIMESTAMP/7, or a directory
+    /// NAME (its latest run), NAME/TIMESTAMP, a point of a sweep as NAME/7 or NAME/TIMESTAMP/7, or a directory
     #[arg(value_parser = path())]
     run: PathBuf,
     #[command(flatten)]
@@ -223,7 +223,7 @@ fn repetition(
             doubts.push(why.to_owned());
         }
     }
-    // As the README says of runs that are resumed.
+    // As docs/reliability.md says of runs that are resumed.
     let depends_on_threads =
         spec.compute.precision == Precision::Bf16 || spec.network.conv2.kernel != 5;
     if depends_on_threads && spec.compute.threads == 0 && differing.contains(&"cores") {

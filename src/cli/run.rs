@@ -60,7 +60,7 @@ pub fn run(
     let fetch = fetch(experiment.fix_paths(home.path())?);
     run::check_directory(&runs.join(&experiment.name))?; // before data are fetched, say
     let job = Job::current();
-    if let Some(mut sweep) = Sweep::of(&experiment, machine()?.gpus)? {
+    if let Some(mut sweep) = Sweep::of(&experiment, Some(machine()?.gpus))? {
         if session.until.is_some() {
             bail_user!(
                 "--until: {} is a sweep; want it for a single run",

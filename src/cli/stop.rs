@@ -7,7 +7,7 @@ use crate::catalog::Entry;
 use crate::console;
 use crate::overview::{RunSnapshot, closing};
 use crate::run::{Found, ProcessDir, RunDir, RunState, Statuses, commands, points};
-use crate::supervisor::{self, StopOptions};
+use crate::supervisor::{self, StopOptions, Stopping};
 use crate::sweep::executor::Slurm;
 use crate::sweep::{Launcher, Standing, SweepDir};
 use anyhow::Result;
@@ -88,8 +88,10 @@ fn stop_sweep(sweep: &ProcessDir, now: bool, notify: impl Fn(&str)) -> Result<bo
         let state = Statuses::read(point).state(point);
         state.is_some_and(RunState::is_under_way)
     });
-    let points = points.map(|point| supervisor::stop(&point, options, &notify));
-    // All are asked to, whatever comes of one; the first error is told.
+    // All are asked before one is waited for, whatever comes of any; the first error is told.
+    let asked = points.map(|point| Stopping::ask(ProcessDir::clone(&point), options));
+    let asked: Vec<Result<Stopping>> = asked.collect();
+    let points = asked.into_iter().map(|asked| asked?.wait(&notify));
     let stopped: Vec<Result<bool>> = [sweeps, jobs].into_iter().chain(points).collect();
     let was_running: Vec<bool> = stopped.into_iter().collect::<Result<_>>()?;
     Ok(was_running.contains(&true))

@@ -14,6 +14,7 @@ use crate::supervisor::display::Verbosity;
 use crate::sweep::display::Display;
 use crate::sweep::executor::{Executor, Local, Slurm};
 use crate::sweep::images::SweepImages;
+use crate::sweep::progress::Progress;
 use crate::sweep::results::Results;
 use crate::sweep::schedule::Reason;
 use crate::sweep::supervise::{self, Outcome, supervise};
@@ -50,9 +51,11 @@ pub fn run(
     if let Some(from) = from {
         from.warn_of_images(runs, &sweep.specs, images.fingerprint());
     }
-    let prepare = |directory: &ProcessDir| from.map_or(Ok(()), |from| from.copy_into(directory));
+    let prepare = |directory: &ProcessDir| {
+        from.map_or(Ok(()), |from| from.copy_into(directory))?;
+        record(directory)
+    };
     let (directory, lock) = SweepDir::create(runs, &experiment.name, sweep, prepare)?;
-    record(&directory)?;
     start(&directory, lock, sweep, &images, false, session)
 }
 
@@ -203,7 +206,7 @@ fn start(
         progress: &progress,
         decisions: &decisions,
     };
-    let has_failures = !results.failures().is_empty();
+    let has_failures = progress.iter().any(Progress::has_failed);
     console::line(text(&results, directory, outcome, display.columns()));
     requeue_if_asked(match outcome {
         Outcome::Stopped(signal) => Some(signal),

@@ -146,6 +146,7 @@ pub fn restore(arguments: &RestoreArguments) -> Result<i32> {
         let what = what.trim_end_matches('/');
         let is_it = |trashed: &&Trashed| trashed.id() == what || trashed.entry.name() == what;
         match there.iter().find(is_it) {
+            Some(trashed) if found.iter().any(|it| it.id() == trashed.id()) => {} // named twice
             Some(trashed) => found.push(trashed),
             None => {
                 let near = spec::nearest(what, there.iter().map(Trashed::id));

@@ -96,18 +96,13 @@ impl WarmStart {
     /// # Errors
     /// A user error that names the first difference.
     pub fn check(&self, spec: &Spec) -> Result<()> {
-        for (name, want) in spec.network.parameter_shapes(spec.input.crop) {
-            let found = self.weights.iter().find(|tensor| tensor.name == name);
-            let found = found.map_or("nothing".to_owned(), |it| format!("{:?}", it.shape));
-            let want = format!("{want:?}");
-            if found != want {
-                bail_user!(
-                    "{} is of another network than this experiment's: {name}: got shape {found}, want {want}",
-                    self.path.display()
-                );
-            }
+        match checkpoint::misfit(&self.weights, spec) {
+            None => Ok(()),
+            Some(misfit) => bail_user!(
+                "{} is of another network than this experiment's: {misfit}",
+                self.path.display()
+            ),
         }
-        Ok(())
     }
 
     /// Warns if the weights tell other classes apart than those of the images, or have learnt images that `spec` holds out to judge them

@@ -129,9 +129,9 @@ table! {
     WEIGHT_LOSS_RAW = Trainer, Scalars, "{layer}/weight_loss (raw)",
         "Weight decay of the layer: its share of the total loss.";
     LEARNING_RATE = Trainer, Scalars, "learning_rate",
-        "Factor of the gradient, or of what the optimizer makes of it, in the step.";
+        "The learning rate of the step.";
     MOMENTUM = Trainer, Scalars, "momentum",
-        "What stays of the sum of earlier gradients in the step; of a run with momentum.";
+        "The momentum of the step, for a run that has one.";
     GRADIENT_NORM = Trainer, Scalars, "norm/gradients",
         "Euclidean norm of all gradients together.";
     WEIGHT_NORM = Trainer, Scalars, "norm/weights",

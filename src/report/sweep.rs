@@ -183,9 +183,9 @@ fn all_points(results: &Results, points: &[Entry]) -> Markup {
         .points
         .iter()
         .zip(results.progress)
-        .zip(states);
-    for ((point, progress), state) in all {
-        let judged = results.judged(progress);
+        .zip(states)
+        .zip(results.judged());
+    for (((point, progress), state), judged) in all {
         let tested = judged.and_then(|(evaluation, _)| evaluation.accuracy);
         let restarts = of_point(points, point).and_then(|it| value(it, "restarts"));
         rows.push(vec![

@@ -122,7 +122,7 @@ impl Statuses {
     }
 
     /// How the run stands: the trainer's state; while that has finished, the evaluator's. A process that died is no
-    /// failure as long as a supervisor starts it again, nor if the supervisor killed it because it was asked to.
+    /// failure as long as a supervisor starts it again, nor if the supervisor was asked to stop before it did.
     pub fn state(&self, run: &RunDir) -> Option<RunState> {
         let alive = |status: &&SupervisorStatus| status.alive(run);
         let supervisor = self.supervisor.as_ref().filter(alive);
@@ -161,7 +161,7 @@ impl Statuses {
                 return Some(RunState::Stopped);
             }
             (ProcessState::Diverged, _) => return Some(RunState::Diverged),
-            _ if self.killed_on_request(run) => return Some(RunState::Stopped),
+            _ if self.was_stopped() => return Some(RunState::Stopped),
             _ => return Some(RunState::Failed),
         };
         Some(match stopping {
@@ -185,7 +185,7 @@ impl Statuses {
     fn killed(&self, run: &RunDir) -> Option<String> {
         let is_over = |state| matches!(state, RunState::Stopped | RunState::Failed);
         self.state(run).filter(|state| is_over(*state))?;
-        if self.killed_on_request(run) {
+        if self.was_stopped() {
             return None;
         }
         let gone = [
@@ -206,22 +206,15 @@ impl Statuses {
         Some(format!("the {name} was killed, or ended without a word"))
     }
 
-    /// Whether the trainer, or after its end the evaluator, was killed because the run was to stop at once: it said
-    /// nothing, and its supervisor says that it was stopped.
-    fn killed_on_request(&self, run: &RunDir) -> bool {
+    /// Whether the supervisor says that the run was stopped, and so not ended by a process of its that has died: it was killed
+    /// because the run was to stop at once, or was about to be started again.
+    fn was_stopped(&self) -> bool {
         let (Some(supervisor), Some(train)) = (&self.supervisor, &self.train) else {
             return false;
         };
-        let evaluator_vanished = || {
-            let eval = self.eval.as_ref();
-            train.process.state == ProcessState::Finished
-                && eval.is_some_and(|status| status.vanished(run))
-        };
         // A trainer that was started by hand since is no child of it.
         let its_child = train.process.started <= supervisor.process.heartbeat;
-        supervisor.process.state == ProcessState::Stopped
-            && its_child
-            && (train.vanished(run) || evaluator_vanished())
+        supervisor.process.state == ProcessState::Stopped && its_child
     }
 }
 
@@ -432,12 +425,13 @@ mod tests {
                 &[],
                 RunState::Stopped,
             ),
+            // It was to start the trainer again.
             (
                 Failed,
                 Running,
                 (Stopped, false, true),
                 &[],
-                RunState::Failed,
+                RunState::Stopped,
             ),
         ] {
             let state = state_of(trainer, Some(evaluator), Some(said), alive);

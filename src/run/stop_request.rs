@@ -44,9 +44,6 @@ struct StopRequest {
 /// # Errors
 /// If the request cannot be written.
 pub(crate) fn write(directory: &ProcessDir, role: Role, holder: &Holder, now: bool) -> Result<()> {
-    // One that was asked to end at once is not to take its time again.
-    let before = read(directory, role).ok().flatten();
-    let now = now || before.is_some_and(|before| before.holder == *holder && before.now);
     let request = StopRequest {
         version: VERSION,
         holder: holder.clone(),
@@ -57,8 +54,14 @@ pub(crate) fn write(directory: &ProcessDir, role: Role, holder: &Holder, now: bo
 }
 
 impl StopRequest {
-    fn write(&self, directory: &ProcessDir, role: Role) -> Result<()> {
-        let mut json = serde_json::to_vec(self).context("failed to encode a request to stop")?;
+    /// Write it, in the place of an earlier one of the same process, as which it never asks for less.
+    fn write(mut self, directory: &ProcessDir, role: Role) -> Result<()> {
+        let before = read(directory, role).ok().flatten();
+        if let Some(before) = before.filter(|before| before.holder == self.holder) {
+            self.now |= before.now; // it is not to take its time again
+            self.passed_on &= before.passed_on; // it was asked on this host
+        }
+        let mut json = serde_json::to_vec(&self).context("failed to encode a request to stop")?;
         json.push(b'\n');
         replace(&directory.stop_request(role), &json)
     }
@@ -150,7 +153,7 @@ impl StopRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::provenance;
+    use crate::run::{Process, ProcessState, provenance};
 
     #[test]
     fn request_is_found_by_a_process_whose_lock_file_was_being_written_when_it_began() {
@@ -194,6 +197,30 @@ mod tests {
         // Asked for once, it stays so.
         write(&run, Role::TRAIN, &holder, false).unwrap();
         assert!(read(&run, Role::TRAIN).unwrap().unwrap().now);
+    }
+
+    #[test]
+    fn request_that_another_host_passes_on_takes_back_none_of_this_host() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
+        let lock = Lock::take(&run, Role::Supervisor).unwrap();
+        let mut status = SupervisorStatus::new(Process::current(), None);
+        status.process.state = ProcessState::Running;
+        status.save(&run).unwrap();
+        let holder = Lock::holder(&run, Role::Supervisor).unwrap();
+        let shutdown = Shutdown::new();
+        let asked = || {
+            request_stop(&run, &shutdown);
+            let request = read(&run, Role::Supervisor).unwrap().unwrap();
+            (request.now, request.passed_on)
+        };
+        assert_eq!(asked(), (false, true));
+        write(&run, Role::Supervisor, &holder, false).unwrap();
+        assert_eq!(asked(), (false, false));
+        write(&run, Role::Supervisor, &holder, true).unwrap();
+        assert_eq!(asked(), (true, false));
+        assert_eq!(shutdown.requested(), None, "the supervisor was there");
+        drop(lock);
     }
 
     #[test]

@@ -143,51 +143,92 @@ impl<'a> StopOptions<'a> {
 /// A user error if a process of an earlier version is on another machine; otherwise if a status cannot be read, a
 /// process not be signalled, as that of another user, a request not be written, or a process has not ended within the limit.
 pub fn stop(run: &ProcessDir, options: StopOptions, notify: impl Fn(&str)) -> Result<bool> {
-    let supervisor = match Target::find::<SweepStatus>(run)? {
-        None => Target::find::<SupervisorStatus>(run)?,
-        sweep => sweep,
-    };
-    let train = Target::find::<TrainStatus>(run)?;
-    let eval = Target::find::<EvalStatus>(run)?;
-    // Those of a supervisor are its own to stop.
-    let (targets, children) = match supervisor {
-        Some(supervisor) => (vec![supervisor], [train, eval]),
-        None => (train.into_iter().chain(eval).collect(), [None, None]),
-    };
-    for target in &targets {
-        target.ask(run, options.now)?;
+    Stopping::ask(run.clone(), options)?.wait(notify)
+}
+
+/// A run, or a sweep, whose processes were asked to stop.
+pub struct Stopping<'a> {
+    run: ProcessDir,
+    options: StopOptions<'a>,
+    /// Those that were asked.
+    targets: Vec<Target>,
+    /// Those of a supervisor are its own to stop.
+    children: Vec<Target>,
+    begin: Instant,
+}
+
+impl<'a> Stopping<'a> {
+    /// Asks the processes of a run to stop, as [`stop`] does, without waiting for them.
+    ///
+    /// # Errors
+    /// As [`stop`].
+    pub fn ask(run: ProcessDir, options: StopOptions<'a>) -> Result<Self> {
+        let supervisor = match Target::find::<SweepStatus>(&run)? {
+            None => Target::find::<SupervisorStatus>(&run)?,
+            sweep => sweep,
+        };
+        let train = Target::find::<TrainStatus>(&run)?;
+        let eval = Target::find::<EvalStatus>(&run)?;
+        let others = train.into_iter().chain(eval).collect();
+        let (targets, children) = match supervisor {
+            Some(supervisor) => (vec![supervisor], others),
+            None => (others, Vec::new()),
+        };
+        for target in &targets {
+            target.ask(&run, options.now)?;
+        }
+        Ok(Stopping {
+            run,
+            options,
+            targets,
+            children,
+            begin: Instant::now(),
+        })
     }
-    let processes: Vec<&Target> = targets.iter().chain(children.iter().flatten()).collect();
-    let begin = Instant::now();
-    let (mut notified, mut killed, mut frozen) = (false, false, None);
-    while let Some(target) = targets.iter().find(|target| target.is_there(run)) {
-        let now_frozen = processes.iter().find(|target| target.is_frozen(run));
-        if let Some(target) = now_frozen
-            && !options.now
-            && frozen.replace(target.role) != Some(target.role)
-        {
-            notify(&target.frozen_notice(options.how_to_insist));
+
+    /// Waits until they have ended. Returns whether there were any.
+    ///
+    /// # Errors
+    /// As [`stop`].
+    pub fn wait(self, notify: impl Fn(&str)) -> Result<bool> {
+        let Stopping {
+            run,
+            options,
+            targets,
+            children,
+            begin,
+        } = &self;
+        let processes: Vec<&Target> = targets.iter().chain(children).collect();
+        let (mut notified, mut killed, mut frozen) = (false, false, None);
+        while let Some(target) = targets.iter().find(|target| target.is_there(run)) {
+            let now_frozen = processes.iter().find(|target| target.is_frozen(run));
+            if let Some(target) = now_frozen
+                && !options.now
+                && frozen.replace(target.role) != Some(target.role)
+            {
+                notify(&target.frozen_notice(options.how_to_insist));
+            }
+            if begin.elapsed() >= options.notice_after && !mem::replace(&mut notified, true) {
+                notify(&target.notice(*options));
+            }
+            if options.now && begin.elapsed() >= KILL_AFTER && !mem::replace(&mut killed, true) {
+                for target in &processes {
+                    target.kill(run, &notify)?;
+                }
+            }
+            if begin.elapsed() >= options.limit {
+                bail!("{}", target.no_answer(run, *options));
+            }
+            thread::sleep(POLL);
         }
-        if begin.elapsed() >= options.notice_after && !mem::replace(&mut notified, true) {
-            notify(&target.notice(options));
-        }
-        if options.now && begin.elapsed() >= KILL_AFTER && !mem::replace(&mut killed, true) {
-            for target in &processes {
-                target.kill(run, &notify)?;
+        for target in processes.iter().filter(|_| options.now) {
+            // On a full disk, say. The run has ended all the same.
+            if let Err(error) = (target.record_stop)(run) {
+                notify(&format!("warning: {error:#}"));
             }
         }
-        if begin.elapsed() >= options.limit {
-            bail!("{}", target.no_answer(run, options));
-        }
-        thread::sleep(POLL);
+        Ok(!targets.is_empty())
     }
-    for target in processes.iter().filter(|_| options.now) {
-        // On a full disk, say. The run has ended all the same.
-        if let Err(error) = (target.record_stop)(run) {
-            notify(&format!("warning: {error:#}"));
-        }
-    }
-    Ok(!targets.is_empty())
 }
 
 /// Writes into the status of a process that was ended at once, and could not do so itself, that it was stopped.
@@ -551,6 +592,26 @@ mod tests {
                  on: kill -CONT {pid}; to end the run at once, without a last checkpoint: STOP NOW"
             )]
         );
+    }
+
+    #[test]
+    fn several_are_asked_before_one_is_waited_for() {
+        let trainers = [Trainer::start(), Trainer::start()];
+        let options = options(false, Duration::from_secs(3600));
+        let asked = trainers
+            .each_ref()
+            .map(|it| Stopping::ask(ProcessDir::clone(&it.fake.run), options).unwrap());
+        for Trainer {
+            fake, mut process, ..
+        } in trainers
+        {
+            assert!(fake.file("train.stop.json").exists());
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        for stopping in asked {
+            assert!(stopping.wait(|notice| panic!("{notice}")).unwrap());
+        }
     }
 
     #[test]

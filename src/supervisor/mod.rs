@@ -26,7 +26,7 @@ use chrono::{DateTime, Local};
 use nix::sys::signal::Signal;
 
 pub use self::child::Child;
-pub use self::detached::{StopOptions, detach, stop};
+pub use self::detached::{StopOptions, Stopping, detach, stop};
 pub use self::node::{NodeOptions, silence, supervise_ranks};
 pub use self::outcome::{Failure, Outcome, SessionSummary};
 pub use self::terminal::Terminal;

@@ -33,6 +33,8 @@ impl Crash {
 /// begins a new series, with short delays.
 pub(super) struct RestartPolicy {
     backoff: ExponentialBuilder,
+    /// What begins a new series.
+    progress: &'static str,
     /// The delays that are left of this series.
     delays: ExponentialBackoff,
     /// Restarts in this series.
@@ -47,8 +49,9 @@ pub(super) struct RestartPolicy {
 }
 
 impl RestartPolicy {
-    /// A series begins with `first_delay`; each delay after it is twice as long, up to a minute.
-    pub(super) fn new(first_delay: Duration) -> Self {
+    /// A series begins with `first_delay`; each delay after it is twice as long, up to a minute. `progress` is what its process
+    /// saves, such as a checkpoint.
+    pub(super) fn new(first_delay: Duration, progress: &'static str) -> Self {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(first_delay)
             .with_max_delay(MAX_DELAY)
@@ -57,6 +60,7 @@ impl RestartPolicy {
         RestartPolicy {
             delays: backoff.build(),
             backoff,
+            progress,
             series: 0,
             limit: None,
             last: None,
@@ -121,8 +125,9 @@ impl RestartPolicy {
         if let Some(limit) = self.limit
             && self.series >= limit
         {
+            let progress = self.progress;
             return Err(format!(
-                "train.restarts allows {limit} without a new checkpoint"
+                "train.restarts allows {limit} without a new {progress}"
             ));
         }
         self.series += 1;
@@ -152,7 +157,7 @@ mod tests {
     }
 
     fn restarts(limit: Option<u32>) -> RestartPolicy {
-        let mut restarts = RestartPolicy::new(Duration::from_secs(1));
+        let mut restarts = RestartPolicy::new(Duration::from_secs(1), "checkpoint");
         if let Some(limit) = limit {
             restarts.limit(limit);
         }
@@ -190,6 +195,10 @@ mod tests {
         assert_eq!(restarts.count(), "2 of 2");
         let why = restarts.next_delay(killed(16, 10)).unwrap_err();
         assert_eq!(why, "train.restarts allows 2 without a new checkpoint");
+        let mut of_evaluator = RestartPolicy::new(Duration::from_secs(1), "score");
+        of_evaluator.limit(0);
+        let why = of_evaluator.next_delay(killed(1, 1)).unwrap_err();
+        assert_eq!(why, "train.restarts allows 0 without a new score");
         assert!(self::restarts(Some(0)).next_delay(killed(0, 0)).is_err());
     }
 

@@ -47,13 +47,17 @@ impl<'a, S: Status> Worker<'a, S> {
         arguments: Vec<String>,
         first_delay: Duration,
     ) -> Self {
+        let progress = match S::ROLE {
+            Role::Eval => "score",
+            _ => "checkpoint",
+        };
         Worker {
             run,
             program,
             arguments,
             phase: Phase::Scheduled(Instant::now()),
             starts: 0,
-            restarts: RestartPolicy::new(first_delay),
+            restarts: RestartPolicy::new(first_delay, progress),
             stop_requested: false,
             status: None,
         }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ::console::measure_text_width;
 
-use super::point::Point;
 use super::progress::Progress;
 use super::results::{Results, Setting, spread};
 use super::schedule::{Rung, stopped};
@@ -203,9 +202,13 @@ impl Block<'_> {
     fn running(&self, space: usize) -> Vec<String> {
         let lines = space.saturating_sub(usize::from(self.session.waiting.is_some()));
         let all = self.results.sweep.points.iter().zip(self.results.progress);
-        let under_way = |it: &(&Point, &Progress)| it.1.state.is_some_and(RunState::is_under_way);
-        let running: Vec<(&Point, &Progress)> = all.filter(under_way).collect();
-        let names = running.iter().map(|(point, _)| point.name.chars().count());
+        let all = all.zip(self.results.judged());
+        let running: Vec<_> = all
+            .filter(|((_, progress), _)| progress.state.is_some_and(RunState::is_under_way))
+            .collect();
+        let names = running
+            .iter()
+            .map(|((point, _), _)| point.name.chars().count());
         let longest = names.max().unwrap_or(0).min(room(self.width) / 2);
         let shown = match running.len() > lines {
             true => lines.saturating_sub(1),
@@ -215,10 +218,11 @@ impl Block<'_> {
         let mut rows: Vec<String> = running[..shown]
             .iter()
             .enumerate()
-            .map(|(index, (point, progress))| {
+            .map(|(index, ((point, progress), judged))| {
                 let name = format!("{:<longest$}", cut(&point.name, longest));
                 let columns = room(self.width).saturating_sub(longest + 2);
-                let bar = self.progress(progress, columns);
+                let score = judged.map(|(_, score)| score);
+                let bar = self.progress(progress, score, columns);
                 self.row(label(index), &[format!("{name}  {bar}")])
             })
             .collect();
@@ -234,8 +238,8 @@ impl Block<'_> {
         rows
     }
 
-    /// How far a point is.
-    fn progress(&self, progress: &Progress, columns: usize) -> String {
+    /// How far a point is, with this score so far.
+    fn progress(&self, progress: &Progress, score: Option<f64>, columns: usize) -> String {
         let (Some(steps), Some(state)) = (progress.steps, progress.state) else {
             return "starting".to_owned();
         };
@@ -245,7 +249,7 @@ impl Block<'_> {
             state => Some(state.to_string()),
         };
         let loss = progress.loss.map(|loss| format!("loss {}", number(loss)));
-        let score = self.results.judged(progress).map(|(_, score)| {
+        let score = score.map(|score| {
             let of = self.results.sweep.definition.metric.of.name();
             format!("{of} {}", number(score))
         });

@@ -144,17 +144,17 @@ impl SweepDir {
         })
     }
 
-    /// Makes sure that the weights are there with which points begin.
+    /// Makes sure that the weights are there with which points begin, and are of the network of each of them.
     ///
     /// # Errors
-    /// A user error for weights that are missing or damaged, which says what to do.
+    /// A user error for weights that are missing or damaged, which says what to do, and for a point of another network.
     pub fn check_initial_weights(&self, sweep: &Sweep) -> Result<()> {
         if sweep.weights_from.is_none() {
             return Ok(());
         }
         let begun = sweep.points.iter().filter_map(|it| self.run(it)).next();
         let path = self.initial_weights();
-        checkpoint::load(&path).map(drop).map_err(|error| {
+        let loaded = checkpoint::load(&path).map_err(|error| {
             let copy = begun.map_or(String::new(), |run| {
                 let copy = run.initial_weights();
                 format!(
@@ -168,7 +168,20 @@ impl SweepDir {
                 )
             });
             user_error!("the weights that each point begins with cannot be read: {error:#}{copy}")
-        })
+        })?;
+        let weights = checkpoint::group(&loaded.tensors, checkpoint::WEIGHTS)?;
+        let mut points = sweep.points.iter().zip(&sweep.specs);
+        let misfit = points.find_map(|(point, spec)| {
+            let misfit = checkpoint::misfit(weights, spec)?;
+            Some((point, misfit))
+        });
+        match misfit {
+            None => Ok(()),
+            Some((point, misfit)) => bail_user!(
+                "point {}: the weights that each point begins with are of another network: {misfit}",
+                point.name
+            ),
+        }
     }
 
     /// Freezes the sweep, in the place of one that it extends. Whoever does so holds the sweep's lock.
@@ -427,6 +440,7 @@ mod tests {
             step: 7,
             score: 0.75,
             target: 0.7,
+            metric: None,
         };
         directory.decide(&target(1)).unwrap();
         let path = directory.decisions_path();

@@ -60,11 +60,11 @@ pub struct Sweep {
 
 impl Sweep {
     /// The sweep that the section of an experiment defines; none if it has no such section. By default so many points
-    /// run at once as there are GPUs, `gpus`, if the spec's device is one.
+    /// run at once as there are GPUs, `gpus`, if the spec's device is one. Where that is not known, the sweep is for any machine.
     ///
     /// # Errors
     /// A user error, with its place, for whatever is wrong with the section or with any point.
-    pub fn of(experiment: &Experiment, gpus: usize) -> Result<Option<Self>> {
+    pub fn of(experiment: &Experiment, gpus: Option<usize>) -> Result<Option<Self>> {
         match &experiment.sweep {
             Some(section) => {
                 let sweep = Sweep::new(&experiment.spec, section, gpus)?;
@@ -109,14 +109,14 @@ impl Sweep {
         Ok(())
     }
 
-    fn new(base: &Spec, section: &Section, gpus: usize) -> Result<Self> {
+    fn new(base: &Spec, section: &Section, gpus: Option<usize>) -> Result<Self> {
         let parallel = match base.compute.device.as_str() {
-            "auto" if base.compute.devices.is_empty() => gpus.max(1),
+            "auto" if base.compute.devices.is_empty() => gpus.unwrap_or(1).max(1),
             _ => 1,
         };
         let mut definition = Definition::read(section, base.seed, parallel)?;
         let is_local = definition.launcher == Launcher::Local;
-        if is_local {
+        if let Some(gpus) = gpus.filter(|_| is_local) {
             machine::check(&definition, &base.compute, gpus, &section.root())?;
         }
         let points = enumerate::points(
@@ -245,8 +245,16 @@ impl Sweep {
     /// # Errors
     /// A user error if a point would go, if the decisions of a halving would change, and for whatever is wrong.
     pub fn extended(&self, overrides: &[Override], gpus: usize) -> Result<Self> {
-        let section = Section::of_values(self.definition.to_value()).with(overrides)?;
-        let extended = Sweep::new(&self.base, &section, gpus)?;
+        let mut section = self.definition.to_value();
+        // All at once then means those that are added, too.
+        if self.definition.launcher != Launcher::Local
+            && self.definition.parallel == self.points.len()
+            && let Value::Mapping(section) = &mut section
+        {
+            section.remove("parallel");
+        }
+        let section = Section::of_values(section).with(overrides)?;
+        let extended = Sweep::new(&self.base, &section, Some(gpus))?;
         let (before, after) = (&self.definition, &extended.definition);
         let shown = || {
             let settings: Vec<String> = overrides.iter().map(ToString::to_string).collect();

@@ -68,23 +68,92 @@ pub struct Setting<'a> {
     tested_loss: Candidate,
 }
 
+/// How far a setting has come: those of an earlier class are better, whatever they score.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    ReachedTarget,
+    /// All of its points have a score that counts.
+    Whole,
+    /// Some of them have.
+    Partial,
+    /// None of them has one that counts yet.
+    SoFar,
+    NoScore,
+}
+
+impl Setting<'_> {
+    fn class(&self, winner: Option<usize>) -> Class {
+        match self.judged.known().len() {
+            _ if winner.is_some_and(|winner| self.judged.points.contains(&winner)) => {
+                Class::ReachedTarget
+            }
+            known if known == self.points.len() => Class::Whole,
+            1.. => Class::Partial,
+            0 if !self.so_far.known().is_empty() => Class::SoFar,
+            0 => Class::NoScore,
+        }
+    }
+}
+
+/// What was decided of the points.
+struct Decided {
+    /// At how many steps halving has stopped a point.
+    stopped: BTreeMap<usize, u64>,
+    /// How many rungs each point has passed that was compared with others; 0 of one that was stopped at the first.
+    rungs: BTreeMap<usize, usize>,
+    /// The point that has reached the target which the sweep has now.
+    winner: Option<usize>,
+}
+
+impl Decided {
+    fn of(results: &Results) -> Self {
+        let mut rungs = BTreeMap::new();
+        for decision in results.decisions {
+            if let Decision::Halving { go_on, stop, .. } = decision {
+                for point in go_on {
+                    *rungs.entry(*point).or_insert(0) += 1;
+                }
+                for point in stop {
+                    rungs.entry(*point).or_insert(0);
+                }
+            }
+        }
+        Decided {
+            stopped: stopped(results.decisions),
+            rungs,
+            winner: results.winner(),
+        }
+    }
+
+    /// Whether a point needs no more: it has ended, reached the target, or was stopped by halving.
+    fn is_done(&self, point: &Point, progress: &Progress) -> bool {
+        progress.end.is_some()
+            || self.stopped.contains_key(&point.number)
+            || self.winner == Some(point.number)
+    }
+
+    /// Whether what a point has scored counts.
+    fn counts(&self, point: &Point, progress: &Progress) -> bool {
+        self.is_done(point, progress) || self.rungs.contains_key(&point.number)
+    }
+}
+
 impl<'a> Results<'a> {
     /// All settings, the best first; those without a score that counts at the end.
     pub fn settings(&self) -> Vec<Setting<'a>> {
         let mut settings: Vec<Setting> = Vec::new();
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-        let rungs = self.rungs();
-        let stopped = stopped(self.decisions);
-        let winner = self.winner();
+        let decided = Decided::of(self);
         let all = self.sweep.points.iter().zip(&self.sweep.specs);
-        for ((point, spec), progress) in all.zip(self.progress) {
+        let all = all.zip(self.progress).zip(self.judged_of(&decided));
+        for (((point, spec), progress), found) in all {
             let place = *places.entry(&point.setting).or_insert_with(|| {
                 settings.push(Setting {
                     rank: None,
                     values: &point.set,
                     spec,
                     points: Vec::new(),
-                    rungs: rungs.get(&point.number).copied().unwrap_or(0),
+                    rungs: decided.rungs.get(&point.number).copied().unwrap_or(0),
                     judged: Candidate::default(),
                     so_far: Candidate::default(),
                     tested: Candidate::default(),
@@ -94,14 +163,7 @@ impl<'a> Results<'a> {
             });
             let setting = &mut settings[place];
             setting.points.push((point, progress));
-            let counts = progress.end.is_some()
-                || stopped.contains_key(&point.number)
-                || rungs.contains_key(&point.number)
-                || winner == Some(point.number);
-            let found = match counts {
-                true => self.judged_by(progress.deciding()),
-                false => self.judged(progress),
-            };
+            let counts = decided.counts(point, progress);
             let found = found.filter(|_| !progress.has_failed());
             let score = found.map(|(_, score)| score);
             let scores = match counts {
@@ -118,17 +180,10 @@ impl<'a> Results<'a> {
             }
         }
         let goal = self.sweep.definition.metric.goal;
-        // The smaller the better.
-        let class = |it: &Setting| match it.judged.known().len() {
-            _ if winner.is_some_and(|winner| it.judged.points.contains(&winner)) => 0,
-            known if known == it.points.len() => 1,
-            1.. => 2,
-            0 if !it.so_far.known().is_empty() => 3,
-            0 => 4,
-        };
+        let order = |it: &Setting| (it.class(decided.winner), Reverse(it.rungs));
         settings.sort_by(|a, b| {
-            (class(a), Reverse(a.rungs))
-                .cmp(&(class(b), Reverse(b.rungs)))
+            order(a)
+                .cmp(&order(b))
                 .then_with(|| ranking::compare(goal, &a.judged, &b.judged))
                 .then_with(|| ranking::compare(goal, &a.so_far, &b.so_far))
         });
@@ -164,27 +219,15 @@ impl<'a> Results<'a> {
 
     /// The number of the point that has reached the target which the sweep has now.
     pub fn winner(&self) -> Option<usize> {
-        self.decisions.iter().find_map(|decision| match decision {
-            Decision::Target { point, target, .. }
-                if Some(*target) == self.sweep.definition.target =>
-            {
-                Some(*point)
-            }
-            _ => None,
-        })
+        schedule::winner(&self.sweep.definition, self.decisions)
     }
 
     /// How many points need no more: they have ended, reached the target, or were stopped by halving.
     pub fn done(&self) -> usize {
-        let stopped = stopped(self.decisions);
-        let winner = self.winner();
+        let decided = Decided::of(self);
         let all = self.sweep.points.iter().zip(self.progress);
-        let done = all.filter(|(point, progress)| {
-            progress.end.is_some()
-                || stopped.contains_key(&point.number)
-                || winner == Some(point.number)
-        });
-        done.count()
+        all.filter(|(point, progress)| decided.is_done(point, progress))
+            .count()
     }
 
     /// How far the rung of halving is at which points are compared next, if there is one.
@@ -212,8 +255,9 @@ impl<'a> Results<'a> {
 
     /// How a point stands, in a word or two for people.
     pub(super) fn word(&self) -> impl Fn(&Point, &Progress) -> String + use<> {
-        let stopped = stopped(self.decisions);
-        let winner = self.winner();
+        let Decided {
+            stopped, winner, ..
+        } = Decided::of(self);
         let rungs = self.sweep.definition.rungs(u64::MAX);
         move |point, progress| {
             // There it waits for the others, and does not look as if somebody had stopped it.
@@ -233,25 +277,17 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// How many rungs each point has passed that was compared with others; 0 of one that was stopped at the first.
-    fn rungs(&self) -> BTreeMap<usize, usize> {
-        let mut rungs = BTreeMap::new();
-        for decision in self.decisions {
-            if let Decision::Halving { go_on, stop, .. } = decision {
-                for point in go_on {
-                    *rungs.entry(*point).or_insert(0) += 1;
-                }
-                for point in stop {
-                    rungs.entry(*point).or_insert(0);
-                }
-            }
-        }
-        rungs
+    /// The evaluation that each point is judged by, or that it would be judged by so far, and its score, in the order of the points.
+    pub fn judged(&self) -> Vec<Option<(&'a Evaluation, f64)>> {
+        self.judged_of(&Decided::of(self)).collect()
     }
 
-    /// The evaluation that a point is judged by so far, and its score.
-    pub fn judged<'b>(&self, progress: &'b Progress) -> Option<(&'b Evaluation, f64)> {
-        self.judged_by(progress.evaluations.iter())
+    fn judged_of(&self, decided: &Decided) -> impl Iterator<Item = Option<(&'a Evaluation, f64)>> {
+        let all = self.sweep.points.iter().zip(self.progress);
+        all.map(|(point, progress)| match decided.counts(point, progress) {
+            true => self.judged_by(progress.deciding()),
+            false => self.judged_by(progress.evaluations.iter()),
+        })
     }
 
     /// That of these evaluations which counts, and its score.
@@ -716,18 +752,28 @@ pub(super) mod tests {
             stopped(0.25),
             Progress::default(),
         ]);
-        let target = |target| Decision::Target {
+        let target = |target, metric| Decision::Target {
             point: 3,
             step: 9,
             score: 0.9,
             target,
+            metric,
         };
         case.sweep.definition.target = Some(0.9);
-        case.decisions = vec![target(0.5)];
-        assert_eq!(case.order(), [1, 0, 3, 5], "the sweep had another target");
-        assert_eq!(case.results().states()[3], "waiting");
-        case.decisions.push(target(0.9));
-        assert_eq!(case.order(), [3, 1, 0, 5]);
+        for other in [
+            target(0.5, Some(MetricName::Accuracy)),
+            target(0.9, Some(MetricName::Loss)), // which the sweep had as well
+        ] {
+            case.decisions.push(other);
+            assert_eq!(case.order(), [1, 0, 3, 5]);
+            assert_eq!(case.results().states()[3], "waiting");
+        }
+        let accuracy = MetricName::Accuracy;
+        for reached in [target(0.9, None), target(0.9, Some(accuracy))] {
+            case.decisions.truncate(2);
+            case.decisions.push(reached);
+            assert_eq!(case.order(), [3, 1, 0, 5]);
+        }
         let states = [
             "finished",
             "finished",
@@ -738,6 +784,29 @@ pub(super) mod tests {
         ];
         assert_eq!(case.results().states(), states);
         assert_eq!(case.results().done(), 3);
+    }
+
+    #[test]
+    fn point_that_counts_is_judged_without_the_checkpoint_that_only_a_stop_has_saved() {
+        let stopped = Progress {
+            state: Some(RunState::Stopped),
+            end: None,
+            saved_by_stop: Some(19),
+            ..finished(&[(0.5, None), (0.7, None)])
+        };
+        let mut case = Case::new(vec![stopped]);
+        let judged = |case: &Case| case.results().judged()[0].map(|(it, score)| (it.step, score));
+        assert_eq!(judged(&case), Some((19, 0.7)), "how far it has come");
+        case.sweep.definition.target = Some(0.5);
+        case.decisions.push(Decision::Target {
+            point: 1,
+            step: 9,
+            score: 0.5,
+            target: 0.5,
+            metric: Some(MetricName::Accuracy),
+        });
+        assert_eq!(judged(&case), Some((9, 0.5)));
+        assert_eq!(case.results().settings()[0].judged.mean(), Some(0.5));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Sweep;
-use super::definition::{Definition, Goal, Halving, OnFailure};
+use super::definition::{Definition, Goal, Halving, MetricName, OnFailure};
 use super::point::Point;
 use super::ranking::{self, Candidate};
 
@@ -105,7 +105,26 @@ pub enum Decision {
         score: f64,
         /// The target.
         target: f64,
+        /// What it was scored by; not told by an earlier version, whose sweeps kept it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metric: Option<MetricName>,
     },
+}
+
+/// The point that has reached the target which a sweep has now, by the metric that it has now.
+pub(super) fn winner(definition: &Definition, decisions: &[Decision]) -> Option<usize> {
+    let name = definition.metric.name;
+    decisions.iter().find_map(|decision| match decision {
+        Decision::Target {
+            point,
+            target,
+            metric,
+            ..
+        } if Some(*target) == definition.target && metric.is_none_or(|it| it == name) => {
+            Some(*point)
+        }
+        _ => None,
+    })
 }
 
 /// The first decision that does not follow on those before it, by its index, and why: a rung comes after the one below
@@ -180,13 +199,7 @@ pub fn next(
 ) -> Next {
     let numbered = || points.iter().map(|point| point.number).zip(states);
     if let Some(target) = definition.target {
-        let before = decisions.iter().find_map(|decision| match decision {
-            Decision::Target {
-                point, target: it, ..
-            } if *it == target => Some(*point),
-            _ => None, // of another target, which the sweep had before
-        });
-        if let Some(point) = before {
+        if let Some(point) = winner(definition, decisions) {
             return Next::End(Reason::Target(point));
         }
         let goal = definition.metric.goal;
@@ -200,6 +213,7 @@ pub fn next(
                 step,
                 score,
                 target,
+                metric: Some(definition.metric.name),
             });
         }
     }
@@ -588,15 +602,26 @@ pub(super) mod tests {
         let Next::Decide(decision) = next(&definition, &points, &states, &[]) else {
             panic!("the target is reached");
         };
-        let want = r#"{"target":{"point":2,"step":19,"score":0.81,"target":0.8}}"#;
+        let before = r#"{"target":{"point":2,"step":19,"score":0.81,"target":0.8}}"#;
+        let want = before.replace("}}", r#","metric":"accuracy"}}"#);
         assert_eq!(serde_json::to_string(&decision).unwrap(), want);
-        let decisions = [decision];
         states[1] = waiting(1).remove(0);
-        let end = next(&definition, &points, &states, &decisions);
-        assert_eq!(end, Next::End(Reason::Target(2)));
-        definition.target = Some(0.95);
-        let start = next(&definition, &points, &states, &decisions);
-        assert_eq!(starts(start), [(1, None)]);
+        // Also as an earlier version has written it.
+        for decision in [decision, serde_json::from_str(before).unwrap()] {
+            let end = next(&definition, &points, &states, &[decision]);
+            assert_eq!(end, Next::End(Reason::Target(2)));
+        }
+        let decisions = [serde_json::from_str(&want).unwrap()];
+        let starts_again = |definition: &Definition| {
+            let start = next(definition, &points, &states, &decisions);
+            assert_eq!(starts(start), [(1, None)]);
+        };
+        let mut other = definition.clone();
+        other.target = Some(0.95);
+        starts_again(&other);
+        definition.metric.name = MetricName::Loss;
+        (definition.metric.goal, definition.target) = (Goal::Maximize, Some(0.8));
+        starts_again(&definition);
     }
 
     #[test]

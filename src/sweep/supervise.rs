@@ -412,6 +412,7 @@ impl<'a> Supervisor<'a> {
                 step,
                 score,
                 target,
+                ..
             } => format!(
                 "{}: {score:.4} at step {step} reaches the target, {target}",
                 name(point)
@@ -428,7 +429,18 @@ impl<'a> Supervisor<'a> {
         let (point, spec) = (&session.sweep.points[index], &session.sweep.specs[index]);
         let begun = session.directory.run(point);
         if begun.as_ref().is_some_and(supervisor::is_locked) {
-            return Ok(true); // by processes of a session that was killed, which are about to end
+            // By processes of a session that was killed, which are about to end, or of somebody who has resumed it.
+            let is_under_way =
+                |progress: &Progress| progress.state.is_some_and(RunState::is_under_way);
+            let was_under_way = is_under_way(&self.progress[index]);
+            self.read(index);
+            if is_under_way(&self.progress[index]) && !was_under_way {
+                display.line(&format!(
+                    "{}: somebody has resumed it; its end is waited for",
+                    point.name
+                ));
+            }
+            return Ok(true);
         }
         let Some(room) = self.executor.reserve(spec)? else {
             return Ok(false);
@@ -569,9 +581,7 @@ impl<'a> Supervisor<'a> {
                 ));
             }
             (Some(_), _) => {
-                let judged = self
-                    .results()
-                    .judged(progress)
+                let judged = self.results().judged()[index]
                     .map(|(evaluation, score)| format!(": {score:.4} at step {}", evaluation.step));
                 let minutes = progress.seconds / 60.0;
                 display.line(&format!(

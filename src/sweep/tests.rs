@@ -10,7 +10,7 @@ fn sweep_with(text: &str, overrides: &[Override]) -> Result<Sweep, String> {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("sweep.yaml"), text).unwrap();
     let experiment = spec::load("sweep", directory.path(), overrides);
-    let found = experiment.and_then(|it| Sweep::of(&it, 0));
+    let found = experiment.and_then(|it| Sweep::of(&it, Some(0)));
     found.map(Option::unwrap).map_err(|error| {
         assert!(is_user_error(&error), "{error:#}");
         format!("{error:#}").replace(&format!("{}/", directory.path().display()), "")
@@ -115,8 +115,19 @@ fn definition_and_points_are_read_back_from_yaml_as_written() {
         options.arguments().join(" "),
         "--partition=a --time=30 --mem=8G --gpus-per-task=2 --ntasks=1 --exclusive"
     );
-    // All of them, whatever this machine has.
+    // All of them, whatever this machine has, and those that are added.
     assert_eq!(found.definition.parallel, 5);
+    for (settings, parallel) in [
+        (&["sweep.seeds=8"][..], 8),
+        (&["sweep.seeds=8", "sweep.parallel=3"], 3),
+    ] {
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|it| Override::parse(it).unwrap())
+            .collect();
+        let extended = found.extended(&settings, 0).unwrap();
+        assert_eq!(extended.definition.parallel, parallel, "{settings:?}");
+    }
     let text = serde_yaml::to_string(&found.definition).unwrap();
     let read: Definition = serde_yaml::from_str(&text).unwrap();
     assert_eq!(read, found.definition, "{text}");
@@ -897,7 +908,7 @@ fn ten_thousand_points_are_allowed() {
 fn shipped_sweeps_are_valid() {
     let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
     let points = |name| {
-        let found = Sweep::of(&spec::load(name, &shipped, &[]).unwrap(), 0)
+        let found = Sweep::of(&spec::load(name, &shipped, &[]).unwrap(), Some(0))
             .unwrap()
             .unwrap();
         let steps = found.steps(50_000).unwrap();

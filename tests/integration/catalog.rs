@@ -753,9 +753,11 @@ fn compare_has_means_over_seeds_of_runs_and_of_points_alike() {
 fn experiments_are_listed_with_their_runs_and_their_best_score() {
     let project = project(&[&[], &["seed=2"]]);
     project.write("experiments/broken.yaml", "train: {stepps: 3}\n");
+    // Also one that this machine has no GPUs for.
     project.write(
         "experiments/rates.yaml",
-        "extends: tiny\ndescription: two rates\nsweep: {parameters: {optimizer.learning_rate: [0.1, 0.2]}}\n",
+        "extends: tiny\ndescription: two rates\ncompute: {device: auto}\n\
+         sweep: {parameters: {optimizer.learning_rate: [0.1, 0.2]}, parallel: 2, devices: [cuda:0, cuda:1]}\n",
     );
     let best = listed(&project)
         .iter()

@@ -87,7 +87,8 @@ fn removed_run_is_gone_from_lists_and_tensorboard_and_comes_back_with_the_same_b
     assert_eq!(again.code, Some(2));
     assert!(again.err.contains("no run "), "{}", again.err);
 
-    let back = project.succeed(&["restore", &older]).out;
+    // Named twice it is one.
+    let back = project.succeed(&["restore", &older, &older]).out;
     assert_eq!(back, format!("runs/{older} is back\n"));
     assert_eq!(files(&runs.join(&older)), before);
     assert_eq!(ids(&project), [newer.clone(), older.clone()]);

@@ -226,6 +226,37 @@ fn points_of_a_sweep_begin_with_the_weights_of_another_run_also_when_that_is_gon
 }
 
 #[test]
+fn point_of_another_network_is_not_added_to_a_sweep_that_begins_with_weights() {
+    let project = project();
+    project.write(
+        "experiments/listed.yaml",
+        "extends: next\nsweep: {method: points, points: [{optimizer.learning_rate: 0.02}]}\n",
+    );
+    project.succeed(&[
+        "run",
+        "listed",
+        "--from",
+        "source",
+        "--set",
+        "train.steps=2",
+    ]);
+    let sweep = project.path("runs/listed");
+    let sweep = sweep.join(&names(&sweep)[0]);
+    let frozen = fs::read(sweep.join("sweep.yaml")).unwrap();
+    let points = "sweep.points=[{optimizer.learning_rate: 0.02}, {network.local3.units: 100}]";
+    let refused = project.runboard(&["resume", "listed", "--set", points]);
+    assert_eq!(refused.code, Some(2), "{}", refused.out);
+    assert!(
+        refused
+            .err
+            .contains("are of another network: local3/weights: got shape"),
+        "{}",
+        refused.err
+    );
+    assert!(fs::read(sweep.join("sweep.yaml")).unwrap() == frozen);
+}
+
+#[test]
 fn weights_that_have_learnt_what_is_held_out_are_warned_of() {
     let project = project();
     let held_out = ["--set", "data.validation_images=100"];

@@ -81,7 +81,7 @@ struct Sums<'a, F> {
 impl<F: FnOnce(&mut Group) -> Result<bool>> Sums<'_, F> {
     /// Wait until all ranks make this step, if that has not been done.
     fn begin(&mut self) -> Result<()> {
-        // What that waits for is the GPU's step before, and no rank.
+        // The sums of the step before, which are not this one's wait.
         self.group.settle()?;
         let begin = Instant::now();
         if let Some(begins) = self.begins.take() {

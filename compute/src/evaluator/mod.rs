@@ -24,6 +24,7 @@ pub use predict::predict;
 use reporter::{Evaluated, EvaluationReporter};
 use runboard::checkpoint::queue::EvaluationQueue;
 use runboard::checkpoint::{self, Checkpoint, CheckpointVersion, Lease, TensorGroups, WEIGHTS};
+use runboard::compute::BUILD;
 use runboard::console;
 use runboard::data::{Preprocessor, Split};
 use runboard::error::ExitError;
@@ -100,6 +101,8 @@ struct Evaluator<'a> {
     run: &'a RunDir,
     spec: Spec,
     device_name: String,
+    /// How many threads compute.
+    threads: usize,
     /// By their number as an [`ImageSet`].
     sets: Vec<EvaluationImages>,
     /// The classes' names.
@@ -155,7 +158,7 @@ impl<'a> Evaluator<'a> {
         let spec = run::read_spec(run)?;
         let device = backend::machine().evaluation_device(&spec)?;
         let (device, device_name) = backend::device("eval.device", &device)?;
-        backend::prepare(&spec.compute, threads(&spec))?;
+        let threads = backend::prepare(&spec.compute, threads(&spec))?;
         let RunData { images, classes } = run::with_heartbeat(status, run, || {
             run::data::read(
                 run,
@@ -190,6 +193,7 @@ impl<'a> Evaluator<'a> {
             run,
             queue: EvaluationQueue::new(run, &spec),
             device_name,
+            threads,
             sets,
             spec,
             classes,
@@ -501,7 +505,10 @@ impl<'a> Evaluator<'a> {
         let (step, classes) = (checkpoint.step(), self.classes.len());
         let subject = checkpoint.manifest().map(|manifest| Subject {
             manifest: manifest.to_owned(),
+            build: BUILD.to_owned(),
             device: self.device_name.clone(),
+            threads: self.threads,
+            deterministic: self.spec.compute.deterministic,
             batch_size: self.spec.eval.batch_size,
             views,
             passes: passes.len(),

@@ -5,7 +5,8 @@
 //! bit for bit. They are in `evaluation.partial`, a line of JSON and then 32-bit floats, little-endian:
 //!
 //! ```text
-//! {"version":2,"subject":{"manifest":"5ca1...","device":"cpu","batch_size":128,"views":1,"passes":2},"seconds":7.5,"sha256":"ab1e..."}
+//! {"version":3,"subject":{"manifest":"5ca1...","build":"0.1.0 ...","device":"cpu","threads":2,"deterministic":false,"batch_size":128,
+//! "views":1,"passes":2},"seconds":7.5,"sha256":"ab1e..."}
 //! ```
 //!
 //! The file is a saving, no record: one that is damaged, or of something else, is passed over.
@@ -18,17 +19,23 @@ use std::fs;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// No first line is longer, in bytes.
 const MAX_HEADER: usize = 4096;
 
-/// What logits are of. All else that they depend on stays the same as long as a run.
+/// What logits are of, to their last bits. All else that they depend on stays the same as long as a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Subject {
     /// SHA-256 of the checkpoint's manifest.
     pub manifest: String,
+    /// The build that computed them.
+    pub build: String,
     pub device: String,
+    /// How many threads computed them.
+    pub threads: usize,
+    /// `compute.deterministic`.
+    pub deterministic: bool,
     /// Images in a batch, at most.
     pub batch_size: usize,
     /// Views of each test image.
@@ -126,7 +133,10 @@ mod tests {
         let run = RunDir::create(directory.path(), "a", "", &provenance()).unwrap();
         let subject = Subject {
             manifest: "5ca1".to_owned(),
+            build: "a build".to_owned(),
             device: "cpu".to_owned(),
+            threads: 2,
+            deterministic: false,
             batch_size: 4,
             views: 1,
             passes: 2,
@@ -142,9 +152,12 @@ mod tests {
         let loaded = load(&subject);
         assert_eq!(loaded, partial);
         assert!(loaded.logits[1].is_sign_negative());
-        let others: [fn(&mut Subject); 4] = [
+        let others: [fn(&mut Subject); 7] = [
             |subject| subject.manifest.push('7'),
+            |subject| subject.build.push('7'),
             |subject| subject.device.push_str("da"),
+            |subject| subject.threads += 1,
+            |subject| subject.deterministic = true,
             |subject| subject.batch_size += 1,
             |subject| subject.views += 1,
         ];

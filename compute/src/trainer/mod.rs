@@ -23,6 +23,7 @@ use runboard::checkpoint::queue::EvaluationQueue;
 use runboard::checkpoint::{self, Checkpoint, Rollback};
 use runboard::console;
 use runboard::data::{ChannelStatistics, Images, Share};
+use runboard::error::{ExitError, FAILURE, NOT_MET, exit_code};
 use runboard::files;
 use runboard::launch::Launch;
 use runboard::run::data::TrainingData;
@@ -117,8 +118,14 @@ fn train_with_rollbacks(
             Err(error) => {
                 // Whatever it was: if those that were there before have not all come again, a restart goes on with who comes.
                 status.lost_rank |= have_met;
-                let StoppedAtStart(signal) = error.downcast()?;
-                return Ok(Completion::Stopped(signal));
+                let error = match error.downcast() {
+                    Ok(StoppedAtStart(signal)) => return Ok(Completion::Stopped(signal)),
+                    Err(error) => error,
+                };
+                return Err(match have_met && exit_code(&error) == NOT_MET {
+                    true => ExitError::new(FAILURE, format!("{error:#}")).into(),
+                    false => error,
+                });
             }
         };
         let result = trainer.run(stop);

@@ -65,9 +65,9 @@ const DENSE_STDDEV: &str =
 const INIT_MEANING: &str = "Distribution of the initial weights. truncated_normal: of the layer's stddev. he_normal: normal, \
     of standard deviation sqrt(2 / fan-in). xavier: uniform within sqrt(6 / (fan-in + fan-out)).";
 const FIRST_INIT_MEANING: &str = "Distribution of the initial weights. truncated_normal: of the layer's stddev. he_normal: \
-    normal, of standard deviation sqrt(2 / fan-in). xavier: uniform within sqrt(6 / (fan-in + fan-out)). whitening: no \
-    chance, but the principal components of the training images' patches and their negatives, scaled such that what they \
-    make of these is uncorrelated and of deviation 1 (docs/recipes.md).";
+    normal, of standard deviation sqrt(2 / fan-in). xavier: uniform within sqrt(6 / (fan-in + fan-out)). whitening: \
+    not random. The filters are the principal components of the training images' patches and their negatives, scaled to \
+    outputs of variance 1 (docs/recipes.md).";
 const FROZEN: &str = "true: the layer's weights stay as they began; its biases are trained.";
 const INITIAL_BIAS: &str = "Initial value of every bias.";
 const WEIGHT_DECAY: &str = "The loss gains this times sum(w^2) / 2 over the layer's weights, not its biases. 0: no decay. \
@@ -158,8 +158,8 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "compute.precision",
         OneOf(&["float32", "tf32", "tf32-conv", "bf16"]),
-        "What the factors of products are rounded to. tf32: TensorFloat-32 on a GPU. tf32-conv: that in \
-         convolutions only, as in runs from before this field. Both are float32 on a CPU. bf16: bfloat16, which is \
+        "What the factors of products are rounded to. tf32: TensorFloat-32 on a GPU. tf32-conv: in \
+         convolutions only, which is PyTorch's default. Both are float32 on a CPU. bf16: bfloat16, which is \
          slower on a CPU. Sums, weights, losses and updates are float32 always, but for Muon's products on a GPU.",
     ),
     field(
@@ -465,8 +465,8 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "optimizer.ema_decay",
         Below(0.0, 1.0),
-        "Decay of the average of the weights at each of its updates, with average.name ema and lookahead; it stands here \
-         because it is older than average. With average.warmup it is at most (1 + n) / (10 + n) after n updates. 0: the \
+        "Decay of the average of the weights at each of its updates, with average.name ema and lookahead. With \
+         average.warmup it is at most (1 + n) / (10 + n) after n updates. 0: the \
          average is the weights.",
     ),
     field(
@@ -568,10 +568,10 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "train.steps",
         COUNT,
-        "The run ends after this many steps. They are numbered from 0, so the last checkpoint is one less. \
-         train.epochs takes its place. A resume may change it if the rates and averages of the steps that were trained stay the \
-         same: not with cosine, one_cycle, knots or a warm-up in percent, or average.power, nor after the end of a run \
-         with lookahead whose last step took the average.",
+        "The number of steps, or give train.epochs. They are counted from 0, so the last checkpoint is of step N - 1. A resume may \
+         change it where the rates and averages of the steps so far do not depend on it: not with cosine, one_cycle, \
+         knots or a warm-up in percent, or average.power, nor after the end of a run with lookahead whose last step took \
+         the average.",
     )
     .changeable(),
     field(

@@ -19,8 +19,8 @@ pub enum End {
     TimedOut,
     /// Another error of an operation.
     Failed(String),
-    /// It left by itself, with this reason.
-    Left(String),
+    /// It left by itself, and said why, if it has an error of its own.
+    Left(Option<String>),
 }
 
 impl fmt::Display for End {
@@ -29,7 +29,8 @@ impl fmt::Display for End {
             End::Closed(Some(rank)) => write!(f, "the connection to rank {rank} is closed"),
             End::Closed(None) => f.write_str("a connection is closed"),
             End::TimedOut => f.write_str("timed out"),
-            End::Failed(text) | End::Left(text) => f.write_str(text),
+            End::Failed(text) | End::Left(Some(text)) => f.write_str(text),
+            End::Left(None) => f.write_str("left"),
         }
     }
 }
@@ -109,8 +110,29 @@ pub enum Why {
     Lost,
     /// Those do not answer, or nobody is known who does not.
     Silent,
+    /// The rank left by itself.
+    Left,
     /// That is what the rank said.
     Said(String),
+}
+
+impl Why {
+    /// What a rank said for itself, if it did not go by another one.
+    fn said(end: &End) -> Option<Self> {
+        match end {
+            End::Closed(_) | End::TimedOut => None,
+            End::Left(None) => Some(Why::Left),
+            End::Failed(text) | End::Left(Some(text)) => Some(Why::Said(text.clone())),
+        }
+    }
+}
+
+/// Whether this rank, `own`, waits for nobody any more: what others may yet tell changes nothing for it, and nobody needs the
+/// store, which goes with rank 0.
+pub fn is_settled(own: usize, ends: &[Option<End>]) -> bool {
+    let blame = Blame::of(own, ends);
+    let is_looking = |rank: usize| ends[rank].is_none() && !blame.ranks.contains(&rank);
+    !blame.waits() && (own != 0 || !(0..ends.len()).any(is_looking))
 }
 
 impl Blame {
@@ -129,16 +151,16 @@ impl Blame {
                     let silent = |rank: &usize| ends[*rank].is_none();
                     let silent: Vec<usize> = (0..ends.len()).filter(silent).collect();
                     // If all have spoken, the first of those that knew why.
-                    let known = ends.iter().enumerate().find_map(|(rank, end)| match end {
-                        Some(End::Failed(text) | End::Left(text)) => Some((rank, text)),
-                        _ => None,
-                    });
+                    let said = |(rank, end): (usize, &Option<End>)| {
+                        Some((vec![rank], Why::said(end.as_ref()?)?))
+                    };
+                    let known = ends.iter().enumerate().find_map(said);
                     match known.filter(|_| silent.is_empty()) {
-                        Some((rank, text)) => (vec![rank], Why::Said(text.clone())),
+                        Some(known) => known,
                         None => (silent, Why::Silent),
                     }
                 }
-                Some(End::Failed(text) | End::Left(text)) => (vec![rank], Why::Said(text.clone())),
+                Some(end) => (vec![rank], Why::said(end).unwrap_or(Why::Silent)),
             };
             return Blame { ranks, why };
         }
@@ -174,7 +196,7 @@ impl Blame {
             Why::Silent => format!(
                 "no answer from {names} within {seconds} s: {they} stopped, too busy or cut off"
             ),
-            Why::Said(text) if text.is_empty() => format!("{names} has left"),
+            Why::Left => format!("{names} has left"),
             Why::Said(text) => format!("{names} ended: {text}"),
         }
     }
@@ -210,7 +232,7 @@ mod tests {
     fn blame_follows_the_reasons_to_the_rank_that_gave_none() {
         let closed = |rank| Some(End::Closed(Some(rank)));
         let late = Some(End::TimedOut);
-        let left = Some(End::Left("disk full".into()));
+        let left = Some(End::Left(Some("disk full".into())));
         assert_eq!(blame(0, &[closed(1), None]), (vec![1], Why::Lost));
         assert_eq!(
             blame(0, &[closed(1), closed(2), None, None]),
@@ -225,6 +247,28 @@ mod tests {
             (vec![0], Why::Said("disk full".into()))
         );
         assert_eq!(blame(0, &[closed(1), closed(0)]), (vec![], Why::Silent));
-        assert_eq!(blame(0, &[late.clone(), late]), (vec![], Why::Silent));
+        assert_eq!(
+            blame(0, &[late.clone(), late.clone()]),
+            (vec![], Why::Silent)
+        );
+        let gone = Some(End::Left(None));
+        assert_eq!(blame(0, &[closed(1), gone.clone()]), (vec![1], Why::Left));
+        assert_eq!(blame(0, &[late, gone]), (vec![1], Why::Left));
+    }
+
+    #[test]
+    fn rank_0_waits_for_all_that_may_look_into_its_store_and_others_only_for_who_is_to_blame() {
+        let closed = |rank| Some(End::Closed(Some(rank)));
+        let late = || Some(End::TimedOut);
+        // Rank 2 is lost; rank 1 has not noticed yet.
+        let ends = [closed(2), None, None];
+        assert!(!is_settled(0, &ends));
+        let ends = [closed(2), closed(2), None];
+        assert!([0, 1].into_iter().all(|own| is_settled(own, &ends)));
+        assert!(is_settled(1, &[None, closed(2), None]));
+        // Nobody knows yet which of them does not answer.
+        assert!(!is_settled(1, &[None, late(), None]));
+        assert!(!is_settled(1, &[late(), late(), None]));
+        assert!(is_settled(1, &[late(), late(), late()]));
     }
 }

@@ -6,7 +6,7 @@ use super::nccl::{self, Card, Communicator, Gpu, UniqueId};
 use super::{Group, Links};
 use anyhow::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
 /// How long it may take at least until NCCL has made the first sum.
@@ -79,8 +79,9 @@ pub(super) fn meet(group: &mut Group, gpu: Result<Gpu, String>) -> Result<Result
     let id = id.and_then(|id| id.try_into().ok());
     let id = UniqueId(id.context("rank 0 has given no id of NCCL's")?);
     let limit = group.timeout.max(FIRST_TIMEOUT);
+    let deadline = Instant::now() + limit;
     let connect = move |links: &mut Links| {
-        let met = first_sum(links, id, (rank, world), limit);
+        let met = first_sum(links, id, (rank, world), deadline);
         if met.is_err() {
             links.nccl = None;
             links.store()?.set(FAILED, b"1")?;
@@ -105,12 +106,12 @@ fn forget(links: &mut Links) -> Result<()> {
     Ok(())
 }
 
-/// Connect to the other ranks, and sum once.
+/// Connect to the other ranks, and sum once, both until the deadline.
 fn first_sum(
     links: &mut Links,
     id: UniqueId,
     (rank, world): (usize, usize),
-    limit: Duration,
+    deadline: Instant,
 ) -> Result<()> {
     let communicator = links.nccl.as_mut().context("there is no GPU")?;
     communicator.connect(id, rank, world)?;
@@ -118,7 +119,8 @@ fn first_sum(
     let ones = Tensor::f_ones([FIRST_SUM], (Kind::Float, communicator.device()))?;
     let has_failed = || store.get(FAILED).ok()?.map(|_| End::Closed(None));
     let lost = || links.lost().or_else(has_failed);
-    communicator.try_sum(&ones, world, limit, lost)
+    let left = deadline.saturating_duration_since(Instant::now());
+    communicator.try_sum(&ones, world, left, lost)
 }
 
 /// That a rank has failed, if one has: the first one with a reason of its own.

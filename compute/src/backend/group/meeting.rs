@@ -117,17 +117,25 @@ pub(super) struct Meetup {
     pub members: Vec<Member>,
     /// The address of this host by which the others reach it: that of the route to the store.
     pub address: IpAddr,
-    /// Where a second connection to the store finds it.
-    pub reopened: Place,
+    /// Where the store is.
+    pub place: StorePlace,
 }
 
-impl Place {
-    /// Open it for a second time.
-    pub(super) fn reopen(self, world: usize, timeout: Duration) -> Result<Store> {
+/// Where a store is that is there.
+#[derive(Clone, Debug)]
+pub(super) enum StorePlace {
+    /// A file of this host's.
+    File(PathBuf),
+    /// In rank 0's process.
+    At(Rendezvous),
+}
+
+impl StorePlace {
+    /// Another connection to it.
+    pub fn open(self, world: usize, timeout: Duration) -> Result<Store> {
         match self {
-            Place::File(path) => Store::open(&path, world, timeout),
-            Place::Listener(listener, _) => Store::serve(listener, timeout),
-            Place::Remote(rendezvous) => {
+            StorePlace::File(path) => Store::open(&path, world, timeout),
+            StorePlace::At(rendezvous) => {
                 let deadline = Instant::now() + timeout;
                 Store::join(rendezvous.reach(deadline)?, timeout)
             }
@@ -335,7 +343,7 @@ impl Party {
                     members: self.meet(&store)?.only()?,
                     store,
                     address: Ipv4Addr::LOCALHOST.into(),
-                    reopened: Place::File(path),
+                    place: StorePlace::File(path),
                 })
             }
             Place::Listener(listener, rendezvous) => {
@@ -361,7 +369,7 @@ impl Party {
                     members: self.meet(&store)?.only()?,
                     store,
                     address: address.ip(),
-                    reopened: Place::Remote(reopened),
+                    place: StorePlace::At(reopened),
                 })
             }
             Place::Remote(rendezvous) => self.join(rendezvous),
@@ -396,7 +404,7 @@ impl Party {
                         store,
                         members,
                         address,
-                        reopened: Place::Remote(there),
+                        place: StorePlace::At(there),
                     });
                 }
                 Ok((Met::Begun, ..)) => (told, unreached) = (None, None),

@@ -28,7 +28,7 @@ pub use nccl::begins_alone;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use failure::{Blame, End};
 use ffi::{Gloo, Ranks, Shared, Store};
-use meeting::{Meetup, Party};
+use meeting::{Meetup, Party, StorePlace};
 use nccl::{Communicator, Gpu, GpuNumbers};
 use reduce::{reduce, reduce_rounded};
 use runboard::console;
@@ -82,8 +82,8 @@ fn lose_thread() {
 /// operation ends with the same one.
 pub struct Group {
     worker: Worker<Links>,
-    /// Where a second connection to the store finds it.
-    place: Option<Place>,
+    /// Where the store is.
+    store: StorePlace,
     rank: usize,
     members: Vec<Member>,
     timeout: Duration,
@@ -136,6 +136,38 @@ impl Links {
         let nccl = self.nccl.as_ref().filter(|_| !self.failed);
         nccl.context("the GPUs have not met")
     }
+
+    /// Tell the others why this rank's part is over, and close its connections. Returns how the ranks' parts have ended, as far as
+    /// it is known.
+    fn part(&mut self, end: &End, ranks: Ranks) -> Result<Vec<Option<End>>> {
+        // First: rank 0, and the store with it, may be gone as soon as all have told.
+        let known = self
+            .store()
+            .and_then(|store| failure::ends(store, ranks.count));
+        let told = self.store().and_then(|store| end.tell(store, ranks.own));
+        // Now the others notice.
+        self.gloo = None;
+        self.nccl = None;
+        told?;
+        let mut known = known.unwrap_or_else(|_| vec![None; ranks.count]);
+        known[ranks.own] = Some(end.clone());
+        Ok(known)
+    }
+
+    /// Who is to blame, once that is settled; `known` is how the ranks' parts have ended.
+    fn find_blame(&self, mut known: Vec<Option<End>>, ranks: Ranks) -> Result<Blame> {
+        let deadline = Instant::now() + GRACE;
+        loop {
+            let ends = failure::ends(self.store()?, ranks.count);
+            // A store that goes meanwhile has told enough.
+            let is_gone = ends.is_err();
+            known = ends.unwrap_or(known);
+            if is_gone || failure::is_settled(ranks.own, &known) || Instant::now() >= deadline {
+                return Ok(Blame::of(ranks.own, &known));
+            }
+            thread::sleep(POLL);
+        }
+    }
 }
 
 impl Group {
@@ -166,10 +198,10 @@ impl Group {
                 store,
                 members,
                 address,
-                reopened,
+                place,
             } = party.meet_at(place)?;
             links.store = Some(store);
-            Ok((members, address, reopened))
+            Ok((members, address, place))
         };
         let pending = worker.start_call(meet);
         let met = loop {
@@ -183,8 +215,11 @@ impl Group {
         };
         let seconds = join_timeout.as_secs_f64();
         let late = || meeting::not_met(format!("{name} does not answer within {seconds} s"));
-        let met = met.unwrap_or_else(|| Err(late()));
-        let (members, address, reopened) = met.context("failed to meet the other ranks")?;
+        let met = met.unwrap_or_else(|| {
+            lose_thread();
+            Err(late())
+        });
+        let (members, address, place) = met.context("failed to meet the other ranks")?;
         let is_own = |member: &Member| member.rank == rank;
         let own = members.iter().position(is_own);
         let rank = own.context("the ranks have begun without this one")?;
@@ -193,7 +228,7 @@ impl Group {
         }
         let mut group = Group {
             worker,
-            place: Some(reopened),
+            store: place,
             rank,
             members,
             timeout,
@@ -445,16 +480,13 @@ impl Group {
         self.leave_gpus()?;
         self.barrier()?;
         self.ended = Some(LEFT.to_owned());
-        let close = |links: &mut Links| links.gloo = None;
-        if self.worker.call(GRACE, close).is_none() {
-            lose_thread();
-        }
+        self.worker.call(GRACE, |links| links.gloo = None);
         Ok(())
     }
 
     /// Leave the group; the others' next operation fails, and they say that this rank ended for this reason.
     pub fn leave(mut self, why: &str) {
-        self.end(End::Left(why.to_owned()));
+        self.end(End::Left(Some(why.to_owned())));
     }
 
     /// Make an operation on the group's thread.
@@ -509,7 +541,7 @@ impl Group {
                 None => End::of(&format!("{error:#}"), &self.addresses),
             },
             None => {
-                // The thread is lost. What it holds of the group closes with the process.
+                // What the thread holds of the group closes with the process.
                 lose_thread();
                 self.reopen();
                 End::TimedOut
@@ -521,19 +553,23 @@ impl Group {
     /// Another connection to the store, on another thread.
     fn reopen(&mut self) {
         let (world, timeout) = (self.members.len(), self.timeout);
-        let (Some(place), Ok(worker)) = (self.place.take(), Worker::start()) else {
+        let Ok(worker) = Worker::start() else {
             return;
         };
-        let open = move |links: &mut Links| links.store = place.reopen(world, timeout).ok();
+        let place = self.store.clone();
+        let open = move |links: &mut Links| links.store = place.open(world, timeout).ok();
         worker.call(GRACE, open);
         self.worker = worker;
     }
 
     /// End the group with the error that says why.
     fn fail(&mut self, end: End) -> Error {
-        let why = match self.end(end) {
-            Some(blame) => blame.text(&self.members, self.timeout.as_secs_f64()),
-            None => {
+        let why = match (self.end(end), &self.store) {
+            (Some(blame), _) => blame.text(&self.members, self.timeout.as_secs_f64()),
+            (None, StorePlace::File(path)) => {
+                format!("the ranks' store {} cannot be used", path.display())
+            }
+            (None, StorePlace::At(_)) => {
                 let zero = &self.members[0];
                 format!("{zero}, which keeps the store, is gone or does not answer")
             }
@@ -545,26 +581,36 @@ impl Group {
     /// Tell the others why this rank's part is over, close its connections, and find out who is to blame. `None` if the
     /// store does not answer.
     fn end(&mut self, end: End) -> Option<Blame> {
+        let ranks = self.ranks();
+        self.part(move |links| {
+            let known = links.part(&end, ranks)?;
+            links.find_blame(known, ranks)
+        })
+    }
+
+    /// Make the last call of a group that has not ended. `None` if that fails, or does not return.
+    fn part<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&mut Links) -> Result<T> + Send + 'static,
+    ) -> Option<T> {
         if self.ended.is_some() {
             return None;
         }
         self.ended = Some(LEFT.to_owned());
-        let (rank, world) = (self.rank, self.members.len());
-        let wait = move |links: &mut Links| end_in(links, &end, rank, world);
-        let ended = self.worker.call(GRACE + SLACK, wait);
-        if ended.is_none() {
-            lose_thread();
+        let parted = self.worker.call(GRACE + SLACK, call);
+        if parted.is_none() {
             console::warning(
                 "the ranks' store does not answer; this rank ends without having told the others",
             );
         }
-        ended?.ok()
+        parted?.ok()
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.end(End::Left(String::new()));
+        let ranks = self.ranks();
+        self.part(move |links| links.part(&End::Left(None), ranks));
     }
 }
 
@@ -575,6 +621,7 @@ fn build(
     address: IpAddr,
     timeout: Duration,
 ) -> Result<HashMap<SocketAddr, usize>> {
+    let deadline = Instant::now() + timeout;
     // Which sockets are new tells only if one group is built at a time.
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -599,7 +646,6 @@ fn build(
     let key = |rank| format!("addresses/{rank}");
     let store = links.store()?;
     store.set(&key(ranks.own), &serde_json::to_vec(&addresses)?)?;
-    let deadline = Instant::now() + timeout;
     let mut ends = HashMap::new();
     for rank in 0..ranks.count {
         let theirs = loop {
@@ -617,39 +663,6 @@ fn build(
     let with_rank = |socket: Socket| Some((socket, *ends.get(&socket.remote?)?));
     links.connections = own.into_iter().filter_map(with_rank).collect();
     Ok(ends)
-}
-
-/// See [`Group::end`].
-fn end_in(links: &mut Links, end: &End, rank: usize, world: usize) -> Result<Blame> {
-    let deadline = Instant::now() + GRACE;
-    // First: rank 0, and the store with it, may be gone as soon as all have told.
-    let known = links.store().and_then(|store| failure::ends(store, world));
-    let told = links.store().and_then(|store| end.tell(store, rank));
-    // Now the others notice.
-    links.gloo = None;
-    links.nccl = None;
-    told?;
-    let store = links.store()?;
-    let mut known = known.unwrap_or_else(|_| vec![None; world]);
-    known[rank] = Some(end.clone());
-    loop {
-        let ends = failure::ends(store, world);
-        // A store that goes meanwhile has told enough.
-        let gone = ends.is_err();
-        known = ends.unwrap_or(known);
-        let blame = Blame::of(rank, &known);
-        // The store goes with rank 0, so that waits for all that may yet look into it.
-        let looking = |it: usize| rank == 0 && known[it].is_none() && !blame.ranks.contains(&it);
-        let leaves = *end == End::Left(String::new());
-        if gone
-            || leaves
-            || !blame.waits() && !(0..world).any(looking)
-            || Instant::now() >= deadline
-        {
-            return Ok(blame);
-        }
-        thread::sleep(POLL);
-    }
 }
 
 /// So many bytes of rank 0.

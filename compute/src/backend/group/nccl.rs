@@ -288,7 +288,9 @@ impl Communicator {
 
     /// End it while all ranks still answer.
     pub fn close(mut self) {
+        let aborting = Aborting::begin();
         self.remains().abort();
+        drop(aborting);
     }
 
     fn remains(&mut self) -> Remains {
@@ -408,7 +410,6 @@ unsafe impl Send for Remains {}
 impl Remains {
     /// What the GPU is still at ends, whatever the others do.
     fn abort(self) {
-        ABORTING.fetch_add(1, Ordering::SeqCst);
         let functions = self.gpu.functions;
         // SAFETY: communicator and events were made by these functions, and nobody uses them later. The device is that of this
         // thread alone.
@@ -421,6 +422,21 @@ impl Remains {
                 (functions.destroy_event)(event);
             }
         }
+    }
+}
+
+/// One of the communicators that are being aborted, from before that begins, so that a process which ends meanwhile knows.
+struct Aborting;
+
+impl Aborting {
+    fn begin() -> Self {
+        ABORTING.fetch_add(1, Ordering::SeqCst);
+        Aborting
+    }
+}
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
         ABORTING.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -429,9 +445,13 @@ impl Drop for Communicator {
     /// On a thread of its own, as NCCL may take long to abort, or for ever: who drops it goes on.
     fn drop(&mut self) {
         if self.is_open {
-            let remains = self.remains();
+            let (remains, aborting) = (self.remains(), Aborting::begin());
+            let abort = move || {
+                remains.abort();
+                drop(aborting);
+            };
             // Without a thread it is left to the end of the process.
-            let _ = thread::Builder::new().spawn(move || remains.abort());
+            let _ = thread::Builder::new().spawn(abort);
         }
     }
 }

@@ -30,13 +30,18 @@ impl<S: Default + 'static> Worker<S> {
         Ok(Worker(sender))
     }
 
-    /// Make a call. `None` if it has not returned within the limit: then the thread is lost, and so is every later call.
+    /// Make a call. `None` if it has not returned within the limit: then the thread is lost, which the process's end has to know
+    /// ([`super::end_if_lost`]), and so is every later call.
     pub fn call<T: Send + 'static>(
         &self,
         limit: Duration,
         call: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Option<T> {
-        self.start_call(call).wait(limit)
+        let result = self.start_call(call).wait(limit);
+        if result.is_none() {
+            super::lose_thread();
+        }
+        result
     }
 
     /// Make a call after those before it, while this thread goes on.

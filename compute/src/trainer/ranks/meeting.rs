@@ -47,7 +47,9 @@ pub fn connect(
                     true => listener.local_addr()?.to_string(),
                     false => rendezvous.endpoint.to_string(),
                 },
-                fewer.map_or(rendezvous.timeout_secs, |fewer| fewer.wait.as_secs())
+                fewer.map_or(rendezvous.timeout_secs, |fewer| {
+                    fewer.wait.as_secs().min(rendezvous.timeout_secs)
+                })
             ));
             Place::Listener(listener, rendezvous.clone())
         }

@@ -27,7 +27,7 @@ pub(super) use session::{Beginning, Ending};
 
 use super::reporter::RankTimes;
 use crate::backend::group::{Fewer, Group, Lost, Member};
-use crate::backend::{self, Labels, Optimizer, PartGradients, Recorder};
+use crate::backend::{self, CALLS_TO_RECORD, Labels, Optimizer, PartGradients, Recorder};
 use crate::model::Network;
 use anyhow::{Error, Result, ensure};
 use burn::tensor::Tensor;
@@ -65,6 +65,9 @@ pub(super) struct Ranks {
     next: u64,
     /// Whether this rank has begun to tell the others that it makes it, and has not yet all sums of it.
     is_summing: bool,
+    /// The first step whose sums a GPU may still be at when it is given more: before it, operations are recorded, which waits for
+    /// the GPU without an end.
+    settled: u64,
     /// The first step not to make.
     end: u64,
     /// Between two checkpoints.
@@ -81,6 +84,11 @@ pub(super) struct Mean {
     pub times: RankTimes,
     /// Whether a rank asks for training to stop.
     pub asks_to_stop: bool,
+}
+
+/// See [`Ranks`]: by then the gradients' and the updates' operations are recorded.
+fn settled(beginning: &Beginning, spec: &Spec) -> u64 {
+    beginning.first + CALLS_TO_RECORD * spec.optimizer.gradient_accumulation
 }
 
 /// The error of a rank that cannot go on because another one does not: an operation of the group failed by this one.
@@ -146,6 +154,7 @@ impl Ranks {
             _processes: Some(processes),
             recorder: Recorder::default(),
             next: beginning.first,
+            settled: settled(beginning, spec),
             is_summing: false,
             end: beginning.end,
             checkpoint_every: spec.train.checkpoint_every,
@@ -229,6 +238,12 @@ impl Ranks {
         let batch = (images, labels);
         let (group, recorder) = (&mut self.group, &mut self.recorder);
         let batch = backend::batch_gradients(group, weights, spec, step, batch, recorder, begins);
+        let batch = batch.and_then(|batch| {
+            if step < self.settled {
+                group.settle()?;
+            }
+            Ok(batch)
+        });
         if batch.is_err()
             && let Some(told) = told
         {

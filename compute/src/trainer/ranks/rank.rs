@@ -4,7 +4,7 @@ use super::super::input::{BatchSource, StepInput};
 use super::super::step_rates;
 use super::meeting::{connect, meet_on_gpus, timeout};
 use super::session::{Beginning, Ending, Shapes, tensors};
-use super::{Ranks, lost, lost_unless_told};
+use super::{Ranks, lost, lost_unless_told, settled};
 use crate::backend::{self, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::Result;
@@ -105,6 +105,7 @@ fn train_until_ending(
         group,
         recorder: Recorder::default(),
         next: begin.first,
+        settled: settled(&begin, spec),
         is_summing: false,
         end: begin.end,
         checkpoint_every: spec.train.checkpoint_every,

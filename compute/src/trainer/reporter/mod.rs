@@ -184,7 +184,8 @@ impl Reporter {
             train.histograms_every,
             train.images_every,
         ];
-        cadences.into_iter().any(|every| step.is_multiple_of(every))
+        let mut cadences = cadences.into_iter();
+        cadences.any(|every| step.is_multiple_of(every)) || self.shows_update(step)
     }
 
     /// Whether the update of a step is shown: one of the cadence of scalars, or the first one after, as a step that adds up
@@ -216,7 +217,7 @@ impl Reporter {
         let histograms = step.is_multiple_of(train.histograms_every);
         let images = step.is_multiple_of(train.images_every);
         let update = self.shows_update(step);
-        if !self.shows(step) && !update {
+        if !self.shows(step) {
             return Ok(());
         }
         let network = optimizer.network();
