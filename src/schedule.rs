@@ -36,29 +36,33 @@ struct AverageSchedule {
 impl AverageSchedule {
     /// Decay in the step that is the `step`-th, counted from 0, if that one updates the average.
     fn decay(&self, step: u64) -> Option<f64> {
-        let (taken, period) = (step + 1, self.accumulation * self.spec.every);
+        let taken = step + 1;
+        if self.spec.name == spec::AverageName::None {
+            return None;
+        }
+        if (taken as f64) < self.start {
+            return Some(0.0);
+        }
+        let period = self.accumulation * self.spec.every;
+        let is_update = taken.is_multiple_of(period);
         match self.spec.name {
-            spec::AverageName::None => None,
-            _ if (taken as f64) < self.start => Some(0.0),
+            spec::AverageName::Ema if is_update && self.spec.warmup => {
+                let updates = (taken as f64 - self.start) as u64 / period;
+                Some(ema_decay(self.limit, updates))
+            }
+            spec::AverageName::Ema if is_update => Some(self.limit),
+            spec::AverageName::Lookahead if is_update => {
+                let over = taken as f64 / self.steps as f64;
+                Some(self.limit * over.powf(self.spec.power))
+            }
             // The steps after the last update count for nothing: the weights end as the average. One that was never updated
             // becomes the weights.
-            spec::AverageName::Lookahead
-                if taken == self.steps && !taken.is_multiple_of(period) =>
-            {
+            spec::AverageName::Lookahead if taken == self.steps => {
                 let last_update = taken - taken % period;
                 let is_updated = last_update > 0 && last_update as f64 >= self.start;
                 Some(if is_updated { 1.0 } else { 0.0 })
             }
-            _ if !taken.is_multiple_of(period) => None,
-            spec::AverageName::Lookahead => {
-                let over = taken as f64 / self.steps as f64;
-                Some(self.limit * over.powf(self.spec.power))
-            }
-            spec::AverageName::Ema if self.spec.warmup => {
-                let updates = (taken as f64 - self.start) as u64 / period;
-                Some(ema_decay(self.limit, updates))
-            }
-            spec::AverageName::Ema => Some(self.limit),
+            _ => None,
         }
     }
 }

@@ -170,7 +170,7 @@ fn check_launch(launch: &Launch, session: Session) -> Result<()> {
             launch.origin.launcher()
         ),
         _ if session.detach && !launch.leads() => bail_user!(
-            "--detach: want it on host 0, which keeps the run and its logs; here, say: nohup runboard run ... >log 2>&1 &"
+            "--detach: want it on host 0, which has the run directory and its logs; here, say: nohup runboard run ... >log 2>&1 &"
         ),
         _ => {}
     }
@@ -180,7 +180,7 @@ fn check_launch(launch: &Launch, session: Session) -> Result<()> {
     }
 }
 
-/// Trains with this host's ranks, which are not the first: that one's host keeps the run.
+/// Trains with this host's ranks, which are not the first: that one's host has the run directory.
 fn join(experiment: &Experiment, launch: &Launch, fetch: Fetch) -> Result<i32> {
     let (spec, name) = (&experiment.spec, &experiment.name);
     let device = machine()?.training_devices(&spec.compute, launch)?;

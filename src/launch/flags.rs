@@ -17,7 +17,7 @@ pub struct Flags {
     /// Number of hosts that train together; each runs this command
     #[arg(long = "nnodes", value_name = "N", value_parser = counted())]
     pub nodes: Option<usize>,
-    /// This host's number, from 0; host 0 keeps the run
+    /// This host's number, from 0; host 0 has the run directory
     #[arg(long, value_name = "N")]
     pub node_rank: Option<usize>,
     /// Where they meet: an address of host 0, and a port that is free there
@@ -107,7 +107,7 @@ impl Flags {
         }
         let Some(node_rank) = *node_rank else {
             bail_user!(
-                "--nnodes: got {nodes} hosts; want --node-rank with it, 0 on the first host, which keeps the run, up to {}",
+                "--nnodes: got {nodes} hosts; want --node-rank with it, 0 on the first host, which has the run directory, up to {}",
                 nodes - 1
             );
         };

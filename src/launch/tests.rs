@@ -207,7 +207,7 @@ fn launch_that_lacks_something_is_an_error() {
         (
             no_rank,
             vec![],
-            "--nnodes: got 2 hosts; want --node-rank with it, 0 on the first host, which keeps the run, up to 1",
+            "--nnodes: got 2 hosts; want --node-rank with it, 0 on the first host, which has the run directory, up to 1",
         ),
         (
             no_endpoint,

@@ -130,13 +130,7 @@ struct Supervisor<'a> {
 struct PointSession {
     /// How many steps it trains in all.
     steps: u64,
-    /// Whether it has ended in an earlier session and is started all the same: it failed and is to be tried again, or it has
-    /// checkpoints that nobody has scored.
-    again: bool,
-    /// Whether somebody stopped it, who may resume it.
-    withheld: bool,
-    /// What keeps it from being started, of which its run says nothing.
-    failure: Option<String>,
+    exception: Option<Exception>,
     /// How often it was started with nothing new trained or scored since.
     attempts: u32,
     /// Steps done and scores there when it was started last.
@@ -145,11 +139,15 @@ struct PointSession {
     failure_told: bool,
 }
 
-impl PointSession {
-    /// Whether it is not started any more in this session, although it has not ended.
-    fn is_withheld(&self) -> bool {
-        self.withheld || self.failure.is_some()
-    }
+/// Why a point is started, or not, otherwise than its run says.
+enum Exception {
+    /// It has ended in an earlier session and is started all the same: it failed and is to be tried again, or it has checkpoints
+    /// that nobody has scored.
+    Again,
+    /// Somebody stopped it, who may resume it.
+    LeftAlone,
+    /// This keeps it from being started, of which its run says nothing.
+    CannotStart(String),
 }
 
 impl<'a> Supervisor<'a> {
@@ -165,14 +163,15 @@ impl<'a> Supervisor<'a> {
         for (point, steps) in session.sweep.points.iter().zip(steps) {
             let run = session.directory.run(point);
             let read = Progress::of(session.sweep, point, run.as_ref(), Some(steps));
+            let again = match read.end {
+                Some(end) if end.is_failure() => session.retry_failed,
+                // One whose journal was removed, say.
+                Some(_) => run.as_ref().map_or(0, unscored) > 0,
+                None => false,
+            };
             points.push(PointSession {
                 steps,
-                again: match read.end {
-                    Some(end) if end.is_failure() => session.retry_failed,
-                    // One whose journal was removed, say.
-                    Some(_) => run.as_ref().map_or(0, unscored) > 0,
-                    None => false,
-                },
+                exception: again.then_some(Exception::Again),
                 ..PointSession::default()
             });
             progress.push(read);
@@ -270,13 +269,19 @@ impl<'a> Supervisor<'a> {
             Some(self.points[index].steps),
         );
         let is_running = self.executor.is_running(index);
-        if !is_running && progress.end.is_some() {
-            self.points[index].withheld = false; // whoever stopped it has resumed it, and it has ended
+        let exception = &mut self.points[index].exception;
+        match exception {
+            Some(Exception::CannotStart(error)) => {
+                progress.end = Some(End::Failed);
+                progress.error = Some(error.clone());
+            }
+            // Whoever stopped it has resumed it, and it has ended.
+            Some(Exception::LeftAlone) if !is_running && progress.end.is_some() => {
+                *exception = None;
+            }
+            _ => {}
         }
-        if let Some(error) = &self.points[index].failure {
-            progress.end = Some(End::Failed);
-            progress.error = Some(error.clone());
-        } else if let Some(run) = run.as_ref().filter(|_| is_running) {
+        if let Some(run) = run.as_ref().filter(|_| is_running) {
             // What it said before may be of an earlier session.
             (progress.end, progress.error) = match self.failed_trainer(index, run) {
                 Some((end, error)) => (Some(end), error),
@@ -336,11 +341,12 @@ impl<'a> Supervisor<'a> {
         let all = self.points.iter().zip(&self.progress).enumerate();
         all.map(|(index, (point, progress))| {
             let mut state = progress.point_state(point.steps, metric);
-            if point.again {
-                state.end = None;
-            }
             state.running |= self.executor.is_running(index);
-            state.withheld |= point.is_withheld();
+            match point.exception {
+                Some(Exception::Again) => state.end = None,
+                Some(Exception::LeftAlone | Exception::CannotStart(_)) => state.withheld = true,
+                None => {}
+            }
             state
         })
         .collect()
@@ -488,7 +494,7 @@ impl<'a> Supervisor<'a> {
             "started"
         };
         let state = &mut self.points[index];
-        (state.again, state.failure_told) = (false, false);
+        (state.exception, state.failure_told) = (None, false);
         // Those of an earlier session, which is over.
         let progress = &mut self.progress[index];
         (progress.end, progress.error) = (None, None);
@@ -602,7 +608,7 @@ impl<'a> Supervisor<'a> {
                 ));
             }
             (None, Ended::Stopped) => {
-                self.points[index].withheld = true;
+                self.points[index].exception = Some(Exception::LeftAlone);
                 display.note(&format!(
                     "{name}: stopped by somebody after {done} of {steps} steps; this session leaves it so"
                 ));
@@ -614,7 +620,7 @@ impl<'a> Supervisor<'a> {
             (None, _) => {
                 let error = ended.text.clone();
                 display.note(&format!("{name}: failed: {error}{log}"));
-                self.points[index].failure = Some(error);
+                self.points[index].exception = Some(Exception::CannotStart(error));
                 self.read(index);
             }
         }

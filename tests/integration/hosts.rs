@@ -627,7 +627,7 @@ fn launch_that_cannot_be_is_refused_before_there_is_anything() {
     for (arguments, error) in [
         (
             &["--nnodes", "2"][..],
-            "error: --nnodes: got 2 hosts; want --node-rank with it, 0 on the first host, which keeps the run, up to 1",
+            "error: --nnodes: got 2 hosts; want --node-rank with it, 0 on the first host, which has the run directory, up to 1",
         ),
         (
             &["--nproc-per-node", "3"],
@@ -644,7 +644,7 @@ fn launch_that_cannot_be_is_refused_before_there_is_anything() {
                 "127.0.0.1:29500",
                 "--detach",
             ],
-            "error: --detach: want it on host 0, which keeps the run and its logs; here, say: nohup runboard run",
+            "error: --detach: want it on host 0, which has the run directory and its logs; here, say: nohup runboard run",
         ),
         (
             &[

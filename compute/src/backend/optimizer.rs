@@ -25,18 +25,8 @@ const GRADIENT: &str = "gradient";
 pub struct Optimizer {
     weights: FlatParameters,
     rule: UpdateRule,
-    /// The gradient of a step, or the sum of several, and then what the step takes off the weights. A step in one pass does
-    /// without.
-    update: FlatParameters,
-    /// The constants of the last step, if that was in one pass.
-    descent: Option<Descent>,
-    /// Steps that make one update.
-    accumulation: u64,
-    /// Whether `update` holds a sum to which more is to be added.
-    is_waiting: bool,
+    route: Route,
     average: Average,
-    /// Whether each layer's weights stay as they began.
-    frozen: [bool; LAYERS.len()],
     /// False from the first step on that had no finite loss; a scalar on the weights' device.
     all_finite: Tensor,
 }
@@ -103,26 +93,23 @@ impl Optimizer {
         let average = Average::of(spec.average.name, network)?;
         let rule = UpdateRule::restore(&spec.optimizer, like, state)?;
         let mut optimizer = Self::of(spec, rule, &weights, average)?;
-        if state.contains_key(GRADIENT) {
-            optimizer.update.copy(&network(GRADIENT)?)?;
-            optimizer.is_waiting = true;
+        if let Route::Operations(update) = &mut optimizer.route
+            && state.contains_key(GRADIENT)
+        {
+            update.values.copy(&network(GRADIENT)?)?;
+            update.is_waiting = true;
         }
         Ok(optimizer)
     }
 
     fn of(spec: &Spec, rule: UpdateRule, weights: &Network, average: Average) -> Result<Self> {
-        let update = FlatParameters::zeros(weights)?;
-        let mut weights = FlatParameters::of(weights)?;
-        let device = weights.values().device();
+        let mut flat = FlatParameters::of(weights)?;
+        let device = flat.values().device();
         Ok(Optimizer {
-            weights,
+            weights: flat,
             rule,
-            update,
-            descent: None,
-            accumulation: spec.optimizer.gradient_accumulation,
-            is_waiting: false,
+            route: Route::of(spec, weights, device)?,
             average,
-            frozen: spec.network.frozen(),
             all_finite: Tensor::f_ones([], (Kind::Bool, device))?,
         })
     }
@@ -139,8 +126,10 @@ impl Optimizer {
             Average::Ema(average) => add(EMA, average),
             Average::Lookahead(average) => add(LOOKAHEAD, average),
         }
-        if self.is_waiting {
-            add(GRADIENT, &self.update);
+        if let Route::Operations(update) = &self.route
+            && update.is_waiting
+        {
+            add(GRADIENT, &update.values);
         }
         groups
     }
@@ -153,17 +142,20 @@ impl Optimizer {
     /// What the last step took off the weights, by the gradients that it was given, unchanged; zeros before the first, none if it only added up
     /// gradients. After a step in one pass it is computed here: few steps are asked for it, and to store it would cost each.
     pub fn update(&self, gradients: &[NamedTensor]) -> Option<Vec<NamedTensor>> {
-        if self.is_waiting {
-            return None;
-        }
-        let Some(descent) = self.descent else {
-            return Some(self.update.network().named());
+        let last = match &self.route {
+            Route::OnePass(last) => last,
+            Route::Operations(update) => {
+                return (!update.is_waiting).then(|| update.values.network().named());
+            }
         };
         let sums = self.rule.descent_sum().map(|sum| sum.network().named());
         let mut update = gradients.to_vec();
-        for (index, values) in update.iter_mut().enumerate() {
+        for (index, NamedTensor { values, .. }) in update.iter_mut().enumerate() {
             let sum = sums.as_ref().map(|sums| &sums[index].values[..]);
-            descent.update(&mut values.values, sum);
+            match last {
+                Some(descent) => descent.update(values, sum),
+                None => values.fill(0.0),
+            }
         }
         Some(update)
     }
@@ -181,47 +173,39 @@ impl Optimizer {
         rates: StepRates,
     ) -> Result<()> {
         let _ = self.all_finite.f_logical_and_(&losses.is_finite()?)?;
-        self.descent = None;
         let on_cpu = self.all_finite.device() == Device::Cpu;
-        if on_cpu && self.all_finite.f_int64_value(&[])? == 0 {
-            return Ok(()); // to ask costs nothing here
+        let is_taken = !on_cpu || self.all_finite.f_int64_value(&[])? != 0; // to ask costs nothing on a CPU
+        match &mut self.route {
+            Route::OnePass(last) => {
+                *last = None;
+                if is_taken {
+                    self.route = Route::OnePass(Some(self.descend(step, gradients, rates)?));
+                }
+            }
+            Route::Operations(update) if is_taken => {
+                let (weights, all_finite) = (&mut self.weights, &self.all_finite);
+                if let Some(count) = update.add(step, gradients)? {
+                    let rate = rates.learning_rate;
+                    update.apply(&mut self.rule, weights, all_finite, count, rate)?;
+                }
+                // Also while gradients are left over: lookahead ends as its average.
+                if let Some(decay) = rates.average_decay {
+                    self.average.follow(weights.values(), decay, all_finite)?;
+                }
+            }
+            Route::Operations(_) => {}
         }
-        if on_cpu && self.descend(step, gradients, rates)? {
-            return Ok(());
-        }
-        match self.is_waiting {
-            true => self.update.add(gradients)?,
-            false => self.update.copy(gradients)?,
-        }
-        self.is_waiting = !(step + 1).is_multiple_of(self.accumulation);
-        if !self.is_waiting {
-            self.update_weights(step / self.accumulation, rates.learning_rate)?;
-        }
-        match rates.average_decay {
-            // Also while gradients are left over: lookahead ends as its average.
-            Some(decay) => (self.average).follow(self.weights.values(), decay, &self.all_finite),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Take a step that can be taken in one pass over memory. Returns whether it is.
-    fn descend(&mut self, step: u64, gradients: &Network, rates: StepRates) -> Result<bool> {
+    /// Take a step in one pass over memory; its constants.
+    fn descend(&mut self, step: u64, gradients: &Network, rates: StepRates) -> Result<Descent> {
+        let (descent, sum) = self.rule.descent(step, rates.learning_rate);
         let average = match &mut self.average {
-            Average::None => None,
-            Average::Ema(average) => Some(average),
-            Average::Lookahead(_) => return Ok(false),
+            Average::Ema(average) if rates.average_decay.is_some() => Some(average),
+            _ => None,
         };
-        if self.frozen.contains(&true) || !cpu::has_vectors() {
-            return Ok(false);
-        }
-        let Some((descent, sum)) = self.rule.descent(step, rates.learning_rate) else {
-            return Ok(false);
-        };
-        let average = average.filter(|_| rates.average_decay.is_some());
         let gradients = handles(gradients)?;
-        if self.update.is_memory_of(&gradients) {
-            return Ok(false);
-        }
         let gradients: Vec<_> = gradients.iter().map(host).collect::<Result<_>>()?;
         let lengths = gradients.iter().map(|values| values.len());
         ensure!(
@@ -238,25 +222,88 @@ impl Optimizer {
             average: averages.next(),
         });
         descent.step(parameters.collect(), rates.average_decay.unwrap_or(1.0));
-        self.descent = Some(descent);
-        Ok(true)
+        Ok(descent)
+    }
+}
+
+/// How steps change the weights.
+#[derive(Debug)]
+enum Route {
+    /// In one pass over memory (`cpu/descent.rs`); the constants of the last step, if there was one.
+    OnePass(Option<Descent>),
+    /// By libtorch's operations, one after the other.
+    Operations(Box<Update>),
+}
+
+impl Route {
+    fn of(spec: &Spec, weights: &Network, device: Device) -> Result<Self> {
+        let in_one_pass = device == Device::Cpu
+            && cpu::has_vectors()
+            && UpdateRule::is_descent(&spec.optimizer)
+            && spec.average.name != AverageName::Lookahead
+            && !spec.network.frozen().contains(&true);
+        Ok(match in_one_pass {
+            true => Route::OnePass(None),
+            false => Route::Operations(Box::new(Update::new(spec, weights)?)),
+        })
+    }
+}
+
+/// An update that is being made, of the gradients of one step or several.
+#[derive(Debug)]
+struct Update {
+    /// The gradient of a step, or the sum of several, and then what is taken off the weights.
+    values: FlatParameters,
+    /// Steps that make one update.
+    accumulation: u64,
+    /// Whether there is a sum to which more is to be added.
+    is_waiting: bool,
+    /// Whether each layer's weights stay as they began.
+    frozen: [bool; LAYERS.len()],
+}
+
+impl Update {
+    fn new(spec: &Spec, weights: &Network) -> Result<Self> {
+        Ok(Update {
+            values: FlatParameters::zeros(weights)?,
+            accumulation: spec.optimizer.gradient_accumulation,
+            is_waiting: false,
+            frozen: spec.network.frozen(),
+        })
     }
 
-    /// The update that is the `count`-th, counted from 0, by the gradients that were added up.
-    fn update_weights(&mut self, count: u64, learning_rate: f64) -> Result<()> {
-        let (update, weights) = (&mut self.update, &mut self.weights);
+    /// Add the gradients of a step. Returns how many updates came before the one that they complete, if they complete one.
+    fn add(&mut self, step: u64, gradients: &Network) -> Result<Option<u64>> {
+        match self.is_waiting {
+            true => self.values.add(gradients)?,
+            false => self.values.copy(gradients)?,
+        }
+        self.is_waiting = !(step + 1).is_multiple_of(self.accumulation);
+        Ok((!self.is_waiting).then_some(step / self.accumulation))
+    }
+
+    /// Change the weights by the gradients that were added up, unless `all_finite` is false; `count` updates came before.
+    fn apply(
+        &mut self,
+        rule: &mut UpdateRule,
+        weights: &mut FlatParameters,
+        all_finite: &Tensor,
+        count: u64,
+        learning_rate: f64,
+    ) -> Result<()> {
         if self.accumulation > 1 {
             let mean = 1.0 / self.accumulation as f64;
-            let _ = update.values().f_mul_scalar_(mean)?;
+            let _ = self.values.values().f_mul_scalar_(mean)?;
         }
         // Once for clipping and what the rule remembers, once more for the decay that the rule adds.
-        clear_frozen(update, self.frozen)?;
-        self.rule.apply(update, weights, count, learning_rate)?;
-        clear_frozen(update, self.frozen)?;
-        if self.all_finite.device() != Device::Cpu {
-            clear_unless(&self.all_finite, update.values())?; // a CPU has been asked
+        clear_frozen(&mut self.values, self.frozen)?;
+        rule.apply(&mut self.values, weights, count, learning_rate)?;
+        clear_frozen(&mut self.values, self.frozen)?;
+        let update = self.values.values();
+        if all_finite.device() != Device::Cpu {
+            clear_unless(all_finite, update)?; // a CPU has been asked
         }
-        let _ = weights.values().f_sub_(update.values())?;
+        let _ = weights.values().f_sub_(update)?;
         Ok(())
     }
 }
@@ -436,8 +483,8 @@ mod tests {
         let takes = |change: fn(&mut Spec)| {
             let mut spec = Spec::default();
             change(&mut spec);
-            let mut optimizer = Optimizer::new(&spec, &network(3)).unwrap();
-            optimizer.descend(1, &network(4), rates(0.5, 0.9)).unwrap()
+            let optimizer = Optimizer::new(&spec, &network(3)).unwrap();
+            matches!(optimizer.route, Route::OnePass(_))
         };
         assert!(takes(|_| {}));
         assert!(takes(|it| it.average.name = AverageName::None));
@@ -474,15 +521,15 @@ mod tests {
     fn step_in_one_pass_is_that_of_libtorchs_operations() {
         for spec in one_pass_specs() {
             let mut one = Optimizer::new(&spec, &network(3)).unwrap();
+            assert!(matches!(one.route, Route::OnePass(_)));
             let mut other = Optimizer::new(&spec, &network(3)).unwrap();
+            let update = Update::new(&spec, &network(3)).unwrap();
+            other.route = Route::Operations(Box::new(update));
             for (step, decay) in [(0, 0.1), (1, 4.0 / 13.0), (2, 0.6), (3, 0.99)] {
                 let (gradient, rates) = (network(10 + step), rates(0.5, decay));
-                assert!(one.descend(step, &gradient, rates).unwrap());
-                other.update.copy(&gradient).unwrap();
-                other.update_weights(step, 0.5).unwrap();
-                let weights = other.weights.values();
-                let follow = other.average.follow(weights, decay, &other.all_finite);
-                follow.unwrap();
+                for optimizer in [&mut one, &mut other] {
+                    optimizer.step(step, &gradient, &loss(1.0), rates).unwrap();
+                }
             }
             let groups = one.state().into_iter().zip(other.state());
             for ((group, got), (_, wanted)) in groups {

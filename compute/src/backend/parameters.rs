@@ -81,7 +81,7 @@ impl FlatParameters {
     }
 
     /// Whether these tensors are the parameters themselves.
-    pub fn is_memory_of(&self, tensors: &[Tensor]) -> bool {
+    fn is_memory_of(&self, tensors: &[Tensor]) -> bool {
         let own = self.views.iter().map(Tensor::data_ptr);
         own.eq(tensors.iter().map(Tensor::data_ptr))
     }

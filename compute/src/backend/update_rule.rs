@@ -97,23 +97,19 @@ impl UpdateRule {
         self.memory.first()
     }
 
-    /// The constants of the update that `count` came before, and the momentum's sum, if the rule is gradient descent in which each
-    /// value's update depends on its own gradients alone.
-    pub fn descent(
-        &mut self,
-        count: u64,
-        learning_rate: f64,
-    ) -> Option<(Descent, Option<&mut FlatParameters>)> {
+    /// Whether the rule is gradient descent in which each value's update depends on its own gradients alone.
+    pub fn is_descent(spec: &spec::Optimizer) -> bool {
         // Every field by name, so that a new one is decided upon.
         let spec::Optimizer {
             name,
-            momentum,
-            nesterov,
-            dampening,
             weight_decay,
             bias_rate_factor,
             clip_norm,
             gradient_accumulation,
+            // As [`Descent`] has them
+            momentum: _,
+            nesterov: _,
+            dampening: _,
             // AdamW's and Muon's
             betas: _,
             epsilon: _,
@@ -124,20 +120,28 @@ impl UpdateRule {
             epochs_per_decay: _,
             staircase: _,
             ema_decay: _,
-        } = self.spec;
-        let is_alone = name == OptimizerName::Sgd
+        } = *spec;
+        name == OptimizerName::Sgd
             && clip_norm == 0.0
             && bias_rate_factor == 1.0
             && weight_decay == 0.0
-            && gradient_accumulation == 1;
-        let dampening = if count > 0 { dampening } else { 0.0 };
+            && gradient_accumulation == 1
+    }
+
+    /// The constants of the update that `count` came before, and the momentum's sum, of a rule that [is descent](Self::is_descent).
+    pub fn descent(
+        &mut self,
+        count: u64,
+        learning_rate: f64,
+    ) -> (Descent, Option<&mut FlatParameters>) {
+        let dampening = if count > 0 { self.spec.dampening } else { 0.0 };
         let descent = Descent {
             rate: learning_rate as f32,
-            momentum: momentum as f32,
+            momentum: self.spec.momentum as f32,
             share: (1.0 - dampening) as f32,
-            nesterov,
+            nesterov: self.spec.nesterov,
         };
-        is_alone.then(|| (descent, self.memory.first_mut()))
+        (descent, self.memory.first_mut())
     }
 
     /// Put in the place of the gradient what is to be taken off the weights; `count` updates came before.

@@ -8,10 +8,10 @@
 //! |---|---|---|
 //! | training begins | sends `Beginning` and shapes, then the weights and what the update rule remembers | receive them |
 //! | a step, while its forward pass is computed | sum of `Notes`: checksum, wait, a request to stop | the same |
-//! | rank 0 waits for a score, once a second | notes with `later` | answer with their notes, and wait for the next |
+//! | rank 0 waits for a score, once a second | notes with `Turn::Later` | answer with their notes, and wait for the next |
 //! | the dense layers' gradients are there | mean of them, unless GPUs sum | the same |
 //! | all gradients are there | mean of the others and the losses | the same |
-//! | rank 0 makes no more steps | notes with `over`, if there were to be more | end their step |
+//! | rank 0 makes no more steps | notes with `Turn::Over`, if there were to be more | end their step |
 //! | training ends | sends `Ending`; all wait for one another | receive it |
 
 mod meeting;
@@ -32,7 +32,7 @@ use crate::model::Network;
 use anyhow::{Error, Result, ensure};
 use burn::tensor::Tensor;
 use meeting::{connect, meet_on_gpus, timeout};
-use notes::{Notes, compare};
+use notes::{Notes, Turn, compare};
 use runboard::console;
 use runboard::error::{ExitError, FAILURE, LOST_RANK, exit_code};
 use runboard::launch::Launch;
@@ -220,12 +220,13 @@ impl Ranks {
             while let Some(sum) = told.take() {
                 let sums = group.finish_sum(sum)?;
                 let (notes, checksums, all_waits) = Notes::of_sums(&sums);
-                if notes.over {
-                    return Ok(false);
-                }
-                if notes.later {
-                    told = Some(tell(group));
-                    continue;
+                match notes.turn {
+                    Turn::Over => return Ok(false),
+                    Turn::Later => {
+                        told = Some(tell(group));
+                        continue;
+                    }
+                    Turn::Now => {}
                 }
                 compare(step, checksums, group.members())?;
                 stop = notes.stop;
@@ -270,8 +271,9 @@ impl Ranks {
         }))
     }
 
-    /// In the place of a step, tell the others these notes. Returns what all of them say.
-    fn tell(&mut self, notes: Notes) -> Result<Notes> {
+    /// On rank 0, in the place of a step: tell the others what it does. Returns what all of them say.
+    fn tell(&mut self, turn: Turn) -> Result<Notes> {
+        let notes = Notes { stop: false, turn };
         let sums = notes.to_sum(self.group.members().len(), None);
         let sums = self.group.all_reduce(sums)?;
         Ok(Notes::of_sums(&sums).0)
@@ -284,11 +286,7 @@ impl Ranks {
         if self.next >= self.end || self.heard.elapsed() < pause {
             return false;
         }
-        let later = Notes {
-            later: true,
-            ..Notes::default()
-        };
-        let told = self.tell(later);
+        let told = self.tell(Turn::Later);
         self.heard = Instant::now();
         told.is_ok_and(|said| said.stop)
     }
@@ -300,11 +298,7 @@ impl Ranks {
             ensure!(!self.is_summing, "the others wait for the sums of a step");
             if self.next < self.end {
                 // They are in the next step, or about to begin it.
-                let over = Notes {
-                    over: true,
-                    ..Notes::default()
-                };
-                self.tell(over)?;
+                self.tell(Turn::Over)?;
             }
             self.group.broadcast(serde_json::to_vec(ending)?)
         };

@@ -8,17 +8,28 @@ use anyhow::{Result, bail};
 pub struct Notes {
     /// A rank's supervisor was asked to stop.
     pub stop: bool,
-    /// Rank 0 makes no more steps.
-    pub over: bool,
-    /// Rank 0 makes the step later, and is alive: they say it all again.
-    pub later: bool,
+    /// What rank 0 does.
+    pub turn: Turn,
+}
+
+/// What rank 0 does next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// It makes the step.
+    #[default]
+    Now,
+    /// It makes the step later, and is alive: they say it all again.
+    Later,
+    /// It makes no more steps.
+    Over,
 }
 
 impl Notes {
     /// What a rank adds to a sum, with its numbers if it takes part: the checksum of its weights, 0 where none is
     /// compared, and how many seconds it waited for its batch. The sums then have those of all ranks, in order.
     pub fn to_sum(self, ranks: usize, own: Option<(usize, f32, f32)>) -> Vec<f32> {
-        let notes = [self.stop, self.over, self.later].map(|it| f32::from(u8::from(it)));
+        let notes = [self.stop, self.turn == Turn::Over, self.turn == Turn::Later];
+        let notes = notes.map(|it| f32::from(u8::from(it)));
         let mut values = notes.to_vec();
         values.resize(notes.len() + 2 * ranks, 0.0);
         if let Some((rank, checksum, waited)) = own {
@@ -33,7 +44,12 @@ impl Notes {
         let (notes, numbers) = sums.split_at(3);
         let (checksums, waits) = numbers.split_at(numbers.len() / 2);
         let [stop, over, later] = [0, 1, 2].map(|at| notes[at] > 0.0);
-        (Notes { stop, over, later }, checksums, waits)
+        let turn = match (over, later) {
+            (true, _) => Turn::Over,
+            (false, true) => Turn::Later,
+            (false, false) => Turn::Now,
+        };
+        (Notes { stop, turn }, checksums, waits)
     }
 }
 
@@ -113,17 +129,15 @@ mod tests {
 
     #[test]
     fn numbers_of_a_rank_are_at_its_place_in_the_sums() {
-        let notes = |stop, later| Notes {
-            stop,
-            over: false,
-            later,
-        };
-        let one = notes(false, false).to_sum(2, Some((0, 7.0, 0.25)));
-        let other = notes(true, false).to_sum(2, Some((1, 8.0, 0.5)));
-        let sums: Vec<f32> = one.iter().zip(&other).map(|(a, b)| a + b).collect();
-        let (all, checksums, waits) = Notes::of_sums(&sums);
-        assert!(all.stop && !all.over && !all.later);
-        assert_eq!((checksums, waits), (&[7.0, 8.0][..], &[0.25, 0.5][..]));
-        assert_eq!(notes(false, true).to_sum(2, None).len(), one.len());
+        let notes = |stop, turn| Notes { stop, turn };
+        for turn in [Turn::Now, Turn::Later, Turn::Over] {
+            let one = notes(false, turn).to_sum(2, Some((0, 7.0, 0.25)));
+            let other = notes(true, Turn::Now).to_sum(2, Some((1, 8.0, 0.5)));
+            let sums: Vec<f32> = one.iter().zip(&other).map(|(a, b)| a + b).collect();
+            let (all, checksums, waits) = Notes::of_sums(&sums);
+            assert_eq!((all.stop, all.turn), (true, turn));
+            assert_eq!((checksums, waits), (&[7.0, 8.0][..], &[0.25, 0.5][..]));
+            assert_eq!(notes(false, turn).to_sum(2, None).len(), one.len());
+        }
     }
 }
