@@ -37,10 +37,7 @@ impl AverageSchedule {
     /// Decay in the step that is the `step`-th, counted from 0, if that one updates the average.
     fn decay(&self, step: u64) -> Option<f64> {
         let taken = step + 1;
-        if self.spec.name == spec::AverageName::None {
-            return None;
-        }
-        if (taken as f64) < self.start {
+        if (taken as f64) < self.start && self.spec.name != spec::AverageName::None {
             return Some(0.0);
         }
         let period = self.accumulation * self.spec.every;
@@ -62,7 +59,7 @@ impl AverageSchedule {
                 let is_updated = last_update > 0 && last_update as f64 >= self.start;
                 Some(if is_updated { 1.0 } else { 0.0 })
             }
-            _ => None,
+            spec::AverageName::Ema | spec::AverageName::Lookahead | spec::AverageName::None => None,
         }
     }
 }

@@ -116,16 +116,15 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks to stop as `signal` would. After a request that another host has passed on it is the first of this host's, and forces
-    /// nothing. That the time is almost up is said to all hosts at about the same time: what was passed on was that, too.
+    /// Asks to stop as `signal` would. That the time is almost up is said to all hosts at about the same time: what another one
+    /// has passed on meanwhile was that, too.
     pub fn request(&self, signal: i32) {
         self.count(signal, |requests| {
             let was_passed_on = mem::take(&mut requests.is_passed_on);
             if signal == SIGUSR1 && was_passed_on {
                 requests.first = Some(signal);
             }
-            let insists = !was_passed_on && ![SIGHUP, SIGUSR1].contains(&signal);
-            requests.count + usize::from(insists)
+            requests.count + usize::from(![SIGHUP, SIGUSR1].contains(&signal))
         });
     }
 
@@ -137,12 +136,18 @@ impl Shutdown {
         });
     }
 
-    /// As [`Shutdown::request_once`], for a host that was asked to stop and does not tell by what.
+    /// Asks to stop as `signal` would, unless that was asked already, for another host that was asked to and does not tell by what.
+    /// It does not count: the first signal that this host gets after it forces nothing.
     pub fn pass_on(&self, signal: i32) {
         self.count(signal, |requests| {
             requests.is_passed_on |= requests.first.is_none();
-            requests.count.max(1)
+            requests.count
         });
+    }
+
+    /// Whether another host was asked to stop, and nobody has asked here.
+    pub fn is_passed_on(&self) -> bool {
+        self.lock().is_passed_on
     }
 
     /// Forces a stop as `signal` would that comes again.
@@ -360,11 +365,28 @@ mod tests {
     #[test]
     fn first_signal_of_a_host_forces_nothing_after_what_another_one_has_passed_on() {
         let shutdown = Shutdown::new();
+        assert!(!shutdown.is_passed_on());
         shutdown.pass_on(SIGTERM);
+        assert!(shutdown.is_passed_on());
         shutdown.request(SIGINT);
-        assert!(!shutdown.forced());
+        assert!(!shutdown.forced() && !shutdown.is_passed_on());
         shutdown.request(SIGINT);
         assert!(shutdown.forced());
+        // Whenever it is passed on, and again and again.
+        for signal in [SIGHUP, SIGUSR1] {
+            let [before, after] = [Shutdown::new(), Shutdown::new()];
+            before.request(signal);
+            before.pass_on(SIGTERM);
+            after.pass_on(SIGTERM);
+            after.request(signal);
+            for shutdown in [before, after] {
+                shutdown.pass_on(SIGTERM);
+                shutdown.request(SIGTERM);
+                assert!(!shutdown.forced(), "{signal}");
+                shutdown.request(SIGTERM);
+                assert!(shutdown.forced(), "{signal}");
+            }
+        }
     }
 
     /// This test again, in a process of its own, which the variable tells to play the other side, and which

@@ -405,9 +405,15 @@ impl Entry {
         let run = self.run()?;
         match self.run_state() {
             Some(state) if state.is_under_way() => None,
-            // Its evaluator has ended because none was left, unless somebody has taken the journal away since. To look at
-            // every checkpoint of every run takes longer than all else that a list does.
-            Some(state) if state.is_finished() && run.evaluations().is_file() => Some(0),
+            // Its evaluator has ended because none was left, unless somebody has trained on by the trainer alone, or taken the
+            // journal away since. To look at every checkpoint of every run takes longer than all else that a list does.
+            Some(state)
+                if state.is_finished()
+                    && self.statuses().is_evaluated()
+                    && run.evaluations().is_file() =>
+            {
+                Some(0)
+            }
             _ => Some(overview::unscored(run)),
         }
     }

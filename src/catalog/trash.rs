@@ -189,7 +189,7 @@ impl Trash {
         let points = run::points(directory);
         if let Some(point) = points.iter().find(|it| supervisor::is_locked(it)) {
             bail_user!(
-                "{} is starting; to stop it: {}",
+                "{} is at work; to stop it: {}",
                 point.id(),
                 commands::stop(point)
             );
@@ -763,7 +763,7 @@ mod tests {
         let _lock = Lock::take(&point, Role::Supervisor).unwrap();
         let error = trash.put(&sweep).unwrap_err().to_string();
         assert!(
-            error.starts_with("a/20261126-040800/001-seed=1 is starting; to stop it: "),
+            error.starts_with("a/20261126-040800/001-seed=1 is at work; to stop it: "),
             "{error}"
         );
         assert!(!runs.path().join(".trash").exists());

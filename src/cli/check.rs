@@ -271,7 +271,7 @@ impl Checked<'_> {
                         "method": definition.method.name(),
                         "settings": sweep.points.len() / definition.seeds.len(),
                         "seeds": definition.seeds,
-                        "parallel": definition.parallel,
+                        "parallel": sweep.at_once(),
                         "points": points?,
                     },
                 })
@@ -393,7 +393,7 @@ fn points(
         count(points / seeds, "setting"),
         count(seeds, "seed"),
         count(points, "point"),
-        definition.parallel
+        sweep.at_once()
     );
     let room = console::columns().map(|columns| columns.saturating_sub(4)); // beside `#   `
     for line in overview::table(rows, &[], room) {
@@ -450,7 +450,7 @@ fn points(
         bytes(paces.disk(sweep, steps))
     )?;
     let told = match on_gpu {
-        true => format!(" {} at once,", definition.parallel),
+        true => format!(" {} at once,", sweep.at_once()),
         false => String::new(),
     };
     let [training, evaluation, starts] = seconds(paces, sweep, steps, device);
@@ -469,7 +469,7 @@ fn points(
 fn seconds(paces: &Paces, sweep: &Sweep, steps: &[u64], device: &str) -> [f64; 3] {
     // The cores are shared, GPUs are not.
     let at_once = match DeviceName::is_gpu(device) {
-        true => sweep.definition.parallel as f64,
+        true => sweep.at_once() as f64,
         false => 1.0,
     };
     paces.seconds(sweep, steps).map(|seconds| seconds / at_once)
@@ -491,7 +491,7 @@ fn threads(sweep: &Sweep) -> String {
     let told: Vec<String> = numbers.iter().map(usize::to_string).collect();
     let most = numbers.last().copied().unwrap_or(1);
     let room = (cores / most).max(1);
-    let wait = match room < sweep.definition.parallel {
+    let wait = match room < sweep.at_once() {
         true => format!(
             "; as {} have room for {room} at once, others wait",
             count(cores, "core")

@@ -61,7 +61,10 @@ pub fn notes(spec: &Spec, images: usize) -> Vec<String> {
             spec.average.every
         ));
     }
-    if spec.average.name == AverageName::Lookahead && spec.optimizer.ema_decay > FAST_DECAY {
+    if spec.average.name == AverageName::Lookahead
+        && spec.optimizer.ema_decay > FAST_DECAY
+        && spec.average.power == 0.0
+    {
         notes.push(format!(
             "with average.name lookahead and optimizer.ema_decay {} the weights keep {} of their way each time that the average \
              is updated; 0.5 is usual, with average.every 5",

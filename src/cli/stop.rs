@@ -83,15 +83,21 @@ fn stop_sweep(sweep: &ProcessDir, now: bool, notify: impl Fn(&str)) -> Result<bo
     let options = StopOptions::new(now, &how_to_insist);
     let sweeps = supervisor::stop(sweep, options, &notify);
     let jobs = cancel_waiting_jobs(sweep);
-    // Those that somebody resumed by themselves, or whose sweep was killed just now.
+    // Those that somebody resumed by themselves, or whose sweep was killed just now. One that is just starting has the state of before.
     let points = points(sweep).into_iter().filter(|point| {
         let state = Statuses::read(point).state(point);
-        state.is_some_and(RunState::is_under_way)
+        state.is_some_and(RunState::is_under_way) || supervisor::is_locked(point)
     });
     // All are asked before one is waited for, whatever comes of any; the first error is told.
-    let asked = points.map(|point| Stopping::ask(ProcessDir::clone(&point), options));
-    let asked: Vec<Result<Stopping>> = asked.collect();
-    let points = asked.into_iter().map(|asked| asked?.wait(&notify));
+    let asked = points.map(|point| {
+        let asked = Stopping::ask(ProcessDir::clone(&point), options);
+        (point.id(), asked)
+    });
+    let asked: Vec<(String, Result<Stopping>)> = asked.collect();
+    let wait = |(id, asked): (String, Result<Stopping>)| {
+        asked?.wait(|notice| notify(&format!("{id}: {notice}")))
+    };
+    let points = asked.into_iter().map(wait);
     let stopped: Vec<Result<bool>> = [sweeps, jobs].into_iter().chain(points).collect();
     let was_running: Vec<bool> = stopped.into_iter().collect::<Result<_>>()?;
     Ok(was_running.contains(&true))

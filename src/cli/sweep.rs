@@ -182,7 +182,7 @@ fn start(
         console::line(format_args!(
             "{path}: {}, {} at once",
             count(sweep.points.len(), "point"),
-            sweep.definition.parallel
+            sweep.at_once()
         ));
     }
     let session = supervise::Session {

@@ -171,8 +171,19 @@ impl Statuses {
         })
     }
 
+    /// Whether an evaluator has come to the end of what was trained.
+    pub fn is_evaluated(&self) -> bool {
+        let eval = self.eval.as_ref();
+        let eval = eval.filter(|eval| eval.process.state == ProcessState::Finished);
+        let train = self.train.as_ref();
+        eval.is_some_and(|eval| train.is_none_or(|train| !is_before(eval, train)))
+    }
+
     /// What ended the run: the trainer's word, or the evaluator's, or the supervisor's; or which of them said nothing and is gone.
     pub fn error(&self, run: &RunDir) -> Option<String> {
+        if self.was_stopped() {
+            return None; // also where a process has died before
+        }
         let train = self.train.as_ref().map(Status::process);
         let eval = self.eval.as_ref().map(Status::process);
         let supervisor = self.supervisor.as_ref().map(Status::process);
@@ -185,9 +196,6 @@ impl Statuses {
     fn killed(&self, run: &RunDir) -> Option<String> {
         let is_over = |state| matches!(state, RunState::Stopped | RunState::Failed);
         self.state(run).filter(|state| is_over(*state))?;
-        if self.was_stopped() {
-            return None;
-        }
         let gone = [
             (
                 "trainer",
@@ -206,15 +214,20 @@ impl Statuses {
         Some(format!("the {name} was killed, or ended without a word"))
     }
 
-    /// Whether the supervisor says that the run was stopped, and so not ended by a process of its that has died: it was killed
-    /// because the run was to stop at once, or was about to be started again.
+    /// Whether the supervisor says that the run was stopped, and so not ended by a process of its that has died: that was killed
+    /// on request, or waited for its restart.
     fn was_stopped(&self) -> bool {
         let (Some(supervisor), Some(train)) = (&self.supervisor, &self.train) else {
             return false;
         };
-        // A trainer that was started by hand since is no child of it.
-        let its_child = train.process.started <= supervisor.process.heartbeat;
-        supervisor.process.state == ProcessState::Stopped && its_child
+        // One that was started by hand since is no child of it.
+        let is_child = |process: &Process| process.started <= supervisor.process.heartbeat;
+        let has_trained = [ProcessState::Finished, ProcessState::Stopped];
+        let evaluator = self.eval.as_ref().map(Status::process);
+        let evaluator = evaluator.filter(|_| has_trained.contains(&train.process.state));
+        supervisor.process.state == ProcessState::Stopped
+            && is_child(&train.process)
+            && evaluator.is_none_or(is_child)
     }
 }
 
@@ -335,6 +348,30 @@ mod tests {
     }
 
     #[test]
+    fn evaluator_that_fails_after_a_stop_is_no_failure_unless_somebody_has_started_it_since() {
+        let (_directory, run) = run();
+        let mut train = TrainStatus::new(Process::current());
+        train.process.state = ProcessState::Finished;
+        train.save(&run).unwrap();
+        let mut eval = EvalStatus::new(Process::current());
+        eval.process.state = ProcessState::Failed;
+        eval.process.error = Some("no memory".to_owned());
+        let mut supervisor = SupervisorStatus::new(Process::current(), None);
+        supervisor.process.state = ProcessState::Stopped;
+        supervisor.save(&run).unwrap();
+        let found = |eval: &EvalStatus| {
+            let mut eval = eval.clone();
+            eval.save(&run).unwrap();
+            let statuses = Statuses::read(&run);
+            (statuses.state(&run), statuses.error(&run))
+        };
+        assert_eq!(found(&eval), (Some(RunState::Stopped), None));
+        eval.process.started += chrono::TimeDelta::hours(1);
+        let failed = (Some(RunState::Failed), eval.process.error.clone());
+        assert_eq!(found(&eval), failed);
+    }
+
+    #[test]
     fn state_of_a_part_that_is_trained_is_stopped_and_of_an_early_end_stopped_early() {
         let mut train = TrainStatus::new(Process::current());
         assert_eq!(train.finished_as(), RunState::Finished);
@@ -425,7 +462,7 @@ mod tests {
                 &[],
                 RunState::Stopped,
             ),
-            // It was to start the trainer again.
+            // The trainer was about to be started again.
             (
                 Failed,
                 Running,

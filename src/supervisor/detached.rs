@@ -147,12 +147,13 @@ pub fn stop(run: &ProcessDir, options: StopOptions, notify: impl Fn(&str)) -> Re
 }
 
 /// A run, or a sweep, whose processes were asked to stop.
+#[must_use = "nobody waits for their end"]
 pub struct Stopping<'a> {
     run: ProcessDir,
     options: StopOptions<'a>,
     /// Those that were asked.
     targets: Vec<Target>,
-    /// Those of a supervisor are its own to stop.
+    /// Those that the supervisor among them stops.
     children: Vec<Target>,
     begin: Instant,
 }
@@ -601,13 +602,18 @@ mod tests {
         let asked = trainers
             .each_ref()
             .map(|it| Stopping::ask(ProcessDir::clone(&it.fake.run), options).unwrap());
-        for Trainer {
-            fake, mut process, ..
-        } in trainers
-        {
-            assert!(fake.file("train.stop.json").exists());
+        let mut runs = Vec::new();
+        for trainer in trainers {
+            assert!(trainer.fake.file("train.stop.json").exists());
+            let Trainer {
+                fake,
+                mut process,
+                _lock: lock,
+            } = trainer;
             process.kill().unwrap();
             process.wait().unwrap();
+            drop(lock);
+            runs.push(fake);
         }
         for stopping in asked {
             assert!(stopping.wait(|notice| panic!("{notice}")).unwrap());

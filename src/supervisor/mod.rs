@@ -275,7 +275,7 @@ impl Supervisor<'_> {
         } else if shutdown.requested().is_some() && !self.status.stopping {
             // One that a child may get from others as well without taking it for a second request.
             let signal = Signal::SIGHUP;
-            (signal, self.stop_note())
+            (signal, self.stop_note(shutdown.is_passed_on()))
         } else {
             return;
         };
@@ -287,8 +287,8 @@ impl Supervisor<'_> {
         display.note(&note); // last: a terminal may let its writer wait
     }
 
-    /// What follows from a stop.
-    fn stop_note(&self) -> String {
+    /// What follows from a stop, which another host may have passed on.
+    fn stop_note(&self, is_passed_on: bool) -> String {
         let trained = self.trainer.status().map(|status| status.process.state);
         match trained {
             Some(ProcessState::Finished) if self.trainer.is_done() => format!(
@@ -298,6 +298,10 @@ impl Supervisor<'_> {
                     .status()
                     .map_or_else(String::new, overview::how_trained)
             ),
+            _ if is_passed_on => {
+                "stopping after a last checkpoint, as another host was asked to; ask twice to end at once, without it"
+                    .to_owned()
+            }
             _ => {
                 "stopping after a last checkpoint; ask again to end at once, without it".to_owned()
             }

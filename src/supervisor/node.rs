@@ -7,7 +7,7 @@ use super::restart::{Crash, RestartPolicy};
 use super::silence::Silence;
 use crate::compute;
 use crate::console;
-use crate::error::{BAD_INPUT, DIVERGED, LOST_RANK, NOT_MET};
+use crate::error::{BAD_INPUT, DIVERGED, LOST_RANK};
 use crate::launch::Launch;
 use crate::parent::{KILLED_ENDS, end_child};
 use crate::paths;
@@ -93,14 +93,6 @@ pub fn supervise_ranks(
                 if had_begun {
                     policy.begin_anew(); // whatever kept the ranks from meeting before has passed
                 }
-                console::timed(format_args!("{} to meet again", names(launch)));
-                options.delay
-            }
-            // It has trained, and then waited in vain for the others to meet again, after a rollback.
-            End::Failed { status, began, .. }
-                if began.is_some() && status.code() == Some(NOT_MET) =>
-            {
-                policy.begin_anew();
                 console::timed(format_args!("{} to meet again", names(launch)));
                 options.delay
             }
@@ -481,19 +473,6 @@ mod tests {
         let script = format!("{session}\n{ends}");
         let ended = supervise(&fake(&script), &Shutdown::new(), options());
         assert_eq!(ended, (0, 8));
-    }
-
-    #[test]
-    fn ranks_that_have_trained_and_do_not_meet_again_are_started_again() {
-        // After a rollback, when the others do not come.
-        let script = "[ $(wc -l <starts) -gt 2 ] && exit 0; echo 7 >$7; sleep 0.1; exit 6";
-        assert_eq!(
-            supervise(&fake(script), &Shutdown::new(), options()),
-            (0, 4)
-        );
-        // But not for ever.
-        let (code, starts) = supervise(&fake("exit 6"), &Shutdown::new(), options());
-        assert_eq!((code, starts), (1, 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::error::{BAD_INPUT, DIVERGED, NOT_MET};
+use crate::error::{BAD_INPUT, DIVERGED, LOST_RANK, NOT_MET};
 
 /// The longest wait before a restart.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -102,7 +102,9 @@ impl RestartPolicy {
         if crash.code == Some(DIVERGED) {
             return Err("training would diverge again".to_owned());
         }
-        if self.limit.is_some() && last == Some(crash) && crash.code.is_some() {
+        // Whether the others come says nothing of the next time.
+        let is_own = crash.code.is_some() && crash.code != Some(LOST_RANK);
+        if self.limit.is_some() && last == Some(crash) && is_own {
             return Err("same exit code at the same step as last time".to_owned());
         }
         self.retry_delay()

@@ -97,7 +97,7 @@ impl Block<'_> {
         };
         let id = self.paint.bold(self.results.id);
         let points = count(self.results.sweep.points.len(), "point");
-        let parallel = self.results.sweep.definition.parallel;
+        let parallel = self.results.sweep.at_once();
         cut(
             &format!("{id}   {state}   {points}, {parallel} at once"),
             self.width,
@@ -204,7 +204,7 @@ impl Block<'_> {
         let all = self.results.sweep.points.iter().zip(self.results.progress);
         let all = all.zip(self.results.judged());
         let running: Vec<_> = all
-            .filter(|((_, progress), _)| progress.state.is_some_and(RunState::is_under_way))
+            .filter(|((_, progress), _)| progress.is_under_way())
             .collect();
         let names = running
             .iter()

@@ -126,7 +126,7 @@ impl Sweep {
         )?;
         let (points, specs): (Vec<Point>, Vec<Spec>) = points.into_iter().unzip();
         if !is_local && section.root().get("parallel").is_none() {
-            definition.parallel = points.len().min(MAX_PARALLEL);
+            definition.parallel = MAX_PARALLEL; // all, and those that are added later
         }
         let sweep = Sweep {
             base: base.clone(),
@@ -157,6 +157,11 @@ impl Sweep {
             points,
             weights_from: None,
         })
+    }
+
+    /// How many points run at once.
+    pub fn at_once(&self) -> usize {
+        self.definition.parallel.min(self.points.len())
     }
 
     /// The point of this number.
@@ -245,15 +250,7 @@ impl Sweep {
     /// # Errors
     /// A user error if a point would go, if the decisions of a halving would change, and for whatever is wrong.
     pub fn extended(&self, overrides: &[Override], gpus: usize) -> Result<Self> {
-        let mut section = self.definition.to_value();
-        // All at once then means those that are added, too.
-        if self.definition.launcher != Launcher::Local
-            && self.definition.parallel == self.points.len()
-            && let Value::Mapping(section) = &mut section
-        {
-            section.remove("parallel");
-        }
-        let section = Section::of_values(section).with(overrides)?;
+        let section = Section::of_values(self.definition.to_value()).with(overrides)?;
         let extended = Sweep::new(&self.base, &section, Some(gpus))?;
         let (before, after) = (&self.definition, &extended.definition);
         let shown = || {

@@ -94,6 +94,11 @@ impl Progress {
         }
     }
 
+    /// Whether its processes are at work.
+    pub fn is_under_way(&self) -> bool {
+        self.state.is_some_and(RunState::is_under_way)
+    }
+
     /// Whether it has failed or diverged.
     pub fn has_failed(&self) -> bool {
         self.end.is_some_and(End::is_failure)
@@ -114,7 +119,7 @@ impl Progress {
         PointState {
             steps,
             done: self.done,
-            running: self.state.is_some_and(RunState::is_under_way),
+            running: self.is_under_way(),
             withheld: self.damage.is_some(),
             end: self.end,
             scores: scores.collect(),

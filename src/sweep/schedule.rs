@@ -105,7 +105,7 @@ pub enum Decision {
         score: f64,
         /// The target.
         target: f64,
-        /// What it was scored by; not told by an earlier version, whose sweeps kept it.
+        /// What it was scored by. Earlier versions did not say: that counts for any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metric: Option<MetricName>,
     },

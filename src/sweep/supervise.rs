@@ -21,7 +21,7 @@ use crate::compute::Machine;
 use crate::files::write_atomic;
 use crate::overview::unscored;
 use crate::run::{
-    self, Lock, Process, ProcessState, Provenance, Role, RunDir, RunState, Status, StopRequests,
+    self, Lock, Process, ProcessState, Provenance, Role, RunDir, Status, StopRequests,
     SupervisorStatus, SweepStatus, TrainStatus, data,
 };
 use crate::shutdown::{Shutdown, can_go_on_after_a_pause, stop_like_a_terminal};
@@ -245,9 +245,7 @@ impl<'a> Supervisor<'a> {
         }
         self.looked = Some(Instant::now());
         for index in 0..self.points.len() {
-            let is_under_way = self.progress[index]
-                .state
-                .is_some_and(RunState::is_under_way);
+            let is_under_way = self.progress[index].is_under_way();
             let is_damaged = self.progress[index].damage.is_some(); // which somebody may mend
             if self.executor.is_running(index) || is_under_way || is_damaged {
                 self.read(index);
@@ -355,8 +353,7 @@ impl<'a> Supervisor<'a> {
     /// Whether there is nothing that could go on without somebody who resumes what they stopped.
     fn only_withheld(&self) -> bool {
         let all = self.points.iter().zip(&self.progress);
-        let mut running =
-            all.filter(|(_, progress)| progress.state.is_some_and(RunState::is_under_way));
+        let mut running = all.filter(|(_, progress)| progress.is_under_way());
         self.states().iter().any(|state| state.withheld)
             && running.next().is_none()
             && self.next() == Next::Start(Vec::new())
@@ -436,13 +433,11 @@ impl<'a> Supervisor<'a> {
         let begun = session.directory.run(point);
         if begun.as_ref().is_some_and(supervisor::is_locked) {
             // By processes of a session that was killed, which are about to end, or of somebody who has resumed it.
-            let is_under_way =
-                |progress: &Progress| progress.state.is_some_and(RunState::is_under_way);
-            let was_under_way = is_under_way(&self.progress[index]);
+            let was_under_way = self.progress[index].is_under_way();
             self.read(index);
-            if is_under_way(&self.progress[index]) && !was_under_way {
+            if self.progress[index].is_under_way() && !was_under_way {
                 display.line(&format!(
-                    "{}: somebody has resumed it; its end is waited for",
+                    "{}: processes of it are at work, which this session has not started; their end is waited for",
                     point.name
                 ));
             }
@@ -599,7 +594,7 @@ impl<'a> Supervisor<'a> {
                 display.line(&format!("{name}: stopped after {done} of {steps} steps"));
             }
             // Somebody else is at it.
-            (None, _) if progress.state.is_some_and(RunState::is_under_way) => {}
+            (None, _) if progress.is_under_way() => {}
             (None, Ended::Well)
                 if (done, progress.evaluations.len()) != self.points[index].before =>
             {

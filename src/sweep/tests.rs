@@ -116,7 +116,7 @@ fn definition_and_points_are_read_back_from_yaml_as_written() {
         "--partition=a --time=30 --mem=8G --gpus-per-task=2 --ntasks=1 --exclusive"
     );
     // All of them, whatever this machine has, and those that are added.
-    assert_eq!(found.definition.parallel, 5);
+    assert_eq!(found.at_once(), 5);
     for (settings, parallel) in [
         (&["sweep.seeds=8"][..], 8),
         (&["sweep.seeds=8", "sweep.parallel=3"], 3),
@@ -126,7 +126,7 @@ fn definition_and_points_are_read_back_from_yaml_as_written() {
             .map(|it| Override::parse(it).unwrap())
             .collect();
         let extended = found.extended(&settings, 0).unwrap();
-        assert_eq!(extended.definition.parallel, parallel, "{settings:?}");
+        assert_eq!(extended.at_once(), parallel, "{settings:?}");
     }
     let text = serde_yaml::to_string(&found.definition).unwrap();
     let read: Definition = serde_yaml::from_str(&text).unwrap();

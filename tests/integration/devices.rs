@@ -193,7 +193,7 @@ fn gradients_that_travel_in_bf16_train_nearly_as_others_do() {
     let four = devices(4);
     project.succeed(&with_sets(&["resume", run.to_str().unwrap()], &[&four]));
     let log = fs::read_to_string(run.join("train.log")).unwrap();
-    assert!(log.contains("4 devices train, but 2 before"), "{log}");
+    assert!(log.contains("4 devices train now, 2 before"), "{log}");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn ranks_end_with_their_trainer_and_another_number_of_them_goes_on() {
     let steps = format!("train.steps={}", begun + 20);
     let done = project.succeed(&with_sets(&["resume", "recipe"], &[&devices(3), &steps]));
     let warning =
-        "3 devices train, but 2 before: the last bits of the weights depend on the number";
+        "3 devices train now, 2 before: the last bits of the weights depend on the number";
     let log = fs::read_to_string(run.join("train.log")).unwrap();
     assert!(log.contains(warning), "{log}\n{}", done.out);
     assert_eq!(checkpoints(&run).pop(), Some(begun + 19));

@@ -265,7 +265,7 @@ fn trainer_of_the_first_host_that_freezes_is_killed_and_all_begin_again() {
     });
     signal(&nodes[0], Signal::SIGINT);
     let [zero, one] = nodes.map(end);
-    assert_eq!((zero.code, one.code), (Some(130), Some(129)), "{}", one.err);
+    assert_eq!((zero.code, one.code), (Some(130), Some(143)), "{}", one.err);
     let killed = "the trainer gives no sign of life for 20 s: it is frozen, or waits for a disk; it is killed";
     assert!(zero.out.contains(killed), "{}", zero.out);
 }
@@ -349,7 +349,7 @@ fn ranks_end_with_the_supervisor_of_their_host() {
     let rank = children(pid(&one))[0];
     signal(&zero, Signal::SIGKILL);
     zero.wait_with_output().unwrap();
-    assert_eq!(end(one).code, Some(129));
+    assert_eq!(end(one).code, Some(143));
     wait_for("the end of all ranks", || {
         (is_gone(trainer) && is_gone(rank)).then_some(())
     });
@@ -524,7 +524,7 @@ fn runs_at_one_port_are_told_apart() {
     let [zero, one] = nodes.map(end);
     assert_eq!(zero.code, Some(130), "{}\n{}", zero.out, zero.err);
     assert!(!zero.out.contains("restart"), "{}", zero.out);
-    assert_eq!(one.code, Some(129), "{}\n{}", one.out, one.err);
+    assert_eq!(one.code, Some(143), "{}\n{}", one.out, one.err);
 }
 
 #[test]
@@ -536,7 +536,7 @@ fn host_that_keeps_the_run_may_be_detached() {
     let run = hosts.under_way();
     assert_eq!(status(&run, "train").unwrap()["ranks"], 2);
     hosts.projects[0].succeed(&["stop", "recipe"]);
-    assert_eq!(end(one).code, Some(129));
+    assert_eq!(end(one).code, Some(143));
     // Who torchrun has started is none that may go on without it.
     let project = Project::new();
     let mut torchrun = project.command(&["run", "small", "--detach"]);

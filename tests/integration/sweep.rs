@@ -1,8 +1,8 @@
 //! Sweeps: killed at any moment and resumed, they end as those that were left alone.
 
 use crate::support::{
-    Done, Project, TINY_NETWORK, at_work, checkpoints, end, journal, json, last_weights, names,
-    status, wait_for,
+    Done, Project, TINY_NETWORK, at_work, checkpoints, end, hold, journal, json, last_weights,
+    names, status, wait_for,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -739,6 +739,34 @@ fn detached_sweep_is_stopped_well_and_its_points_are_runs() {
         "{}",
         refused.err
     );
+}
+
+#[test]
+fn stop_asks_all_points_that_go_on_without_their_sweep_although_one_is_frozen() {
+    let project = project("  parameters: {optimizer.learning_rate: [0.02, 0.05]}\n");
+    project.succeed(&["run", "sweep"]);
+    let runs: Vec<PathBuf> = points(&begun(&project)).into_values().collect();
+    let supervisors: Vec<Pid> = runs
+        .iter()
+        .map(|run| {
+            let run = run.to_str().unwrap();
+            let steps = "train.steps=1000000";
+            project.succeed(&["resume", run, "--set", steps, "--detach"]);
+            let supervisor = || at_work(&status(Path::new(run), "supervisor")?);
+            wait_for("a supervisor", supervisor)
+        })
+        .collect();
+    hold(supervisors[0]);
+    let stop = project.command(&["stop", "sweep"]).spawn().unwrap();
+    let is_stopped = |run: &Path| {
+        let train = status(run, "train").unwrap();
+        (train["process"]["state"] == "stopped").then_some(())
+    };
+    wait_for("the end of the second point", || is_stopped(&runs[1]));
+    kill(supervisors[0], Signal::SIGCONT).unwrap();
+    assert_eq!(end(stop).code, Some(0));
+    is_stopped(&runs[0]).unwrap();
+    assert_eq!(processes(&project), []);
 }
 
 #[test]

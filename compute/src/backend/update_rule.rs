@@ -134,6 +134,7 @@ impl UpdateRule {
         count: u64,
         learning_rate: f64,
     ) -> (Descent, Option<&mut FlatParameters>) {
+        debug_assert!(Self::is_descent(&self.spec));
         let dampening = if count > 0 { self.spec.dampening } else { 0.0 };
         let descent = Descent {
             rate: learning_rate as f32,

@@ -23,7 +23,6 @@ use runboard::checkpoint::queue::EvaluationQueue;
 use runboard::checkpoint::{self, Checkpoint, Rollback};
 use runboard::console;
 use runboard::data::{ChannelStatistics, Images, Share};
-use runboard::error::{ExitError, FAILURE, NOT_MET, exit_code};
 use runboard::files;
 use runboard::launch::Launch;
 use runboard::run::data::TrainingData;
@@ -76,7 +75,10 @@ pub fn train(
     let before = TrainStatus::load(run).ok().flatten();
     let lost_rank = before.as_ref().is_some_and(has_lost_rank);
     let before = before.unwrap_or_else(|| TrainStatus::new(Process::current()));
+    // Until it is restored: who looks meanwhile sees how far the run is.
+    let newest = checkpoint::latest(&run.checkpoints()).ok().flatten();
     let mut status = TrainStatus {
+        step: newest.map_or(0, |newest| newest.step + 1),
         steps: before.steps,
         seconds: before.seconds,
         threads: before.threads,
@@ -122,10 +124,7 @@ fn train_with_rollbacks(
                     Ok(StoppedAtStart(signal)) => return Ok(Completion::Stopped(signal)),
                     Err(error) => error,
                 };
-                return Err(match have_met && exit_code(&error) == NOT_MET {
-                    true => ExitError::new(FAILURE, format!("{error:#}")).into(),
-                    false => error,
-                });
+                return Err(ranks::lost_if(have_met, error));
             }
         };
         let result = trainer.run(stop);
@@ -646,7 +645,11 @@ fn note_ranks(
                 ReducePrecision::Bf16 => "with compute.reduce_precision: bf16 the weights",
             };
             console::warning(format_args!(
-                "{world} devices train, but {before} before: {bits} depend on the number"
+                "{} now, {before} before: {bits} depend on the number",
+                match world {
+                    1 => "1 device trains".to_owned(),
+                    world => format!("{world} devices train"),
+                }
             ));
         }
     }

@@ -160,7 +160,10 @@ impl Blame {
                         None => (silent, Why::Silent),
                     }
                 }
-                Some(end) => (vec![rank], Why::said(end).unwrap_or(Why::Silent)),
+                Some(End::Failed(text) | End::Left(Some(text))) => {
+                    (vec![rank], Why::Said(text.clone()))
+                }
+                Some(End::Left(None)) => (vec![rank], Why::Left),
             };
             return Blame { ranks, why };
         }

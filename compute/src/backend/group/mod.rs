@@ -139,7 +139,7 @@ impl Links {
 
     /// Tell the others why this rank's part is over, and close its connections. Returns how the ranks' parts have ended, as far as
     /// it is known.
-    fn part(&mut self, end: &End, ranks: Ranks) -> Result<Vec<Option<End>>> {
+    fn tell_end(&mut self, end: &End, ranks: Ranks) -> Result<Vec<Option<End>>> {
         // First: rank 0, and the store with it, may be gone as soon as all have told.
         let known = self
             .store()
@@ -582,14 +582,14 @@ impl Group {
     /// store does not answer.
     fn end(&mut self, end: End) -> Option<Blame> {
         let ranks = self.ranks();
-        self.part(move |links| {
-            let known = links.part(&end, ranks)?;
+        self.last_call(move |links| {
+            let known = links.tell_end(&end, ranks)?;
             links.find_blame(known, ranks)
         })
     }
 
     /// Make the last call of a group that has not ended. `None` if that fails, or does not return.
-    fn part<T: Send + 'static>(
+    fn last_call<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&mut Links) -> Result<T> + Send + 'static,
     ) -> Option<T> {
@@ -610,7 +610,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let ranks = self.ranks();
-        self.part(move |links| links.part(&End::Left(None), ranks));
+        self.last_call(move |links| links.tell_end(&End::Left(None), ranks));
     }
 }
 

@@ -34,7 +34,7 @@ use burn::tensor::Tensor;
 use meeting::{connect, meet_on_gpus, timeout};
 use notes::{Notes, Turn, compare};
 use runboard::console;
-use runboard::error::{ExitError, FAILURE, LOST_RANK, exit_code};
+use runboard::error::{ExitError, FAILURE, LOST_RANK, NOT_MET, exit_code};
 use runboard::launch::Launch;
 use runboard::run::RunDir;
 use runboard::shutdown::Shutdown;
@@ -58,16 +58,16 @@ pub(super) struct Ranks {
     /// as an error.
     _processes: Option<RankProcesses>,
     group: Group,
-    /// Where they meet. The group says there that it ends, so this is dropped after it.
+    /// Where they meet. A group that fails says so there, so this is dropped after it.
     _meeting_place: Option<TempDir>,
     recorder: Recorder,
     /// The step whose gradients are summed next.
     next: u64,
     /// Whether this rank has begun to tell the others that it makes it, and has not yet all sums of it.
     is_summing: bool,
-    /// The first step whose sums a GPU may still be at when it is given more: before it, operations are recorded, which waits for
-    /// the GPU without an end.
-    settled: u64,
+    /// The first step before which all operations are recorded. To record them is to wait for the GPU without an end, so until
+    /// then nothing is left that it might be at for ever.
+    recorded_from: u64,
     /// The first step not to make.
     end: u64,
     /// Between two checkpoints.
@@ -86,14 +86,22 @@ pub(super) struct Mean {
     pub asks_to_stop: bool,
 }
 
-/// See [`Ranks`]: by then the gradients' and the updates' operations are recorded.
-fn settled(beginning: &Beginning, spec: &Spec) -> u64 {
+/// See [`Ranks`]: gradients are recorded by their [`CALLS_TO_RECORD`]th pass, Muon's products by so many updates.
+fn recorded_from(beginning: &Beginning, spec: &Spec) -> u64 {
     beginning.first + CALLS_TO_RECORD * spec.optimizer.gradient_accumulation
 }
 
 /// The error of a rank that cannot go on because another one does not: an operation of the group failed by this one.
 fn lost(error: Error) -> Error {
     ExitError::new(LOST_RANK, format!("{error:#}")).into()
+}
+
+/// The same, if the ranks have met before, of one that says that they have not met again: they are lost, and may come back.
+pub(super) fn lost_if(have_met: bool, error: Error) -> Error {
+    match have_met && exit_code(&error) == NOT_MET {
+        true => lost(error),
+        false => error,
+    }
 }
 
 /// The same, unless the error says by its exit code that it is something else, such as bad input.
@@ -154,7 +162,7 @@ impl Ranks {
             _processes: Some(processes),
             recorder: Recorder::default(),
             next: beginning.first,
-            settled: settled(beginning, spec),
+            recorded_from: recorded_from(beginning, spec),
             is_summing: false,
             end: beginning.end,
             checkpoint_every: spec.train.checkpoint_every,
@@ -240,7 +248,7 @@ impl Ranks {
         let (group, recorder) = (&mut self.group, &mut self.recorder);
         let batch = backend::batch_gradients(group, weights, spec, step, batch, recorder, begins);
         let batch = batch.and_then(|batch| {
-            if step < self.settled {
+            if step < self.recorded_from {
                 group.settle()?;
             }
             Ok(batch)
@@ -305,7 +313,7 @@ impl Ranks {
         match (tell(), ending) {
             (Ok(_), _) => drop(self.group.close()),
             (Err(_), Ending::Failed(why, _)) => self.group.leave(why),
-            (Err(_), _) => {}
+            (Err(_), _) => {} // the group has ended, and said why
         }
     }
 

@@ -4,7 +4,7 @@ use super::super::input::{BatchSource, StepInput};
 use super::super::step_rates;
 use super::meeting::{connect, meet_on_gpus, timeout};
 use super::session::{Beginning, Ending, Shapes, tensors};
-use super::{Ranks, lost, lost_unless_told, settled};
+use super::{Ranks, lost, lost_if, lost_unless_told, recorded_from};
 use crate::backend::{self, Optimizer, Recorder};
 use crate::model::Network;
 use anyhow::Result;
@@ -64,11 +64,18 @@ pub fn train_rank(
     stop: &Shutdown,
 ) -> Result<Completion> {
     let spec = run::read_spec(run)?;
+    let mut have_met = false;
     loop {
-        match train_until_ending(run, &spec, launch, files, stop)? {
+        let ending = train_until_ending(run, &spec, launch, files, stop);
+        match ending.map_err(|error| lost_if(have_met, error))? {
             Ending::Finished => return Ok(Completion::Finished),
+            // Rank 0's supervisor passes all requests on as SIGHUP.
+            Ending::Stopped(libc::SIGHUP) => return Ok(Completion::Stopped(libc::SIGTERM)),
             Ending::Stopped(signal) => return Ok(Completion::Stopped(signal)),
-            Ending::Again => files.take_back_sign(),
+            Ending::Again => {
+                files.take_back_sign();
+                have_met = true;
+            }
             Ending::Failed(why, code) => {
                 // One that would repeat itself here ends this rank's supervisor, too.
                 let code = if code == FAILURE { LOST_RANK } else { code };
@@ -105,7 +112,7 @@ fn train_until_ending(
         group,
         recorder: Recorder::default(),
         next: begin.first,
-        settled: settled(&begin, spec),
+        recorded_from: recorded_from(&begin, spec),
         is_summing: false,
         end: begin.end,
         checkpoint_every: spec.train.checkpoint_every,
