@@ -752,20 +752,24 @@ fn stop_asks_all_points_that_go_on_without_their_sweep_although_one_is_frozen() 
             let run = run.to_str().unwrap();
             let steps = "train.steps=1000000";
             project.succeed(&["resume", run, "--set", steps, "--detach"]);
-            let supervisor = || at_work(&status(Path::new(run), "supervisor")?);
-            wait_for("a supervisor", supervisor)
+            wait_for("a trainer that trains on", || {
+                (status(Path::new(run), "train")?["step"].as_u64()? > 60).then_some(())
+            });
+            at_work(&status(Path::new(run), "supervisor").unwrap()).unwrap()
         })
         .collect();
     hold(supervisors[0]);
     let stop = project.command(&["stop", "sweep"]).spawn().unwrap();
-    let is_stopped = |run: &Path| {
-        let train = status(run, "train").unwrap();
-        (train["process"]["state"] == "stopped").then_some(())
-    };
-    wait_for("the end of the second point", || is_stopped(&runs[1]));
+    wait_for("the end of the second point", || {
+        let supervisor = at_work(&status(&runs[1], "supervisor")?);
+        supervisor.is_none().then_some(())
+    });
     kill(supervisors[0], Signal::SIGCONT).unwrap();
     assert_eq!(end(stop).code, Some(0));
-    is_stopped(&runs[0]).unwrap();
+    for run in runs {
+        let train = status(&run, "train").unwrap();
+        assert_eq!(train["process"]["state"], json!("stopped"));
+    }
     assert_eq!(processes(&project), []);
 }
 
