@@ -183,9 +183,10 @@ fn all_points(results: &Results, points: &[Entry]) -> Markup {
         .points
         .iter()
         .zip(results.progress)
-        .zip(states)
-        .zip(results.judged());
-    for (((point, progress), state), judged) in all {
+        .zip(states);
+    let judge = results.judged();
+    for ((point, progress), state) in all {
+        let judged = judge(point, progress);
         let tested = judged.and_then(|(evaluation, _)| evaluation.accuracy);
         let restarts = of_point(points, point).and_then(|it| value(it, "restarts"));
         rows.push(vec![

@@ -202,13 +202,11 @@ impl Block<'_> {
     fn running(&self, space: usize) -> Vec<String> {
         let lines = space.saturating_sub(usize::from(self.session.waiting.is_some()));
         let all = self.results.sweep.points.iter().zip(self.results.progress);
-        let all = all.zip(self.results.judged());
         let running: Vec<_> = all
-            .filter(|((_, progress), _)| progress.is_under_way())
+            .filter(|(_, progress)| progress.is_under_way())
             .collect();
-        let names = running
-            .iter()
-            .map(|((point, _), _)| point.name.chars().count());
+        let judged = self.results.judged();
+        let names = running.iter().map(|(point, _)| point.name.chars().count());
         let longest = names.max().unwrap_or(0).min(room(self.width) / 2);
         let shown = match running.len() > lines {
             true => lines.saturating_sub(1),
@@ -218,10 +216,10 @@ impl Block<'_> {
         let mut rows: Vec<String> = running[..shown]
             .iter()
             .enumerate()
-            .map(|(index, ((point, progress), judged))| {
+            .map(|(index, (point, progress))| {
                 let name = format!("{:<longest$}", cut(&point.name, longest));
                 let columns = room(self.width).saturating_sub(longest + 2);
-                let score = judged.map(|(_, score)| score);
+                let score = judged(point, progress).map(|(_, score)| score);
                 let bar = self.progress(progress, score, columns);
                 self.row(label(index), &[format!("{name}  {bar}")])
             })

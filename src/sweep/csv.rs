@@ -31,9 +31,9 @@ pub fn csv(results: &Results) -> String {
     }
     let mut lines = vec![csv_line(head.iter().map(|name| (*name).to_owned()))];
     let all = results.sweep.points.iter().zip(&results.sweep.specs);
-    let all = all.zip(results.progress).zip(results.judged());
-    for (((point, spec), progress), judged) in all {
-        let judged = judged.map(|(evaluation, _)| evaluation);
+    let judged = results.judged();
+    for ((point, spec), progress) in all.zip(results.progress) {
+        let judged = judged(point, progress).map(|(evaluation, _)| evaluation);
         let of = |number: fn(&Evaluation) -> Option<f64>| {
             let number = judged.and_then(number);
             number.map_or_else(String::new, |number| number.to_string())

@@ -145,8 +145,7 @@ impl<'a> Results<'a> {
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
         let decided = Decided::of(self);
         let all = self.sweep.points.iter().zip(&self.sweep.specs);
-        let all = all.zip(self.progress).zip(self.judged_of(&decided));
-        for (((point, spec), progress), found) in all {
+        for ((point, spec), progress) in all.zip(self.progress) {
             let place = *places.entry(&point.setting).or_insert_with(|| {
                 settings.push(Setting {
                     rank: None,
@@ -164,6 +163,7 @@ impl<'a> Results<'a> {
             let setting = &mut settings[place];
             setting.points.push((point, progress));
             let counts = decided.counts(point, progress);
+            let found = self.judge_by(&decided, point, progress);
             let found = found.filter(|_| !progress.has_failed());
             let score = found.map(|(_, score)| score);
             let scores = match counts {
@@ -277,17 +277,22 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// The evaluation that each point is judged by, or that it would be judged by so far, and its score, in the order of the points.
-    pub fn judged(&self) -> Vec<Option<(&'a Evaluation, f64)>> {
-        self.judged_of(&Decided::of(self)).collect()
+    /// The evaluation that a point is judged by, or that it would be judged by so far, and its score.
+    pub fn judged(&self) -> impl Fn(&Point, &'a Progress) -> Option<(&'a Evaluation, f64)> {
+        let decided = Decided::of(self);
+        move |point, progress| self.judge_by(&decided, point, progress)
     }
 
-    fn judged_of(&self, decided: &Decided) -> impl Iterator<Item = Option<(&'a Evaluation, f64)>> {
-        let all = self.sweep.points.iter().zip(self.progress);
-        all.map(|(point, progress)| match decided.counts(point, progress) {
+    fn judge_by(
+        &self,
+        decided: &Decided,
+        point: &Point,
+        progress: &'a Progress,
+    ) -> Option<(&'a Evaluation, f64)> {
+        match decided.counts(point, progress) {
             true => self.judged_by(progress.deciding()),
             false => self.judged_by(progress.evaluations.iter()),
-        })
+        }
     }
 
     /// That of these evaluations which counts, and its score.
@@ -795,7 +800,11 @@ pub(super) mod tests {
             ..finished(&[(0.5, None), (0.7, None)])
         };
         let mut case = Case::new(vec![stopped]);
-        let judged = |case: &Case| case.results().judged()[0].map(|(it, score)| (it.step, score));
+        let judged = |case: &Case| {
+            let results = case.results();
+            let found = results.judged()(&case.sweep.points[0], &results.progress[0]);
+            found.map(|(it, score)| (it.step, score))
+        };
         assert_eq!(judged(&case), Some((19, 0.7)), "how far it has come");
         case.sweep.definition.target = Some(0.5);
         case.decisions.push(Decision::Target {

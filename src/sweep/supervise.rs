@@ -582,7 +582,7 @@ impl<'a> Supervisor<'a> {
                 ));
             }
             (Some(_), _) => {
-                let judged = self.results().judged()[index]
+                let judged = self.results().judged()(point, progress)
                     .map(|(evaluation, score)| format!(": {score:.4} at step {}", evaluation.step));
                 let minutes = progress.seconds / 60.0;
                 display.line(&format!(
